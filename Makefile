@@ -1,0 +1,89 @@
+# segem: set up, try, test. `make` alone explains itself.
+#
+# Everything is installed into .venv beside this file; nothing outside this folder changes, except that `make test` may
+# install Chromium with apt-get where it has the right to.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip
+ARGS   ?=
+
+# Empty files inside the venv that say which install it holds; they go when the venv goes.
+RUN_STAMP := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.installed-dev
+INPUTS    := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help install dev demo test check format chromium clean
+
+help: ## this text
+	@echo "segem finds neural membranes in electron-microscopy image stacks."
+	@echo
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  PYTHON=python3.12    use this Python (3.11 or newer) when the venv is made"
+	@echo "  ARGS='-k plan -x'    options for pytest, or for segem demo"
+	@echo
+	@echo "First time here?  make demo   then read README.md."
+
+install: $(RUN_STAMP) ## what segem needs to run, in .venv (again only when something changed)
+	@echo "segem is installed: $(BIN)/segem --help"
+
+dev: $(DEV_STAMP) ## the same and the tools for tests and checks
+
+demo: $(RUN_STAMP) ## the main job on generated stacks, from start to report
+	$(BIN)/segem demo $(ARGS)
+
+test: $(DEV_STAMP) chromium ## every test
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(DEV_STAMP) ## format, lint, types and the rules of the architecture
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/python -m mypy segem flows
+	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+format: $(DEV_STAMP) ## put the code in the one format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+chromium: ## the browser of the browser tests, from Debian's packages
+	@.ci/chromium
+
+clean: ## remove .venv and caches; workspaces with your results stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find segem flows tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# pip is the last thing a new venv receives, so its presence means that the venv was finished.
+$(BIN)/pip:
+	@command -v "$(PYTHON)" >/dev/null || { \
+	    echo "error: there is no '$(PYTHON)' here." >&2; \
+	    echo "  Fix: apt-get install python3 python3-venv, or name another one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "error: segem needs Python 3.11 or newer; '$(PYTHON)' is $$("$(PYTHON)" --version 2>&1)." >&2; \
+	    echo "  Fix: install a newer one and name it: make PYTHON=python3.12" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo "error: '$(PYTHON)' cannot make virtual environments: its venv or ensurepip module is missing." >&2; \
+	    echo "  Fix: apt-get install python3-venv   (as root; for a Python of your own choice: pythonX.Y-venv)" >&2; exit 1; }
+	"$(PYTHON)" -m venv $(VENV)
+
+$(RUN_STAMP): $(INPUTS) | $(BIN)/pip
+	$(torch)
+	$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(DEV_STAMP): $(INPUTS) | $(BIN)/pip
+	$(torch)
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $(RUN_STAMP) $@
+
+# torch comes in many builds, and the one that fits is the machine's affair. Plain `pip install torch` may mean several
+# gigabytes of CUDA libraries. So whatever pip's own settings on this machine offer locally (find-links, PIP_FIND_LINKS)
+# is taken first, without its dependencies, which are not offered there; where nothing is offered, this fails in silence
+# and the normal install below fetches torch like anything else, again by the settings of your pip (PIP_INDEX_URL,
+# PIP_EXTRA_INDEX_URL, pip.conf). No version is pinned and no source is named here for the same reason.
+define torch
+@echo "Installing into $(VENV); the first time takes a few minutes and about 2 GB of disk (more with a CUDA build of torch)."
+@$(PIP) install --quiet --no-index --no-deps torch >/dev/null 2>&1 || true
+endef
