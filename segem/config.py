@@ -1,0 +1,306 @@
+"""The settings of every stage: one frozen model each, unknown keys refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from segem.errors import ConfigError
+from segem.geometry import VoxelSize
+
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+Name = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}\z")]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+EngineName = Literal["loop", "dask"]
+Polarity = Literal["zero", "nonzero"] | int
+
+BUNDLED_MODEL = "unet-em"
+
+
+class Config(BaseModel):
+    """Base of every configuration: frozen, strict about keys, hashable by content."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def config_hash(self) -> str:
+        """Return the sha256 of the configuration's canonical JSON, as 64 hexadecimal digits."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+class LabelSource(Config):
+    """Where ground truth comes from, and which of its values mean membrane."""
+
+    source: Path
+    membrane: Polarity
+    """``zero``, ``nonzero`` or the one pixel value that means membrane; never guessed."""
+    dataset: str | None = None
+    """Path of the array inside an HDF5 file."""
+
+
+class IngestConfig(Config):
+    """How one source becomes one OME-Zarr volume."""
+
+    name: Name
+    source: Path
+    voxel_nm: tuple[float, float, float]
+    """Voxel size in nanometres along (z, y, x)."""
+    labels: LabelSource | None = None
+    dataset: str | None = None
+    """Path of the array inside an HDF5 file."""
+
+    @field_validator("voxel_nm")
+    @classmethod
+    def _positive(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        try:
+            VoxelSize(*value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return value
+
+    @property
+    def voxel_size(self) -> VoxelSize:
+        """The voxel size as a value."""
+        return VoxelSize(*self.voxel_nm)
+
+
+class BaselineConfig(Config):
+    """K-means with two clusters on the intensity of a volume; the darker cluster is membrane."""
+
+    sigma_px: float = Field(default=0.0, ge=0, le=50)
+    """Gaussian smoothing within each section before clustering, in pixels; 0 clusters raw intensity."""
+
+
+class SegmentConfig(Config):
+    """How a model is swept over a volume. Everything here that changes the result is part of block identity."""
+
+    model: str = BUNDLED_MODEL
+    """Name of a bundled or trained model, or the path of an artefact directory."""
+    stitch: Literal["auto", "crop", "gaussian"] = "auto"
+    """``crop`` equals whole-section output, ``gaussian`` blends tiles, ``auto`` crops where the halo is finite."""
+    tile_px: int | None = Field(default=None, ge=16)
+    """Edge of a tile's core (crop) or of the whole tile (gaussian); chosen by the planner when absent."""
+    halo_px: int | None = Field(default=None, ge=0)
+    """Context around a core; taken from the model when absent."""
+    overlap: float = Field(default=0.5, ge=0, lt=1)
+    """Share of a tile that its neighbour covers too (gaussian only)."""
+    threshold: float | None = Field(default=None, gt=0, lt=1)
+    """Probability from which a voxel is membrane; the model's own when absent."""
+
+
+class ExecutionConfig(Config):
+    """Where and how a plan is executed; nothing here changes a single byte of the result."""
+
+    device: Device = "auto"
+    engine: EngineName = "loop"
+    workers: int = Field(default=1, ge=1, le=256)
+    progress: bool = True
+
+
+class SectionRange(Config):
+    """Contiguous sections ``start <= z < stop``."""
+
+    start: int = Field(ge=0)
+    stop: int = Field(ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_pair(cls, value: Any) -> Any:
+        if isinstance(value, (list, tuple)) and len(value) == 2:
+            return {"start": value[0], "stop": value[1]}
+        return value
+
+    @model_validator(mode="after")
+    def _ordered(self) -> SectionRange:
+        if self.stop <= self.start:
+            raise ValueError(f"sections must be given as [first, one past the last], found [{self.start}, {self.stop}]")
+        return self
+
+
+class Split(Config):
+    """Which sections of a labelled volume train, validate and test; always contiguous in z."""
+
+    train: SectionRange
+    validation: SectionRange
+    test: SectionRange | None = None
+    weight: float = Field(default=1.0, gt=0)
+    """How often the volume is drawn in training, relative to the others."""
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> Split:
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        ranges = sorted((r.start, r.stop, n) for n, r in named.items() if r is not None)
+        for (_, stop, first), (start, _, second) in pairwise(ranges):
+            if start < stop:
+                raise ValueError(f"{first} and {second} sections overlap at section {start}")
+        return self
+
+
+class VolumeEntry(IngestConfig):
+    """One volume of a manifest."""
+
+    split: Split | None = None
+
+    def ingest_config(self) -> IngestConfig:
+        """Return the part of the entry that decides what is ingested."""
+        return IngestConfig(**self.model_dump(exclude={"split"}))
+
+
+class Manifest(Config):
+    """A dataset: its volumes and how they are to be segmented."""
+
+    name: Name
+    model: str = BUNDLED_MODEL
+    volumes: tuple[VolumeEntry, ...] = Field(min_length=1)
+    baseline: BaselineConfig = BaselineConfig()
+    segment: SegmentConfig | None = None
+
+    @field_validator("volumes")
+    @classmethod
+    def _unique_names(cls, volumes: tuple[VolumeEntry, ...]) -> tuple[VolumeEntry, ...]:
+        names = [volume.name.lower() for volume in volumes]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"volume names must differ (upper and lower case alike): {', '.join(twice)}")
+        return volumes
+
+    def segment_config(self) -> SegmentConfig:
+        """Return the segmentation settings with the manifest's model filled in."""
+        return (self.segment or SegmentConfig()).model_copy(update={"model": self.model})
+
+
+class TrainConfig(Config):
+    """How a model is trained. The schedule fits whichever of `steps` and `minutes` is given."""
+
+    model: str = "unet"
+    architecture: dict[str, Any] = {}
+    """Options of the architecture, as its registry entry takes them."""
+    minutes: float | None = Field(default=None, gt=0)
+    steps: int | None = Field(default=None, ge=1)
+    """A fixed number of steps makes a run repeatable; minutes end it by the clock."""
+    batch: int = Field(default=4, ge=1)
+    crop_px: int = Field(default=256, ge=32)
+    learning_rate: float = Field(default=2e-3, gt=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    ema_decay: float = Field(default=0.998, ge=0, lt=1)
+    """Decay of the running average of the weights; the average is what is kept."""
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> TrainConfig:
+        if (self.minutes is None) == (self.steps is None):
+            raise ValueError("give either minutes or steps")
+        return self
+
+
+class SynthConfig(Config):
+    """One synthetic EM volume with its truth."""
+
+    shape: tuple[int, int, int] = (8, 512, 512)
+    seed: int = 0
+    voxel_nm: tuple[float, float, float] = (50.0, 4.0, 4.0)
+
+
+C = TypeVar("C", bound=Config)
+
+
+def parse(kind: type[C], values: dict[str, Any], *, where: object = None) -> C:
+    """Build a configuration, turning every complaint of the parser into one typed line.
+
+    Parameters
+    ----------
+    kind : type
+        The configuration to build.
+    values : dict
+        Raw values.
+    where : object, optional
+        The file or option the values came from, for the message.
+
+    Raises
+    ------
+    ConfigError
+        When a key is unknown, missing or has a wrong value.
+
+    Examples
+    --------
+    >>> parse(BaselineConfig, {"sigma_px": 2}).sigma_px
+    2.0
+    """
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"]) or kind.__name__
+        reason = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(kind.model_fields)
+            raise ConfigError(f"unknown key {key}", where=where, fix=f"keys at the top are {known}") from None
+        if first["type"] == "missing":
+            raise ConfigError(f"key {key} is missing", where=where, fix=f"add {key}") from None
+        raise ConfigError(f"{key}: {reason}", where=where, found=repr(first.get("input"))[:80]) from None
+
+
+def load_manifest(path: Path, data_root: Path | None = None) -> Manifest:
+    """Read a manifest; relative sources count from `data_root`, or else from the manifest's own folder.
+
+    Parameters
+    ----------
+    path : Path
+        The YAML file.
+    data_root : Path, optional
+        Folder that relative sources count from.
+
+    Returns
+    -------
+    Manifest
+        With every source an absolute path.
+
+    Raises
+    ------
+    ConfigError
+        When the file is missing, is not YAML or does not describe a manifest.
+    """
+    if not path.is_file():
+        raise ConfigError("no such manifest", where=path, fix="give the path of a YAML file; data/ has examples")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"not readable as YAML ({error})", where=path, fix="check the file") from None
+    if not isinstance(values, dict):
+        raise ConfigError(
+            "not a manifest", where=path, expected="a mapping with name and volumes", found=type(values).__name__
+        )
+    manifest = parse(Manifest, values, where=path)
+    root = (data_root or path.parent).resolve()
+    return manifest.model_copy(update={"volumes": tuple(_rooted(volume, root) for volume in manifest.volumes)})
+
+
+def _rooted(volume: VolumeEntry, root: Path) -> VolumeEntry:
+    labels = volume.labels
+    if labels is not None:
+        labels = labels.model_copy(update={"source": root / labels.source})
+    return volume.model_copy(update={"source": root / volume.source, "labels": labels})
+
+
+def check_name(name: str, what: str) -> str:
+    """Return `name` if it is safe as a folder name, else raise.
+
+    Raises
+    ------
+    ConfigError
+        When the name could leave its folder or confuse a shell.
+    """
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ConfigError(
+            f"not a {what} name",
+            found=repr(name),
+            fix="use letters, digits, '.', '_' and '-', starting with a letter or digit",
+        )
+    return name

@@ -1,0 +1,100 @@
+"""Every error segem raises on purpose.
+
+::
+
+    SegemError
+    ├── ConfigError       a manifest, an option or a setting is wrong
+    ├── InputError        the source data are missing, damaged or inconsistent
+    ├── WorkspaceError    the workspace cannot be read or written, or is in use
+    ├── ModelError        a model artefact is missing, damaged or does not fit
+    ├── BlockError        one block of a run could not be computed
+    └── IncompleteError   a run ended without every voxel accounted for
+"""
+
+from __future__ import annotations
+
+
+class SegemError(Exception):
+    """An error that says what went wrong, where, and what to do about it.
+
+    Parameters
+    ----------
+    what : str
+        What went wrong, in one clause.
+    where : object, optional
+        The file, volume, section or block concerned.
+    expected, found : object, optional
+        What should have been there, and what was.
+    fix : str, optional
+        What the user can do now.
+
+    Examples
+    --------
+    >>> print(SegemError("no such file", where="a.tif", fix="check the path"))
+    a.tif: no such file. Fix: check the path
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: object = None,
+        expected: object = None,
+        found: object = None,
+        fix: str | None = None,
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = None if where is None else str(where)
+        self.expected = None if expected is None else str(expected)
+        self.found = None if found is None else str(found)
+        self.fix = fix
+
+    def __str__(self) -> str:
+        text = self.what if self.where is None else f"{self.where}: {self.what}"
+        if self.expected is not None:
+            text += f"; expected {self.expected}"
+        if self.found is not None:
+            text += f"{',' if self.expected is not None else ';'} found {self.found}"
+        if self.fix is not None:
+            text += f". Fix: {self.fix}"
+        return " ".join(text.split())
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Errors cross process borders (dask workers, Prefect results), so keyword state must survive pickling.
+        return (_rebuild, (type(self), self.what, self.where, self.expected, self.found, self.fix))
+
+
+def _rebuild(
+    kind: type[SegemError],
+    what: str,
+    where: str | None,
+    expected: str | None,
+    found: str | None,
+    fix: str | None,
+) -> SegemError:
+    return kind(what, where=where, expected=expected, found=found, fix=fix)
+
+
+class ConfigError(SegemError):
+    """A manifest, an option or a setting is wrong."""
+
+
+class InputError(SegemError):
+    """The source data are missing, damaged or inconsistent."""
+
+
+class WorkspaceError(SegemError):
+    """The workspace cannot be read or written, or another run is using it."""
+
+
+class ModelError(SegemError):
+    """A model artefact is missing, damaged or does not fit what it is asked to do."""
+
+
+class BlockError(SegemError):
+    """One block of a run could not be computed."""
+
+
+class IncompleteError(SegemError):
+    """A run ended without every voxel accounted for."""

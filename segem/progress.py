@@ -1,0 +1,106 @@
+"""Progress with a rate and the time left, on stderr: bars for people who wait, lines for logs that are read later."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+_SI = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+SECONDS_BETWEEN_LINES = 30.0
+
+
+@contextmanager
+def track(description: str, total: int, unit: str = "voxel", show: bool = True) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar while the body runs.
+
+    Parameters
+    ----------
+    description : str
+        What is going on, for example ``"ingest isbi"``.
+    total : int
+        Amount of work.
+    unit : str
+        What is counted.
+    show : bool
+        False draws nothing.
+
+    Yields
+    ------
+    callable
+        Call it with the amount of work just finished.
+
+    Examples
+    --------
+    >>> with track("count", 3, "section", show=False) as advance:
+    ...     for _ in range(3):
+    ...         advance(1)
+    """
+    console = Console(stderr=True)
+    if not show:
+        yield lambda _: None
+    elif console.is_terminal:
+        with Progress(*_columns(unit), console=console) as bar:
+            task = bar.add_task(description, total=total)
+            yield lambda amount: bar.update(task, advance=amount)
+    else:
+        yield _Lines(description, total, unit).advance
+
+
+def _columns(unit: str) -> tuple[ProgressColumn, ...]:
+    return (
+        TextColumn("{task.description:<24}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.percentage:>3.0f}%"),
+        _Rate(unit),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+
+
+class _Rate(ProgressColumn):
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{_short(task.speed or 0.0)}{self.unit}/s", style="cyan")
+
+
+class _Lines:
+    """Prints a line now and then, where a bar would fill a log file with control characters."""
+
+    def __init__(self, description: str, total: int, unit: str) -> None:
+        self.description, self.total, self.unit = description, total, unit
+        self.done = 0
+        self.started = self.said = time.monotonic()
+
+    def advance(self, amount: int) -> None:
+        self.done += amount
+        now = time.monotonic()
+        if now - self.said < SECONDS_BETWEEN_LINES or not self.done:
+            return
+        self.said = now
+        rate = self.done / (now - self.started)
+        left = timedelta(seconds=round((self.total - self.done) / rate))
+        print(  # noqa: T201 - this is what the module is for
+            f"{self.description}: {self.done / self.total:.0%}, {_short(rate)}{self.unit}/s, {left} left",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _short(value: float) -> str:
+    for factor, prefix in _SI:
+        if value >= factor:
+            return f"{value / factor:.3g} {prefix}"
+    return f"{value:.3g} "

@@ -1,0 +1,89 @@
+"""Configurations refuse what they do not know, and hash by content."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from segem.config import (
+    BaselineConfig,
+    IngestConfig,
+    Manifest,
+    SegmentConfig,
+    Split,
+    TrainConfig,
+    check_name,
+    load_manifest,
+    parse,
+)
+from segem.errors import ConfigError
+
+VOLUME = {"name": "a", "source": "a.tif", "voxel_nm": [50, 4, 4]}
+
+
+def test_unknown_key_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match="unknown key sigma"):
+        parse(BaselineConfig, {"sigma": 2})
+
+
+def test_missing_key_is_named() -> None:
+    with pytest.raises(ConfigError, match="key voxel_nm is missing"):
+        parse(IngestConfig, {"name": "a", "source": "a.tif"})
+
+
+def test_wrong_value_is_shown() -> None:
+    with pytest.raises(ConfigError, match=r"overlap.*found 1\.5"):
+        parse(SegmentConfig, {"overlap": 1.5})
+
+
+def test_hash_depends_on_content_only() -> None:
+    assert SegmentConfig(model="m").config_hash() == SegmentConfig(model="m", overlap=0.5).config_hash()
+    assert SegmentConfig(model="m").config_hash() != SegmentConfig(model="n").config_hash()
+
+
+@pytest.mark.parametrize("name", ["", ".hidden", "../up", "a/b", "a b", "-x", "x" * 101])
+def test_names_that_could_leave_their_folder_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError):
+        check_name(name, "volume")
+
+
+def test_volume_names_must_differ_even_by_case() -> None:
+    with pytest.raises(ConfigError, match="must differ"):
+        parse(Manifest, {"name": "m", "volumes": [VOLUME, VOLUME | {"name": "A"}]})
+
+
+def test_splits_must_not_overlap() -> None:
+    with pytest.raises(ConfigError, match="overlap at section 15"):
+        parse(Split, {"train": [0, 16], "validation": [15, 18]})
+
+
+def test_training_needs_exactly_one_budget() -> None:
+    with pytest.raises(ConfigError, match="either minutes or steps"):
+        parse(TrainConfig, {})
+    assert parse(TrainConfig, {"steps": 3}).steps == 3
+
+
+def test_manifest_sources_count_from_its_folder_or_the_data_root(tmp_path: Path) -> None:
+    file = tmp_path / "m.yaml"
+    file.write_text("name: m\nvolumes:\n  - {name: a, source: d/a.tif, voxel_nm: [50, 4, 4]}\n")
+    assert load_manifest(file).volumes[0].source == tmp_path / "d" / "a.tif"
+    assert load_manifest(file, tmp_path / "root").volumes[0].source == tmp_path / "root" / "d" / "a.tif"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[1, 2]", "not a manifest"),
+        ("name: [", "not readable as YAML"),
+        ("name: m\nvolumes: []\n", "volumes"),
+        ("name: m\nvolumes:\n  - {name: a, source: a, voxel_nm: [0, 4, 4]}\n", "positive number of nanometres"),
+        ("name: m\nspeed: 3\nvolumes:\n  - {name: a, source: a, voxel_nm: [50, 4, 4]}\n", "unknown key speed"),
+    ],
+)
+def test_bad_manifests_are_refused_with_the_file_and_reason(tmp_path: Path, text: str, reason: str) -> None:
+    file = tmp_path / "m.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=reason) as caught:
+        load_manifest(file)
+    assert "m.yaml" in str(caught.value)
