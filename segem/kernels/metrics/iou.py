@@ -1,0 +1,67 @@
+"""Membrane intersection over union from one pooled confusion matrix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segem.errors import InputError
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Counts of voxels by truth and prediction; add them up over sections, then take scores.
+
+    Parameters
+    ----------
+    tp, fp, fn, tn : int
+        Membrane found, membrane invented, membrane missed, background found.
+
+    Examples
+    --------
+    >>> total = Confusion(2, 1, 1, 0) + Confusion(0, 0, 0, 4)
+    >>> total.iou
+    0.5
+    """
+
+    tp: int = 0
+    fp: int = 0
+    fn: int = 0
+    tn: int = 0
+
+    @classmethod
+    def count(cls, truth: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> Confusion:
+        """Compare two masks of the same shape in which 0 is background and any other value membrane."""
+        if truth.shape != predicted.shape:
+            raise InputError(
+                "masks of different shapes cannot be compared", expected=truth.shape, found=predicted.shape
+            )
+        a, b = truth != 0, predicted != 0
+        tp = int(np.count_nonzero(a & b))
+        fn = int(np.count_nonzero(a)) - tp
+        fp = int(np.count_nonzero(b)) - tp
+        return cls(tp, fp, fn, a.size - tp - fn - fp)
+
+    def __add__(self, other: Confusion) -> Confusion:
+        return Confusion(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn, self.tn + other.tn)
+
+    @cached_property
+    def iou(self) -> float:
+        """Membrane IoU, ``tp / (tp + fp + fn)``; 1 where neither mask holds membrane."""
+        union = self.tp + self.fp + self.fn
+        return self.tp / union if union else 1.0
+
+    @property
+    def precision(self) -> float:
+        """Share of the predicted membrane that is membrane; 1 where none is predicted."""
+        found = self.tp + self.fp
+        return self.tp / found if found else 1.0
+
+    @property
+    def recall(self) -> float:
+        """Share of the membrane that is found; 1 where there is none."""
+        present = self.tp + self.fn
+        return self.tp / present if present else 1.0

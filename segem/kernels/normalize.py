@@ -1,0 +1,144 @@
+"""Intensity statistics of a whole volume, and images scaled by them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segem.errors import InputError
+
+PERCENTILES = (1, 50, 99)
+
+
+@dataclass(frozen=True)
+class IntensityStatistics:
+    """What is known of the intensities of a volume, over all its voxels.
+
+    Parameters
+    ----------
+    mean, std : float
+        Mean and standard deviation (of the population).
+    minimum, maximum : int
+        Extremes.
+    percentiles : mapping of str to float
+        Keys ``"1"``, ``"50"`` and ``"99"``: the least intensity that so many percent of the voxels do not exceed.
+    """
+
+    mean: float
+    std: float
+    minimum: int
+    maximum: int
+    percentiles: Mapping[str, float]
+
+    @classmethod
+    def from_histogram(cls, counts: NDArray[np.int64]) -> IntensityStatistics:
+        """Return the exact statistics of the voxels that a histogram counts.
+
+        Parameters
+        ----------
+        counts : (bins,) int64
+            ``counts[i]`` voxels have intensity i.
+
+        Raises
+        ------
+        InputError
+            When the histogram counts no voxel.
+
+        Examples
+        --------
+        >>> statistics = IntensityStatistics.from_histogram(np.array([1, 0, 0, 0, 3]))
+        >>> statistics.mean, statistics.maximum, statistics.percentiles["50"]
+        (3.0, 4, 4.0)
+        """
+        total = int(counts.sum())
+        if total == 0:
+            raise InputError("no voxels to take statistics of", expected="a volume of at least one voxel")
+        occupied = np.flatnonzero(counts)
+        weights = counts[occupied].astype(np.float64)
+        mean = float(np.dot(occupied, weights) / total)
+        variance = float(np.dot((occupied - mean) ** 2, weights) / total)
+        # Integer ranks, because 0.99 * total is not exact in floating point.
+        ranks = [-(-percent * total // 100) for percent in PERCENTILES]
+        at = np.searchsorted(np.cumsum(counts[occupied]), ranks)
+        return cls(
+            mean=mean,
+            std=float(np.sqrt(variance)),
+            minimum=int(occupied[0]),
+            maximum=int(occupied[-1]),
+            percentiles={str(p): float(occupied[i]) for p, i in zip(PERCENTILES, at, strict=True)},
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold."""
+        return {**asdict(self), "percentiles": dict(self.percentiles)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> IntensityStatistics:
+        """Rebuild the statistics from `to_dict`; keys of others are ignored."""
+        return cls(
+            mean=float(values["mean"]),
+            std=float(values["std"]),
+            minimum=int(values["minimum"]),
+            maximum=int(values["maximum"]),
+            percentiles={str(key): float(value) for key, value in values["percentiles"].items()},
+        )
+
+
+def histogram(section: NDArray[np.uint8 | np.uint16]) -> NDArray[np.int64]:
+    """Count the voxels of every intensity.
+
+    Parameters
+    ----------
+    section : array of uint8 or uint16
+        Of any shape.
+
+    Returns
+    -------
+    (256,) or (65536,) int64
+        Add those of all sections up for the histogram of a volume.
+
+    Raises
+    ------
+    InputError
+        When the intensities are of another type.
+
+    Examples
+    --------
+    >>> histogram(np.array([[0, 2], [2, 2]], np.uint8))[:4]
+    array([1, 0, 3, 0])
+    """
+    if section.dtype not in (np.uint8, np.uint16):
+        raise InputError("a histogram counts whole intensities", expected="uint8 or uint16", found=section.dtype)
+    bins = int(np.iinfo(section.dtype).max) + 1
+    return np.bincount(section.ravel(), minlength=bins).astype(np.int64, copy=False)
+
+
+def zscore(image: NDArray[Any], statistics: IntensityStatistics) -> NDArray[np.float32]:
+    """Shift and scale intensities to zero mean and unit deviation of the volume they come from.
+
+    Parameters
+    ----------
+    image : array of any shape and numeric type
+        Intensities of the volume, or of any part of it.
+    statistics : IntensityStatistics
+        Of the whole volume, so that no part is scaled by itself.
+
+    Returns
+    -------
+    array of the same shape, float32
+        ``(image - mean) / max(std, 1)``; finite for a constant volume too.
+
+    Examples
+    --------
+    >>> statistics = IntensityStatistics(mean=10.0, std=2.0, minimum=0, maximum=20, percentiles={})
+    >>> zscore(np.array([6, 10, 14], np.uint8), statistics)
+    array([-2.,  0.,  2.], dtype=float32)
+    """
+    scaled = image.astype(np.float32)
+    scaled -= np.float32(statistics.mean)
+    scaled /= np.float32(max(statistics.std, 1.0))
+    return scaled

@@ -1,0 +1,43 @@
+"""From stored probability to a mask."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segem.errors import InputError
+
+
+def membrane_mask(probability_u8: NDArray[np.uint8], threshold: float) -> NDArray[np.uint8]:
+    """Return 1 where the stored probability reaches the threshold, else 0.
+
+    Parameters
+    ----------
+    probability_u8 : array of uint8
+        Probability of membrane, 255 = certain, of any shape.
+    threshold : float
+        Smallest probability, above 0 and at most 1, that counts as membrane.
+
+    Returns
+    -------
+    array of uint8, 0 or 1
+        Of the same shape.
+
+    Raises
+    ------
+    InputError
+        When the threshold is not in (0, 1].
+
+    Examples
+    --------
+    Half of 255 is 127.5, so 128 is the first value that reaches 0.5:
+
+    >>> membrane_mask(np.array([0, 127, 128, 255], np.uint8), 0.5).tolist()
+    [0, 0, 1, 1]
+    """
+    if not 0 < threshold <= 1:
+        raise InputError("not a probability threshold", expected="above 0, at most 1", found=threshold)
+    # Rounding first keeps a stored value p reachable by the threshold p / 255, whatever the last bit of the product.
+    return (probability_u8 >= math.ceil(round(threshold * 255, 9))).astype(np.uint8)
