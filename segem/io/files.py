@@ -1,0 +1,327 @@
+"""Writes that are whole or absent, and disk errors that say what to do."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import re
+import shutil
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from segem.errors import WorkspaceError
+
+PARTIAL = re.compile(r"\.[0-9a-f]{32}\.partial$")
+"""How unfinished files and folders end; zarr names its own unfinished chunks the same way."""
+
+_FIXES = {
+    errno.ENOSPC: "free some space, or choose another --workspace",
+    errno.EDQUOT: "free some of your quota, or choose another --workspace",
+    errno.EFBIG: "raise the file size limit (ulimit -f), or choose another --workspace",
+    errno.EACCES: "choose a --workspace that you may write to",
+    errno.EPERM: "choose a --workspace that you may write to",
+    errno.EROFS: "choose a --workspace on a writable disk",
+    errno.ENOTDIR: "a file stands where a folder is needed; choose another --workspace",
+    errno.EEXIST: "a file stands where a folder is needed; choose another --workspace",
+    errno.ENAMETOOLONG: "use a shorter name",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+}
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file that is whole or absent, and durable on return.
+
+    Parameters
+    ----------
+    path : Path
+        The file; one that exists is replaced in a single step.
+    text : str
+        Its new content.
+
+    Raises
+    ------
+    WorkspaceError
+        When the disk is full, read-only or broken; the old file is then untouched.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_text(Path(folder) / "a.txt", "membrane")
+    ...     (Path(folder) / "a.txt").read_text()
+    'membrane'
+    """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a binary file that is whole or absent, and durable on return; see `write_text`."""
+    partial = _partial_of(path)
+    with disk_errors(path):
+        try:
+            with partial.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        fsync_directory(path.parent)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Write a file out of sight and put it in place in one step, like `new_directory` does for a folder.
+
+    Parameters
+    ----------
+    path : Path
+        The file to make or replace.
+
+    Yields
+    ------
+    Path
+        Where to write it.
+
+    Raises
+    ------
+    WorkspaceError
+        When the disk refuses.
+    """
+    partial = _partial_of(path)
+    try:
+        yield partial
+        with disk_errors(path):
+            fsync(partial)
+            partial.replace(path)
+            fsync_directory(path.parent)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+    """Fill a folder out of sight and put it in place in one step.
+
+    The body works in a hidden sibling. When it ends well, everything in there is made durable and the sibling takes the
+    place of `path` by one rename (an exchange of names where something is being replaced). When it fails, the sibling
+    is removed and `path` is as it was.
+
+    Parameters
+    ----------
+    path : Path
+        The folder to make or replace; its parent is made when missing.
+
+    Yields
+    ------
+    Path
+        The empty hidden sibling, ``.<name>.<32 hexadecimal digits>.partial``.
+
+    Raises
+    ------
+    WorkspaceError
+        When the disk refuses.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with new_directory(Path(folder) / "volume") as partial:
+    ...         write_text(partial / "a.txt", "whole")
+    ...     sorted(p.name for p in Path(folder).rglob("*"))
+    ['a.txt', 'volume']
+    """
+    partial = _partial_of(path)
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.mkdir()
+    try:
+        yield partial
+        with disk_errors(path):
+            _fsync_tree(partial)
+            _put_in_place(partial, path)
+            fsync_directory(path.parent)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    # After an exchange the hidden name holds what was replaced.
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals into one line that names the place, the free space and the way out.
+
+    Parameters
+    ----------
+    path : Path
+        What is being read or written in the workspace, for the message.
+
+    Raises
+    ------
+    WorkspaceError
+        Instead of any `OSError` of the body.
+
+    Examples
+    --------
+    >>> with disk_errors(Path("/")):
+    ...     raise OSError(errno.EROFS, "Read-only file system")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    segem.errors.WorkspaceError: /: the disk refused; found Read-only file system ... Fix: choose a --workspace on a ...
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise WorkspaceError(
+            "the disk refused",
+            where=path,
+            found=f"{reason} ({_free_space(path)})",
+            fix=_FIXES.get(error.errno or 0, "check the disk and the rights of the folder"),
+        ) from error
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold a lock file while the body runs; the system lets go of it when the process dies, however it dies.
+
+    Parameters
+    ----------
+    path : Path
+        The lock file; made, and removed at the end.
+    wait : bool
+        Wait for whoever holds it, instead of refusing.
+
+    Raises
+    ------
+    WorkspaceError
+        When another process, or another thread, holds the lock and `wait` is false; the message names it.
+    """
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _lock(path, wait)
+    try:
+        yield
+    finally:
+        # Removed while still held: whoever opened the file meanwhile finds that its name is gone and starts again.
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def sweep_partials(folder: Path, name: str | None = None) -> list[Path]:
+    """Remove what killed writers left unfinished; the caller must hold the lock of what is swept.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder to look through, to any depth.
+    name : str, optional
+        Sweep only the leftovers of this file or folder name, directly in `folder`.
+
+    Returns
+    -------
+    list of Path
+        What was removed.
+    """
+    pattern = "*.partial" if name is None else f".{name}.*.partial"
+    found = folder.glob(pattern) if name is not None else folder.rglob(pattern)
+    removed = []
+    with disk_errors(folder):
+        for path in sorted(p for p in found if PARTIAL.search(p.name)):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.exists() or path.is_symlink():
+                path.unlink()
+            else:
+                continue
+            removed.append(path)
+    return removed
+
+
+def fsync(path: Path) -> None:
+    """Make what has been written to a file durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_directory(path: Path) -> None:
+    """Make the names in a folder durable: without this, a power cut may undo a rename."""
+    fsync(path)
+
+
+def _partial_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+
+
+def _put_in_place(partial: Path, path: Path) -> None:
+    if not path.exists():
+        partial.rename(path)
+    elif not _exchange(partial, path):
+        # Not atomic, but never wrong: killed between the two renames, the volume is missing and will be made again.
+        old = _partial_of(path)
+        path.rename(old)
+        partial.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(a: Path, b: Path) -> bool:
+    """Swap two names in one step where the system can; Python has no call for it."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    return bool(renameat2(_AT_FDCWD, os.fsencode(a), _AT_FDCWD, os.fsencode(b), _RENAME_EXCHANGE) == 0)
+
+
+def _lock(path: Path, wait: bool) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), path.stat()):
+                    os.ftruncate(descriptor, 0)
+                    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+                    return descriptor
+        except BlockingIOError:
+            holder = os.read(descriptor, 200).decode(errors="replace")
+            os.close(descriptor)
+            raise WorkspaceError(
+                "another process is writing here",
+                where=path,
+                found=holder or "a process without a name",
+                fix="wait for it to end, or stop it",
+            ) from None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _fsync_tree(folder: Path) -> None:
+    for parent, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            fsync(Path(parent) / name)
+        fsync_directory(Path(parent))
+
+
+def _free_space(path: Path) -> str:
+    place = path
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        return f"{shutil.disk_usage(place).free / 1e6:.0f} MB free"
+    except OSError:
+        return "free space unknown"

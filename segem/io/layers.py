@@ -1,0 +1,91 @@
+"""The layers of one volume of a run, for readers who must not mistake a lost file for background."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from segem.errors import InputError, WorkspaceError
+from segem.geometry import Box
+from segem.io.blocks import read_block
+from segem.io.shards import Array, missing_shards, shape_of
+from segem.io.volume import Volume
+from segem.io.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The arrays of one volume that scores and pictures need; absent ones are None."""
+
+    source: Volume
+    truth: Array | None
+    probability: Array | None
+    membrane: Array | None
+    kmeans: Array | None
+
+    @classmethod
+    def open(cls, run: str, volume: str, workspace: Workspace, *, segmented: bool, clustered: bool) -> Layers:
+        """Open what is said to be there, and make sure that it is there.
+
+        Raises
+        ------
+        SegemError
+            When a volume or a file of a layer is missing.
+        """
+        source = Volume.open(workspace.volume(volume))
+        result = Volume.open(workspace.result(run, volume)) if segmented or clustered else None
+        if result is not None and result.shape != source.shape:
+            raise InputError(
+                "the volume has changed since the run",
+                where=volume,
+                expected=result.shape,
+                found=source.shape,
+                fix="run again",
+            )
+        layers = cls(
+            source,
+            source.label("truth") if source.has_label("truth") else None,
+            result.raw if result is not None and segmented else None,
+            result.label("membrane") if result is not None and segmented else None,
+            result.label("kmeans") if result is not None and clustered else None,
+        )
+        require_whole(source.raw, f"ingest {volume} again")
+        for array in (layers.truth, layers.probability, layers.membrane, layers.kmeans):
+            if array is not None:
+                require_whole(array, f"see `segem verify {run}`, then run again")
+        return layers
+
+
+def require_whole(array: Array, fix: str) -> None:
+    """Raise if a file of an array is missing; zarr itself would read it as zeros.
+
+    Parameters
+    ----------
+    array : Array
+        Any layer of a volume.
+    fix : str
+        How to make the layer again, for the message.
+
+    Raises
+    ------
+    WorkspaceError
+        Naming how many files are missing.
+    """
+    missing = missing_shards(array)
+    if missing:
+        raise WorkspaceError(f"{len(missing)} blocks are missing", where=missing[0], fix=fix)
+
+
+def read_section(array: Array, z: int) -> NDArray[Any]:
+    """Return section `z` of an array, shape (y, x).
+
+    Raises
+    ------
+    WorkspaceError
+        When a file is missing or what is on disk does not decode, for example because a bit flipped.
+    """
+    _, height, width = shape_of(array)
+    box = Box((z, 0, 0), (z + 1, height, width))
+    return read_block(array, box, "run `segem verify` to see the extent").reshape(height, width)

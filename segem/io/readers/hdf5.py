@@ -1,0 +1,106 @@
+"""Datasets inside HDF5 files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from segem.errors import InputError
+from segem.geometry import ceil_div
+from segem.io.readers.stack import Stack, check_declared, check_file, damaged
+
+# Chunks of an HDF5 dataset mostly span several sections; a cache saves unpacking each of them once a section.
+_CHUNK_CACHE_BYTES = 128 * 2**20
+
+
+class Hdf5Stack(Stack):
+    """A dataset of two or three axes, (y, x) or (z, y, x), in an HDF5 file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    dataset : str, optional
+        Path of the dataset inside; needed when the file holds several that would do.
+
+    Raises
+    ------
+    InputError
+        When the file is damaged, the dataset is missing or not a stack, or its voxels lie in another file.
+    """
+
+    def __init__(self, path: Path, dataset: str | None = None) -> None:
+        size = check_file(path)
+        try:
+            self._file = h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES)
+        except OSError as error:
+            raise damaged(path, None, cause=error) from error
+        try:
+            self._dataset = self._choose(path, dataset)
+            self._name = f"{path}:{self._dataset.name}"
+            shape = (1,) * (3 - self._dataset.ndim) + self._dataset.shape
+            dtype = np.dtype(self._dataset.dtype)
+            check_declared(self._name, shape[1:] if shape[0] else shape, dtype, size)
+            super().__init__(path, shape, dtype, _absent_chunks(self._name, self._dataset))
+        except BaseException:
+            self._file.close()
+            raise
+
+    def label_of(self, z: int) -> str:
+        """Return the dataset and the index of a section."""
+        return f"{self._name}[{z}]"
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _read(self, z: int) -> NDArray[Any]:
+        try:
+            return np.asarray(self._dataset[z] if self._dataset.ndim == 3 else self._dataset[()])
+        except (OSError, RuntimeError, ValueError) as error:
+            raise damaged(self.label_of(z), None, cause=error) from error
+
+    def _choose(self, path: Path, dataset: str | None) -> Any:
+        candidates: list[str] = []
+        # visititems follows neither soft nor external links.
+        self._file.visititems(lambda name, item: candidates.append(name) if _is_stack(item) else None)
+        known = ", ".join(candidates[:10]) or "none"
+        if dataset is None:
+            if len(candidates) != 1:
+                raise InputError(
+                    "which dataset is meant?",
+                    where=path,
+                    expected="a file with one stack, or the dataset's name",
+                    found=f"stacks: {known}",
+                    fix="name it with --dataset",
+                )
+            dataset = candidates[0]
+        name = dataset.strip("/")
+        if name not in candidates:
+            raise InputError(
+                f"no stack named {dataset} in the file", where=path, found=f"stacks: {known}", fix="correct --dataset"
+            )
+        chosen = self._file[name]
+        if chosen.is_virtual or chosen.external:
+            raise InputError(
+                "the voxels of the dataset lie in other files",
+                where=f"{path}:{name}",
+                fix="copy the dataset into one file (h5repack)",
+            )
+        return chosen
+
+
+def _absent_chunks(name: str, dataset: Any) -> tuple[str, ...]:
+    if dataset.chunks is None:
+        return () if dataset.id.get_storage_size() else (f"{name} was never written and reads as {dataset.fillvalue}",)
+    total = int(np.prod([ceil_div(n, c) for n, c in zip(dataset.shape, dataset.chunks, strict=True)], dtype=object))
+    absent = total - dataset.id.get_num_chunks()
+    return (f"{absent} of {total} chunks of {name} are absent and read as {dataset.fillvalue}",) if absent else ()
+
+
+def _is_stack(item: Any) -> bool:
+    return isinstance(item, h5py.Dataset) and item.ndim in (2, 3) and item.dtype.kind in "buif"

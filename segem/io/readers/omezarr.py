@@ -1,0 +1,85 @@
+"""Zarr arrays and the full resolution of OME-Zarr images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from segem.errors import InputError
+from segem.io.readers.stack import Stack, check_declared, damaged
+
+MARKERS = ("zarr.json", ".zgroup", ".zarray")
+
+
+class ZarrStack(Stack):
+    """An array of axes (z, y, x), or with leading axes of length 1, in a zarr folder of format 2 or 3.
+
+    Parameters
+    ----------
+    path : Path
+        The folder: an OME-Zarr image, of which the full resolution is read, or an array.
+    dataset : str, optional
+        Path of the array inside; needed when the folder is a group that is no image.
+
+    Raises
+    ------
+    InputError
+        When there is no such array, or a file of it is a link to the outside.
+    """
+
+    def __init__(self, path: Path, dataset: str | None = None) -> None:
+        _refuse_links(path)
+        try:
+            node = zarr.open(str(path), mode="r", path=dataset or "")
+            if isinstance(node, zarr.Group):
+                node = node[_full_resolution(node, path)]
+        except InputError:
+            raise
+        except Exception as error:
+            # zarr meets broken stores with errors of a dozen unrelated types.
+            raise damaged(path, None, cause=error) from error
+        if not isinstance(node, zarr.Array) or node.ndim < 2 or any(n != 1 for n in node.shape[:-3]):
+            found = f"shape {node.shape}" if isinstance(node, zarr.Array) else "a group"
+            raise InputError("not a stack", where=path, expected="axes z, y, x", found=found, fix="name a --dataset")
+        self._array = node
+        shape = (node.shape[-3] if node.ndim > 2 else 1, node.shape[-2], node.shape[-1])
+        dtype = np.dtype(node.dtype)
+        # The size on disk is not known without listing it all; the limit for a section still holds.
+        check_declared(path, shape[1:], dtype, 2**62)
+        missing = node.nchunks - node.nchunks_initialized
+        warnings = (f"{missing} of {node.nchunks} chunks of {path} are absent and read as {node.fill_value}",)
+        super().__init__(path, shape, dtype, warnings if missing else ())
+
+    def label_of(self, z: int) -> str:
+        """Return the array and the index of a section."""
+        return f"{self.source}/{self._array.path}[{z}]"
+
+    def _read(self, z: int) -> NDArray[Any]:
+        index = (0,) * (self._array.ndim - 3) + (z,) if self._array.ndim > 2 else ()
+        try:
+            return np.asarray(self._array[index])
+        except Exception as error:
+            raise damaged(self.label_of(z), None, cause=error) from error
+
+
+def _full_resolution(group: zarr.Group, path: Path) -> str:
+    attributes: dict[str, Any] = dict(group.attrs)
+    ome = attributes.get("ome", attributes)
+    try:
+        return str(ome["multiscales"][0]["datasets"][0]["path"])
+    except (KeyError, IndexError, TypeError):
+        arrays = ", ".join(sorted(group.array_keys())[:10]) or "none"
+        raise InputError(
+            "which array is meant?", where=path, found=f"arrays: {arrays}", fix="name it with --dataset"
+        ) from None
+
+
+def _refuse_links(path: Path) -> None:
+    root = path.resolve()
+    for item in path.rglob("*"):
+        if item.is_symlink() and not item.resolve().is_relative_to(root):
+            raise InputError("a link leads out of the source", where=item, fix="copy the file into the folder")

@@ -1,0 +1,125 @@
+"""Folders of single-page TIFF or PNG files, one section a file."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from segem.errors import InputError
+from segem.io.readers.png import PngStack
+from segem.io.readers.stack import Stack, check_alike
+from segem.io.readers.tiff import TiffStack
+
+FILE_READERS: dict[str, type[TiffStack] | type[PngStack]] = {".tif": TiffStack, ".tiff": TiffStack, ".png": PngStack}
+
+
+class SeriesStack(Stack):
+    """The files of a folder in the natural order of their names, 2 before 10.
+
+    Parameters
+    ----------
+    folder : Path
+        Hidden files and subfolders are ignored; all others must have one extension.
+
+    Raises
+    ------
+    InputError
+        When there is nothing to read, the extensions are mixed, a file holds several pages, or the files differ in
+        shape or type.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._files = section_files(folder)
+        for z, file in enumerate(self._files):
+            with FILE_READERS[file.suffix.lower()](file) as first:
+                if first.shape[0] != 1:
+                    raise InputError(
+                        "a file of several pages in a folder of sections",
+                        where=file,
+                        expected="1 page",
+                        found=f"{first.shape[0]} pages",
+                        fix="give the path of this one file, or split it into single pages",
+                    )
+                if z == 0:
+                    shape = (len(self._files), *first.shape[1:])
+                    super().__init__(folder, shape, first.dtype, tuple(_gaps(self._files)))
+                check_alike(self, z, first.shape[1:], first.dtype)
+
+    def label_of(self, z: int) -> str:
+        """Return the file of a section."""
+        return str(self._files[z])
+
+    def _read(self, z: int) -> NDArray[Any]:
+        file = self._files[z]
+        with FILE_READERS[file.suffix.lower()](file) as one:
+            return one.section(0)
+
+
+def section_files(folder: Path) -> list[Path]:
+    """Return the files of a series in the natural order of their names.
+
+    Raises
+    ------
+    InputError
+        When there are none, or they are not all of one kind.
+    """
+    try:
+        visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    except OSError as error:
+        raise InputError("the folder cannot be read", where=folder, found=error, fix="check its rights") from error
+    # A folder named x.tif is kept, so that it is complained about instead of being left out.
+    files = sorted((p for p in visible if not p.is_dir() or p.suffix.lower() in FILE_READERS), key=natural_key)
+    kinds = Counter(path.suffix.lower() for path in files)
+    if not files:
+        folders = ", ".join(sorted(path.name for path in visible)[:5])
+        raise InputError(
+            "no sections in the folder",
+            where=folder,
+            expected=f"files ending in {', '.join(FILE_READERS)}",
+            found=f"only folders: {folders}" if folders else "nothing",
+            fix="give the folder that holds the section images itself",
+        )
+    if len(kinds) > 1:
+        raise InputError(
+            "files of different kinds in one folder of sections",
+            where=folder,
+            expected="one extension",
+            found=" and ".join(f"{count} {kind or 'without extension'}" for kind, count in kinds.most_common()),
+            fix="move the files that are no sections elsewhere",
+        )
+    if (kind := next(iter(kinds))) not in FILE_READERS:
+        raise InputError(
+            "unknown kind of section", where=folder, expected=", ".join(FILE_READERS), found=kind or files[0].name
+        )
+    return files
+
+
+def natural_key(path: Path) -> tuple[list[str | int], str]:
+    """Return a sort key by which numbers in names count as numbers.
+
+    Examples
+    --------
+    >>> [p.name for p in sorted(map(Path, ["z10.png", "z2.png", "z02b.png"]), key=natural_key)]
+    ['z2.png', 'z02b.png', 'z10.png']
+    """
+    parts = re.split(r"(\d+)", path.name.casefold())
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)], path.name
+
+
+def _gaps(files: list[Path]) -> list[str]:
+    """Return a warning for every number that an otherwise even series leaves out."""
+    numbers = [[int(n) for n in re.findall(r"\d+", path.stem)[-1:]] for path in files]
+    if len(files) < 3 or not all(numbers):
+        return []
+    steps = [b[0] - a[0] for a, b in pairwise(numbers)]
+    usual = Counter(steps).most_common(1)[0][0]
+    return [
+        f"sections may be missing between {files[z].name} and {files[z + 1].name}; they are taken as neighbours"
+        for z, step in enumerate(steps)
+        if step != usual
+    ]

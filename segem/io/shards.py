@@ -1,0 +1,154 @@
+"""Sharded zarr arrays, written one whole shard at a time.
+
+A write block is exactly one shard file, so a block is on disk as a whole or not at all, and two workers never touch
+the same file. Chunks inside a shard carry a CRC-32C, so that a flipped bit raises instead of becoming an intensity.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import zarr
+from numpy.typing import DTypeLike, NDArray
+from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.core.metadata import ArrayV3Metadata
+
+from segem.errors import WorkspaceError
+from segem.geometry import ZYX, Box, ceil_div, round_up
+from segem.io.files import disk_errors, fsync, fsync_directory
+
+Array: TypeAlias = zarr.Array[ArrayV3Metadata]
+
+CHUNK: ZYX = (1, 256, 256)
+AXES = ("z", "y", "x")
+
+_SHARD_VOXELS = 4_194_304
+_SHARD_EDGE = 2048
+_ZSTD_LEVEL = 3
+
+
+def shard_shape(shape: ZYX) -> ZYX:
+    """Return the write block of a volume: what one shard file holds.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Extent of the volume along (z, y, x).
+
+    Returns
+    -------
+    tuple of int
+        Whole chunks of `CHUNK`, about four million voxels.
+
+    Examples
+    --------
+    >>> shard_shape((24, 512, 512)), shard_shape((3, 100, 5000))
+    ((8, 512, 512), (3, 256, 2048))
+    """
+    z, y, x = shape
+    edge_y, edge_x = (min(_SHARD_EDGE, round_up(n, c)) for n, c in zip((y, x), CHUNK[1:], strict=True))
+    return (min(z, max(1, min(8, _SHARD_VOXELS // (edge_y * edge_x)))), edge_y, edge_x)
+
+
+def create_sharded(group: zarr.Group, name: str, shape: ZYX, dtype: DTypeLike) -> None:
+    """Add an array to a group: no voxel written yet, every voxel reading as 0."""
+    group.create_array(
+        name,
+        shape=shape,
+        dtype=np.dtype(dtype),
+        chunks=CHUNK,
+        shards=shard_shape(shape),
+        compressors=(ZstdCodec(level=_ZSTD_LEVEL), Crc32cCodec()),
+        fill_value=0,
+        dimension_names=AXES,
+    )
+
+
+def write_block(array: Array, box: Box, data: NDArray[Any]) -> None:
+    """Write whole shards; they are durable when the function returns.
+
+    Parameters
+    ----------
+    array : Array
+        Level of an image or a label.
+    box : Box
+        Starts on the shard grid of `array`, ends on it or at the edge of the array.
+    data : (z, y, x) array
+        Of the shape of `box` and the type of `array`.
+
+    Raises
+    ------
+    WorkspaceError
+        When the box would cut a shard (two writers of one shard lose each other's voxels), when the data do not fit, or
+        when the disk refuses.
+    """
+    where = path_of(array)
+    shards = shard_of(array)
+    whole = Box.of_shape(shape_of(array))
+    if box.size == 0 or not whole.contains(box) or not _aligned(box, shards, array.shape):
+        raise WorkspaceError(
+            "unaligned write",
+            where=where,
+            expected=f"a box on the grid of shards {shards} within {whole}",
+            found=box,
+            fix="write whole shards",
+        )
+    if data.shape != box.shape or data.dtype != array.dtype:
+        raise WorkspaceError(
+            "the data do not fit the block",
+            where=where,
+            expected=f"{box.shape} {array.dtype}",
+            found=f"{data.shape} {data.dtype}",
+        )
+    files = shard_files(array, box)
+    with disk_errors(where):
+        for file in files:
+            # zarr reads a shard that exists before it writes it, and so could never replace a damaged one.
+            file.unlink(missing_ok=True)
+        # Empty chunks are written too: otherwise a lost shard could not be told from one that holds only zeros.
+        array.with_config({"order": "C", "write_empty_chunks": True})[box.slices] = data
+        for file in files:
+            fsync(file)
+        for folder in sorted({parent for file in files for parent in file.parents if parent.is_relative_to(where)}):
+            fsync_directory(folder)
+
+
+def shard_files(array: Array, box: Box) -> list[Path]:
+    """Return the files that a box of an array lies in, whether they exist or not."""
+    shards = shard_of(array)
+    first = (a // s for a, s in zip(box.start, shards, strict=True))
+    past = (ceil_div(b, s) for b, s in zip(box.stop, shards, strict=True))
+    indices = product(*(range(a, b) for a, b in zip(first, past, strict=True)))
+    return [path_of(array) / array.metadata.encode_chunk_key(index) for index in indices]
+
+
+def missing_shards(array: Array) -> list[Path]:
+    """Return the shard files of an array that are not there; their voxels would read as 0 without an error."""
+    return [file for file in shard_files(array, Box.of_shape(shape_of(array))) if not file.is_file()]
+
+
+def shard_of(array: Array) -> ZYX:
+    """Return the shape of the shards of an array."""
+    z, y, x = array.shards or array.chunks
+    return (z, y, x)
+
+
+def shape_of(array: Array) -> ZYX:
+    """Return the extent of an array along (z, y, x)."""
+    z, y, x = array.shape
+    return (z, y, x)
+
+
+def path_of(array: Array) -> Path:
+    """Return the folder of an array on the local disk."""
+    root = getattr(array.store, "root", None)
+    return Path(str(root or array.store)) / array.path
+
+
+def _aligned(box: Box, shards: ZYX, shape: tuple[int, ...]) -> bool:
+    starts = all(a % s == 0 for a, s in zip(box.start, shards, strict=True))
+    stops = all(b % s == 0 or b == n for b, s, n in zip(box.stop, shards, shape, strict=True))
+    return starts and stops

@@ -1,0 +1,353 @@
+"""Volumes on disk: OME-Zarr 0.5 images with labels, in nanometres, axes (z, y, x)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import DTypeLike, NDArray
+from yaozarrs import v05
+
+from segem.errors import InputError, WorkspaceError
+from segem.geometry import ZYX, Box, VoxelSize, ceil_div, grid
+from segem.io.files import PARTIAL, disk_errors, new_directory, write_text
+from segem.io.shards import AXES, CHUNK, Array, create_sharded, path_of, shape_of, shard_of, shard_shape, write_block
+from segem.io.workspace import VOLUME_SUFFIX
+from segem.kernels.normalize import IntensityStatistics
+from segem.kernels.pyramid import Reduction, shrink
+
+__all__ = ["ATTRIBUTES", "CHUNK", "Volume", "create_volume", "shard_shape", "write_block"]
+
+ATTRIBUTES = "segem"
+
+_COARSEST = 256
+
+
+class Volume:
+    """An OME-Zarr image with labels on disk; get one from `Volume.open` or `create_volume`.
+
+    Arrays are opened when first used and are left behind when a volume is pickled, so it travels to workers as a path.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of the image.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[type[Volume], tuple[Path]]:
+        return (Volume, (self.path,))
+
+    def __repr__(self) -> str:
+        return f"Volume({str(self.path)!r})"
+
+    @classmethod
+    def open(cls, path: Path) -> Volume:
+        """Open a volume that is whole.
+
+        Parameters
+        ----------
+        path : Path
+            Folder of the image.
+
+        Returns
+        -------
+        Volume
+
+        Raises
+        ------
+        InputError
+            When there is none; the message names the command that makes it.
+        WorkspaceError
+            When there is something, but not a whole volume of segem's layout.
+        """
+        if not path.is_dir():
+            raise InputError("no such volume", where=path, fix=f"make it with: {_command_for(path)}")
+        volume = cls(path)
+        if PARTIAL.search(path.name):
+            raise _damaged(path, "a volume that was never finished", f"make it again with: {_command_for(path)}")
+        for level in volume._levels(None):
+            _open_array(level)
+        for name in volume.labels():
+            for level in volume._levels(name):
+                _open_array(level)
+        return volume
+
+    @property
+    def name(self) -> str:
+        """Name of the volume."""
+        return self.path.name.removesuffix(VOLUME_SUFFIX)
+
+    @cached_property
+    def raw(self) -> Array:
+        """The image at full resolution, (z, y, x): intensities of a source, probabilities of a result."""
+        return _open_array(self._levels(None)[0])
+
+    @property
+    def shape(self) -> ZYX:
+        """Extent along (z, y, x)."""
+        return shape_of(self.raw)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the image's voxels."""
+        return np.dtype(self.raw.dtype)
+
+    @property
+    def write_block(self) -> ZYX:
+        """Shape of one shard: what `write_block` takes at a time."""
+        return shard_of(self.raw)
+
+    @cached_property
+    def voxel_size(self) -> VoxelSize:
+        """Size of a voxel at full resolution."""
+        transforms = self._multiscale(None)["datasets"][0]["coordinateTransformations"]
+        return VoxelSize(*(float(n) for n in transforms[0]["scale"]))
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What segem has noted about the volume, as now on disk."""
+        noted = _metadata(self.path).get(ATTRIBUTES, {})
+        return dict(noted) if isinstance(noted, dict) else {}
+
+    @property
+    def statistics(self) -> IntensityStatistics:
+        """Intensity statistics of the whole image, taken at ingest."""
+        try:
+            return IntensityStatistics.from_dict(self.attributes["statistics"])
+        except (KeyError, TypeError, ValueError):
+            raise WorkspaceError(
+                "the volume has no intensity statistics", where=self.path, fix="ingest the source again"
+            ) from None
+
+    def labels(self) -> list[str]:
+        """Return the names of the labels."""
+        if not (self.path / "labels").is_dir():
+            return []
+        names = _metadata(self.path / "labels").get("ome", {}).get("labels", [])
+        return [str(name) for name in names]
+
+    def has_label(self, name: str) -> bool:
+        """Tell whether there is a label of this name."""
+        return name in self.labels()
+
+    def label(self, name: str) -> Array:
+        """Return a label at full resolution, (z, y, x).
+
+        Raises
+        ------
+        InputError
+            When there is no such label; the message names those that exist.
+        """
+        if not self.has_label(name):
+            raise InputError(
+                f"the volume has no label {name}", where=self.path, found=", ".join(self.labels()) or "no labels"
+            )
+        return _open_array(self._levels(name)[0])
+
+    def build_pyramid(self, label: str | None = None) -> None:
+        """Compute the coarser levels from the full resolution, one shard at a time.
+
+        Images take means; masks (uint8) the largest value, so that thin membranes stay connected; wider labels,
+        which hold identities, the nearest value.
+
+        Parameters
+        ----------
+        label : str, optional
+            The label whose pyramid to build; the image's when absent.
+
+        Raises
+        ------
+        WorkspaceError
+            When the disk refuses, or what is on it does not decode.
+        """
+        levels = [_open_array(path) for path in self._levels(label)]
+        how: Reduction = "mean" if label is None else "max" if levels[0].dtype == np.uint8 else "nearest"
+        for fine, coarse in pairwise(levels):
+            factors = tuple(ceil_div(a, b) for a, b in zip(fine.shape, coarse.shape, strict=True))
+            for _, box in grid(shape_of(coarse), shard_of(coarse)):
+                write_block(coarse, box, _shrunk(fine, box, factors, how))
+
+    def set_attributes(self, **values: Any) -> None:
+        """Note facts about the volume; they are merged into `attributes` in one atomic step."""
+        path = self.path / "zarr.json"
+        metadata = _read_json(path)
+        noted = metadata.setdefault("attributes", {}).setdefault(ATTRIBUTES, {})
+        noted.update(values)
+        write_text(path, json.dumps(metadata, indent=2, allow_nan=False))
+
+    def _multiscale(self, label: str | None) -> dict[str, Any]:
+        folder = self._folder(label)
+        try:
+            multiscale = _metadata(folder)["ome"]["multiscales"][0]
+            axes = tuple(axis["name"] for axis in multiscale["axes"])
+        except (KeyError, IndexError, TypeError):
+            raise _damaged(folder, "metadata without an OME-Zarr 0.5 image") from None
+        if axes != AXES:
+            raise _damaged(folder, f"axes {', '.join(axes)}")
+        return dict(multiscale)
+
+    def _levels(self, label: str | None) -> list[Path]:
+        folder = self._folder(label)
+        return [folder / dataset["path"] for dataset in self._multiscale(label)["datasets"]]
+
+    def _folder(self, label: str | None) -> Path:
+        return self.path if label is None else self.path / "labels" / label
+
+
+def create_volume(
+    path: Path,
+    *,
+    shape: ZYX,
+    dtype: DTypeLike,
+    voxel_size: VoxelSize,
+    labels: Mapping[str, DTypeLike],
+    attributes: dict[str, Any],
+) -> Volume:
+    """Make a volume whose every voxel is still missing.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of the image; it appears in one step, with all its metadata, and replaces what was there.
+    shape : tuple of int
+        Extent along (z, y, x), each at least 1.
+    dtype : dtype
+        Type of the image's voxels.
+    voxel_size : VoxelSize
+        In nanometres. Where it is nearly isotropic, the pyramid shrinks z as well.
+    labels : mapping of str to dtype
+        Names and types of the labels.
+    attributes : dict
+        Facts to note about the volume.
+
+    Returns
+    -------
+    Volume
+
+    Raises
+    ------
+    WorkspaceError
+        When the disk refuses.
+    """
+    levels = _plan_levels(shape, voxel_size)
+    multiscale = _multiscale_of(levels, voxel_size)
+    with disk_errors(path), new_directory(path) as partial:
+        _create_image(partial, v05.Image(multiscales=[multiscale]), levels, dtype, {ATTRIBUTES: attributes})
+        if labels:
+            group = v05.LabelsGroup(labels=list(labels))
+            zarr.create_group(str(partial / "labels"), zarr_format=3, attributes={"ome": _dump(group)})
+        for name, label_dtype in labels.items():
+            described = v05.ImageLabel(source=v05.LabelSource(image="../../"))
+            image = v05.LabelImage(multiscales=[multiscale], **{"image-label": described})
+            _create_image(partial / "labels" / name, image, levels, label_dtype, {})
+    return Volume(path)
+
+
+def _shrunk(fine: Array, box: Box, factors: tuple[int, ...], how: Reduction) -> NDArray[Any]:
+    fz, fy, fx = factors
+    out = np.empty(box.shape, fine.dtype)
+    (z0, y0, x0), (z1, y1, x1) = box.start, box.stop
+    # One coarse section at a time: a whole block of the finer level may be eight times as large as a shard.
+    for z in range(z0, z1):
+        try:
+            block = np.asarray(fine[z * fz : (z + 1) * fz, y0 * fy : y1 * fy, x0 * fx : x1 * fx])
+        except (ValueError, RuntimeError) as error:
+            raise _damaged(path_of(fine), str(error)) from error
+        out[z - z0] = shrink(block, (fz, fy, fx), how)[0]
+    return out
+
+
+@dataclass(frozen=True)
+class _Level:
+    shape: ZYX
+    factors: ZYX
+
+
+def _plan_levels(shape: ZYX, voxel_size: VoxelSize) -> list[_Level]:
+    levels = [_Level(shape, (1, 1, 1))]
+    while max(levels[-1].shape[1:]) > _COARSEST:
+        steps = [2 if n > 1 else 1 for n in levels[-1].shape]
+        if not voxel_size.near_isotropic:
+            steps[0] = 1
+        z, y, x = (ceil_div(n, step) for n, step in zip(levels[-1].shape, steps, strict=True))
+        fz, fy, fx = (f * step for f, step in zip(levels[-1].factors, steps, strict=True))
+        levels.append(_Level((z, y, x), (fz, fy, fx)))
+    return levels
+
+
+def _multiscale_of(levels: list[_Level], voxel_size: VoxelSize) -> v05.Multiscale:
+    return v05.Multiscale(
+        axes=[v05.SpaceAxis(name=name, unit="nanometer") for name in AXES],
+        datasets=[
+            v05.Dataset(
+                path=str(index),
+                coordinateTransformations=[
+                    v05.ScaleTransformation(scale=[f * s for f, s in zip(level.factors, voxel_size.zyx, strict=True)]),
+                    # A coarse voxel sits in the middle of the fine ones it stands for.
+                    v05.TranslationTransformation(
+                        translation=[(f - 1) / 2 * s for f, s in zip(level.factors, voxel_size.zyx, strict=True)]
+                    ),
+                ],
+            )
+            for index, level in enumerate(levels)
+        ],
+    )
+
+
+def _create_image(
+    path: Path, image: v05.Image, levels: list[_Level], dtype: DTypeLike, attributes: dict[str, Any]
+) -> None:
+    group = zarr.create_group(str(path), zarr_format=3, attributes={"ome": _dump(image), **attributes})
+    for index, level in enumerate(levels):
+        create_sharded(group, str(index), level.shape, dtype)
+
+
+def _dump(model: v05.Image | v05.LabelsGroup) -> dict[str, Any]:
+    return dict(model.model_dump(mode="json", exclude_none=True, by_alias=True))
+
+
+def _open_array(path: Path) -> Array:
+    try:
+        array = zarr.open_array(str(path), mode="r+", zarr_format=3)
+    except Exception as error:
+        # zarr meets broken stores with errors of a dozen unrelated types.
+        raise _damaged(path, f"{type(error).__name__}: {error}") from error
+    if array.ndim != 3:
+        raise _damaged(path, f"{array.ndim} axes")
+    return array
+
+
+def _metadata(folder: Path) -> dict[str, Any]:
+    attributes = _read_json(folder / "zarr.json").get("attributes", {})
+    return attributes if isinstance(attributes, dict) else {}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _damaged(path, f"{type(error).__name__}: {error}") from error
+    if not isinstance(values, dict):
+        raise _damaged(path, type(values).__name__)
+    return values
+
+
+def _damaged(path: Path, found: str, fix: str = "make it again, or restore it from a copy") -> WorkspaceError:
+    return WorkspaceError("not a whole OME-Zarr 0.5 volume", where=path, found=found, fix=fix)
+
+
+def _command_for(path: Path) -> str:
+    name = path.name.removesuffix(VOLUME_SUFFIX)
+    if path.parent.parent.name == "runs":
+        return f"segem segment {name} --run {path.parent.name}"
+    return f"segem ingest SOURCE --name {name} --voxel-nm Z,Y,X"

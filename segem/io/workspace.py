@@ -1,0 +1,85 @@
+"""Where everything of a project lies on disk."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from segem.config import check_name
+from segem.io.files import disk_errors
+
+VOLUME_SUFFIX = ".ome.zarr"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder that holds the volumes, runs and models of a project.
+
+    Parameters
+    ----------
+    root : Path
+        The folder; it need not exist before `prepare`.
+
+    Examples
+    --------
+    >>> Workspace(Path("w")).volume("isbi").as_posix()
+    'w/volumes/isbi.ome.zarr'
+    """
+
+    root: Path
+
+    @property
+    def models(self) -> Path:
+        """Folder of the trained models."""
+        return self.root / "models"
+
+    def volume(self, name: str) -> Path:
+        """Return where the ingested volume `name` lies."""
+        return self.root / "volumes" / f"{check_name(name, 'volume')}{VOLUME_SUFFIX}"
+
+    def run(self, run: str) -> Path:
+        """Return the folder of a run."""
+        return self.root / "runs" / check_name(run, "run")
+
+    def result(self, run: str, volume: str) -> Path:
+        """Return where a run keeps its results for one volume."""
+        return self.run(run) / f"{check_name(volume, 'volume')}{VOLUME_SUFFIX}"
+
+    def ledger(self, run: str) -> Path:
+        """Return the file in which a run records its finished blocks."""
+        return self.run(run) / "ledger.sqlite"
+
+    def report(self, run: str) -> Path:
+        """Return the folder of a run's report."""
+        return self.run(run) / "report"
+
+    def volumes(self) -> list[str]:
+        """Return the names of the ingested volumes, sorted; unfinished ones are not among them."""
+        found = self._visible("volumes", "zarr.json")
+        return sorted(p.name.removesuffix(VOLUME_SUFFIX) for p in found if p.name.endswith(VOLUME_SUFFIX))
+
+    def runs(self) -> list[str]:
+        """Return the names of the runs, sorted."""
+        return sorted(path.name for path in self._visible("runs", "run.json"))
+
+    def prepare(self) -> None:
+        """Make the folders of the workspace and check that they can be written.
+
+        Raises
+        ------
+        WorkspaceError
+            When they cannot; the message says why.
+        """
+        for folder in (self.root, self.root / "volumes", self.root / "runs", self.models):
+            with disk_errors(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
+
+    def _visible(self, folder: str, marker: str) -> list[Path]:
+        with disk_errors(self.root / folder):
+            if not (self.root / folder).is_dir():
+                return []
+            paths = (self.root / folder).iterdir()
+            return [path for path in paths if not path.name.startswith(".") and (path / marker).is_file()]

@@ -1,0 +1,154 @@
+"""Arrays inside HDF5 files and zarr folders."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import zarr
+
+from segem.errors import InputError
+from segem.geometry import Box, VoxelSize
+from segem.io.readers import open_stack, source_files
+from segem.io.volume import create_volume, write_block
+
+DATA = np.random.default_rng(0).integers(0, 65536, (5, 20, 30)).astype(np.uint16)
+
+
+def read(path: Path, dataset: str | None = None) -> np.ndarray:
+    with open_stack(path, dataset) as stack:
+        found = np.stack([stack.section(z) for z in range(stack.shape[0])])
+        assert (found.shape, found.dtype) == (stack.shape, stack.dtype)
+    return found
+
+
+def refused(path: Path, dataset: str | None = None) -> str:
+    with pytest.raises(InputError) as caught:
+        read(path, dataset)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.fixture
+def hdf5(tmp_path: Path) -> Path:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("volumes/raw", data=DATA, chunks=(3, 20, 30), compression="gzip")
+        file["volumes/table"] = np.zeros(7)
+    return tmp_path / "a.h5"
+
+
+def test_the_only_stack_of_a_file(hdf5: Path) -> None:
+    assert np.array_equal(read(hdf5), DATA)
+    assert np.array_equal(read(hdf5, "/volumes/raw"), DATA)
+
+
+def test_which_of_several(hdf5: Path) -> None:
+    with h5py.File(hdf5, "a") as file:
+        file["volumes/labels"] = DATA.astype(">u2")
+        file["one"] = DATA[0]
+    assert "found stacks: one, volumes/labels, volumes/raw. Fix: name it with --dataset" in refused(hdf5)
+    assert np.array_equal(read(hdf5, "volumes/labels"), DATA)
+    assert np.array_equal(read(hdf5, "one"), DATA[:1])
+    assert "no stack named volumes/table in the file" in refused(hdf5, "volumes/table")
+    assert "no stack named gone in the file" in refused(hdf5, "gone")
+
+
+def test_nothing_outside_the_file_is_read(tmp_path: Path, hdf5: Path) -> None:
+    (tmp_path / "secret.bin").write_bytes(DATA.tobytes())
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file["linked"] = h5py.ExternalLink("a.h5", "volumes/raw")
+        layout = h5py.VirtualLayout((5, 20, 30), np.uint16)
+        layout[:] = h5py.VirtualSource("a.h5", "volumes/raw", (5, 20, 30))
+        file.create_virtual_dataset("virtual", layout)
+        external = [(str(tmp_path / "secret.bin"), 0, DATA.nbytes)]
+        file.create_dataset("external", DATA.shape, np.uint16, external=external)
+    assert "no stack named linked" in refused(tmp_path / "b.h5", "linked")
+    for name in ("virtual", "external"):
+        assert "lie in other files" in refused(tmp_path / "b.h5", name)
+
+
+def test_damaged_hdf5(tmp_path: Path, hdf5: Path) -> None:
+    whole = hdf5.read_bytes()
+    for content in (whole[: len(whole) // 2], b"text" * 99, b""):
+        hdf5.write_bytes(content)
+        assert "Fix: copy" in refused(hdf5)
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        data = file.create_dataset("raw", data=DATA, chunks=(1, 20, 30), compression="gzip", fletcher32=True)
+        at = data.id.get_chunk_info(2).byte_offset + 9
+    content = bytearray((tmp_path / "c.h5").read_bytes())
+    content[at] ^= 1
+    (tmp_path / "c.h5").write_bytes(content)
+    assert "c.h5:/raw[2]: the file is damaged" in refused(tmp_path / "c.h5")
+
+
+def test_hdf5_chunks_that_were_never_written(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("raw", (4, 20, 30), np.uint8, chunks=(1, 20, 30))[0] = 1
+        file.create_dataset("none", (4, 20, 30), np.uint8)
+    with open_stack(tmp_path / "a.h5", "raw") as stack:
+        assert stack.warnings == (f"3 of 4 chunks of {tmp_path}/a.h5:/raw are absent and read as 0",)
+    with open_stack(tmp_path / "a.h5", "none") as stack:
+        assert stack.warnings == (f"{tmp_path}/a.h5:/none was never written and reads as 0",)
+
+
+def test_an_empty_or_absurd_dataset(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("none", (0, 20, 30), np.uint8)
+        file.create_dataset("huge", (2, 2**20, 2**20), np.uint8, chunks=(1, 256, 256))
+    assert "a section without voxels" in refused(tmp_path / "a.h5", "none")
+    assert "absurd" in refused(tmp_path / "a.h5", "huge")
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_plain_arrays(tmp_path: Path, zarr_format: int) -> None:
+    group = zarr.create_group(str(tmp_path / "a.zarr"), zarr_format=zarr_format)
+    group.create_array("raw", data=DATA[None, None], chunks=(1, 1, 1, 20, 20))
+    zarr.create_array(str(tmp_path / "b"), data=DATA, zarr_format=zarr_format)
+    assert np.array_equal(read(tmp_path / "a.zarr", "raw"), DATA)
+    assert np.array_equal(read(tmp_path / "b"), DATA)
+    assert "which array is meant?; found arrays: raw" in refused(tmp_path / "a.zarr")
+    assert "Fix: " in refused(tmp_path / "a.zarr", "gone")
+    assert "Fix: " in refused(tmp_path / "a.zarr", "../b")
+    assert len(source_files(tmp_path / "b")) >= 2
+
+
+def test_the_full_resolution_of_an_ome_zarr(tmp_path: Path) -> None:
+    volume = create_volume(
+        tmp_path / "v.ome.zarr",
+        shape=(5, 20, 30),
+        dtype=np.uint16,
+        voxel_size=VoxelSize(50, 4, 4),
+        labels={},
+        attributes={},
+    )
+    with open_stack(volume.path) as stack:
+        assert stack.warnings == (f"5 of 5 chunks of {volume.path} are absent and read as 0",)
+    write_block(volume.raw, Box.of_shape(DATA.shape), DATA)
+    assert np.array_equal(read(volume.path), DATA)
+    file = volume.path / "0" / "c" / "0" / "0" / "0"
+    content = bytearray(file.read_bytes())
+    content[7] ^= 1
+    file.write_bytes(content)
+    assert "the file is damaged" in refused(volume.path)
+
+
+def test_what_is_no_stack_in_a_zarr(tmp_path: Path) -> None:
+    zarr.create_array(str(tmp_path / "two"), data=np.zeros((2, 5, 20, 30), np.uint8))
+    assert "not a stack; expected axes z, y, x, found shape (2, 5, 20, 30)" in refused(tmp_path / "two")
+    (tmp_path / "broken.zarr").mkdir()
+    (tmp_path / "broken.zarr" / "zarr.json").write_text("{")
+    assert "the file is damaged" in refused(tmp_path / "broken.zarr")
+    zarr.create_array(str(tmp_path / "huge"), shape=(2**20,) * 3, dtype=np.uint8, chunks=(1, 256, 256))
+    assert "absurd" in refused(tmp_path / "huge")
+
+
+def test_links_out_of_a_zarr(tmp_path: Path) -> None:
+    zarr.create_array(str(tmp_path / "a"), data=DATA, chunks=(1, 20, 30))
+    secret = tmp_path / "secret"
+    chunk = tmp_path / "a" / "c" / "1" / "0" / "0"
+    os.rename(chunk, secret)
+    chunk.symlink_to(secret)
+    assert f"{chunk}: a link leads out of the source" in refused(tmp_path / "a")
