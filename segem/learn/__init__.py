@@ -1,0 +1,1 @@
+"""Networks: everything that needs torch or MONAI."""

@@ -1,0 +1,223 @@
+"""A trained model on disk: ``weights.safetensors`` and ``model.json``, never a pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import segem
+from segem.config import Config, Name
+from segem.errors import ConfigError, ModelError
+from segem.io.files import disk_errors, new_directory, write_text
+from segem.io.workspace import Workspace
+from segem.learn.models.registry import Geometry, build, geometry
+
+WEIGHTS, CARD = "weights.safetensors", "model.json"
+BUNDLED = (Path(segem.__file__).parent.parent / "models", Path(sys.prefix) / "share" / "segem" / "models")
+"""Where bundled models lie: in a source tree, and in an installed package."""
+
+
+class TrainedOn(Config):
+    """The sections of one volume that made a model."""
+
+    volume: str
+    source_digest: str
+    """sha256 of the volume's voxels."""
+    train: tuple[int, int]
+    validation: tuple[int, int]
+
+
+class Score(Config):
+    """What a model reached on sections it never saw, and which ones."""
+
+    volume: str
+    sections: tuple[int, int]
+    iou: float
+    v_rand: float | None
+    v_info: float | None
+
+
+class ModelCard(Config):
+    """The content of ``model.json``."""
+
+    format: Literal[1] = 1
+    name: Name
+    architecture: str
+    """Name in the zoo."""
+    options: dict[str, Any] = {}
+    normalisation: Literal["volume-zscore"] = "volume-zscore"
+    threshold: float = Field(gt=0, lt=1)
+    """Probability from which a voxel is membrane, chosen on validation sections."""
+    trained_on: tuple[TrainedOn, ...] = ()
+    scores: tuple[Score, ...] = ()
+    training: dict[str, Any] = {}
+    """Settings and outcome of the training run."""
+    licence: str = ""
+    citation: str = ""
+    versions: dict[str, str] = {}
+
+    def geometry(self) -> Geometry:
+        """Return the stride, halo and context of the architecture."""
+        return geometry(self.architecture, self.options)
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A model found on disk, its weights not yet loaded."""
+
+    path: Path
+    card: ModelCard
+    digest: str
+    """sha256 of the weights and of all in the card that changes the output."""
+
+
+def save_artefact(directory: Path, card: ModelCard, net: nn.Module) -> Artefact:
+    """Write a model as a new directory, whole or not at all.
+
+    Parameters
+    ----------
+    directory : Path
+        Where the artefact shall lie; an older one there is replaced.
+    card : ModelCard
+        What it is.
+    net : Module
+        Its weights.
+
+    Returns
+    -------
+    Artefact
+    """
+    with disk_errors(directory):
+        directory.parent.mkdir(parents=True, exist_ok=True)
+    with new_directory(directory) as partial:
+        state = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
+        with disk_errors(directory):
+            save_file(state, partial / WEIGHTS)
+            # safetensors makes its files private; a model on a shared disk is there to be read.
+            (partial / WEIGHTS).chmod(0o644)
+        write_text(partial / CARD, json.dumps(card.model_dump(mode="json"), indent=2) + "\n")
+    return load_artefact(directory)
+
+
+def load_artefact(path: Path) -> Artefact:
+    """Read the card of a model and digest its weights.
+
+    Raises
+    ------
+    ModelError
+        When a file is missing or the card cannot be read.
+    """
+    for file in (CARD, WEIGHTS):
+        if not (path / file).is_file():
+            raise ModelError(
+                f"not a model: {file} is missing",
+                where=path,
+                fix="give a folder made by `segem train` or a name of `segem models list`",
+            )
+    try:
+        card = ModelCard.model_validate_json((path / CARD).read_text(encoding="utf-8"))
+        made_of = {
+            "weights": hashlib.sha256((path / WEIGHTS).read_bytes()).hexdigest(),
+            "architecture": card.architecture,
+            "options": card.options,
+            "normalisation": card.normalisation,
+        }
+        card.geometry()
+    except (ValidationError, UnicodeDecodeError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise ModelError("the model card cannot be read", where=path / CARD, found=reason) from None
+    except ConfigError as error:
+        raise ModelError("the model card does not fit this version", where=path / CARD, found=error) from None
+    digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
+    return Artefact(path, card, digest)
+
+
+def load_net(artefact: Artefact) -> nn.Module:
+    """Build the net of an artefact and fill in its weights.
+
+    Returns
+    -------
+    Module
+        In evaluation mode.
+
+    Raises
+    ------
+    ModelError
+        When the weights are damaged, belong to another architecture or hold NaN or infinity.
+    """
+    where = artefact.path / WEIGHTS
+    try:
+        state = load_file(where)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(
+            "the weights cannot be read",
+            where=where,
+            expected="a safetensors file",
+            found=error,
+            fix="fetch or train the model again",
+        ) from None
+    net = build(artefact.card.architecture, artefact.card.options)
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise ModelError(
+            "the weights do not fit the architecture",
+            where=where,
+            expected=artefact.card.architecture,
+            found=first[:160],
+        ) from None
+    broken = [key for key, value in state.items() if value.dtype.is_floating_point and not torch.isfinite(value).all()]
+    if broken:
+        raise ModelError(
+            "the weights are not finite",
+            where=where,
+            found=f"NaN or infinity in {broken[0]}",
+            fix="train the model again",
+        )
+    return net.eval()
+
+
+def find_model(name: str, workspace: Workspace | None = None) -> Artefact:
+    """Find a model by path, by its name in the workspace (newest version first) or among the bundled ones.
+
+    Raises
+    ------
+    ModelError
+        When there is none; the message lists what there is.
+    """
+    candidates = [Path(name)] if "/" in name else []
+    candidates += [folder for known, folder in list_models(workspace) if known == name]
+    for folder in candidates:
+        if (folder / CARD).is_file() or "/" in name:
+            return load_artefact(folder)
+    known = ", ".join(sorted({known for known, _ in list_models(workspace)})) or "none"
+    raise ModelError(
+        "no such model",
+        where=name,
+        found=f"known: {known}",
+        fix="choose one of `segem models list` or give a folder's path",
+    )
+
+
+def list_models(workspace: Workspace | None = None) -> list[tuple[str, Path]]:
+    """Return (name, folder) of every model of the workspace, newest version first, then of every bundled one."""
+    found: list[tuple[str, Path]] = []
+    if workspace is not None and workspace.models.is_dir():
+        for model in sorted(p for p in workspace.models.iterdir() if p.is_dir() and not p.name.startswith(".")):
+            versions = (p for p in model.iterdir() if (p / CARD).is_file() and not p.name.startswith("."))
+            found += [(model.name, folder) for folder in sorted(versions, reverse=True)]
+    for root in BUNDLED:
+        if root.is_dir():
+            found += [(folder.name, folder) for folder in sorted(root.iterdir()) if (folder / CARD).is_file()]
+    return found

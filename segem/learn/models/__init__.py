@@ -1,0 +1,1 @@
+"""The model zoo; `registry` builds any of them by name."""

@@ -1,0 +1,112 @@
+"""The practical U-Net: same padding, batch norm, any input size."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segem.geometry import ceil_div, round_up
+
+
+class DoubleConv(nn.Sequential):
+    """Two 3x3 convolutions, each followed by batch norm and ReLU."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__(
+            nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels_out),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels_out),
+            nn.ReLU(inplace=True),
+        )
+
+
+class UNet(nn.Module):
+    """U-Net whose output has the size of its input.
+
+    Parameters
+    ----------
+    channels_in : int
+        Adjacent sections the net sees at once (2.5-D when more than 1).
+    classes : int
+        Output channels; 1 = membrane.
+    features : int
+        Channels of the first level; each deeper level doubles them.
+    depth : int
+        Number of poolings; the output stride lattice is ``2 ** depth``.
+
+    Notes
+    -----
+    Ronneberger, Fischer and Brox (2015), doi:10.1007/978-3-319-24574-4_28, with three changes that later work agreed
+    on: padded convolutions, so that no border is lost; batch norm, which folds into the convolutions for inference;
+    and one logit for two classes. Inputs are padded with zeros to a multiple of the stride at the bottom and the right
+    and the logits cut back, so any size of at least one pixel is accepted.
+
+    Examples
+    --------
+    >>> net = UNet(features=4, depth=2)
+    >>> net(torch.zeros(1, 1, 30, 41)).shape
+    torch.Size([1, 1, 30, 41])
+    """
+
+    def __init__(self, channels_in: int = 1, classes: int = 1, features: int = 32, depth: int = 4) -> None:
+        super().__init__()
+        self.stride = 2**depth
+        widths = [features * 2**level for level in range(depth + 1)]
+        self.down = nn.ModuleList(DoubleConv(a, b) for a, b in zip([channels_in, *widths[:-1]], widths, strict=True))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in pairwise(widths))
+        self.merge = nn.ModuleList(DoubleConv(2 * a, a) for a in widths[:-1])
+        self.head = nn.Conv2d(features, classes, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits.
+
+        Parameters
+        ----------
+        x : Tensor, (B, channels_in, H, W) float32
+
+        Returns
+        -------
+        Tensor, (B, classes, H, W) float32
+        """
+        height, width = x.shape[-2:]
+        x = F.pad(x, (0, -width % self.stride, 0, -height % self.stride))
+        skips = []
+        for level, block in enumerate(self.down):
+            if level:
+                x = F.max_pool2d(x, 2)
+            x = block(x)
+            skips.append(x)
+        skips.pop()
+        for up, merge, skip in zip(reversed(self.up), reversed(self.merge), reversed(skips), strict=True):
+            x = merge(torch.cat([skip, up(x)], dim=1))
+        logits: Tensor = self.head(x)[..., :height, :width]
+        return logits
+
+
+def unet_halo_px(depth: int) -> int:
+    """Return the context a `UNet` needs around a core for exact output, rounded up to its stride.
+
+    The reach of an output pixel is followed from the head to the deepest level and back to the input: each level's two
+    3x3 convolutions reach 2 pixels further, going down halves the reach and rounds up, coming back doubles it. This
+    holds for cores and tiles that start on the lattice of the stride.
+
+    Examples
+    --------
+    >>> [unet_halo_px(depth) for depth in (1, 2, 3, 4)]
+    [8, 24, 48, 96]
+    """
+    reach = 0
+    for _ in range(depth):
+        reach = ceil_div(reach + 2, 2)
+    reach += 2
+    for _ in range(depth):
+        reach = 2 * reach + 2
+    return round_up(reach, int(2**depth))

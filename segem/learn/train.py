@@ -1,0 +1,245 @@
+"""Training: one readable loop."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from segem.config import TrainConfig
+from segem.errors import InputError
+from segem.kernels.metrics.iou import Confusion
+from segem.learn.allocator import keep_activations
+from segem.learn.augment import IMAGE, LABEL, em_augmentation
+from segem.learn.losses import MembraneLoss
+from segem.learn.models.registry import build
+
+log = logging.getLogger(__name__)
+
+Batch = tuple[Tensor, Tensor]
+
+THRESHOLDS = np.round(np.arange(0.2, 0.8, 0.025), 3)
+
+
+@dataclass(frozen=True)
+class LabelledSection:
+    """One section with its truth.
+
+    Parameters
+    ----------
+    volume : str
+        Volume the section belongs to.
+    image : (H, W) float32
+        Z-scores by the statistics of the volume.
+    truth : (H, W) uint8
+        1 = membrane.
+    weight : float
+        How often its volume is drawn, relative to the others.
+    """
+
+    volume: str
+    image: NDArray[np.float32]
+    truth: NDArray[np.uint8]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a training run reports after each step."""
+
+    step: int
+    fraction: float
+    loss: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What training yields."""
+
+    net: nn.Module
+    threshold: float
+    validation_iou: float
+    steps: int
+    final_loss: float
+
+
+def fit(
+    train: Sequence[LabelledSection],
+    validation: Sequence[LabelledSection],
+    config: TrainConfig,
+    *,
+    device: torch.device | str = "cpu",
+    on_step: Callable[[Progress], None] | None = None,
+) -> Fitted:
+    """Train a net and choose its threshold on the validation sections.
+
+    Parameters
+    ----------
+    train, validation : sequences of LabelledSection
+        Disjoint sections.
+    config : TrainConfig
+        Architecture, budget, crops, optimiser and seed.
+    device : device
+        Where to compute.
+    on_step : callable, optional
+        Called after every step, for a progress bar.
+
+    Returns
+    -------
+    Fitted
+        The net with averaged weights, in evaluation mode, and its threshold.
+
+    Raises
+    ------
+    InputError
+        When there is nothing to learn from: no sections, or truth of one class only.
+    """
+    keep_activations()
+    _check_truth(train, "train")
+    _check_truth(validation, "validation")
+    torch.manual_seed(config.seed)
+    net = build(config.model, config.architecture).to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    average = copy.deepcopy(net).eval().requires_grad_(False)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    loss_of = MembraneLoss()
+    started = time.monotonic()
+    step, fraction, recent = 0, 0.0, math.nan
+    with _ahead(_batches(train, config)) as batches:
+        while fraction < 1:
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate * _schedule(fraction)
+            image, truth = next(batches)
+            image = image.to(device, memory_format=torch.channels_last)
+            loss = loss_of(net(image), truth.to(device))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+            optimizer.step()
+            step += 1
+            _update_average(average, net, config.ema_decay, step)
+            value = float(loss.detach())
+            recent = value if math.isnan(recent) else 0.98 * recent + 0.02 * value
+            elapsed = time.monotonic() - started
+            fraction = step / config.steps if config.steps else elapsed / (60 * (config.minutes or math.inf))
+            if on_step is not None:
+                on_step(Progress(step, min(fraction, 1.0), recent, elapsed * max(0.0, 1 / fraction - 1)))
+    threshold, iou = choose_threshold(average, validation, device)
+    return Fitted(average, threshold, iou, step, recent)
+
+
+def choose_threshold(
+    net: nn.Module, sections: Sequence[LabelledSection], device: torch.device | str = "cpu"
+) -> tuple[float, float]:
+    """Return the threshold with the best membrane IoU, averaged over volumes, and that IoU."""
+    pooled: dict[str, list[Confusion]] = {}
+    for section in sections:
+        probability = predict_section(net, section.image, device)
+        counts = [Confusion.count(section.truth, (probability >= t).astype(np.uint8)) for t in THRESHOLDS]
+        before = pooled.get(section.volume)
+        pooled[section.volume] = counts if before is None else [a + b for a, b in zip(before, counts, strict=True)]
+    curve = np.mean([[c.iou for c in counts] for counts in pooled.values()], axis=0)
+    best = int(np.argmax(curve))
+    return float(THRESHOLDS[best]), float(curve[best])
+
+
+@torch.inference_mode()
+def predict_section(
+    net: nn.Module, image: NDArray[np.float32], device: torch.device | str = "cpu"
+) -> NDArray[np.float32]:
+    """Return the membrane probability of a whole (H, W) section of z-scores."""
+    x = torch.from_numpy(np.ascontiguousarray(image))[None, None].to(device)
+    probability: NDArray[np.float32] = torch.sigmoid(net(x))[0, 0].float().cpu().numpy()
+    return probability
+
+
+def _check_truth(sections: Sequence[LabelledSection], part: str) -> None:
+    if not sections:
+        raise InputError(f"no {part} sections", fix=f"give at least one labelled section to {part}")
+    membrane = float(np.mean([section.truth.mean() for section in sections]))
+    if not 0 < membrane < 1:
+        raise InputError(
+            f"the {part} labels hold one class only",
+            where=", ".join(sorted({section.volume for section in sections})),
+            expected="membrane and background",
+            found=f"{membrane:.0%} membrane",
+            fix="check the labels and their polarity (membrane: zero or nonzero)",
+        )
+
+
+def _batches(sections: Sequence[LabelledSection], config: TrainConfig) -> Iterator[Batch]:
+    """Yield augmented (image, truth) batches for ever, taking each volume as often as its weight says."""
+    rng = np.random.default_rng(config.seed)
+    augment = em_augmentation(config.crop_px, config.seed)
+    by_volume: dict[str, list[LabelledSection]] = {}
+    for section in sections:
+        by_volume.setdefault(section.volume, []).append(section)
+    volumes = sorted(by_volume)
+    weights = np.array([by_volume[volume][0].weight for volume in volumes])
+    while True:
+        images, truths = [], []
+        for _ in range(config.batch):
+            candidates = by_volume[rng.choice(volumes, p=weights / weights.sum())]
+            crop = augment(_random_crop(candidates[rng.integers(len(candidates))], config.crop_px, rng))
+            images.append(torch.as_tensor(np.asarray(crop[IMAGE])))
+            truths.append(torch.as_tensor(np.asarray(crop[LABEL])))
+        yield torch.stack(images).float(), torch.stack(truths).float()
+
+
+@contextmanager
+def _ahead(batches: Iterator[Batch]) -> Iterator[Iterator[Batch]]:
+    """Prepare the next batch in a thread while the net computes; one thread only, so that the order stays the same."""
+    with ThreadPoolExecutor(1, "augment") as pool:
+        coming = deque(pool.submit(next, batches) for _ in range(2))
+
+        def take() -> Iterator[Batch]:
+            while True:
+                coming.append(pool.submit(next, batches))
+                yield coming.popleft().result()
+
+        try:
+            yield take()
+        finally:
+            for future in coming:
+                future.cancel()
+
+
+def _random_crop(section: LabelledSection, crop_px: int, rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
+    image, truth = section.image, section.truth.astype(np.float32)
+    short = [max(0, crop_px - n) for n in image.shape]
+    if any(short):
+        widths = [(0, n) for n in short]
+        image, truth = np.pad(image, widths, mode="reflect"), np.pad(truth, widths, mode="reflect")
+    y, x = (int(rng.integers(n - crop_px + 1)) for n in image.shape)
+    window = np.s_[None, y : y + crop_px, x : x + crop_px]
+    return {IMAGE: image[window], LABEL: truth[window]}
+
+
+def _schedule(fraction: float, warm_up: float = 0.03) -> float:
+    """Return the learning-rate factor: a short linear warm-up, then half a cosine to 1 %."""
+    if fraction < warm_up:
+        return 0.1 + 0.9 * fraction / warm_up
+    progress = (fraction - warm_up) / (1 - warm_up)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+@torch.no_grad()
+def _update_average(average: nn.Module, net: nn.Module, decay: float, step: int) -> None:
+    # The decay grows with the steps, so that a short run is not dominated by its random start.
+    decay = min(decay, (1 + step) / (10 + step))
+    for kept, current in zip(average.state_dict().values(), net.state_dict().values(), strict=True):
+        if kept.dtype.is_floating_point:
+            kept.lerp_(current, 1 - decay)
+        else:
+            kept.copy_(current)

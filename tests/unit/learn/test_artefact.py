@@ -1,0 +1,98 @@
+"""Artefacts come back as they were saved; damaged or foreign ones are refused before anything is computed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from segem.errors import ModelError
+from segem.io.workspace import Workspace
+from segem.learn.artefact import CARD, WEIGHTS, Artefact, ModelCard, find_model, load_artefact, load_net, save_artefact
+from segem.learn.models.registry import build
+
+OPTIONS = {"features": 2, "depth": 2}
+
+
+@pytest.fixture
+def artefact(tmp_path: Path) -> Artefact:
+    torch.manual_seed(0)
+    card = ModelCard(name="tiny", architecture="unet", options=OPTIONS, threshold=0.5)
+    return save_artefact(tmp_path / "tiny", card, build("unet", OPTIONS))
+
+
+def test_round_trip(artefact: Artefact) -> None:
+    torch.manual_seed(0)
+    expected = build("unet", OPTIONS).state_dict()
+    found = load_net(load_artefact(artefact.path)).state_dict()
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert load_artefact(artefact.path).card == artefact.card
+
+
+def test_digest_follows_weights_and_architecture_but_not_scores(artefact: Artefact) -> None:
+    state = load_file(artefact.path / WEIGHTS)
+    first = next(iter(state))
+    state[first] = state[first] + 1e-3
+    save_file(state, artefact.path / WEIGHTS)
+    changed = load_artefact(artefact.path)
+    assert changed.digest != artefact.digest
+    card = json.loads((artefact.path / CARD).read_text())
+    (artefact.path / CARD).write_text(json.dumps(card | {"licence": "other", "threshold": 0.4}))
+    assert load_artefact(artefact.path).digest == changed.digest
+
+
+def test_truncated_weights_are_refused(artefact: Artefact) -> None:
+    data = (artefact.path / WEIGHTS).read_bytes()
+    (artefact.path / WEIGHTS).write_bytes(data[: len(data) // 2])
+    with pytest.raises(ModelError, match="cannot be read"):
+        load_net(load_artefact(artefact.path))
+
+
+def test_a_pickle_in_disguise_is_never_run(artefact: Artefact, tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    payload = f"cposix\nsystem\n(S'touch {canary}'\ntR.".encode()
+    (artefact.path / WEIGHTS).write_bytes(payload)
+    with pytest.raises(ModelError, match="cannot be read"):
+        load_net(load_artefact(artefact.path))
+    assert not canary.exists()
+
+
+def test_weights_of_another_architecture_are_refused(artefact: Artefact) -> None:
+    save_file(build("unet", {"features": 4, "depth": 2}).state_dict(), artefact.path / WEIGHTS)
+    with pytest.raises(ModelError, match="do not fit"):
+        load_net(load_artefact(artefact.path))
+
+
+def test_nan_weights_are_refused_by_name(artefact: Artefact) -> None:
+    state = load_file(artefact.path / WEIGHTS)
+    state["head.bias"] = torch.full_like(state["head.bias"], float("nan"))
+    save_file(state, artefact.path / WEIGHTS)
+    with pytest.raises(ModelError, match=r"NaN or infinity in head\.bias"):
+        load_net(load_artefact(artefact.path))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [({"threshold": 2}, "cannot be read"), ({"speed": 1}, "cannot be read"), ({"options": {"x": 1}}, "does not fit")],
+)
+def test_bad_cards_are_refused(artefact: Artefact, change: dict[str, object], reason: str) -> None:
+    card = json.loads((artefact.path / CARD).read_text())
+    (artefact.path / CARD).write_text(json.dumps(card | change))
+    with pytest.raises(ModelError, match=reason):
+        load_artefact(artefact.path)
+
+
+def test_models_are_found_by_path_by_name_and_newest_first(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    card = ModelCard(name="mine", architecture="unet", options=OPTIONS, threshold=0.5)
+    for version in ("2026-01-01", "2026-02-01"):
+        save_artefact(workspace.models / "mine" / version, card, build("unet", OPTIONS))
+    assert find_model("mine", workspace).path.name == "2026-02-01"
+    assert find_model(str(workspace.models / "mine" / "2026-01-01")).path.name == "2026-01-01"
+    with pytest.raises(ModelError, match="known: mine"):
+        find_model("yours", workspace)
+    with pytest.raises(ModelError, match=r"model\.json is missing"):
+        find_model(str(tmp_path / "nowhere"))
