@@ -1,0 +1,200 @@
+"""Runs the blocks of a plan: a plain loop, or dask.distributed; both give the same bytes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Protocol
+
+from segem.config import ExecutionConfig
+from segem.errors import BlockError, SegemError
+from segem.geometry import ZYX
+from segem.io.ledger import Ledger, LedgerRow
+from segem.plan import Block, Plan
+
+IN_FLIGHT_PER_WORKER = 2
+RETRIES = 2
+"""How often a block is tried again after a worker died on it."""
+
+
+@dataclass(frozen=True)
+class BlockOutcome:
+    """What comes back from a block: little, so that it travels well."""
+
+    index: ZYX
+    row: LedgerRow
+    computed: bool
+    """False when the block was finished already and is intact."""
+
+
+class BlockWork(Protocol):
+    """Computes and durably writes one block; safe to repeat, and to pickle."""
+
+    def __call__(
+        self, block: Block, known: LedgerRow | None, threads: int | None, on_voxels: Callable[[int], None]
+    ) -> BlockOutcome:
+        """Finish one block; `known` is what the ledger holds of it."""
+
+
+@dataclass
+class Summary:
+    """How a plan went."""
+
+    computed: int = 0
+    skipped: int = 0
+    failed: dict[ZYX, str] = field(default_factory=dict)
+
+
+def execute(
+    plan: Plan,
+    work: BlockWork,
+    ledger: Ledger,
+    volume: str,
+    config: ExecutionConfig,
+    on_voxels: Callable[[int], None] = lambda _: None,
+) -> Summary:
+    """Finish every block of a plan; a block that fails does not stop the others.
+
+    Parameters
+    ----------
+    plan : Plan
+        What to compute.
+    work : BlockWork
+        How a block is computed and written.
+    ledger : Ledger
+        Where finished blocks are recorded, by this process alone.
+    volume : str
+        The volume's name in the ledger.
+    config : ExecutionConfig
+        Engine and number of workers.
+    on_voxels : callable
+        Called with the number of voxels just finished.
+
+    Returns
+    -------
+    Summary
+        Blocks computed and skipped, and those that failed with the reason.
+
+    Raises
+    ------
+    SegemError
+        Of any kind but `BlockError`, at once: a full disk or a bad model fails every block alike.
+    """
+    known = ledger.rows(volume)
+    summary = Summary()
+    run = _run_dask if config.engine == "dask" else _run_loop
+    for index, outcome in run(plan, work, known, config, on_voxels):
+        if isinstance(outcome, BlockOutcome):
+            if outcome.computed:
+                ledger.record(volume, index, outcome.row)
+                summary.computed += 1
+            else:
+                summary.skipped += 1
+        else:
+            summary.failed[index] = str(outcome)
+    return summary
+
+
+Outcomes = Iterator[tuple[ZYX, BlockOutcome | BlockError]]
+
+
+def _run_loop(
+    plan: Plan,
+    work: BlockWork,
+    known: dict[ZYX, LedgerRow],
+    config: ExecutionConfig,
+    on_voxels: Callable[[int], None],
+) -> Outcomes:
+    del config
+    for block in plan.blocks():
+        try:
+            yield block.index, work(block, known.get(block.index), None, on_voxels)
+        except BlockError as error:
+            yield block.index, error
+
+
+def _run_dask(
+    plan: Plan,
+    work: BlockWork,
+    known: dict[ZYX, LedgerRow],
+    config: ExecutionConfig,
+    on_voxels: Callable[[int], None],
+) -> Outcomes:
+    from distributed import as_completed
+
+    threads = max(1, (os.cpu_count() or 1) // config.workers)
+    pending = plan.blocks()
+    with _cluster(config.workers) as client:
+        shared = client.scatter(work, broadcast=True)
+
+        def submit(block: Block) -> Any:
+            return client.submit(
+                _in_worker, shared, block, known.get(block.index), threads, key=f"block-{block.index}", retries=RETRIES
+            )
+
+        blocks = {}
+        running = as_completed()
+        for block in islice(pending, config.workers * IN_FLIGHT_PER_WORKER):
+            future = submit(block)
+            blocks[future.key] = block
+            running.add(future)
+        for future in running:
+            block = blocks.pop(future.key)
+            yield block.index, _outcome(future, block)
+            on_voxels(block.write.size)
+            for following in islice(pending, 1):
+                future = submit(following)
+                blocks[future.key] = following
+                running.add(future)
+
+
+def _in_worker(work: BlockWork, block: Block, known: LedgerRow | None, threads: int) -> BlockOutcome | SegemError:
+    # An error that repeating cannot cure comes back as a value, so that dask retries only what a dead worker cost.
+    try:
+        return work(block, known, threads, lambda _: None)
+    except SegemError as error:
+        return error
+
+
+def _outcome(future: Any, block: Block) -> BlockOutcome | BlockError:
+    from distributed.scheduler import KilledWorker
+
+    try:
+        result = future.result()
+    except KilledWorker:
+        return BlockError(
+            "the worker died each time it took this block",
+            where=f"block {block.index} {block.write}",
+            fix="look for a kill by the memory limit in the system log; run again with fewer workers",
+        )
+    except Exception as error:  # whatever a worker raised belongs to this block alone
+        return BlockError(f"{type(error).__name__}: {error}", where=f"block {block.index} {block.write}")
+    if isinstance(result, SegemError) and not isinstance(result, BlockError):
+        raise result
+    outcome: BlockOutcome | BlockError = result
+    return outcome
+
+
+@contextmanager
+def _cluster(workers: int) -> Iterator[Any]:
+    import dask
+    from distributed import Client, LocalCluster
+
+    # Everything stays on loopback: the protocol of dask runs what it is sent.
+    settings = {"distributed.worker.daemon": False, "distributed.comm.timeouts.connect": "60s"}
+    with (
+        dask.config.set(settings),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=None,
+            memory_limit=0,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client

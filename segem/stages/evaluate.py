@@ -1,0 +1,325 @@
+"""Scores every volume of a run against its truth, section by section, and says plainly what was not measured."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial, reduce
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from segem.errors import SegemError
+from segem.io.layers import Layers, read_section
+from segem.io.run import ModelRecord, RunRecord, StageRecord, VolumeRecord, load_run
+from segem.io.volume import Volume
+from segem.io.workspace import Workspace
+from segem.kernels.metrics.iou import Confusion
+from segem.kernels.metrics.seam import SeamSums
+from segem.kernels.metrics.segmentation import Measure, SegmentationSums, StackScore
+from segem.progress import track
+from segem.stages.verify import plan_of
+
+NOT_MEASURED = "not measured: no ground truth"
+VISIBLE_SEAM = 1.5
+
+# Flooding takes some 100 bytes a pixel: this bounds what all threads hold at once.
+_PIXELS_AT_ONCE = 16_777_216
+_MOST_THREADS = 4
+
+
+class Record(BaseModel):
+    """Base of what evaluation hands out: frozen, and plain JSON on demand."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LayerScores(Record):
+    """Scores of one membrane mask over all sections of a volume; IoU, precision and recall are pooled over voxels."""
+
+    iou: float
+    precision: float
+    recall: float
+    rand: StackScore | None
+    """V_rand; None where the truth holds no cell at all."""
+    information: StackScore | None
+    """V_info; None where the truth holds no cell at all."""
+
+    @property
+    def v_rand(self) -> float | None:
+        """The value of V_rand alone."""
+        return self.rand.value if self.rand else None
+
+    @property
+    def v_info(self) -> float | None:
+        """The value of V_info alone."""
+        return self.information.value if self.information else None
+
+
+class SectionScores(Record):
+    """Scores of one section; V_rand and V_info at the threshold that is best for the whole stack."""
+
+    section: int
+    iou_kmeans: float | None
+    iou_model: float | None
+    precision: float | None
+    recall: float | None
+    v_rand: float | None
+    v_info: float | None
+
+
+class VolumeScores(Record):
+    """All that is known of one volume of a run."""
+
+    name: str
+    state: Literal["complete", "failed"]
+    reason: str | None = None
+    """Why the volume failed."""
+    note: str | None = None
+    """Why a complete volume carries no scores."""
+    sections: int | None = None
+    shape: tuple[int, int, int] | None = None
+    dtype: str | None = None
+    voxel_nm: tuple[float, float, float] | None = None
+    threshold: float | None = None
+    """Membrane probability from which the model's mask says membrane."""
+    segmented: bool = False
+    """Whether there is a model's mask."""
+    clustered: bool = False
+    """Whether there is a K-means mask."""
+    model: LayerScores | None = None
+    kmeans: LayerScores | None = None
+    per_section: tuple[SectionScores, ...] = ()
+    seam_ratio: float | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def measured(self) -> bool:
+        """Whether the volume could be compared with truth."""
+        return self.model is not None or self.kmeans is not None
+
+
+class Evaluation(Record):
+    """The scores of a run, and what made them."""
+
+    run: str
+    created: str
+    segem_version: str
+    environment: dict[str, str]
+    model: ModelRecord | None
+    volumes: tuple[VolumeScores, ...]
+
+    def to_json(self) -> str:
+        """Return the evaluation as indented JSON."""
+        return self.model_dump_json(indent=2)
+
+
+def evaluate(run: str, workspace: Workspace, *, progress: bool = True) -> Evaluation:
+    """Score every volume of a run.
+
+    IoU is pooled over all voxels of a volume; V_rand and V_info are means over sections at the one threshold that suits
+    the volume best. Memory does not grow with the number of sections.
+
+    Parameters
+    ----------
+    run : str
+        Name of the run.
+    workspace : Workspace
+        Where it lives.
+    progress : bool
+        Whether to draw progress bars.
+
+    Returns
+    -------
+    Evaluation
+        A volume that did not finish is ``failed``, with its reason and no score; one without truth is ``complete``,
+        with a note and no score.
+
+    Raises
+    ------
+    WorkspaceError
+        When there is no such run, or its record is damaged.
+    """
+    record = load_run(workspace, run)
+    volumes = tuple(_volume_scores(record, name, workspace, progress) for name in record.volumes)
+    return Evaluation(
+        run=run,
+        created=record.created,
+        segem_version=record.segem_version,
+        environment=record.environment,
+        model=record.model,
+        volumes=volumes,
+    )
+
+
+@dataclass(frozen=True)
+class _MaskTally:
+    """What the comparison of one mask with truth adds up to."""
+
+    confusion: Confusion = field(default_factory=Confusion)
+    cells: SegmentationSums = field(default_factory=SegmentationSums.nothing)
+
+    def __add__(self, other: _MaskTally) -> _MaskTally:
+        return _MaskTally(self.confusion + other.confusion, self.cells + other.cells)
+
+    def scores(self) -> LayerScores:
+        return LayerScores(
+            iou=self.confusion.iou,
+            precision=self.confusion.precision,
+            recall=self.confusion.recall,
+            rand=self.cells.best("rand"),
+            information=self.cells.best("information"),
+        )
+
+
+@dataclass(frozen=True)
+class _Tally:
+    """What one section, or a sum of sections, adds to the scores."""
+
+    model: _MaskTally = field(default_factory=_MaskTally)
+    kmeans: _MaskTally = field(default_factory=_MaskTally)
+    seams: SeamSums = field(default_factory=SeamSums)
+
+    def __add__(self, other: _Tally) -> _Tally:
+        return _Tally(self.model + other.model, self.kmeans + other.kmeans, self.seams + other.seams)
+
+
+def _volume_scores(record: RunRecord, name: str, workspace: Workspace, progress: bool) -> VolumeScores:
+    volume = record.volumes[name]
+    reason = _failure_of(volume, record)
+    if reason is None:
+        try:
+            return _scores_of_finished(record.run, name, volume, workspace, progress)
+        except SegemError as error:
+            reason = str(error)
+    return VolumeScores(name=name, state="failed", reason=reason)
+
+
+def _failure_of(volume: VolumeRecord, record: RunRecord) -> str | None:
+    """Return why a volume counts as failed; None where all that was asked of it is there."""
+    if volume.failure is not None:
+        return volume.failure
+    segmenting = record.model is not None or any(v.segment is not None for v in record.volumes.values())
+    # A run of nothing but `segem baseline` is whole without a model.
+    stage, what = (volume.segment, "segmentation") if segmenting else (volume.baseline, "K-means")
+    if stage is None:
+        return f"the {what} was never started"
+    if stage.state == "complete":
+        return None
+    return stage.reason or f"the {what} did not finish"
+
+
+def _scores_of_finished(
+    run: str, name: str, volume: VolumeRecord, workspace: Workspace, progress: bool
+) -> VolumeScores:
+    segmented, clustered = _is_complete(volume.segment), _is_complete(volume.baseline)
+    layers = Layers.open(run, name, workspace, segmented=segmented, clustered=clustered)
+    source = layers.source
+    rows, columns = _seams(volume.segment, workspace, run, name) if segmented else ([], [])
+    tallies = []
+    with track(f"evaluate {name}", source.shape[0], "section", progress) as advance:
+        for tally in _tallies(layers, rows, columns):
+            tallies.append(tally)
+            advance(1)
+    total = reduce(_Tally.__add__, tallies, _Tally())
+    measured = layers.truth is not None
+    model = total.model.scores() if measured and segmented else None
+    kmeans = total.kmeans.scores() if measured and clustered else None
+    facts = volume.segment.facts if volume.segment is not None and segmented else {}
+    return VolumeScores(
+        name=name,
+        state="complete",
+        note=None if measured else NOT_MEASURED,
+        sections=source.shape[0],
+        shape=source.shape,
+        dtype=str(source.dtype),
+        voxel_nm=source.voxel_size.zyx,
+        threshold=facts.get("threshold"),
+        segmented=segmented,
+        clustered=clustered,
+        model=model,
+        kmeans=kmeans,
+        per_section=_section_scores(tallies, model, kmeans) if measured else (),
+        seam_ratio=total.seams.ratio,
+        warnings=tuple(_warnings(source, volume, facts, total.seams.ratio)),
+    )
+
+
+def _tallies(layers: Layers, rows: list[int], columns: list[int]) -> Iterator[_Tally]:
+    sections, height, width = layers.source.shape
+    threads = max(1, min(_MOST_THREADS, os.cpu_count() or 1, _PIXELS_AT_ONCE // (height * width)))
+    # Threads are enough: the flooding, which takes most of the time, runs outside the interpreter lock.
+    with ThreadPoolExecutor(threads) as pool:
+        yield from pool.map(partial(_tally, layers, rows, columns), range(sections))
+
+
+def _tally(layers: Layers, rows: list[int], columns: list[int], z: int) -> _Tally:
+    tally = _Tally()
+    truth = None if layers.truth is None else read_section(layers.truth, z)
+    if layers.probability is not None and layers.membrane is not None:
+        probability = read_section(layers.probability, z)
+        tally += _Tally(seams=SeamSums.count(probability, rows, columns))
+        if truth is not None:
+            mask = read_section(layers.membrane, z)
+            tally += _Tally(model=_MaskTally(Confusion.count(truth, mask), SegmentationSums.count(truth, probability)))
+    if layers.kmeans is not None and truth is not None:
+        mask = read_section(layers.kmeans, z)
+        cells = SegmentationSums.count(truth, np.where(mask != 0, np.uint8(255), np.uint8(0)))
+        tally += _Tally(kmeans=_MaskTally(Confusion.count(truth, mask), cells))
+    return tally
+
+
+def _section_scores(
+    tallies: list[_Tally], model: LayerScores | None, kmeans: LayerScores | None
+) -> tuple[SectionScores, ...]:
+    return tuple(
+        SectionScores(
+            section=z,
+            iou_kmeans=tally.kmeans.confusion.iou if kmeans else None,
+            iou_model=tally.model.confusion.iou if model else None,
+            precision=tally.model.confusion.precision if model else None,
+            recall=tally.model.confusion.recall if model else None,
+            v_rand=_at_same_threshold(tally.model.cells, "rand", model.rand if model else None),
+            v_info=_at_same_threshold(tally.model.cells, "information", model.information if model else None),
+        )
+        for z, tally in enumerate(tallies)
+    )
+
+
+def _at_same_threshold(cells: SegmentationSums, measure: Measure, stack: StackScore | None) -> float | None:
+    score = cells.at(measure, stack.threshold) if stack is not None else None
+    return score.value if score is not None else None
+
+
+def _seams(segment: StageRecord | None, workspace: Workspace, run: str, volume: str) -> tuple[list[int], list[int]]:
+    if segment is None or "tiling" not in segment.facts:
+        return [], []
+    plan = plan_of(segment, Volume.open(workspace.result(run, volume)))
+    rows, columns = ([start for start, _ in plan.windows(axis)] for axis in (1, 2))
+    return rows, columns
+
+
+def _warnings(source: Volume, volume: VolumeRecord, facts: dict[str, Any], seam_ratio: float | None) -> Iterator[str]:
+    noted = source.attributes
+    yield from (str(warning) for warning in noted.get("warnings", []))
+    if not _is_complete(volume.baseline):
+        yield f"no K-means baseline: {_why(volume.baseline)}"
+    if not _is_complete(volume.segment):
+        yield f"no model mask: {_why(volume.segment)}"
+    for trained in facts.get("trained_on", []):
+        if trained.get("source_digest") == noted.get("source_digest"):
+            first, stop = trained["train"]
+            yield f"the model was trained on sections {first} to {stop - 1} of this volume: scores there are no test"
+    if seam_ratio is not None and seam_ratio > VISIBLE_SEAM:
+        yield f"tile borders may show: the probability changes {seam_ratio:.1f} times as fast across them as elsewhere"
+
+
+def _is_complete(stage: StageRecord | None) -> bool:
+    return stage is not None and stage.state == "complete"
+
+
+def _why(stage: StageRecord | None) -> str:
+    return "never started" if stage is None else stage.reason or f"it is {stage.state}"

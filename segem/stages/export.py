@@ -1,0 +1,94 @@
+"""Writes one layer of a run as a multi-page TIFF that every viewer opens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tifffile
+
+from segem.errors import ConfigError
+from segem.io.files import disk_errors, new_file
+from segem.io.layers import read_section
+from segem.io.run import load_run
+from segem.io.shards import Array
+from segem.io.volume import Volume
+from segem.io.workspace import Workspace
+from segem.progress import track
+
+LAYERS = ("raw", "truth", "probability", "membrane", "kmeans")
+MASKS = ("truth", "membrane", "kmeans")
+
+
+def export(run: str, volume: str, layer: str, out: Path, workspace: Workspace, *, progress: bool = True) -> Path:
+    """Write a layer section by section; masks come out as 0 and 255, so that they can be seen.
+
+    Parameters
+    ----------
+    run, volume : str
+        Names of the run and of a volume in it.
+    layer : {"raw", "truth", "probability", "membrane", "kmeans"}
+        What to write.
+    out : Path
+        The TIFF to make; whole or absent.
+    workspace : Workspace
+        Where the run lies.
+    progress : bool
+        Whether to draw a progress bar.
+
+    Returns
+    -------
+    Path
+        `out`.
+
+    Raises
+    ------
+    ConfigError
+        When the layer is unknown, or the stage that makes it has not finished.
+    """
+    array = _layer(run, volume, layer, workspace)
+    voxel_size = Volume.open(workspace.volume(volume)).voxel_size
+    factor = 255 if layer in MASKS else 1
+    with (
+        disk_errors(out),
+        new_file(out) as partial,
+        tifffile.TiffWriter(partial, bigtiff=array.nbytes > 2**31) as tiff,
+        track(f"export {layer}", array.shape[0], "section", progress) as advance,
+    ):
+        for z in range(array.shape[0]):
+            section = read_section(array, z)
+            tiff.write(
+                section * section.dtype.type(factor),
+                compression="zlib",
+                contiguous=False,
+                # Pixels per centimetre, as TIFF has it.
+                resolution=(1e7 / voxel_size.x, 1e7 / voxel_size.y),
+                resolutionunit="CENTIMETER",
+                metadata=None,
+            )
+            advance(1)
+    return out
+
+
+def _layer(run: str, volume: str, layer: str, workspace: Workspace) -> Array:
+    if layer not in LAYERS:
+        raise ConfigError("no such layer", where=layer, found=f"known: {', '.join(LAYERS)}")
+    record = load_run(workspace, run)
+    if volume not in record.volumes:
+        raise ConfigError(
+            "no such volume in this run", where=volume, found=f"known: {', '.join(record.volumes) or 'none'}"
+        )
+    source = Volume.open(workspace.volume(volume))
+    if layer == "raw":
+        return source.raw
+    if layer == "truth":
+        return source.label("truth")
+    stage = record.volumes[volume].baseline if layer == "kmeans" else record.volumes[volume].segment
+    if stage is None or stage.state != "complete":
+        raise ConfigError(
+            f"the {layer} of this volume is not finished",
+            where=f"{run}/{volume}",
+            found=stage.reason or stage.state if stage else "never started",
+            fix=f"run `segem {'baseline' if layer == 'kmeans' else 'segment'} {volume} --run {run}` to the end first",
+        )
+    result = Volume.open(workspace.result(run, volume))
+    return result.raw if layer == "probability" else result.label(layer)

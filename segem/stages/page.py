@@ -1,0 +1,122 @@
+"""The web page of a report: one file that holds its styles and pictures and asks no network for anything."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from importlib import resources
+
+from jinja2 import Environment, StrictUndefined
+
+from segem.kernels.pictures import FOUND, INVENTED, MISSED, OVERLAID, Colour
+from segem.stages.chart import line_chart
+from segem.stages.evaluate import Evaluation, VolumeScores
+
+TIMES = " \N{MULTIPLICATION SIGN} "
+NOTHING = "\N{EN DASH}"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of the page: its caption, what it shows in words, and the file that holds it."""
+
+    caption: str
+    alt: str
+    file: str
+    data: bytes
+    width: int
+    height: int
+    large: bool = False
+    """Whether it is the one to look at closely."""
+
+    @property
+    def uri(self) -> str:
+        """The picture itself, so that the page needs no other file."""
+        return f"data:image/png;base64,{base64.b64encode(self.data).decode()}"
+
+
+@dataclass(frozen=True)
+class SectionPictures:
+    """The pictures of one section, and why this section was chosen."""
+
+    section: int
+    why: str
+    pictures: tuple[Picture, ...]
+
+
+def page(evaluation: Evaluation, pictures: dict[str, list[SectionPictures]]) -> str:
+    """Return the web page of a report.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        The scores.
+    pictures : dict
+        The pictures of each volume, by its name.
+
+    Returns
+    -------
+    str
+        HTML that names no other file: styles and pictures are inside.
+    """
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"score": _score, "ratio": _ratio, "rgb": _rgb}
+    template = resources.files("segem.stages").joinpath("templates/report.html.j2").read_text(encoding="utf-8")
+    return environment.from_string(template).render(
+        evaluation=evaluation,
+        headline=headline(evaluation),
+        facts=_facts,
+        pictures=pictures,
+        charts={volume.name: line_chart(volume.per_section) for volume in evaluation.volumes},
+        colours={"found": FOUND, "invented": INVENTED, "missed": MISSED, "overlaid": OVERLAID},
+    )
+
+
+def headline(evaluation: Evaluation) -> str:
+    """Return in one or two sentences what a reader wants to know first."""
+    compared = [(v.name, v.model.iou, v.kmeans.iou) for v in evaluation.volumes if v.model and v.kmeans]
+    better = sum(model > kmeans for _, model, kmeans in compared)
+    failed = sum(v.state == "failed" for v in evaluation.volumes)
+    blind = sum(v.note is not None for v in evaluation.volumes)
+    parts = []
+    if len(compared) == 1:
+        name, model, kmeans = compared[0]
+        parts.append(f"On {name} the model reaches a membrane IoU of {model:.3f}, K-means {kmeans:.3f}.")
+    elif compared:
+        parts.append(f"The model finds membrane better than K-means on {better} of {len(compared)} volumes with truth.")
+    if blind:
+        parts.append(f"{_count(blind, 'volume')} could not be measured, as there is no ground truth.")
+    if failed:
+        parts.append(f"{_count(failed, 'volume')} failed.")
+    return " ".join(parts) or "Nothing was measured in this run."
+
+
+def _facts(evaluation: Evaluation, volume: VolumeScores) -> list[tuple[str, str]]:
+    facts = []
+    if volume.shape and volume.voxel_nm:
+        facts.append(("Shape (z, y, x)", TIMES.join(str(n) for n in volume.shape)))
+        facts.append(("Voxel size", TIMES.join(f"{n:g}" for n in volume.voxel_nm) + " nm"))
+        extent = TIMES.join(f"{n * size / 1000:.3g}" for n, size in zip(volume.shape, volume.voxel_nm, strict=True))
+        facts.append(("Extent", f"{extent} µm"))
+        facts.append(("Intensities", volume.dtype or ""))
+    if volume.segmented and evaluation.model:
+        facts.append(("Model", f"{evaluation.model.name} ({evaluation.model.digest[:12]})"))
+    if volume.threshold is not None:
+        facts.append(("Membrane from probability", f"{volume.threshold:.2f}"))
+    return facts
+
+
+def _score(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.3f}"
+
+
+def _ratio(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.2f}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _rgb(colour: Colour) -> str:
+    return "rgb({}, {}, {})".format(*colour)

@@ -1,0 +1,224 @@
+"""Sweeps a model over one volume: plan, tiles, inference, stitching, audit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segem.config import Device, ExecutionConfig, SegmentConfig
+from segem.errors import ConfigError, IncompleteError, SegemError
+from segem.execute import BlockOutcome, Summary, execute
+from segem.geometry import Halo
+from segem.io.blocks import read_block, stored_digest, voxel_digest
+from segem.io.ledger import Ledger, LedgerRow
+from segem.io.run import ModelRecord, StageRecord, now, result_volume, update_run, volume_lock
+from segem.io.volume import Volume, write_block
+from segem.io.workspace import Workspace
+from segem.kernels.threshold import membrane_mask
+from segem.learn.artefact import Artefact, ModelCard, find_model, load_artefact, load_net
+from segem.learn.engine import Engine, choose_device, compute_digest, runtime_name
+from segem.plan import Block, Plan, Tiling, crop_tiling, gaussian_tiling
+from segem.progress import track
+from segem.stages.verify import damage, result_layers
+
+GAUSSIAN_TILE_PX = 512
+
+
+@dataclass(frozen=True)
+class SegmentResult:
+    """How a volume was segmented."""
+
+    path: Path
+    volume: str
+    model: str
+    threshold: float
+    blocks: int
+    computed: int
+    skipped: int
+    overhead: float
+    """Voxels computed for each voxel written."""
+
+
+def segment(
+    volume: str, run: str, config: SegmentConfig, execution: ExecutionConfig, workspace: Workspace
+) -> SegmentResult:
+    """Write the membrane probability and mask of a volume, skipping every block that is finished already.
+
+    Parameters
+    ----------
+    volume, run : str
+        Names of the ingested volume and of the run.
+    config : SegmentConfig
+        Model and stitching: all that decides the result.
+    execution : ExecutionConfig
+        Device, engine, workers: nothing that changes it.
+    workspace : Workspace
+        Where both live.
+
+    Returns
+    -------
+    SegmentResult
+
+    Raises
+    ------
+    SegemError
+        When the volume or model is missing, the disk fails, or another process writes the same volume.
+    IncompleteError
+        When a block failed or the audit found one missing or damaged; the message names it.
+    """
+    source = Volume.open(workspace.volume(volume))
+    artefact = find_model(config.model, workspace)
+    with volume_lock(workspace, run, volume):
+        result = result_volume(workspace, run, volume)
+        plan = make_plan(config, artefact.card, source, result)
+        threshold = config.threshold or artefact.card.threshold
+        facts: dict[str, Any] = {
+            "threshold": threshold,
+            "tiling": asdict(plan.tiling),
+            "core_px": plan.tiling.core_px,
+            "overhead": round(plan.overhead(), 4),
+            "blocks": plan.count,
+            "trained_on": [sections.model_dump(mode="json") for sections in artefact.card.trained_on],
+        }
+
+        def note(state: str, reason: str | None = None, **more: Any) -> None:
+            record = StageRecord(
+                state=state, reason=reason, config=config.model_dump(mode="json"), facts=facts | more, changed=now()
+            )
+            model = ModelRecord(name=artefact.card.name, digest=artefact.digest)
+            update_run(workspace, run, volume, stage="segment", record=record, model=model)
+
+        note("running")
+        try:
+            work = SegmentWork(
+                source.path, result.path, artefact.path, execution.device, plan, threshold, uuid.uuid4().hex
+            )
+            title = f"segment {volume}"
+            with (
+                Ledger(workspace.ledger(run)) as ledger,
+                track(title, plan.shape[0] * plan.shape[1] * plan.shape[2], show=execution.progress) as advance,
+            ):
+                summary = execute(plan, work, ledger, volume, execution, advance)
+                _audit(summary, plan, ledger, volume, result)
+            result.build_pyramid()
+            result.build_pyramid("membrane")
+        except SegemError as error:
+            note("failed", str(error))
+            raise
+        except BaseException as error:
+            note("failed", f"{type(error).__name__}: {error}")
+            raise
+        note("complete", computed=summary.computed, skipped=summary.skipped)
+    return SegmentResult(
+        result.path,
+        volume,
+        artefact.card.name,
+        threshold,
+        plan.count,
+        summary.computed,
+        summary.skipped,
+        plan.overhead(),
+    )
+
+
+def make_plan(config: SegmentConfig, card: ModelCard, source: Volume, result: Volume) -> Plan:
+    """Return what has to be computed: the model says which halo it needs, the result volume how it is written."""
+    geometry = card.geometry()
+    halo_px = config.halo_px if config.halo_px is not None else geometry.halo_px
+    mode = config.stitch if config.stitch != "auto" else ("gaussian" if halo_px is None else "crop")
+    reach = geometry.context_sections // 2
+    tiling: Tiling
+    if mode == "crop":
+        if halo_px is None:
+            raise ConfigError(
+                "this model sees the whole section, so tiles cannot be cropped exactly",
+                where=card.name,
+                fix="use stitch: gaussian, or give halo_px to accept an approximation",
+            )
+        tiling = crop_tiling(
+            source.shape, result.write_block, Halo(reach, halo_px, halo_px), geometry.stride_px, config.tile_px
+        )
+    else:
+        tile_px = config.tile_px or GAUSSIAN_TILE_PX
+        tiling = gaussian_tiling(source.shape, geometry.stride_px, tile_px, config.overlap, reach)
+    return Plan(source.shape, result.write_block, tiling)
+
+
+@dataclass(frozen=True)
+class SegmentWork:
+    """Computes one block of a segmentation; carries names only, and opens what they name once per process."""
+
+    source: Path
+    result: Path
+    artefact: Path
+    device: Device
+    plan: Plan
+    threshold: float
+    token: str
+    """Unique to one call of `segment`, so that a process that lives on never takes an older net for this one."""
+
+    def __call__(
+        self, block: Block, known: LedgerRow | None, threads: int | None, on_voxels: Callable[[int], None]
+    ) -> BlockOutcome:
+        """Finish one block, or find it finished already."""
+        source, result, artefact, engine = _open(self, threads)
+        layers = result_layers(result)
+        voxels = read_block(source.raw, block.read, f"ingest {source.name} again")
+        identity = block_identity(self, block, voxels, source, artefact)
+        if known is not None and known.identity == identity and stored_digest(layers, block.write) == known.digest:
+            on_voxels(block.write.size)
+            return BlockOutcome(block.index, known, computed=False)
+        probability = engine.predict_block(self.plan, block, voxels, source.statistics, on_voxels)
+        stored = np.rint(probability * 255).astype(np.uint8)
+        written = (stored, membrane_mask(stored, self.threshold))
+        for layer, data in zip(layers, written, strict=True):
+            write_block(layer, block.write, data)
+        return BlockOutcome(block.index, LedgerRow(identity, voxel_digest(written)), computed=True)
+
+
+def block_identity(work: SegmentWork, block: Block, voxels: NDArray[Any], source: Volume, artefact: Artefact) -> str:
+    """Return the sha256 of everything that makes a block, as 64 hexadecimal digits."""
+    made_of = {
+        "weights": artefact.digest,
+        "statistics": source.statistics.to_dict(),
+        "tiling": asdict(work.plan.tiling),
+        "shape": work.plan.shape,
+        "write": str(block.write),
+        "threshold": work.threshold,
+        "code": compute_digest(),
+        "runtime": runtime_name(work.device),
+        "dtype": str(voxels.dtype),
+    }
+    digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode())
+    digest.update(np.ascontiguousarray(voxels).data)
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _open(work: SegmentWork, threads: int | None) -> tuple[Volume, Volume, Artefact, Engine]:
+    artefact = load_artefact(work.artefact)
+    context = artefact.card.geometry().context_sections
+    engine = Engine(load_net(artefact), choose_device(work.device), context, threads)
+    return Volume.open(work.source), Volume.open(work.result), artefact, engine
+
+
+def _audit(summary: Summary, plan: Plan, ledger: Ledger, volume: str, result: Volume) -> None:
+    """Raise unless every block of the plan is in the ledger and on the disk."""
+    faults = summary.failed or damage(plan, ledger.rows(volume), result, deep=False)
+    if faults:
+        index, reason = next(iter(faults.items()))
+        raise IncompleteError(
+            f"{len(faults)} of {plan.count} blocks are not finished, the first is block {index}",
+            where=volume,
+            found=reason,
+            fix="run the same command again; finished blocks are kept",
+        )

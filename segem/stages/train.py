@@ -1,0 +1,200 @@
+"""Trains a model on labelled sections and judges it on sections it never saw."""
+
+from __future__ import annotations
+
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import segem
+from segem.config import Device, Manifest, Split, TrainConfig, VolumeEntry, check_name
+from segem.errors import ConfigError
+from segem.io.run import now
+from segem.io.volume import Volume
+from segem.io.workspace import Workspace
+from segem.kernels.metrics.iou import Confusion
+from segem.kernels.metrics.segmentation import SegmentationSums
+from segem.kernels.normalize import zscore
+from segem.kernels.threshold import membrane_mask
+from segem.learn.artefact import ModelCard, Score, TrainedOn, save_artefact
+from segem.learn.engine import choose_device, runtime_name
+from segem.learn.models.registry import geometry
+from segem.learn.train import Fitted, LabelledSection, Progress, fit, predict_section
+from segem.progress import track
+from segem.stages.ingest import ingest
+
+Range = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A trained model and what it reached."""
+
+    path: Path
+    name: str
+    steps: int
+    minutes: float
+    threshold: float
+    validation_iou: float
+    scores: tuple[Score, ...]
+
+
+def train(
+    manifest: Manifest,
+    name: str,
+    config: TrainConfig,
+    workspace: Workspace,
+    *,
+    device: Device = "auto",
+    licence: str = "",
+    progress: bool = True,
+) -> TrainResult:
+    """Train a model on the ``train`` sections of a manifest and score it on the ``test`` sections.
+
+    The threshold is chosen on the ``validation`` sections. Test sections are read only after that, to be scored.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Labelled volumes; each says its split, or the last fifth of its sections validates.
+    name : str
+        Name of the new model.
+    config : TrainConfig
+        Architecture, budget and seed.
+    workspace : Workspace
+        Where volumes are ingested and the model is written.
+    device : {"auto", "cpu", "cuda", "mps"}
+        Where to compute.
+    licence : str
+        Licence of the weights, for the card.
+    progress : bool
+        Whether to draw progress bars.
+
+    Returns
+    -------
+    TrainResult
+
+    Raises
+    ------
+    ConfigError
+        When a volume has no labels or a split does not fit it.
+    InputError
+        When sources or labels are bad.
+    """
+    check_name(name, "model")
+    labelled = [entry for entry in manifest.volumes if entry.labels is not None]
+    if not labelled:
+        raise ConfigError(
+            "no volume of this manifest has labels", where=manifest.name, fix="give at least one volume labels"
+        )
+    if geometry(config.model, config.architecture).context_sections != 1:
+        raise ConfigError("training with several sections as context is not supported", where=config.model)
+    for entry in labelled:
+        ingest(entry.ingest_config(), workspace, progress=progress)
+    volumes = {entry.name: Volume.open(workspace.volume(entry.name)) for entry in labelled}
+    splits = {entry.name: _split(entry, volumes[entry.name]) for entry in labelled}
+
+    started = time.monotonic()
+    fitted = _fit(config, volumes, splits, device, progress)
+    minutes = (time.monotonic() - started) / 60
+
+    scores = tuple(
+        _score(fitted, volumes[volume], (split.test.start, split.test.stop), device, progress)
+        for volume, split in splits.items()
+        if split.test is not None
+    )
+    card = ModelCard(
+        name=name,
+        architecture=config.model,
+        options=config.architecture,
+        threshold=fitted.threshold,
+        trained_on=tuple(
+            TrainedOn(
+                volume=volume,
+                source_digest=volumes[volume].attributes["source_digest"],
+                train=(split.train.start, split.train.stop),
+                validation=(split.validation.start, split.validation.stop),
+            )
+            for volume, split in splits.items()
+        ),
+        scores=scores,
+        training=config.model_dump(mode="json")
+        | {"steps": fitted.steps, "minutes": round(minutes, 1), "validation_iou": round(fitted.validation_iou, 4)},
+        licence=licence,
+        versions={"segem": segem.__version__, "runtime": runtime_name(device), "python": platform.python_version()},
+    )
+    version = now().replace(":", "").replace("+0000", "Z")
+    artefact = save_artefact(workspace.models / name / version, card, fitted.net)
+    return TrainResult(artefact.path, name, fitted.steps, minutes, fitted.threshold, fitted.validation_iou, scores)
+
+
+def _fit(
+    config: TrainConfig, volumes: dict[str, Volume], splits: dict[str, Split], device: Device, progress: bool
+) -> Fitted:
+    train_sections, validation = [], []
+    for name, split in splits.items():
+        train_sections += _sections(volumes[name], (split.train.start, split.train.stop), split.weight)
+        validation += _sections(volumes[name], (split.validation.start, split.validation.stop))
+    with track(f"train {config.model}", 1000, "permille", progress) as advance:
+        done = 0
+
+        def show(now_at: Progress) -> None:
+            nonlocal done
+            permille = int(1000 * now_at.fraction)
+            advance(permille - done)
+            done = permille
+
+        return fit(train_sections, validation, config, device=choose_device(device), on_step=show)
+
+
+def _split(entry: VolumeEntry, volume: Volume) -> Split:
+    sections = volume.shape[0]
+    if not volume.has_label("truth"):
+        raise ConfigError("the volume has no truth", where=entry.name, fix="ingest it with labels")
+    if entry.split is None:
+        cut = sections - max(1, sections // 5)
+        if cut < 1:
+            raise ConfigError(
+                "too few sections to train and validate", where=entry.name, expected="2 or more", found=sections
+            )
+        return Split.model_validate({"train": [0, cut], "validation": [cut, sections]})
+    for part in (entry.split.train, entry.split.validation, entry.split.test):
+        if part is not None and part.stop > sections:
+            raise ConfigError(
+                "the split names sections that do not exist",
+                where=entry.name,
+                expected=f"0 to {sections}",
+                found=f"{part.start} to {part.stop}",
+                fix="correct the split in the manifest",
+            )
+    return entry.split
+
+
+def _sections(volume: Volume, sections: Range, weight: float = 1.0) -> list[LabelledSection]:
+    truth, statistics = volume.label("truth"), volume.statistics
+    return [
+        LabelledSection(volume.name, zscore(np.asarray(volume.raw[z]), statistics), np.asarray(truth[z]), weight)
+        for z in range(*sections)
+    ]
+
+
+def _score(fitted: Fitted, volume: Volume, sections: Range, device: Device, progress: bool) -> Score:
+    confusion, sums = Confusion(), SegmentationSums.nothing()
+    with track(f"test {volume.name}", sections[1] - sections[0], "section", progress) as advance:
+        for section in _sections(volume, sections):
+            # The same 8 bits that a run stores, so that these scores are those a report will show.
+            stored = np.rint(predict_section(fitted.net, section.image, choose_device(device)) * 255).astype(np.uint8)
+            confusion += Confusion.count(section.truth, membrane_mask(stored, fitted.threshold))
+            sums += SegmentationSums.count(section.truth, stored)
+            advance(1)
+    rand, information = sums.best("rand"), sums.best("information")
+    return Score(
+        volume=volume.name,
+        sections=sections,
+        iou=round(confusion.iou, 4),
+        v_rand=round(rand.value, 4) if rand else None,
+        v_info=round(information.value, 4) if information else None,
+    )

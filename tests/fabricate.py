@@ -1,0 +1,114 @@
+"""Small workspaces made by hand: volumes and runs on disk without sources, nets or training."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from segem.geometry import Box, Halo, VoxelSize, grid
+from segem.io.run import ModelRecord, StageRecord, now, result_volume, update_run
+from segem.io.volume import Volume, create_volume, write_block
+from segem.io.workspace import Workspace
+from segem.kernels.normalize import IntensityStatistics, histogram
+from segem.plan import Tiling
+
+MODEL = ModelRecord(name="unet-em", digest="ab" * 32)
+
+
+def new_workspace(root: Path) -> Workspace:
+    workspace = Workspace(root)
+    workspace.prepare()
+    return workspace
+
+
+def tissue(shape, seed=0):
+    """Return grey levels and membrane (0/1) of a plane cut into cells at random."""
+    rng = np.random.default_rng(seed)
+    z, y, x = shape
+    seeds = rng.random((3, max(4, y * x // 900))) * np.array([[1], [y], [x]])
+    truth = np.zeros(shape, np.uint8)
+    image = np.zeros(shape, np.uint8)
+    for k in range(z):
+        drift = seeds[1:] + rng.normal(0, 1, seeds[1:].shape) * k
+        points = np.ones((y, x), bool)
+        index = np.clip(drift.astype(int), 0, [[y - 1], [x - 1]])
+        points[index[0], index[1]] = False
+        _, (iy, ix) = ndimage.distance_transform_edt(points, return_indices=True)
+        cell = iy * x + ix
+        edge = (ndimage.maximum_filter(cell, 3) != ndimage.minimum_filter(cell, 3)).astype(np.uint8)
+        truth[k] = edge
+        smooth = ndimage.gaussian_filter(edge * 1.0, 1.0)
+        grain = ndimage.gaussian_filter(rng.normal(size=(y, x)), 1.2) * 45
+        image[k] = np.clip(165 - 130 * smooth + grain, 0, 255)
+    return image, truth
+
+
+def add_volume(workspace: Workspace, name: str, image, truth=None, *, warnings=()) -> Volume:
+    statistics = IntensityStatistics.from_histogram(histogram(image)).to_dict()
+    volume = create_volume(
+        workspace.volume(name),
+        shape=image.shape,
+        dtype=image.dtype,
+        voxel_size=VoxelSize(50, 4, 4),
+        labels={} if truth is None else {"truth": np.uint8},
+        attributes={
+            "source_digest": "cd" * 32,
+            "statistics": statistics | {"constant_sections": []},
+            "warnings": list(warnings),
+        },
+    )
+    fill(volume.raw, image, volume)
+    if truth is not None:
+        fill(volume.label("truth"), truth, volume)
+    return volume
+
+
+def add_kmeans(workspace: Workspace, run: str, volume: str, mask, *, state="complete", reason=None) -> None:
+    result = result_volume(workspace, run, volume)
+    if mask is not None:
+        fill(result.label("kmeans"), mask, result)
+    record = StageRecord(state=state, reason=reason, changed=now())
+    update_run(workspace, run, volume, stage="baseline", record=record)
+
+
+def add_model(
+    workspace: Workspace,
+    run: str,
+    volume: str,
+    probability,
+    *,
+    threshold=0.5,
+    core_px=1280,
+    state="complete",
+    reason=None,
+    facts=None,
+) -> None:
+    result = result_volume(workspace, run, volume)
+    if probability is not None:
+        fill(result.raw, probability, result)
+        fill(result.label("membrane"), (probability >= np.ceil(threshold * 255)).astype(np.uint8), result)
+    tiling = Tiling("crop", (core_px, core_px), Halo(), 1, (core_px, core_px))
+    record = StageRecord(
+        state=state,
+        reason=reason,
+        facts={"threshold": threshold, "tiling": asdict(tiling)} | (facts or {}),
+        changed=now(),
+    )
+    update_run(workspace, run, volume, stage="segment", record=record, model=MODEL)
+
+
+def fill(array, data, volume: Volume) -> None:
+    data = np.ascontiguousarray(data)
+    for _, box in grid(volume.shape, volume.write_block):
+        write_block(array, Box(box.start, box.stop), data[box.slices])
+
+
+def guess(truth, seed=1, noise=0.9):
+    """Return a probability (uint8) that a fair model might give for `truth`."""
+    rng = np.random.default_rng(seed)
+    near = ndimage.gaussian_filter(truth * 1.0, (0, 1.0, 1.0)) * 9 - 3
+    rough = ndimage.gaussian_filter(rng.normal(size=truth.shape), (0, 2, 2)) * 6 * noise
+    return np.rint(255 / (1 + np.exp(-(near + rough)))).astype(np.uint8)

@@ -1,0 +1,204 @@
+"""A volume is segmented whole, resumes, and never passes for whole when it is not."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segem.config import ExecutionConfig, SegmentConfig
+from segem.errors import ConfigError, IncompleteError, InputError, ModelError, WorkspaceError
+from segem.io.blocks import shard_path
+from segem.io.ledger import Ledger
+from segem.io.run import load_run, volume_lock
+from segem.io.volume import Volume
+from segem.io.workspace import Workspace
+from segem.learn.artefact import Artefact
+from segem.plan import Plan, crop_tiling
+from segem.stages import segment as stage
+from segem.stages.export import export
+from segem.stages.segment import segment
+from segem.stages.verify import verify
+from tests.integration.conftest import make_artefact, make_volume
+
+QUIET = ExecutionConfig(progress=False, device="cpu")
+TILED = SegmentConfig(model="tiny", tile_px=64)
+
+
+def output_of(workspace: Workspace, run: str = "r") -> str:
+    result = Volume.open(workspace.result(run, "noise"))
+    digest = hashlib.sha256(np.asarray(result.raw[:]).tobytes())
+    digest.update(np.asarray(result.label("membrane")[:]).tobytes())
+    return digest.hexdigest()
+
+
+@pytest.fixture
+def segmented(workspace: Workspace, artefact: Artefact, tmp_path: Path) -> Workspace:
+    make_volume(workspace, tmp_path / "source")
+    segment("noise", "r", TILED, QUIET, workspace)
+    return workspace
+
+
+def test_every_voxel_is_written_and_recorded(segmented: Workspace) -> None:
+    record = load_run(segmented, "r").volumes["noise"].segment
+    assert record is not None
+    assert record.state == "complete"
+    # 18 sections of 300 x 290 fill shards of 8 x 512 x 512.
+    assert record.facts["blocks"] == record.facts["computed"] == 3
+    assert verify("r", segmented, progress=False) == []
+    probability = np.asarray(Volume.open(segmented.result("r", "noise")).raw[:])
+    mask = np.asarray(Volume.open(segmented.result("r", "noise")).label("membrane")[:])
+    assert (mask == (probability >= 128)).all()
+    assert 0 < mask.mean() < 1
+
+
+def test_tiles_equal_whole_sections(segmented: Workspace) -> None:
+    segment("noise", "whole", SegmentConfig(model="tiny"), QUIET, segmented)
+    assert load_run(segmented, "whole").volumes["noise"].segment.facts["overhead"] == 1  # type: ignore[union-attr]
+    tiled = np.asarray(Volume.open(segmented.result("r", "noise")).raw[:]).astype(int)
+    whole = np.asarray(Volume.open(segmented.result("whole", "noise")).raw[:]).astype(int)
+    # Stored in 8 bits, a difference of 1e-7 may still turn a rounding.
+    assert np.abs(tiled - whole).max() <= 1
+    assert (tiled != whole).mean() < 1e-3
+
+
+def test_a_second_run_computes_nothing(segmented: Workspace) -> None:
+    before = output_of(segmented)
+    again = segment("noise", "r", TILED, QUIET, segmented)
+    assert (again.computed, again.skipped) == (0, 3)
+    assert output_of(segmented) == before
+
+
+def test_what_changes_decides_what_is_computed_again(segmented: Workspace, tmp_path: Path) -> None:
+    make_volume(segmented, tmp_path / "source", change=17)
+    # One voxel moves the statistics of the volume, so every block is made of something else.
+    assert segment("noise", "r", TILED, QUIET, segmented).computed == 3
+    make_artefact(segmented, seed=1)
+    assert segment("noise", "r", TILED, QUIET, segmented).computed == 3
+    assert segment("noise", "r", TILED.model_copy(update={"threshold": 0.4}), QUIET, segmented).computed == 3
+    assert segment("noise", "r", TILED.model_copy(update={"threshold": 0.4}), QUIET, segmented).computed == 0
+
+
+def test_only_a_damaged_block_is_computed_again(segmented: Workspace) -> None:
+    before = output_of(segmented)
+    result = Volume.open(segmented.result("r", "noise"))
+    boxes = [block.write for block in _plan(result).blocks()]
+    shard_path(result.raw, boxes[1]).unlink()
+    damaged = shard_path(result.label("membrane"), boxes[2])
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged.write_bytes(data)
+    faults = verify("r", segmented, progress=False)
+    assert [fault.what for fault in faults] == [
+        "block (1, 0, 0): its file is missing",
+        "block (2, 0, 0): its voxels are not those that were written",
+    ]
+    again = segment("noise", "r", TILED, QUIET, segmented)
+    assert (again.computed, again.skipped) == (2, 1)
+    assert verify("r", segmented, progress=False) == []
+    assert output_of(segmented) == before
+
+
+def test_a_lost_ledger_costs_time_and_nothing_else(segmented: Workspace) -> None:
+    before = output_of(segmented)
+    for file in segmented.run("r").glob("ledger.sqlite*"):
+        file.unlink()
+    assert "no record" in verify("r", segmented, progress=False)[0].what
+    assert segment("noise", "r", TILED, QUIET, segmented).computed == 3
+    assert output_of(segmented) == before
+
+
+def test_dask_gives_the_same_bytes_as_the_loop(segmented: Workspace) -> None:
+    execution = ExecutionConfig(engine="dask", workers=2, progress=False, device="cpu")
+    result = segment("noise", "dask", TILED, execution, segmented)
+    assert result.computed == 3
+    assert output_of(segmented, "dask") == output_of(segmented, "r")
+    assert segment("noise", "r", TILED, execution, segmented).skipped == 3
+
+
+def test_a_failing_block_is_named_and_the_others_are_kept(
+    workspace: Workspace, artefact: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_volume(workspace, tmp_path / "source")
+    real = stage.Engine.predict_block
+
+    def poisoned(self, plan, block, voxels, statistics, on_tile=None):  # type: ignore[no-untyped-def]
+        if block.index == (1, 0, 0):
+            voxels = voxels[:1]
+        return real(self, plan, block, voxels, statistics)
+
+    monkeypatch.setattr(stage.Engine, "predict_block", poisoned)
+    with pytest.raises(IncompleteError, match=r"1 of 3 blocks are not finished, the first is block \(1, 0, 0\)"):
+        segment("noise", "r", TILED, QUIET, workspace)
+    record = load_run(workspace, "r").volumes["noise"].segment
+    assert record is not None
+    assert record.state == "failed"
+    assert "block (1, 0, 0)" in str(record.reason)
+    assert "not segmented" in verify("r", workspace, progress=False)[0].what
+    monkeypatch.undo()
+    again = segment("noise", "r", TILED, QUIET, workspace)
+    assert (again.computed, again.skipped) == (1, 2)
+
+
+def test_two_runs_on_one_output_are_refused(segmented: Workspace) -> None:
+    with volume_lock(segmented, "r", "noise"), pytest.raises(WorkspaceError, match="another process"):
+        segment("noise", "r", TILED, QUIET, segmented)
+
+
+def test_missing_volume_model_and_run_are_named(workspace: Workspace, artefact: Artefact) -> None:
+    with pytest.raises(InputError, match="segem ingest"):
+        segment("nothing", "r", TILED, QUIET, workspace)
+    make_volume(workspace, workspace.root / "source")
+    with pytest.raises(ModelError, match="no such model"):
+        segment("noise", "r", SegmentConfig(model="nothing"), QUIET, workspace)
+    with pytest.raises(WorkspaceError, match="no such run"):
+        verify("nothing", workspace)
+
+
+def test_a_missing_input_block_is_never_taken_for_background(segmented: Workspace) -> None:
+    source = Volume.open(segmented.volume("noise"))
+    shard_path(source.raw, next(_plan(source).blocks()).write).unlink()
+    with pytest.raises(WorkspaceError, match="missing"):
+        segment("noise", "other", TILED, QUIET, segmented)
+
+
+def test_a_damaged_ledger_is_named(segmented: Workspace) -> None:
+    for file in segmented.run("r").glob("ledger.sqlite*"):
+        file.unlink()
+    segmented.ledger("r").write_bytes(b"not a database, but long enough to be looked at" * 40)
+    with pytest.raises(WorkspaceError, match="ledger of the run cannot be used"):
+        segment("noise", "r", TILED, QUIET, segmented)
+
+
+def test_the_ledger_keeps_rows_of_a_volume_apart(tmp_path: Path, segmented: Workspace) -> None:
+    with Ledger(segmented.ledger("r")) as ledger:
+        assert len(ledger.rows("noise")) == 3
+        assert ledger.rows("other") == {}
+    with sqlite3.connect(segmented.ledger("r")) as db:
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_export_writes_what_is_stored_and_masks_as_255(segmented: Workspace, tmp_path: Path) -> None:
+    import tifffile
+
+    out = export("r", "noise", "membrane", tmp_path / "m.tif", segmented, progress=False)
+    mask = np.asarray(Volume.open(segmented.result("r", "noise")).label("membrane")[:])
+    assert np.array_equal(tifffile.imread(out), mask * 255)
+    raw = export("r", "noise", "raw", tmp_path / "r.tif", segmented, progress=False)
+    assert np.array_equal(tifffile.imread(raw), tifffile.imread(tmp_path / "source" / "noise.tif"))
+    with pytest.raises(ConfigError, match="kmeans of this volume is not finished"):
+        export("r", "noise", "kmeans", tmp_path / "k.tif", segmented, progress=False)
+    with pytest.raises(ConfigError, match="no such layer"):
+        export("r", "noise", "cells", tmp_path / "k.tif", segmented, progress=False)
+    assert not (tmp_path / "k.tif").exists()
+    shutil.rmtree(segmented.root)
+
+
+def _plan(volume: Volume) -> Plan:
+    from segem.geometry import Halo
+
+    return Plan(volume.shape, volume.write_block, crop_tiling(volume.shape, volume.write_block, Halo(), 4, 64))

@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from fabricate import add_kmeans, add_model, add_volume, guess, new_workspace, tissue
+
+from segem.errors import WorkspaceError
+from segem.io.run import update_run
+from segem.kernels.metrics.iou import Confusion
+from segem.kernels.metrics.segmentation import SegmentationSums
+from segem.stages.evaluate import NOT_MEASURED, evaluate
+
+RUN = "r1"
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return new_workspace(tmp_path / "w")
+
+
+@pytest.fixture
+def scored(workspace):
+    """A labelled volume of three sections, with K-means and a model."""
+    image, truth = tissue((3, 96, 80))
+    add_volume(workspace, "fly", image, truth)
+    kmeans, probability = (image < 120).astype(np.uint8), guess(truth)
+    add_kmeans(workspace, RUN, "fly", kmeans)
+    add_model(workspace, RUN, "fly", probability)
+    return truth, kmeans, probability
+
+
+def only(evaluation):
+    (volume,) = evaluation.volumes
+    return volume
+
+
+def test_scores_are_pooled_over_all_voxels(workspace, scored):
+    truth, kmeans, probability = scored
+    mask = (probability >= 128).astype(np.uint8)
+    volume = only(evaluate(RUN, workspace, progress=False))
+    expected = Confusion.count(truth, mask)
+    assert volume.state == "complete"
+    assert volume.measured
+    assert volume.note is None
+    assert volume.sections == 3
+    assert volume.model.iou == expected.iou
+    assert (volume.model.precision, volume.model.recall) == (expected.precision, expected.recall)
+    assert volume.kmeans.iou == Confusion.count(truth, kmeans).iou
+    assert volume.model.iou != np.mean([s.iou_model for s in volume.per_section])
+    assert volume.threshold == 0.5
+    assert volume.seam_ratio is None
+
+
+def test_segmentation_scores_are_means_over_sections(workspace, scored):
+    truth, _, probability = scored
+    volume = only(evaluate(RUN, workspace, progress=False))
+    total = SegmentationSums.nothing()
+    for t, p in zip(truth, probability, strict=True):
+        total = total + SegmentationSums.count(t, p)
+    assert volume.model.rand == total.best("rand")
+    assert volume.model.information == total.best("information")
+    assert volume.model.rand.value == pytest.approx(np.mean([s.v_rand for s in volume.per_section]))
+    assert volume.model.information.value == pytest.approx(np.mean([s.v_info for s in volume.per_section]))
+    assert volume.kmeans.rand.threshold == 0.0
+
+
+def test_per_section_scores(workspace, scored):
+    truth, kmeans, probability = scored
+    volume = only(evaluate(RUN, workspace, progress=False))
+    assert [s.section for s in volume.per_section] == [0, 1, 2]
+    last = Confusion.count(truth[2], (probability[2] >= 128).astype(np.uint8))
+    assert volume.per_section[2].iou_model == last.iou
+    assert volume.per_section[2].recall == last.recall
+    assert volume.per_section[2].iou_kmeans == Confusion.count(truth[2], kmeans[2]).iou
+
+
+def test_perfect_probability_scores_one(workspace):
+    image, truth = tissue((2, 64, 64))
+    add_volume(workspace, "fly", image, truth)
+    add_kmeans(workspace, RUN, "fly", 1 - truth)
+    add_model(workspace, RUN, "fly", truth * np.uint8(255))
+    volume = only(evaluate(RUN, workspace, progress=False))
+    assert (volume.model.iou, volume.model.rand.value, volume.model.information.value) == pytest.approx((1, 1, 1))
+    assert volume.kmeans.iou == 0.0
+
+
+def test_without_truth_nothing_is_measured(workspace):
+    image, truth = tissue((2, 64, 64))
+    add_volume(workspace, "blind", image)
+    add_kmeans(workspace, RUN, "blind", truth)
+    add_model(workspace, RUN, "blind", guess(truth), core_px=32)
+    volume = only(evaluate(RUN, workspace, progress=False))
+    assert volume.note == NOT_MEASURED == "not measured: no ground truth"
+    assert not volume.measured
+    assert volume.model is None
+    assert volume.kmeans is None
+    assert volume.per_section == ()
+    assert volume.seam_ratio == pytest.approx(1.0, abs=0.5)
+
+
+def test_seams_are_where_the_plan_put_tile_borders(workspace):
+    image, truth = tissue((1, 64, 64))
+    probability = np.zeros((1, 64, 64), np.uint8)
+    probability[:, :, 32:] = 100
+    probability[:, ::2, :] += 2
+    add_volume(workspace, "fly", image, truth)
+    add_model(workspace, RUN, "fly", probability, core_px=32)
+    volume = only(evaluate(RUN, workspace, progress=False))
+    # across: one row and one column of the middle; elsewhere rows alternate by 2 and columns are flat
+    across = (64 * 2 + 64 * 100) / 128
+    elsewhere = 62 * 64 * 2 / (62 * 64 * 2)
+    assert volume.seam_ratio == pytest.approx(across / elsewhere)
+    assert any("tile borders" in warning for warning in volume.warnings)
+
+
+@pytest.mark.parametrize("state", ["failed", "running"])
+def test_an_unfinished_volume_is_never_measured(workspace, scored, state):
+    _, _, probability = scored
+    add_model(workspace, RUN, "fly", probability, state=state, reason="block (0, 0, 1): not a number")
+    volume = only(evaluate(RUN, workspace, progress=False))
+    assert volume.state == "failed"
+    assert volume.reason == "block (0, 0, 1): not a number"
+    assert not volume.measured
+    assert volume.model is volume.kmeans is volume.seam_ratio is None
+
+
+def test_a_volume_that_failed_at_ingest_carries_its_reason(workspace, scored):
+    update_run(workspace, RUN, "torn", failure="torn.tif: not a TIFF file")
+    fly, torn = evaluate(RUN, workspace, progress=False).volumes
+    assert fly.measured
+    assert (torn.state, torn.reason, torn.sections) == ("failed", "torn.tif: not a TIFF file", None)
+
+
+def test_a_volume_the_model_never_reached_is_failed(workspace, scored):
+    image, truth = tissue((1, 32, 32))
+    add_volume(workspace, "late", image, truth)
+    add_kmeans(workspace, RUN, "late", truth)
+    late = evaluate(RUN, workspace, progress=False).volumes[1]
+    assert (late.state, late.reason) == ("failed", "the segmentation was never started")
+    assert late.kmeans is None
+
+
+def test_a_run_of_kmeans_alone_is_complete(workspace):
+    image, truth = tissue((2, 64, 64))
+    add_volume(workspace, "fly", image, truth)
+    add_kmeans(workspace, RUN, "fly", truth)
+    evaluation = evaluate(RUN, workspace, progress=False)
+    volume = only(evaluation)
+    assert evaluation.model is None
+    assert volume.state == "complete"
+    assert volume.kmeans.iou == 1.0
+    assert volume.model is None
+    assert volume.per_section[1].iou_model is None
+    assert volume.warnings == ("no model mask: never started",)
+
+
+def test_a_missing_baseline_is_a_warning(workspace):
+    image, truth = tissue((1, 64, 64))
+    add_volume(workspace, "fly", image, truth, warnings=["1 of 1 sections hold one intensity only: a.tif"])
+    add_kmeans(workspace, RUN, "fly", None, state="failed", reason="disk full")
+    add_model(workspace, RUN, "fly", guess(truth))
+    volume = only(evaluate(RUN, workspace, progress=False))
+    assert volume.kmeans is None
+    assert volume.model is not None
+    assert volume.warnings == (
+        "1 of 1 sections hold one intensity only: a.tif",
+        "no K-means baseline: disk full",
+    )
+
+
+def test_a_lost_file_is_a_failure_not_background(workspace, scored):
+    shard = next(
+        p for p in (workspace.result(RUN, "fly") / "labels" / "membrane" / "0" / "c").rglob("*") if p.is_file()
+    )
+    shard.unlink()
+    volume = only(evaluate(RUN, workspace, progress=False))
+    assert volume.state == "failed"
+    assert "1 of 1 blocks are missing" in volume.reason
+
+
+def test_a_flipped_bit_is_a_failure(workspace, scored):
+    shard = next(p for p in (workspace.result(RUN, "fly") / "0" / "c").rglob("*") if p.is_file())
+    data = bytearray(shard.read_bytes())
+    data[40] ^= 1
+    shard.write_bytes(data)
+    volume = only(evaluate(RUN, workspace, progress=False))
+    assert volume.state == "failed"
+    assert "cannot be read" in volume.reason
+
+
+def test_scores_on_training_sections_are_flagged(workspace):
+    image, truth = tissue((2, 64, 64))
+    add_volume(workspace, "fly", image, truth)
+    trained = [{"volume": "isbi", "source_digest": "cd" * 32, "train": [0, 2], "validation": [2, 3]}]
+    add_model(workspace, RUN, "fly", guess(truth), facts={"trained_on": trained})
+    assert any("trained on sections 0 to 1" in w for w in only(evaluate(RUN, workspace, progress=False)).warnings)
+
+
+def test_truth_without_a_single_cell_gives_iou_but_no_segments(workspace):
+    image, _ = tissue((1, 32, 32))
+    add_volume(workspace, "solid", image, np.ones((1, 32, 32), np.uint8))
+    add_model(workspace, RUN, "solid", np.full((1, 32, 32), 255, np.uint8))
+    volume = only(evaluate(RUN, workspace, progress=False))
+    assert volume.model.iou == 1.0
+    assert volume.model.rand is None
+    assert volume.per_section[0].v_rand is None
+
+
+def test_evaluation_is_json(workspace, scored):
+    values = json.loads(evaluate(RUN, workspace, progress=False).to_json())
+    assert values["run"] == RUN
+    assert values["model"]["name"] == "unet-em"
+    assert 0 < values["volumes"][0]["model"]["rand"]["value"] <= 1
+
+
+def test_no_such_run(workspace):
+    with pytest.raises(WorkspaceError, match="no such run"):
+        evaluate("never", workspace, progress=False)

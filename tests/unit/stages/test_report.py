@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from fabricate import add_kmeans, add_model, add_volume, guess, new_workspace, tissue
+from PIL import Image
+
+from segem.errors import WorkspaceError
+from segem.io.run import update_run
+from segem.stages.chart import line_chart
+from segem.stages.evaluate import Evaluation, SectionScores, VolumeScores, evaluate
+from segem.stages.page import headline, page
+from segem.stages.report import chosen_sections, report
+
+RUN = "r1"
+DESIGNED_KEYS = {"name", "sections", "iou", "expected_iou", "v_rand", "v_info", "seam_ratio", "warnings"}
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return new_workspace(tmp_path / "w")
+
+
+@pytest.fixture
+def mixed(workspace):
+    """A run with a labelled, an unlabelled and a failed volume."""
+    image, truth = tissue((4, 96, 600))
+    add_volume(workspace, "fly", image, truth, warnings=["section 2 is <b>dark</b>"])
+    add_kmeans(workspace, RUN, "fly", (image < 120).astype(np.uint8))
+    probability = guess(truth)
+    probability[2] = 0
+    add_model(workspace, RUN, "fly", probability, core_px=48)
+    add_volume(workspace, "blind", image[:3])
+    add_kmeans(workspace, RUN, "blind", (image[:3] < 120).astype(np.uint8))
+    add_model(workspace, RUN, "blind", probability[:3])
+    update_run(workspace, RUN, "torn", failure="torn.tif: ends after <12> kB")
+    return workspace
+
+
+class Tags(HTMLParser):
+    """Every tag of a page with its attributes."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+
+
+def test_json_has_the_keys_scripts_rely_on(mixed):
+    result = report(RUN, mixed, progress=False)
+    values = json.loads(result.json.read_text())
+    scores = evaluate(RUN, mixed, progress=False)
+    fly, blind, torn = values["volumes"]
+    assert values["run"] == RUN
+    assert values["model"] == {"name": "unet-em", "digest": "ab" * 32}
+    assert all(volume.keys() >= DESIGNED_KEYS for volume in values["volumes"])
+    assert fly["iou"] == {"model": scores.volumes[0].model.iou, "kmeans": scores.volumes[0].kmeans.iou}
+    assert fly["v_rand"] == scores.volumes[0].model.v_rand
+    assert fly["seam_ratio"] == scores.volumes[0].seam_ratio > 0
+    assert fly["sections"] == len(fly["per_section"]) == 4
+    assert fly["expected_iou"] is None
+    assert fly["warnings"] == ["section 2 is <b>dark</b>"]
+    assert (blind["iou"], blind["v_rand"], blind["note"]) == (None, None, "not measured: no ground truth")
+    assert (torn["iou"], torn["state"], torn["reason"]) == (None, "failed", "torn.tif: ends after <12> kB")
+
+
+def test_table_has_a_row_for_each_volume_and_section(mixed):
+    result = report(RUN, mixed, progress=False)
+    values = json.loads(result.json.read_text())
+    with result.csv.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == [
+        "volume", "section", "sections", "iou_kmeans", "iou_model", "precision", "recall", "v_rand", "v_info",
+    ]  # fmt: skip
+    assert [(r["volume"], r["section"]) for r in rows] == [
+        ("fly", "all"), ("fly", "0"), ("fly", "1"), ("fly", "2"), ("fly", "3"), ("blind", "all"), ("torn", "all"),
+    ]  # fmt: skip
+    assert float(rows[0]["iou_model"]) == pytest.approx(values["volumes"][0]["iou"]["model"], abs=1e-6)
+    assert float(rows[0]["v_info"]) == pytest.approx(values["volumes"][0]["v_info"], abs=1e-6)
+    assert rows[3]["iou_model"] == "0.000000"
+    assert [rows[5][key] for key in ("sections", "iou_kmeans", "iou_model", "v_rand")] == ["3", "", "", ""]
+    assert rows[6]["sections"] == ""
+
+
+def test_page_is_self_contained_and_escaped(mixed):
+    text = report(RUN, mixed, progress=False).index.read_text()
+    tags = Tags(text).found
+    assert not {"script", "iframe", "object", "embed"} & {tag for tag, _ in tags}
+    for tag, attributes in tags:
+        for key in ("src", "href", "srcset", "data", "action", "poster"):
+            assert re.match(r"data:|#", attributes.get(key) or "#"), f"{tag} {key} points outside"
+    assert "@import" not in text
+    assert "url(" not in text
+    assert "section 2 is &lt;b&gt;dark&lt;/b&gt;" in text
+    assert "torn.tif: ends after &lt;12&gt; kB" in text
+    assert "not measured: no ground truth" in text
+    assert all(attributes["alt"] for tag, attributes in tags if tag == "img")
+    assert all(attributes.get("scope") in {"row", "col"} for tag, attributes in tags if tag == "th")
+
+
+def test_pictures_show_first_worst_and_last_section(mixed):
+    result = report(RUN, mixed, progress=False)
+    files = sorted(path.name for path in result.index.parent.glob("*.png"))
+    kinds = ("errors", "kmeans", "model", "raw", "truth")
+    expected = [f"fly-{z:04d}-{kind}.png" for z in (0, 2, 3) for kind in kinds]
+    expected += [f"blind-{z:04d}-{kind}.png" for z in (0, 1, 2) for kind in ("kmeans", "model", "overlay", "raw")]
+    assert files == sorted(expected)
+    with Image.open(result.index.parent / "fly-0002-errors.png") as picture:
+        assert picture.size == (300, 48)
+        assert picture.mode == "RGB"
+    assert result.index.read_text().count("data:image/png;base64,") == len(expected)
+
+
+def test_the_report_folder_is_whole_or_absent(mixed, monkeypatch):
+    first = report(RUN, mixed, progress=False)
+    before = first.index.read_bytes()
+
+    def broken(*_):
+        raise WorkspaceError("the disk refused")
+
+    monkeypatch.setattr("segem.stages.report.page", broken)
+    with pytest.raises(WorkspaceError):
+        report(RUN, mixed, progress=False)
+    assert first.index.read_bytes() == before
+    assert not list(mixed.run(RUN).glob(".*partial"))
+
+
+def test_a_damaged_picture_does_not_stop_the_report(mixed):
+    shard = next(p for p in (mixed.volume("blind") / "0" / "c").rglob("*") if p.is_file())
+    data = bytearray(shard.read_bytes())
+    data[60] ^= 1
+    shard.write_bytes(data)
+    values = json.loads(report(RUN, mixed, progress=False).json.read_text())
+    assert any("no pictures" in warning for warning in values["volumes"][1]["warnings"])
+    assert values["volumes"][0]["iou"]["model"] > 0
+
+
+def test_a_run_of_kmeans_alone_has_a_report(workspace):
+    image, truth = tissue((2, 48, 48))
+    add_volume(workspace, "fly", image, truth)
+    add_kmeans(workspace, RUN, "fly", truth)
+    result = report(RUN, workspace, progress=False)
+    values = json.loads(result.json.read_text())
+    assert values["model"] is None
+    assert values["volumes"][0]["iou"] == {"model": None, "kmeans": 1.0}
+    assert "iou_kmeans" in result.csv.read_text()
+
+
+def test_unknown_run(workspace):
+    with pytest.raises(WorkspaceError, match="no such run"):
+        report("never", workspace, progress=False)
+
+
+def scores(section, model, kmeans=0.4):
+    return SectionScores(section=section, iou_kmeans=kmeans, iou_model=model, precision=1, recall=1, v_rand=1, v_info=1)
+
+
+def complete(name, **values):
+    return VolumeScores(name=name, state="complete", **values)
+
+
+def test_chosen_sections():
+    values = [0.8, 0.9, 0.5, 0.7]
+    sections = tuple(scores(z, value) for z, value in enumerate(values))
+    assert chosen_sections(complete("a", sections=4, per_section=sections)) == {
+        0: "first",
+        2: "lowest IoU of the model",
+        3: "last",
+    }
+    assert chosen_sections(complete("a", sections=5)) == {0: "first", 2: "middle", 4: "last"}
+    assert chosen_sections(complete("a", sections=1)) == {0: "first, middle, last"}
+    assert chosen_sections(VolumeScores(name="a", state="failed")) == {}
+
+
+def test_chart_scales_and_keeps_names_apart():
+    chart = line_chart([scores(z, 0.5, 0.51) for z in range(3000)])
+    model, kmeans = chart.lines
+    assert len(model.points) <= 601
+    assert model.points[0][0] == chart.left
+    assert model.points[-1][0] == chart.right
+    assert abs(model.end[1] - kmeans.end[1]) >= 14
+    assert len(chart.x_ticks) <= 13
+    assert line_chart([scores(0, 0.5)]) is None
+
+
+def test_chart_leaves_out_what_was_not_scored():
+    chart = line_chart([scores(z, 0.5, None) for z in range(3)])
+    assert [line.kind for line in chart.lines] == ["model"]
+    assert "K-means" not in chart.summary
+
+
+def test_an_empty_run_has_a_page():
+    empty = Evaluation(
+        run="r", created="2026-01-01T00:00:00", segem_version="1", environment={}, model=None, volumes=()
+    )
+    assert headline(empty) == "Nothing was measured in this run."
+    assert "no volume yet" in page(empty, {})
