@@ -1,0 +1,74 @@
+"""What the command line says: results, tables and errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, is_dataclass
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from segem.errors import SegemError
+
+
+def show(result: Any, as_json: bool) -> None:
+    """Print a result for people, a line for each fact, or as JSON."""
+    if hasattr(result, "model_dump"):
+        values = result.model_dump(mode="json")
+    else:
+        values = asdict(result) if is_dataclass(result) and not isinstance(result, type) else result
+    if as_json:
+        typer.echo(json.dumps(values, default=str, indent=2))
+        return
+    for key, value in values.items():
+        if value not in (None, [], (), ""):
+            typer.echo(f"{key}: {value}")
+
+
+def show_scores(values: dict[str, Any]) -> None:
+    """Print the IoU table of a run's ``report.json``."""
+    table = Table(title=f"membrane IoU, run {values['run']}")
+    for column in ("volume", "sections", "K-means", "model", "V_rand", "V_info"):
+        table.add_column(column, justify="left" if column == "volume" else "right")
+    for volume in values["volumes"]:
+        iou = volume["iou"] or {}
+        scores = (iou.get("kmeans"), iou.get("model"), volume["v_rand"], volume["v_info"])
+        cells = [f"{score:.3f}" if score is not None else "-" for score in scores]
+        if not iou:
+            cells[1] = "not measured: no ground truth" if volume["state"] == "complete" else "failed"
+        table.add_row(volume["name"], str(volume["sections"]), *cells)
+    Console(width=None if sys.stdout.isatty() else 110).print(table)
+
+
+def exit_code_of(command: Callable[[], Any]) -> int:
+    """Run a command and return its exit code; a failure is one line on stderr.
+
+    Examples
+    --------
+    >>> exit_code_of(lambda: None)
+    0
+    """
+    try:
+        code = command()
+    except SegemError as error:
+        return _fail(str(error), 1)
+    except typer.TyperException as error:
+        # Without a message, the help itself was the answer and has been printed.
+        return _fail(f"{error.format_message()} See `segem --help`.", 2) if str(error) else 2
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("stopped by the user; finished blocks are kept, the same command goes on", 130)
+    except Exception as error:
+        if os.environ.get("SEGEM_DEBUG"):
+            raise
+        return _fail(f"unexpected {type(error).__name__}: {error}. Fix: set SEGEM_DEBUG=1 and report the traceback", 1)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    return code
