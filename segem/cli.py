@@ -246,8 +246,9 @@ def evaluate(
 ) -> None:
     """Score every labelled volume of a run and print the scores as JSON."""
     from segem.stages.evaluate import evaluate as stage
+    from segem.stages.report import report_values
 
-    show(stage(run_name, _workspace(workspace)), as_json=True)
+    show(report_values(stage(run_name, _workspace(workspace))), as_json=True)
 
 
 @app.command(epilog="Example: `segem report monday`")

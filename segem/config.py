@@ -16,7 +16,7 @@ from segem.errors import ConfigError
 from segem.geometry import VoxelSize
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
-Name = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}\z")]
+Name = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$")]  # pydantic: $ is the very end; \z is no JSON schema
 Device = Literal["auto", "cpu", "cuda", "mps"]
 EngineName = Literal["loop", "dask"]
 Polarity = Literal["zero", "nonzero"] | int
@@ -244,7 +244,8 @@ def parse(kind: type[C], values: dict[str, Any], *, where: object = None) -> C:
             raise ConfigError(f"unknown key {key}", where=where, fix=f"keys at the top are {known}") from None
         if first["type"] == "missing":
             raise ConfigError(f"key {key} is missing", where=where, fix=f"add {key}") from None
-        raise ConfigError(f"{key}: {reason}", where=where, found=repr(first.get("input"))[:80]) from None
+        found = repr(first.get("input"))[:80]
+        raise ConfigError(f"{key}: {reason}", where=where, found=found, fix=f"correct {key}") from None
 
 
 def load_manifest(path: Path, data_root: Path | None = None) -> Manifest:

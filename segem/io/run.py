@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 
 import segem
 from segem.config import Config
-from segem.errors import WorkspaceError
+from segem.errors import SegemError, WorkspaceError
 from segem.io.files import disk_errors, locked, write_text
 from segem.io.volume import Volume, create_volume
 from segem.io.workspace import Workspace
@@ -177,6 +178,56 @@ def volume_lock(workspace: Workspace, run: str, volume: str) -> AbstractContextM
         When another process holds it.
     """
     return locked(workspace.run(run) / f"{volume}.lock")
+
+
+@contextmanager
+def recorded(
+    workspace: Workspace,
+    run: str,
+    volume: str,
+    stage: Stage,
+    config: Config,
+    *,
+    facts: dict[str, Any] | None = None,
+    model: ModelRecord | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Keep the record of a stage true while the body runs: running, then complete, or failed with the reason.
+
+    A body that is killed leaves ``running`` behind, which nothing takes for complete.
+
+    Parameters
+    ----------
+    workspace, run, volume, stage
+        What is being made.
+    config : Config
+        The settings it is made with.
+    facts : dict, optional
+        What is known of it from the start.
+    model : ModelRecord, optional
+        The weights in use.
+
+    Yields
+    ------
+    dict
+        The facts; the body adds what it finds.
+    """
+    found = dict(facts or {})
+    settings = config.model_dump(mode="json")
+
+    def note(state: Literal["running", "complete", "failed"], reason: str | None = None) -> None:
+        record = StageRecord(state=state, reason=reason, config=settings, facts=found, changed=now())
+        update_run(workspace, run, volume, stage=stage, record=record, model=model)
+
+    note("running")
+    try:
+        yield found
+    except SegemError as error:
+        note("failed", str(error))
+        raise
+    except BaseException as error:
+        note("failed", f"{type(error).__name__}: {error}")
+        raise
+    note("complete")
 
 
 def _record_path(workspace: Workspace, run: str) -> Path:

@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segem.config import BaselineConfig
-from segem.errors import SegemError
 from segem.geometry import Box, Halo, grid
 from segem.io.blocks import read_block
 from segem.io.layers import require_whole
-from segem.io.run import StageRecord, now, result_volume, update_run, volume_lock
+from segem.io.run import recorded, result_volume, volume_lock
 from segem.io.volume import Volume, write_block
 from segem.io.workspace import Workspace
 from segem.kernels.kmeans import membrane_of, smoothed, smoothing_halo_px, two_means
@@ -74,27 +73,13 @@ def baseline(
     source = Volume.open(workspace.volume(volume))
     with volume_lock(workspace, run, volume):
         result = result_volume(workspace, run, volume)
-
-        def note(state: str, reason: str | None = None, facts: dict[str, Any] | None = None) -> None:
-            record = StageRecord(
-                state=state, reason=reason, config=config.model_dump(mode="json"), facts=facts or {}, changed=now()
-            )
-            update_run(workspace, run, volume, stage="baseline", record=record)
-
-        note("running")
-        try:
+        with recorded(workspace, run, volume, "baseline", config) as facts:
             require_whole(source.raw, f"ingest {volume} again")
             total = 2 * Box.of_shape(source.shape).size
             with track(f"baseline {volume}", total, show=progress) as advance:
                 found = _cluster(source, result, config.sigma_px, advance)
             result.build_pyramid(LABEL)
-        except SegemError as error:
-            note("failed", str(error))
-            raise
-        except BaseException as error:
-            note("failed", f"{type(error).__name__}: {error}")
-            raise
-        note("complete", facts=asdict(found))
+            facts |= asdict(found)
     return found
 
 

@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segem.config import Device, ExecutionConfig, SegmentConfig
-from segem.errors import ConfigError, IncompleteError, SegemError
+from segem.errors import ConfigError, IncompleteError
 from segem.execute import BlockOutcome, Summary, execute
-from segem.geometry import Halo
+from segem.geometry import Box, Halo
 from segem.io.blocks import read_block, stored_digest, voxel_digest
+from segem.io.files import sweep_partials
 from segem.io.ledger import Ledger, LedgerRow
-from segem.io.run import ModelRecord, StageRecord, now, result_volume, update_run, volume_lock
+from segem.io.run import ModelRecord, recorded, result_volume, volume_lock
 from segem.io.volume import Volume, write_block
 from segem.io.workspace import Workspace
 from segem.kernels.threshold import membrane_mask
@@ -79,9 +80,10 @@ def segment(
     artefact = find_model(config.model, workspace)
     with volume_lock(workspace, run, volume):
         result = result_volume(workspace, run, volume)
+        sweep_partials(result.path)
         plan = make_plan(config, artefact.card, source, result)
         threshold = config.threshold or artefact.card.threshold
-        facts: dict[str, Any] = {
+        facts = {
             "threshold": threshold,
             "tiling": asdict(plan.tiling),
             "core_px": plan.tiling.core_px,
@@ -89,35 +91,18 @@ def segment(
             "blocks": plan.count,
             "trained_on": [sections.model_dump(mode="json") for sections in artefact.card.trained_on],
         }
-
-        def note(state: str, reason: str | None = None, **more: Any) -> None:
-            record = StageRecord(
-                state=state, reason=reason, config=config.model_dump(mode="json"), facts=facts | more, changed=now()
-            )
-            model = ModelRecord(name=artefact.card.name, digest=artefact.digest)
-            update_run(workspace, run, volume, stage="segment", record=record, model=model)
-
-        note("running")
-        try:
-            work = SegmentWork(
-                source.path, result.path, artefact.path, execution.device, plan, threshold, uuid.uuid4().hex
-            )
-            title = f"segment {volume}"
+        model = ModelRecord(name=artefact.card.name, digest=artefact.digest)
+        work = SegmentWork(source.path, result.path, artefact.path, execution.device, plan, threshold, uuid.uuid4().hex)
+        with recorded(workspace, run, volume, "segment", config, facts=facts, model=model) as facts:
             with (
                 Ledger(workspace.ledger(run)) as ledger,
-                track(title, plan.shape[0] * plan.shape[1] * plan.shape[2], show=execution.progress) as advance,
+                track(f"segment {volume}", Box.of_shape(plan.shape).size, show=execution.progress) as advance,
             ):
                 summary = execute(plan, work, ledger, volume, execution, advance)
                 _audit(summary, plan, ledger, volume, result)
             result.build_pyramid()
             result.build_pyramid("membrane")
-        except SegemError as error:
-            note("failed", str(error))
-            raise
-        except BaseException as error:
-            note("failed", f"{type(error).__name__}: {error}")
-            raise
-        note("complete", computed=summary.computed, skipped=summary.skipped)
+            facts |= {"computed": summary.computed, "skipped": summary.skipped}
     return SegmentResult(
         result.path,
         volume,

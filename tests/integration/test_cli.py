@@ -1,0 +1,207 @@
+"""The command line: what it prints, what it refuses, and its exit codes, which scripts rely on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from segem.cli import main
+from segem.io.workspace import Workspace
+
+SHAPE = (3, 64, 64)
+
+
+class Shell:
+    """Runs commands in this process and returns exit code, stdout and stderr."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], workspace: Path) -> None:
+        self.monkeypatch, self.capsys, self.workspace = monkeypatch, capsys, workspace
+        monkeypatch.setenv("SEGEM_WORKSPACE", str(workspace))
+        monkeypatch.delenv("SEGEM_DEBUG", raising=False)
+
+    def __call__(self, *words: object) -> tuple[int, str, str]:
+        self.monkeypatch.setattr(sys, "argv", ["segem", *map(str, words)])
+        self.capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main()
+        out, err = self.capsys.readouterr()
+        return int(caught.value.code or 0), out, err
+
+    def refused(self, *words: object) -> str:
+        """Run a command that must fail by the rules, and return its one line."""
+        code, out, err = self(*words)
+        lines = [line for line in err.splitlines() if line]
+        assert code == 1, err
+        assert len(lines) == 1, err
+        assert lines[0].startswith("error: ")
+        assert "Fix: " in lines[0], "every error says what to do"
+        assert out == ""
+        space = Workspace(self.workspace)
+        assert space.volumes() == [], "nothing half-written may pass for a volume"
+        assert not list(self.workspace.rglob("*.partial"))
+        return lines[0]
+
+
+@pytest.fixture
+def segem(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Shell:
+    return Shell(monkeypatch, capsys, tmp_path / "workspace")
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Path:
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, noise(), photometric="minisblack")
+    return path
+
+
+def noise(shape: tuple[int, ...] = SHAPE) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def ingest(source: Path, *more: object) -> tuple[object, ...]:
+    return ("ingest", source, "--name", "v", "--voxel-nm", "50,4,4", *more)
+
+
+def test_a_missing_path_is_named(segem: Shell, tmp_path: Path) -> None:
+    assert "nowhere.tif" in segem.refused(*ingest(tmp_path / "nowhere.tif"))
+
+
+def test_an_empty_folder_is_named(segem: Shell, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    line = segem.refused(*ingest(tmp_path / "empty"))
+    assert "empty" in line
+    assert "found" in line
+
+
+@pytest.mark.parametrize("odd", [np.zeros((64, 65), np.uint8), np.zeros((64, 64), np.uint16)])
+def test_sections_of_different_shape_or_type_are_named(segem: Shell, tmp_path: Path, odd: np.ndarray) -> None:
+    folder = tmp_path / "sections"
+    folder.mkdir()
+    for z in range(3):
+        tifffile.imwrite(folder / f"{z}.tif", odd if z == 2 else noise((64, 64)), photometric="minisblack")
+    line = segem.refused(*ingest(folder))
+    assert "2.tif" in line
+    assert "expected" in line
+    assert "found" in line
+
+
+def test_a_truncated_tiff_is_refused(segem: Shell, tmp_path: Path) -> None:
+    whole = tmp_path / "whole.tif"
+    tifffile.imwrite(whole, noise((8, 64, 64)), compression="zlib", photometric="minisblack")
+    cut = tmp_path / "cut.tif"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    assert "cut.tif" in segem.refused(*ingest(cut))
+
+
+def test_labels_of_another_shape_are_refused(segem: Shell, stack: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.tif"
+    tifffile.imwrite(labels, noise((3, 64, 60)), photometric="minisblack")
+    line = segem.refused(*ingest(stack, "--labels", labels, "--membrane", "zero"))
+    assert "labels.tif" in line
+    assert "64" in line
+    assert "60" in line
+
+
+def test_labels_without_polarity_are_refused(segem: Shell, stack: Path) -> None:
+    assert "go together" in segem.refused(*ingest(stack, "--labels", stack))
+
+
+def test_a_png_that_is_text_is_refused(segem: Shell, tmp_path: Path) -> None:
+    folder = tmp_path / "sections"
+    folder.mkdir()
+    Image.fromarray(noise((64, 64))).save(folder / "0.png")
+    (folder / "1.png").write_text("<html>not found</html>")
+    assert "1.png" in segem.refused(*ingest(folder))
+
+
+def test_an_unwritable_workspace_is_named(segem: Shell, stack: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("a file, not a folder")
+    line = segem.refused(*ingest(stack, "--workspace", tmp_path / "file" / "workspace"))
+    assert "file" in line
+    assert "workspace" in line
+
+
+@pytest.mark.parametrize("words", [("--voxel-nm", "50,4"), ("--voxel-nm", "0,4,4")])
+def test_bad_voxel_sizes_are_refused(segem: Shell, stack: Path, words: tuple[str, str]) -> None:
+    line = segem.refused("ingest", stack, "--name", "v", *words)
+    assert "voxel" in line
+
+
+def test_wrong_usage_is_one_line_with_code_2(segem: Shell) -> None:
+    code, _, err = segem("segmentt")
+    assert code == 2
+    assert err.startswith("error: No such command 'segmentt'")
+    assert len(err.splitlines()) == 1
+
+
+def test_a_bad_manifest_is_refused_before_anything_starts(segem: Shell, tmp_path: Path) -> None:
+    manifest = tmp_path / "m.yaml"
+    manifest.write_text("name: m\nvolumes: {}\n")
+    assert "m.yaml" in segem.refused("run", manifest)
+
+
+def test_an_unknown_model_is_refused_before_anything_starts(segem: Shell, stack: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "m.yaml"
+    manifest.write_text(f"name: m\nmodel: nothing\nvolumes:\n  - {{name: v, source: {stack}, voxel_nm: [50, 4, 4]}}\n")
+    assert "no such model" in segem.refused("run", manifest)
+
+
+def test_single_steps_from_stack_to_report(segem: Shell, tmp_path: Path) -> None:
+    assert segem("synth", tmp_path / "s", "--shape", "2,128,128", "--seed", 3)[0] == 0
+    labels = ("--labels", tmp_path / "s" / "truth.tif", "--membrane", "nonzero")
+    code, out, _ = segem(*ingest(tmp_path / "s" / "raw.tif", *labels, "--json"))
+    assert code == 0
+    assert json.loads(out)["shape"] == [2, 128, 128]
+    assert segem("baseline", "v", "--run", "r")[0] == 0
+    assert segem("segment", "v", "--run", "r")[0] == 0
+    assert segem("verify", "r") == (0, "r: whole\n", "")
+    scores = json.loads(segem("evaluate", "r")[1])
+    assert 0 < scores["volumes"][0]["iou"]["kmeans"] < 1
+    report = json.loads(segem("report", "r", "--json")[1])
+    assert Path(report["index"]).is_file()
+    assert segem("export", "r", "v", "membrane", tmp_path / "m.tif")[0] == 0
+    assert tifffile.imread(tmp_path / "m.tif").shape == (2, 128, 128)
+    next((segem.workspace / "runs" / "r" / "v.ome.zarr" / "labels" / "membrane").rglob("c/0/0/0")).unlink()
+    code, _, err = segem("verify", "r")
+    assert code == 1
+    assert err.startswith("error: v: block (0, 0, 0)")
+
+
+def test_models_are_listed_and_shown(segem: Shell) -> None:
+    assert segem("models", "list")[1].startswith("unet-em")
+    card = json.loads(segem("models", "show", "unet-em")[1])
+    assert card["architecture"] == "unet"
+    assert "NC" in card["licence"]
+    assert card["scores"]
+
+
+def test_doctor_finds_what_is_needed(segem: Shell) -> None:
+    code, out, _ = segem("doctor", "--json")
+    findings = {finding["topic"]: finding for finding in json.loads(out)}
+    assert code == 0
+    assert findings["torch"]["state"] == findings["workspace"]["state"] == "ok"
+
+
+@pytest.mark.parametrize(
+    "command",
+    "demo run ingest baseline segment evaluate report verify export train synth doctor models".split(),
+)
+def test_every_command_teaches_by_an_example(segem: Shell, command: str) -> None:
+    words = (command, "list") if command == "models" else (command,)
+    code, out, _ = segem(*words, "--help")
+    assert code == 0
+    assert "Example:" in out
+
+
+def test_help_needs_no_heavy_library() -> None:
+    code = "import sys\nimport segem.cli\nprint([m for m in ('torch', 'prefect', 'monai', 'zarr') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    assert done.stdout.strip() == "[]"

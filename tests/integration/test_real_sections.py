@@ -1,0 +1,79 @@
+"""What the bundled model does on real sections, whole and in tiles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segem.config import IngestConfig, LabelSource
+from segem.geometry import Halo
+from segem.io.volume import Volume
+from segem.io.workspace import Workspace
+from segem.kernels.kmeans import membrane_of, two_means
+from segem.kernels.metrics.iou import Confusion
+from segem.kernels.normalize import histogram
+from segem.learn.artefact import find_model, load_net
+from segem.learn.engine import Engine, choose_device
+from segem.plan import Plan, crop_tiling, gaussian_tiling
+from segem.stages.ingest import ingest
+
+
+@pytest.fixture(scope="module")
+def isbi(em_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Volume:
+    workspace = Workspace(tmp_path_factory.mktemp("real"))
+    source = em_data / "isbi2012"
+    labels = LabelSource(source=source / "train-labels.tif", membrane="zero")
+    config = IngestConfig(name="isbi", source=source / "train-volume.tif", voxel_nm=(50, 4, 4), labels=labels)
+    return Volume.open(ingest(config, workspace, progress=False).path)
+
+
+def predict(volume: Volume, plan: Plan, z: int) -> np.ndarray:
+    artefact = find_model("unet-em")
+    section = np.asarray(volume.raw[z : z + 1])
+    out = np.empty(plan.shape, np.float32)
+    with Engine(load_net(artefact), choose_device("cpu")) as engine:
+        for block in plan.blocks():
+            voxels = section[block.read.slices]
+            out[block.write.slices] = engine.predict_block(plan, block, voxels, volume.statistics)
+    return out
+
+
+def test_tiled_crop_output_equals_the_whole_section(isbi: Volume) -> None:
+    shape, geometry = (1, 512, 512), find_model("unet-em").card.geometry()
+    assert geometry.halo_px is not None
+    halo = Halo(0, geometry.halo_px, geometry.halo_px)
+    whole = Plan(shape, shape, crop_tiling(shape, shape, halo, geometry.stride_px))
+    tiled = Plan(shape, (1, 256, 256), crop_tiling(shape, (1, 256, 256), halo, geometry.stride_px, 128))
+    assert whole.overhead() == 1 < tiled.overhead()
+    difference = np.abs(predict(isbi, whole, 20) - predict(isbi, tiled, 20))
+    assert difference.max() <= 1e-5
+
+
+def test_blended_output_is_close_but_not_equal(isbi: Volume) -> None:
+    shape, geometry = (1, 512, 512), find_model("unet-em").card.geometry()
+    whole = Plan(shape, shape, crop_tiling(shape, shape, Halo(), geometry.stride_px, 512))
+    blended = Plan(shape, shape, gaussian_tiling(shape, geometry.stride_px, 256, 0.5))
+    difference = np.abs(predict(isbi, whole, 20) - predict(isbi, blended, 20))
+    assert difference.max() > 1e-5
+    assert difference.mean() < 0.02
+
+
+def test_kmeans_of_the_whole_stack_reaches_the_known_iou(isbi: Volume) -> None:
+    sections = [np.asarray(isbi.raw[z]) for z in range(isbi.shape[0])]
+    truth = isbi.label("truth")
+    means = two_means(sum(histogram(section) for section in sections))
+    total = sum(
+        (Confusion.count(np.asarray(truth[z]), membrane_of(s, means)) for z, s in enumerate(sections)), Confusion()
+    )
+    assert total.iou == pytest.approx(0.406, abs=0.003)
+
+
+def test_the_model_beats_kmeans_on_a_section_it_never_saw(isbi: Volume) -> None:
+    shape, geometry = (1, 512, 512), find_model("unet-em").card.geometry()
+    plan = Plan(shape, shape, crop_tiling(shape, shape, Halo(), geometry.stride_px, 512))
+    threshold = find_model("unet-em").card.threshold
+    truth = np.asarray(isbi.label("truth")[22])
+    mask = (predict(isbi, plan, 22)[0] >= threshold).astype(np.uint8)
+    assert Confusion.count(truth, mask).iou > 0.6
