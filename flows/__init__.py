@@ -1,0 +1,1 @@
+"""Orchestration: each flow strings steps of the library together and computes nothing itself."""

@@ -1,0 +1,46 @@
+"""K-means on the intensity of one volume: what a membrane net has to beat."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect import flow
+
+from flows.steps import step
+from segem.config import BaselineConfig
+from segem.stages.baseline import BaselineResult, baseline
+from segem.stages.campaign import open_workspace
+
+DEFAULT = BaselineConfig()
+
+
+@step("baseline", "baseline {volume}")
+def baseline_step(
+    volume: str, run: str, config: BaselineConfig, workspace: Path, progress: bool = True
+) -> BaselineResult:
+    """Write the K-means layer of one volume of a run."""
+    return baseline(volume, run, config, open_workspace(workspace), progress=progress)
+
+
+@flow(name="baseline-volume", flow_run_name="baseline {volume} of {run}")
+def baseline_volume(
+    volume: str,
+    run: str,
+    config: BaselineConfig = DEFAULT,
+    workspace: Path = Path("workspace"),
+    progress: bool = False,
+) -> BaselineResult:
+    """Write the K-means layer of one volume.
+
+    Parameters
+    ----------
+    volume, run : str
+        Names of the ingested volume and of the run.
+    config : BaselineConfig
+        Smoothing before clustering.
+    workspace : Path
+        Root of the workspace.
+    progress : bool
+        Draw a progress bar on stderr.
+    """
+    return baseline_step(volume, run, config, workspace, progress)

@@ -1,0 +1,113 @@
+"""The main job: every volume of a manifest through every step, then one report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+from uuid import UUID
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.runtime import flow_run
+
+from flows.baseline import baseline_step
+from flows.ingest import ingest_step
+from flows.report import publish, report_step
+from flows.segment import segment_step
+from segem.config import ExecutionConfig, VolumeEntry
+from segem.errors import IncompleteError
+from segem.stages.campaign import Campaign, note_failure, open_campaign, reason_of
+
+DEFAULT = ExecutionConfig()
+
+
+@dataclass(frozen=True)
+class CampaignOutcome:
+    """What a campaign leaves behind."""
+
+    run: str
+    volumes: tuple[str, ...]
+    report: Path
+    """The report's page."""
+
+
+def _flow_run_name() -> str:
+    given = flow_run.parameters
+    return str(given["run"] or f"campaign of {Path(given['manifest']).stem}")
+
+
+@flow(name="campaign", flow_run_name=_flow_run_name)
+def campaign(
+    manifest: Path,
+    run: str | None = None,
+    workspace: Path = Path("workspace"),
+    data_root: Path | None = None,
+    execution: ExecutionConfig = DEFAULT,
+) -> CampaignOutcome:
+    """Find the membranes of every volume of a manifest, and report on them.
+
+    A volume that fails does not stop the others; the report names it and the flow fails in the end.
+
+    Parameters
+    ----------
+    manifest : Path
+        The YAML file that names the volumes and the model.
+    run : str, optional
+        Name of the run; the same name resumes. Made from the manifest and the date when absent.
+    workspace : Path
+        Root of the workspace.
+    data_root : Path, optional
+        Folder that relative sources count from; the manifest's own when absent.
+    execution : ExecutionConfig
+        Device, engine, workers, progress bars.
+
+    Raises
+    ------
+    IncompleteError
+        When a volume failed; the message names each one with its reason.
+    SegemError
+        When nothing could start: the manifest, the model or the workspace is at fault.
+    """
+    job = open_campaign(manifest, run, workspace, data_root)
+    failed: dict[str, str] = {}
+    for volume in _with_progress(job.manifest.volumes):
+        try:
+            _find_membranes(volume, job, execution)
+        except Exception as error:
+            failed[volume.name] = reason_of(error)
+            get_run_logger().error("volume %s failed: %s", volume.name, failed[volume.name], exc_info=error)
+            note_failure(volume.name, job.run, failed[volume.name], job.workspace)
+    try:
+        pages = report_step(job.run, job.workspace.root, execution.progress)
+        publish(job.run, pages)
+    except Exception:
+        _raise_if_any(failed, job)
+        raise
+    _raise_if_any(failed, job)
+    return CampaignOutcome(job.run, tuple(volume.name for volume in job.manifest.volumes), pages.index)
+
+
+def _find_membranes(volume: VolumeEntry, job: Campaign, execution: ExecutionConfig) -> None:
+    workspace = job.workspace.root
+    ingest_step(volume.ingest_config(), workspace, execution.progress)
+    baseline_step(volume.name, job.run, job.manifest.baseline, workspace, execution.progress)
+    segment_step(volume.name, job.run, job.manifest.segment_config(), execution, workspace)
+
+
+def _with_progress(volumes: Sequence[VolumeEntry]) -> Iterator[VolumeEntry]:
+    bar = cast(UUID, create_progress_artifact(0.0, key="campaign-progress", description="Volumes done"))
+    for done, volume in enumerate(volumes, start=1):
+        yield volume
+        update_progress_artifact(bar, 100.0 * done / len(volumes))
+
+
+def _raise_if_any(failed: dict[str, str], job: Campaign) -> None:
+    if failed:
+        raise IncompleteError(
+            f"{len(failed)} of {len(job.manifest.volumes)} volumes failed",
+            where=job.run,
+            found="; ".join(f"{name} ({reason})" for name, reason in failed.items()),
+            fix=f"mend what is named and repeat with --run {job.run}; what is finished is kept",
+        )

@@ -1,0 +1,34 @@
+"""One source becomes one OME-Zarr volume of the workspace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect import flow
+
+from flows.steps import step
+from segem.config import IngestConfig
+from segem.stages.campaign import open_workspace
+from segem.stages.ingest import IngestResult, ingest
+
+
+@step("ingest", "ingest {config.name}")
+def ingest_step(config: IngestConfig, workspace: Path, progress: bool = True) -> IngestResult:
+    """Ingest one source; a volume that is already there with the same content is kept."""
+    return ingest(config, open_workspace(workspace), progress=progress)
+
+
+@flow(name="ingest-volume", flow_run_name="ingest {config.name}")
+def ingest_volume(config: IngestConfig, workspace: Path = Path("workspace"), progress: bool = False) -> IngestResult:
+    """Ingest one volume.
+
+    Parameters
+    ----------
+    config : IngestConfig
+        Name, source, voxel size and labels of the volume.
+    workspace : Path
+        Root of the workspace.
+    progress : bool
+        Draw a progress bar on stderr.
+    """
+    return ingest_step(config, workspace, progress)

@@ -1,0 +1,149 @@
+"""Runs a campaign on this machine with nothing started by hand.
+
+Importing this module does not import Prefect, because Prefect reads its settings from the environment when it is first
+imported: they are set here, before.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from segem.config import ExecutionConfig
+from segem.errors import ConfigError
+
+if TYPE_CHECKING:
+    from flows.campaign import CampaignOutcome
+
+DEFAULT = ExecutionConfig()
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "segem",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_TELEMETRY_ENABLE_RESOURCE_METRICS": "false",
+}
+"""Nothing is sent to anyone, and the library's log lines reach the pages of a run."""
+SILENT = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING", "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL"}
+"""Only what matters to the user reaches the console."""
+
+
+def run_campaign(
+    manifest: Path,
+    *,
+    run: str | None = None,
+    workspace: Path = Path("workspace"),
+    data_root: Path | None = None,
+    execution: ExecutionConfig = DEFAULT,
+    verbose: bool = False,
+) -> CampaignOutcome:
+    """Run the campaign flow, with a private Prefect server unless the user has one.
+
+    Parameters
+    ----------
+    manifest, run, workspace, data_root, execution
+        As the flow `flows.campaign.campaign` takes them.
+    verbose : bool
+        Show Prefect's own log lines on stderr.
+
+    Returns
+    -------
+    CampaignOutcome
+
+    Raises
+    ------
+    SegemError
+        When nothing could start, or, as IncompleteError, when volumes failed; the message names each with its reason.
+    """
+    from segem.stages.campaign import open_campaign
+
+    job = open_campaign(manifest, run, workspace, data_root)
+    with prefect_ready(job.workspace.root / ".prefect", verbose=verbose):
+        from flows.campaign import campaign
+
+        return campaign(manifest, job.run, job.workspace.root, data_root, execution)
+
+
+@contextmanager
+def prefect_ready(home: Path, *, verbose: bool = False) -> Iterator[None]:
+    """Let flows run while the body does: on the user's server where PREFECT_API_URL names one, else on a private one.
+
+    Parameters
+    ----------
+    home : Path
+        Folder for Prefect's own files; its parent exists. A PREFECT_HOME of the user takes precedence.
+    verbose : bool
+        Show Prefect's own log lines on stderr.
+
+    Raises
+    ------
+    ConfigError
+        When PREFECT_API_URL names a server that does not answer.
+    WorkspaceError
+        When the private server cannot start.
+    """
+    for key, value in {**QUIET, **({} if verbose else SILENT), "PREFECT_HOME": str(home.absolute())}.items():
+        os.environ.setdefault(key, value)
+    from prefect.settings import PREFECT_API_URL
+
+    with _console(verbose), _unwound_by_sigterm():
+        if PREFECT_API_URL.value():
+            _check_answers(PREFECT_API_URL.value())
+            yield
+        else:
+            from flows.private_server import private_server
+
+            with private_server(Path(os.environ["PREFECT_HOME"])):
+                yield
+
+
+def _check_answers(url: str) -> None:
+    from prefect.client.orchestration import get_client
+
+    try:
+        with get_client(sync_client=True) as client:
+            client.api_version()
+    except Exception as error:
+        raise ConfigError(
+            "the Prefect server does not let us in",
+            where=url,
+            found=str(error),
+            fix="start it and check PREFECT_API_AUTH_STRING, or unset PREFECT_API_URL to run without it",
+        ) from error
+
+
+@contextmanager
+def _console(verbose: bool) -> Iterator[None]:
+    """Keep Prefect's log lines, tracebacks above all, off the console unless asked for; its pages have them."""
+    logger = logging.getLogger("prefect")
+    before = logger.propagate
+    logger.propagate = verbose
+    try:
+        yield
+    finally:
+        logger.propagate = before
+
+
+@contextmanager
+def _unwound_by_sigterm() -> Iterator[None]:
+    """Make SIGTERM end the body as an exception does, so that what is open is closed."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,0 +1,149 @@
+"""A Prefect server for one process and for as long as it lasts.
+
+It runs in a thread, so it cannot outlive the process, however that ends. It listens on loopback alone and wants a
+password that nobody else knows; its history of runs stays on disk.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+from prefect.client.schemas.objects import StateType
+from prefect.context import refresh_global_settings_context
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogHandler
+from prefect.server.api.server import create_app
+from prefect.states import Crashed
+
+from segem.errors import WorkspaceError
+
+LOOPBACK = "127.0.0.1"
+STARTUP_S = 120.0
+SHUTDOWN_S = 10.0
+UNFINISHED = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+
+
+@contextmanager
+def private_server(home: Path) -> Iterator[str]:
+    """Serve Prefect's API to this process while the body runs.
+
+    Parameters
+    ----------
+    home : Path
+        Folder of the server's database.
+
+    Yields
+    ------
+    str
+        Address of the API.
+
+    Raises
+    ------
+    WorkspaceError
+        When the server cannot start, as when its database is damaged.
+    """
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with socket.create_server((LOOPBACK, 0)) as listener:
+        address = f"http://{LOOPBACK}:{listener.getsockname()[1]}"
+        with _environment(_settings(address)):
+            server = uvicorn.Server(
+                uvicorn.Config(
+                    create_app(ephemeral=True),
+                    access_log=False,
+                    lifespan="on",
+                    log_config=None,
+                    timeout_graceful_shutdown=2,
+                )
+            )
+            thread = threading.Thread(target=server.run, args=([listener],), name="prefect-server", daemon=True)
+            thread.start()
+            try:
+                _wait_until_started(server, thread, home)
+                with _in_use(home):
+                    yield f"{address}/api"
+            finally:
+                _send_what_is_queued()
+                server.should_exit = True
+                thread.join(SHUTDOWN_S)
+
+
+def _settings(address: str) -> dict[str, str]:
+    password = f"segem:{secrets.token_urlsafe(32)}"
+    without_proxy = ",".join(filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), LOOPBACK]))
+    return {
+        "NO_PROXY": without_proxy,
+        "no_proxy": without_proxy,
+        "PREFECT_API_AUTH_STRING": password,
+        "PREFECT_API_URL": f"{address}/api",
+        "PREFECT_SERVER_API_AUTH_STRING": password,
+        "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": address,
+        "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
+        "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
+    }
+
+
+@contextmanager
+def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+    """Change environment variables while the body runs, and let Prefect take notice."""
+    before = {key: os.environ.get(key) for key in changes}
+    os.environ.update(changes)
+    refresh_global_settings_context()
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                del os.environ[key]
+            else:
+                os.environ[key] = value
+        refresh_global_settings_context()
+
+
+def _wait_until_started(server: uvicorn.Server, thread: threading.Thread, home: Path) -> None:
+    deadline = time.monotonic() + STARTUP_S
+    while not server.started:
+        if not thread.is_alive() or time.monotonic() > deadline:
+            raise WorkspaceError(
+                "Prefect's server does not start",
+                where=home,
+                found="it stopped" if not thread.is_alive() else f"no answer in {STARTUP_S:.0f} s",
+                fix="move this folder away: it holds only the history of past runs",
+            )
+        time.sleep(0.02)
+
+
+@contextmanager
+def _in_use(home: Path) -> Iterator[None]:
+    """Hold a lock that says this folder is served, and clean up first if no other process holds it."""
+    with (home / "in-use.lock").open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _close_runs_of_dead_processes()
+        except BlockingIOError:
+            pass
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+
+
+def _send_what_is_queued() -> None:
+    EventsWorker.drain_all(timeout=SHUTDOWN_S)
+    APILogHandler().flush()
+
+
+def _close_runs_of_dead_processes() -> None:
+    """Mark runs that a killed process left unfinished, which would look alive for ever."""
+    unfinished = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=UNFINISHED)))
+    with get_client(sync_client=True) as client:
+        for flow_run in client.read_flow_runs(flow_run_filter=unfinished):
+            client.set_flow_run_state(flow_run.id, Crashed(message="its process ended without a word"), force=True)

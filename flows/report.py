@@ -1,0 +1,63 @@
+"""The report of one run, and what of it the Prefect pages show."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_link_artifact, create_table_artifact
+
+from flows.steps import step
+from segem.stages.campaign import open_workspace
+from segem.stages.report import ReportResult, report
+
+
+@step("report", "report {run}")
+def report_step(run: str, workspace: Path, progress: bool = True) -> ReportResult:
+    """Score every volume of a run and write its report."""
+    return report(run, open_workspace(workspace), progress=progress)
+
+
+@flow(name="report-run", flow_run_name="report {run}")
+def report_run(run: str, workspace: Path = Path("workspace"), progress: bool = False) -> ReportResult:
+    """Score every volume of a run and write its report.
+
+    Parameters
+    ----------
+    run : str
+        Name of the run.
+    workspace : Path
+        Root of the workspace.
+    progress : bool
+        Draw progress bars on stderr.
+    """
+    pages = report_step(run, workspace, progress)
+    publish(run, pages)
+    return pages
+
+
+def publish(run: str, pages: ReportResult) -> None:
+    """Put the scores of a run and a link to its report on the page of the flow run."""
+    volumes = json.loads(pages.json.read_text(encoding="utf-8"))["volumes"]
+    rows = [_row(volume) for volume in volumes]
+    create_table_artifact(rows, key="iou-of-volumes", description=f"Membrane IoU of each volume of {run}")
+    create_link_artifact(
+        pages.index.absolute().as_uri(), link_text=f"Report of {run}", key="report", description=str(pages.index)
+    )
+
+
+def _row(volume: dict[str, Any]) -> dict[str, Any]:
+    measured, expected = volume.get("iou") or {}, volume.get("expected_iou") or {}
+    return {
+        "volume": volume["name"],
+        "IoU of the model": _number(measured.get("model")),
+        "IoU of K-means": _number(measured.get("kmeans")),
+        "IoU expected without truth": _number(expected.get("value")),
+        "remarks": "; ".join(filter(None, [volume.get("reason"), *(volume.get("warnings") or [])])),
+    }
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

@@ -1,0 +1,221 @@
+"""What `run_campaign` promises: nothing to start, nothing exposed, nothing left behind, plain errors."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from flows.local import prefect_ready, run_campaign
+from segem.config import ExecutionConfig
+from segem.errors import ConfigError, IncompleteError
+from tests.processes import ROOT, clean_environment, listening, python, started, wait_for
+
+SILENT = ExecutionConfig(progress=False)
+
+RUN = """
+import json, sys
+from pathlib import Path
+from segem.config import ExecutionConfig
+from segem.errors import SegemError
+from flows.local import run_campaign
+SILENT = ExecutionConfig(progress=False)
+manifest, workspace = sys.argv[1:]
+try:
+    outcome = run_campaign(Path(manifest), run="r1", workspace=Path(workspace), execution=SILENT)
+    print(outcome.report)
+except SegemError as error:
+    sys.exit(f"error: {error}")
+"""
+
+PROBE = """
+import json, sys, urllib.error, urllib.request
+from pathlib import Path
+from flows.local import prefect_ready
+
+def status(url, **headers):
+    body = json.dumps({"name": "planted", "value": "1"}).encode()
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json", **headers})
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+with prefect_ready(Path(sys.argv[1])):
+    import psutil
+    from prefect import flow
+    from prefect.settings import PREFECT_API_URL
+
+    @flow
+    def trivial():
+        return 3
+
+    me = psutil.Process()
+    url = PREFECT_API_URL.value() + "/variables/"
+    print(json.dumps({
+        "result": trivial(),
+        "listens": sorted({c.laddr.ip for c in me.net_connections() if c.status == psutil.CONN_LISTEN}),
+        "children": len(me.children(recursive=True)),
+        "stranger": status(url, Host="evil.example", Origin="http://evil.example"),
+        "anonymous": status(url),
+        "guess": status(url, Authorization="Basic c2VnZW06c2VnZW0="),
+    }), flush=True)
+"""
+
+WAIT = """
+import signal, sys, time
+from pathlib import Path
+from flows.local import prefect_ready
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs deaf to it
+with prefect_ready(Path(sys.argv[1])):
+    from prefect import flow, task
+
+    @task
+    def nap():
+        print("asleep", flush=True)
+        while True:
+            time.sleep(0.1)
+
+    @flow
+    def long():
+        nap()
+
+    long()
+"""
+
+
+def states(home: Path) -> list[str]:
+    """Return the state of each flow run that a Prefect home remembers, oldest first."""
+    with sqlite3.connect(home / "prefect.db") as database:
+        return [state for (state,) in database.execute("select state_type from flow_run order by created")]
+
+
+def test_importing_the_launcher_does_not_import_prefect() -> None:
+    code = "import sys, flows.local; sys.exit('prefect' in sys.modules or 'torch' in sys.modules)"
+    assert subprocess.run(python(code), env=clean_environment(), cwd=ROOT, check=False).returncode == 0
+
+
+def test_a_mistake_in_the_manifest_shows_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "m.yaml").write_text("name: x\nvolumes: []\n")
+    with pytest.raises(ConfigError, match="volumes"):
+        run_campaign(tmp_path / "m.yaml", workspace=tmp_path / "w")
+    assert not (tmp_path / "w" / ".prefect").exists()
+
+
+def test_a_server_of_the_user_is_used(prefect_server: None, manifest_of: Callable[..., Path], tmp_path: Path) -> None:
+    outcome = run_campaign(manifest_of("alpha"), run="r1", workspace=tmp_path / "w", execution=SILENT)
+
+    assert outcome.report.is_file()
+    assert not (tmp_path / "w" / ".prefect").exists()
+    assert "prefect-server" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_server_that_does_not_answer_is_named(prefect_server: None, tmp_path: Path) -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    nobody = "http://127.0.0.1:9/api"
+    with (
+        temporary_settings({PREFECT_API_URL: nobody}),
+        pytest.raises(ConfigError, match=nobody),
+        prefect_ready(tmp_path),
+    ):
+        pass
+
+
+def test_failed_volumes_reach_the_caller_as_one_line(
+    prefect_server: None, manifest_of: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    manifest = manifest_of("alpha", "gamma", changes={"gamma": {"source": str(tmp_path / "nowhere.tif")}})
+
+    with pytest.raises(IncompleteError, match=r"1 of 2 volumes failed; found gamma .*nowhere\.tif") as caught:
+        run_campaign(manifest, run="r1", workspace=tmp_path / "w", execution=SILENT)
+
+    assert "\n" not in str(caught.value)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.server
+class TestPrivateServer:
+    """What needs a process of its own, since Prefect reads its settings once."""
+
+    def test_a_campaign_needs_nothing_started(self, manifest_of: Callable[..., Path], tmp_path: Path) -> None:
+        manifest = manifest_of("alpha", "gamma", changes={"gamma": {"source": str(tmp_path / "nowhere.tif")}})
+        # A proxy that nobody runs: traffic to the private server must not take it.
+        environment = clean_environment(HTTP_PROXY="http://127.0.0.1:9", http_proxy="http://127.0.0.1:9")
+
+        done = subprocess.run(
+            [*python(RUN), str(manifest), str(tmp_path / "w")],
+            env=environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: r1: 1 of 2 volumes failed; found gamma ")
+        assert len(done.stderr.splitlines()) == 1
+        values = json.loads((tmp_path / "w/runs/r1/report/report.json").read_text())
+        assert [volume["state"] for volume in values["volumes"]] == ["complete", "failed"]
+        assert states(tmp_path / "w/.prefect") == ["FAILED"]
+
+    def test_it_is_closed_to_strangers(self, tmp_path: Path) -> None:
+        done = subprocess.run(
+            [*python(PROBE), str(tmp_path / "home")],
+            env=clean_environment(),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+
+        assert done.returncode == 0, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        assert found["result"] == 3
+        assert found["listens"] == ["127.0.0.1"]
+        assert found["children"] == 0
+        assert {found["stranger"], found["anonymous"], found["guess"]} <= {401, 403}
+
+    @pytest.mark.slow
+    def test_it_ends_with_its_process_however_that_ends(self, tmp_path: Path) -> None:
+        home, log = tmp_path / "home", tmp_path / "log"
+        ended = []
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            log.write_bytes(b"")
+            with started([*python(WAIT), str(home)], log, clean_environment()) as process:
+                wait_for(lambda: b"asleep" in log.read_bytes(), 120, log)
+                assert listening(process.pid) == {"127.0.0.1"}
+                assert psutil.Process(process.pid).children() == [], "there is no second process to leave behind"
+                process.send_signal(number)
+                ended.append(process.wait(30))
+        assert ended == [-signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGKILL]
+        assert states(home) == ["CRASHED", "CRASHED", "RUNNING"]
+
+        subprocess.run([*python(PROBE), str(home)], env=clean_environment(), cwd=ROOT, check=True, timeout=180)
+        assert states(home) == ["CRASHED", "CRASHED", "CRASHED", "COMPLETED"], "a dead run is closed by the next one"
+
+    def test_a_damaged_history_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "prefect.db").write_bytes(b"this is no database" * 100)
+        done = subprocess.run(
+            [*python(PROBE), str(tmp_path)],
+            env=clean_environment(),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+
+        assert done.returncode == 1
+        assert f"WorkspaceError: {tmp_path}: Prefect's server does not start" in done.stderr
