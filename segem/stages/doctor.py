@@ -64,9 +64,7 @@ def doctor(workspace: Workspace) -> list[Finding]:
     except (SegemError, OSError) as error:
         findings.append(Finding("workspace", "bad", str(error)))
     server = os.environ.get("PREFECT_API_URL")
-    findings.append(
-        Finding("prefect server", "ok", server or "none set; `segem run` starts a temporary one on loopback")
-    )
+    findings.append(Finding("prefect server", "ok", server or "none set; `segem run` starts a private one on loopback"))
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     findings.append(
         Finding("browser", "ok" if browser else "note", browser or "no Chromium; only the page tests need it")

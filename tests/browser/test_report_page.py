@@ -7,10 +7,10 @@ import shutil
 
 import numpy as np
 import pytest
-from fabricate import add_kmeans, add_model, add_volume, guess, new_workspace, tissue
 
 from segem.io.run import update_run
 from segem.stages.report import report
+from tests.fabricate import add_kmeans, add_model, add_volume, guess, new_workspace, tissue
 
 pytestmark = pytest.mark.browser
 

@@ -190,10 +190,10 @@ def test_doctor_finds_what_is_needed(segem: Shell) -> None:
     assert findings["torch"]["state"] == findings["workspace"]["state"] == "ok"
 
 
-@pytest.mark.parametrize(
-    "command",
-    "demo run ingest baseline segment evaluate report verify export train synth doctor models".split(),
-)
+COMMANDS = "demo run ingest baseline segment evaluate report verify export train synth doctor models"
+
+
+@pytest.mark.parametrize("command", COMMANDS.split())
 def test_every_command_teaches_by_an_example(segem: Shell, command: str) -> None:
     words = (command, "list") if command == "models" else (command,)
     code, out, _ = segem(*words, "--help")

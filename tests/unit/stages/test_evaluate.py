@@ -4,13 +4,13 @@ import json
 
 import numpy as np
 import pytest
-from fabricate import add_kmeans, add_model, add_volume, guess, new_workspace, tissue
 
 from segem.errors import WorkspaceError
 from segem.io.run import update_run
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.segmentation import SegmentationSums
 from segem.stages.evaluate import NOT_MEASURED, evaluate
+from tests.fabricate import add_kmeans, add_model, add_volume, guess, new_workspace, tissue
 
 RUN = "r1"
 

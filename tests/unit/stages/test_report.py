@@ -7,7 +7,6 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from fabricate import add_kmeans, add_model, add_volume, guess, new_workspace, tissue
 from PIL import Image
 
 from segem.errors import WorkspaceError
@@ -16,6 +15,7 @@ from segem.stages.chart import line_chart
 from segem.stages.evaluate import Evaluation, SectionScores, VolumeScores, evaluate
 from segem.stages.page import headline, page
 from segem.stages.report import chosen_sections, report
+from tests.fabricate import add_kmeans, add_model, add_volume, guess, new_workspace, tissue
 
 RUN = "r1"
 DESIGNED_KEYS = {"name", "sections", "iou", "expected_iou", "v_rand", "v_info", "seam_ratio", "warnings"}
