@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from segem.config import ExecutionConfig
 from segem.errors import BlockError, SegemError
@@ -15,9 +17,17 @@ from segem.geometry import ZYX
 from segem.io.ledger import Ledger, LedgerRow
 from segem.plan import Block, Plan
 
+READ_AHEAD = 1
+"""Blocks that are read while another is computed."""
+WAITING_TO_BE_WRITTEN = 1
+"""Blocks that are being written while another is computed; more wait, so that memory stays bounded."""
 IN_FLIGHT_PER_WORKER = 2
 RETRIES = 2
 """How often a block is tried again after a worker died on it."""
+
+
+L = TypeVar("L")
+C = TypeVar("C")
 
 
 @dataclass(frozen=True)
@@ -30,13 +40,20 @@ class BlockOutcome:
     """False when the block was finished already and is intact."""
 
 
-class BlockWork(Protocol):
-    """Computes and durably writes one block; safe to repeat, and to pickle."""
+class BlockWork(Protocol[L, C]):
+    """How one block is finished, in three steps that overlap with those of its neighbours; each is safe to repeat.
 
-    def __call__(
-        self, block: Block, known: LedgerRow | None, threads: int | None, on_voxels: Callable[[int], None]
-    ) -> BlockOutcome:
-        """Finish one block; `known` is what the ledger holds of it."""
+    An instance is pickled to reach the workers. What passes between the steps never leaves its process.
+    """
+
+    def load(self, block: Block, known: LedgerRow | None) -> L:
+        """Read what the block needs; `known` is what the ledger holds of it."""
+
+    def compute(self, loaded: L, threads: int | None, on_voxels: Callable[[int], None]) -> C:
+        """Compute what is to be written."""
+
+    def store(self, computed: C) -> BlockOutcome:
+        """Write it, durably."""
 
 
 @dataclass
@@ -50,7 +67,7 @@ class Summary:
 
 def execute(
     plan: Plan,
-    work: BlockWork,
+    work: BlockWork[L, C],
     ledger: Ledger,
     volume: str,
     config: ExecutionConfig,
@@ -103,22 +120,44 @@ Outcomes = Iterator[tuple[ZYX, BlockOutcome | BlockError]]
 
 def _run_loop(
     plan: Plan,
-    work: BlockWork,
+    work: BlockWork[L, C],
     known: dict[ZYX, LedgerRow],
     config: ExecutionConfig,
     on_voxels: Callable[[int], None],
 ) -> Outcomes:
+    """Compute block after block, while the next one is being read and the one before is being written."""
     del config
+    with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
+        storing: deque[tuple[ZYX, Future[BlockOutcome]]] = deque()
+        for block, loaded in _loaded_ahead(plan, work, known, reader):
+            try:
+                computed = work.compute(loaded.result(), None, on_voxels)
+            except BlockError as error:
+                yield block.index, error
+                continue
+            storing.append((block.index, writer.submit(work.store, computed)))
+            del computed
+            while len(storing) > WAITING_TO_BE_WRITTEN:
+                index, stored = storing.popleft()
+                yield index, stored.result()
+        for index, stored in storing:
+            yield index, stored.result()
+
+
+def _loaded_ahead(
+    plan: Plan, work: BlockWork[L, C], known: dict[ZYX, LedgerRow], reader: ThreadPoolExecutor
+) -> Iterator[tuple[Block, Future[L]]]:
+    coming: deque[tuple[Block, Future[L]]] = deque()
     for block in plan.blocks():
-        try:
-            yield block.index, work(block, known.get(block.index), None, on_voxels)
-        except BlockError as error:
-            yield block.index, error
+        coming.append((block, reader.submit(work.load, block, known.get(block.index))))
+        if len(coming) > READ_AHEAD:
+            yield coming.popleft()
+    yield from coming
 
 
 def _run_dask(
     plan: Plan,
-    work: BlockWork,
+    work: BlockWork[L, C],
     known: dict[ZYX, LedgerRow],
     config: ExecutionConfig,
     on_voxels: Callable[[int], None],
@@ -151,10 +190,10 @@ def _run_dask(
                 running.add(future)
 
 
-def _in_worker(work: BlockWork, block: Block, known: LedgerRow | None, threads: int) -> BlockOutcome | SegemError:
+def _in_worker(work: BlockWork[L, C], block: Block, known: LedgerRow | None, threads: int) -> BlockOutcome | SegemError:
     # An error that repeating cannot cure comes back as a value, so that dask retries only what a dead worker cost.
     try:
-        return work(block, known, threads, lambda _: None)
+        return work.store(work.compute(work.load(block, known), threads, lambda _: None))
     except SegemError as error:
         return error
 

@@ -20,6 +20,7 @@ import segem.geometry
 import segem.kernels.blend
 import segem.kernels.normalize
 import segem.kernels.threshold
+import segem.learn.fold
 import segem.learn.models.registry
 import segem.learn.models.unet
 import segem.plan
@@ -29,6 +30,7 @@ from segem.geometry import Box
 from segem.kernels.blend import axis_weights
 from segem.kernels.normalize import IntensityStatistics, zscore
 from segem.learn.allocator import keep_activations
+from segem.learn.fold import folded
 from segem.plan import Block, Plan, Tile
 
 _COMPUTE_PATH: tuple[ModuleType, ...] = (
@@ -37,6 +39,7 @@ _COMPUTE_PATH: tuple[ModuleType, ...] = (
     segem.kernels.blend,
     segem.kernels.normalize,
     segem.kernels.threshold,
+    segem.learn.fold,
     segem.learn.models.registry,
     segem.learn.models.unet,
 )
@@ -102,7 +105,7 @@ class Engine:
         keep_activations()
         self.device = device
         self.context_sections = context_sections
-        self.net = net.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net = folded(net).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         workers = 1 if device.type != "cpu" else threads or len(os.sched_getaffinity(0))
         self._pool = ThreadPoolExecutor(workers, "tile", initializer=torch.set_num_threads, initargs=(1,))
 

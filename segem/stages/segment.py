@@ -22,6 +22,7 @@ from segem.io.blocks import read_block, stored_digest, voxel_digest
 from segem.io.files import sweep_partials
 from segem.io.ledger import Ledger, LedgerRow
 from segem.io.run import ModelRecord, recorded, result_volume, volume_lock
+from segem.io.shards import Array
 from segem.io.volume import Volume, write_block
 from segem.io.workspace import Workspace
 from segem.kernels.threshold import membrane_mask
@@ -139,6 +140,16 @@ def make_plan(config: SegmentConfig, card: ModelCard, source: Volume, result: Vo
 
 
 @dataclass(frozen=True)
+class LoadedBlock:
+    """What a block is made of, and its row in the ledger where it is finished and intact."""
+
+    block: Block
+    identity: str
+    voxels: NDArray[Any]
+    finished: LedgerRow | None
+
+
+@dataclass(frozen=True)
 class SegmentWork:
     """Computes one block of a segmentation; carries names only, and opens what they name once per process."""
 
@@ -151,23 +162,37 @@ class SegmentWork:
     token: str
     """Unique to one call of `segment`, so that a process that lives on never takes an older net for this one."""
 
-    def __call__(
-        self, block: Block, known: LedgerRow | None, threads: int | None, on_voxels: Callable[[int], None]
-    ) -> BlockOutcome:
-        """Finish one block, or find it finished already."""
-        source, result, artefact, engine = _open(self, threads)
-        layers = result_layers(result)
+    def load(self, block: Block, known: LedgerRow | None) -> LoadedBlock:
+        """Read the intensities of a block, and find out whether it is finished already."""
+        source, result, artefact = _open(self)
         voxels = read_block(source.raw, block.read, f"ingest {source.name} again")
         identity = block_identity(self, block, voxels, source, artefact)
-        if known is not None and known.identity == identity and stored_digest(layers, block.write) == known.digest:
-            on_voxels(block.write.size)
-            return BlockOutcome(block.index, known, computed=False)
-        probability = engine.predict_block(self.plan, block, voxels, source.statistics, on_voxels)
+        if known is None or known.identity != identity or stored_digest(result, block.write) != known.digest:
+            known = None
+        return LoadedBlock(block, identity, voxels, known)
+
+    def compute(
+        self, loaded: LoadedBlock, threads: int | None, on_voxels: Callable[[int], None]
+    ) -> tuple[LoadedBlock, tuple[NDArray[np.uint8], ...]]:
+        """Return the probability and the mask of a block; nothing for one that is finished."""
+        if loaded.finished is not None:
+            on_voxels(loaded.block.write.size)
+            return loaded, ()
+        source = _open(self)[0]
+        engine = _engine(self, threads)
+        probability = engine.predict_block(self.plan, loaded.block, loaded.voxels, source.statistics, on_voxels)
         stored = np.rint(probability * 255).astype(np.uint8)
-        written = (stored, membrane_mask(stored, self.threshold))
-        for layer, data in zip(layers, written, strict=True):
-            write_block(layer, block.write, data)
-        return BlockOutcome(block.index, LedgerRow(identity, voxel_digest(written)), computed=True)
+        return loaded, (stored, membrane_mask(stored, self.threshold))
+
+    def store(self, computed: tuple[LoadedBlock, tuple[NDArray[np.uint8], ...]]) -> BlockOutcome:
+        """Write a block durably."""
+        loaded, written = computed
+        if loaded.finished is not None:
+            return BlockOutcome(loaded.block.index, loaded.finished, computed=False)
+        for layer, data in zip(_open(self)[1], written, strict=True):
+            write_block(layer, loaded.block.write, data)
+        row = LedgerRow(loaded.identity, voxel_digest(written))
+        return BlockOutcome(loaded.block.index, row, computed=True)
 
 
 def block_identity(work: SegmentWork, block: Block, voxels: NDArray[Any], source: Volume, artefact: Artefact) -> str:
@@ -189,11 +214,15 @@ def block_identity(work: SegmentWork, block: Block, voxels: NDArray[Any], source
 
 
 @lru_cache(maxsize=1)
-def _open(work: SegmentWork, threads: int | None) -> tuple[Volume, Volume, Artefact, Engine]:
-    artefact = load_artefact(work.artefact)
+def _open(work: SegmentWork) -> tuple[Volume, tuple[Array, ...], Artefact]:
+    return Volume.open(work.source), result_layers(Volume.open(work.result)), load_artefact(work.artefact)
+
+
+@lru_cache(maxsize=1)
+def _engine(work: SegmentWork, threads: int | None) -> Engine:
+    artefact = _open(work)[2]
     context = artefact.card.geometry().context_sections
-    engine = Engine(load_net(artefact), choose_device(work.device), context, threads)
-    return Volume.open(work.source), Volume.open(work.result), artefact, engine
+    return Engine(load_net(artefact), choose_device(work.device), context, threads)
 
 
 def _audit(summary: Summary, plan: Plan, ledger: Ledger, volume: str, result: Volume) -> None:
