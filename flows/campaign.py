@@ -18,7 +18,7 @@ from flows.report import publish, report_step
 from flows.segment import segment_step
 from segem.config import ExecutionConfig, VolumeEntry
 from segem.errors import IncompleteError
-from segem.stages.campaign import Campaign, note_failure, open_campaign, reason_of
+from segem.stages.campaign import Campaign, enter, held, note_failure, open_campaign, reason_of
 
 DEFAULT = ExecutionConfig()
 
@@ -67,10 +67,29 @@ def campaign(
     ------
     IncompleteError
         When a volume failed; the message names each one with its reason.
+    WorkspaceError
+        When another campaign works on the same run.
     SegemError
         When nothing could start: the manifest, the model or the workspace is at fault.
     """
     job = open_campaign(manifest, run, workspace, data_root)
+    with held(job):
+        enter(job)
+        failed = _find_all_membranes(job, execution)
+        try:
+            pages = report_step(job.run, job.workspace.root, execution.progress)
+            publish(job.run, pages)
+        except Exception:
+            _raise_if_any(failed, job)
+            raise
+    # Scoring reads back what the steps have left, so it may find a failure that none of them saw.
+    found = pages.failed | failed
+    _raise_if_any({name: found[name] for name in job.volumes if name in found}, job)
+    return CampaignOutcome(job.run, job.volumes, pages.index)
+
+
+def _find_all_membranes(job: Campaign, execution: ExecutionConfig) -> dict[str, str]:
+    """Take every volume through its steps, and return those that failed with the reason."""
     failed: dict[str, str] = {}
     for volume in _with_progress(job.manifest.volumes):
         try:
@@ -79,14 +98,7 @@ def campaign(
             failed[volume.name] = reason_of(error)
             get_run_logger().error("volume %s failed: %s", volume.name, failed[volume.name], exc_info=error)
             note_failure(volume.name, job.run, failed[volume.name], job.workspace)
-    try:
-        pages = report_step(job.run, job.workspace.root, execution.progress)
-        publish(job.run, pages)
-    except Exception:
-        _raise_if_any(failed, job)
-        raise
-    _raise_if_any(failed, job)
-    return CampaignOutcome(job.run, tuple(volume.name for volume in job.manifest.volumes), pages.index)
+    return failed
 
 
 def _find_membranes(volume: VolumeEntry, job: Campaign, execution: ExecutionConfig) -> None:

@@ -21,6 +21,7 @@ from segem.errors import ConfigError
 
 if TYPE_CHECKING:
     from flows.campaign import CampaignOutcome
+    from segem.stages.campaign import Campaign
 
 DEFAULT = ExecutionConfig()
 QUIET = {
@@ -36,21 +37,15 @@ SILENT = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING", "PREFECT_SERVER_L
 """Only what matters to the user reaches the console."""
 
 
-def run_campaign(
-    manifest: Path,
-    *,
-    run: str | None = None,
-    workspace: Path = Path("workspace"),
-    data_root: Path | None = None,
-    execution: ExecutionConfig = DEFAULT,
-    verbose: bool = False,
-) -> CampaignOutcome:
+def run_campaign(job: Campaign, *, execution: ExecutionConfig = DEFAULT, verbose: bool = False) -> CampaignOutcome:
     """Run the campaign flow, with a private Prefect server unless the user has one.
 
     Parameters
     ----------
-    manifest, run, workspace, data_root, execution
-        As the flow `flows.campaign.campaign` takes them.
+    job : Campaign
+        What `segem.stages.campaign.open_campaign` returned.
+    execution : ExecutionConfig
+        Device, engine, workers, progress bars.
     verbose : bool
         Show Prefect's own log lines on stderr.
 
@@ -60,16 +55,19 @@ def run_campaign(
 
     Raises
     ------
+    WorkspaceError
+        When another campaign works on the same run.
     SegemError
         When nothing could start, or, as IncompleteError, when volumes failed; the message names each with its reason.
     """
-    from segem.stages.campaign import open_campaign
+    from segem.stages.campaign import held
 
-    job = open_campaign(manifest, run, workspace, data_root)
+    with held(job):
+        pass  # the flow takes the run for itself; this refuses at once what it would refuse after a server has started
     with prefect_ready(job.workspace.root / ".prefect", verbose=verbose):
         from flows.campaign import campaign
 
-        return campaign(manifest, job.run, job.workspace.root, data_root, execution)
+        return campaign(job.source, job.run, job.workspace.root, job.data_root, execution)
 
 
 @contextmanager
@@ -79,7 +77,8 @@ def prefect_ready(home: Path, *, verbose: bool = False) -> Iterator[None]:
     Parameters
     ----------
     home : Path
-        Folder for Prefect's own files; its parent exists. A PREFECT_HOME of the user takes precedence.
+        Folder for Prefect's own files; its parent exists. The private server keeps its history here whatever
+        PREFECT_HOME says, since a history that others write to is not its own to tidy up.
     verbose : bool
         Show Prefect's own log lines on stderr.
 
@@ -90,19 +89,32 @@ def prefect_ready(home: Path, *, verbose: bool = False) -> Iterator[None]:
     WorkspaceError
         When the private server cannot start.
     """
-    for key, value in {**QUIET, **({} if verbose else SILENT), "PREFECT_HOME": str(home.absolute())}.items():
+    for key, value in {**QUIET, **({} if verbose else SILENT)}.items():
         os.environ.setdefault(key, value)
-    from prefect.settings import PREFECT_API_URL
+    with _home_unless_given(home.absolute()), _console(verbose), _unwound_by_sigterm():
+        from prefect.settings import PREFECT_API_URL
 
-    with _console(verbose), _unwound_by_sigterm():
         if PREFECT_API_URL.value():
             _check_answers(PREFECT_API_URL.value())
             yield
         else:
             from flows.private_server import private_server
 
-            with private_server(Path(os.environ["PREFECT_HOME"])):
+            with private_server(home.absolute()):
                 yield
+
+
+@contextmanager
+def _home_unless_given(home: Path) -> Iterator[None]:
+    """Keep Prefect out of the user's home folder, unless the user has told it where to live."""
+    if "PREFECT_HOME" in os.environ:
+        yield
+        return
+    os.environ["PREFECT_HOME"] = str(home)
+    try:
+        yield
+    finally:
+        del os.environ["PREFECT_HOME"]
 
 
 def _check_answers(url: str) -> None:

@@ -41,7 +41,7 @@ def private_server(home: Path) -> Iterator[str]:
     Parameters
     ----------
     home : Path
-        Folder of the server's database.
+        Folder of the server's database, which no other server writes to.
 
     Yields
     ------
@@ -56,7 +56,7 @@ def private_server(home: Path) -> Iterator[str]:
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with socket.create_server((LOOPBACK, 0)) as listener:
         address = f"http://{LOOPBACK}:{listener.getsockname()[1]}"
-        with _environment(_settings(address)):
+        with _environment(_settings(address, home)):
             server = uvicorn.Server(
                 uvicorn.Config(
                     create_app(ephemeral=True),
@@ -78,7 +78,7 @@ def private_server(home: Path) -> Iterator[str]:
                 thread.join(SHUTDOWN_S)
 
 
-def _settings(address: str) -> dict[str, str]:
+def _settings(address: str, home: Path) -> dict[str, str]:
     password = f"segem:{secrets.token_urlsafe(32)}"
     without_proxy = ",".join(filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), LOOPBACK]))
     return {
@@ -86,6 +86,9 @@ def _settings(address: str) -> dict[str, str]:
         "no_proxy": without_proxy,
         "PREFECT_API_AUTH_STRING": password,
         "PREFECT_API_URL": f"{address}/api",
+        # The home and the database may be set apart; both must be this server's own.
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home}/prefect.db",
         "PREFECT_SERVER_API_AUTH_STRING": password,
         "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": address,
         "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",

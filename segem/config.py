@@ -20,6 +20,9 @@ Name = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$")]  # pydantic: $ is the
 Device = Literal["auto", "cpu", "cuda", "mps"]
 EngineName = Literal["loop", "dask"]
 Polarity = Literal["zero", "nonzero"] | int
+Extent = Annotated[int, Field(ge=1)]
+SectionNm = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+PixelNm = Annotated[float, Field(ge=1, le=32, allow_inf_nan=False)]
 
 BUNDLED_MODEL = "unet-em"
 
@@ -78,11 +81,9 @@ class BaselineConfig(Config):
     """Gaussian smoothing within each section before clustering, in pixels; 0 clusters raw intensity."""
 
 
-class SegmentConfig(Config):
-    """How a model is swept over a volume. Everything here that changes the result is part of block identity."""
+class SweepConfig(Config):
+    """How any model is swept over a volume."""
 
-    model: str = BUNDLED_MODEL
-    """Name of a bundled or trained model, or the path of an artefact directory."""
     stitch: Literal["auto", "crop", "gaussian"] = "auto"
     """``crop`` equals whole-section output, ``gaussian`` blends tiles, ``auto`` crops where the halo is finite."""
     tile_px: int | None = Field(default=None, ge=16)
@@ -95,6 +96,13 @@ class SegmentConfig(Config):
     """Probability from which a voxel is membrane; the model's own when absent."""
 
 
+class SegmentConfig(SweepConfig):
+    """Which model is swept over a volume, and how. All here that changes the result is part of block identity."""
+
+    model: str = BUNDLED_MODEL
+    """Name of a bundled or trained model, or the path of an artefact directory."""
+
+
 class ExecutionConfig(Config):
     """Where and how a plan is executed; nothing here changes a single byte of the result."""
 
@@ -102,6 +110,12 @@ class ExecutionConfig(Config):
     engine: EngineName = "loop"
     workers: int = Field(default=1, ge=1, le=256)
     progress: bool = True
+
+    @model_validator(mode="after")
+    def _workers_need_dask(self) -> ExecutionConfig:
+        if self.workers > 1 and self.engine != "dask":
+            raise ValueError("several workers need the dask engine; the loop uses every core by itself")
+        return self
 
 
 class SectionRange(Config):
@@ -160,7 +174,14 @@ class Manifest(Config):
     model: str = BUNDLED_MODEL
     volumes: tuple[VolumeEntry, ...] = Field(min_length=1)
     baseline: BaselineConfig = BaselineConfig()
-    segment: SegmentConfig | None = None
+    segment: SweepConfig | None = None
+
+    @field_validator("segment", mode="before")
+    @classmethod
+    def _one_model(cls, value: Any) -> Any:
+        if isinstance(value, SegmentConfig) or (isinstance(value, dict) and "model" in value):
+            raise ValueError("a manifest names its model once, at the top (model: NAME), not in segment")
+        return value
 
     @field_validator("volumes")
     @classmethod
@@ -173,7 +194,7 @@ class Manifest(Config):
 
     def segment_config(self) -> SegmentConfig:
         """Return the segmentation settings with the manifest's model filled in."""
-        return (self.segment or SegmentConfig()).model_copy(update={"model": self.model})
+        return SegmentConfig(model=self.model, **(self.segment or SweepConfig()).model_dump())
 
 
 class TrainConfig(Config):
@@ -203,9 +224,11 @@ class TrainConfig(Config):
 class SynthConfig(Config):
     """One synthetic EM volume with its truth."""
 
-    shape: tuple[int, int, int] = (8, 512, 512)
-    seed: int = 0
-    voxel_nm: tuple[float, float, float] = (50.0, 4.0, 4.0)
+    shape: tuple[Extent, Extent, Extent] = (8, 512, 512)
+    """Voxels along (z, y, x)."""
+    seed: int = Field(default=0, ge=0)
+    voxel_nm: tuple[SectionNm, PixelNm, PixelNm] = (50.0, 4.0, 4.0)
+    """Voxel size in nanometres along (z, y, x); no tissue can be drawn with pixels beyond 1 to 32 nm."""
 
 
 C = TypeVar("C", bound=Config)
@@ -234,7 +257,7 @@ def parse(kind: type[C], values: dict[str, Any], *, where: object = None) -> C:
     2.0
     """
     try:
-        return kind(**values)
+        return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"]) or kind.__name__
@@ -268,15 +291,23 @@ def load_manifest(path: Path, data_root: Path | None = None) -> Manifest:
     ConfigError
         When the file is missing, is not YAML or does not describe a manifest.
     """
-    if not path.is_file():
-        raise ConfigError("no such manifest", where=path, fix="give the path of a YAML file; data/ has examples")
     try:
+        if not path.is_file():
+            raise ConfigError("no such manifest", where=path, fix="give the path of a YAML file; data/ has examples")
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(
+            "the manifest cannot be read", where=path, found=error.strerror, fix="check the rights of the file"
+        ) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"not readable as YAML ({error})", where=path, fix="check the file") from None
     if not isinstance(values, dict):
         raise ConfigError(
-            "not a manifest", where=path, expected="a mapping with name and volumes", found=type(values).__name__
+            "not a manifest",
+            where=path,
+            expected="a mapping with name and volumes",
+            found=type(values).__name__,
+            fix="start from an example in data/manifests",
         )
     manifest = parse(Manifest, values, where=path)
     root = (data_root or path.parent).resolve()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from segem.config import ExecutionConfig
@@ -22,8 +24,6 @@ READ_AHEAD = 1
 WAITING_TO_BE_WRITTEN = 1
 """Blocks that are being written while another is computed; more wait, so that memory stays bounded."""
 IN_FLIGHT_PER_WORKER = 2
-RETRIES = 2
-"""How often a block is tried again after a worker died on it."""
 
 
 L = TypeVar("L")
@@ -71,6 +71,7 @@ def execute(
     ledger: Ledger,
     volume: str,
     config: ExecutionConfig,
+    scratch: Path,
     on_voxels: Callable[[int], None] = lambda _: None,
 ) -> Summary:
     """Finish every block of a plan; a block that fails does not stop the others.
@@ -87,6 +88,8 @@ def execute(
         The volume's name in the ledger.
     config : ExecutionConfig
         Engine and number of workers.
+    scratch : Path
+        Existing folder in which dask workers may keep files while they run.
     on_voxels : callable
         Called with the number of voxels just finished.
 
@@ -102,8 +105,11 @@ def execute(
     """
     known = ledger.rows(volume)
     summary = Summary()
-    run = _run_dask if config.engine == "dask" else _run_loop
-    for index, outcome in run(plan, work, known, config, on_voxels):
+    if config.engine == "dask":
+        outcomes = _run_dask(plan, work, known, config.workers, scratch, on_voxels)
+    else:
+        outcomes = _run_loop(plan, work, known, on_voxels)
+    for index, outcome in outcomes:
         if isinstance(outcome, BlockOutcome):
             if outcome.computed:
                 ledger.record(volume, index, outcome.row)
@@ -122,26 +128,43 @@ def _run_loop(
     plan: Plan,
     work: BlockWork[L, C],
     known: dict[ZYX, LedgerRow],
-    config: ExecutionConfig,
     on_voxels: Callable[[int], None],
 ) -> Outcomes:
     """Compute block after block, while the next one is being read and the one before is being written."""
-    del config
     with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
-        storing: deque[tuple[ZYX, Future[BlockOutcome]]] = deque()
+        storing: deque[tuple[Block, Future[BlockOutcome]]] = deque()
         for block, loaded in _loaded_ahead(plan, work, known, reader):
             try:
                 computed = work.compute(loaded.result(), None, on_voxels)
-            except BlockError as error:
-                yield block.index, error
+            except Exception as error:
+                yield block.index, _fault(error, block)
                 continue
-            storing.append((block.index, writer.submit(work.store, computed)))
+            storing.append((block, writer.submit(work.store, computed)))
             del computed
             while len(storing) > WAITING_TO_BE_WRITTEN:
-                index, stored = storing.popleft()
-                yield index, stored.result()
-        for index, stored in storing:
-            yield index, stored.result()
+                yield _stored(*storing.popleft())
+        for block, stored in storing:
+            yield _stored(block, stored)
+
+
+def _stored(block: Block, stored: Future[BlockOutcome]) -> tuple[ZYX, BlockOutcome | BlockError]:
+    try:
+        return block.index, stored.result()
+    except Exception as error:
+        return block.index, _fault(error, block)
+
+
+def _fault(error: Exception, block: Block) -> BlockError:
+    """Return what is wrong with one block alone; raise what is wrong with all."""
+    if isinstance(error, BlockError):
+        return error
+    if isinstance(error, SegemError):
+        raise error
+    return BlockError(
+        f"{type(error).__name__}: {error}",
+        where=f"block {block.index} {block.write}",
+        fix="run the same command again; if it fails again, report it",
+    )
 
 
 def _loaded_ahead(
@@ -159,24 +182,23 @@ def _run_dask(
     plan: Plan,
     work: BlockWork[L, C],
     known: dict[ZYX, LedgerRow],
-    config: ExecutionConfig,
+    workers: int,
+    scratch: Path,
     on_voxels: Callable[[int], None],
 ) -> Outcomes:
     from distributed import as_completed
 
-    threads = max(1, (os.cpu_count() or 1) // config.workers)
+    threads = max(1, (os.cpu_count() or 1) // workers)
     pending = plan.blocks()
-    with _cluster(config.workers) as client:
+    with _cluster(workers, scratch) as client:
         shared = client.scatter(work, broadcast=True)
 
         def submit(block: Block) -> Any:
-            return client.submit(
-                _in_worker, shared, block, known.get(block.index), threads, key=f"block-{block.index}", retries=RETRIES
-            )
+            return client.submit(_in_worker, shared, block, known.get(block.index), threads, key=f"block-{block.index}")
 
         blocks = {}
         running = as_completed()
-        for block in islice(pending, config.workers * IN_FLIGHT_PER_WORKER):
+        for block in islice(pending, workers * IN_FLIGHT_PER_WORKER):
             future = submit(block)
             blocks[future.key] = block
             running.add(future)
@@ -190,12 +212,14 @@ def _run_dask(
                 running.add(future)
 
 
-def _in_worker(work: BlockWork[L, C], block: Block, known: LedgerRow | None, threads: int) -> BlockOutcome | SegemError:
-    # An error that repeating cannot cure comes back as a value, so that dask retries only what a dead worker cost.
+def _in_worker(work: BlockWork[L, C], block: Block, known: LedgerRow | None, threads: int) -> BlockOutcome | Exception:
+    # What goes wrong in a block comes back as a value: dask repeats only what a dead worker took with it.
     try:
         return work.store(work.compute(work.load(block, known), threads, lambda _: None))
     except SegemError as error:
         return error
+    except Exception as error:
+        return _fault(error, block)
 
 
 def _outcome(future: Any, block: Block) -> BlockOutcome | BlockError:
@@ -209,22 +233,18 @@ def _outcome(future: Any, block: Block) -> BlockOutcome | BlockError:
             where=f"block {block.index} {block.write}",
             fix="look for a kill by the memory limit in the system log; run again with fewer workers",
         )
-    except Exception as error:  # whatever a worker raised belongs to this block alone
-        return BlockError(f"{type(error).__name__}: {error}", where=f"block {block.index} {block.write}")
-    if isinstance(result, SegemError) and not isinstance(result, BlockError):
-        raise result
-    outcome: BlockOutcome | BlockError = result
-    return outcome
+    return result if isinstance(result, BlockOutcome) else _fault(result, block)
 
 
 @contextmanager
-def _cluster(workers: int) -> Iterator[Any]:
+def _cluster(workers: int, scratch: Path) -> Iterator[Any]:
     import dask
     from distributed import Client, LocalCluster
 
     # Everything stays on loopback: the protocol of dask runs what it is sent.
     settings = {"distributed.worker.daemon": False, "distributed.comm.timeouts.connect": "60s"}
     with (
+        tempfile.TemporaryDirectory(dir=scratch, prefix=".dask-") as folder,
         dask.config.set(settings),
         LocalCluster(
             n_workers=workers,
@@ -233,6 +253,7 @@ def _cluster(workers: int) -> Iterator[Any]:
             host="127.0.0.1",
             dashboard_address=None,
             memory_limit=0,
+            local_directory=folder,
         ) as cluster,
         Client(cluster) as client,
     ):

@@ -31,9 +31,13 @@ class Box:
 
     def __post_init__(self) -> None:
         if len(self.start) != 3 or len(self.stop) != 3:
-            raise ConfigError("a box has three axes (z, y, x)", found=f"{self.start}..{self.stop}")
+            raise ConfigError(
+                "a box has three axes (z, y, x)", found=f"{self.start}..{self.stop}", fix="give z, y and x"
+            )
         if any(b < a for a, b in zip(self.start, self.stop, strict=True)):
-            raise ConfigError("a box cannot end before it starts", found=f"{self.start}..{self.stop}")
+            raise ConfigError(
+                "a box cannot end before it starts", found=f"{self.start}..{self.stop}", fix="swap start and stop"
+            )
 
     @classmethod
     def of_shape(cls, shape: ZYX) -> Box:
@@ -108,7 +112,7 @@ class Halo:
 
     def __post_init__(self) -> None:
         if min(self.zyx) < 0:
-            raise ConfigError("a halo cannot be negative", found=self.zyx)
+            raise ConfigError("a halo cannot be negative", found=self.zyx, fix="give 0 or more")
 
     @property
     def zyx(self) -> ZYX:

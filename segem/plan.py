@@ -57,7 +57,12 @@ class Tiling:
         if self.mode == "crop":
             aligned["halo"] = (self.halo.y, self.halo.x)
             if self.step_px != self.core_px:
-                raise ConfigError("cores must touch without overlap", expected=self.core_px, found=self.step_px)
+                raise ConfigError(
+                    "cores must touch without overlap",
+                    expected=self.core_px,
+                    found=self.step_px,
+                    fix="set the step to the core",
+                )
         for what, values in aligned.items():
             if any(value % self.stride_px for value in values):
                 raise ConfigError(
@@ -67,7 +72,9 @@ class Tiling:
                     fix="choose other tile_px, halo_px or overlap",
                 )
         if any(not 0 < step <= core for step, core in zip(self.step_px, self.core_px, strict=True)):
-            raise ConfigError("tiles must leave no gap", expected=f"1 to {self.core_px} px", found=self.step_px)
+            raise ConfigError(
+                "tiles must leave no gap", expected=f"1 to {self.core_px} px", found=self.step_px, fix="lower it"
+            )
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,9 @@ class Plan:
 
     def __post_init__(self) -> None:
         if min(self.shape) < 1:
-            raise ConfigError("an empty volume cannot be segmented", found=self.shape)
+            raise ConfigError(
+                "an empty volume cannot be segmented", found=self.shape, fix="ingest a volume with voxels"
+            )
 
     @property
     def count(self) -> int:

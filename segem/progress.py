@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -18,8 +19,14 @@ _SI = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 SECONDS_BETWEEN_LINES = 30.0
 
 
+class Advance(Protocol):
+    """Takes the amount of work just finished, and a word on how it stands."""
+
+    def __call__(self, amount: int, note: str = "") -> None: ...  # noqa: D102 - said above
+
+
 @contextmanager
-def track(description: str, total: int, unit: str = "voxel", show: bool = True) -> Iterator[Callable[[int], None]]:
+def track(description: str, total: int, unit: str = "voxel", show: bool = True) -> Iterator[Advance]:
     """Show a progress bar while the body runs.
 
     Parameters
@@ -35,8 +42,8 @@ def track(description: str, total: int, unit: str = "voxel", show: bool = True) 
 
     Yields
     ------
-    callable
-        Call it with the amount of work just finished.
+    Advance
+        Call it with the amount of work just finished; a note given with it is shown too.
 
     Examples
     --------
@@ -46,11 +53,11 @@ def track(description: str, total: int, unit: str = "voxel", show: bool = True) 
     """
     console = Console(stderr=True)
     if not show:
-        yield lambda _: None
+        yield lambda amount, note="": None  # noqa: ARG005 - nobody looks
     elif console.is_terminal:
         with Progress(*_columns(unit), console=console) as bar:
-            task = bar.add_task(description, total=total)
-            yield lambda amount: bar.update(task, advance=amount)
+            task = bar.add_task(description, total=total, note="")
+            yield lambda amount, note="": bar.update(task, advance=amount, note=note)
     else:
         yield _Lines(description, total, unit).advance
 
@@ -64,6 +71,7 @@ def _columns(unit: str) -> tuple[ProgressColumn, ...]:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
     )
 
 
@@ -84,7 +92,7 @@ class _Lines:
         self.done = 0
         self.started = self.said = time.monotonic()
 
-    def advance(self, amount: int) -> None:
+    def advance(self, amount: int, note: str = "") -> None:
         self.done += amount
         now = time.monotonic()
         if now - self.said < SECONDS_BETWEEN_LINES or not self.done:
@@ -93,7 +101,8 @@ class _Lines:
         rate = self.done / (now - self.started)
         left = timedelta(seconds=round((self.total - self.done) / rate))
         print(  # noqa: T201 - this is what the module is for
-            f"{self.description}: {self.done / self.total:.0%}, {_short(rate)}{self.unit}/s, {left} left",
+            f"{self.description}: {self.done / self.total:.0%}, {_short(rate)}{self.unit}/s, {left} left"
+            + (f", {note}" if note else ""),
             file=sys.stderr,
             flush=True,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
@@ -16,18 +16,33 @@ from rich.table import Table
 from segem.errors import SegemError
 
 
-def show(result: Any, as_json: bool) -> None:
-    """Print a result for people, a line for each fact, or as JSON."""
+def show(result: Any, as_json: bool, *, run: str | None = None) -> None:
+    """Print a result for people, a line for each fact, or as JSON; `run` names the run it belongs to."""
     if hasattr(result, "model_dump"):
         values = result.model_dump(mode="json")
     else:
         values = asdict(result) if is_dataclass(result) and not isinstance(result, type) else result
+    if run is not None:
+        values = {"run": run} | values
     if as_json:
         typer.echo(json.dumps(values, default=str, indent=2))
         return
     for key, value in values.items():
-        if value not in (None, [], (), ""):
+        # A mapping is detail for programs; what matters of it is said in lines of its own.
+        if value not in (None, [], (), "") and not isinstance(value, dict):
             typer.echo(f"{key}: {value}")
+
+
+def complain(faults: Iterable[tuple[str, str]]) -> None:
+    """Print one error line for each volume and what is wrong with it, and exit with code 1 if there is any.
+
+    Raises
+    ------
+    typer.Exit
+        When there was a fault.
+    """
+    if [_fail(f"{volume}: {what}", 1) for volume, what in faults]:
+        raise typer.Exit(1)
 
 
 def show_scores(values: dict[str, Any]) -> None:

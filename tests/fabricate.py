@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from segem.geometry import Box, Halo, VoxelSize, grid
+from segem.io.blocks import layer_digest, voxel_digest
 from segem.io.run import ModelRecord, StageRecord, now, result_volume, update_run
 from segem.io.volume import Volume, create_volume, write_block
 from segem.io.workspace import Workspace
@@ -55,7 +56,7 @@ def add_volume(workspace: Workspace, name: str, image, truth=None, *, warnings=(
         voxel_size=VoxelSize(50, 4, 4),
         labels={} if truth is None else {"truth": np.uint8},
         attributes={
-            "source_digest": "cd" * 32,
+            "source_digest": voxel_digest([image]),
             "statistics": statistics | {"constant_sections": []},
             "warnings": list(warnings),
         },
@@ -70,7 +71,14 @@ def add_kmeans(workspace: Workspace, run: str, volume: str, mask, *, state="comp
     result = result_volume(workspace, run, volume)
     if mask is not None:
         fill(result.label("kmeans"), mask, result)
-    record = StageRecord(state=state, reason=reason, changed=now())
+    digest = layer_digest(result.label("kmeans"), "") if mask is not None else None
+    record = StageRecord(
+        state=state,
+        reason=reason,
+        source_digest=source_digest(workspace, volume),
+        facts={"digest": digest},
+        changed=now(),
+    )
     update_run(workspace, run, volume, stage="baseline", record=record)
 
 
@@ -94,10 +102,16 @@ def add_model(
     record = StageRecord(
         state=state,
         reason=reason,
+        source_digest=source_digest(workspace, volume),
+        model=MODEL,
         facts={"threshold": threshold, "tiling": asdict(tiling)} | (facts or {}),
         changed=now(),
     )
     update_run(workspace, run, volume, stage="segment", record=record, model=MODEL)
+
+
+def source_digest(workspace: Workspace, volume: str) -> str:
+    return str(Volume.open(workspace.volume(volume)).attributes["source_digest"])
 
 
 def fill(array, data, volume: Volume) -> None:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segem.errors import WorkspaceError
-from segem.geometry import Box
-from segem.io.shards import Array, path_of, shard_files, shard_of
+from segem.geometry import Box, grid
+from segem.io.shards import Array, path_of, shape_of, shard_files, shard_of
 
 UNREADABLE = (ValueError, RuntimeError, OSError)
 """What zarr raises, by turns, for a bad checksum, a bad shard index or a short file."""
@@ -61,6 +61,18 @@ def voxel_digest(arrays: Iterable[NDArray[Any]]) -> str:
     for array in arrays:
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
+
+
+def layer_digest(array: Array, fix: str) -> str:
+    """Return the sha256 of all voxels of a layer as they lie on disk, block by block.
+
+    Raises
+    ------
+    WorkspaceError
+        When a block is missing or does not decode.
+    """
+    blocks = (box for _, box in grid(shape_of(array), shard_of(array)))
+    return voxel_digest(read_block(array, box, fix) for box in blocks)
 
 
 def stored_digest(arrays: Iterable[Array], box: Box) -> str | None:

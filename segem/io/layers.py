@@ -51,7 +51,7 @@ class Layers:
             result.label("membrane") if result is not None and segmented else None,
             result.label("kmeans") if result is not None and clustered else None,
         )
-        require_whole(source.raw, f"ingest {volume} again")
+        require_whole(source.raw, f"run `segem ingest` for {volume} with --again")
         for array in (layers.truth, layers.probability, layers.membrane, layers.kmeans):
             if array is not None:
                 require_whole(array, f"see `segem verify {run}`, then run again")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -16,8 +16,8 @@ from pydantic import ValidationError
 
 import segem
 from segem.config import Config
-from segem.errors import SegemError, WorkspaceError
-from segem.io.files import disk_errors, locked, write_text
+from segem.errors import InputError, SegemError, WorkspaceError
+from segem.io.files import disk_errors, locked, sweep_partials, write_text
 from segem.io.volume import Volume, create_volume
 from segem.io.workspace import Workspace
 
@@ -25,12 +25,23 @@ Stage = Literal["baseline", "segment"]
 RESULT_LABELS = {"membrane": np.dtype("uint8"), "kmeans": np.dtype("uint8")}
 
 
+class ModelRecord(Config):
+    """Which weights were used."""
+
+    name: str
+    digest: str
+
+
 class StageRecord(Config):
-    """How one stage of one volume ended."""
+    """How one stage of one volume ended, and what it was made of."""
 
     state: Literal["running", "complete", "failed"]
     reason: str | None = None
     """Why it failed."""
+    source_digest: str | None = None
+    """sha256 of the volume's voxels; the outcome is worthless for a volume that has changed since."""
+    model: ModelRecord | None = None
+    segem_version: str = segem.__version__
     config: dict[str, Any] = {}
     facts: dict[str, Any] = {}
     """What the stage found: thresholds, tile size, blocks computed and skipped."""
@@ -45,13 +56,6 @@ class VolumeRecord(Config):
     segment: StageRecord | None = None
     failure: str | None = None
     """Why a volume never reached its stages: its ingest failed."""
-
-
-class ModelRecord(Config):
-    """Which weights a run used."""
-
-    name: str
-    digest: str
 
 
 class RunRecord(Config):
@@ -91,7 +95,7 @@ def load_run(workspace: Workspace, run: str) -> RunRecord:
             "the run's record is damaged",
             where=path,
             found=error.errors()[0]["msg"],
-            fix="remove the run's folder and run again; finished volumes are not needed for it",
+            fix="move this file away and run again; finished blocks are kept",
         ) from None
 
 
@@ -104,6 +108,7 @@ def update_run(
     record: StageRecord | None = None,
     failure: str | None = None,
     model: ModelRecord | None = None,
+    forget: bool = False,
 ) -> RunRecord:
     """Change the record of a run, making it if there is none, without losing a concurrent change.
 
@@ -121,6 +126,8 @@ def update_run(
         Why the volume could not be ingested.
     model : ModelRecord, optional
         The weights in use.
+    forget : bool
+        Drop what was noted of the volume before.
 
     Returns
     -------
@@ -130,21 +137,96 @@ def update_run(
     path = _record_path(workspace, run)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path.with_name("run.lock"), wait=True):
+    with _record_lock(workspace, run):
+        sweep_partials(path.parent, path.name)
         current = load_run(workspace, run) if path.is_file() else _new_run(run)
         volumes = dict(current.volumes)
         if volume is not None:
             changes: dict[str, Any] = {"failure": failure}
             if stage is not None:
                 changes[stage] = record
-            volumes[volume] = volumes.get(volume, VolumeRecord()).model_copy(update=changes)
+            before = VolumeRecord() if forget else volumes.get(volume, VolumeRecord())
+            volumes[volume] = before.model_copy(update=changes)
         updated = current.model_copy(update={"volumes": volumes, "model": model or current.model})
         write_text(path, json.dumps(updated.model_dump(mode="json"), indent=2) + "\n")
     return updated
 
 
+def enter_volumes(workspace: Workspace, run: str, names: Iterable[str]) -> None:
+    """Note that a run is to finish these volumes, so that one it never reaches is missed.
+
+    What an earlier attempt noted of them is dropped: they count as done only when this attempt has reached them. No
+    finished block is lost by it, since those are in the ledger.
+    """
+    for name in names:
+        update_run(workspace, run, name, forget=True)
+
+
+def source_digest(workspace: Workspace, volume: str) -> str | None:
+    """Return the digest of an ingested volume as it is now.
+
+    Raises
+    ------
+    SegemError
+        When the volume is missing or damaged.
+    """
+    digest = Volume.open(workspace.volume(volume)).attributes.get("source_digest")
+    return None if digest is None else str(digest)
+
+
+def failure_of(record: RunRecord, volume: str, workspace: Workspace) -> str | None:
+    """Return why a volume of a run counts as failed, or None where all that was asked of it is there.
+
+    A run of nothing but `segem baseline` is whole without a model.
+
+    Raises
+    ------
+    SegemError
+        When a volume that was finished is missing or damaged by now.
+    """
+    entry = record.volumes[volume]
+    if entry.failure is not None:
+        return entry.failure
+    segmenting = record.model is not None or any(v.segment is not None for v in record.volumes.values())
+    by_model = segmenting or entry.baseline is None
+    stage, what = (entry.segment, "segmentation") if by_model else (entry.baseline, "K-means")
+    # A volume that was never reached may not even be ingested.
+    reached = stage is not None and stage.state == "complete"
+    return fault_of(stage, what, source_digest(workspace, volume) if reached else None)
+
+
+def fault_of(stage: StageRecord | None, what: str, digest: str | None) -> str | None:
+    """Return why the outcome of a stage cannot be used, or None where it can.
+
+    Parameters
+    ----------
+    stage : StageRecord or None
+        What the run's record holds of it.
+    what : str
+        Name of the stage, for the message.
+    digest : str or None
+        Digest of the volume as it is now, see `source_digest`.
+
+    Examples
+    --------
+    >>> fault_of(None, "segmentation", "ab")
+    'the segmentation was never started'
+    >>> fault_of(StageRecord(state="complete", source_digest="ab"), "segmentation", "cd")
+    'the volume has changed since the segmentation; run again'
+    """
+    if stage is None:
+        return f"the {what} was never started"
+    if stage.state != "complete":
+        return stage.reason or f"the {what} was never finished"
+    if stage.source_digest != digest:
+        return f"the volume has changed since the {what}; run again"
+    return None
+
+
 def result_volume(workspace: Workspace, run: str, volume: str) -> Volume:
-    """Open the result volume of `volume` in `run`, making it when it is missing or of another shape.
+    """Open the result volume of `volume` in `run`; the caller holds its lock.
+
+    It is made when it is missing, and anew when it is damaged or of another shape or voxel size.
 
     Returns
     -------
@@ -153,12 +235,15 @@ def result_volume(workspace: Workspace, run: str, volume: str) -> Volume:
     """
     source = Volume.open(workspace.volume(volume))
     path = workspace.result(run, volume)
-    if path.exists():
-        existing = Volume.open(path)
-        if existing.shape == source.shape and existing.voxel_size == source.voxel_size:
-            return existing
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+    sweep_partials(path.parent, path.name)
+    # What is too damaged to be opened is made anew, or no command could ever finish the run.
+    with suppress(InputError, WorkspaceError):
+        existing = Volume.open(path)
+        if existing.shape == source.shape and existing.voxel_size == source.voxel_size:
+            sweep_partials(path)
+            return existing
     return create_volume(
         path,
         shape=source.shape,
@@ -169,6 +254,17 @@ def result_volume(workspace: Workspace, run: str, volume: str) -> Volume:
     )
 
 
+def campaign_lock(workspace: Workspace, run: str) -> AbstractContextManager[None]:
+    """Hold the right to drive a run from its first volume to its report, as long as the body runs.
+
+    Raises
+    ------
+    WorkspaceError
+        When another process holds it.
+    """
+    return locked(workspace.run(run) / ".campaign.lock")
+
+
 def volume_lock(workspace: Workspace, run: str, volume: str) -> AbstractContextManager[None]:
     """Hold the right to write one volume of a run, as long as the body runs.
 
@@ -177,14 +273,14 @@ def volume_lock(workspace: Workspace, run: str, volume: str) -> AbstractContextM
     WorkspaceError
         When another process holds it.
     """
-    return locked(workspace.run(run) / f"{volume}.lock")
+    return locked(workspace.run(run) / f".{volume}.volume.lock")
 
 
 @contextmanager
 def recorded(
     workspace: Workspace,
     run: str,
-    volume: str,
+    source: Volume,
     stage: Stage,
     config: Config,
     *,
@@ -197,8 +293,10 @@ def recorded(
 
     Parameters
     ----------
-    workspace, run, volume, stage
+    workspace, run, stage
         What is being made.
+    source : Volume
+        The ingested volume it is made of.
     config : Config
         The settings it is made with.
     facts : dict, optional
@@ -210,17 +308,32 @@ def recorded(
     ------
     dict
         The facts; the body adds what it finds.
+
+    Raises
+    ------
+    WorkspaceError
+        When the volume was replaced meanwhile: what was made is then of two minds.
     """
     found = dict(facts or {})
     settings = config.model_dump(mode="json")
+    digest = source_digest(workspace, source.name)
 
     def note(state: Literal["running", "complete", "failed"], reason: str | None = None) -> None:
-        record = StageRecord(state=state, reason=reason, config=settings, facts=found, changed=now())
-        update_run(workspace, run, volume, stage=stage, record=record, model=model)
+        record = StageRecord(
+            state=state,
+            reason=reason,
+            source_digest=digest,
+            model=model,
+            config=settings,
+            facts=found,
+            changed=now(),
+        )
+        update_run(workspace, run, source.name, stage=stage, record=record, model=model)
 
     note("running")
     try:
         yield found
+        _require_same(source_digest(workspace, source.name), digest, source, stage)
     except SegemError as error:
         note("failed", str(error))
         raise
@@ -228,6 +341,16 @@ def recorded(
         note("failed", f"{type(error).__name__}: {error}")
         raise
     note("complete")
+
+
+def _require_same(found: str | None, expected: str | None, source: Volume, stage: Stage) -> None:
+    if found != expected:
+        what = f"the volume was replaced during the {stage} stage"
+        raise WorkspaceError(what, where=source.path, fix="run the same command again")
+
+
+def _record_lock(workspace: Workspace, run: str) -> AbstractContextManager[None]:
+    return locked(workspace.run(run) / ".record.lock", wait=True)
 
 
 def _record_path(workspace: Workspace, run: str) -> Path:

@@ -102,6 +102,7 @@ def write_block(array: Array, box: Box, data: NDArray[Any]) -> None:
             where=where,
             expected=f"{box.shape} {array.dtype}",
             found=f"{data.shape} {data.dtype}",
+            fix="write an array of the shape and type of the layer",
         )
     files = shard_files(array, box)
     with disk_errors(where):

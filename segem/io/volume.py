@@ -17,6 +17,7 @@ from yaozarrs import v05
 
 from segem.errors import InputError, WorkspaceError
 from segem.geometry import ZYX, Box, VoxelSize, ceil_div, grid
+from segem.io.blocks import UNREADABLE
 from segem.io.files import PARTIAL, disk_errors, new_directory, write_text
 from segem.io.shards import AXES, CHUNK, Array, create_sharded, path_of, shape_of, shard_of, shard_shape, write_block
 from segem.io.workspace import VOLUME_SUFFIX
@@ -119,7 +120,7 @@ class Volume:
         noted = _metadata(self.path).get(ATTRIBUTES, {})
         return dict(noted) if isinstance(noted, dict) else {}
 
-    @property
+    @cached_property
     def statistics(self) -> IntensityStatistics:
         """Intensity statistics of the whole image, taken at ingest."""
         try:
@@ -150,9 +151,16 @@ class Volume:
         """
         if not self.has_label(name):
             raise InputError(
-                f"the volume has no label {name}", where=self.path, found=", ".join(self.labels()) or "no labels"
+                f"the volume has no label {name}",
+                where=self.path,
+                found=", ".join(self.labels()) or "no labels",
+                fix="ask for one that exists, or ingest the volume again with labels",
             )
         return _open_array(self._levels(name)[0])
+
+    def levels(self, label: str | None = None) -> list[Array]:
+        """Return all levels of the image or of a label, finest first."""
+        return [_open_array(path) for path in self._levels(label)]
 
     def build_pyramid(self, label: str | None = None) -> None:
         """Compute the coarser levels from the full resolution, one shard at a time.
@@ -170,7 +178,7 @@ class Volume:
         WorkspaceError
             When the disk refuses, or what is on it does not decode.
         """
-        levels = [_open_array(path) for path in self._levels(label)]
+        levels = self.levels(label)
         how: Reduction = "mean" if label is None else "max" if levels[0].dtype == np.uint8 else "nearest"
         for fine, coarse in pairwise(levels):
             factors = tuple(ceil_div(a, b) for a, b in zip(fine.shape, coarse.shape, strict=True))
@@ -184,6 +192,7 @@ class Volume:
         noted = metadata.setdefault("attributes", {}).setdefault(ATTRIBUTES, {})
         noted.update(values)
         write_text(path, json.dumps(metadata, indent=2, allow_nan=False))
+        self.__dict__.pop("statistics", None)
 
     def _multiscale(self, label: str | None) -> dict[str, Any]:
         folder = self._folder(label)
@@ -261,7 +270,7 @@ def _shrunk(fine: Array, box: Box, factors: tuple[int, ...], how: Reduction) -> 
     for z in range(z0, z1):
         try:
             block = np.asarray(fine[z * fz : (z + 1) * fz, y0 * fy : y1 * fy, x0 * fx : x1 * fx])
-        except (ValueError, RuntimeError) as error:
+        except UNREADABLE as error:
             raise _damaged(path_of(fine), str(error)) from error
         out[z - z0] = shrink(block, (fz, fy, fx), how)[0]
     return out

@@ -69,7 +69,9 @@ def two_means(histogram: NDArray[np.int64]) -> TwoMeans:
     levels = np.flatnonzero(histogram).astype(np.float64)
     counts = histogram[histogram != 0].astype(np.float64)
     if levels.size == 0:
-        raise InputError("no voxels to cluster", expected="at least one voxel", found="an empty histogram")
+        raise InputError(
+            "no voxels to cluster", expected="at least one voxel", found="an empty histogram", fix="give a volume"
+        )
     if levels.size == 1:
         only = float(levels[0])
         return TwoMeans(only, only, only)

@@ -56,7 +56,9 @@ class IntensityStatistics:
         """
         total = int(counts.sum())
         if total == 0:
-            raise InputError("no voxels to take statistics of", expected="a volume of at least one voxel")
+            raise InputError(
+                "no voxels to take statistics of", expected="a volume of at least one voxel", fix="give a volume"
+            )
         occupied = np.flatnonzero(counts)
         weights = counts[occupied].astype(np.float64)
         mean = float(np.dot(occupied, weights) / total)
@@ -112,7 +114,12 @@ def histogram(section: NDArray[np.uint8 | np.uint16]) -> NDArray[np.int64]:
     array([1, 0, 3, 0])
     """
     if section.dtype not in (np.uint8, np.uint16):
-        raise InputError("a histogram counts whole intensities", expected="uint8 or uint16", found=section.dtype)
+        raise InputError(
+            "a histogram counts whole intensities",
+            expected="uint8 or uint16",
+            found=section.dtype,
+            fix="ingest it first",
+        )
     bins = int(np.iinfo(section.dtype).max) + 1
     return np.bincount(section.ravel(), minlength=bins).astype(np.int64, copy=False)
 

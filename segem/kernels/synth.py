@@ -15,14 +15,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from segem.config import SynthConfig
-from segem.errors import ConfigError
 from segem.kernels.tissue import Anatomy, Extent, Floats, Ints, PixelNm, Tissue, Waves, coarse, smooth_field
 
 # Grey levels of what is drawn, before the microscope adds its blur and noise.
 _CYTOPLASM, _MEMBRANE, _MITOCHONDRION = 152.0, 54.0, 94.0
 # Size in nm of the patches in which a property of the section varies; see where each is used.
 _PATCHES_NM = {"width": 120.0, "slant": 150.0, "stain": 500.0, "clouds": 260.0, "focus": 600.0, "dirt": 180.0}
-_PIXEL_RANGE_NM = (1.0, 32.0)
 
 
 @dataclass(frozen=True)
@@ -84,11 +82,6 @@ def synthesize(config: SynthConfig) -> SyntheticEM:
     -------
     SyntheticEM
 
-    Raises
-    ------
-    ConfigError
-        When the shape holds no voxel, the pixels are not of 1 to 32 nm or the seed is negative.
-
     Examples
     --------
     >>> em = synthesize(SynthConfig(shape=(2, 64, 48), seed=3))
@@ -104,7 +97,7 @@ def sections(config: SynthConfig) -> Iterator[Section]:
 
     A section depends on the seed and its own z alone: the first sections of a long volume are those of a short one.
 
-    Parameters and errors are those of `synthesize`; errors come before the first section is drawn.
+    Parameters are those of `synthesize`.
 
     Examples
     --------
@@ -112,14 +105,6 @@ def sections(config: SynthConfig) -> Iterator[Section]:
     [(16, 32), (16, 32)]
     """
     (depth, height, width), (z_nm, y_nm, x_nm) = config.shape, config.voxel_nm
-    if min(config.shape) < 1:
-        raise ConfigError("a volume needs a voxel on each axis", found=config.shape, fix="give Z,Y,X of at least 1")
-    if not all(_PIXEL_RANGE_NM[0] <= size <= _PIXEL_RANGE_NM[1] for size in (y_nm, x_nm)) or not 0 < z_nm < np.inf:
-        raise ConfigError(
-            "no tissue can be drawn at this voxel size", expected="pixels of 1 to 32 nm", found=config.voxel_nm
-        )
-    if config.seed < 0:
-        raise ConfigError("a seed cannot be negative", found=config.seed)
     specimen = Specimen.prepare((height, width), (y_nm, x_nm), config.seed)
     return (specimen.section(z, z * z_nm) for z in range(depth))
 

@@ -1,4 +1,4 @@
-"""From stored probability to a mask."""
+"""From probability to what is stored of it, and from that to a mask."""
 
 from __future__ import annotations
 
@@ -8,6 +8,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segem.errors import InputError
+
+
+def stored_probability(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return probabilities as they are stored: in 255 steps, rounded to the nearest.
+
+    Parameters
+    ----------
+    probability : array of float32
+        In 0..1, of any shape.
+
+    Returns
+    -------
+    array of uint8
+        Of the same shape, 255 = certain membrane.
+
+    Examples
+    --------
+    >>> stored_probability(np.array([0, 0.5, 1], np.float32)).tolist()
+    [0, 128, 255]
+    """
+    return np.rint(probability * 255).astype(np.uint8)
 
 
 def membrane_mask(probability_u8: NDArray[np.uint8], threshold: float) -> NDArray[np.uint8]:
@@ -38,6 +59,6 @@ def membrane_mask(probability_u8: NDArray[np.uint8], threshold: float) -> NDArra
     [0, 0, 1, 1]
     """
     if not 0 < threshold <= 1:
-        raise InputError("not a probability threshold", expected="above 0, at most 1", found=threshold)
+        raise InputError("not a probability threshold", expected="above 0, at most 1", found=threshold, fix="try 0.5")
     # Rounding first keeps a stored value p reachable by the threshold p / 255, whatever the last bit of the product.
     return (probability_u8 >= math.ceil(round(threshold * 255, 9))).astype(np.uint8)

@@ -96,11 +96,19 @@ def save_artefact(directory: Path, card: ModelCard, net: nn.Module) -> Artefact:
     Returns
     -------
     Artefact
+
+    Raises
+    ------
+    ModelError
+        When weights are NaN or infinite; nothing is written then.
+    WorkspaceError
+        When the disk refuses.
     """
+    state = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
+    _check_finite(state, directory)
     with disk_errors(directory):
         directory.parent.mkdir(parents=True, exist_ok=True)
     with new_directory(directory) as partial:
-        state = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
         with disk_errors(directory):
             save_file(state, partial / WEIGHTS)
             # safetensors makes its files private; a model on a shared disk is there to be read.
@@ -117,14 +125,14 @@ def load_artefact(path: Path) -> Artefact:
     ModelError
         When a file is missing or the card cannot be read.
     """
-    for file in (CARD, WEIGHTS):
-        if not (path / file).is_file():
-            raise ModelError(
-                f"not a model: {file} is missing",
-                where=path,
-                fix="give a folder made by `segem train` or a name of `segem models list`",
-            )
     try:
+        for file in (CARD, WEIGHTS):
+            if not (path / file).is_file():
+                raise ModelError(
+                    f"not a model: {file} is missing",
+                    where=path,
+                    fix="give a folder made by `segem train` or a name of `segem models list`",
+                )
         card = ModelCard.model_validate_json((path / CARD).read_text(encoding="utf-8"))
         made_of = {
             "weights": hashlib.sha256((path / WEIGHTS).read_bytes()).hexdigest(),
@@ -135,9 +143,18 @@ def load_artefact(path: Path) -> Artefact:
         card.geometry()
     except (ValidationError, UnicodeDecodeError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise ModelError("the model card cannot be read", where=path / CARD, found=reason) from None
+        raise ModelError(
+            "the model card cannot be read", where=path / CARD, found=reason, fix="fetch or train the model again"
+        ) from None
     except ConfigError as error:
-        raise ModelError("the model card does not fit this version", where=path / CARD, found=error) from None
+        raise ModelError(
+            "the model card does not fit this version",
+            where=path / CARD,
+            found=error,
+            fix="use the version of segem that the card names, or train the model again",
+        ) from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
     digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
     return Artefact(path, card, digest)
 
@@ -176,16 +193,25 @@ def load_net(artefact: Artefact) -> nn.Module:
             where=where,
             expected=artefact.card.architecture,
             found=first[:160],
+            fix="fetch or train the model again",
         ) from None
-    broken = [key for key, value in state.items() if value.dtype.is_floating_point and not torch.isfinite(value).all()]
-    if broken:
-        raise ModelError(
-            "the weights are not finite",
-            where=where,
-            found=f"NaN or infinity in {broken[0]}",
-            fix="train the model again",
-        )
+    _check_finite(state, where)
     return net.eval()
+
+
+def _check_finite(state: dict[str, torch.Tensor], where: Path) -> None:
+    for key, value in state.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise ModelError(
+                "the weights are not finite",
+                where=where,
+                found=f"NaN or infinity in {key}",
+                fix="fetch the model again, or train it with a lower learning rate",
+            )
+
+
+def _unreadable(path: Path, error: OSError) -> ModelError:
+    return ModelError("a model cannot be read", where=path, found=error, fix="check the rights of its files")
 
 
 def find_model(name: str, workspace: Workspace | None = None) -> Artefact:
@@ -196,12 +222,11 @@ def find_model(name: str, workspace: Workspace | None = None) -> Artefact:
     ModelError
         When there is none; the message lists what there is.
     """
-    candidates = [Path(name)] if "/" in name else []
-    candidates += [folder for known, folder in list_models(workspace) if known == name]
-    for folder in candidates:
-        if (folder / CARD).is_file() or "/" in name:
-            return load_artefact(folder)
-    known = ", ".join(sorted({known for known, _ in list_models(workspace)})) or "none"
+    at_hand = [] if "/" in name else list_models(workspace)
+    candidates = [Path(name)] if "/" in name else [folder for known, folder in at_hand if known == name]
+    if candidates:
+        return load_artefact(candidates[0])
+    known = ", ".join(sorted({known for known, _ in at_hand})) or "none"
     raise ModelError(
         "no such model",
         where=name,
@@ -211,7 +236,20 @@ def find_model(name: str, workspace: Workspace | None = None) -> Artefact:
 
 
 def list_models(workspace: Workspace | None = None) -> list[tuple[str, Path]]:
-    """Return (name, folder) of every model of the workspace, newest version first, then of every bundled one."""
+    """Return (name, folder) of every model of the workspace, newest version first, then of every bundled one.
+
+    Raises
+    ------
+    ModelError
+        When a folder of models cannot be read.
+    """
+    try:
+        return _list_models(workspace)
+    except OSError as error:
+        raise _unreadable(Path(str(error.filename)), error) from None
+
+
+def _list_models(workspace: Workspace | None) -> list[tuple[str, Path]]:
     found: list[tuple[str, Path]] = []
     if workspace is not None and workspace.models.is_dir():
         for model in sorted(p for p in workspace.models.iterdir() if p.is_dir() and not p.name.startswith(".")):

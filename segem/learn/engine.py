@@ -124,6 +124,8 @@ class Engine:
         with torch.inference_mode():
             x = torch.from_numpy(np.ascontiguousarray(channels))[None].to(self.device)
             logits = self.net(x.contiguous(memory_format=torch.channels_last))
+            # The sigmoid would turn an infinite logit into a sound 0 or 1; as NaN it is found.
+            logits = logits.masked_fill(~torch.isfinite(logits), torch.nan)
             probability: NDArray[np.float32] = torch.sigmoid(logits)[0, 0].float().cpu().numpy()
             return probability
 
@@ -161,7 +163,9 @@ class Engine:
             When the input or the output is not finite: NaN must never turn into "no membrane".
         """
         if voxels.shape != block.read.shape:
-            raise BlockError("wrong input shape", where=block.write, expected=block.read.shape, found=voxels.shape)
+            raise BlockError(
+                "wrong input shape", where=block.write, expected=block.read.shape, found=voxels.shape, fix="run again"
+            )
         inputs = (self._channels(tile, block, voxels, statistics) for tile in block.tiles)
         weights = _Weights(plan) if plan.tiling.mode == "gaussian" else None
         out = np.zeros(block.write.shape, np.float32)

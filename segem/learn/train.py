@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import math
 import time
 from collections import deque
@@ -18,14 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from segem.config import TrainConfig
-from segem.errors import InputError
+from segem.errors import InputError, ModelError
 from segem.kernels.metrics.iou import Confusion
 from segem.learn.allocator import keep_activations
 from segem.learn.augment import IMAGE, LABEL, em_augmentation
 from segem.learn.losses import MembraneLoss
 from segem.learn.models.registry import build
-
-log = logging.getLogger(__name__)
 
 Batch = tuple[Tensor, Tensor]
 
@@ -56,12 +53,18 @@ class LabelledSection:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a training run reports after each step."""
+    """What a training run reports after each step.
 
-    step: int
+    Parameters
+    ----------
+    fraction : float
+        Share of the budget that is used up, 0 to 1.
+    loss : float
+        Running average over the last steps.
+    """
+
     fraction: float
     loss: float
-    seconds_left: float
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,8 @@ def fit(
     ------
     InputError
         When there is nothing to learn from: no sections, or truth of one class only.
+    ModelError
+        When the loss is no longer finite.
     """
     keep_activations()
     _check_truth(train, "train")
@@ -123,18 +128,18 @@ def fit(
             image, truth = next(batches)
             image = image.to(device, memory_format=torch.channels_last)
             loss = loss_of(net(image), truth.to(device))
+            step += 1
+            value = _finite(loss, step)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(net.parameters(), 5.0)
             optimizer.step()
-            step += 1
             _update_average(average, net, config.ema_decay, step)
-            value = float(loss.detach())
             recent = value if math.isnan(recent) else 0.98 * recent + 0.02 * value
-            elapsed = time.monotonic() - started
-            fraction = step / config.steps if config.steps else elapsed / (60 * (config.minutes or math.inf))
+            minutes = (time.monotonic() - started) / 60
+            fraction = step / config.steps if config.steps else minutes / (config.minutes or math.inf)
             if on_step is not None:
-                on_step(Progress(step, min(fraction, 1.0), recent, elapsed * max(0.0, 1 / fraction - 1)))
+                on_step(Progress(min(fraction, 1.0), recent))
     threshold, iou = choose_threshold(average, validation, device)
     return Fitted(average, threshold, iou, step, recent)
 
@@ -162,6 +167,18 @@ def predict_section(
     x = torch.from_numpy(np.ascontiguousarray(image))[None, None].to(device)
     probability: NDArray[np.float32] = torch.sigmoid(net(x))[0, 0].float().cpu().numpy()
     return probability
+
+
+def _finite(loss: Tensor, step: int) -> float:
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise ModelError(
+            "training failed: the loss is not a finite number",
+            where=f"step {step}",
+            found=value,
+            fix="lower the learning rate, and check that the images show tissue",
+        )
+    return value
 
 
 def _check_truth(sections: Sequence[LabelledSection], part: str) -> None:

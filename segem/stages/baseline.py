@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from segem.config import BaselineConfig
 from segem.geometry import Box, Halo, grid
-from segem.io.blocks import read_block
+from segem.io.blocks import read_block, voxel_digest
 from segem.io.layers import require_whole
 from segem.io.run import recorded, result_volume, volume_lock
 from segem.io.volume import Volume, write_block
@@ -35,12 +35,15 @@ class BaselineResult:
         Centres of the clusters, in grey levels.
     threshold : float
         What is darker counts as membrane.
+    digest : str
+        sha256 of the mask, block by block.
     """
 
     membrane_fraction: float
     dark: float
     bright: float
     threshold: float
+    digest: str
 
 
 def baseline(
@@ -73,8 +76,8 @@ def baseline(
     source = Volume.open(workspace.volume(volume))
     with volume_lock(workspace, run, volume):
         result = result_volume(workspace, run, volume)
-        with recorded(workspace, run, volume, "baseline", config) as facts:
-            require_whole(source.raw, f"ingest {volume} again")
+        with recorded(workspace, run, source, "baseline", config) as facts:
+            require_whole(source.raw, f"run `segem ingest` for {volume} with --again")
             total = 2 * Box.of_shape(source.shape).size
             with track(f"baseline {volume}", total, show=progress) as advance:
                 found = _cluster(source, result, config.sigma_px, advance)
@@ -92,17 +95,24 @@ def _cluster(source: Volume, result: Volume, sigma_px: float, advance: Callable[
         advance(box.size)
     means = two_means(counts)
     membrane = 0
-    for box in boxes:
-        mask = membrane_of(_intensities(source, box, sigma_px), means)
-        write_block(label, box, mask)
-        membrane += int(np.count_nonzero(mask))
-        advance(box.size)
-    return BaselineResult(membrane / Box.of_shape(source.shape).size, means.dark, means.bright, means.threshold)
+
+    def written() -> Iterator[NDArray[np.uint8]]:
+        nonlocal membrane
+        for box in boxes:
+            mask = membrane_of(_intensities(source, box, sigma_px), means)
+            write_block(label, box, mask)
+            membrane += int(np.count_nonzero(mask))
+            advance(box.size)
+            yield mask
+
+    digest = voxel_digest(written())
+    fraction = membrane / Box.of_shape(source.shape).size
+    return BaselineResult(fraction, means.dark, means.bright, means.threshold, digest)
 
 
 def _intensities(source: Volume, box: Box, sigma_px: float) -> NDArray[Any]:
     """Return a block, smoothed as if the whole section had been."""
     reach_px = smoothing_halo_px(sigma_px)
     read = box.grow(Halo(0, reach_px, reach_px), Box.of_shape(source.shape))
-    voxels = read_block(source.raw, read, f"ingest {source.name} again")
+    voxels = read_block(source.raw, read, f"run `segem ingest` for {source.name} with --again")
     return smoothed(voxels, sigma_px)[box.relative_to(read.start).slices]

@@ -1,16 +1,18 @@
-"""What a campaign needs besides its steps: a workspace, a model, a name, and a note of each volume that failed."""
+"""What a campaign needs besides its steps: a workspace, a model, a name of its own, and a note of what became of it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
 from pathlib import Path
 
 from segem.config import Manifest, check_name, load_manifest
-from segem.errors import SegemError
-from segem.io.run import update_run
+from segem.errors import SegemError, WorkspaceError
+from segem.io.run import campaign_lock, enter_volumes, update_run
 from segem.io.workspace import Workspace
 from segem.learn.artefact import find_model
+from segem.stages.naming import default_run
 
 
 @dataclass(frozen=True)
@@ -18,8 +20,16 @@ class Campaign:
     """A campaign that can start: its manifest is sound, its model is there, its workspace can be written."""
 
     run: str
+    source: Path
+    """The YAML file that the manifest was read from."""
+    data_root: Path | None
     manifest: Manifest
     workspace: Workspace
+
+    @property
+    def volumes(self) -> tuple[str, ...]:
+        """The names of the manifest's volumes."""
+        return tuple(volume.name for volume in self.manifest.volumes)
 
 
 def open_workspace(root: Path) -> Workspace:
@@ -63,22 +73,40 @@ def open_campaign(manifest: Path, run: str | None, workspace: Path, data_root: P
         When the model is missing or damaged.
     """
     loaded = load_manifest(manifest, data_root)
-    name = check_name(run, "run") if run else default_run(loaded, datetime.now(UTC).date())
+    name = check_name(run, "run") if run else default_run(loaded.name, loaded)
     opened = open_workspace(workspace)
     find_model(loaded.segment_config().model, opened)
-    return Campaign(name, loaded, opened)
+    return Campaign(name, manifest, data_root, loaded, opened)
 
 
-def default_run(manifest: Manifest, day: date) -> str:
-    """Return the name of a run nobody named; the same manifest on the same day resumes the same run.
+@contextmanager
+def held(job: Campaign) -> Iterator[None]:
+    """Keep every other campaign away from this run while the body runs.
 
-    Examples
-    --------
-    >>> volume = {"name": "a", "source": "a.tif", "voxel_nm": (50, 4, 4)}
-    >>> default_run(Manifest(name="fly", volumes=[volume]), date(2026, 11, 23))[:13]
-    'fly-20261123-'
+    Raises
+    ------
+    WorkspaceError
+        When another process works on the run, or the disk refuses.
     """
-    return f"{manifest.name[:80]}-{day:%Y%m%d}-{manifest.config_hash()[:8]}"
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(campaign_lock(job.workspace, job.run))
+        except WorkspaceError as error:
+            raise WorkspaceError(
+                f"run {job.run} cannot start: {error.what}", where=error.where, found=error.found, fix=error.fix
+            ) from error
+        yield
+
+
+def enter(job: Campaign) -> None:
+    """Write every volume into the run's record before the first one starts, so that one never reached is missed.
+
+    Raises
+    ------
+    WorkspaceError
+        When the record cannot be written.
+    """
+    enter_volumes(job.workspace, job.run, job.volumes)
 
 
 def note_failure(volume: str, run: str, reason: str, workspace: Workspace) -> None:

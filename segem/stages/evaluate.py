@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from segem.errors import SegemError
 from segem.io.layers import Layers, read_section
-from segem.io.run import ModelRecord, RunRecord, StageRecord, VolumeRecord, load_run
+from segem.io.run import ModelRecord, RunRecord, StageRecord, failure_of, fault_of, load_run, source_digest
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.metrics.iou import Confusion
@@ -84,6 +84,8 @@ class VolumeScores(Record):
     shape: tuple[int, int, int] | None = None
     dtype: str | None = None
     voxel_nm: tuple[float, float, float] | None = None
+    weights: ModelRecord | None = None
+    """What made the model's mask."""
     threshold: float | None = None
     """Membrane probability from which the model's mask says membrane."""
     segmented: bool = False
@@ -112,9 +114,9 @@ class Evaluation(Record):
     model: ModelRecord | None
     volumes: tuple[VolumeScores, ...]
 
-    def to_json(self) -> str:
-        """Return the evaluation as indented JSON."""
-        return self.model_dump_json(indent=2)
+    def failed(self) -> dict[str, str]:
+        """Return the volumes that did not finish, with the reason."""
+        return {volume.name: volume.reason or "unknown" for volume in self.volumes if volume.state == "failed"}
 
 
 def evaluate(run: str, workspace: Workspace, *, progress: bool = True) -> Evaluation:
@@ -188,34 +190,23 @@ class _Tally:
 
 
 def _volume_scores(record: RunRecord, name: str, workspace: Workspace, progress: bool) -> VolumeScores:
-    volume = record.volumes[name]
-    reason = _failure_of(volume, record)
-    if reason is None:
-        try:
-            return _scores_of_finished(record.run, name, volume, workspace, progress)
-        except SegemError as error:
-            reason = str(error)
+    try:
+        reason = failure_of(record, name, workspace)
+        if reason is None:
+            return _scores_of_finished(record, name, workspace, progress)
+    except SegemError as error:
+        reason = record.volumes[name].failure or str(error)
     return VolumeScores(name=name, state="failed", reason=reason)
 
 
-def _failure_of(volume: VolumeRecord, record: RunRecord) -> str | None:
-    """Return why a volume counts as failed; None where all that was asked of it is there."""
-    if volume.failure is not None:
-        return volume.failure
-    segmenting = record.model is not None or any(v.segment is not None for v in record.volumes.values())
-    # A run of nothing but `segem baseline` is whole without a model.
-    stage, what = (volume.segment, "segmentation") if segmenting else (volume.baseline, "K-means")
-    if stage is None:
-        return f"the {what} was never started"
-    if stage.state == "complete":
-        return None
-    return stage.reason or f"the {what} did not finish"
-
-
-def _scores_of_finished(
-    run: str, name: str, volume: VolumeRecord, workspace: Workspace, progress: bool
-) -> VolumeScores:
-    segmented, clustered = _is_complete(volume.segment), _is_complete(volume.baseline)
+def _scores_of_finished(record: RunRecord, name: str, workspace: Workspace, progress: bool) -> VolumeScores:
+    run, volume = record.run, record.volumes[name]
+    digest = source_digest(workspace, name)
+    missing = {
+        "K-means baseline": fault_of(volume.baseline, "K-means", digest),
+        "model mask": fault_of(volume.segment, "segmentation", digest),
+    }
+    segmented, clustered = missing["model mask"] is None, missing["K-means baseline"] is None
     layers = Layers.open(run, name, workspace, segmented=segmented, clustered=clustered)
     source = layers.source
     rows, columns = _seams(volume.segment, workspace, run, name) if segmented else ([], [])
@@ -237,6 +228,7 @@ def _scores_of_finished(
         shape=source.shape,
         dtype=str(source.dtype),
         voxel_nm=source.voxel_size.zyx,
+        weights=volume.segment.model if volume.segment is not None and segmented else None,
         threshold=facts.get("threshold"),
         segmented=segmented,
         clustered=clustered,
@@ -244,7 +236,7 @@ def _scores_of_finished(
         kmeans=kmeans,
         per_section=_section_scores(tallies, model, kmeans) if measured else (),
         seam_ratio=total.seams.ratio,
-        warnings=tuple(_warnings(source, volume, facts, total.seams.ratio)),
+        warnings=tuple(_warnings(source, missing, facts, total.seams.ratio)),
     )
 
 
@@ -302,24 +294,17 @@ def _seams(segment: StageRecord | None, workspace: Workspace, run: str, volume: 
     return rows, columns
 
 
-def _warnings(source: Volume, volume: VolumeRecord, facts: dict[str, Any], seam_ratio: float | None) -> Iterator[str]:
+def _warnings(
+    source: Volume, missing: dict[str, str | None], facts: dict[str, Any], seam_ratio: float | None
+) -> Iterator[str]:
     noted = source.attributes
     yield from (str(warning) for warning in noted.get("warnings", []))
-    if not _is_complete(volume.baseline):
-        yield f"no K-means baseline: {_why(volume.baseline)}"
-    if not _is_complete(volume.segment):
-        yield f"no model mask: {_why(volume.segment)}"
+    for what, reason in missing.items():
+        if reason is not None:
+            yield f"no {what}: {reason}"
     for trained in facts.get("trained_on", []):
         if trained.get("source_digest") == noted.get("source_digest"):
             first, stop = trained["train"]
             yield f"the model was trained on sections {first} to {stop - 1} of this volume: scores there are no test"
     if seam_ratio is not None and seam_ratio > VISIBLE_SEAM:
         yield f"tile borders may show: the probability changes {seam_ratio:.1f} times as fast across them as elsewhere"
-
-
-def _is_complete(stage: StageRecord | None) -> bool:
-    return stage is not None and stage.state == "complete"
-
-
-def _why(stage: StageRecord | None) -> str:
-    return "never started" if stage is None else stage.reason or f"it is {stage.state}"

@@ -9,7 +9,7 @@ import tifffile
 from segem.errors import ConfigError
 from segem.io.files import disk_errors, new_file
 from segem.io.layers import read_section
-from segem.io.run import load_run
+from segem.io.run import fault_of, load_run, source_digest
 from segem.io.shards import Array
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
@@ -71,23 +71,26 @@ def export(run: str, volume: str, layer: str, out: Path, workspace: Workspace, *
 
 def _layer(run: str, volume: str, layer: str, workspace: Workspace) -> Array:
     if layer not in LAYERS:
-        raise ConfigError("no such layer", where=layer, found=f"known: {', '.join(LAYERS)}")
+        raise ConfigError("no such layer", where=layer, found=f"known: {', '.join(LAYERS)}", fix="choose one of these")
     record = load_run(workspace, run)
     if volume not in record.volumes:
+        known = ", ".join(record.volumes) or "none"
         raise ConfigError(
-            "no such volume in this run", where=volume, found=f"known: {', '.join(record.volumes) or 'none'}"
+            "no such volume in this run", where=volume, found=f"known: {known}", fix="choose one of these"
         )
     source = Volume.open(workspace.volume(volume))
     if layer == "raw":
         return source.raw
     if layer == "truth":
         return source.label("truth")
-    stage = record.volumes[volume].baseline if layer == "kmeans" else record.volumes[volume].segment
-    if stage is None or stage.state != "complete":
+    entry = record.volumes[volume]
+    stage, what = (entry.baseline, "K-means") if layer == "kmeans" else (entry.segment, "segmentation")
+    fault = fault_of(stage, what, source_digest(workspace, volume))
+    if fault is not None:
         raise ConfigError(
             f"the {layer} of this volume is not finished",
             where=f"{run}/{volume}",
-            found=stage.reason or stage.state if stage else "never started",
+            found=fault,
             fix=f"run `segem {'baseline' if layer == 'kmeans' else 'segment'} {volume} --run {run}` to the end first",
         )
     result = Volume.open(workspace.result(run, volume))

@@ -19,7 +19,7 @@ from segem.config import IngestConfig, LabelSource, Polarity
 from segem.errors import InputError, SegemError
 from segem.geometry import ZYX, Box, grid
 from segem.io.files import locked, new_directory, sweep_partials
-from segem.io.readers import Stack, open_stack, source_files
+from segem.io.readers import READER_VERSION, Stack, open_stack, source_files
 from segem.io.readers.stack import check_reachable
 from segem.io.shards import missing_shards
 from segem.io.volume import Volume, create_volume, write_block
@@ -66,11 +66,12 @@ class IngestResult:
     warnings: tuple[str, ...]
 
 
-def ingest(config: IngestConfig, workspace: Workspace, *, progress: bool = True) -> IngestResult:
+def ingest(config: IngestConfig, workspace: Workspace, *, progress: bool = True, again: bool = False) -> IngestResult:
     """Turn a source of sections into a volume of the workspace.
 
     The volume appears in one step when it is whole; an earlier one of the same name is replaced in that step. It is
-    left as it is when its configuration is the same and no source file has changed its name, size or time of change.
+    left as it is when its configuration and the readers are the same, none of its files is missing and no source file
+    has changed its name, size or time of change.
 
     Parameters
     ----------
@@ -80,6 +81,8 @@ def ingest(config: IngestConfig, workspace: Workspace, *, progress: bool = True)
         Where the volume goes.
     progress : bool
         Show a progress bar.
+    again : bool
+        Replace a volume that seems up to date too, for example because it was damaged on disk.
 
     Returns
     -------
@@ -103,7 +106,7 @@ def ingest(config: IngestConfig, workspace: Workspace, *, progress: bool = True)
     with locked(path.with_name(f".{path.name}.lock")):
         for partial in sweep_partials(path.parent, path.name):
             log.warning("removed %s, left by an ingest that was killed", partial.name)
-        present = _present(path, config, fingerprint)
+        present = None if again else _present(path, config, fingerprint)
         if present is not None:
             log.info("%s is up to date", config.name)
             return IngestResult(
@@ -128,7 +131,7 @@ def source_fingerprint(config: IngestConfig) -> str:
     """Return a digest of the names, sizes and times of change of all source files; no voxel is read for it.
 
     A file that is changed without changing any of the three is not noticed. Give the source a new time of change
-    (``touch``) to have it ingested again.
+    (``touch``), or ingest with `again`.
     """
     sources = [config.source] if config.labels is None else [config.source, config.labels.source]
     digest = hashlib.sha256()
@@ -152,7 +155,8 @@ def _present(path: Path, config: IngestConfig, fingerprint: str) -> Volume | Non
     except SegemError as error:
         log.warning("replacing a damaged volume: %s", error)
         return None
-    same = noted.get("config_hash") == config.config_hash() and noted.get("source_fingerprint") == fingerprint
+    made_by = {"config_hash": config.config_hash(), "source_fingerprint": fingerprint, "reader_version": READER_VERSION}
+    same = all(noted.get(key) == value for key, value in made_by.items())
     if lost:
         log.warning("replacing a volume that lost %d files, the first of them %s", len(lost), lost[0])
     return volume if same and not lost else None
@@ -218,6 +222,7 @@ def _write(
         source_digest=image.digest.hexdigest(),
         source_fingerprint=fingerprint,
         config_hash=config.config_hash(),
+        reader_version=READER_VERSION,
         segem_version=segem.__version__,
         sections=raw.shape[0],
         dtype=str(raw.dtype),

@@ -91,7 +91,7 @@ def headline(evaluation: Evaluation) -> str:
     return " ".join(parts) or "Nothing was measured in this run."
 
 
-def _facts(evaluation: Evaluation, volume: VolumeScores) -> list[tuple[str, str]]:
+def _facts(volume: VolumeScores) -> list[tuple[str, str]]:
     facts = []
     if volume.shape and volume.voxel_nm:
         facts.append(("Shape (z, y, x)", TIMES.join(str(n) for n in volume.shape)))
@@ -99,8 +99,8 @@ def _facts(evaluation: Evaluation, volume: VolumeScores) -> list[tuple[str, str]
         extent = TIMES.join(f"{n * size / 1000:.3g}" for n, size in zip(volume.shape, volume.voxel_nm, strict=True))
         facts.append(("Extent", f"{extent} µm"))
         facts.append(("Intensities", volume.dtype or ""))
-    if volume.segmented and evaluation.model:
-        facts.append(("Model", f"{evaluation.model.name} ({evaluation.model.digest[:12]})"))
+    if volume.weights is not None:
+        facts.append(("Model", f"{volume.weights.name} ({volume.weights.digest[:12]})"))
     if volume.threshold is not None:
         facts.append(("Membrane from probability", f"{volume.threshold:.2f}"))
     return facts

@@ -36,6 +36,8 @@ class ReportResult:
     index: Path
     csv: Path
     json: Path
+    failed: dict[str, str]
+    """Volumes that did not finish, with the reason."""
 
 
 def report(run: str, workspace: Workspace, *, progress: bool = True) -> ReportResult:
@@ -64,10 +66,10 @@ def report(run: str, workspace: Workspace, *, progress: bool = True) -> ReportRe
     drawn = [_drawn(run, volume, workspace, progress) for volume in evaluation.volumes]
     evaluation = evaluation.model_copy(update={"volumes": tuple(volume for volume, _ in drawn)})
     pictures = {volume.name: sections for volume, sections in drawn}
-    with locked(folder.with_name("report.lock"), wait=True):
+    with locked(folder.with_name(".report.lock"), wait=True):
         sweep_partials(folder.parent, folder.name)
         _write(folder, evaluation, pictures)
-    return ReportResult(folder / "index.html", folder / "iou.csv", folder / "report.json")
+    return ReportResult(folder / "index.html", folder / "iou.csv", folder / "report.json", evaluation.failed())
 
 
 def report_values(evaluation: Evaluation) -> dict[str, Any]:

@@ -15,17 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segem.config import Device, ExecutionConfig, SegmentConfig
-from segem.errors import ConfigError, IncompleteError
+from segem.errors import ConfigError, IncompleteError, ModelError
 from segem.execute import BlockOutcome, Summary, execute
 from segem.geometry import Box, Halo
 from segem.io.blocks import read_block, stored_digest, voxel_digest
-from segem.io.files import sweep_partials
 from segem.io.ledger import Ledger, LedgerRow
 from segem.io.run import ModelRecord, recorded, result_volume, volume_lock
 from segem.io.shards import Array
 from segem.io.volume import Volume, write_block
 from segem.io.workspace import Workspace
-from segem.kernels.threshold import membrane_mask
+from segem.kernels.threshold import membrane_mask, stored_probability
 from segem.learn.artefact import Artefact, ModelCard, find_model, load_artefact, load_net
 from segem.learn.engine import Engine, choose_device, compute_digest, runtime_name
 from segem.plan import Block, Plan, Tiling, crop_tiling, gaussian_tiling
@@ -81,7 +80,6 @@ def segment(
     artefact = find_model(config.model, workspace)
     with volume_lock(workspace, run, volume):
         result = result_volume(workspace, run, volume)
-        sweep_partials(result.path)
         plan = make_plan(config, artefact.card, source, result)
         threshold = config.threshold or artefact.card.threshold
         facts = {
@@ -93,13 +91,22 @@ def segment(
             "trained_on": [sections.model_dump(mode="json") for sections in artefact.card.trained_on],
         }
         model = ModelRecord(name=artefact.card.name, digest=artefact.digest)
-        work = SegmentWork(source.path, result.path, artefact.path, execution.device, plan, threshold, uuid.uuid4().hex)
-        with recorded(workspace, run, volume, "segment", config, facts=facts, model=model) as facts:
+        work = SegmentWork(
+            source.path,
+            result.path,
+            artefact.path,
+            artefact.digest,
+            execution.device,
+            plan,
+            threshold,
+            uuid.uuid4().hex,
+        )
+        with recorded(workspace, run, source, "segment", config, facts=facts, model=model) as facts:
             with (
                 Ledger(workspace.ledger(run)) as ledger,
                 track(f"segment {volume}", Box.of_shape(plan.shape).size, show=execution.progress) as advance,
             ):
-                summary = execute(plan, work, ledger, volume, execution, advance)
+                summary = execute(plan, work, ledger, volume, execution, workspace.run(run), advance)
                 _audit(summary, plan, ledger, volume, result)
             result.build_pyramid()
             result.build_pyramid("membrane")
@@ -156,6 +163,7 @@ class SegmentWork:
     source: Path
     result: Path
     artefact: Path
+    model_digest: str
     device: Device
     plan: Plan
     threshold: float
@@ -165,7 +173,7 @@ class SegmentWork:
     def load(self, block: Block, known: LedgerRow | None) -> LoadedBlock:
         """Read the intensities of a block, and find out whether it is finished already."""
         source, result, artefact = _open(self)
-        voxels = read_block(source.raw, block.read, f"ingest {source.name} again")
+        voxels = read_block(source.raw, block.read, f"run `segem ingest` for {source.name} with --again")
         identity = block_identity(self, block, voxels, source, artefact)
         if known is None or known.identity != identity or stored_digest(result, block.write) != known.digest:
             known = None
@@ -181,7 +189,7 @@ class SegmentWork:
         source = _open(self)[0]
         engine = _engine(self, threads)
         probability = engine.predict_block(self.plan, loaded.block, loaded.voxels, source.statistics, on_voxels)
-        stored = np.rint(probability * 255).astype(np.uint8)
+        stored = stored_probability(probability)
         return loaded, (stored, membrane_mask(stored, self.threshold))
 
     def store(self, computed: tuple[LoadedBlock, tuple[NDArray[np.uint8], ...]]) -> BlockOutcome:
@@ -215,7 +223,10 @@ def block_identity(work: SegmentWork, block: Block, voxels: NDArray[Any], source
 
 @lru_cache(maxsize=1)
 def _open(work: SegmentWork) -> tuple[Volume, tuple[Array, ...], Artefact]:
-    return Volume.open(work.source), result_layers(Volume.open(work.result)), load_artefact(work.artefact)
+    artefact = load_artefact(work.artefact)
+    if artefact.digest != work.model_digest:
+        raise ModelError("the model was replaced during the run", where=work.artefact, fix="run the same command again")
+    return Volume.open(work.source), result_layers(Volume.open(work.result)), artefact
 
 
 @lru_cache(maxsize=1)
@@ -227,6 +238,11 @@ def _engine(work: SegmentWork, threads: int | None) -> Engine:
 
 def _audit(summary: Summary, plan: Plan, ledger: Ledger, volume: str, result: Volume) -> None:
     """Raise unless every block of the plan is in the ledger and on the disk."""
+    accounted = summary.computed + summary.skipped + len(summary.failed)
+    if accounted != plan.count:
+        raise IncompleteError(
+            "blocks were lost", where=volume, expected=plan.count, found=accounted, fix="run the same command again"
+        )
     faults = summary.failed or damage(plan, ledger.rows(volume), result, deep=False)
     if faults:
         index, reason = next(iter(faults.items()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,13 @@ import tifffile
 import yaml
 
 from segem.config import SynthConfig
+from segem.errors import ConfigError
 from segem.io.files import disk_errors, new_file, write_text
 from segem.kernels.synth import sections
 from segem.progress import track
 
 _BIG_TIFF_BYTES = 2**31
+_MARK = "# Written by segem synth, which replaces this folder's raw.tif, truth.tif and manifest.yaml when asked to."
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ def synth(out: Path, config: SynthConfig, progress: bool = True) -> SynthResult:
     Parameters
     ----------
     out : Path
-        The folder; made when missing, and its three files are replaced when not.
+        The folder; made when missing. Three files of an earlier synthetic volume in it are replaced, others never.
     config : SynthConfig
         Shape, voxel size and seed.
     progress : bool
@@ -54,7 +57,7 @@ def synth(out: Path, config: SynthConfig, progress: bool = True) -> SynthResult:
     Raises
     ------
     ConfigError
-        When nothing can be drawn for this configuration.
+        When a file in the folder would be overwritten that may be data of the user.
     WorkspaceError
         When the disk refuses.
 
@@ -68,6 +71,7 @@ def synth(out: Path, config: SynthConfig, progress: bool = True) -> SynthResult:
     """
     drawn = sections(config)
     result = SynthResult(out / "raw.tif", out / "truth.tif", out / "manifest.yaml")
+    _check_ours(result)
     big = int(np.prod(config.shape, dtype=object)) > _BIG_TIFF_BYTES
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -82,8 +86,27 @@ def synth(out: Path, config: SynthConfig, progress: bool = True) -> SynthResult:
                 raw_tiff.write(section.image, contiguous=False, metadata=None)
                 truth_tiff.write(section.truth * np.uint8(255), contiguous=False, metadata=None, compression="zlib")
                 advance(1)
-    write_text(result.manifest, yaml.safe_dump(_manifest(out, config), sort_keys=False))
+            # Before the images are in place: were synth killed in between, it could not tell that they are its own.
+            write_text(result.manifest, f"{_MARK}\n{yaml.safe_dump(_manifest(out, config), sort_keys=False)}")
     return result
+
+
+def _check_ours(result: SynthResult) -> None:
+    taken = [path for path in (result.raw, result.truth, result.manifest) if os.path.lexists(path)]
+    if taken and not _is_marked(result.manifest):
+        raise ConfigError(
+            "the folder holds a file that is not from segem synth and would be overwritten",
+            where=taken[0],
+            fix="give another folder for the synthetic volume",
+        )
+
+
+def _is_marked(manifest: Path) -> bool:
+    try:
+        with manifest.open("rb") as file:
+            return file.readline(len(_MARK) + 1).rstrip() == _MARK.encode()
+    except OSError:
+        return False
 
 
 def _manifest(out: Path, config: SynthConfig) -> dict[str, object]:

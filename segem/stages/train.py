@@ -6,13 +6,18 @@ import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import segem
 from segem.config import Device, Manifest, Split, TrainConfig, VolumeEntry, check_name
 from segem.errors import ConfigError
+from segem.geometry import Box
+from segem.io.blocks import read_block
 from segem.io.run import now
+from segem.io.shards import Array, shape_of
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.metrics.iou import Confusion
@@ -50,6 +55,7 @@ def train(
     *,
     device: Device = "auto",
     licence: str = "",
+    citation: str = "",
     progress: bool = True,
 ) -> TrainResult:
     """Train a model on the ``train`` sections of a manifest and score it on the ``test`` sections.
@@ -70,6 +76,8 @@ def train(
         Where to compute.
     licence : str
         Licence of the weights, for the card.
+    citation : str
+        What to cite when the model is used, for the card.
     progress : bool
         Whether to draw progress bars.
 
@@ -83,6 +91,10 @@ def train(
         When a volume has no labels or a split does not fit it.
     InputError
         When sources or labels are bad.
+    WorkspaceError
+        When a section of a volume is lost or damaged on disk.
+    ModelError
+        When the loss is no longer finite.
     """
     check_name(name, "model")
     labelled = [entry for entry in manifest.volumes if entry.labels is not None]
@@ -91,7 +103,11 @@ def train(
             "no volume of this manifest has labels", where=manifest.name, fix="give at least one volume labels"
         )
     if geometry(config.model, config.architecture).context_sections != 1:
-        raise ConfigError("training with several sections as context is not supported", where=config.model)
+        raise ConfigError(
+            "training with several sections as context is not supported",
+            where=config.model,
+            fix="set context_sections to 1",
+        )
     for entry in labelled:
         ingest(entry.ingest_config(), workspace, progress=progress)
     volumes = {entry.name: Volume.open(workspace.volume(entry.name)) for entry in labelled}
@@ -122,8 +138,14 @@ def train(
         ),
         scores=scores,
         training=config.model_dump(mode="json")
-        | {"steps": fitted.steps, "minutes": round(minutes, 1), "validation_iou": round(fitted.validation_iou, 4)},
+        | {
+            "steps": fitted.steps,
+            "minutes": round(minutes, 1),
+            "final_loss": round(fitted.final_loss, 4),
+            "validation_iou": round(fitted.validation_iou, 4),
+        },
         licence=licence,
+        citation=citation,
         versions={"segem": segem.__version__, "runtime": runtime_name(device), "python": platform.python_version()},
     )
     version = now().replace(":", "").replace("+0000", "Z")
@@ -144,7 +166,7 @@ def _fit(
         def show(now_at: Progress) -> None:
             nonlocal done
             permille = int(1000 * now_at.fraction)
-            advance(permille - done)
+            advance(permille - done, f"loss {now_at.loss:.3f}")
             done = permille
 
         return fit(train_sections, validation, config, device=choose_device(device), on_step=show)
@@ -158,7 +180,11 @@ def _split(entry: VolumeEntry, volume: Volume) -> Split:
         cut = sections - max(1, sections // 5)
         if cut < 1:
             raise ConfigError(
-                "too few sections to train and validate", where=entry.name, expected="2 or more", found=sections
+                "too few sections to train and validate",
+                where=entry.name,
+                expected="2 or more",
+                found=sections,
+                fix="give more sections, or leave this volume out",
             )
         return Split.model_validate({"train": [0, cut], "validation": [cut, sections]})
     for part in (entry.split.train, entry.split.validation, entry.split.test):
@@ -176,9 +202,20 @@ def _split(entry: VolumeEntry, volume: Volume) -> Split:
 def _sections(volume: Volume, sections: Range, weight: float = 1.0) -> list[LabelledSection]:
     truth, statistics = volume.label("truth"), volume.statistics
     return [
-        LabelledSection(volume.name, zscore(np.asarray(volume.raw[z]), statistics), np.asarray(truth[z]), weight)
+        LabelledSection(
+            volume.name,
+            zscore(_section(volume.raw, z, volume.name), statistics),
+            _section(truth, z, volume.name),
+            weight,
+        )
         for z in range(*sections)
     ]
+
+
+def _section(array: Array, z: int, volume: str) -> NDArray[Any]:
+    _, height, width = shape_of(array)
+    box = Box((z, 0, 0), (z + 1, height, width))
+    return read_block(array, box, f"run `segem ingest` for {volume} with --again").reshape(height, width)
 
 
 def _score(fitted: Fitted, volume: Volume, sections: Range, device: Device, progress: bool) -> Score:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from segem.errors import SegemError
+from segem.errors import SegemError, WorkspaceError
 from segem.geometry import ZYX, Halo
-from segem.io.blocks import shard_path, stored_digest
+from segem.io.blocks import layer_digest, shard_path, stored_digest, voxel_digest
+from segem.io.layers import read_section
 from segem.io.ledger import Ledger, LedgerRow
-from segem.io.run import StageRecord, load_run
+from segem.io.run import RunRecord, StageRecord, failure_of, fault_of, load_run, source_digest
 from segem.io.shards import Array
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
@@ -26,32 +27,77 @@ class Fault:
 
 
 def verify(run: str, workspace: Workspace, *, progress: bool = True) -> list[Fault]:
-    """Read back every block of a run and return what is missing or damaged; an empty list means whole.
+    """Read back everything a run was made of and has made, and return what is missing, damaged or out of date.
+
+    Every block of probability and mask is compared with its digest in the ledger, the K-means mask and the ingested
+    voxels with the digests in their records; truth and pyramids are decoded, which their checksums guard.
+
+    Parameters
+    ----------
+    run : str
+        Name of the run.
+    workspace : Workspace
+        Where it lives.
+    progress : bool
+        Whether to draw progress bars.
+
+    Returns
+    -------
+    list of Fault
+        Empty when the run is whole.
 
     Raises
     ------
     WorkspaceError
-        When there is no such run.
+        When there is no such run, or its record is damaged.
     """
-    faults: list[Fault] = []
     record = load_run(workspace, run)
-    for name, volume in record.volumes.items():
-        stage = volume.segment
-        if volume.failure or stage is None or stage.state != "complete":
-            reason = volume.failure or (stage.reason if stage else None) or "it was never finished"
-            faults.append(Fault(name, f"not segmented: {reason}"))
-            continue
+    faults: list[Fault] = []
+    for name in record.volumes:
         try:
-            result = Volume.open(workspace.result(run, name))
-            plan = plan_of(stage, result)
-            with Ledger(workspace.ledger(run)) as ledger:
-                rows = ledger.rows(name)
-            with track(f"verify {name}", plan.count, "block", progress) as advance:
-                found = damage(plan, rows, result, deep=True, on_block=advance)
-            faults += [Fault(name, f"block {index}: {reason}") for index, reason in found.items()]
+            faults += [Fault(name, what) for what in _faults(record, name, workspace, progress)]
         except SegemError as error:
             faults.append(Fault(name, str(error)))
     return faults
+
+
+def _faults(record: RunRecord, name: str, workspace: Workspace, progress: bool) -> Iterator[str]:
+    entry = record.volumes[name]
+    failure = failure_of(record, name, workspace)
+    if failure is not None:
+        yield failure
+        return
+    source, digest = Volume.open(workspace.volume(name)), source_digest(workspace, name)
+    again = f"run `segem ingest` for {name} with --again"
+    if voxel_digest(read_section(source.raw, z) for z in range(source.shape[0])) != digest:
+        yield "the ingested voxels are not those that were read from the source"
+    coarse = [*source.levels()[1:], *(level for label in source.labels() for level in source.levels(label))]
+    yield from _undecodable(coarse, again)
+    result = Volume.open(workspace.result(record.run, name))
+    if entry.segment is not None and entry.segment.state == "complete":
+        plan = plan_of(entry.segment, result)
+        with Ledger(workspace.ledger(record.run)) as ledger:
+            rows = ledger.rows(name)
+        with track(f"verify {name}", plan.count, "block", progress) as advance:
+            found = damage(plan, rows, result, deep=True, on_block=advance)
+        yield from (f"block {index}: {reason}" for index, reason in found.items())
+        yield from _undecodable([*result.levels()[1:], *result.levels("membrane")[1:]], "run the same command again")
+    if entry.baseline is not None:
+        stale = fault_of(entry.baseline, "K-means", digest)
+        if stale is not None:
+            yield stale
+            return
+        fix = f"run `segem baseline {name} --run {record.run}` again"
+        if layer_digest(result.label("kmeans"), fix) != entry.baseline.facts.get("digest"):
+            yield f"the K-means mask is not the one that was written. Fix: {fix}"
+
+
+def _undecodable(layers: Iterable[Array], fix: str) -> Iterator[str]:
+    for layer in layers:
+        try:
+            layer_digest(layer, fix)
+        except WorkspaceError as error:
+            yield str(error)
 
 
 def plan_of(stage: StageRecord, result: Volume) -> Plan:

@@ -39,6 +39,8 @@ from segem.errors import (
     SegemError,
     WorkspaceError,
 )
+from segem.stages.campaign import enter, held, open_campaign
+from segem.stages.verify import verify
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -204,6 +206,62 @@ def test_failed_volumes_are_named_even_without_a_report(
 
     broken = manifest_of("alpha", changes={"alpha": {"source": str(tmp_path / "nowhere.tif")}})
     assert "alpha" in str(run_campaign(broken, tmp_path / "w2").result(raise_on_failure=False))
+
+
+def test_volumes_that_a_killed_campaign_never_reached_are_missed(
+    manifest_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = manifest_of("alpha", "Beta_2", "gamma")
+    entered = []
+
+    def look(*_: object) -> None:
+        entered.append(list(json.loads((tmp_path / "w/runs/r1/run.json").read_text())["volumes"]))
+        raise InputError("far enough")
+
+    monkeypatch.setattr("flows.campaign._find_membranes", look)
+    run_campaign(manifest, tmp_path / "w")
+    assert entered[0] == ["alpha", "Beta_2", "gamma"], "all of them, before the first one starts"
+
+    job = open_campaign(manifest, "r2", tmp_path / "w")
+    enter(job)
+    assert [fault.volume for fault in verify("r2", job.workspace)] == ["alpha", "Beta_2", "gamma"]
+
+
+def test_a_run_belongs_to_one_campaign_at_a_time(manifest_of: Callable[..., Path], tmp_path: Path) -> None:
+    manifest = manifest_of("alpha")
+    job = open_campaign(manifest, "r1", tmp_path / "w")
+    with held(job):
+        enter(job)
+        before = (tmp_path / "w/runs/r1/run.json").read_bytes()
+        state = run_campaign(manifest, tmp_path / "w")
+        error = state.result(raise_on_failure=False)
+        assert isinstance(error, WorkspaceError)
+        assert "run r1 cannot start: " in str(error)
+        assert "Fix: wait" in str(error)
+        assert task_runs(state) == []
+        assert (tmp_path / "w/runs/r1/run.json").read_bytes() == before
+    assert run_campaign(manifest, tmp_path / "w").is_completed(), "the run is free again"
+
+
+def test_a_failure_that_only_the_report_sees_fails_the_campaign(
+    manifest_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.campaign import segment_step
+
+    def and_damage(volume: str, *more: Any) -> None:
+        segment_step(volume, *more)
+        if volume == "gamma":
+            next((tmp_path / "w/runs/r1/gamma.ome.zarr/labels/membrane").rglob("c/0/0/0")).unlink()
+
+    monkeypatch.setattr("flows.campaign.segment_step", and_damage)
+    error = run_campaign(manifest_of("alpha", "gamma"), tmp_path / "w").result(raise_on_failure=False)
+
+    assert isinstance(error, IncompleteError)
+    assert "1 of 2 volumes failed; found gamma (" in str(error)
+    assert {name: volume["state"] for name, volume in scores_of(tmp_path / "w").items()} == {
+        "alpha": "complete",
+        "gamma": "failed",
+    }
 
 
 def test_a_missing_model_fails_before_any_work(manifest_of: Callable[..., Path], tmp_path: Path) -> None:

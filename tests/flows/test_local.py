@@ -16,7 +16,8 @@ import pytest
 
 from flows.local import prefect_ready, run_campaign
 from segem.config import ExecutionConfig
-from segem.errors import ConfigError, IncompleteError
+from segem.errors import ConfigError, IncompleteError, WorkspaceError
+from segem.stages.campaign import held, open_campaign
 from tests.processes import ROOT, clean_environment, listening, python, started, wait_for
 
 SILENT = ExecutionConfig(progress=False)
@@ -26,11 +27,12 @@ import json, sys
 from pathlib import Path
 from segem.config import ExecutionConfig
 from segem.errors import SegemError
+from segem.stages.campaign import open_campaign
 from flows.local import run_campaign
 SILENT = ExecutionConfig(progress=False)
 manifest, workspace = sys.argv[1:]
 try:
-    outcome = run_campaign(Path(manifest), run="r1", workspace=Path(workspace), execution=SILENT)
+    outcome = run_campaign(open_campaign(Path(manifest), "r1", Path(workspace)), execution=SILENT)
     print(outcome.report)
 except SegemError as error:
     sys.exit(f"error: {error}")
@@ -104,15 +106,16 @@ def test_importing_the_launcher_does_not_import_prefect() -> None:
     assert subprocess.run(python(code), env=clean_environment(), cwd=ROOT, check=False).returncode == 0
 
 
-def test_a_mistake_in_the_manifest_shows_before_anything_starts(tmp_path: Path) -> None:
-    (tmp_path / "m.yaml").write_text("name: x\nvolumes: []\n")
-    with pytest.raises(ConfigError, match="volumes"):
-        run_campaign(tmp_path / "m.yaml", workspace=tmp_path / "w")
+def test_a_run_in_use_is_refused_before_anything_starts(manifest_of: Callable[..., Path], tmp_path: Path) -> None:
+    job = open_campaign(manifest_of("alpha"), "r1", tmp_path / "w")
+    with held(job), pytest.raises(WorkspaceError, match="run r1 cannot start"):
+        run_campaign(job, execution=SILENT)
     assert not (tmp_path / "w" / ".prefect").exists()
+    assert not (tmp_path / "w" / "runs" / "r1" / "run.json").exists()
 
 
 def test_a_server_of_the_user_is_used(prefect_server: None, manifest_of: Callable[..., Path], tmp_path: Path) -> None:
-    outcome = run_campaign(manifest_of("alpha"), run="r1", workspace=tmp_path / "w", execution=SILENT)
+    outcome = run_campaign(open_campaign(manifest_of("alpha"), "r1", tmp_path / "w"), execution=SILENT)
 
     assert outcome.report.is_file()
     assert not (tmp_path / "w" / ".prefect").exists()
@@ -137,7 +140,7 @@ def test_failed_volumes_reach_the_caller_as_one_line(
     manifest = manifest_of("alpha", "gamma", changes={"gamma": {"source": str(tmp_path / "nowhere.tif")}})
 
     with pytest.raises(IncompleteError, match=r"1 of 2 volumes failed; found gamma .*nowhere\.tif") as caught:
-        run_campaign(manifest, run="r1", workspace=tmp_path / "w", execution=SILENT)
+        run_campaign(open_campaign(manifest, "r1", tmp_path / "w"), execution=SILENT)
 
     assert "\n" not in str(caught.value)
     assert "Traceback" not in capfd.readouterr().err
@@ -186,6 +189,25 @@ class TestPrivateServer:
         assert found["listens"] == ["127.0.0.1"]
         assert found["children"] == 0
         assert {found["stranger"], found["anonymous"], found["guess"]} <= {401, 403}
+
+    def test_it_leaves_the_servers_of_others_alone(self, tmp_path: Path) -> None:
+        users, own = tmp_path / "users", tmp_path / "own"
+        users.mkdir()
+        database = f"sqlite+aiosqlite:///{users}/prefect.db"
+        done = subprocess.run(
+            [*python(f"{PROBE}\nimport os\nprint(os.environ['PREFECT_HOME'])"), str(own)],
+            env=clean_environment(PREFECT_HOME=str(users), PREFECT_API_DATABASE_CONNECTION_URL=database),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+
+        assert done.returncode == 0, done.stderr
+        assert states(own) == ["COMPLETED"]
+        assert not (users / "prefect.db").exists()
+        assert done.stdout.splitlines()[-1] == str(users)
 
     @pytest.mark.slow
     def test_it_ends_with_its_process_however_that_ends(self, tmp_path: Path) -> None:

@@ -41,17 +41,21 @@ def make_artefact(workspace: Workspace, seed: int, name: str = "tiny") -> Artefa
 
 
 def make_volume(
-    workspace: Workspace, folder: Path, shape: tuple[int, int, int] = (18, 300, 290), change: int | None = None
+    workspace: Workspace,
+    folder: Path,
+    shape: tuple[int, int, int] = (18, 300, 290),
+    change: int | None = None,
+    name: str = "noise",
 ) -> str:
-    """Ingest noise named ``noise``; `change` alters one voxel of that section."""
+    """Ingest noise; `change` alters one voxel of that section."""
     image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     if change is not None:
         image[change, 5, 5] ^= 1
     folder.mkdir(exist_ok=True)
     tifffile.imwrite(folder / "noise.tif", image, photometric="minisblack")
     ingest(
-        IngestConfig(name="noise", source=folder / "noise.tif", voxel_nm=(50, 4, 4)),
+        IngestConfig(name=name, source=folder / "noise.tif", voxel_nm=(50, 4, 4)),
         workspace,
         progress=False,
     )
-    return "noise"
+    return name

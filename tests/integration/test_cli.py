@@ -8,13 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
 from segem.cli import main
+from segem.errors import WorkspaceError
+from segem.io.volume import Volume
 from segem.io.workspace import Workspace
+from segem.stages.naming import default_run
 
 SHAPE = (3, 64, 64)
 
@@ -114,6 +118,10 @@ def test_labels_without_polarity_are_refused(segem: Shell, stack: Path) -> None:
     assert "go together" in segem.refused(*ingest(stack, "--labels", stack))
 
 
+def test_a_dataset_of_labels_without_labels_is_refused(segem: Shell, stack: Path) -> None:
+    assert "--labels-dataset" in segem.refused(*ingest(stack, "--labels-dataset", "truth"))
+
+
 def test_a_png_that_is_text_is_refused(segem: Shell, tmp_path: Path) -> None:
     folder = tmp_path / "sections"
     folder.mkdir()
@@ -154,8 +162,101 @@ def test_an_unknown_model_is_refused_before_anything_starts(segem: Shell, stack:
     assert "no such model" in segem.refused("run", manifest)
 
 
+def test_a_loop_has_no_workers(segem: Shell, tmp_path: Path) -> None:
+    line = segem.refused("segment", "v", "--engine", "loop", "--workers", 4)
+    assert "--engine dask --workers 4" in line
+    assert "less than or equal to 256" in segem.refused("segment", "v", "--workers", 1000)
+
+
+@pytest.mark.parametrize(
+    ("words", "engine"), [((), "loop"), (("--workers", 3), "dask"), (("--engine", "dask"), "dask")]
+)
+def test_workers_choose_the_engine(
+    segem: Shell, monkeypatch: pytest.MonkeyPatch, words: tuple[object, ...], engine: str
+) -> None:
+    seen = []
+
+    def stage(volume: str, run: str, config: object, execution: object, workspace: object) -> dict[str, str]:
+        seen.append(execution)
+        return {}
+
+    monkeypatch.setattr("segem.stages.segment.segment", stage)
+    assert segem("segment", "v", *words)[0] == 0
+    assert [found.engine for found in seen] == [engine]
+
+
+def test_labels_come_from_a_dataset(segem: Shell, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "both.h5", "w") as file:
+        file["raw"] = noise()
+        file["truth"] = noise() // 128
+    words = ingest(tmp_path / "both.h5", "--dataset", "raw", "--labels", tmp_path / "both.h5", "--membrane", 1)
+    code, _, err = segem(*words, "--labels-dataset", "truth")
+    assert (code, err) == (0, "")
+    stored = Volume.open(segem.workspace / "volumes" / "v.ome.zarr").label("truth")
+    np.testing.assert_array_equal(np.asarray(stored[:]), noise() // 128)
+
+
+def test_ingest_again_reads_again(segem: Shell, stack: Path) -> None:
+    skipped = [json.loads(segem(*ingest(stack, "--json", *more))[1])["skipped"] for more in ((), (), ("--again",))]
+    assert skipped == [False, True, False]
+
+
+def test_a_model_is_trained_with_what_its_card_shall_say(
+    segem: Shell, stack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = {}
+
+    def stage(*_: object, **given: object) -> dict[str, str]:
+        seen.update(given)
+        return {}
+
+    monkeypatch.setattr("segem.stages.train.train", stage)
+    manifest = tmp_path / "m.yaml"
+    manifest.write_text(f"name: m\nvolumes:\n  - {{name: v, source: {stack}, voxel_nm: [50, 4, 4]}}\n")
+    assert segem("train", manifest, "--out", "mine", "--licence", "CC-BY-4.0", "--citation", "Us 2026")[0] == 0
+    assert seen["licence"] == "CC-BY-4.0"
+    assert seen["citation"] == "Us 2026"
+
+
+def test_an_old_report_is_not_shown_for_a_run_that_made_none(
+    segem: Shell, stack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = segem.workspace / "runs" / "r" / "report"
+    folder.mkdir(parents=True)
+    old = {"run": "r", "volumes": []}
+    (folder / "report.json").write_text(json.dumps(old))
+    manifest = tmp_path / "m.yaml"
+    manifest.write_text(f"name: m\nvolumes:\n  - {{name: v, source: {stack}, voxel_nm: [50, 4, 4]}}\n")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise WorkspaceError("no space left", fix="free some")
+
+    def report_and_refuse(*_: object, **__: object) -> None:
+        (folder / "new").write_text(json.dumps(old))
+        (folder / "new").rename(folder / "report.json")
+        refuse()
+
+    monkeypatch.setattr("flows.local.run_campaign", refuse)
+    assert "no space left" in segem.refused("run", manifest, "--run", "r")
+    monkeypatch.setattr("flows.local.run_campaign", report_and_refuse)
+    code, out, err = segem("run", manifest, "--run", "r", "--json")
+    assert (code, json.loads(out), err) == (1, old, "error: no space left. Fix: free some\n")
+
+
+def test_steps_of_a_volume_share_a_run_that_nobody_named(segem: Shell, stack: Path) -> None:
+    name = "v" * 95
+    assert segem("ingest", stack, "--name", name, "--voxel-nm", "50,4,4")[0] == 0
+    run = default_run(name)
+    assert f"run: {run}\n" in segem("baseline", name)[1]
+    assert json.loads(segem("segment", name, "--json")[1])["run"] == run
+    assert segem("verify", run) == (0, f"{run}: whole\n", "")
+    assert "not a volume name" in segem("baseline", "../v")[2]
+
+
 def test_single_steps_from_stack_to_report(segem: Shell, tmp_path: Path) -> None:
-    assert segem("synth", tmp_path / "s", "--shape", "2,128,128", "--seed", 3)[0] == 0
+    code, out, _ = segem("synth", tmp_path / "s", "--shape", "2,128,128", "--seed", 3, "--json")
+    assert code == 0
+    assert json.loads(out)["raw"] == str(tmp_path / "s" / "raw.tif")
     labels = ("--labels", tmp_path / "s" / "truth.tif", "--membrane", "nonzero")
     code, out, _ = segem(*ingest(tmp_path / "s" / "raw.tif", *labels, "--json"))
     assert code == 0
@@ -163,21 +264,29 @@ def test_single_steps_from_stack_to_report(segem: Shell, tmp_path: Path) -> None
     assert segem("baseline", "v", "--run", "r")[0] == 0
     assert segem("segment", "v", "--run", "r")[0] == 0
     assert segem("verify", "r") == (0, "r: whole\n", "")
-    scores = json.loads(segem("evaluate", "r")[1])
+    scores = json.loads(segem("evaluate", "r", "--json")[1])
     assert 0 < scores["volumes"][0]["iou"]["kmeans"] < 1
     report = json.loads(segem("report", "r", "--json")[1])
+    assert report["run"] == "r"
     assert Path(report["index"]).is_file()
-    assert segem("export", "r", "v", "membrane", tmp_path / "m.tif")[0] == 0
+    exported = json.loads(segem("export", "r", "v", "membrane", tmp_path / "m.tif", "--json")[1])
+    assert exported == {"run": "r", "volume": "v", "layer": "membrane", "path": str(tmp_path / "m.tif")}
     assert tifffile.imread(tmp_path / "m.tif").shape == (2, 128, 128)
+
     next((segem.workspace / "runs" / "r" / "v.ome.zarr" / "labels" / "membrane").rglob("c/0/0/0")).unlink()
     code, _, err = segem("verify", "r")
     assert code == 1
     assert err.startswith("error: v: block (0, 0, 0)")
+    for command in ("report", "evaluate"):
+        code, out, err = segem(command, "r")
+        assert code == 1, "a result that lacks a volume is no success"
+        assert (len(err.splitlines()), err[:10]) == (1, "error: v: ")
+        assert "run" in out
 
 
 def test_models_are_listed_and_shown(segem: Shell) -> None:
     assert segem("models", "list")[1].startswith("unet-em")
-    card = json.loads(segem("models", "show", "unet-em")[1])
+    card = json.loads(segem("models", "show", "unet-em", "--json")[1])
     assert card["architecture"] == "unet"
     assert "NC" in card["licence"]
     assert card["scores"]

@@ -10,19 +10,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segem.config import ExecutionConfig, SegmentConfig
+from segem.config import BaselineConfig, EngineName, ExecutionConfig, SegmentConfig
 from segem.errors import ConfigError, IncompleteError, InputError, ModelError, WorkspaceError
+from segem.execute import BlockOutcome, execute
+from segem.geometry import Box, Halo
 from segem.io.blocks import shard_path
-from segem.io.ledger import Ledger
-from segem.io.run import load_run, volume_lock
+from segem.io.ledger import Ledger, LedgerRow
+from segem.io.run import enter_volumes, load_run, result_volume, volume_lock
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.learn.artefact import Artefact
-from segem.plan import Plan, crop_tiling
+from segem.plan import Block, Plan, crop_tiling
 from segem.stages import segment as stage
+from segem.stages.baseline import baseline
+from segem.stages.evaluate import evaluate
 from segem.stages.export import export
 from segem.stages.segment import segment
-from segem.stages.verify import verify
+from segem.stages.verify import Fault, verify
 from tests.integration.conftest import make_artefact, make_volume
 
 QUIET = ExecutionConfig(progress=False, device="cpu")
@@ -138,7 +142,7 @@ def test_a_failing_block_is_named_and_the_others_are_kept(
     assert record is not None
     assert record.state == "failed"
     assert "block (1, 0, 0)" in str(record.reason)
-    assert "not segmented" in verify("r", workspace, progress=False)[0].what
+    assert "block (1, 0, 0)" in verify("r", workspace, progress=False)[0].what
     monkeypatch.undo()
     again = segment("noise", "r", TILED, QUIET, workspace)
     assert (again.computed, again.skipped) == (1, 2)
@@ -198,7 +202,112 @@ def test_export_writes_what_is_stored_and_masks_as_255(segmented: Workspace, tmp
     shutil.rmtree(segmented.root)
 
 
-def _plan(volume: Volume) -> Plan:
-    from segem.geometry import Halo
+def test_a_volume_ingested_anew_makes_old_masks_worthless(segmented: Workspace, tmp_path: Path) -> None:
+    baseline("noise", "r", BaselineConfig(), segmented, progress=False)
+    make_volume(segmented, tmp_path / "source", change=3)
+    changed = "the volume has changed since the segmentation; run again"
+    assert [fault.what for fault in verify("r", segmented, progress=False)] == [changed]
+    assert evaluate("r", segmented, progress=False).failed() == {"noise": changed}
+    with pytest.raises(ConfigError, match="has changed since"):
+        export("r", "noise", "membrane", tmp_path / "m.tif", segmented, progress=False)
+    segment("noise", "r", TILED, QUIET, segmented)
+    assert verify("r", segmented, progress=False) == [
+        Fault("noise", "the volume has changed since the K-means; run again")
+    ]
+    warnings = evaluate("r", segmented, progress=False).volumes[0].warnings
+    assert any("no K-means baseline: the volume has changed" in warning for warning in warnings)
 
+
+def test_a_volume_replaced_during_a_stage_fails_it(
+    workspace: Workspace, artefact: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_volume(workspace, tmp_path / "source")
+    real = stage.execute
+
+    def replaced_meanwhile(*args, **kwargs):  # type: ignore[no-untyped-def]
+        summary = real(*args, **kwargs)
+        make_volume(workspace, tmp_path / "source", change=3)
+        return summary
+
+    monkeypatch.setattr(stage, "execute", replaced_meanwhile)
+    with pytest.raises(WorkspaceError, match="replaced during the segment stage"):
+        segment("noise", "r", TILED, QUIET, workspace)
+    assert load_run(workspace, "r").volumes["noise"].segment.state == "failed"  # type: ignore[union-attr]
+
+
+def test_a_volume_a_run_never_reached_is_missed(segmented: Workspace) -> None:
+    enter_volumes(segmented, "r", ["noise", "second"])
+    faults = {fault.volume: fault.what for fault in verify("r", segmented, progress=False)}
+    assert faults["noise"] == "the segmentation was never started"
+    assert faults["second"] == "the segmentation was never started"
+
+
+@pytest.mark.parametrize("name", ["run", "report", "ledger"])
+def test_volumes_may_be_named_like_files_of_a_run(
+    workspace: Workspace, artefact: Artefact, tmp_path: Path, name: str
+) -> None:
+    make_volume(workspace, tmp_path / "source", shape=(2, 64, 64), name=name)
+    assert segment(name, "r", TILED, QUIET, workspace).computed == 1
+    assert verify("r", workspace, progress=False) == []
+
+
+def test_verify_sees_damage_in_every_layer(segmented: Workspace) -> None:
+    baseline("noise", "r", BaselineConfig(), segmented, progress=False)
+    result, source = Volume.open(segmented.result("r", "noise")), Volume.open(segmented.volume("noise"))
+    layers = [result.label("kmeans"), result.levels()[1], result.levels("membrane")[1], source.raw, source.levels()[1]]
+    first = Box((0, 0, 0), (1, 1, 1))
+    for layer in layers:
+        file = shard_path(layer, first)
+        kept = file.read_bytes()
+        file.unlink()
+        assert len(verify("r", segmented, progress=False)) == 1, file
+        file.write_bytes(kept)
+    assert verify("r", segmented, progress=False) == []
+
+
+def test_a_result_too_damaged_to_open_is_made_anew(segmented: Workspace) -> None:
+    before = output_of(segmented)
+    (segmented.result("r", "noise") / "0" / "zarr.json").write_text("{")
+    assert segment("noise", "r", TILED, QUIET, segmented).computed == 3
+    assert output_of(segmented) == before
+
+
+def test_a_model_replaced_during_a_run_is_refused(workspace: Workspace, artefact: Artefact, tmp_path: Path) -> None:
+    make_volume(workspace, tmp_path / "source")
+    source, result = Volume.open(workspace.volume("noise")), result_volume(workspace, "r", "noise")
+    plan = stage.make_plan(TILED, artefact.card, source, result)
+    work = stage.SegmentWork(source.path, result.path, artefact.path, artefact.digest, "cpu", plan, 0.5, "once")
+    make_artefact(workspace, seed=1)
+    with pytest.raises(ModelError, match="replaced during the run"):
+        work.load(plan.block((0, 0, 0)), None)
+
+
+@pytest.mark.parametrize("engine", ["loop", "dask"])
+def test_an_unexpected_error_in_one_block_stops_no_other(tmp_path: Path, engine: EngineName) -> None:
+    plan = Plan((4, 8, 8), (1, 8, 8), crop_tiling((4, 8, 8), (1, 8, 8), Halo(), 1))
+    config = ExecutionConfig(engine=engine, workers=2, progress=False)
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        summary = execute(plan, Fragile(), ledger, "v", config, tmp_path)
+        assert len(ledger.rows("v")) == 3
+    assert summary.computed == 3
+    assert list(summary.failed) == [(2, 0, 0)]
+    assert "MemoryError: too much" in summary.failed[2, 0, 0]
+
+
+class Fragile:
+    """Work whose third block cannot be computed."""
+
+    def load(self, block: Block, known: LedgerRow | None) -> Block:
+        return block
+
+    def compute(self, loaded: Block, threads: int | None, on_voxels: object) -> Block:
+        if loaded.index == (2, 0, 0):
+            raise MemoryError("too much")
+        return loaded
+
+    def store(self, computed: Block) -> BlockOutcome:
+        return BlockOutcome(computed.index, LedgerRow("made of", "digest"), computed=True)
+
+
+def _plan(volume: Volume) -> Plan:
     return Plan(volume.shape, volume.write_block, crop_tiling(volume.shape, volume.write_block, Halo(), 4, 64))

@@ -78,6 +78,10 @@ def test_manifest_sources_count_from_its_folder_or_the_data_root(tmp_path: Path)
         ("name: [", "not readable as YAML"),
         ("name: m\nvolumes: []\n", "volumes"),
         ("name: m\nvolumes:\n  - {name: a, source: a, voxel_nm: [0, 4, 4]}\n", "positive number of nanometres"),
+        ("name: m\nwhen: 2026-13-45\n", "not readable as YAML"),
+        ("[" * 5000, "not readable as YAML"),
+        ("name: m\n1: 2\nvolumes:\n  - {name: a, source: a, voxel_nm: [50, 4, 4]}\n", "1: Keys should be strings"),
+        ("name: m\nvolumes:\n  - {name: a, source: a, voxel_nm: [50, 4, 4], 2: b}\n", "Keys should be strings"),
         ("name: m\nspeed: 3\nvolumes:\n  - {name: a, source: a, voxel_nm: [50, 4, 4]}\n", "unknown key speed"),
     ],
 )
@@ -87,3 +91,24 @@ def test_bad_manifests_are_refused_with_the_file_and_reason(tmp_path: Path, text
     with pytest.raises(ConfigError, match=reason) as caught:
         load_manifest(file)
     assert "m.yaml" in str(caught.value)
+
+
+def test_a_manifest_that_cannot_be_read_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "m.yaml").write_text("name: m\n")
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(ConfigError, match=r"m\.yaml: the manifest cannot be read; found Permission denied\. Fix: "):
+        load_manifest(tmp_path / "m.yaml")
+
+
+def test_a_manifest_names_its_model_once() -> None:
+    values = {"name": "m", "volumes": [VOLUME]}
+    with pytest.raises(ConfigError, match=r"segment: a manifest names its model once, at the top"):
+        parse(Manifest, values | {"segment": {"model": "mine"}})
+    with pytest.raises(ConfigError, match="at the top"):
+        parse(Manifest, values | {"model": "mine", "segment": SegmentConfig(model="mine")})
+    manifest = parse(Manifest, values | {"model": "mine", "segment": {"tile_px": 64}})
+    assert manifest.segment_config() == SegmentConfig(model="mine", tile_px=64)
+    assert Manifest.model_validate(manifest.model_dump(mode="json")) == manifest

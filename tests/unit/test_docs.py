@@ -74,7 +74,9 @@ def test_a_wrong_call_is_found() -> None:
     assert wrong_calls(text) == ["segem fly []", "segem run ['--up']", "segem models burn []"]
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "data/README.md", "docs/architecture.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "CONTRIBUTING.md", "data/README.md", "docs/architecture.md", "docs/scheduling.md"]
+)
 def test_commands_shown_exist(name: str) -> None:
     assert wrong_calls((ROOT / name).read_text(encoding="utf-8")) == []
 
@@ -82,3 +84,9 @@ def test_commands_shown_exist(name: str) -> None:
 def test_the_readme_shows_every_command() -> None:
     shown = {name for name, _ in calls((ROOT / "README.md").read_text(encoding="utf-8"))}
     assert shown >= set(options())
+
+
+def test_every_command_takes_the_options_the_readme_promises() -> None:
+    taken = options()
+    assert [name for name, known in taken.items() if "--json" not in known] == []
+    assert [name for name, known in taken.items() if "--workspace" not in known] == ["synth"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import pickle
+from pathlib import Path
 
 import pytest
 
@@ -25,3 +27,29 @@ def test_every_error_survives_pickling_whole(kind: type[SegemError]) -> None:
     copy = pickle.loads(pickle.dumps(error))
     assert type(copy) is kind
     assert str(copy) == str(error)
+
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = sorted(path for folder in ("segem", "flows") for path in (ROOT / folder).rglob("*.py"))
+KINDS = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, SegemError)}
+
+
+def without_fix(source: str) -> list[int]:
+    """Return the lines that make an error of segem without a fix; ``**more`` may hold one."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    return [
+        call.lineno
+        for call in calls
+        if (call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", None)) in KINDS
+        and not any(keyword.arg in ("fix", None) for keyword in call.keywords)
+    ]
+
+
+def test_an_error_without_a_fix_is_found() -> None:
+    assert without_fix('raise InputError("no", where=1)\nraise errors.ModelError("no")') == [1, 2]
+    assert without_fix('raise InputError("no", fix="do")\nraise ValueError("no")\nexcept_(InputError)') == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_error_says_what_to_do(path: Path) -> None:
+    assert without_fix(path.read_text(encoding="utf-8")) == []

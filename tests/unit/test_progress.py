@@ -13,11 +13,11 @@ def test_a_log_file_gets_lines_with_share_rate_and_time_left(
 ) -> None:
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     with track("ingest isbi", 4, "section") as advance:
-        advance(1)
+        advance(1, "loss 0.5")
     line = capsys.readouterr().err
     assert line.startswith("ingest isbi: 25%, ")
     assert "section/s" in line
-    assert "left" in line
+    assert line.endswith(" left, loss 0.5\n")
 
 
 def test_nothing_is_said_when_not_wanted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,10 @@ from segem.io.readers.omezarr import MARKERS, ZarrStack
 from segem.io.readers.series import FILE_READERS, SeriesStack, section_files
 from segem.io.readers.stack import Stack, check_reachable
 
-__all__ = ["Stack", "open_stack", "source_files"]
+__all__ = ["READER_VERSION", "Stack", "open_stack", "source_files"]
+
+READER_VERSION = 1
+"""To be raised when a reader returns other voxels for the same file, so that volumes are ingested again."""
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from segem.errors import InputError
 from segem.geometry import ceil_div
-from segem.io.readers.stack import Stack, check_declared, check_file, damaged
+from segem.io.readers.stack import Stack, check_declared, check_file, chunk_indices, damaged, incomplete
 
 # Chunks of an HDF5 dataset mostly span several sections; a cache saves unpacking each of them once a section.
 _CHUNK_CACHE_BYTES = 128 * 2**20
@@ -30,7 +31,8 @@ class Hdf5Stack(Stack):
     Raises
     ------
     InputError
-        When the file is damaged, the dataset is missing or not a stack, or its voxels lie in another file.
+        When the file is damaged, the dataset is missing or not a stack, its voxels lie in another file, or not all of
+        them were written.
     """
 
     def __init__(self, path: Path, dataset: str | None = None) -> None:
@@ -45,7 +47,8 @@ class Hdf5Stack(Stack):
             shape = (1,) * (3 - self._dataset.ndim) + self._dataset.shape
             dtype = np.dtype(self._dataset.dtype)
             check_declared(self._name, shape[1:] if shape[0] else shape, dtype, size)
-            super().__init__(path, shape, dtype, _absent_chunks(self._name, self._dataset))
+            _check_whole(self._name, self._dataset)
+            super().__init__(path, shape, dtype)
         except BaseException:
             self._file.close()
             raise
@@ -94,12 +97,17 @@ class Hdf5Stack(Stack):
         return chosen
 
 
-def _absent_chunks(name: str, dataset: Any) -> tuple[str, ...]:
+def _check_whole(name: str, dataset: Any) -> None:
     if dataset.chunks is None:
-        return () if dataset.id.get_storage_size() else (f"{name} was never written and reads as {dataset.fillvalue}",)
-    total = int(np.prod([ceil_div(n, c) for n, c in zip(dataset.shape, dataset.chunks, strict=True)], dtype=object))
-    absent = total - dataset.id.get_num_chunks()
-    return (f"{absent} of {total} chunks of {name} are absent and read as {dataset.fillvalue}",) if absent else ()
+        if not dataset.id.get_storage_size():
+            raise incomplete(name, 1, 1, f"at {(0,) * dataset.ndim}")
+        return
+    counts = [ceil_div(n, edge) for n, edge in zip(dataset.shape, dataset.chunks, strict=True)]
+    missing = math.prod(counts) - dataset.id.get_num_chunks()
+    if missing:
+        corners = (tuple(i * edge for i, edge in zip(at, dataset.chunks, strict=True)) for at in chunk_indices(counts))
+        first = next(at for at in corners if dataset.id.get_chunk_info_by_coord(at).byte_offset is None)
+        raise incomplete(name, missing, math.prod(counts), f"at {first}")
 
 
 def _is_stack(item: Any) -> bool:

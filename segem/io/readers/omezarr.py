@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import zarr
 from numpy.typing import NDArray
 
 from segem.errors import InputError
-from segem.io.readers.stack import Stack, check_declared, damaged
+from segem.geometry import ceil_div
+from segem.io.readers.stack import Stack, check_declared, chunk_indices, damaged, incomplete
+from segem.io.shards import path_of
 
 MARKERS = ("zarr.json", ".zgroup", ".zarray")
 
@@ -28,7 +31,7 @@ class ZarrStack(Stack):
     Raises
     ------
     InputError
-        When there is no such array, or a file of it is a link to the outside.
+        When there is no such array, chunks of it are absent, or a file of it is a link to the outside.
     """
 
     def __init__(self, path: Path, dataset: str | None = None) -> None:
@@ -50,9 +53,8 @@ class ZarrStack(Stack):
         dtype = np.dtype(node.dtype)
         # The size on disk is not known without listing it all; the limit for a section still holds.
         check_declared(path, shape[1:], dtype, 2**62)
-        missing = node.nchunks - node.nchunks_initialized
-        warnings = (f"{missing} of {node.nchunks} chunks of {path} are absent and read as {node.fill_value}",)
-        super().__init__(path, shape, dtype, warnings if missing else ())
+        _check_whole(node)
+        super().__init__(path, shape, dtype)
 
     def label_of(self, z: int) -> str:
         """Return the array and the index of a section."""
@@ -64,6 +66,20 @@ class ZarrStack(Stack):
             return np.asarray(self._array[index])
         except Exception as error:
             raise damaged(self.label_of(z), None, cause=error) from error
+
+
+def _check_whole(array: Any) -> None:
+    """Check that every file of an array is there; zarr itself reads an absent one as the fill value."""
+    folder = path_of(array)
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    counts = [ceil_div(n, edge) for n, edge in zip(array.shape, array.shards or array.chunks, strict=True)]
+    keys = (array.metadata.encode_chunk_key(index) for index in chunk_indices(counts))
+    first = next((key for key in keys if key not in files), None)
+    if first is not None:
+        # Not counted by walking the keys: damaged metadata can promise any number of them.
+        present = sum(not key.startswith(".") and key != "zarr.json" for key in files)
+        total = math.prod(counts)
+        raise incomplete(folder, max(1, total - present), total, first)
 
 
 def _full_resolution(group: zarr.Group, path: Path) -> str:

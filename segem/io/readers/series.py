@@ -94,7 +94,11 @@ def section_files(folder: Path) -> list[Path]:
         )
     if (kind := next(iter(kinds))) not in FILE_READERS:
         raise InputError(
-            "unknown kind of section", where=folder, expected=", ".join(FILE_READERS), found=kind or files[0].name
+            "unknown kind of section",
+            where=folder,
+            expected=", ".join(FILE_READERS),
+            found=kind or files[0].name,
+            fix="convert the sections to TIFF, or give the folder that holds them",
         )
     return files
 

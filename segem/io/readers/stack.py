@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -56,7 +58,13 @@ class Stack(ABC):
             When it cannot be read, or differs from the first section in shape or type.
         """
         if not 0 <= z < self.shape[0]:
-            raise InputError("no such section", where=self.source, expected=f"0 to {self.shape[0] - 1}", found=z)
+            raise InputError(
+                "no such section",
+                where=self.source,
+                expected=f"0 to {self.shape[0] - 1}",
+                found=z,
+                fix="ask for a section of the stack",
+            )
         section = self._read(z)
         section = section.astype(section.dtype.newbyteorder("="), copy=False)
         check_alike(self, z, section.shape, section.dtype)
@@ -168,6 +176,33 @@ def damaged(where: object, found: object, *, cause: BaseException | None = None)
         where=where,
         found=str(text)[:300],
         fix="copy or export it again from where it came",
+    )
+
+
+def chunk_indices(counts: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """Yield the indices of so many chunks along each axis, the last axis fastest, holding none of them in memory.
+
+    Examples
+    --------
+    >>> list(chunk_indices((2, 2)))
+    [(0, 0), (0, 1), (1, 0), (1, 1)]
+    """
+    # Not itertools.product, which unrolls every axis at once: damaged metadata can promise any number of chunks.
+    for number in range(math.prod(counts)):
+        index, rest = [], number
+        for count in reversed(counts):
+            rest, at = divmod(rest, count)
+            index.append(at)
+        yield tuple(reversed(index))
+
+
+def incomplete(where: object, missing: int, total: int, first: object) -> InputError:
+    """Return the error for an array of which chunks are absent; they would read as one grey level."""
+    return InputError(
+        f"{missing} of {total} chunks are missing",
+        where=where,
+        found=f"the first missing one is {first}",
+        fix="copy the source again; if it is sparse on purpose, write it out in full, empty chunks too",
     )
 
 

@@ -61,7 +61,10 @@ class Contingency:
         """
         if truth.shape != proposal.shape:
             raise InputError(
-                "label images of different shapes cannot be compared", expected=truth.shape, found=proposal.shape
+                "label images of different shapes cannot be compared",
+                expected=truth.shape,
+                found=proposal.shape,
+                fix="cut them to one shape",
             )
         inside = truth != 0
         t, s = truth[inside], proposal[inside]

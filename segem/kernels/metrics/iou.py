@@ -37,7 +37,10 @@ class Confusion:
         """Compare two masks of the same shape in which 0 is background and any other value membrane."""
         if truth.shape != predicted.shape:
             raise InputError(
-                "masks of different shapes cannot be compared", expected=truth.shape, found=predicted.shape
+                "masks of different shapes cannot be compared",
+                expected=truth.shape,
+                found=predicted.shape,
+                fix="cut them to one shape",
             )
         a, b = truth != 0, predicted != 0
         tp = int(np.count_nonzero(a & b))

@@ -93,6 +93,7 @@ class SegmentationSums:
                 "truth and probability do not fit together",
                 expected=f"uint8 of shape {truth.shape}",
                 found=f"{membrane.dtype} of shape {membrane.shape}",
+                fix="give both at the same resolution, the probability in 0..255",
             )
         cells = connected_cells(truth == 0)
         if not cells.any():

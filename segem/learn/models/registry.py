@@ -86,7 +86,8 @@ def spec_of(name: str) -> ModelSpec:
         When there is none.
     """
     if name not in ZOO:
-        raise ModelError("no such architecture", where=name, found=f"known: {', '.join(sorted(ZOO))}")
+        known = ", ".join(sorted(ZOO))
+        raise ModelError("no such architecture", where=name, found=f"known: {known}", fix="choose one of these")
     return ZOO[name]
 
 

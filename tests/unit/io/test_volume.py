@@ -153,6 +153,30 @@ def test_statistics_come_from_the_attributes(tmp_path: Path) -> None:
     assert volume.statistics == statistics
 
 
+def test_statistics_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    volume = volume_at(tmp_path / "v")
+    first = IntensityStatistics(1.5, 2.5, 0, 9, {"1": 0.0, "50": 1.0, "99": 9.0})
+    volume.set_attributes(statistics=first.to_dict())
+    assert volume.statistics == first
+    with monkeypatch.context() as patch:
+        patch.setattr("segem.io.volume._metadata", lambda _: pytest.fail("read again"))
+        assert volume.statistics == first
+    other = IntensityStatistics(3.5, 2.5, 0, 9, {"1": 0.0, "50": 1.0, "99": 9.0})
+    volume.set_attributes(statistics=other.to_dict())
+    assert volume.statistics == other
+
+
+def test_a_disk_that_fails_while_a_pyramid_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    volume = volume_at(tmp_path / "v")
+    fill(volume.raw, np.ones((3, 300, 600), np.uint8))
+    monkeypatch.setattr("zarr.Array.__getitem__", broken)
+    with pytest.raises(WorkspaceError, match="Input/output error"):
+        volume.build_pyramid()
+
+
 def test_making_a_volume_again_replaces_it(tmp_path: Path) -> None:
     fill(volume_at(tmp_path / "v").raw, np.ones((3, 300, 600), np.uint8))
     assert volume_at(tmp_path / "v", (2, 10, 10)).raw.shape == (2, 10, 10)

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 from skimage.morphology import skeletonize
 
-from segem.config import SynthConfig
+from segem.config import SynthConfig, parse
 from segem.errors import ConfigError
 from segem.kernels.kmeans import membrane_of, two_means
 from segem.kernels.metrics.iou import Confusion
@@ -95,15 +95,16 @@ def test_lengths_follow_the_voxel_size():
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"shape": (0, 8, 8)}, "voxel on each axis"),
-        ({"shape": (2, 8, -1)}, "voxel on each axis"),
-        ({"voxel_nm": (50, 0.1, 4)}, "voxel size"),
-        ({"voxel_nm": (50, 4, 1000)}, "voxel size"),
-        ({"voxel_nm": (-50, 4, 4)}, "voxel size"),
-        ({"voxel_nm": (float("nan"), 4, 4)}, "voxel size"),
+        ({"shape": (0, 8, 8)}, r"shape\.0: .*greater than or equal to 1"),
+        ({"shape": (2, 8, -1)}, r"shape\.2"),
+        ({"voxel_nm": (50, 0.1, 4)}, r"voxel_nm\.1: .*greater than or equal to 1"),
+        ({"voxel_nm": (50, 4, 1000)}, r"voxel_nm\.2: .*less than or equal to 32"),
+        ({"voxel_nm": (-50, 4, 4)}, r"voxel_nm\.0"),
+        ({"voxel_nm": (float("nan"), 4, 4)}, r"voxel_nm\.0"),
+        ({"voxel_nm": (float("inf"), 4, 4)}, r"voxel_nm\.0"),
         ({"seed": -1}, "seed"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_at_once(change, complaint):
     with pytest.raises(ConfigError, match=complaint):
-        sections(SynthConfig(**change))
+        parse(SynthConfig, change)

@@ -96,3 +96,34 @@ def test_models_are_found_by_path_by_name_and_newest_first(tmp_path: Path) -> No
         find_model("yours", workspace)
     with pytest.raises(ModelError, match=r"model\.json is missing"):
         find_model(str(tmp_path / "nowhere"))
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
+    net = build("unet", OPTIONS)
+    torch.nn.init.constant_(net.head.bias, float("inf"))
+    card = ModelCard(name="tiny", architecture="unet", options=OPTIONS, threshold=0.5)
+    with pytest.raises(ModelError, match=r"NaN or infinity in head\.bias\. Fix: "):
+        save_artefact(tmp_path / "models" / "tiny", card, net)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("method", ["read_text", "read_bytes", "is_file"])
+def test_a_model_that_cannot_be_read_is_one_clear_error(
+    artefact: Artefact, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, **_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, method, refuse)
+    with pytest.raises(ModelError, match=r"cannot be read.*Permission denied"):
+        load_artefact(artefact.path)
+
+
+def test_a_folder_of_models_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    Workspace(tmp_path).prepare()
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(ModelError, match="models: a model cannot be read"):
+        find_model("mine", Workspace(tmp_path))

@@ -124,12 +124,12 @@ def test_context_repeats_the_first_and_last_section() -> None:
     np.testing.assert_allclose(found[:, 0, 0], 1 / (1 + np.exp(-(means - s.mean) / s.std)), atol=1e-6)
 
 
-@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+@pytest.mark.parametrize("poison", [float("nan"), float("inf"), float("-inf")])
 def test_nan_from_the_net_names_the_tile(poison: float) -> None:
     class Poisoned(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             y = x.clone()
-            y[..., 3, 3] = float("nan") if poison != poison else poison - poison
+            y[..., 3, 3] = poison
             return y
 
     image = np.zeros((1, 8, 8), np.uint8)

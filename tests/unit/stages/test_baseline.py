@@ -7,7 +7,8 @@ import zarr
 from segem.config import BaselineConfig
 from segem.errors import InputError, SegemError, WorkspaceError
 from segem.geometry import VoxelSize, grid
-from segem.io.run import load_run, locked
+from segem.io.blocks import layer_digest, voxel_digest
+from segem.io.run import load_run, volume_lock
 from segem.io.volume import Volume, create_volume, write_block
 from segem.io.workspace import Workspace
 from segem.kernels.kmeans import membrane_of, smoothed, two_means
@@ -47,7 +48,8 @@ def test_one_clustering_worked_by_hand_for_all_sections(workspace):
     image = np.array([[[10, 20], [20, 20]], [[100, 100], [100, 100]]], np.uint8)
     store(workspace, image)
     found = baseline("em", "r", RAW, workspace, progress=False)
-    assert found == BaselineResult(membrane_fraction=0.5, dark=17.5, bright=100.0, threshold=58.75)
+    digest = voxel_digest([(image < 58.75).astype(np.uint8)])
+    assert found == BaselineResult(membrane_fraction=0.5, dark=17.5, bright=100.0, threshold=58.75, digest=digest)
     np.testing.assert_array_equal(label_of(workspace), image < 58.75)
 
 
@@ -68,7 +70,8 @@ def test_blocks_give_what_the_whole_volume_gives(workspace, monkeypatch, dtype, 
 
 def test_a_constant_volume_has_no_membrane(workspace):
     store(workspace, np.full((2, 5, 6), 9, np.uint8))
-    assert baseline("em", "r", RAW, workspace, progress=False) == BaselineResult(0.0, 9.0, 9.0, 9.0)
+    found = baseline("em", "r", RAW, workspace, progress=False)
+    assert (found.membrane_fraction, found.dark, found.bright, found.threshold) == (0.0, 9.0, 9.0, 9.0)
     assert not label_of(workspace).any()
 
 
@@ -88,6 +91,7 @@ def test_the_run_remembers_what_was_found(workspace):
     baseline("em", "r", RAW, workspace, progress=False)
     record = load_run(workspace, "r").volumes["em"].baseline
     assert record.state == "complete"
+    assert record.facts.pop("digest") == layer_digest(Volume.open(workspace.result("r", "em")).label("kmeans"), "")
     assert record.facts == {"membrane_fraction": 0.5, "dark": 0.0, "bright": 90.0, "threshold": 45.0}
     assert record.config == {"sigma_px": 0.0}
 
@@ -127,5 +131,5 @@ def test_a_flipped_bit_is_an_error(workspace):
 
 def test_a_volume_another_process_writes_is_left_alone(workspace):
     store(workspace, np.zeros((1, 4, 4), np.uint8))
-    with locked(workspace.run("r") / "em.lock"), pytest.raises(SegemError, match="another process"):
+    with volume_lock(workspace, "r", "em"), pytest.raises(SegemError, match="another process"):
         baseline("em", "r", RAW, workspace, progress=False)

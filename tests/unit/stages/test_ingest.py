@@ -170,6 +170,35 @@ def test_the_same_ingest_is_skipped(tmp_path: Path, workspace: Workspace, monkey
     assert again.warnings == first.warnings != ()
 
 
+def test_a_volume_that_is_damaged_on_disk_is_made_again_when_asked(tmp_path: Path, workspace: Workspace) -> None:
+    source = tiff(tmp_path / "a.tif", image())
+    config = IngestConfig(name="v", source=source, voxel_nm=VOXEL)
+    ingest(config, workspace, progress=False)
+    shard = workspace.volume("v") / "0" / "c" / "0" / "0" / "0"
+    content = bytearray(shard.read_bytes())
+    content[1000] ^= 1
+    shard.write_bytes(content)
+    assert ingest(config, workspace, progress=False).skipped
+    assert not ingest(config, workspace, progress=False, again=True).skipped
+    assert np.array_equal(Volume.open(workspace.volume("v")).raw[...], image())
+
+
+def test_a_changed_reader_ingests_again(tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tiff(tmp_path / "a.tif", image())
+    run(workspace, source)
+    monkeypatch.setattr(ingest_module, "READER_VERSION", ingest_module.READER_VERSION + 1)
+    assert not run(workspace, source).skipped
+    assert run(workspace, source).skipped
+
+
+def test_a_store_copied_by_half_leaves_no_volume(tmp_path: Path, workspace: Workspace) -> None:
+    zarr.create_array(str(tmp_path / "a.zarr"), data=image(), chunks=(1, 270, 300))
+    (tmp_path / "a.zarr" / "c" / "4" / "0" / "0").unlink()
+    assert "1 of 11 chunks are missing; found the first missing one is c/4/0/0" in refused(
+        workspace, tmp_path / "a.zarr"
+    )
+
+
 @pytest.mark.parametrize(
     "what", ["source", "labels", "time", "voxel", "polarity", "damage", "lost", "lost label", "unlabelled"]
 )

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import tifffile
 
 from segem.config import SynthConfig, load_manifest
 from segem.errors import ConfigError, WorkspaceError
+from segem.io.files import new_file
 from segem.kernels.synth import sections, synthesize
 from segem.stages.synth import synth
 
@@ -65,7 +68,34 @@ def test_an_interrupted_run_leaves_no_file(tmp_path, monkeypatch):
     assert list((tmp_path / "full").iterdir()) == []
 
 
-def test_a_bad_configuration_writes_nothing(tmp_path):
-    with pytest.raises(ConfigError):
-        synth(tmp_path / "none", CONFIG.model_copy(update={"shape": (0, 4, 4)}), progress=False)
-    assert not (tmp_path / "none").exists()
+@pytest.mark.parametrize("name", ["raw.tif", "truth.tif", "manifest.yaml"])
+def test_files_of_others_are_never_overwritten(tmp_path, name):
+    out = tmp_path / "cortex"
+    out.mkdir()
+    (out / name).write_text("name: cortex\n")
+    with pytest.raises(ConfigError, match=f"{name}: .* Fix: give another folder"):
+        synth(out, CONFIG, progress=False)
+    assert [(path.name, path.read_text()) for path in out.iterdir()] == [(name, "name: cortex\n")]
+
+
+def test_a_link_to_nowhere_is_a_file_of_others_too(tmp_path):
+    (tmp_path / "raw.tif").symlink_to(tmp_path / "unmounted")
+    with pytest.raises(ConfigError, match="would be overwritten"):
+        synth(tmp_path, CONFIG, progress=False)
+
+
+def test_synth_knows_its_own_files_after_being_killed_between_them(tmp_path, monkeypatch):
+    @contextmanager
+    def killed_after_truth(path):
+        with new_file(path) as partial:
+            yield partial
+        if path.name == "truth.tif":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("segem.stages.synth.new_file", killed_after_truth)
+        with pytest.raises(KeyboardInterrupt):
+            synth(tmp_path / "a", CONFIG, progress=False)
+    assert (tmp_path / "a" / "truth.tif").exists()
+    assert not (tmp_path / "a" / "raw.tif").exists()
+    assert synth(tmp_path / "a", CONFIG, progress=False).raw.exists()

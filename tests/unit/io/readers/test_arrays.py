@@ -88,10 +88,10 @@ def test_hdf5_chunks_that_were_never_written(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("raw", (4, 20, 30), np.uint8, chunks=(1, 20, 30))[0] = 1
         file.create_dataset("none", (4, 20, 30), np.uint8)
-    with open_stack(tmp_path / "a.h5", "raw") as stack:
-        assert stack.warnings == (f"3 of 4 chunks of {tmp_path}/a.h5:/raw are absent and read as 0",)
-    with open_stack(tmp_path / "a.h5", "none") as stack:
-        assert stack.warnings == (f"{tmp_path}/a.h5:/none was never written and reads as 0",)
+    told = refused(tmp_path / "a.h5", "raw")
+    assert f"{tmp_path}/a.h5:/raw: 3 of 4 chunks are missing; found the first missing one is at (1, 0, 0)" in told
+    assert "Fix: copy the source again; if it is sparse on purpose, write it out in full" in told
+    assert "none: 1 of 1 chunks are missing" in refused(tmp_path / "a.h5", "none")
 
 
 def test_an_empty_or_absurd_dataset(tmp_path: Path) -> None:
@@ -124,8 +124,7 @@ def test_the_full_resolution_of_an_ome_zarr(tmp_path: Path) -> None:
         labels={},
         attributes={},
     )
-    with open_stack(volume.path) as stack:
-        assert stack.warnings == (f"5 of 5 chunks of {volume.path} are absent and read as 0",)
+    assert f"{volume.path}/0: 1 of 1 chunks are missing; found the first missing one is c/0/0/0" in refused(volume.path)
     write_block(volume.raw, Box.of_shape(DATA.shape), DATA)
     assert np.array_equal(read(volume.path), DATA)
     file = volume.path / "0" / "c" / "0" / "0" / "0"
@@ -133,6 +132,30 @@ def test_the_full_resolution_of_an_ome_zarr(tmp_path: Path) -> None:
     content[7] ^= 1
     file.write_bytes(content)
     assert "the file is damaged" in refused(volume.path)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_zarr_that_was_copied_by_half(tmp_path: Path, zarr_format: int) -> None:
+    zarr.create_array(str(tmp_path / "a"), data=DATA[None], chunks=(1, 2, 20, 20), zarr_format=zarr_format)
+    assert np.array_equal(read(tmp_path / "a"), DATA)
+    for name in ("0.1.0.1", "0.2.0.0") if zarr_format == 2 else ("c/0/1/0/1", "c/0/2/0/0"):
+        (tmp_path / "a" / name).unlink()
+    (tmp_path / "a" / ".DS_Store").touch()
+    first = "0.1.0.1" if zarr_format == 2 else "c/0/1/0/1"
+    told = refused(tmp_path / "a")
+    assert f"{tmp_path}/a: 2 of 6 chunks are missing; found the first missing one is {first}. Fix: copy" in told
+
+
+def test_a_shard_that_is_missing_is_noticed_even_where_edge_shards_hold_fewer_chunks(tmp_path: Path) -> None:
+    zarr.create_array(str(tmp_path / "a"), data=DATA, chunks=(1, 20, 30), shards=(4, 20, 30))
+    assert np.array_equal(read(tmp_path / "a"), DATA)
+    (tmp_path / "a" / "c" / "1" / "0" / "0").unlink()
+    assert "1 of 2 chunks are missing; found the first missing one is c/1/0/0" in refused(tmp_path / "a")
+
+
+def test_metadata_that_promise_chunks_without_end(tmp_path: Path) -> None:
+    zarr.create_array(str(tmp_path / "a"), shape=(2**50, 20, 30), dtype=np.uint8, chunks=(1, 20, 30))
+    assert f"{2**50} of {2**50} chunks are missing" in refused(tmp_path / "a")
 
 
 def test_what_is_no_stack_in_a_zarr(tmp_path: Path) -> None:

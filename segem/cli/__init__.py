@@ -1,0 +1,46 @@
+"""The command line: parses, and calls stages and flows.
+
+Heavy libraries are imported by the command that needs them, so that `segem --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+import segem
+from segem.cli import campaign, machine, models, results, steps
+from segem.terminal import exit_code_of
+
+app = typer.Typer(
+    name="segem",
+    help="Finds neural membranes in electron-microscopy image stacks: raw stacks in, membrane masks and a report out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+for theme in (campaign, steps, results, models, machine):
+    app.add_typer(theme.app)
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(segem.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Find neural membranes in electron-microscopy image stacks."""
+
+
+def main() -> None:
+    """Run the command line; every failure is one line on stderr and a non-zero exit code."""
+    sys.exit(exit_code_of(lambda: app(standalone_mode=False)))

@@ -1,0 +1,82 @@
+"""Commands about models: trained, listed, shown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segem.cli.options import (
+    DEFAULT_WORKSPACE,
+    DataRootOption,
+    DeviceOption,
+    JsonOption,
+    WorkspaceOption,
+    workspace_at,
+)
+from segem.config import TrainConfig, load_manifest, parse
+from segem.terminal import show
+
+app = typer.Typer()
+models_app = typer.Typer(help="Shows the models at hand.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+
+
+@app.command(
+    epilog="Example: `segem train data/manifests/unet-em-train.yaml --data-root /data/em --out my-unet --minutes 60`"
+)
+def train(
+    manifest: Annotated[Path, typer.Argument(help="YAML file; labelled volumes may give a split.")],
+    out: Annotated[str, typer.Option(help="Name of the new model.")],
+    model: Annotated[str, typer.Option(help="Architecture, one of the zoo.")] = "unet",
+    minutes: Annotated[
+        float | None, typer.Option(help="Time budget; the schedule fits it. 30 if neither is given.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Number of steps, for a run that can be repeated exactly.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
+    licence: Annotated[str, typer.Option(help="Licence of the weights, noted on the model's card.")] = "",
+    citation: Annotated[str, typer.Option(help="What to cite with the weights, noted on the model's card.")] = "",
+    device: DeviceOption = "auto",
+    data_root: DataRootOption = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a model on labelled sections and score it on test sections it never saw."""
+    if minutes is None and steps is None:
+        minutes = 30.0
+    values = {"model": model, "minutes": minutes, "steps": steps, "seed": seed}
+    config = parse(TrainConfig, values, where="segem train")
+    loaded = load_manifest(manifest, data_root)
+    from segem.stages.train import train as stage
+
+    space = workspace_at(workspace)
+    show(stage(loaded, out, config, space, device=device, licence=licence, citation=citation), as_json)
+
+
+@models_app.command("list", epilog="Example: `segem models list`")
+def models_list(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
+    """List the models of the workspace and the bundled ones."""
+    from segem.learn.artefact import list_models
+
+    found = [{"name": name, "path": str(path)} for name, path in list_models(workspace_at(workspace))]
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    for entry in found:
+        typer.echo(f"{entry['name']:<24} {entry['path']}")
+
+
+@models_app.command("show", epilog="Example: `segem models show unet-em`")
+def models_show(
+    name: Annotated[str, typer.Argument(help="Name of a model, or the path of its folder.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the card of a model as JSON: what it is, what it was trained on, what it reached, its licence."""
+    del as_json  # accepted as everywhere else; there is nothing but JSON
+    from segem.learn.artefact import find_model
+
+    artefact = find_model(name, workspace_at(workspace))
+    show({"path": str(artefact.path), "digest": artefact.digest} | artefact.card.model_dump(mode="json"), as_json=True)

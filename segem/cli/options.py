@@ -1,0 +1,91 @@
+"""Options that several commands share, and what their values mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from segem.config import Device, EngineName, ExecutionConfig, parse
+from segem.errors import ConfigError
+
+WorkspaceOption = Annotated[
+    Path, typer.Option("--workspace", envvar="SEGEM_WORKSPACE", help="Folder that holds volumes, runs and models.")
+]
+RunOption = Annotated[
+    str | None,
+    typer.Option(
+        "--run",
+        help="Name of the run; the same name resumes. Made from the name of what is run and the date if absent: "
+        "to resume on another day, give the name that was printed.",
+    ),
+]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.")]
+VolumeArgument = Annotated[str, typer.Argument(help="Name of an ingested volume.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print results as JSON.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show what Prefect logs.")]
+DeviceOption = Annotated[Device, typer.Option(help="Where to compute; auto takes a GPU when there is one.")]
+WorkersOption = Annotated[int, typer.Option(min=1, help="Processes; more than one take the dask engine.")]
+EngineOption = Annotated[
+    EngineName | None,
+    typer.Option(help="Plain loop, or dask processes; both give the same bytes. Chosen by --workers if absent."),
+]
+DataRootOption = Annotated[
+    Path | None,
+    typer.Option(envvar="SEGEM_DATA_ROOT", help="Folder that relative sources count from; else the manifest's own."),
+]
+DEFAULT_WORKSPACE = Path("workspace")
+
+
+def workspace_at(root: Path) -> Any:
+    """Return the workspace at `root`, made or not."""
+    from segem.io.workspace import Workspace
+
+    return Workspace(root.resolve())
+
+
+def execution_of(device: Device, engine: EngineName | None, workers: int) -> ExecutionConfig:
+    """Return how to execute a plan; several workers mean dask.
+
+    Raises
+    ------
+    ConfigError
+        When the options contradict each other.
+
+    Examples
+    --------
+    >>> execution_of("cpu", None, 1).engine, execution_of("cpu", None, 4).engine
+    ('loop', 'dask')
+    """
+    if engine == "loop" and workers > 1:
+        raise ConfigError(
+            "the loop engine has no workers",
+            where="--engine loop",
+            found=f"--workers {workers}",
+            fix=f"leave out --workers, or give --engine dask --workers {workers}",
+        )
+    values = {"device": device, "engine": engine or ("dask" if workers > 1 else "loop"), "workers": workers}
+    return parse(ExecutionConfig, values, where="--workers")
+
+
+def triple(text: str, kind: type[int] | type[float], option: str) -> tuple[Any, Any, Any]:
+    """Return the three numbers of an option such as ``--voxel-nm 50,4,4``.
+
+    Raises
+    ------
+    ConfigError
+        When there are not three of them.
+
+    Examples
+    --------
+    >>> triple("8,512,512", int, "--shape")
+    (8, 512, 512)
+    """
+    try:
+        z, y, x = (kind(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(
+            f"{option} needs three numbers", expected="Z,Y,X", found=repr(text), fix=f"for example {option} 50,4,4"
+        ) from None
+    return z, y, x

@@ -1,0 +1,68 @@
+"""Commands about the results of a run: scored, shown, checked, taken away."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segem.cli.options import DEFAULT_WORKSPACE, JsonOption, RunArgument, WorkspaceOption, workspace_at
+from segem.terminal import complain, show
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: `segem evaluate monday > scores.json`")
+def evaluate(
+    run_name: RunArgument, workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False
+) -> None:
+    """Score every labelled volume of a run and print the scores as JSON; exit 1 and name the volumes that failed."""
+    del as_json  # accepted as everywhere else; there is nothing but JSON
+    from segem.stages.evaluate import evaluate as stage
+    from segem.stages.report import report_values
+
+    evaluation = stage(run_name, workspace_at(workspace))
+    show(report_values(evaluation), as_json=True)
+    complain(evaluation.failed().items())
+
+
+@app.command(epilog="Example: `segem report monday`")
+def report(run_name: RunArgument, workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
+    """Write the report of a run: a web page with pictures, CSV and JSON; exit 1 and name the volumes that failed."""
+    from segem.stages.report import report as stage
+
+    result = stage(run_name, workspace_at(workspace))
+    show(result, as_json, run=run_name)
+    complain(result.failed.items())
+
+
+@app.command(epilog="Example: `segem verify monday && echo whole`")
+def verify(run_name: RunArgument, workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
+    """Read back every block of a run; exit 1 and name what is missing or damaged."""
+    from segem.stages.verify import verify as stage
+
+    faults = stage(run_name, workspace_at(workspace))
+    if as_json:
+        typer.echo(json.dumps([asdict(fault) for fault in faults], indent=2))
+    complain((fault.volume, fault.what) for fault in faults)
+    if not as_json:
+        typer.echo(f"{run_name}: whole")
+
+
+@app.command(epilog="Example: `segem export monday cortex membrane membrane.tif`")
+def export(
+    run_name: RunArgument,
+    volume: Annotated[str, typer.Argument(help="Name of a volume in it.")],
+    layer: Annotated[str, typer.Argument(help="raw, truth, probability, membrane or kmeans.")],
+    out: Annotated[Path, typer.Argument(help="The TIFF to write.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Write one layer as a multi-page TIFF; masks come out as 0 and 255."""
+    from segem.stages.export import export as stage
+
+    path = stage(run_name, volume, layer, out, workspace_at(workspace))
+    show({"volume": volume, "layer": layer, "path": path}, as_json, run=run_name)

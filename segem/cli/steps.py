@@ -1,0 +1,132 @@
+"""Commands that do one step for one volume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from segem.cli.options import (
+    DEFAULT_WORKSPACE,
+    DeviceOption,
+    EngineOption,
+    JsonOption,
+    RunOption,
+    VolumeArgument,
+    WorkersOption,
+    WorkspaceOption,
+    execution_of,
+    triple,
+    workspace_at,
+)
+from segem.config import BUNDLED_MODEL, BaselineConfig, IngestConfig, SegmentConfig, SynthConfig, check_name, parse
+from segem.errors import ConfigError
+from segem.stages.naming import default_run
+from segem.terminal import show
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog="Example: `segem ingest stack.tif --name cortex --voxel-nm 50,4,4 --labels truth.tif --membrane zero`"
+)
+def ingest(
+    source: Annotated[Path, typer.Argument(help="TIFF, folder of TIFF or PNG sections, HDF5 file or OME-Zarr.")],
+    name: Annotated[str, typer.Option(help="Name of the volume.")],
+    voxel_nm: Annotated[str, typer.Option(help="Voxel size Z,Y,X in nanometres.")],
+    labels: Annotated[Path | None, typer.Option(help="Ground truth, as a stack of the same shape.")] = None,
+    membrane: Annotated[
+        str | None, typer.Option(help="Which label values are membrane: zero, nonzero or one value.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Path of the array inside an HDF5 file or Zarr store.")] = None,
+    labels_dataset: Annotated[str | None, typer.Option(help="The same for the ground truth.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Read everything anew, even if nothing has changed.")] = False,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn a raw stack into an OME-Zarr volume with pyramid, statistics and, where given, its truth."""
+    if (labels is None) != (membrane is None):
+        raise ConfigError(
+            "--labels and --membrane go together", fix="say which label values are membrane: zero, nonzero or one value"
+        )
+    if labels is None and labels_dataset is not None:
+        raise ConfigError("--labels-dataset needs --labels", fix="name the file that holds the dataset by --labels")
+    values: dict[str, Any] = {
+        "source": source.absolute(),
+        "name": name,
+        "voxel_nm": triple(voxel_nm, float, "--voxel-nm"),
+        "dataset": dataset,
+    }
+    if labels is not None and membrane is not None:
+        value = int(membrane) if membrane.isdigit() else membrane
+        values["labels"] = {"source": labels.absolute(), "membrane": value, "dataset": labels_dataset}
+    config = parse(IngestConfig, values, where="segem ingest")
+    from segem.stages.ingest import ingest as stage
+
+    show(stage(config, workspace_at(workspace), again=again), as_json)
+
+
+@app.command(epilog="Example: `segem baseline cortex --run monday`")
+def baseline(
+    volume: VolumeArgument,
+    run_name: RunOption = None,
+    sigma_px: Annotated[float, typer.Option(help="Smooth each section by a Gaussian first.")] = 0.0,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Cluster the intensities of a volume in two by K-means; the darker cluster is the baseline's membrane."""
+    config = parse(BaselineConfig, {"sigma_px": sigma_px}, where="segem baseline")
+    run = run_name or default_run(check_name(volume, "volume"))
+    from segem.stages.baseline import baseline as stage
+
+    show(stage(volume, run, config, workspace_at(workspace)), as_json, run=run)
+
+
+@app.command(epilog="Example: `segem segment cortex --model unet-em --run monday`")
+def segment(
+    volume: VolumeArgument,
+    model: Annotated[str, typer.Option(help="Name of a model, or the path of its folder.")] = BUNDLED_MODEL,
+    run_name: RunOption = None,
+    stitch: Annotated[str, typer.Option(help="auto, crop (exact) or gaussian (blended).")] = "auto",
+    tile_px: Annotated[int | None, typer.Option(help="Edge of a tile; chosen by the planner if absent.")] = None,
+    halo_px: Annotated[int | None, typer.Option(help="Context around a tile; the model's own if absent.")] = None,
+    overlap: Annotated[float, typer.Option(help="Share of a tile its neighbour sees too (gaussian).")] = 0.5,
+    threshold: Annotated[
+        float | None, typer.Option(help="Probability that makes membrane; the model's own if absent.")
+    ] = None,
+    device: DeviceOption = "auto",
+    engine: EngineOption = None,
+    workers: WorkersOption = 1,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Sweep a model over a volume; finished blocks are skipped, so the same command resumes a stopped run."""
+    values = {
+        "model": model,
+        "stitch": stitch,
+        "tile_px": tile_px,
+        "halo_px": halo_px,
+        "overlap": overlap,
+        "threshold": threshold,
+    }
+    config = parse(SegmentConfig, values, where="segem segment")
+    execution = execution_of(device, engine, workers)
+    run = run_name or default_run(check_name(volume, "volume"))
+    from segem.stages.segment import segment as stage
+
+    show(stage(volume, run, config, execution, workspace_at(workspace)), as_json, run=run)
+
+
+@app.command(epilog="Example: `segem synth synthetic-1 --shape 8,512,512 --seed 1`")
+def synth(
+    out: Annotated[Path, typer.Argument(help="Folder to make.")],
+    shape: Annotated[str, typer.Option(help="Shape Z,Y,X in voxels.")] = "8,512,512",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a synthetic EM stack with its truth and a manifest, to try segem without data."""
+    config = parse(SynthConfig, {"shape": triple(shape, int, "--shape"), "seed": seed}, where="segem synth")
+    from segem.stages.synth import synth as stage
+
+    show(stage(out, config), as_json)

@@ -1,0 +1,218 @@
+"""From labelled stacks to a model: repeatable, honest about its test sections, and fit for use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from safetensors.torch import load_file
+
+from segem.config import (
+    ExecutionConfig,
+    LabelSource,
+    Manifest,
+    SegmentConfig,
+    Split,
+    SynthConfig,
+    TrainConfig,
+    VolumeEntry,
+)
+from segem.errors import ConfigError, InputError, SegemError, WorkspaceError
+from segem.io.volume import Volume
+from segem.io.workspace import Workspace
+from segem.kernels.normalize import zscore
+from segem.kernels.synth import synthesize
+from segem.learn.artefact import WEIGHTS, find_model, load_artefact, load_net
+from segem.learn.train import LabelledSection, choose_threshold
+from segem.stages import train as train_module
+from segem.stages.ingest import ingest
+from segem.stages.segment import segment
+from segem.stages.train import TrainResult, train
+
+SHAPE = (5, 96, 96)
+SPLIT = {"train": [0, 3], "validation": [3, 4], "test": [4, 5], "weight": 2.0}
+CONFIG = TrainConfig(architecture={"features": 2, "depth": 2}, steps=20, batch=2, crop_px=64, seed=3)
+SHORT = CONFIG.model_copy(update={"steps": 3})
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Keep tiny nets from waiting for threads that share a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def entry(folder: Path, name: str = "tissue", split: dict[str, Any] | None = SPLIT, change: Any = None) -> VolumeEntry:
+    """Write a synthetic volume; `change` may edit its truth in place."""
+    em = synthesize(SynthConfig(shape=SHAPE, seed=1))
+    if change is not None:
+        change(em.truth)
+    folder.mkdir(exist_ok=True)
+    tifffile.imwrite(folder / f"{name}.tif", em.image, photometric="minisblack")
+    tifffile.imwrite(folder / f"{name}-truth.tif", em.truth * 255, photometric="minisblack")
+    return VolumeEntry(
+        name=name,
+        source=folder / f"{name}.tif",
+        voxel_nm=(50, 4, 4),
+        labels=LabelSource(source=folder / f"{name}-truth.tif", membrane="nonzero"),
+        split=None if split is None else Split.model_validate(split),
+    )
+
+
+def trained(workspace: Workspace, *entries: VolumeEntry, config: TrainConfig = SHORT, **more: Any) -> TrainResult:
+    manifest = Manifest(name="m", volumes=entries)
+    return train(manifest, "mine", config, workspace, device="cpu", progress=False, **more)
+
+
+def refused(workspace: Workspace, kind: type[SegemError], *entries: VolumeEntry) -> str:
+    with pytest.raises(kind) as caught:
+        trained(workspace, *entries)
+    assert not list(workspace.models.rglob("model.json"))
+    return str(caught.value)
+
+
+def test_the_card_says_what_the_model_is_and_it_segments(workspace: Workspace, tmp_path: Path) -> None:
+    volumes = entry(tmp_path / "a"), entry(tmp_path / "a", "other", None)
+    result = trained(workspace, *volumes, config=CONFIG, licence="CC0-1.0", citation="Someone")
+    artefact = find_model("mine", workspace)
+    card = artefact.card
+    assert artefact.path == result.path
+    digests = {name: Volume.open(workspace.volume(name)).attributes["source_digest"] for name in ("tissue", "other")}
+    assert [part.model_dump() for part in card.trained_on] == [
+        {"volume": "tissue", "source_digest": digests["tissue"], "train": (0, 3), "validation": (3, 4)},
+        # Without a split the last fifth validates.
+        {"volume": "other", "source_digest": digests["other"], "train": (0, 4), "validation": (4, 5)},
+    ]
+    assert card.scores == result.scores
+    (score,) = card.scores
+    assert (score.volume, score.sections) == ("tissue", (4, 5))
+    assert 0 < score.iou < 1
+    assert (card.licence, card.citation) == ("CC0-1.0", "Someone")
+    assert card.training["steps"] == result.steps == 20
+    assert card.training["seed"] == 3
+    assert card.training["crop_px"] == 64
+    assert card.training["final_loss"] > 0
+    assert card.training["validation_iou"] == pytest.approx(result.validation_iou, abs=1e-4)
+    assert set(card.versions) == {"segem", "runtime", "python"}
+
+    assert (card.threshold, result.validation_iou) == choose_threshold(
+        load_net(artefact), [labelled(workspace, "tissue", 3), labelled(workspace, "other", 4)]
+    )
+
+    segment("tissue", "r", SegmentConfig(model="mine"), ExecutionConfig(device="cpu", progress=False), workspace)
+    mask = np.asarray(Volume.open(workspace.result("r", "tissue")).label("membrane")[...])
+    assert mask.shape == SHAPE
+    assert 0 < mask.mean() < 1
+
+
+def labelled(workspace: Workspace, name: str, z: int) -> LabelledSection:
+    volume = Volume.open(workspace.volume(name))
+    image = zscore(np.asarray(volume.raw[z]), volume.statistics)
+    return LabelledSection(name, image, np.asarray(volume.label("truth")[z]))
+
+
+def test_the_same_steps_give_the_same_weights_and_test_truth_never_matters(tmp_path: Path) -> None:
+    def spoil_test(truth: np.ndarray) -> None:
+        truth[4] = 1 - truth[4]
+
+    def spoil_train(truth: np.ndarray) -> None:
+        truth[0] = 1 - truth[0]
+
+    made = {}
+    for name, change in {"first": None, "again": None, "test": spoil_test, "train": spoil_train}.items():
+        space = Workspace(tmp_path / name)
+        result = trained(space, entry(tmp_path / f"{name}-data", change=change), config=CONFIG)
+        made[name] = (load_file(result.path / WEIGHTS), result.threshold, result.scores)
+
+    assert same(made["first"][0], made["again"][0])
+    assert made["first"][1:] == made["again"][1:]
+    assert same(made["first"][0], made["test"][0])
+    assert made["first"][1] == made["test"][1]
+    assert made["first"][2] != made["test"][2]
+    assert not same(made["first"][0], made["train"][0])
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return one.keys() == other.keys() and all(bool((one[key] == other[key]).all()) for key in one)
+
+
+def test_test_sections_are_read_after_training_only(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[object] = []
+
+    def noted(call: Callable[..., Any], event: Callable[..., object]) -> Callable[..., Any]:
+        def inner(*args: Any, **kwargs: Any) -> Any:
+            events.append(event(*args))
+            return call(*args, **kwargs)
+
+        return inner
+
+    monkeypatch.setattr(train_module, "read_block", noted(train_module.read_block, lambda _, box, *__: box.start[0]))
+    monkeypatch.setattr(train_module, "fit", noted(train_module.fit, lambda *_: "fit"))
+    trained(workspace, entry(tmp_path / "a"))
+    at = events.index("fit")
+    assert sorted({*events[:at]}) == [0, 1, 2, 3]
+    assert {*events[at + 1 :]} == {4}
+
+
+def test_a_split_beyond_the_stack_is_refused(workspace: Workspace, tmp_path: Path) -> None:
+    beyond = entry(tmp_path / "a", split=SPLIT | {"test": [4, 6]})
+    told = refused(workspace, ConfigError, beyond)
+    assert "tissue: the split names sections that do not exist; expected 0 to 5, found 4 to 6. Fix: " in told
+
+
+def test_labels_of_one_class_are_refused_with_the_polarity(workspace: Workspace, tmp_path: Path) -> None:
+    def clear(truth: np.ndarray) -> None:
+        truth[...] = 0
+
+    told = refused(workspace, InputError, entry(tmp_path / "a", change=clear))
+    assert "the train labels hold one class only" in told
+    assert "polarity (membrane: zero or nonzero)" in told
+
+
+def test_volumes_without_labels_are_refused(workspace: Workspace, tmp_path: Path) -> None:
+    bare = entry(tmp_path / "a").model_copy(update={"labels": None})
+    assert "no volume of this manifest has labels" in refused(workspace, ConfigError, bare)
+
+
+def test_volumes_without_labels_are_left_out(workspace: Workspace, tmp_path: Path) -> None:
+    bare = entry(tmp_path / "a", "bare").model_copy(update={"labels": None})
+    result = trained(workspace, entry(tmp_path / "a"), bare)
+    assert [part.volume for part in load_artefact(result.path).card.trained_on] == ["tissue"]
+    assert workspace.volumes() == ["tissue"]
+
+
+def test_one_section_cannot_both_train_and_validate(workspace: Workspace, tmp_path: Path) -> None:
+    one = entry(tmp_path / "a", split=None)
+    for path in (one.source, tmp_path / "a" / "tissue-truth.tif"):
+        tifffile.imwrite(path, tifffile.imread(path)[:1], photometric="minisblack")
+    assert "too few sections to train and validate; expected 2 or more, found 1" in refused(workspace, ConfigError, one)
+
+
+@pytest.mark.parametrize("layer", ["0", "labels/truth/0"])
+@pytest.mark.parametrize("damage", ["lost", "flipped"])
+def test_a_damaged_volume_is_one_clear_error(workspace: Workspace, tmp_path: Path, layer: str, damage: str) -> None:
+    volume = entry(tmp_path / "a")
+    trained(workspace, volume)
+    shard = workspace.volume("tissue") / layer / "c" / "0" / "0" / "0"
+    content = bytearray(shard.read_bytes())
+    content[50] ^= 1
+    shard.write_bytes(content)
+    if damage == "lost":
+        shard.unlink()
+        # A lost file is noticed and ingested again before training.
+        trained(workspace, volume)
+        assert shard.exists()
+        return
+    with pytest.raises(WorkspaceError, match="Fix: run `segem ingest` for tissue with --again"):
+        trained(workspace, volume)
+    ingest(volume.ingest_config(), workspace, progress=False, again=True)
+    trained(workspace, volume)

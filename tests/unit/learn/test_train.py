@@ -1,0 +1,123 @@
+"""Training in small: what is drawn, how sections are cut, when it stops and which threshold it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from segem.config import TrainConfig
+from segem.errors import InputError, ModelError
+from segem.learn import train as train_module
+from segem.learn.train import LabelledSection, _batches, _random_crop, choose_threshold, fit
+
+TINY = {"features": 2, "depth": 2}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Keep tiny nets from waiting for threads that share a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def config(**more) -> TrainConfig:
+    return TrainConfig(**({"architecture": TINY, "steps": 20, "batch": 2, "crop_px": 64} | more))
+
+
+def striped(volume: str = "v", size: int = 96, weight: float = 1.0) -> LabelledSection:
+    """Return a section whose membranes are dark rows, easy to learn."""
+    truth = np.zeros((size, size), np.uint8)
+    truth[::8] = truth[1::8] = 1
+    return LabelledSection(volume, (0.5 - 2.0 * truth).astype(np.float32), truth, weight)
+
+
+def test_volumes_are_drawn_as_often_as_their_weights_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_module, "em_augmentation", lambda *_: lambda crop: crop)
+    flat = [
+        LabelledSection(volume, np.full((64, 64), value, np.float32), np.zeros((64, 64), np.uint8), weight)
+        for volume, value, weight in (("a", 0.0, 3.0), ("b", 1.0, 1.0), ("b", 1.0, 1.0))
+    ]
+    batches = _batches(flat, config(batch=50))
+    images = torch.cat([next(batches)[0] for _ in range(40)])
+    assert images.shape == (2000, 1, 64, 64)
+    # Of 2000 draws a quarter, with a standard deviation of 1 %: a volume counts by its weight, not by its sections.
+    assert float(images.mean()) == pytest.approx(0.25, abs=0.05)
+
+
+@pytest.mark.parametrize("shape", [(40, 40), (1, 300), (3, 5), (256, 256), (300, 40)])
+def test_any_section_gives_a_whole_crop_of_itself(shape: tuple[int, int]) -> None:
+    image = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    section = LabelledSection("v", image, (image % 2 == 0).astype(np.uint8))
+    crop = _random_crop(section, 256, np.random.default_rng(0))
+    assert crop["image"].shape == crop["label"].shape == (1, 256, 256)
+    assert np.isin(crop["image"], image).all()
+    assert np.array_equal(crop["label"], crop["image"] % 2 == 0)
+
+
+def test_training_on_sections_smaller_than_the_crop() -> None:
+    fitted = fit([striped(size=40)], [striped(size=40)], config(crop_px=256, steps=1, batch=1))
+    assert np.isfinite(fitted.final_loss)
+
+
+def test_the_loss_falls() -> None:
+    losses: list[float] = []
+    quick = config(learning_rate=0.02, steps=60, crop_px=32)
+    fitted = fit([striped()], [striped()], quick, on_step=lambda progress: losses.append(progress.loss))
+    assert len(losses) == fitted.steps == 60
+    # A running average over about 50 steps lags behind the loss itself.
+    assert losses[-1] == fitted.final_loss < 0.85 * losses[0]
+    # A quarter is membrane: calling all of it so would reach 0.25.
+    assert fitted.validation_iou > 0.5
+
+
+def test_progress_ends_at_one() -> None:
+    fractions: list[float] = []
+    fit([striped()], [striped()], config(steps=4), on_step=lambda progress: fractions.append(progress.fraction))
+    assert fractions == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_a_budget_of_time_ends_training() -> None:
+    assert fit([striped()], [striped()], config(steps=None, minutes=0.02)).steps >= 1
+
+
+def test_training_that_diverges_stops_at_the_step() -> None:
+    with pytest.raises(ModelError, match=r"step \d+: training failed.*found (nan|inf)\. Fix: lower the learning rate"):
+        fit([striped()], [striped()], config(learning_rate=1e38))
+
+
+def test_an_image_that_is_no_number_stops_training_at_once() -> None:
+    broken = striped()
+    broken.image[...] = np.nan
+    with pytest.raises(ModelError, match="step 1: "):
+        fit([broken], [striped()], config())
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_labels_of_one_class_are_refused_with_a_hint(value: int) -> None:
+    section = striped()
+    section.truth[...] = value
+    with pytest.raises(InputError, match=r"the train labels hold one class only.*polarity \(membrane: zero or nonzero"):
+        fit([section], [striped()], config())
+    with pytest.raises(InputError, match="the validation labels hold one class only"):
+        fit([striped()], [section], config())
+    with pytest.raises(InputError, match="no train sections"):
+        fit([], [striped()], config())
+
+
+def test_the_threshold_is_the_best_on_the_mean_of_the_volumes() -> None:
+    levels = (np.arange(100, dtype=np.float32) + 0.5) / 100
+    logits = np.log(levels / (1 - levels)).reshape(10, 10)
+    as_is = nn.Identity()
+    above = [LabelledSection("v", logits, (levels.reshape(10, 10) > 0.6).astype(np.uint8))]
+    assert choose_threshold(as_is, above) == (0.6, 1.0)
+    lower = LabelledSection("w", logits, (levels.reshape(10, 10) > 0.3).astype(np.uint8))
+    # Ten sections of one volume count as much as one of the other: 40 of 70 voxels at 0.3, 40 of 70 at 0.6.
+    threshold, iou = choose_threshold(as_is, above * 10 + [lower])
+    assert 0.3 <= threshold <= 0.6
+    assert iou == pytest.approx((40 / 70 + 1) / 2, abs=0.01)
