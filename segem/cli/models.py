@@ -31,10 +31,12 @@ def train(
     manifest: Annotated[Path, typer.Argument(help="YAML file; labelled volumes may give a split.")],
     out: Annotated[str, typer.Option(help="Name of the new model.")],
     model: Annotated[str, typer.Option(help="Architecture, one of the zoo.")] = "unet",
+    start: Annotated[str | None, typer.Option("--from", help="Model to go on from, by name or folder.")] = None,
     minutes: Annotated[
         float | None, typer.Option(help="Time budget; the schedule fits it. 30 if neither is given.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Number of steps, for a run that can be repeated exactly.")] = None,
+    learning_rate: Annotated[float, typer.Option(help="Highest learning rate of the schedule.")] = 2e-3,
     seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
     licence: Annotated[str, typer.Option(help="Licence of the weights, noted on the model's card.")] = "",
     citation: Annotated[str, typer.Option(help="What to cite with the weights, noted on the model's card.")] = "",
@@ -46,13 +48,14 @@ def train(
     """Train a model on labelled sections and score it on test sections it never saw."""
     if minutes is None and steps is None:
         minutes = 30.0
-    values = {"model": model, "minutes": minutes, "steps": steps, "seed": seed}
+    values = {"model": model, "minutes": minutes, "steps": steps, "seed": seed, "learning_rate": learning_rate}
     config = parse(TrainConfig, values, where="segem train")
     loaded = load_manifest(manifest, data_root)
     from segem.stages.train import train as stage
 
     space = workspace_at(workspace)
-    show(stage(loaded, out, config, space, device=device, licence=licence, citation=citation), as_json)
+    made = stage(loaded, out, config, space, start=start, device=device, licence=licence, citation=citation)
+    show(made, as_json)
 
 
 @models_app.command("list", epilog="Example: `segem models list`")

@@ -53,8 +53,9 @@ def em_augmentation(crop_px: int, seed: int) -> Compose:
             RandAdjustContrastd([IMAGE], prob=0.3, gamma=(0.7, 1.4), retain_stats=True),
             RandScaleIntensityd([IMAGE], factors=0.2, prob=0.5),
             RandShiftIntensityd([IMAGE], offsets=0.3, prob=0.5),
-            RandGaussianSmoothd([IMAGE], sigma_x=(0.3, 1.0), sigma_y=(0.3, 1.0), prob=0.1),
-            RandGaussianNoised([IMAGE], prob=0.2, std=0.2),
+            RandGaussianSmoothd([IMAGE], sigma_x=(0.3, 1.2), sigma_y=(0.3, 1.2), prob=0.15),
+            # Sections of one stack differ up to twofold in their noise, which a net must not take for texture.
+            RandGaussianNoised([IMAGE], prob=0.6, std=0.45),
         ]
     )
     transforms.set_random_state(seed)

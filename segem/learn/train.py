@@ -83,6 +83,7 @@ def fit(
     validation: Sequence[LabelledSection],
     config: TrainConfig,
     *,
+    start: nn.Module | None = None,
     device: torch.device | str = "cpu",
     on_step: Callable[[Progress], None] | None = None,
 ) -> Fitted:
@@ -94,6 +95,8 @@ def fit(
         Disjoint sections.
     config : TrainConfig
         Architecture, budget, crops, optimiser and seed.
+    start : Module, optional
+        A net of that architecture to go on from; a fresh one when absent.
     device : device
         Where to compute.
     on_step : callable, optional
@@ -115,7 +118,8 @@ def fit(
     _check_truth(train, "train")
     _check_truth(validation, "validation")
     torch.manual_seed(config.seed)
-    net = build(config.model, config.architecture).to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    net = copy.deepcopy(start) if start is not None else build(config.model, config.architecture)
+    net = net.requires_grad_(True).train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(net).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     loss_of = MembraneLoss()

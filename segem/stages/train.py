@@ -24,7 +24,7 @@ from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.segmentation import SegmentationSums
 from segem.kernels.normalize import zscore
 from segem.kernels.threshold import membrane_mask
-from segem.learn.artefact import ModelCard, Score, TrainedOn, save_artefact
+from segem.learn.artefact import Artefact, ModelCard, Score, TrainedOn, find_model, load_net, save_artefact
 from segem.learn.engine import choose_device, runtime_name
 from segem.learn.models.registry import geometry
 from segem.learn.train import Fitted, LabelledSection, Progress, fit, predict_section
@@ -53,6 +53,7 @@ def train(
     config: TrainConfig,
     workspace: Workspace,
     *,
+    start: str | None = None,
     device: Device = "auto",
     licence: str = "",
     citation: str = "",
@@ -72,6 +73,9 @@ def train(
         Architecture, budget and seed.
     workspace : Workspace
         Where volumes are ingested and the model is written.
+    start : str, optional
+        Name or folder of a model to go on from, whose architecture is then taken; the card names it and all it learned
+        from.
     device : {"auto", "cpu", "cuda", "mps"}
         Where to compute.
     licence : str
@@ -102,6 +106,9 @@ def train(
         raise ConfigError(
             "no volume of this manifest has labels", where=manifest.name, fix="give at least one volume labels"
         )
+    before = find_model(start, workspace) if start is not None else None
+    if before is not None:
+        config = config.model_copy(update={"model": before.card.architecture, "architecture": before.card.options})
     if geometry(config.model, config.architecture).context_sections != 1:
         raise ConfigError(
             "training with several sections as context is not supported",
@@ -114,7 +121,7 @@ def train(
     splits = {entry.name: _split(entry, volumes[entry.name]) for entry in labelled}
 
     started = time.monotonic()
-    fitted = _fit(config, volumes, splits, device, progress)
+    fitted = _fit(config, before, volumes, splits, device, progress)
     minutes = (time.monotonic() - started) / 60
 
     scores = tuple(
@@ -135,10 +142,12 @@ def train(
                 validation=(split.validation.start, split.validation.stop),
             )
             for volume, split in splits.items()
-        ),
+        )
+        + (before.card.trained_on if before is not None else ()),
         scores=scores,
         training=config.model_dump(mode="json")
         | {
+            "from": {"digest": before.digest, "training": before.card.training} if before is not None else None,
             "steps": fitted.steps,
             "minutes": round(minutes, 1),
             "final_loss": round(fitted.final_loss, 4),
@@ -154,7 +163,12 @@ def train(
 
 
 def _fit(
-    config: TrainConfig, volumes: dict[str, Volume], splits: dict[str, Split], device: Device, progress: bool
+    config: TrainConfig,
+    before: Artefact | None,
+    volumes: dict[str, Volume],
+    splits: dict[str, Split],
+    device: Device,
+    progress: bool,
 ) -> Fitted:
     train_sections, validation = [], []
     for name, split in splits.items():
@@ -169,7 +183,8 @@ def _fit(
             advance(permille - done, f"loss {now_at.loss:.3f}")
             done = permille
 
-        return fit(train_sections, validation, config, device=choose_device(device), on_step=show)
+        start = load_net(before) if before is not None else None
+        return fit(train_sections, validation, config, start=start, device=choose_device(device), on_step=show)
 
 
 def _split(entry: VolumeEntry, volume: Volume) -> Split:

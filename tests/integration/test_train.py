@@ -216,3 +216,17 @@ def test_a_damaged_volume_is_one_clear_error(workspace: Workspace, tmp_path: Pat
         trained(workspace, volume)
     ingest(volume.ingest_config(), workspace, progress=False, again=True)
     trained(workspace, volume)
+
+
+def test_going_on_from_a_model_starts_at_its_weights_and_keeps_its_history(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "w")
+    first = trained(workspace, entry(tmp_path / "d"))
+    still = SHORT.model_copy(update={"learning_rate": 1e-12, "architecture": {}})
+    second = trained(workspace, entry(tmp_path / "d"), config=still, start=str(first.path))
+    weights, kept = (load_file(result.path / WEIGHTS) for result in (first, second))
+    assert all(torch.allclose(weights[key], kept[key], atol=1e-6) for key in weights if key.endswith("conv.weight"))
+    assert torch.allclose(weights["head.weight"], kept["head.weight"], atol=1e-6)
+    card = load_artefact(second.path).card
+    assert card.options == {"features": 2, "depth": 2}
+    assert card.training["from"]["digest"] == load_artefact(first.path).digest
+    assert len(card.trained_on) == 2

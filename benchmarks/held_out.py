@@ -1,0 +1,67 @@
+"""Scores a model, and K-means, on the sections of a training manifest that are kept for testing.
+
+    .venv/bin/python benchmarks/held_out.py --data-root DIR [--model unet-em] [--manifest MANIFEST]
+
+Everything runs as in the main job: ingest, the engine, probabilities stored in 8 bits. K-means is fitted to the test
+sections alone, which needs no labels and so takes nothing from the test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from machine import provenance
+
+from segem.config import load_manifest
+from segem.io.layers import read_section
+from segem.io.volume import Volume
+from segem.io.workspace import Workspace
+from segem.kernels.kmeans import membrane_of, two_means
+from segem.kernels.metrics.iou import Confusion
+from segem.kernels.metrics.segmentation import SegmentationSums
+from segem.kernels.normalize import histogram, zscore
+from segem.kernels.threshold import membrane_mask, stored_probability
+from segem.learn.artefact import find_model, load_net
+from segem.learn.engine import Engine, choose_device
+from segem.stages.ingest import ingest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main() -> None:
+    """Print one line of scores for each volume with test sections."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-root", type=Path, required=True)
+    parser.add_argument("--model", default="unet-em", help="name, or path of a model's folder")
+    parser.add_argument("--manifest", type=Path, default=ROOT / "data" / "manifests" / "unet-em-train.yaml")
+    arguments = parser.parse_args()
+    artefact = find_model(arguments.model)
+    print(provenance())
+    print(f"model {artefact.card.name} {artefact.digest[:12]}, threshold {artefact.card.threshold}")
+    with tempfile.TemporaryDirectory() as folder, Engine(load_net(artefact), choose_device("auto")) as engine:
+        for entry in load_manifest(arguments.manifest, arguments.data_root).volumes:
+            if entry.split is None or entry.split.test is None:
+                continue
+            volume = Volume.open(ingest(entry.ingest_config(), Workspace(Path(folder)), progress=False).path)
+            sections = range(entry.split.test.start, entry.split.test.stop)
+            means = two_means(sum(histogram(read_section(volume.raw, z)) for z in sections))
+            model, kmeans, cells = Confusion(), Confusion(), SegmentationSums.nothing()
+            for z in sections:
+                image, truth = read_section(volume.raw, z), read_section(volume.label("truth"), z)
+                stored = stored_probability(engine.probability(zscore(image[np.newaxis], volume.statistics)))
+                model += Confusion.count(truth, membrane_mask(stored, artefact.card.threshold))
+                kmeans += Confusion.count(truth, membrane_of(image, means))
+                cells += SegmentationSums.count(truth, stored)
+            rand, information = cells.best("rand"), cells.best("information")
+            print(
+                f"{entry.name}: sections {sections.start}-{sections.stop - 1}: IoU K-means {kmeans.iou:.4f}, "
+                f"model {model.iou:.4f}; V_rand {rand.value if rand else float('nan'):.4f}, "
+                f"V_info {information.value if information else float('nan'):.4f}"
+            )
+
+
+if __name__ == "__main__":
+    main()
