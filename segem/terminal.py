@@ -25,12 +25,19 @@ def show(result: Any, as_json: bool, *, run: str | None = None) -> None:
     if run is not None:
         values = {"run": run} | values
     if as_json:
-        typer.echo(json.dumps(values, default=str, indent=2))
+        typer.echo(json.dumps(values, default=_plain, indent=2))
         return
     for key, value in values.items():
         # A mapping is detail for programs; what matters of it is said in lines of its own.
-        if value not in (None, [], (), "") and not isinstance(value, dict):
-            typer.echo(f"{key}: {value}")
+        if value in (None, [], (), "") or isinstance(value, dict):
+            continue
+        for item in value if isinstance(value, (list, tuple)) and hasattr(value[0], "model_dump") else [value]:
+            facts = item.model_dump() if hasattr(item, "model_dump") else None
+            typer.echo(f"{key}: {', '.join(f'{k} {v}' for k, v in facts.items()) if facts else item}")
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else str(value)
 
 
 def complain(faults: Iterable[tuple[str, str]]) -> None:
