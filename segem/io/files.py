@@ -233,11 +233,12 @@ def sweep_partials(folder: Path, name: str | None = None) -> list[Path]:
     list of Path
         What was removed.
     """
-    pattern = "*.partial" if name is None else f".{name}.*.partial"
-    found = folder.glob(pattern) if name is not None else folder.rglob(pattern)
+    # A folder that is filled out of sight may itself have been made out of sight, so the ending may come twice.
+    ours = PARTIAL if name is None else re.compile(rf"^\.+{re.escape(name)}(\.[0-9a-f]{{32}}\.partial)+$")
+    found = folder.rglob("*.partial") if name is None else folder.glob(".*.partial")
     removed = []
     with disk_errors(folder):
-        for path in sorted(p for p in found if PARTIAL.search(p.name)):
+        for path in sorted(p for p in found if ours.search(p.name)):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             elif path.exists() or path.is_symlink():

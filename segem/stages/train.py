@@ -26,7 +26,7 @@ from segem.kernels.normalize import zscore
 from segem.kernels.threshold import membrane_mask
 from segem.learn.artefact import Artefact, ModelCard, Score, TrainedOn, find_model, load_net, save_artefact
 from segem.learn.engine import choose_device, runtime_name
-from segem.learn.models.registry import geometry
+from segem.learn.models.registry import geometry, resolved
 from segem.learn.train import Fitted, LabelledSection, Progress, fit, predict_section
 from segem.progress import track
 from segem.stages.ingest import ingest
@@ -132,7 +132,7 @@ def train(
     card = ModelCard(
         name=name,
         architecture=config.model,
-        options=config.architecture,
+        options=resolved(config.model, config.architecture),
         threshold=fitted.threshold,
         trained_on=tuple(
             TrainedOn(

@@ -227,6 +227,6 @@ def test_going_on_from_a_model_starts_at_its_weights_and_keeps_its_history(tmp_p
     assert all(torch.allclose(weights[key], kept[key], atol=1e-6) for key in weights if key.endswith("conv.weight"))
     assert torch.allclose(weights["head.weight"], kept["head.weight"], atol=1e-6)
     card = load_artefact(second.path).card
-    assert card.options == {"features": 2, "depth": 2}
+    assert card.options == {"context_sections": 1, "features": 2, "depth": 2}
     assert card.training["from"]["digest"] == load_artefact(first.path).digest
     assert len(card.trained_on) == 2

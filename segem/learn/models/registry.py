@@ -115,6 +115,17 @@ def build(name: str, architecture: dict[str, Any] | None = None) -> nn.Module:
     return spec.build(parse(spec.options, architecture or {}, where=name))
 
 
+def resolved(name: str, architecture: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return the options of a net with every default spelled out, so that a card outlives a change of defaults.
+
+    Examples
+    --------
+    >>> resolved("unet", {"depth": 3})
+    {'context_sections': 1, 'features': 16, 'depth': 3}
+    """
+    return parse(spec_of(name).options, architecture or {}, where=name).model_dump(mode="json")
+
+
 def geometry(name: str, architecture: dict[str, Any] | None = None) -> Geometry:
     """Return stride, halo and context of a net without building it.
 

@@ -217,3 +217,13 @@ with locked(Path({str(tmp_path)!r}) / "lock"):
     child.wait()
     with locked(tmp_path / "lock"):
         pass
+
+
+def test_sweeping_a_name_takes_nested_leftovers_and_spares_other_names(tmp_path: Path) -> None:
+    first, second = "0" * 32, "1" * 32
+    ours = [f".v.zarr.{first}.partial", f"..v.zarr.{first}.partial.{second}.partial"]
+    others = [f".xv.zarr.{first}.partial", f".v.zarr.b.zarr.{first}.partial", "v.zarr", ".v.zarr.partial"]
+    for name in (*ours, *others):
+        (tmp_path / name).mkdir()
+    assert sorted(path.name for path in sweep_partials(tmp_path, "v.zarr")) == sorted(ours)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
