@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -157,9 +158,15 @@ def train(
         citation=citation,
         versions={"segem": segem.__version__, "runtime": runtime_name(device), "python": platform.python_version()},
     )
-    version = now().replace(":", "").replace("+0000", "Z")
-    artefact = save_artefact(workspace.models / name / version, card, fitted.net)
+    artefact = save_artefact(_new_version(workspace.models / name), card, fitted.net)
     return TrainResult(artefact.path, name, fitted.steps, minutes, fitted.threshold, fitted.validation_iou, scores)
+
+
+def _new_version(folder: Path) -> Path:
+    """Return a folder for a new version, named by the time so that the newest sorts last, and never one in use."""
+    stamp = now().replace(":", "").replace("+0000", "Z")
+    names = (stamp if turn == 1 else f"{stamp}-{turn}" for turn in count(1))
+    return next(folder / name for name in names if not (folder / name).exists())
 
 
 def _fit(
