@@ -3,7 +3,8 @@
     .venv/bin/python benchmarks/held_out.py --data-root DIR [--model unet-em] [--manifest MANIFEST]
 
 Everything runs as in the main job: ingest, the engine, probabilities stored in 8 bits. K-means is fitted to the test
-sections alone, which needs no labels and so takes nothing from the test.
+sections alone, which needs no labels and so takes nothing from the test. A model that looks at neighbouring sections is
+given those of the whole stack, as in a run; no label of theirs is used.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from machine import provenance
 
 from segem.config import load_manifest
+from segem.geometry import around
 from segem.io.layers import read_section
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
@@ -39,9 +41,13 @@ def main() -> None:
     parser.add_argument("--manifest", type=Path, default=ROOT / "data" / "manifests" / "unet-em-train.yaml")
     arguments = parser.parse_args()
     artefact = find_model(arguments.model)
+    context = artefact.card.geometry().context_sections
     print(provenance())
     print(f"model {artefact.card.name} {artefact.digest[:12]}, threshold {artefact.card.threshold}")
-    with tempfile.TemporaryDirectory() as folder, Engine(load_net(artefact), choose_device("auto")) as engine:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Engine(load_net(artefact), choose_device("auto"), context) as engine,
+    ):
         for entry in load_manifest(arguments.manifest, arguments.data_root).volumes:
             if entry.split is None or entry.split.test is None:
                 continue
@@ -51,7 +57,9 @@ def main() -> None:
             model, kmeans, cells = Confusion(), Confusion(), SegmentationSums.nothing()
             for z in sections:
                 image, truth = read_section(volume.raw, z), read_section(volume.label("truth"), z)
-                stored = stored_probability(engine.probability(zscore(image[np.newaxis], volume.statistics)))
+                seen = [min(max(z + dz, 0), volume.shape[0] - 1) for dz in around(context)]
+                sees = np.stack([read_section(volume.raw, near) for near in seen])
+                stored = stored_probability(engine.probability(zscore(sees, volume.statistics)))
                 model += Confusion.count(truth, membrane_mask(stored, artefact.card.threshold))
                 kmeans += Confusion.count(truth, membrane_of(image, means))
                 cells += SegmentationSums.count(truth, stored)

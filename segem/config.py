@@ -19,6 +19,7 @@ NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 Name = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$")]  # pydantic: $ is the very end; \z is no JSON schema
 Device = Literal["auto", "cpu", "cuda", "mps"]
 EngineName = Literal["loop", "dask"]
+Precision = Literal["auto", "float32", "bfloat16"]
 Polarity = Literal["zero", "nonzero"] | int
 Extent = Annotated[int, Field(ge=1)]
 SectionNm = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -212,6 +213,12 @@ class TrainConfig(Config):
     weight_decay: float = Field(default=1e-4, ge=0)
     ema_decay: float = Field(default=0.998, ge=0, lt=1)
     """Decay of the running average of the weights; the average is what is kept."""
+    border_weight: float = Field(default=5.0, ge=0)
+    """How much more than others a membrane pixel between two touching cells counts; 0 counts all alike."""
+    border_sigma_px: float = Field(default=5.0, gt=0)
+    """How fast that falls with the distance between the cells."""
+    precision: Precision = "auto"
+    """``bfloat16`` trains in mixed precision; ``auto`` does so where the hardware computes it."""
     seed: int = 0
 
     @model_validator(mode="after")

@@ -147,6 +147,17 @@ class VoxelSize:
         return self.z < 2 * max(self.y, self.x)
 
 
+def around(count: int) -> range:
+    """Return the offsets of `count` adjacent sections, an odd number, from the one in the middle.
+
+    Examples
+    --------
+    >>> list(around(3))
+    [-1, 0, 1]
+    """
+    return range(-(count // 2), count // 2 + 1)
+
+
 def ceil_div(a: int, b: int) -> int:
     """Return a / b rounded up."""
     return -(-a // b)

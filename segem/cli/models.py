@@ -36,6 +36,10 @@ def train(
         float | None, typer.Option(help="Time budget; the schedule fits it. 30 if neither is given.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Number of steps, for a run that can be repeated exactly.")] = None,
+    context_sections: Annotated[
+        int | None,
+        typer.Option(help="Adjacent sections the net sees at once, an odd number; as --from has it, or 1, if absent."),
+    ] = None,
     learning_rate: Annotated[float, typer.Option(help="Highest learning rate of the schedule.")] = 2e-3,
     seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
     licence: Annotated[str, typer.Option(help="Licence of the weights, noted on the model's card.")] = "",
@@ -48,7 +52,15 @@ def train(
     """Train a model on labelled sections and score it on test sections it never saw."""
     if minutes is None and steps is None:
         minutes = 30.0
-    values = {"model": model, "minutes": minutes, "steps": steps, "seed": seed, "learning_rate": learning_rate}
+    architecture = {} if context_sections is None else {"context_sections": context_sections}
+    values = {
+        "model": model,
+        "architecture": architecture,
+        "minutes": minutes,
+        "steps": steps,
+        "seed": seed,
+        "learning_rate": learning_rate,
+    }
     config = parse(TrainConfig, values, where="segem train")
     loaded = load_manifest(manifest, data_root)
     from segem.stages.train import train as stage

@@ -21,6 +21,7 @@ from segem.errors import ConfigError, ModelError
 from segem.io.files import disk_errors, new_directory, write_text
 from segem.io.workspace import Workspace
 from segem.learn.models.registry import Geometry, build, geometry
+from segem.learn.widen import widened
 
 WEIGHTS, CARD = "weights.safetensors", "model.json"
 BUNDLED = (Path(segem.__file__).parent.parent / "models", Path(sys.prefix) / "share" / "segem" / "models")
@@ -159,8 +160,16 @@ def load_artefact(path: Path) -> Artefact:
     return Artefact(path, card, digest)
 
 
-def load_net(artefact: Artefact) -> nn.Module:
+def load_net(artefact: Artefact, architecture: dict[str, Any] | None = None) -> nn.Module:
     """Build the net of an artefact and fill in its weights.
+
+    Parameters
+    ----------
+    artefact : Artefact
+        The model.
+    architecture : dict, optional
+        Options to build it with where they shall differ from its own in ``context_sections``: the net then gives what
+        it gave before, until it is trained to use the sections around.
 
     Returns
     -------
@@ -183,7 +192,9 @@ def load_net(artefact: Artefact) -> nn.Module:
             found=error,
             fix="fetch or train the model again",
         ) from None
-    net = build(artefact.card.architecture, artefact.card.options)
+    net = build(artefact.card.architecture, artefact.card.options if architecture is None else architecture)
+    if architecture is not None:
+        state = widened(state, net)
     try:
         net.load_state_dict(state)
     except RuntimeError as error:

@@ -26,7 +26,7 @@ import segem.learn.models.unet
 import segem.plan
 from segem.config import Device
 from segem.errors import BlockError, ConfigError
-from segem.geometry import Box
+from segem.geometry import Box, around
 from segem.kernels.blend import axis_weights
 from segem.kernels.normalize import IntensityStatistics, zscore
 from segem.learn.allocator import keep_activations
@@ -198,8 +198,9 @@ class Engine:
         self, tile: Tile, block: Block, voxels: NDArray[np.uint8] | NDArray[np.uint16], statistics: IntensityStatistics
     ) -> NDArray[np.float32]:
         """Cut the sections around a tile; beyond the first and last section of the volume, those repeat."""
-        z, reach = tile.write.start[0], self.context_sections // 2
-        sections = np.clip(np.arange(z - reach, z + reach + 1), block.read.start[0], block.read.stop[0] - 1)
+        z = tile.write.start[0]
+        wanted = [z + dz for dz in around(self.context_sections)]
+        sections = np.clip(wanted, block.read.start[0], block.read.stop[0] - 1)
         _, rows, columns = tile.read.relative_to(block.read.start).slices
         return zscore(voxels[sections - block.read.start[0], rows, columns], statistics)
 

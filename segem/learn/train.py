@@ -6,25 +6,27 @@ import copy
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from segem.config import TrainConfig
+from segem.config import Precision, TrainConfig
 from segem.errors import InputError, ModelError
+from segem.kernels.borders import border_weights
 from segem.kernels.metrics.iou import Confusion
 from segem.learn.allocator import keep_activations
-from segem.learn.augment import IMAGE, LABEL, em_augmentation
+from segem.learn.augment import IMAGE, LABEL, WEIGHT, em_augmentation
 from segem.learn.losses import MembraneLoss
 from segem.learn.models.registry import build
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, Tensor, Tensor]
 
 THRESHOLDS = np.round(np.arange(0.2, 0.8, 0.025), 3)
 
@@ -37,8 +39,8 @@ class LabelledSection:
     ----------
     volume : str
         Volume the section belongs to.
-    image : (H, W) float32
-        Z-scores by the statistics of the volume.
+    image : (C, H, W) float32
+        Z-scores by the statistics of the volume: the section itself in the middle, its neighbours around it.
     truth : (H, W) uint8
         1 = membrane.
     weight : float
@@ -122,16 +124,18 @@ def fit(
     net = net.requires_grad_(True).train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(net).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    loss_of = MembraneLoss()
+    loss_of, half = MembraneLoss(), computes_in_half(config.precision, torch.device(device))
     started = time.monotonic()
     step, fraction, recent = 0, 0.0, math.nan
     with _ahead(_batches(train, config)) as batches:
         while fraction < 1:
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * _schedule(fraction)
-            image, truth = next(batches)
+            image, truth, weight = next(batches)
             image = image.to(device, memory_format=torch.channels_last)
-            loss = loss_of(net(image), truth.to(device))
+            with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half):
+                logits = net(image)
+            loss = loss_of(logits.float(), truth.to(device), weight.to(device))
             step += 1
             value = _finite(loss, step)
             optimizer.zero_grad(set_to_none=True)
@@ -167,10 +171,22 @@ def choose_threshold(
 def predict_section(
     net: nn.Module, image: NDArray[np.float32], device: torch.device | str = "cpu"
 ) -> NDArray[np.float32]:
-    """Return the membrane probability of a whole (H, W) section of z-scores."""
-    x = torch.from_numpy(np.ascontiguousarray(image))[None, None].to(device)
+    """Return the membrane probability (H, W) of a whole section, given as (C, H, W) z-scores."""
+    x = torch.from_numpy(np.ascontiguousarray(image))[None].to(device)
     probability: NDArray[np.float32] = torch.sigmoid(net(x))[0, 0].float().cpu().numpy()
     return probability
+
+
+def computes_in_half(precision: Precision, device: torch.device) -> bool:
+    """Return whether to train in mixed precision; ``auto`` does so where bfloat16 is computed by the hardware.
+
+    Processors without it emulate it, several times slower than float32. The weights themselves stay float32.
+    """
+    if precision != "auto":
+        return precision == "bfloat16"
+    if device.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def _finite(loss: Tensor, step: int) -> float:
@@ -203,19 +219,18 @@ def _batches(sections: Sequence[LabelledSection], config: TrainConfig) -> Iterat
     """Yield augmented (image, truth) batches for ever, taking each volume as often as its weight says."""
     rng = np.random.default_rng(config.seed)
     augment = em_augmentation(config.crop_px, config.seed)
-    by_volume: dict[str, list[LabelledSection]] = {}
-    for section in sections:
-        by_volume.setdefault(section.volume, []).append(section)
+    weighted = [border_weights(section.truth, config.border_weight, config.border_sigma_px) for section in sections]
+    by_volume: dict[str, list[tuple[LabelledSection, NDArray[np.float32]]]] = {}
+    for section, weight in zip(sections, weighted, strict=True):
+        by_volume.setdefault(section.volume, []).append((section, weight))
     volumes = sorted(by_volume)
-    weights = np.array([by_volume[volume][0].weight for volume in volumes])
+    weights = np.array([by_volume[volume][0][0].weight for volume in volumes])
     while True:
-        images, truths = [], []
+        crops = []
         for _ in range(config.batch):
             candidates = by_volume[rng.choice(volumes, p=weights / weights.sum())]
-            crop = augment(_random_crop(candidates[rng.integers(len(candidates))], config.crop_px, rng))
-            images.append(torch.as_tensor(np.asarray(crop[IMAGE])))
-            truths.append(torch.as_tensor(np.asarray(crop[LABEL])))
-        yield torch.stack(images).float(), torch.stack(truths).float()
+            crops.append(augment(_random_crop(*candidates[rng.integers(len(candidates))], config.crop_px, rng)))
+        yield _stacked(crops, IMAGE), _stacked(crops, LABEL), _stacked(crops, WEIGHT)
 
 
 @contextmanager
@@ -236,15 +251,20 @@ def _ahead(batches: Iterator[Batch]) -> Iterator[Iterator[Batch]]:
                 future.cancel()
 
 
-def _random_crop(section: LabelledSection, crop_px: int, rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
-    image, truth = section.image, section.truth.astype(np.float32)
-    short = [max(0, crop_px - n) for n in image.shape]
+def _stacked(crops: Sequence[Mapping[str, Any]], key: str) -> Tensor:
+    return torch.stack([torch.as_tensor(np.asarray(crop[key])) for crop in crops]).float()
+
+
+def _random_crop(
+    section: LabelledSection, weight: NDArray[np.float32], crop_px: int, rng: np.random.Generator
+) -> dict[str, NDArray[np.float32]]:
+    layers = {IMAGE: section.image, LABEL: section.truth[np.newaxis].astype(np.float32), WEIGHT: weight[np.newaxis]}
+    short = [max(0, crop_px - n) for n in section.truth.shape]
     if any(short):
-        widths = [(0, n) for n in short]
-        image, truth = np.pad(image, widths, mode="reflect"), np.pad(truth, widths, mode="reflect")
-    y, x = (int(rng.integers(n - crop_px + 1)) for n in image.shape)
-    window = np.s_[None, y : y + crop_px, x : x + crop_px]
-    return {IMAGE: image[window], LABEL: truth[window]}
+        widths = [(0, 0), *((0, n) for n in short)]
+        layers = {key: np.pad(layer, widths, mode="reflect") for key, layer in layers.items()}
+    y, x = (int(rng.integers(n - crop_px + 1)) for n in layers[LABEL].shape[1:])
+    return {key: layer[:, y : y + crop_px, x : x + crop_px] for key, layer in layers.items()}
 
 
 def _schedule(fraction: float, warm_up: float = 0.03) -> float:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import segem
 from segem.config import Device, Manifest, Split, TrainConfig, VolumeEntry, check_name
 from segem.errors import ConfigError
-from segem.geometry import Box
+from segem.geometry import Box, around
 from segem.io.blocks import read_block
 from segem.io.run import now
 from segem.io.shards import Array, shape_of
@@ -75,8 +75,8 @@ def train(
     workspace : Workspace
         Where volumes are ingested and the model is written.
     start : str, optional
-        Name or folder of a model to go on from, whose architecture is then taken; the card names it and all it learned
-        from.
+        Name or folder of a model to go on from, whose architecture is then taken but for ``context_sections``; the card
+        names it and all it learned from.
     device : {"auto", "cpu", "cuda", "mps"}
         Where to compute.
     licence : str
@@ -109,13 +109,10 @@ def train(
         )
     before = find_model(start, workspace) if start is not None else None
     if before is not None:
-        config = config.model_copy(update={"model": before.card.architecture, "architecture": before.card.options})
-    if geometry(config.model, config.architecture).context_sections != 1:
-        raise ConfigError(
-            "training with several sections as context is not supported",
-            where=config.model,
-            fix="set context_sections to 1",
-        )
+        # Of the architecture, only the number of sections seen at once may differ from the model that is gone on from.
+        seen = {key: config.architecture[key] for key in ("context_sections",) if key in config.architecture}
+        architecture = before.card.options | seen
+        config = config.model_copy(update={"model": before.card.architecture, "architecture": architecture})
     for entry in labelled:
         ingest(entry.ingest_config(), workspace, progress=progress)
     volumes = {entry.name: Volume.open(workspace.volume(entry.name)) for entry in labelled}
@@ -125,8 +122,9 @@ def train(
     fitted = _fit(config, before, volumes, splits, device, progress)
     minutes = (time.monotonic() - started) / 60
 
+    context = geometry(config.model, config.architecture).context_sections
     scores = tuple(
-        _score(fitted, volumes[volume], (split.test.start, split.test.stop), device, progress)
+        _score(fitted, volumes[volume], (split.test.start, split.test.stop), context, device, progress)
         for volume, split in splits.items()
         if split.test is not None
     )
@@ -177,10 +175,11 @@ def _fit(
     device: Device,
     progress: bool,
 ) -> Fitted:
+    context = geometry(config.model, config.architecture).context_sections
     train_sections, validation = [], []
     for name, split in splits.items():
-        train_sections += _sections(volumes[name], (split.train.start, split.train.stop), split.weight)
-        validation += _sections(volumes[name], (split.validation.start, split.validation.stop))
+        train_sections += _sections(volumes[name], (split.train.start, split.train.stop), context, split.weight)
+        validation += _sections(volumes[name], (split.validation.start, split.validation.stop), context)
     with track(f"train {config.model}", 1000, "permille", progress) as advance:
         done = 0
 
@@ -190,7 +189,7 @@ def _fit(
             advance(permille - done, f"loss {now_at.loss:.3f}")
             done = permille
 
-        start = load_net(before) if before is not None else None
+        start = load_net(before, config.architecture) if before is not None else None
         return fit(train_sections, validation, config, start=start, device=choose_device(device), on_step=show)
 
 
@@ -221,12 +220,14 @@ def _split(entry: VolumeEntry, volume: Volume) -> Split:
     return entry.split
 
 
-def _sections(volume: Volume, sections: Range, weight: float = 1.0) -> list[LabelledSection]:
-    truth, statistics = volume.label("truth"), volume.statistics
+def _sections(volume: Volume, sections: Range, context: int, weight: float = 1.0) -> list[LabelledSection]:
+    """Read sections with their neighbours; those beyond the range repeat, so that no part of a split sees another."""
+    truth, first, last = volume.label("truth"), sections[0], sections[1] - 1
+    images = {z: zscore(_section(volume.raw, z, volume.name), volume.statistics) for z in range(*sections)}
     return [
         LabelledSection(
             volume.name,
-            zscore(_section(volume.raw, z, volume.name), statistics),
+            np.stack([images[min(max(z + dz, first), last)] for dz in around(context)]),
             _section(truth, z, volume.name),
             weight,
         )
@@ -240,10 +241,10 @@ def _section(array: Array, z: int, volume: str) -> NDArray[Any]:
     return read_block(array, box, f"run `segem ingest` for {volume} with --again").reshape(height, width)
 
 
-def _score(fitted: Fitted, volume: Volume, sections: Range, device: Device, progress: bool) -> Score:
+def _score(fitted: Fitted, volume: Volume, sections: Range, context: int, device: Device, progress: bool) -> Score:
     confusion, sums = Confusion(), SegmentationSums.nothing()
     with track(f"test {volume.name}", sections[1] - sections[0], "section", progress) as advance:
-        for section in _sections(volume, sections):
+        for section in _sections(volume, sections, context):
             # The same 8 bits that a run stores, so that these scores are those a report will show.
             stored = np.rint(predict_section(fitted.net, section.image, choose_device(device)) * 255).astype(np.uint8)
             confusion += Confusion.count(section.truth, membrane_mask(stored, fitted.threshold))

@@ -114,7 +114,7 @@ def test_the_card_says_what_the_model_is_and_it_segments(workspace: Workspace, t
 
 def labelled(workspace: Workspace, name: str, z: int) -> LabelledSection:
     volume = Volume.open(workspace.volume(name))
-    image = zscore(np.asarray(volume.raw[z]), volume.statistics)
+    image = zscore(np.asarray(volume.raw[z : z + 1]), volume.statistics)
     return LabelledSection(name, image, np.asarray(volume.label("truth")[z]))
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from segem.config import TrainConfig
+from segem.config import Precision, TrainConfig
 from segem.errors import InputError, ModelError
 from segem.learn import train as train_module
-from segem.learn.train import LabelledSection, _batches, _random_crop, choose_threshold, fit
+from segem.learn.train import LabelledSection, _batches, _random_crop, choose_threshold, computes_in_half, fit
 
 TINY = {"features": 2, "depth": 2}
 
@@ -34,13 +34,13 @@ def striped(volume: str = "v", size: int = 96, weight: float = 1.0) -> LabelledS
     """Return a section whose membranes are dark rows, easy to learn."""
     truth = np.zeros((size, size), np.uint8)
     truth[::8] = truth[1::8] = 1
-    return LabelledSection(volume, (0.5 - 2.0 * truth).astype(np.float32), truth, weight)
+    return LabelledSection(volume, (0.5 - 2.0 * truth).astype(np.float32)[np.newaxis], truth, weight)
 
 
 def test_volumes_are_drawn_as_often_as_their_weights_say(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train_module, "em_augmentation", lambda *_: lambda crop: crop)
     flat = [
-        LabelledSection(volume, np.full((64, 64), value, np.float32), np.zeros((64, 64), np.uint8), weight)
+        LabelledSection(volume, np.full((1, 64, 64), value, np.float32), np.zeros((64, 64), np.uint8), weight)
         for volume, value, weight in (("a", 0.0, 3.0), ("b", 1.0, 1.0), ("b", 1.0, 1.0))
     ]
     batches = _batches(flat, config(batch=50))
@@ -53,11 +53,13 @@ def test_volumes_are_drawn_as_often_as_their_weights_say(monkeypatch: pytest.Mon
 @pytest.mark.parametrize("shape", [(40, 40), (1, 300), (3, 5), (256, 256), (300, 40)])
 def test_any_section_gives_a_whole_crop_of_itself(shape: tuple[int, int]) -> None:
     image = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
-    section = LabelledSection("v", image, (image % 2 == 0).astype(np.uint8))
-    crop = _random_crop(section, 256, np.random.default_rng(0))
-    assert crop["image"].shape == crop["label"].shape == (1, 256, 256)
-    assert np.isin(crop["image"], image).all()
-    assert np.array_equal(crop["label"], crop["image"] % 2 == 0)
+    section = LabelledSection("v", np.stack([-image, image, -image]), (image % 2 == 0).astype(np.uint8))
+    crop = _random_crop(section, image, 256, np.random.default_rng(0))
+    assert crop["image"].shape == (3, 256, 256)
+    assert crop["label"].shape == crop["weight"].shape == (1, 256, 256)
+    assert np.isin(crop["image"][1], image).all()
+    assert np.array_equal(crop["label"], crop["image"][1:2] % 2 == 0)
+    assert np.array_equal(crop["weight"], crop["image"][1:2])
 
 
 def test_training_on_sections_smaller_than_the_crop() -> None:
@@ -112,7 +114,7 @@ def test_labels_of_one_class_are_refused_with_a_hint(value: int) -> None:
 
 def test_the_threshold_is_the_best_on_the_mean_of_the_volumes() -> None:
     levels = (np.arange(100, dtype=np.float32) + 0.5) / 100
-    logits = np.log(levels / (1 - levels)).reshape(10, 10)
+    logits = np.log(levels / (1 - levels)).reshape(1, 10, 10)
     as_is = nn.Identity()
     above = [LabelledSection("v", logits, (levels.reshape(10, 10) > 0.6).astype(np.uint8))]
     assert choose_threshold(as_is, above) == (0.6, 1.0)
@@ -121,3 +123,23 @@ def test_the_threshold_is_the_best_on_the_mean_of_the_volumes() -> None:
     threshold, iou = choose_threshold(as_is, above * 10 + [lower])
     assert 0.3 <= threshold <= 0.6
     assert iou == pytest.approx((40 / 70 + 1) / 2, abs=0.01)
+
+
+def test_mixed_precision_learns_as_well() -> None:
+    quick = config(learning_rate=0.02, steps=60, crop_px=32, precision="bfloat16")
+    fitted = fit([striped()], [striped()], quick)
+    assert fitted.validation_iou > 0.5
+    assert all(value.dtype != torch.bfloat16 for value in fitted.net.state_dict().values())
+
+
+@pytest.mark.parametrize(("precision", "half"), [("float32", False), ("bfloat16", True)])
+def test_a_precision_that_is_asked_for_is_taken(precision: Precision, half: bool) -> None:
+    assert computes_in_half(precision, torch.device("cpu")) is half
+
+
+def test_three_sections_of_context_learn_from_the_middle_one() -> None:
+    lone = striped()
+    noise = np.random.default_rng(0).normal(size=(2, *lone.truth.shape)).astype(np.float32)
+    section = LabelledSection("v", np.stack([noise[0], lone.image[0], noise[1]]), lone.truth)
+    wide = {"architecture": TINY | {"context_sections": 3}, "learning_rate": 0.02, "steps": 60, "crop_px": 32}
+    assert fit([section], [section], config(**wide)).validation_iou > 0.5

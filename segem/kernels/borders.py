@@ -1,0 +1,54 @@
+"""Weights that make a loss care most for the membranes that keep two close cells apart."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+
+def border_weights(truth: NDArray[np.uint8], strength: float, sigma_px: float) -> NDArray[np.float32]:
+    """Return how much each pixel counts in a loss: 1, and more on membrane between two close cells.
+
+    Parameters
+    ----------
+    truth : (H, W) uint8
+        1 = membrane; cells are the 4-connected parts that are not.
+    strength : float
+        What is added where two cells touch; 0 counts all pixels alike.
+    sigma_px : float
+        How fast the addition falls with the distance to the two nearest cells, in pixels.
+
+    Returns
+    -------
+    (H, W) float32
+        1 in cells, ``1 + strength * exp(-(d1 + d2)**2 / (2 * sigma_px**2))`` on membrane, where d1 and d2 are the
+        distances to the nearest and the second nearest cell.
+
+    Notes
+    -----
+    Ronneberger, Fischer and Brox (2015), doi:10.1007/978-3-319-24574-4_28, equation 2, without the part that balances
+    the classes. Distances beyond three sigma are taken as infinite, so each cell is looked at in its surroundings only.
+
+    Examples
+    --------
+    >>> truth = np.zeros((1, 7), np.uint8)
+    >>> truth[0, 3] = 1
+    >>> border_weights(truth, 10, 5).round(2)[0, 2:5]
+    array([ 1.  , 10.23,  1.  ], dtype=float32)
+    """
+    if strength == 0:
+        return np.ones(truth.shape, np.float32)
+    reach = math.ceil(3 * sigma_px)
+    cells, _ = ndimage.label(truth == 0)
+    nearest = np.full(truth.shape, np.inf, np.float32)
+    second = nearest.copy()
+    for label, box in enumerate(ndimage.find_objects(cells), start=1):
+        around = tuple(slice(max(0, side.start - reach), side.stop + reach) for side in box)
+        distance = ndimage.distance_transform_edt(cells[around] != label).astype(np.float32)
+        second[around] = np.minimum(second[around], np.maximum(nearest[around], distance))
+        nearest[around] = np.minimum(nearest[around], distance)
+    added = strength * np.exp(-np.square(nearest + second) / (2 * sigma_px**2))
+    return (1 + np.where(truth != 0, added, 0)).astype(np.float32)
