@@ -70,7 +70,7 @@ $(BIN)/pip:
 
 $(RUN_STAMP): $(INPUTS) | $(BIN)/pip
 	$(torch)
-	$(PIP) install -c constraints.txt -e .
+	$(PIP) install -c constraints.txt -e '.[cpu]'
 	@touch $@
 
 $(DEV_STAMP): $(INPUTS) | $(BIN)/pip

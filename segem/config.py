@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from segem.errors import ConfigError
 from segem.geometry import VoxelSize
@@ -19,6 +19,7 @@ NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 Name = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$")]  # pydantic: $ is the very end; \z is no JSON schema
 Device = Literal["auto", "cpu", "cuda", "mps"]
 EngineName = Literal["loop", "dask"]
+RuntimeName = Literal["auto", "torch", "openvino", "openvino-int8"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Polarity = Literal["zero", "nonzero"] | int
 Extent = Annotated[int, Field(ge=1)]
@@ -26,6 +27,28 @@ SectionNm = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 PixelNm = Annotated[float, Field(ge=1, le=32, allow_inf_nan=False)]
 
 BUNDLED_MODEL = "unet-em"
+
+
+LEAST_MEMORY = 1_000_000_000
+"""What a process takes before the first tile, and a little more."""
+
+
+def parse_bytes(value: Any) -> Any:
+    """Return the number of bytes a text such as ``2GB`` means; anything else is returned as it is.
+
+    Examples
+    --------
+    >>> parse_bytes("2GB"), parse_bytes("1.5 GiB"), parse_bytes(7)
+    (2000000000, 1610612736, 7)
+    """
+    found = re.fullmatch(r"\s*([0-9.]+)\s*([kMGT]?)(i?)B?\s*", value) if isinstance(value, str) else None
+    if found is None:
+        return value
+    number, prefix, binary = found.groups()
+    try:
+        return round(float(number) * (1024 if binary else 1000) ** " kMGT".index(prefix or " "))
+    except ValueError:
+        return value
 
 
 class Config(BaseModel):
@@ -95,6 +118,10 @@ class SweepConfig(Config):
     """Share of a tile that its neighbour covers too (gaussian only)."""
     threshold: float | None = Field(default=None, gt=0, lt=1)
     """Probability from which a voxel is membrane; the model's own when absent."""
+    runtime: RuntimeName = "auto"
+    """``openvino-int8`` computes in 8 bits; ``auto`` takes OpenVINO on a CPU where it is installed, torch elsewhere."""
+    int8_tolerance: float = Field(default=0.005, ge=0, le=1)
+    """Largest share of sampled voxels whose mask 8 bits may change; beyond it the volume is computed in float32."""
 
 
 class SegmentConfig(SweepConfig):
@@ -105,11 +132,16 @@ class SegmentConfig(SweepConfig):
 
 
 class ExecutionConfig(Config):
-    """Where and how a plan is executed; nothing here changes a single byte of the result."""
+    """Where and how a plan is executed: nothing here changes the result, but for rounding by device and memory.
+
+    Another device rounds otherwise, and memory decides how large tiles are; both are part of block identity.
+    """
 
     device: Device = "auto"
     engine: EngineName = "loop"
     workers: int = Field(default=1, ge=1, le=256)
+    memory: Annotated[int, BeforeValidator(parse_bytes)] | None = Field(default=None, ge=LEAST_MEMORY)
+    """Bytes that one process may take at its peak, as a number or as in ``2GB``."""
     progress: bool = True
 
     @model_validator(mode="after")

@@ -11,18 +11,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 from typing import Any, Protocol, TypeVar
 
 from segem.config import ExecutionConfig
 from segem.errors import BlockError, SegemError
-from segem.geometry import ZYX
+from segem.geometry import ZYX, ceil_div
 from segem.io.ledger import Ledger, LedgerRow
 from segem.plan import Block, Plan
 
 READ_AHEAD = 1
-"""Blocks that are read while another is computed."""
+"""Blocks that are read while others are computed."""
 WAITING_TO_BE_WRITTEN = 1
-"""Blocks that are being written while another is computed; more wait, so that memory stays bounded."""
+"""Blocks that are being written while others are computed; more wait, so that memory stays bounded."""
 IN_FLIGHT_PER_WORKER = 2
 
 
@@ -105,10 +106,16 @@ def execute(
     """
     known = ledger.rows(volume)
     summary = Summary()
+    counting = Lock()
+
+    def advance(voxels: int) -> None:
+        with counting:
+            on_voxels(voxels)
+
     if config.engine == "dask":
-        outcomes = _run_dask(plan, work, known, config.workers, scratch, on_voxels)
+        outcomes = _run_dask(plan, work, known, config.workers, scratch, advance)
     else:
-        outcomes = _run_loop(plan, work, known, on_voxels)
+        outcomes = _run_loop(plan, work, known, advance)
     for index, outcome in outcomes:
         if isinstance(outcome, BlockOutcome):
             if outcome.computed:
@@ -130,21 +137,49 @@ def _run_loop(
     known: dict[ZYX, LedgerRow],
     on_voxels: Callable[[int], None],
 ) -> Outcomes:
-    """Compute block after block, while the next one is being read and the one before is being written."""
-    with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
+    """Read, compute and write block after block, each step while the others are at work on the blocks around.
+
+    Enough blocks are computed side by side to keep every core busy, and one more, so that none waits while a block is
+    put together. Outcomes come in the order of the plan, whichever block is done first.
+    """
+    at_once = 1 + ceil_div(os.cpu_count() or 1, plan.tiles_per_block)
+    with (
+        ThreadPoolExecutor(1, "read") as reader,
+        ThreadPoolExecutor(at_once, "compute") as computer,
+        ThreadPoolExecutor(1, "write") as writer,
+    ):
+        blocks = plan.blocks()
+        loading: deque[tuple[Block, Future[L]]] = deque()
+        computing: deque[tuple[Block, Future[C]]] = deque()
         storing: deque[tuple[Block, Future[BlockOutcome]]] = deque()
-        for block, loaded in _loaded_ahead(plan, work, known, reader):
-            try:
-                computed = work.compute(loaded.result(), None, on_voxels)
-            except Exception as error:
-                yield block.index, _fault(error, block)
-                continue
-            storing.append((block, writer.submit(work.store, computed)))
-            del computed
-            while len(storing) > WAITING_TO_BE_WRITTEN:
+        try:
+            while True:
+                for block in islice(blocks, READ_AHEAD + at_once - len(loading) - len(computing)):
+                    loading.append((block, reader.submit(work.load, block, known.get(block.index))))
+                while loading and len(computing) < at_once:
+                    block, loaded = loading.popleft()
+                    computing.append((block, computer.submit(_compute, work, loaded, on_voxels)))
+                if not computing:
+                    break
+                block, computed = computing.popleft()
+                try:
+                    storing.append((block, writer.submit(work.store, computed.result())))
+                except Exception as error:
+                    yield block.index, _fault(error, block)
+                del computed
+                while len(storing) > WAITING_TO_BE_WRITTEN:
+                    yield _stored(*storing.popleft())
+            while storing:
                 yield _stored(*storing.popleft())
-        for block, stored in storing:
-            yield _stored(block, stored)
+        finally:
+            for _, unread in loading:
+                unread.cancel()
+            for _, unstarted in computing:
+                unstarted.cancel()
+
+
+def _compute(work: BlockWork[L, C], loaded: Future[L], on_voxels: Callable[[int], None]) -> C:
+    return work.compute(loaded.result(), None, on_voxels)
 
 
 def _stored(block: Block, stored: Future[BlockOutcome]) -> tuple[ZYX, BlockOutcome | BlockError]:
@@ -165,17 +200,6 @@ def _fault(error: Exception, block: Block) -> BlockError:
         where=f"block {block.index} {block.write}",
         fix="run the same command again; if it fails again, report it",
     )
-
-
-def _loaded_ahead(
-    plan: Plan, work: BlockWork[L, C], known: dict[ZYX, LedgerRow], reader: ThreadPoolExecutor
-) -> Iterator[tuple[Block, Future[L]]]:
-    coming: deque[tuple[Block, Future[L]]] = deque()
-    for block in plan.blocks():
-        coming.append((block, reader.submit(work.load, block, known.get(block.index))))
-        if len(coming) > READ_AHEAD:
-            yield coming.popleft()
-    yield from coming
 
 
 def _run_dask(

@@ -24,8 +24,8 @@ from typing import Literal
 from segem.errors import ConfigError
 from segem.geometry import ZYX, Box, Halo, ceil_div, grid, round_up
 
-MAX_CORE_PX = 1280
-"""Longest edge of a core that the planner chooses by itself; sections up to this size are computed whole."""
+MAX_TILE_PX = 1472
+"""Longest edge of what a tile reads, where nothing else is asked for; sections up to this size are computed whole."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,16 @@ class Plan:
         count = 1 + max(0, ceil_div(size - core, step))
         return [(i * step, min(i * step + core, size)) for i in range(count)]
 
+    @property
+    def tiles_per_block(self) -> int:
+        """Number of tiles that a block which is not cut at the edge of the volume needs at least."""
+        return len(self.block((0, 0, 0)).tiles)
+
+    def tile_extent(self, axis: Literal[1, 2]) -> int:
+        """Return the longest edge of what any tile reads along y (1) or x (2)."""
+        halo = self.tiling.halo.zyx[axis] if self.tiling.mode == "crop" else 0
+        return max(min(stop + halo, self.shape[axis]) - max(0, start - halo) for start, stop in self.windows(axis))
+
     def overhead(self) -> float:
         """Return how many voxels are computed for each voxel written; 1 means no halo was needed."""
         section = self.shape[1] * self.shape[2]
@@ -174,11 +184,18 @@ def _touching(windows: list[tuple[int, int]], start: int, stop: int) -> list[tup
     return [(a, b) for a, b in windows if a < stop and start < b]
 
 
-def crop_tiling(shape: ZYX, write_block: ZYX, halo: Halo, stride_px: int, tile_px: int | None = None) -> Tiling:
+def crop_tiling(
+    shape: ZYX,
+    write_block: ZYX,
+    halo: Halo,
+    stride_px: int,
+    tile_px: int | None = None,
+    max_tile_px: int = MAX_TILE_PX,
+) -> Tiling:
     """Lay cores side by side, each seen with its halo.
 
-    Without `tile_px`, the cores are the largest that divide a write block evenly and stay within `MAX_CORE_PX`, because
-    every pixel of halo is computed more than once.
+    Without `tile_px`, the cores are the largest that divide a write block evenly and are read within `max_tile_px`,
+    because every pixel of halo is computed more than once.
 
     Parameters
     ----------
@@ -190,6 +207,8 @@ def crop_tiling(shape: ZYX, write_block: ZYX, halo: Halo, stride_px: int, tile_p
         Pooling lattice of the net.
     tile_px : int, optional
         Edge of a core, rounded up to the stride.
+    max_tile_px : int
+        Longest edge of a core with its halo, where the planner chooses.
 
     Returns
     -------
@@ -200,11 +219,11 @@ def crop_tiling(shape: ZYX, write_block: ZYX, halo: Halo, stride_px: int, tile_p
     >>> crop_tiling((20, 2048, 2048), (1, 2048, 2048), Halo(0, 96, 96), 16).core_px
     (1024, 1024)
     """
-    y, x = (
-        round_up(tile_px, stride_px) if tile_px else _even_core(min(b, n), b, n, stride_px)
-        for n, b in zip(shape[1:], write_block[1:], strict=True)
-    )
     aligned = Halo(halo.z, round_up(halo.y, stride_px), round_up(halo.x, stride_px))
+    y, x = (
+        round_up(tile_px, stride_px) if tile_px else _even_core(n, b, reach, stride_px, max_tile_px)
+        for n, b, reach in zip(shape[1:], write_block[1:], aligned.zyx[1:], strict=True)
+    )
     return Tiling("crop", (y, x), aligned, stride_px, (y, x))
 
 
@@ -238,10 +257,14 @@ def gaussian_tiling(shape: ZYX, stride_px: int, tile_px: int, overlap: float, co
     return Tiling("gaussian", (y, x), Halo(context_z, 0, 0), stride_px, (step_y, step_x))
 
 
-def _even_core(extent: int, block: int, size: int, stride_px: int) -> int:
-    for parts in range(ceil_div(extent, MAX_CORE_PX), ceil_div(extent, stride_px) + 1):
+def _even_core(size: int, block: int, halo_px: int, stride_px: int, max_tile_px: int) -> int:
+    extent = min(block, size)
+    for parts in range(1, ceil_div(extent, stride_px) + 1):
         core = round_up(ceil_div(extent, parts), stride_px)
         # With several blocks along the axis, a core that straddles two of them would be computed twice.
-        if size <= block or block % core == 0:
+        even = size <= block or block % core == 0
+        # A tile at the edge of the volume has a halo on one side only, and one that holds it all has none.
+        sides = min(2, ceil_div(size, core) - 1)
+        if even and min(size, core + sides * halo_px) <= max_tile_px:
             return core
-    return round_up(extent, stride_px)
+    return stride_px

@@ -14,6 +14,7 @@ from segem.cli.options import (
     DeviceOption,
     EngineOption,
     JsonOption,
+    MemoryOption,
     RunOption,
     VerboseOption,
     WorkersOption,
@@ -57,11 +58,12 @@ def run(
     device: DeviceOption = "auto",
     engine: EngineOption = None,
     workers: WorkersOption = 1,
+    memory: MemoryOption = None,
     verbose: VerboseOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Do the main job on a dataset: ingest, K-means, inference, stitching, report. Safe to repeat after any failure."""
-    execution = execution_of(device, engine, workers)
+    execution = execution_of(device, engine, workers, memory)
     _campaign(manifest, run_name, workspace, data_root, execution, verbose, as_json)
 
 

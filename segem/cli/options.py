@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from segem.config import Device, EngineName, ExecutionConfig, parse
+from segem.config import Device, EngineName, ExecutionConfig, RuntimeName, parse
 from segem.errors import ConfigError
 
 WorkspaceOption = Annotated[
@@ -31,6 +31,21 @@ EngineOption = Annotated[
     EngineName | None,
     typer.Option(help="Plain loop, or dask processes; both give the same bytes. Chosen by --workers if absent."),
 ]
+MemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="BYTES",
+        help="Peak memory of one process, such as 2GB; it decides how large tiles are and how many are computed at "
+        "once. Tiles as for 3GB if absent, and as many at once as half of the machine's memory holds.",
+    ),
+]
+RuntimeOption = Annotated[
+    RuntimeName,
+    typer.Option(
+        help="What evaluates the net: torch, openvino (faster on a CPU, same results) or openvino-int8 (8 bits: much "
+        "faster, guarded by a comparison with float32). auto takes openvino on a CPU where it is installed."
+    ),
+]
 DataRootOption = Annotated[
     Path | None,
     typer.Option(envvar="SEGEM_DATA_ROOT", help="Folder that relative sources count from; else the manifest's own."),
@@ -45,7 +60,7 @@ def workspace_at(root: Path) -> Any:
     return Workspace(root.resolve())
 
 
-def execution_of(device: Device, engine: EngineName | None, workers: int) -> ExecutionConfig:
+def execution_of(device: Device, engine: EngineName | None, workers: int, memory: str | None = None) -> ExecutionConfig:
     """Return how to execute a plan; several workers mean dask.
 
     Raises
@@ -65,8 +80,13 @@ def execution_of(device: Device, engine: EngineName | None, workers: int) -> Exe
             found=f"--workers {workers}",
             fix=f"leave out --workers, or give --engine dask --workers {workers}",
         )
-    values = {"device": device, "engine": engine or ("dask" if workers > 1 else "loop"), "workers": workers}
-    return parse(ExecutionConfig, values, where="--workers")
+    values = {
+        "device": device,
+        "engine": engine or ("dask" if workers > 1 else "loop"),
+        "workers": workers,
+        "memory": memory,
+    }
+    return parse(ExecutionConfig, values, where="command line")
 
 
 def triple(text: str, kind: type[int] | type[float], option: str) -> tuple[Any, Any, Any]:

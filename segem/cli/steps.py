@@ -12,7 +12,9 @@ from segem.cli.options import (
     DeviceOption,
     EngineOption,
     JsonOption,
+    MemoryOption,
     RunOption,
+    RuntimeOption,
     VolumeArgument,
     WorkersOption,
     WorkspaceOption,
@@ -95,9 +97,11 @@ def segment(
     threshold: Annotated[
         float | None, typer.Option(help="Probability that makes membrane; the model's own if absent.")
     ] = None,
+    runtime: RuntimeOption = "auto",
     device: DeviceOption = "auto",
     engine: EngineOption = None,
     workers: WorkersOption = 1,
+    memory: MemoryOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
@@ -109,9 +113,10 @@ def segment(
         "halo_px": halo_px,
         "overlap": overlap,
         "threshold": threshold,
+        "runtime": runtime,
     }
     config = parse(SegmentConfig, values, where="segem segment")
-    execution = execution_of(device, engine, workers)
+    execution = execution_of(device, engine, workers, memory)
     run = run_name or default_run(check_name(volume, "volume"))
     from segem.stages.segment import segment as stage
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -23,15 +22,20 @@ import segem.kernels.threshold
 import segem.learn.fold
 import segem.learn.models.registry
 import segem.learn.models.unet
+import segem.learn.runtimes.base
+import segem.learn.runtimes.eager
+import segem.learn.runtimes.openvino
 import segem.plan
-from segem.config import Device
-from segem.errors import BlockError, ConfigError
+from segem.config import RuntimeName
+from segem.errors import BlockError, ModelError
 from segem.geometry import Box, around
 from segem.kernels.blend import axis_weights
 from segem.kernels.normalize import IntensityStatistics, zscore
-from segem.learn.allocator import keep_activations
-from segem.learn.fold import folded
+from segem.learn.runtimes.base import Channels, Probability
+from segem.learn.runtimes.choice import choose_device, open_runtime
 from segem.plan import Block, Plan, Tile
+
+__all__ = ["Engine", "choose_device", "compute_digest", "gpu_name", "tile_channels"]
 
 _COMPUTE_PATH: tuple[ModuleType, ...] = (
     segem.geometry,
@@ -42,6 +46,9 @@ _COMPUTE_PATH: tuple[ModuleType, ...] = (
     segem.learn.fold,
     segem.learn.models.registry,
     segem.learn.models.unet,
+    segem.learn.runtimes.base,
+    segem.learn.runtimes.eager,
+    segem.learn.runtimes.openvino,
 )
 
 
@@ -55,37 +62,13 @@ def compute_digest() -> str:
     return digest.hexdigest()
 
 
-def choose_device(device: Device) -> torch.device:
-    """Return the torch device; ``auto`` takes CUDA, then Apple's MPS, then the CPU.
-
-    Raises
-    ------
-    ConfigError
-        When the device asked for is not there.
-    """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if device == "auto":
-        return torch.device(next(name for name, available in there.items() if available))
-    if not there[device]:
-        raise ConfigError(f"no {device} device here", expected=device, found="cpu", fix="use --device auto")
-    return torch.device(device)
-
-
-def runtime_name(device: Device) -> str:
-    """Return what computes, for block identities and model cards: another version may round otherwise."""
-    return f"torch {torch.__version__} {choose_device(device).type}"
-
-
 def gpu_name() -> str | None:
     """Return the name of the first CUDA device, or None."""
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
 
 
 class Engine:
-    """A net ready to predict, with a pool of threads that evaluate tiles side by side.
-
-    Every tile is evaluated by one thread: the order of a convolution's sums depends on how many threads share it, so
-    this is what makes the bytes of the result independent of the number of workers and cores.
+    """A net ready to predict blocks.
 
     Parameters
     ----------
@@ -96,18 +79,36 @@ class Engine:
     context_sections : int
         Sections the net takes as channels.
     threads : int, optional
-        Tiles evaluated at the same time on a CPU; all cores when absent.
+        Tiles evaluated at the same time on a CPU, each by one thread; all cores when absent.
+    runtime : {"torch", "openvino", "openvino-int8"}
+        What evaluates the net.
+    quantized : Path, optional
+        The 8-bit model of ``openvino-int8``.
+
+    Raises
+    ------
+    ModelError
+        When a weight is NaN or infinite: a runtime may turn it into a sound output.
     """
 
     def __init__(
-        self, net: nn.Module, device: torch.device, context_sections: int = 1, threads: int | None = None
+        self,
+        net: nn.Module,
+        device: torch.device,
+        context_sections: int = 1,
+        threads: int | None = None,
+        *,
+        runtime: RuntimeName = "torch",
+        quantized: Path | None = None,
     ) -> None:
-        keep_activations()
-        self.device = device
+        for key, value in net.state_dict().items():
+            if value.is_floating_point() and not torch.isfinite(value).all():
+                raise ModelError(
+                    "the weights are not finite", found=f"NaN or infinity in {key}", fix="load the model again"
+                )
         self.context_sections = context_sections
-        self.net = folded(net).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        workers = 1 if device.type != "cpu" else threads or len(os.sched_getaffinity(0))
-        self._pool = ThreadPoolExecutor(workers, "tile", initializer=torch.set_num_threads, initargs=(1,))
+        threads = threads or len(os.sched_getaffinity(0))
+        self.runtime = open_runtime(net, runtime, device, context_sections, threads, quantized)
 
     def __enter__(self) -> Engine:
         return self
@@ -116,18 +117,16 @@ class Engine:
         self.close()
 
     def close(self) -> None:
-        """Stop the threads."""
-        self._pool.shutdown(cancel_futures=True)
+        """Stop what works in the background."""
+        self.runtime.close()
 
-    def probability(self, channels: NDArray[np.float32]) -> NDArray[np.float32]:
+    def probability(self, channels: Channels) -> Probability:
         """Return the membrane probability (H, W) of one input (C, H, W) of z-scores."""
-        with torch.inference_mode():
-            x = torch.from_numpy(np.ascontiguousarray(channels))[None].to(self.device)
-            logits = self.net(x.contiguous(memory_format=torch.channels_last))
-            # The sigmoid would turn an infinite logit into a sound 0 or 1; as NaN it is found.
-            logits = logits.masked_fill(~torch.isfinite(logits), torch.nan)
-            probability: NDArray[np.float32] = torch.sigmoid(logits)[0, 0].float().cpu().numpy()
-            return probability
+        return next(self.probabilities([channels]))
+
+    def probabilities(self, inputs: Iterable[Channels]) -> Iterator[Probability]:
+        """Yield the membrane probability of each input, in order."""
+        return self.runtime.evaluate(inputs)
 
     def predict_block(
         self,
@@ -166,43 +165,48 @@ class Engine:
             raise BlockError(
                 "wrong input shape", where=block.write, expected=block.read.shape, found=voxels.shape, fix="run again"
             )
-        inputs = (self._channels(tile, block, voxels, statistics) for tile in block.tiles)
+        _require_finite(statistics)
+        inputs = (tile_channels(tile, block, voxels, statistics, self.context_sections) for tile in block.tiles)
         weights = _Weights(plan) if plan.tiling.mode == "gaussian" else None
         out = np.zeros(block.write.shape, np.float32)
         # Tiles come back in the order of the plan, so sums of overlapping ones are always taken in the same order.
-        with self._evaluated(inputs) as evaluated:
-            for tile, probability in zip(block.tiles, evaluated, strict=True):
-                if not np.isfinite(probability).all():
-                    raise BlockError(
-                        "the net gave NaN or infinity", where=f"tile {tile.read}", fix="check the model's weights"
-                    )
-                part = tile.write.relative_to(tile.read.start).slices[1:]
-                target = out[tile.write.relative_to(block.write.start).slices][0]
-                if weights is None:
-                    target[:] = probability[part]
-                else:
-                    target += probability[part] * weights.of(tile)
-                on_tile(tile.write.size)
-        return np.clip(out, 0, 1)
+        for tile, probability in zip(block.tiles, self.probabilities(inputs), strict=True):
+            if not np.isfinite(probability).all():
+                raise BlockError(
+                    "the net gave NaN or infinity", where=f"tile {tile.read}", fix="check the model's weights"
+                )
+            part = tile.write.relative_to(tile.read.start).slices[1:]
+            target = out[tile.write.relative_to(block.write.start).slices][0]
+            if weights is None:
+                target[:] = probability[part]
+            else:
+                target += probability[part] * weights.of(tile)
+            on_tile(tile.write.size)
+        return np.clip(out, 0, 1, out=out)
 
-    @contextmanager
-    def _evaluated(self, inputs: Iterator[NDArray[np.float32]]) -> Iterator[Iterator[NDArray[np.float32]]]:
-        futures = [self._pool.submit(self.probability, channels) for channels in inputs]
-        try:
-            yield (future.result() for future in futures)
-        finally:
-            for future in futures:
-                future.cancel()
 
-    def _channels(
-        self, tile: Tile, block: Block, voxels: NDArray[np.uint8] | NDArray[np.uint16], statistics: IntensityStatistics
-    ) -> NDArray[np.float32]:
-        """Cut the sections around a tile; beyond the first and last section of the volume, those repeat."""
-        z = tile.write.start[0]
-        wanted = [z + dz for dz in around(self.context_sections)]
-        sections = np.clip(wanted, block.read.start[0], block.read.stop[0] - 1)
-        _, rows, columns = tile.read.relative_to(block.read.start).slices
-        return zscore(voxels[sections - block.read.start[0], rows, columns], statistics)
+def tile_channels(
+    tile: Tile,
+    block: Block,
+    voxels: NDArray[np.uint8] | NDArray[np.uint16],
+    statistics: IntensityStatistics,
+    context_sections: int,
+) -> Channels:
+    """Return what a net sees of a tile, (C, H, W) z-scores; beyond the ends of the volume, the last section repeats."""
+    wanted = [tile.write.start[0] + dz for dz in around(context_sections)]
+    sections = np.clip(wanted, block.read.start[0], block.read.stop[0] - 1)
+    _, rows, columns = tile.read.relative_to(block.read.start).slices
+    return zscore(voxels[sections - block.read.start[0], rows, columns], statistics)
+
+
+def _require_finite(statistics: IntensityStatistics) -> None:
+    # The voxels are whole numbers, so their z-scores are finite whenever these two are.
+    if not np.isfinite([statistics.mean, statistics.std]).all():
+        raise BlockError(
+            "the statistics of the volume are NaN or infinite",
+            found=f"mean {statistics.mean}, std {statistics.std}",
+            fix="ingest the volume again",
+        )
 
 
 class _Weights:

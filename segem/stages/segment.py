@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segem.config import Device, ExecutionConfig, SegmentConfig
+from segem.config import Device, ExecutionConfig, RuntimeName, SegmentConfig
 from segem.errors import ConfigError, IncompleteError, ModelError
 from segem.execute import BlockOutcome, Summary, execute
 from segem.geometry import Box, Halo
@@ -26,12 +29,22 @@ from segem.io.volume import Volume, write_block
 from segem.io.workspace import Workspace
 from segem.kernels.threshold import membrane_mask, stored_probability
 from segem.learn.artefact import Artefact, ModelCard, find_model, load_artefact, load_net
-from segem.learn.engine import Engine, choose_device, compute_digest, runtime_name
-from segem.plan import Block, Plan, Tiling, crop_tiling, gaussian_tiling
+from segem.learn.engine import Engine, choose_device, compute_digest
+from segem.learn.fold import folded
+from segem.learn.memory import activation_bytes
+from segem.learn.runtimes.choice import choose_runtime, runtime_identity
+from segem.plan import MAX_TILE_PX, Block, Plan, Tiling, crop_tiling, gaussian_tiling
 from segem.progress import track
+from segem.stages.quantize import Quantized, quantized
 from segem.stages.verify import damage, result_layers
 
 GAUSSIAN_TILE_PX = 512
+DEFAULT_MEMORY = 3_000_000_000
+"""Peak that the size of tiles is chosen for where none is asked for; the same on every machine, as the bytes are."""
+RESIDENT = 700_000_000
+"""What a process takes besides its tiles: libraries, weights, blocks on their way in and out."""
+TILES_IN_FLIGHT = 2
+"""Tiles that shall fit at the same time; more cores work side by side where the memory allows it."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +93,10 @@ def segment(
     artefact = find_model(config.model, workspace)
     with volume_lock(workspace, run, volume):
         result = result_volume(workspace, run, volume)
-        plan = make_plan(config, artefact.card, source, result)
+        budget = Budget.of(artefact, execution.memory)
+        plan = make_plan(config, artefact.card, source, result, budget.tile_px)
         threshold = config.threshold or artefact.card.threshold
+        runtime = choose_runtime(config.runtime, choose_device(execution.device))
         facts = {
             "threshold": threshold,
             "tiling": asdict(plan.tiling),
@@ -91,17 +106,26 @@ def segment(
             "trained_on": [sections.model_dump(mode="json") for sections in artefact.card.trained_on],
         }
         model = ModelRecord(name=artefact.card.name, digest=artefact.digest)
-        work = SegmentWork(
-            source.path,
-            result.path,
-            artefact.path,
-            artefact.digest,
-            execution.device,
-            plan,
-            threshold,
-            uuid.uuid4().hex,
-        )
         with recorded(workspace, run, source, "segment", config, facts=facts, model=model) as facts:
+            coarse: Quantized | None = None
+            if runtime == "openvino-int8":
+                coarse = _quantized(config, artefact, source, threshold, workspace, run)
+                facts["int8"] = {"disagreement": round(coarse.disagreement, 6), "used": coarse.model is not None}
+                runtime = runtime if coarse.model is not None else "openvino"
+            work = SegmentWork(
+                source.path,
+                result.path,
+                artefact.path,
+                artefact.digest,
+                execution.device,
+                plan,
+                threshold,
+                uuid.uuid4().hex,
+                runtime=runtime,
+                quantized=coarse.model if coarse is not None else None,
+                threads=budget.threads(plan),
+            )
+            facts["runtime"] = work.runtime_identity
             with (
                 Ledger(workspace.ledger(run)) as ledger,
                 track(f"segment {volume}", Box.of_shape(plan.shape).size, show=execution.progress) as advance,
@@ -123,7 +147,80 @@ def segment(
     )
 
 
-def make_plan(config: SegmentConfig, card: ModelCard, source: Volume, result: Volume) -> Plan:
+@dataclass(frozen=True)
+class Budget:
+    """What the memory of one process allows.
+
+    Parameters
+    ----------
+    memory : int
+        Bytes the process may take at its peak.
+    voxel_bytes : float
+        Bytes a net holds for each pixel of a tile that it evaluates.
+    tile_px : int
+        Longest edge of a tile.
+    """
+
+    memory: int
+    voxel_bytes: float
+    tile_px: int
+
+    @classmethod
+    def of(cls, artefact: Artefact, memory: int | None) -> Budget:
+        """Return the budget of a model; without a setting, tiles are planned for `DEFAULT_MEMORY`.
+
+        Raises
+        ------
+        ConfigError
+            When not even a small tile fits.
+        """
+        geometry = artefact.card.geometry()
+        probe = 8 * geometry.stride_px
+        net = folded(load_net(artefact))
+        voxel_bytes = activation_bytes(net, (geometry.context_sections, probe, probe)) / probe**2
+        free = (memory or DEFAULT_MEMORY) - RESIDENT
+        tile_px = math.isqrt(int(free / TILES_IN_FLIGHT / voxel_bytes))
+        least = geometry.stride_px + 2 * (geometry.halo_px or 0)
+        if tile_px < least:
+            raise ConfigError(
+                "the memory allowed is too little for this model",
+                where=artefact.card.name,
+                expected=f"{(RESIDENT + TILES_IN_FLIGHT * voxel_bytes * least**2) / 1e9:.1f} GB or more",
+                found=f"{(memory or DEFAULT_MEMORY) / 1e9:.1f} GB",
+                fix="raise --memory",
+            )
+        return cls(memory or max(DEFAULT_MEMORY, _half_of_the_machine()), voxel_bytes, tile_px)
+
+    def threads(self, plan: Plan) -> int:
+        """Return how many tiles of a plan fit side by side, at least one and no more than there are cores."""
+        tile = plan.tile_extent(1) * plan.tile_extent(2) * self.voxel_bytes
+        return max(1, min(len(os.sched_getaffinity(0)), int((self.memory - RESIDENT) / tile)))
+
+
+def _half_of_the_machine() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def _quantized(
+    config: SegmentConfig, artefact: Artefact, source: Volume, threshold: float, workspace: Workspace, run: str
+) -> Quantized:
+    geometry = artefact.card.geometry()
+    folder = workspace.run(run) / ".int8" / source.name
+    return quantized(
+        load_net(artefact),
+        artefact.digest,
+        source,
+        geometry.context_sections,
+        geometry.stride_px,
+        threshold,
+        config.int8_tolerance,
+        folder,
+    )
+
+
+def make_plan(
+    config: SegmentConfig, card: ModelCard, source: Volume, result: Volume, max_tile_px: int = MAX_TILE_PX
+) -> Plan:
     """Return what has to be computed: the model says which halo it needs, the result volume how it is written."""
     geometry = card.geometry()
     halo_px = config.halo_px if config.halo_px is not None else geometry.halo_px
@@ -138,7 +235,12 @@ def make_plan(config: SegmentConfig, card: ModelCard, source: Volume, result: Vo
                 fix="use stitch: gaussian, or give halo_px to accept an approximation",
             )
         tiling = crop_tiling(
-            source.shape, result.write_block, Halo(reach, halo_px, halo_px), geometry.stride_px, config.tile_px
+            source.shape,
+            result.write_block,
+            Halo(reach, halo_px, halo_px),
+            geometry.stride_px,
+            config.tile_px,
+            max_tile_px,
         )
     else:
         tile_px = config.tile_px or GAUSSIAN_TILE_PX
@@ -169,6 +271,15 @@ class SegmentWork:
     threshold: float
     token: str
     """Unique to one call of `segment`, so that a process that lives on never takes an older net for this one."""
+    runtime: RuntimeName = "torch"
+    quantized: Path | None = None
+    threads: int = 1
+    """Tiles that the memory allows side by side."""
+
+    @cached_property
+    def runtime_identity(self) -> str:
+        """What computes, as it goes into the identity of blocks."""
+        return runtime_identity(self.runtime, choose_device(self.device), self.quantized)
 
     def load(self, block: Block, known: LedgerRow | None) -> LoadedBlock:
         """Read the intensities of a block, and find out whether it is finished already."""
@@ -187,7 +298,8 @@ class SegmentWork:
             on_voxels(loaded.block.write.size)
             return loaded, ()
         source = _open(self)[0]
-        engine = _engine(self, threads)
+        with _OPENING:
+            engine = _engine(self, min(threads or self.threads, self.threads))
         probability = engine.predict_block(self.plan, loaded.block, loaded.voxels, source.statistics, on_voxels)
         stored = stored_probability(probability)
         return loaded, (stored, membrane_mask(stored, self.threshold))
@@ -213,12 +325,16 @@ def block_identity(work: SegmentWork, block: Block, voxels: NDArray[Any], source
         "write": str(block.write),
         "threshold": work.threshold,
         "code": compute_digest(),
-        "runtime": runtime_name(work.device),
+        "runtime": work.runtime_identity,
         "dtype": str(voxels.dtype),
     }
     digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode())
     digest.update(np.ascontiguousarray(voxels).data)
     return digest.hexdigest()
+
+
+_OPENING = Lock()
+"""Several blocks are computed at a time; the first of them opens the engine for all."""
 
 
 @lru_cache(maxsize=1)
@@ -230,10 +346,11 @@ def _open(work: SegmentWork) -> tuple[Volume, tuple[Array, ...], Artefact]:
 
 
 @lru_cache(maxsize=1)
-def _engine(work: SegmentWork, threads: int | None) -> Engine:
+def _engine(work: SegmentWork, threads: int) -> Engine:
     artefact = _open(work)[2]
     context = artefact.card.geometry().context_sections
-    return Engine(load_net(artefact), choose_device(work.device), context, threads)
+    net, device = load_net(artefact), choose_device(work.device)
+    return Engine(net, device, context, threads, runtime=work.runtime, quantized=work.quantized)
 
 
 def _audit(summary: Summary, plan: Plan, ledger: Ledger, volume: str, result: Volume) -> None:

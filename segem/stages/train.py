@@ -26,8 +26,8 @@ from segem.kernels.metrics.segmentation import SegmentationSums
 from segem.kernels.normalize import zscore
 from segem.kernels.threshold import membrane_mask
 from segem.learn.artefact import Artefact, ModelCard, Score, TrainedOn, find_model, load_net, save_artefact
-from segem.learn.engine import choose_device, runtime_name
 from segem.learn.models.registry import geometry, resolved
+from segem.learn.runtimes.choice import choose_device, runtime_identity
 from segem.learn.train import Fitted, LabelledSection, Progress, fit, predict_section
 from segem.progress import track
 from segem.stages.ingest import ingest
@@ -154,7 +154,11 @@ def train(
         },
         licence=licence,
         citation=citation,
-        versions={"segem": segem.__version__, "runtime": runtime_name(device), "python": platform.python_version()},
+        versions={
+            "segem": segem.__version__,
+            "runtime": runtime_identity("torch", choose_device(device)),
+            "python": platform.python_version(),
+        },
     )
     artefact = save_artefact(_new_version(workspace.models / name), card, fitted.net)
     return TrainResult(artefact.path, name, fitted.steps, minutes, fitted.threshold, fitted.validation_iou, scores)

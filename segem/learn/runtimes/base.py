@@ -1,0 +1,74 @@
+"""What every runtime gives: probabilities in the order of the inputs, whatever works on them side by side."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Channels = NDArray[np.float32]
+"""One input, (C, H, W) z-scores."""
+Probability = NDArray[np.float32]
+"""One output, (H, W) in 0..1; NaN where the net gave NaN or infinity."""
+
+
+class Runtime(Protocol):
+    """A net that is ready to evaluate tiles."""
+
+    @property
+    def name(self) -> str:
+        """What computes, with versions: another one may round otherwise, so this is part of a block's identity."""
+
+    def evaluate(self, inputs: Iterable[Channels]) -> Iterator[Probability]:
+        """Yield the membrane probability of each input, in order."""
+
+    def close(self) -> None:
+        """Free what is held."""
+
+
+class TilePool:
+    """Evaluates tiles side by side, each by one thread.
+
+    The order of a convolution's sums depends on how many threads share it; with one thread for each tile, the bytes of
+    the result depend neither on the number of cores nor on that of workers.
+
+    Parameters
+    ----------
+    forward : callable
+        Takes (C, H, W) float32 and returns (H, W) float32; called from several threads.
+    threads : int
+        Tiles evaluated at the same time.
+    """
+
+    def __init__(self, forward: Callable[[Channels], Probability], threads: int) -> None:
+        self.threads = threads
+        self._forward = forward
+        self._pool = ThreadPoolExecutor(threads, "tile", initializer=torch.set_num_threads, initargs=(1,))
+
+    def evaluate(self, inputs: Iterable[Channels]) -> Iterator[Probability]:
+        """Yield the output of each input, in order; at most twice as many inputs as threads are held at a time."""
+        running: deque[Future[Probability]] = deque()
+        try:
+            for channels in inputs:
+                running.append(self._pool.submit(self._forward, channels))
+                if len(running) >= 2 * self.threads:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            for future in running:
+                future.cancel()
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+def sigmoid(logits: torch.Tensor) -> torch.Tensor:
+    """Return probabilities; infinite logits become NaN, or the sigmoid would turn them into a sound 0 or 1."""
+    return torch.sigmoid(logits.masked_fill(~torch.isfinite(logits), torch.nan))

@@ -1,0 +1,95 @@
+"""Which runtime evaluates a net here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from segem.config import Device, RuntimeName
+from segem.errors import ConfigError
+from segem.learn.runtimes.base import Runtime
+from segem.learn.runtimes.eager import EagerBatches, EagerCpu, eager_name
+from segem.learn.runtimes.openvino import OpenVinoCpu, installed, openvino_name
+
+
+def choose_device(device: Device) -> torch.device:
+    """Return the torch device; ``auto`` takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises
+    ------
+    ConfigError
+        When the device asked for is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return torch.device(next(name for name, available in there.items() if available))
+    if not there[device]:
+        raise ConfigError(f"no {device} device here", expected=device, found="cpu", fix="use --device auto")
+    return torch.device(device)
+
+
+def choose_runtime(runtime: RuntimeName, device: torch.device) -> RuntimeName:
+    """Return which runtime evaluates on a device; ``auto`` takes OpenVINO on a processor where it is installed.
+
+    Raises
+    ------
+    ConfigError
+        When the runtime asked for is not installed, or does not serve the device.
+    """
+    if runtime == "auto":
+        return "openvino" if device.type == "cpu" and installed("openvino") else "torch"
+    if runtime == "torch":
+        return runtime
+    if device.type != "cpu":
+        raise ConfigError(
+            f"runtime {runtime} computes on the CPU only", found=device.type, fix="use --device cpu, or --runtime auto"
+        )
+    needed = ("openvino", "nncf") if runtime == "openvino-int8" else ("openvino",)
+    if not installed(*needed):
+        raise ConfigError(
+            f"runtime {runtime} is not installed",
+            expected=" and ".join(needed),
+            fix="pip install 'segem[cpu]', or use --runtime torch",
+        )
+    return runtime
+
+
+def runtime_identity(runtime: RuntimeName, device: torch.device, quantized: Path | None = None) -> str:
+    """Return what computes, with its version; another one may round otherwise, so it is part of a block's identity."""
+    return openvino_name(quantized) if runtime.startswith("openvino") else eager_name(device)
+
+
+def open_runtime(
+    net: nn.Module,
+    runtime: RuntimeName,
+    device: torch.device,
+    channels: int,
+    threads: int,
+    quantized: Path | None = None,
+) -> Runtime:
+    """Make a net ready to evaluate.
+
+    Parameters
+    ----------
+    net : Module
+        In evaluation mode, (B, C, H, W) to (B, 1, H, W) logits.
+    runtime : {"torch", "openvino", "openvino-int8"}
+        As `choose_runtime` returns it.
+    device : torch.device
+        Where to compute.
+    channels : int
+        C of the net.
+    threads : int
+        Tiles evaluated at the same time on a processor.
+    quantized : Path, optional
+        The 8-bit model of ``openvino-int8``.
+
+    Returns
+    -------
+    Runtime
+    """
+    if runtime.startswith("openvino"):
+        return OpenVinoCpu(net, channels, threads, quantized)
+    return EagerCpu(net, threads) if device.type == "cpu" else EagerBatches(net, device)

@@ -1,0 +1,123 @@
+"""Makes an 8-bit copy of a model for one volume, and refuses it where the mask would change too much."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from segem.geometry import Box, Halo
+from segem.io.blocks import read_block
+from segem.io.volume import Volume
+from segem.kernels.threshold import membrane_mask, stored_probability
+from segem.learn.engine import Engine, compute_digest, tile_channels
+from segem.learn.runtimes.base import Channels
+from segem.learn.runtimes.choice import runtime_identity
+from segem.learn.runtimes.openvino import MODEL_FILE, quantize
+from segem.plan import Block, Tile
+
+SAMPLE_TILES = 32
+"""Tiles looked at, spread over the volume; every other one calibrates, the rest judge."""
+SAMPLE_PX = 256
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """An 8-bit model, or why it was refused."""
+
+    model: Path | None
+    """Folder of the model; None where it was refused."""
+    disagreement: float
+    """Share of the sampled voxels whose mask differs between 8 bits and float32."""
+
+
+def quantized(
+    net: nn.Module,
+    digest: str,
+    source: Volume,
+    context: int,
+    stride_px: int,
+    threshold: float,
+    tolerance: float,
+    folder: Path,
+) -> Quantized:
+    """Quantise a net on the volume's own tiles and compare the masks on others.
+
+    Parameters
+    ----------
+    net : Module
+        In evaluation mode.
+    digest : str
+        Digest of its artefact.
+    source : Volume
+        The volume it shall segment.
+    context : int
+        Sections the net takes as channels.
+    stride_px : int
+        Lattice on which tiles start.
+    threshold : float
+        Probability that makes membrane.
+    tolerance : float
+        Largest share of voxels whose mask may differ.
+    folder : Path
+        Where models for this volume are kept, so that a resumed run takes the very same one.
+
+    Returns
+    -------
+    Quantized
+
+    Raises
+    ------
+    SegemError
+        When the volume cannot be read, the net cannot be converted or the disk refuses.
+    """
+    made_of = {
+        "weights": digest,
+        "volume": source.attributes.get("source_digest"),
+        "code": compute_digest(),
+        "runtime": runtime_identity("openvino", torch.device("cpu")),
+        "threshold": threshold,
+    }
+    key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32]
+    path = folder / key
+    tiles = sample_tiles(source, context, stride_px)
+    if not (path / MODEL_FILE).is_file():
+        # A model for other weights or other voxels serves no block of this run any more.
+        shutil.rmtree(folder, ignore_errors=True)
+        quantize(net, context, tiles[::2], path)
+    disagreement = _disagreement(net, context, tiles[1::2] or tiles, threshold, path)
+    return Quantized(path if disagreement <= tolerance else None, disagreement)
+
+
+def sample_tiles(source: Volume, context: int, stride_px: int, count: int = SAMPLE_TILES) -> list[Channels]:
+    """Return what a net sees of tiles spread evenly over a volume, the same ones each time."""
+    depth, height, width = source.shape
+    edge = SAMPLE_PX // stride_px * stride_px
+    rows, columns = (range(0, max(1, n - edge + 1), stride_px) for n in (height, width))
+    volume, tiles = Box.of_shape(source.shape), []
+    for k in range(count):
+        # Steps of the golden ratio along each axis visit it evenly, whatever the number of tiles.
+        z = (2 * k + 1) * depth // (2 * count)
+        y, x = (steps[int(len(steps) * ((k + 1) * ratio % 1))] for steps, ratio in ((rows, 0.7549), (columns, 0.5698)))
+        box = Box((z, y, x), (z + 1, min(height, y + edge), min(width, x + edge)))
+        read = box.grow(Halo(context // 2, 0, 0), volume)
+        tile = Tile(box, box)
+        voxels = read_block(source.raw, read, f"run `segem ingest` for {source.name} with --again")
+        tiles.append(tile_channels(tile, Block((0, 0, 0), box, read, (tile,)), voxels, source.statistics, context))
+    return tiles
+
+
+def _disagreement(net: nn.Module, context: int, tiles: list[Channels], threshold: float, model: Path) -> float:
+    cpu = torch.device("cpu")
+    with Engine(net, cpu, context, runtime="openvino") as exact:
+        expected = [membrane_mask(stored_probability(p), threshold) for p in exact.probabilities(tiles)]
+    with Engine(net, cpu, context, runtime="openvino-int8", quantized=model) as coarse:
+        found = [membrane_mask(stored_probability(p), threshold) for p in coarse.probabilities(tiles)]
+    different = sum(np.count_nonzero(a != b) for a, b in zip(expected, found, strict=True))
+    return float(different / sum(mask.size for mask in expected))
