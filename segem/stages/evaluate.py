@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial, reduce
@@ -294,6 +294,23 @@ def _seams(segment: StageRecord | None, workspace: Workspace, run: str, volume: 
     return rows, columns
 
 
+def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return half-open ranges in order, those that overlap or touch joined into one.
+
+    Examples
+    --------
+    >>> _merged([(11, 18), (2, 18), (0, 1), (20, 22)])
+    [(0, 1), (2, 18), (20, 22)]
+    """
+    joined: list[tuple[int, int]] = []
+    for first, stop in sorted(ranges):
+        if joined and first <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
+        else:
+            joined.append((first, stop))
+    return joined
+
+
 def _warnings(
     source: Volume, missing: dict[str, str | None], facts: dict[str, Any], seam_ratio: float | None
 ) -> Iterator[str]:
@@ -302,9 +319,17 @@ def _warnings(
     for what, reason in missing.items():
         if reason is not None:
             yield f"no {what}: {reason}"
-    for trained in facts.get("trained_on", []):
-        if trained.get("source_digest") == noted.get("source_digest"):
-            first, stop = trained["train"]
-            yield f"the model was trained on sections {first} to {stop - 1} of this volume: scores there are no test"
+    seen = _merged(
+        tuple(trained["train"])
+        for trained in facts.get("trained_on", [])
+        if trained.get("source_digest") == noted.get("source_digest")
+    )
+    if seen:
+        sections = " and ".join(f"{first} to {stop - 1}" for first, stop in seen)
+        yield f"the model was trained on sections {sections} of this volume: scores there are no test"
+    coarse = facts.get("int8")
+    if coarse is not None:
+        share = f"8 bits change {coarse['disagreement']:.2%} of the mask on sampled tiles"
+        yield share if coarse["used"] else f"{share}, too many: computed in float32"
     if seam_ratio is not None and seam_ratio > VISIBLE_SEAM:
         yield f"tile borders may show: the probability changes {seam_ratio:.1f} times as fast across them as elsewhere"

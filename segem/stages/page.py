@@ -102,7 +102,7 @@ def _facts(volume: VolumeScores) -> list[tuple[str, str]]:
     if volume.weights is not None:
         facts.append(("Model", f"{volume.weights.name} ({volume.weights.digest[:12]})"))
     if volume.threshold is not None:
-        facts.append(("Membrane from probability", f"{volume.threshold:.2f}"))
+        facts.append(("Membrane from probability", f"{volume.threshold:.3g}"))
     return facts
 
 

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import nn
-
 from segem.geometry import Box, Halo
 from segem.io.blocks import read_block
 from segem.io.volume import Volume
 from segem.kernels.threshold import membrane_mask, stored_probability
-from segem.learn.engine import Engine, compute_digest, tile_channels
+from segem.learn.artefact import Artefact, load_net
+from segem.learn.engine import Engine, choose_device, compute_digest, tile_channels
 from segem.learn.runtimes.base import Channels
 from segem.learn.runtimes.choice import runtime_identity
 from segem.learn.runtimes.openvino import MODEL_FILE, quantize
@@ -37,36 +35,21 @@ class Quantized:
     """Share of the sampled voxels whose mask differs between 8 bits and float32."""
 
 
-def quantized(
-    net: nn.Module,
-    digest: str,
-    source: Volume,
-    context: int,
-    stride_px: int,
-    threshold: float,
-    tolerance: float,
-    folder: Path,
-) -> Quantized:
+def quantized(artefact: Artefact, source: Volume, threshold: float, tolerance: float, folder: Path) -> Quantized:
     """Quantise a net on the volume's own tiles and compare the masks on others.
 
     Parameters
     ----------
-    net : Module
-        In evaluation mode.
-    digest : str
-        Digest of its artefact.
+    artefact : Artefact
+        The model.
     source : Volume
         The volume it shall segment.
-    context : int
-        Sections the net takes as channels.
-    stride_px : int
-        Lattice on which tiles start.
     threshold : float
         Probability that makes membrane.
     tolerance : float
         Largest share of voxels whose mask may differ.
     folder : Path
-        Where models for this volume are kept, so that a resumed run takes the very same one.
+        Where the model for this volume is kept, so that a resumed run takes the very same one.
 
     Returns
     -------
@@ -78,20 +61,19 @@ def quantized(
         When the volume cannot be read, the net cannot be converted or the disk refuses.
     """
     made_of = {
-        "weights": digest,
+        "weights": artefact.digest,
         "volume": source.attributes.get("source_digest"),
         "code": compute_digest(),
-        "runtime": runtime_identity("openvino", torch.device("cpu")),
-        "threshold": threshold,
+        "runtime": runtime_identity("openvino", choose_device("cpu")),
     }
-    key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32]
-    path = folder / key
-    tiles = sample_tiles(source, context, stride_px)
+    path = folder / hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32]
+    geometry = artefact.card.geometry()
+    tiles = sample_tiles(source, geometry.context_sections, geometry.stride_px)
     if not (path / MODEL_FILE).is_file():
         # A model for other weights or other voxels serves no block of this run any more.
         shutil.rmtree(folder, ignore_errors=True)
-        quantize(net, context, tiles[::2], path)
-    disagreement = _disagreement(net, context, tiles[1::2] or tiles, threshold, path)
+        quantize(load_net(artefact), geometry.context_sections, tiles[::2], path)
+    disagreement = _disagreement(artefact, tiles[1::2], threshold, path)
     return Quantized(path if disagreement <= tolerance else None, disagreement)
 
 
@@ -113,8 +95,8 @@ def sample_tiles(source: Volume, context: int, stride_px: int, count: int = SAMP
     return tiles
 
 
-def _disagreement(net: nn.Module, context: int, tiles: list[Channels], threshold: float, model: Path) -> float:
-    cpu = torch.device("cpu")
+def _disagreement(artefact: Artefact, tiles: list[Channels], threshold: float, model: Path) -> float:
+    net, cpu, context = load_net(artefact), choose_device("cpu"), artefact.card.geometry().context_sections
     with Engine(net, cpu, context, runtime="openvino") as exact:
         expected = [membrane_mask(stored_probability(p), threshold) for p in exact.probabilities(tiles)]
     with Engine(net, cpu, context, runtime="openvino-int8", quantized=model) as coarse:

@@ -109,7 +109,8 @@ def segment(
         with recorded(workspace, run, source, "segment", config, facts=facts, model=model) as facts:
             coarse: Quantized | None = None
             if runtime == "openvino-int8":
-                coarse = _quantized(config, artefact, source, threshold, workspace, run)
+                folder = workspace.run(run) / ".int8" / volume
+                coarse = quantized(artefact, source, threshold, config.int8_tolerance, folder)
                 facts["int8"] = {"disagreement": round(coarse.disagreement, 6), "used": coarse.model is not None}
                 runtime = runtime if coarse.model is not None else "openvino"
             work = SegmentWork(
@@ -199,23 +200,6 @@ class Budget:
 
 def _half_of_the_machine() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-
-
-def _quantized(
-    config: SegmentConfig, artefact: Artefact, source: Volume, threshold: float, workspace: Workspace, run: str
-) -> Quantized:
-    geometry = artefact.card.geometry()
-    folder = workspace.run(run) / ".int8" / source.name
-    return quantized(
-        load_net(artefact),
-        artefact.digest,
-        source,
-        geometry.context_sections,
-        geometry.stride_px,
-        threshold,
-        config.int8_tolerance,
-        folder,
-    )
 
 
 def make_plan(

@@ -14,6 +14,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,9 @@ def quantize(net: nn.Module, channels: int, tiles: Sequence[Channels], folder: P
 
     nncf.set_log_level(logging.ERROR)
     calibration = nncf.Dataset([tile[np.newaxis] for tile in tiles])
-    model = nncf.quantize(_converted(net, channels), calibration, subset_size=len(tiles))
+    # NNCF draws its progress on stdout, which belongs to results.
+    with redirect_stdout(sys.stderr):
+        model = nncf.quantize(_converted(net, channels), calibration, subset_size=len(tiles))
     with new_directory(folder) as partial, disk_errors(folder):
         ov.save_model(model, partial / MODEL_FILE, compress_to_fp16=False)
     return folder
