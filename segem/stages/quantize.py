@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from segem.geometry import Box, Halo
 from segem.io.blocks import read_block
 from segem.io.volume import Volume

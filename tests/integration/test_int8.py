@@ -1,0 +1,77 @@
+"""Eight bits: calibrated on the volume, judged against float32, refused where the mask changes too much."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segem.config import ExecutionConfig, SegmentConfig
+from segem.io.run import load_run
+from segem.io.volume import Volume
+from segem.io.workspace import Workspace
+from segem.learn.artefact import Artefact
+from segem.stages.evaluate import evaluate
+from segem.stages.quantize import sample_tiles
+from segem.stages.segment import segment
+from tests.integration.conftest import make_volume
+
+QUIET = ExecutionConfig(progress=False, device="cpu")
+
+
+@pytest.fixture
+def ingested(workspace: Workspace, artefact: Artefact, tmp_path: Path) -> Workspace:
+    make_volume(workspace, tmp_path / "source", shape=(9, 300, 290))
+    return workspace
+
+
+def config(**more: object) -> SegmentConfig:
+    return SegmentConfig(**({"model": "tiny", "runtime": "openvino-int8", "int8_tolerance": 0.5} | more))
+
+
+def facts_of(workspace: Workspace, run: str) -> dict:
+    stage = load_run(workspace, run).volumes["noise"].segment
+    assert stage is not None
+    return dict(stage.facts)
+
+
+def test_eight_bits_are_used_where_they_agree_and_a_resumed_run_takes_the_same_model(ingested: Workspace) -> None:
+    first = segment("noise", "r", config(), QUIET, ingested)
+    facts = facts_of(ingested, "r")
+    assert first.computed == first.blocks
+    assert facts["int8"]["used"] is True
+    assert " int8 " in facts["runtime"]
+    assert segment("noise", "r", config(int8_tolerance=0.4), QUIET, ingested).computed == 0
+    exact = segment("noise", "exact", config(runtime="openvino"), QUIET, ingested)
+    found, expected = (np.asarray(Volume.open(result.path).raw[:], int) for result in (first, exact))
+    assert 0 < np.abs(found - expected).mean() < 10
+
+
+def test_eight_bits_are_refused_where_the_mask_changes_too_much(ingested: Workspace) -> None:
+    refused = segment("noise", "r", config(int8_tolerance=0), QUIET, ingested)
+    facts = facts_of(ingested, "r")
+    assert facts["int8"]["used"] is False
+    assert facts["int8"]["disagreement"] > 0
+    exact = segment("noise", "exact", config(runtime="openvino"), QUIET, ingested)
+    assert np.array_equal(Volume.open(refused.path).raw[:], Volume.open(exact.path).raw[:])
+    (scores,) = evaluate("r", ingested, progress=False).volumes
+    assert any("too many: computed in float32" in warning for warning in scores.warnings)
+
+
+def test_another_runtime_recomputes_every_block(ingested: Workspace) -> None:
+    segment("noise", "r", config(runtime="torch"), QUIET, ingested)
+    again = segment("noise", "r", config(runtime="openvino"), QUIET, ingested)
+    assert again.computed == again.blocks
+
+
+@pytest.mark.parametrize("shape", [(1, 20, 700), (40, 33, 31)])
+def test_tiles_to_look_at_are_spread_and_the_same_each_time(
+    workspace: Workspace, artefact: Artefact, tmp_path: Path, shape: tuple[int, int, int]
+) -> None:
+    make_volume(workspace, tmp_path / "source", shape=shape)
+    source = Volume.open(workspace.volume("noise"))
+    tiles, again = sample_tiles(source, 3, 4), sample_tiles(source, 3, 4)
+    assert all(np.array_equal(a, b) for a, b in zip(tiles, again, strict=True))
+    assert len({tile.tobytes() for tile in tiles}) > 10
+    assert {tile.shape[0] for tile in tiles} == {3}
