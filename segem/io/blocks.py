@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segem.errors import WorkspaceError
-from segem.geometry import Box, grid
-from segem.io.shards import Array, path_of, shape_of, shard_files, shard_of
+from segem.geometry import ZYX, Box, grid
+from segem.io.chunks import Array, Layout, decode_chunks
+from segem.io.shards import shape_of, shard_file, shard_of
 
 UNREADABLE = (ValueError, RuntimeError, OSError)
-"""What zarr raises, by turns, for a bad checksum, a bad shard index or a short file."""
+"""What reading raises, by turns, for a bad checksum, a bad shard index or a short file."""
 
 
 def read_block(array: Array, box: Box, fix: str) -> NDArray[Any]:
@@ -40,13 +41,41 @@ def read_block(array: Array, box: Box, fix: str) -> NDArray[Any]:
     WorkspaceError
         When a file is missing, which zarr itself would read as zeros, or does not decode.
     """
-    missing = [file for file in shard_files(array, box) if not file.is_file()]
-    if missing:
-        raise WorkspaceError("a block of the volume is missing", where=missing[0], fix=fix)
-    try:
-        return np.asarray(array[box.slices])
-    except UNREADABLE as error:
-        raise WorkspaceError(f"{box} cannot be read", where=path_of(array), found=error, fix=fix) from error
+    layout = Layout.of(array)
+    voxels = np.empty(box.shape, layout.dtype)
+    for index, chunk in read_chunks(array, layout, layout.chunks_of(box), fix):
+        paste(voxels, box, chunk, layout.box_of(index))
+    return voxels
+
+
+def read_chunks(array: Array, layout: Layout, chunks: Iterable[ZYX], fix: str) -> Iterator[tuple[ZYX, NDArray[Any]]]:
+    """Yield chunks of a layer by index, those of one file after those of another.
+
+    Raises
+    ------
+    WorkspaceError
+        When a file is missing or does not decode.
+    """
+    by_shard: dict[ZYX, list[tuple[ZYX, ZYX]]] = {}
+    for z, y, x in chunks:
+        dz, dy, dx = layout.chunks_a_shard
+        cell = (z % dz, y % dy, x % dx)
+        by_shard.setdefault((z // dz, y // dy, x // dx), []).append(((z, y, x), cell))
+    for shard, wanted in by_shard.items():
+        file = shard_file(array, shard)
+        try:
+            decoded = decode_chunks(file, [cell for _, cell in wanted], layout)
+        except FileNotFoundError:
+            raise WorkspaceError("a block of the volume is missing", where=file, fix=fix) from None
+        except UNREADABLE as error:
+            raise WorkspaceError("a block of the volume cannot be read", where=file, found=error, fix=fix) from error
+        yield from zip((index for index, _ in wanted), decoded, strict=True)
+
+
+def paste(target: NDArray[Any], box: Box, chunk: NDArray[Any], chunk_box: Box) -> None:
+    """Copy what a chunk and a target have in common; the boxes say where in the array both lie."""
+    common = box.intersect(chunk_box)
+    target[common.relative_to(box.start).slices] = chunk[common.relative_to(chunk_box.start).slices]
 
 
 def voxel_digest(arrays: Iterable[NDArray[Any]]) -> str:
@@ -86,4 +115,4 @@ def stored_digest(arrays: Iterable[Array], box: Box) -> str | None:
 def shard_path(array: Array, box: Box) -> Path:
     """Return the file that holds a block; the box must start on the shard grid."""
     z, y, x = (start // edge for start, edge in zip(box.start, shard_of(array), strict=True))
-    return path_of(array) / array.metadata.encode_chunk_key((z, y, x))
+    return shard_file(array, (z, y, x))

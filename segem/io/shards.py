@@ -6,21 +6,21 @@ the same file. Chunks inside a shard carry a CRC-32C, so that a flipped bit rais
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import DTypeLike, NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
-from zarr.core.metadata import ArrayV3Metadata
 
 from segem.errors import WorkspaceError
-from segem.geometry import ZYX, Box, ceil_div, round_up
-from segem.io.files import disk_errors, fsync, fsync_directory
-
-Array: TypeAlias = zarr.Array[ArrayV3Metadata]
+from segem.geometry import ZYX, Box, ceil_div, grid, round_up
+from segem.io.chunks import Array as Array
+from segem.io.chunks import Layout, encode_shard
+from segem.io.files import disk_errors, fsync_directory, write_bytes
 
 CHUNK: ZYX = (1, 256, 256)
 AXES = ("z", "y", "x")
@@ -28,6 +28,10 @@ AXES = ("z", "y", "x")
 _SHARD_VOXELS = 4_194_304
 _SHARD_EDGE = 2048
 _ZSTD_LEVEL = 3
+
+_durable: set[Path] = set()
+"""Folders whose names this process has synced."""
+_MOST_DURABLE = 4096
 
 
 def shard_shape(shape: ZYX) -> ZYX:
@@ -104,17 +108,14 @@ def write_block(array: Array, box: Box, data: NDArray[Any]) -> None:
             found=f"{data.shape} {data.dtype}",
             fix="write an array of the shape and type of the layer",
         )
-    files = shard_files(array, box)
-    with disk_errors(where):
-        for file in files:
-            # zarr reads a shard that exists before it writes it, and so could never replace a damaged one.
-            file.unlink(missing_ok=True)
-        # Empty chunks are written too: otherwise a lost shard could not be told from one that holds only zeros.
-        array.with_config({"order": "C", "write_empty_chunks": True})[box.slices] = data
-        for file in files:
-            fsync(file)
-        for folder in sorted({parent for file in files for parent in file.parents if parent.is_relative_to(where)}):
-            fsync_directory(folder)
+    layout = Layout.of(array)
+    first = _zyx(a // s for a, s in zip(box.start, shards, strict=True))
+    for index, part in grid(box.shape, shards):
+        file = shard_file(array, _zyx(a + i for a, i in zip(first, index, strict=True)))
+        # All chunks are written, also those that hold only zeros: a lost shard shall not look like an empty one.
+        content = encode_shard(data[part.slices], layout)
+        _make_folder(file.parent, where)
+        write_bytes(file, content)
 
 
 def shard_files(array: Array, box: Box) -> list[Path]:
@@ -123,7 +124,12 @@ def shard_files(array: Array, box: Box) -> list[Path]:
     first = (a // s for a, s in zip(box.start, shards, strict=True))
     past = (ceil_div(b, s) for b, s in zip(box.stop, shards, strict=True))
     indices = product(*(range(a, b) for a, b in zip(first, past, strict=True)))
-    return [path_of(array) / array.metadata.encode_chunk_key(index) for index in indices]
+    return [shard_file(array, _zyx(index)) for index in indices]
+
+
+def shard_file(array: Array, index: ZYX) -> Path:
+    """Return the file of the shard with this index."""
+    return path_of(array) / array.metadata.encode_chunk_key(index)
 
 
 def missing_shards(array: Array) -> list[Path]:
@@ -149,7 +155,28 @@ def path_of(array: Array) -> Path:
     return Path(str(root or array.store)) / array.path
 
 
+def _make_folder(folder: Path, array: Path) -> None:
+    """Make a folder below an array, with all names on the way to it durable.
+
+    A folder that is there may be one that another process has just made, so its name is synced too, but only once.
+    """
+    if folder == array or (folder in _durable and folder.is_dir()):
+        return
+    _make_folder(folder.parent, array)
+    with disk_errors(folder):
+        folder.mkdir(exist_ok=True)
+        fsync_directory(folder.parent)
+    if len(_durable) == _MOST_DURABLE:
+        _durable.clear()
+    _durable.add(folder)
+
+
 def _aligned(box: Box, shards: ZYX, shape: tuple[int, ...]) -> bool:
     starts = all(a % s == 0 for a, s in zip(box.start, shards, strict=True))
     stops = all(b % s == 0 or b == n for b, s, n in zip(box.stop, shards, shape, strict=True))
     return starts and stops
+
+
+def _zyx(values: Iterable[int]) -> ZYX:
+    z, y, x = values
+    return (z, y, x)

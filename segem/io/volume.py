@@ -17,9 +17,9 @@ from yaozarrs import v05
 
 from segem.errors import InputError, WorkspaceError
 from segem.geometry import ZYX, Box, VoxelSize, ceil_div, grid
-from segem.io.blocks import UNREADABLE
+from segem.io.blocks import read_block
 from segem.io.files import PARTIAL, disk_errors, new_directory, write_text
-from segem.io.shards import AXES, CHUNK, Array, create_sharded, path_of, shape_of, shard_of, shard_shape, write_block
+from segem.io.shards import AXES, CHUNK, Array, create_sharded, shape_of, shard_of, shard_shape, write_block
 from segem.io.workspace import VOLUME_SUFFIX
 from segem.kernels.normalize import IntensityStatistics
 from segem.kernels.pyramid import Reduction, shrink
@@ -264,14 +264,12 @@ def create_volume(
 
 def _shrunk(fine: Array, box: Box, factors: tuple[int, ...], how: Reduction) -> NDArray[Any]:
     fz, fy, fx = factors
-    out = np.empty(box.shape, fine.dtype)
+    whole, out = Box.of_shape(shape_of(fine)), np.empty(box.shape, fine.dtype)
     (z0, y0, x0), (z1, y1, x1) = box.start, box.stop
     # One coarse section at a time: a whole block of the finer level may be eight times as large as a shard.
     for z in range(z0, z1):
-        try:
-            block = np.asarray(fine[z * fz : (z + 1) * fz, y0 * fy : y1 * fy, x0 * fx : x1 * fx])
-        except UNREADABLE as error:
-            raise _damaged(path_of(fine), str(error)) from error
+        wanted = Box((z * fz, y0 * fy, x0 * fx), ((z + 1) * fz, y1 * fy, x1 * fx)).intersect(whole)
+        block = read_block(fine, wanted, "make the volume again, or restore it from a copy")
         out[z - z0] = shrink(block, (fz, fy, fx), how)[0]
     return out
 

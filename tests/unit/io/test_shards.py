@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -155,8 +157,16 @@ def test_a_block_is_durable_with_its_folders(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(os, "fsync", noted)
     write_block(array, Box.of_shape((2, 30, 30)), np.ones((2, 30, 30), np.uint8))
-    assert synced[0] == "0/c/0/0/0"
-    assert set(synced[1:]) == {"0", "0/c", "0/c/0", "0/c/0/0"}
+    assert synced[:3] == ["0", "0/c", "0/c/0"]
+    assert re.fullmatch(r"0/c/0/0/\.0\.[0-9a-f]{32}\.partial", synced[3])
+    assert synced[4:] == ["0/c/0/0"]
+    synced.clear()
+    write_block(array, Box.of_shape((2, 30, 30)), np.ones((2, 30, 30), np.uint8))
+    assert len(synced) == 2  # the names on the way are durable by now
+    shutil.rmtree(tmp_path / "0" / "c")
+    synced.clear()
+    write_block(array, Box.of_shape((2, 30, 30)), np.ones((2, 30, 30), np.uint8))
+    assert synced[:3] == ["0", "0/c", "0/c/0"]
 
 
 def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,6 +175,7 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("zarr.storage._local._put", full)
+    monkeypatch.setattr("pathlib.Path.replace", full)
     with pytest.raises(WorkspaceError, match=r"No space left on device .* free some space"):
         write_block(array, Box.of_shape((2, 30, 30)), np.ones((2, 30, 30), np.uint8))
+    assert not [path for path in (tmp_path / "0" / "c").rglob("*") if path.is_file()]

@@ -125,7 +125,7 @@ def test_a_pyramid_over_a_damaged_chunk_is_refused(tmp_path: Path) -> None:
     whole = bytearray(file.read_bytes())
     whole[5] ^= 1
     file.write_bytes(whole)
-    with pytest.raises(WorkspaceError, match="not a whole OME-Zarr"):
+    with pytest.raises(WorkspaceError, match=r"0/c/0/0/0: a block of the volume cannot be read; .*checksum of a chunk"):
         volume.build_pyramid()
 
 
@@ -172,7 +172,7 @@ def test_a_disk_that_fails_while_a_pyramid_is_built(tmp_path: Path, monkeypatch:
 
     volume = volume_at(tmp_path / "v")
     fill(volume.raw, np.ones((3, 300, 600), np.uint8))
-    monkeypatch.setattr("zarr.Array.__getitem__", broken)
+    monkeypatch.setattr("os.pread", broken)
     with pytest.raises(WorkspaceError, match="Input/output error"):
         volume.build_pyramid()
 

@@ -1,0 +1,272 @@
+"""Chunks inside a shard file, encoded and decoded without zarr-python, which takes several times as long.
+
+The bytes are those of the Zarr v3 sharding codec with the codecs that `segem.io.shards.create_sharded` writes into the
+metadata of an array::
+
+    ┌────────────────┬────────────────┬╌╌╌┬──────────────────────────────────────┬────────┐
+    │ zstd │ crc32c  │ zstd │ crc32c  │   │ start and length of each, 2 × uint64 │ crc32c │
+    └────────────────┴────────────────┴╌╌╌┴──────────────────────────────────────┴────────┘
+      chunk            chunk                index
+
+zarr-python reads what is written here, and what it writes is read here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain, product
+from math import prod
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+import google_crc32c
+import imagecodecs
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.core.metadata import ArrayV3Metadata
+
+from segem.errors import WorkspaceError
+from segem.geometry import ZYX, Box, ceil_div, grid
+
+Array: TypeAlias = zarr.Array[ArrayV3Metadata]
+
+_CRC_BYTES = 4
+_ABSENT = 2**64 - 1
+"""Start and length of a chunk that was never written."""
+_CHUNKS_A_TASK = 8
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the voxels of an array lie in its files.
+
+    Parameters
+    ----------
+    shard, chunk : tuple of int
+        Shape of what one file holds, and of what is compressed at a time.
+    dtype : dtype
+        Type of a voxel, little endian as on disk.
+    zstd_level : int
+        How hard chunks are compressed.
+    """
+
+    shard: ZYX
+    chunk: ZYX
+    dtype: np.dtype[Any]
+    zstd_level: int
+
+    @classmethod
+    def of(cls, array: Array) -> Layout:
+        """Return the layout of an array.
+
+        Raises
+        ------
+        WorkspaceError
+            When its metadata ask for something that segem never writes.
+        """
+        metadata = array.metadata
+        codecs: list[Any] = [] if metadata.zarr_format == 2 else [codec.to_dict() for codec in metadata.codecs]
+        match codecs:
+            case [
+                {
+                    "name": "sharding_indexed",
+                    "configuration": {
+                        "codecs": [
+                            {"name": "bytes"} as order,
+                            {"name": "zstd", "configuration": {"level": int(level)}},
+                            {"name": "crc32c"},
+                        ],
+                        "index_codecs": [{"name": "bytes"} as index_order, {"name": "crc32c"}],
+                        "index_location": "end",
+                    },
+                }
+            ] if _little(order) and _little(index_order) and metadata.fill_value == 0 and array.ndim == 3:
+                shard, chunk = array.shards or array.chunks, array.chunks
+                return cls(_zyx(shard), _zyx(chunk), array.dtype.newbyteorder("<"), level)
+        raise WorkspaceError(
+            "an array that segem did not make",
+            where=Path(str(getattr(array.store, "root", array.store))) / array.path,
+            expected="three axes, sharded, chunks of zstd with crc32c, 0 where nothing was written",
+            found=codecs,
+            fix="ingest it as a source",
+        )
+
+    @property
+    def chunks_a_shard(self) -> ZYX:
+        """Chunks of a shard along (z, y, x)."""
+        return _zyx(s // c for s, c in zip(self.shard, self.chunk, strict=True))
+
+    def chunks_of(self, box: Box) -> Iterator[ZYX]:
+        """Yield the index in the array of every chunk that a box touches.
+
+        Examples
+        --------
+        >>> layout = Layout((1, 8, 8), (1, 4, 4), np.dtype(np.uint8), 3)
+        >>> list(layout.chunks_of(Box((2, 3, 4), (3, 5, 8))))
+        [(2, 0, 1), (2, 1, 1)]
+        """
+        first = (a // c for a, c in zip(box.start, self.chunk, strict=True))
+        past = (ceil_div(b, c) for b, c in zip(box.stop, self.chunk, strict=True))
+        return product(*(range(a, b) for a, b in zip(first, past, strict=True)))  # type: ignore[return-value]
+
+    def box_of(self, chunk: ZYX) -> Box:
+        """Return the voxels of a chunk; the last ones reach beyond the array."""
+        start = _zyx(i * c for i, c in zip(chunk, self.chunk, strict=True))
+        return Box(start, _zyx(a + c for a, c in zip(start, self.chunk, strict=True)))
+
+
+def encode_shard(voxels: NDArray[Any], layout: Layout) -> bytes:
+    """Return the content of a shard file.
+
+    Parameters
+    ----------
+    voxels : (z, y, x) array
+        Of the shape of a shard, or less at the far edges of the array: chunks that lie wholly outside are left out.
+    layout : Layout
+        Of the array.
+
+    Returns
+    -------
+    bytes
+        The same for the same voxels, however many threads encode them.
+
+    Examples
+    --------
+    >>> layout = Layout((1, 4, 8), (1, 4, 4), np.dtype(np.uint8), 3)
+    >>> content = encode_shard(np.arange(5, dtype=np.uint8).reshape(1, 1, 5), layout)
+    >>> int.from_bytes(content[-36:-28], "little")
+    0
+    """
+    cells = list(grid(_zyx(voxels.shape), layout.chunk))
+    payloads = _spread(lambda cell: _encode(voxels[cell[1].slices], layout), cells)
+    index = np.full((*layout.chunks_a_shard, 2), _ABSENT, "<u8")
+    start = 0
+    for (cell, _), (_, length) in zip(cells, payloads, strict=True):
+        index[cell] = start, length
+        start += length
+    entries = index.tobytes()
+    return b"".join((*chain.from_iterable(payload for payload, _ in payloads), entries, _crc32c(entries)))
+
+
+def decode_chunks(file: Path, cells: Sequence[ZYX], layout: Layout) -> list[NDArray[Any]]:
+    """Return chunks of a shard file.
+
+    Parameters
+    ----------
+    file : Path
+        The file.
+    cells : sequence of (z, y, x)
+        Which chunks, counted within the shard.
+    layout : Layout
+        Of the array.
+
+    Returns
+    -------
+    list of (z, y, x) arrays
+        Each of the shape of a chunk, read-only, 0 where it was never written.
+
+    Raises
+    ------
+    ValueError
+        When the file is too short, or a checksum does not match.
+    OSError
+        When it is not there, or the disk refuses.
+    """
+    # Not mapped into memory: a file that is cut short while it is read would end the process.
+    with closing(_Reader(file)) as reader:
+        index = reader.index(layout)
+        payloads = [None if index[cell][1] == _ABSENT else reader.read(*map(int, index[cell])) for cell in cells]
+    return _spread(lambda payload: _decode(payload, layout), payloads)
+
+
+class _Reader:
+    def __init__(self, file: Path) -> None:
+        self._descriptor = os.open(file, os.O_RDONLY)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def read(self, start: int, length: int) -> bytes:
+        data = os.pread(self._descriptor, length, start) if 0 <= start <= self._size - length else b""
+        if len(data) < length or length < _CRC_BYTES:
+            raise ValueError("the file is too short")
+        return data
+
+    def index(self, layout: Layout) -> NDArray[np.uint64]:
+        length = 16 * prod(layout.chunks_a_shard) + _CRC_BYTES
+        entries = _checked(self.read(self._size - length, length), "the index")
+        return np.frombuffer(entries, "<u8").reshape(*layout.chunks_a_shard, 2)
+
+    @property
+    def _size(self) -> int:
+        return os.fstat(self._descriptor).st_size
+
+
+def _encode(voxels: NDArray[Any], layout: Layout) -> tuple[tuple[bytes, bytes], int]:
+    if voxels.shape != layout.chunk:
+        whole = np.zeros(layout.chunk, layout.dtype)
+        whole[tuple(slice(n) for n in voxels.shape)] = voxels
+        voxels = whole
+    data = bytes(imagecodecs.zstd_encode(voxels.astype(layout.dtype, copy=False).tobytes(), level=layout.zstd_level))
+    return (data, _crc32c(data)), len(data) + _CRC_BYTES
+
+
+def _decode(payload: bytes | None, layout: Layout) -> NDArray[Any]:
+    if payload is None:
+        return np.zeros(layout.chunk, layout.dtype)
+    size = prod(layout.chunk) * layout.dtype.itemsize
+    try:
+        data = imagecodecs.zstd_decode(_checked(payload, "a chunk"), out=size)
+    except imagecodecs.ZstdError as error:
+        raise ValueError(f"a chunk does not decode: {error}") from error
+    if len(data) != size:
+        raise ValueError(f"a chunk of {len(data)} instead of {size} bytes")
+    return np.frombuffer(data, layout.dtype).reshape(layout.chunk)
+
+
+def _checked(data: bytes, what: str) -> bytes:
+    body = data[:-_CRC_BYTES]
+    if _crc32c(body) != data[-_CRC_BYTES:]:
+        raise ValueError(f"the checksum of {what} does not match")
+    return body
+
+
+def _crc32c(data: bytes) -> bytes:
+    return int(google_crc32c.value(data)).to_bytes(_CRC_BYTES, "little")
+
+
+def _spread(function: Callable[[A], B], items: Sequence[A]) -> list[B]:
+    """Apply a function to every item, in several threads where there are several cores."""
+    pool = _pool()
+    if pool is None or len(items) <= _CHUNKS_A_TASK:
+        return [function(item) for item in items]
+    runs = (items[i : i + _CHUNKS_A_TASK] for i in range(0, len(items), _CHUNKS_A_TASK))
+    return list(chain.from_iterable(pool.map(lambda run: [function(item) for item in run], runs)))
+
+
+@cache
+def _pool() -> ThreadPoolExecutor | None:
+    cores = len(os.sched_getaffinity(0))
+    return None if cores == 1 else ThreadPoolExecutor(min(cores, 8), "chunks")
+
+
+# A process that is forked from this one has the pool, but none of its threads.
+os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
+def _little(codec: dict[str, Any]) -> bool:
+    return bool(codec.get("configuration", {}).get("endian", "little") == "little")
+
+
+def _zyx(values: Any) -> ZYX:
+    z, y, x = values
+    return (z, y, x)
