@@ -1,0 +1,127 @@
+"""Reads overlapping blocks of an array and decodes each chunk once, as far as memory allows."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segem.geometry import ZYX, Box, ceil_div, round_up
+from segem.io.blocks import paste, read_chunks
+from segem.io.chunks import Array, Layout
+from segem.plan import Plan
+
+
+class CachedReader:
+    """Reads like `segem.io.blocks.read_block`, and keeps the chunks that were used last.
+
+    Blocks that are computed one after the other overlap by their halo, and by sections where a net sees several at
+    once. `bytes_to_decode_once` says how much must be kept so that no chunk is decoded again.
+
+    Parameters
+    ----------
+    array : Array
+        Level of an image or a label; nobody may write it meanwhile.
+    budget_bytes : int
+        Most bytes of decoded chunks to keep; with 0, every read decodes all it needs.
+    fix : str
+        How to make the layer again, for messages.
+
+    Notes
+    -----
+    May be shared by threads, which take turns.
+
+    Examples
+    --------
+    >>> import tempfile, zarr
+    >>> from segem.io.shards import create_sharded, write_block
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     group = zarr.create_group(folder, zarr_format=3)
+    ...     create_sharded(group, "0", (1, 256, 512), np.uint8)
+    ...     write_block(group["0"], Box.of_shape((1, 256, 512)), np.ones((1, 256, 512), np.uint8))
+    ...     reader = CachedReader(group["0"], 2**20, "ingest it again")
+    ...     left = reader.read(Box((0, 0, 0), (1, 256, 256)))
+    ...     both = reader.read(Box((0, 0, 0), (1, 256, 512)))
+    >>> both.shape, reader.decoded
+    ((1, 256, 512), 2)
+    """
+
+    def __init__(self, array: Array, budget_bytes: int, fix: str) -> None:
+        self.array = array
+        self.budget_bytes = budget_bytes
+        self.fix = fix
+        self.decoded = 0
+        """Chunks decoded so far, each as often as it was decoded."""
+        self._layout = Layout.of(array)
+        self._kept: OrderedDict[ZYX, NDArray[Any]] = OrderedDict()
+        self._kept_bytes = 0
+        self._lock = threading.Lock()
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Return the voxels of any box of the array.
+
+        Raises
+        ------
+        WorkspaceError
+            When a file is missing or does not decode.
+        """
+        voxels = np.empty(box.shape, self._layout.dtype)
+        with self._lock:
+            wanted = []
+            # What is there is taken before anything is decoded: that could push it out.
+            for index in self._layout.chunks_of(box):
+                chunk = self._kept.get(index)
+                if chunk is None:
+                    wanted.append(index)
+                else:
+                    self._kept.move_to_end(index)
+                    paste(voxels, box, chunk, self._layout.box_of(index))
+            for index, chunk in read_chunks(self.array, self._layout, wanted, self.fix):
+                paste(voxels, box, chunk, self._layout.box_of(index))
+                self.decoded += 1
+                self._keep(index, chunk)
+        return voxels
+
+    def _keep(self, index: ZYX, chunk: NDArray[Any]) -> None:
+        self._kept[index] = chunk
+        self._kept_bytes += chunk.nbytes
+        while self._kept_bytes > self.budget_bytes:
+            _, oldest = self._kept.popitem(last=False)
+            self._kept_bytes -= oldest.nbytes
+
+
+def bytes_to_decode_once(array: Array, plan: Plan) -> int:
+    """Return the budget of a `CachedReader` with which the blocks of a plan, in their order, decode no chunk twice.
+
+    Parameters
+    ----------
+    array : Array
+        What is read.
+    plan : Plan
+        The blocks that are read.
+
+    Returns
+    -------
+    int
+        Where a block reads the sections it writes, a row of blocks over the width of the volume; where it reads more,
+        as many whole sections.
+    """
+    layout = Layout.of(array)
+    block = plan.block((0, 0, 0)).write.shape
+    counts = [ceil_div(n, b) for n, b in zip(plan.shape, block, strict=True)]
+    reads = [plan.block((0, y, 0)).read for y in range(counts[1])] + [
+        plan.block((0, 0, x)).read for x in range(counts[2])
+    ]
+    height, width = (
+        round_up(min(n, max(read.shape[axis] for read in reads) + layout.chunk[axis]), layout.chunk[axis])
+        for axis, n in ((1, plan.shape[1]), (2, plan.shape[2]))
+    )
+    rows, columns = (round_up(n, c) for n, c in zip(plan.shape[1:], layout.chunk[1:], strict=True))
+    depth = min(plan.shape[0], block[0] + 2 * plan.tiling.halo.z)
+    # What is read until a block comes back to the columns of the one above: a row of blocks, and both these blocks.
+    band = height * (columns * (counts[1] > 1) + 2 * width * (max(counts[1:]) > 1))
+    between = rows * columns + band if plan.tiling.halo.z and counts[0] > 1 else band
+    return depth * between * layout.dtype.itemsize
