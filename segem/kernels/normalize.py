@@ -13,6 +13,8 @@ from segem.errors import InputError
 
 PERCENTILES = (1, 50, 99)
 
+_COUNTED_AT_A_TIME = 2**18
+
 
 @dataclass(frozen=True)
 class IntensityStatistics:
@@ -121,7 +123,11 @@ def histogram(section: NDArray[np.uint8 | np.uint16]) -> NDArray[np.int64]:
             fix="ingest it first",
         )
     bins = int(np.iinfo(section.dtype).max) + 1
-    return np.bincount(section.ravel(), minlength=bins).astype(np.int64, copy=False)
+    counts, voxels = np.zeros(bins, np.int64), section.reshape(-1)
+    # Piece by piece, because bincount widens what it counts to eight bytes.
+    for start in range(0, voxels.size, _COUNTED_AT_A_TIME):
+        counts += np.bincount(voxels[start : start + _COUNTED_AT_A_TIME], minlength=bins)
+    return counts
 
 
 def zscore(image: NDArray[Any], statistics: IntensityStatistics) -> NDArray[np.float32]:

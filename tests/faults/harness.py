@@ -99,7 +99,7 @@ def touched_blocks(workspace: Workspace) -> int:
         return 0
     result = Volume.open(folder)
     roots = [path_of(array) for array in result_layers(result)]
-    return len({file.relative_to(root).as_posix() for root in roots for file in root.glob("c/*/*/*")})
+    return len({file.relative_to(root).as_posix() for root in roots for file in root.glob("c/*/*/[0-9]*")})
 
 
 def noise() -> np.ndarray:

@@ -111,7 +111,7 @@ def segment_carelessly(root: Path) -> None:
             row = stage.LedgerRow(loaded.identity, stage.voxel_digest(written))
             with Ledger(workspace.ledger("r")) as ledger:
                 ledger.record("noise", loaded.block.index, row)
-            time.sleep(0.01)
+            time.sleep(0.05)
         return careful_store(self, computed)
 
     setattrs: list[tuple[str, Callable[..., object]]] = [("load", load), ("store", store)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -40,6 +41,17 @@ def test_histograms_add_up(image: NDArray[np.uint8 | np.uint16]) -> None:
     parts = sum((histogram(part) for part in image), np.zeros(int(np.iinfo(image.dtype).max) + 1, np.int64))
     assert np.array_equal(parts, histogram(image))
     assert parts.dtype == np.int64
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_large_section_is_counted_in_little_memory(dtype: type) -> None:
+    section = np.random.default_rng(0).integers(0, 256, (1100, 1000), dtype)
+    tracemalloc.start()
+    counts = histogram(section)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(counts, np.bincount(section.ravel(), minlength=np.iinfo(dtype).max + 1))
+    assert peak < 4_000_000  # eight bytes a voxel would be 8 800 000
 
 
 def test_no_overflow_in_a_huge_volume() -> None:
