@@ -66,7 +66,7 @@ def add_noise_volume(workspace: Workspace, name: str, shape: ZYX) -> Volume:
 
     One drawn section is shifted from shard to shard, so that no two are the same.
     """
-    pattern = _pattern()
+    drawn = pattern()
     volume = create_volume(
         workspace.volume(name),
         shape=shape,
@@ -75,7 +75,7 @@ def add_noise_volume(workspace: Workspace, name: str, shape: ZYX) -> Volume:
         labels={},
         attributes={
             "source_digest": f"synthetic {shape}",
-            "statistics": IntensityStatistics.from_histogram(histogram(pattern)).to_dict() | {"constant_sections": []},
+            "statistics": IntensityStatistics.from_histogram(histogram(drawn)).to_dict() | {"constant_sections": []},
             "warnings": [],
         },
     )
@@ -83,14 +83,15 @@ def add_noise_volume(workspace: Workspace, name: str, shape: ZYX) -> Volume:
         depth, height, width = box.shape
         block = np.empty(box.shape, np.uint8)
         for k in range(depth):
-            shifted = np.roll(pattern, (127 * (z + 31 * y) + 61 * k, 211 * (x + 17 * z)), (0, 1))
+            shifted = np.roll(drawn, (127 * (z + 31 * y) + 61 * k, 211 * (x + 17 * z)), (0, 1))
             rows, columns = (-(-n // _PATTERN_PX) for n in (height, width))
             block[k] = np.tile(shifted, (rows, columns))[:height, :width]
         write_block(volume.raw, box, block)
     return volume
 
 
-def _pattern() -> NDArray[np.uint8]:
+def pattern() -> NDArray[np.uint8]:
+    """Return one grainy section, (y, x)."""
     (section,) = sections(SynthConfig(shape=(1, _PATTERN_PX, _PATTERN_PX)))
     grain = ndimage.gaussian_filter(np.random.default_rng(0).normal(0, 12, section.image.shape), 0.6)
     return np.clip(section.image + grain, 0, 255).astype(np.uint8)
