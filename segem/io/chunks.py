@@ -1,4 +1,4 @@
-"""Chunks inside a shard file, encoded and decoded without zarr-python, which takes several times as long.
+"""Chunks inside a shard file, encoded and decoded without zarr-python, which takes more than twice as long.
 
 The bytes are those of the Zarr v3 sharding codec with the codecs that `segem.io.shards.create_sharded` writes into the
 metadata of an array::

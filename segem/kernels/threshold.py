@@ -28,7 +28,9 @@ def stored_probability(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
     >>> stored_probability(np.array([0, 0.5, 1], np.float32)).tolist()
     [0, 128, 255]
     """
-    return np.rint(probability * 255).astype(np.uint8)
+    steps = probability * np.float32(255)
+    np.rint(steps, out=steps)
+    return steps.astype(np.uint8)
 
 
 def membrane_mask(probability_u8: NDArray[np.uint8], threshold: float) -> NDArray[np.uint8]:
