@@ -22,7 +22,9 @@ from segem.plan import Block, Plan
 
 READ_AHEAD = 1
 """Blocks that are read while others are computed."""
-WAITING_TO_BE_WRITTEN = 1
+WRITERS = 2
+"""Threads that write: while one waits for the disk, the other compresses."""
+WAITING_TO_BE_WRITTEN = 2
 """Blocks that are being written while others are computed; more wait, so that memory stays bounded."""
 IN_FLIGHT_PER_WORKER = 2
 
@@ -146,7 +148,7 @@ def _run_loop(
     with (
         ThreadPoolExecutor(1, "read") as reader,
         ThreadPoolExecutor(at_once, "compute") as computer,
-        ThreadPoolExecutor(1, "write") as writer,
+        ThreadPoolExecutor(WRITERS, "write") as writer,
     ):
         blocks = plan.blocks()
         loading: deque[tuple[Block, Future[L]]] = deque()

@@ -21,12 +21,13 @@ from segem.config import Device, ExecutionConfig, RuntimeName, SegmentConfig
 from segem.errors import ConfigError, IncompleteError, ModelError
 from segem.execute import BlockOutcome, Summary, execute
 from segem.geometry import Box, Halo
-from segem.io.blocks import read_block, stored_digest, voxel_digest
+from segem.io.blocks import stored_digest, voxel_digest
+from segem.io.cache import CachedReader, bytes_to_decode_once
 from segem.io.ledger import Ledger, LedgerRow
 from segem.io.run import ModelRecord, recorded, result_volume, volume_lock
 from segem.io.shards import Array
 from segem.io.volume import Volume, write_block
-from segem.io.workspace import Workspace
+from segem.io.workspace import VOLUME_SUFFIX, Workspace
 from segem.kernels.threshold import membrane_mask, stored_probability
 from segem.learn.artefact import Artefact, ModelCard, find_model, load_artefact, load_net
 from segem.learn.engine import Engine, choose_device, compute_digest
@@ -39,6 +40,8 @@ from segem.stages.quantize import Quantized, quantized
 from segem.stages.verify import damage, result_layers
 
 GAUSSIAN_TILE_PX = 512
+READ_CACHE_BYTES = 256 * 2**20
+"""Most memory for decoded chunks that the blocks to come will read again."""
 DEFAULT_MEMORY = 3_000_000_000
 """Peak that the size of tiles is chosen for where none is asked for; the same on every machine, as the bytes are."""
 RESIDENT = 700_000_000
@@ -268,7 +271,7 @@ class SegmentWork:
     def load(self, block: Block, known: LedgerRow | None) -> LoadedBlock:
         """Read the intensities of a block, and find out whether it is finished already."""
         source, result, artefact = _open(self)
-        voxels = read_block(source.raw, block.read, f"run `segem ingest` for {source.name} with --again")
+        voxels = _reader(self).read(block.read)
         identity = block_identity(self, block, voxels, source, artefact)
         if known is None or known.identity != identity or stored_digest(result, block.write) != known.digest:
             known = None
@@ -327,6 +330,13 @@ def _open(work: SegmentWork) -> tuple[Volume, tuple[Array, ...], Artefact]:
     if artefact.digest != work.model_digest:
         raise ModelError("the model was replaced during the run", where=work.artefact, fix="run the same command again")
     return Volume.open(work.source), result_layers(Volume.open(work.result)), artefact
+
+
+@lru_cache(maxsize=1)
+def _reader(work: SegmentWork) -> CachedReader:
+    raw, name = _open(work)[0].raw, work.source.name.removesuffix(VOLUME_SUFFIX)
+    budget = min(bytes_to_decode_once(raw, work.plan), READ_CACHE_BYTES)
+    return CachedReader(raw, budget, f"run `segem ingest` for {name} with --again")
 
 
 @lru_cache(maxsize=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 Channels = NDArray[np.float32]
 """One input, (C, H, W) z-scores."""
 Probability = NDArray[np.float32]
-"""One output, (H, W) in 0..1; NaN where the net gave NaN or infinity."""
+"""One output, (H, W) in 0..1; all NaN where the net gave NaN or infinity."""
 
 
 class Runtime(Protocol):
@@ -70,5 +71,11 @@ class TilePool:
 
 
 def sigmoid(logits: torch.Tensor) -> torch.Tensor:
-    """Return probabilities; infinite logits become NaN, or the sigmoid would turn them into a sound 0 or 1."""
-    return torch.sigmoid(logits.masked_fill(~torch.isfinite(logits), torch.nan))
+    """Return probabilities, or NaN for all of them when a logit is NaN or infinite.
+
+    The sigmoid would turn an infinite logit into a sound 0 or 1. The extremes are NaN if any logit is, and looking for
+    them takes a tenth of the time of looking at each.
+    """
+    if all(math.isfinite(extreme) for extreme in torch.aminmax(logits)):
+        return torch.sigmoid(logits)
+    return torch.full_like(logits, torch.nan)

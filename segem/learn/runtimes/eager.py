@@ -59,7 +59,8 @@ class EagerCpu:
     def _forward(self, channels: Channels) -> Probability:
         with torch.inference_mode():
             x = torch.from_numpy(np.ascontiguousarray(channels))[None]
-            probability: Probability = sigmoid(self._net(x.contiguous(memory_format=torch.channels_last)))[0, 0].numpy()
+            logits = self._net(x.contiguous(memory_format=torch.channels_last))
+            probability: Probability = sigmoid(logits)[0, 0].numpy()
             return probability
 
 
@@ -122,7 +123,8 @@ class EagerBatches:
     def _computed(self, tiles: list[Channels], x: Tensor) -> Iterator[Probability]:
         try:
             with torch.inference_mode(), torch.autocast("cuda") if self._cuda else nullcontext():
-                probability = sigmoid(self._net(x).float())[:, 0].cpu().numpy()
+                logits = self._net(x).float()
+                probability = torch.stack([sigmoid(tile) for tile in logits])[:, 0].cpu().numpy()
         except torch.OutOfMemoryError:
             if len(tiles) == 1:
                 raise BlockError(
