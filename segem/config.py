@@ -20,6 +20,7 @@ Name = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$")]  # pydantic: $ is the
 Device = Literal["auto", "cpu", "cuda", "mps"]
 EngineName = Literal["loop", "dask"]
 RuntimeName = Literal["auto", "torch", "openvino", "openvino-int8"]
+Window = Literal["gaussian", "hann"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Polarity = Literal["zero", "nonzero"] | int
 Extent = Annotated[int, Field(ge=1)]
@@ -108,14 +109,15 @@ class BaselineConfig(Config):
 class SweepConfig(Config):
     """How any model is swept over a volume."""
 
-    stitch: Literal["auto", "crop", "gaussian"] = "auto"
-    """``crop`` equals whole-section output, ``gaussian`` blends tiles, ``auto`` crops where the halo is finite."""
+    stitch: Literal["auto", "crop"] | Window = "auto"
+    """``crop`` equals whole-section output, ``gaussian`` and ``hann`` blend tiles; ``auto`` crops where the halo is
+    finite."""
     tile_px: int | None = Field(default=None, ge=16)
-    """Edge of a tile's core (crop) or of the whole tile (gaussian); chosen by the planner when absent."""
+    """Edge of a tile's core (crop) or of the whole tile (blended); chosen by the planner when absent."""
     halo_px: int | None = Field(default=None, ge=0)
     """Context around a core; taken from the model when absent."""
     overlap: float = Field(default=0.5, ge=0, lt=1)
-    """Share of a tile that its neighbour covers too (gaussian only)."""
+    """Share of a tile that its neighbour covers too (blended only)."""
     threshold: float | None = Field(default=None, gt=0, lt=1)
     """Probability from which a voxel is membrane; the model's own when absent."""
     runtime: RuntimeName = "auto"

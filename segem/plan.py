@@ -7,8 +7,8 @@ depends neither on how blocks are cut nor on who computes them::
       core                      crop: the net sees core + halo, cut at the image edge,
     ┌──────┬──────┐             and only the core is kept
     │  ┌╌╌╌┼╌╌╌┐  │
-    │  ╎   │   ╎  │             gaussian: windows overlap, and each voxel is the
-    ├──┼───┼───┼──┤             weighted mean of the windows that see it
+    │  ╎   │   ╎  │             gaussian, hann: windows overlap, and each voxel is
+    ├──┼───┼───┼──┤             the weighted mean of the windows that see it
     │  ╎   │   ╎  │
     └──┴╌╌╌┴╌╌╌┴──┘
 """
@@ -21,6 +21,7 @@ from functools import reduce
 from itertools import product
 from typing import Literal
 
+from segem.config import Window
 from segem.errors import ConfigError
 from segem.geometry import ZYX, Box, Halo, ceil_div, grid, round_up
 
@@ -34,19 +35,19 @@ class Tiling:
 
     Parameters
     ----------
-    mode : {"crop", "gaussian"}
-        Keep only the core of each tile, or blend overlapping tiles.
+    mode : {"crop", "gaussian", "hann"}
+        Keep only the core of each tile, or blend overlapping tiles by weights of that form.
     core_px : tuple of int, length 2
-        Edge of a core (crop), or of a whole window (gaussian), along (y, x).
+        Edge of a core (crop), or of a whole window (blended), along (y, x).
     halo : Halo
-        Context around a core; in gaussian mode only its z part counts.
+        Context around a core; where tiles are blended only its z part counts.
     stride_px : int
         Lattice on which a tile must start, so that poolings fall on the same pixels in every tile.
     step_px : tuple of int, length 2
         Distance between neighbouring tiles along (y, x); equal to `core_px` in crop mode.
     """
 
-    mode: Literal["crop", "gaussian"]
+    mode: Literal["crop"] | Window
     core_px: tuple[int, int]
     halo: Halo
     stride_px: int
@@ -75,6 +76,11 @@ class Tiling:
             raise ConfigError(
                 "tiles must leave no gap", expected=f"1 to {self.core_px} px", found=self.step_px, fix="lower it"
             )
+
+    @property
+    def window(self) -> Window | None:
+        """The form of the weights that blend tiles; None where tiles are cropped."""
+        return None if self.mode == "crop" else self.mode
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,7 @@ class Plan:
 
     def tile_extent(self, axis: Literal[1, 2]) -> int:
         """Return the longest edge of what any tile reads along y (1) or x (2)."""
-        halo = self.tiling.halo.zyx[axis] if self.tiling.mode == "crop" else 0
+        halo = 0 if self.tiling.window else self.tiling.halo.zyx[axis]
         return max(min(stop + halo, self.shape[axis]) - max(0, start - halo) for start, stop in self.windows(axis))
 
     def overhead(self) -> float:
@@ -172,7 +178,7 @@ class Plan:
 
     def _tiles(self, write: Box) -> Iterator[Tile]:
         volume, tiling = Box.of_shape(self.shape), self.tiling
-        halo = tiling.halo if tiling.mode == "crop" else Halo(tiling.halo.z, 0, 0)
+        halo = Halo(tiling.halo.z, 0, 0) if tiling.window else tiling.halo
         rows = _touching(self.windows(1), write.start[1], write.stop[1])
         columns = _touching(self.windows(2), write.start[2], write.stop[2])
         for z, (y0, y1), (x0, x1) in product(range(write.start[0], write.stop[0]), rows, columns):
@@ -227,7 +233,9 @@ def crop_tiling(
     return Tiling("crop", (y, x), aligned, stride_px, (y, x))
 
 
-def gaussian_tiling(shape: ZYX, stride_px: int, tile_px: int, overlap: float, context_z: int = 0) -> Tiling:
+def blend_tiling(
+    shape: ZYX, stride_px: int, tile_px: int, overlap: float, context_z: int = 0, window: Window = "gaussian"
+) -> Tiling:
     """Lay windows that overlap their neighbours by a share `overlap` of their edge.
 
     Parameters
@@ -242,6 +250,8 @@ def gaussian_tiling(shape: ZYX, stride_px: int, tile_px: int, overlap: float, co
         Share of the edge that neighbours both see, 0 <= overlap < 1.
     context_z : int
         Sections the net needs on either side.
+    window : {"gaussian", "hann"}
+        Form of the weights.
 
     Returns
     -------
@@ -249,12 +259,12 @@ def gaussian_tiling(shape: ZYX, stride_px: int, tile_px: int, overlap: float, co
 
     Examples
     --------
-    >>> gaussian_tiling((1, 512, 512), 16, 256, 0.5).step_px
+    >>> blend_tiling((1, 512, 512), 16, 256, 0.5).step_px
     (128, 128)
     """
     y, x = (min(round_up(tile_px, stride_px), round_up(n, stride_px)) for n in shape[1:])
     step_y, step_x = (max(stride_px, int(edge * (1 - overlap)) // stride_px * stride_px) for edge in (y, x))
-    return Tiling("gaussian", (y, x), Halo(context_z, 0, 0), stride_px, (step_y, step_x))
+    return Tiling(window, (y, x), Halo(context_z, 0, 0), stride_px, (step_y, step_x))
 
 
 def _even_core(size: int, block: int, halo_px: int, stride_px: int, max_tile_px: int) -> int:

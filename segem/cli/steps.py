@@ -90,10 +90,10 @@ def segment(
     volume: VolumeArgument,
     model: Annotated[str, typer.Option(help="Name of a model, or the path of its folder.")] = BUNDLED_MODEL,
     run_name: RunOption = None,
-    stitch: Annotated[str, typer.Option(help="auto, crop (exact) or gaussian (blended).")] = "auto",
+    stitch: Annotated[str, typer.Option(help="auto, crop (exact), gaussian or hann (blended).")] = "auto",
     tile_px: Annotated[int | None, typer.Option(help="Edge of a tile; chosen by the planner if absent.")] = None,
     halo_px: Annotated[int | None, typer.Option(help="Context around a tile; the model's own if absent.")] = None,
-    overlap: Annotated[float, typer.Option(help="Share of a tile its neighbour sees too (gaussian).")] = 0.5,
+    overlap: Annotated[float, typer.Option(help="Share of a tile its neighbour sees too (blended).")] = 0.5,
     threshold: Annotated[
         float | None, typer.Option(help="Probability that makes membrane; the model's own if absent.")
     ] = None,

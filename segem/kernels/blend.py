@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from segem.config import Window
+
 SIGMA = 0.125
-"""Standard deviation of the bell over a window, as a share of the window's edge."""
+"""Standard deviation of the Gaussian over a window, as a share of the window's edge."""
+
+_BELLS: dict[Window, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+    "gaussian": lambda offset: np.exp(-0.5 * (offset / SIGMA) ** 2),
+    "hann": lambda offset: np.cos(np.pi * offset) ** 2,
+}
+"""Weight by the distance from the middle of the window, in shares of its edge: from -1/2 to 1/2."""
 
 
-def axis_weights(size: int, core_px: int, windows: Sequence[tuple[int, int]]) -> list[NDArray[np.float32]]:
+def axis_weights(
+    size: int, core_px: int, windows: Sequence[tuple[int, int]], form: Window = "gaussian"
+) -> list[NDArray[np.float32]]:
     """Return the weight of each window along one axis, normalised to sum to 1 at every position.
 
     The weight of a window in a section is the outer product of its weights along y and x. The sum of such products over
@@ -26,6 +36,8 @@ def axis_weights(size: int, core_px: int, windows: Sequence[tuple[int, int]]) ->
         Length of an uncut window, in pixels; the bell is centred on it.
     windows : sequence of (start, stop)
         Where the windows lie, cut at the end of the axis.
+    form : {"gaussian", "hann"}
+        How the weight falls from the middle of a window to its edges.
 
     Returns
     -------
@@ -34,8 +46,10 @@ def axis_weights(size: int, core_px: int, windows: Sequence[tuple[int, int]]) ->
 
     Notes
     -----
-    The bell is the importance map of nnU-Net (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z): a Gaussian with a
-    standard deviation of an eighth of the window.
+    The Gaussian is the importance map of nnU-Net (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z): its standard
+    deviation is an eighth of the window. The Hann window is that of Pielawski and Wählby (2020,
+    doi:10.1371/journal.pone.0229839); windows that overlap by half sum to 1 by themselves. It is taken at the middles
+    of the pixels: at the very edge of a window it is 0, and a pixel that no other window sees would be lost.
 
     Examples
     --------
@@ -43,7 +57,7 @@ def axis_weights(size: int, core_px: int, windows: Sequence[tuple[int, int]]) ->
     array([1. , 0.5], dtype=float32)
     """
     offsets = np.arange(core_px) - (core_px - 1) / 2
-    bell = np.exp(-0.5 * (offsets / (SIGMA * core_px)) ** 2)
+    bell = _BELLS[form](offsets / core_px)
     total = np.zeros(size)
     for start, stop in windows:
         total[start:stop] += bell[: stop - start]

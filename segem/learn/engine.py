@@ -26,7 +26,7 @@ import segem.learn.runtimes.base
 import segem.learn.runtimes.eager
 import segem.learn.runtimes.openvino
 import segem.plan
-from segem.config import RuntimeName
+from segem.config import RuntimeName, Window
 from segem.errors import BlockError, ModelError
 from segem.geometry import Box, around
 from segem.kernels.blend import axis_weights
@@ -167,7 +167,7 @@ class Engine:
             )
         _require_finite(statistics)
         inputs = (tile_channels(tile, block, voxels, statistics, self.context_sections) for tile in block.tiles)
-        weights = _Weights(plan) if plan.tiling.mode == "gaussian" else None
+        weights = _Weights(plan, plan.tiling.window) if plan.tiling.window else None
         out = np.zeros(block.write.shape, np.float32)
         # Tiles come back in the order of the plan, so sums of overlapping ones are always taken in the same order.
         for tile, probability in zip(block.tiles, self.probabilities(inputs), strict=True):
@@ -213,11 +213,11 @@ def _require_finite(statistics: IntensityStatistics) -> None:
 class _Weights:
     """The blending weights of a plan, by where a tile starts."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, form: Window) -> None:
         self._axes: list[dict[int, NDArray[np.float32]]] = []
         for axis in (1, 2):
             windows = plan.windows(axis)
-            weights = axis_weights(plan.shape[axis], plan.tiling.core_px[axis - 1], windows)
+            weights = axis_weights(plan.shape[axis], plan.tiling.core_px[axis - 1], windows, form)
             self._axes.append({start: w for (start, _), w in zip(windows, weights, strict=True)})
 
     def of(self, tile: Tile) -> NDArray[np.float32]:

@@ -34,12 +34,12 @@ from segem.learn.engine import Engine, choose_device, compute_digest
 from segem.learn.fold import folded
 from segem.learn.memory import activation_bytes
 from segem.learn.runtimes.choice import choose_runtime, runtime_identity
-from segem.plan import MAX_TILE_PX, Block, Plan, Tiling, crop_tiling, gaussian_tiling
+from segem.plan import MAX_TILE_PX, Block, Plan, Tiling, blend_tiling, crop_tiling
 from segem.progress import track
 from segem.stages.quantize import Quantized, quantized
 from segem.stages.verify import damage, result_layers
 
-GAUSSIAN_TILE_PX = 512
+BLENDED_TILE_PX = 512
 READ_CACHE_BYTES = 256 * 2**20
 """Most memory for decoded chunks that the blocks to come will read again."""
 DEFAULT_MEMORY = 3_000_000_000
@@ -219,7 +219,7 @@ def make_plan(
             raise ConfigError(
                 "this model sees the whole section, so tiles cannot be cropped exactly",
                 where=card.name,
-                fix="use stitch: gaussian, or give halo_px to accept an approximation",
+                fix="use stitch: gaussian or hann, or give halo_px to accept an approximation",
             )
         tiling = crop_tiling(
             source.shape,
@@ -230,8 +230,8 @@ def make_plan(
             max_tile_px,
         )
     else:
-        tile_px = config.tile_px or GAUSSIAN_TILE_PX
-        tiling = gaussian_tiling(source.shape, geometry.stride_px, tile_px, config.overlap, reach)
+        tile_px = config.tile_px or BLENDED_TILE_PX
+        tiling = blend_tiling(source.shape, geometry.stride_px, tile_px, config.overlap, reach, mode)
     return Plan(source.shape, result.write_block, tiling)
 
 

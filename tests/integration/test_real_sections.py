@@ -16,7 +16,7 @@ from segem.kernels.metrics.iou import Confusion
 from segem.kernels.normalize import histogram
 from segem.learn.artefact import find_model, load_net
 from segem.learn.engine import Engine, choose_device
-from segem.plan import Plan, crop_tiling, gaussian_tiling
+from segem.plan import Plan, blend_tiling, crop_tiling
 from segem.stages.ingest import ingest
 
 
@@ -54,7 +54,7 @@ def test_tiled_crop_output_equals_the_whole_section(isbi: Volume) -> None:
 def test_blended_output_is_close_but_not_equal(isbi: Volume) -> None:
     shape, geometry = (1, 512, 512), find_model("unet-em").card.geometry()
     whole = Plan(shape, shape, crop_tiling(shape, shape, Halo(), geometry.stride_px, 512))
-    blended = Plan(shape, shape, gaussian_tiling(shape, geometry.stride_px, 256, 0.5))
+    blended = Plan(shape, shape, blend_tiling(shape, geometry.stride_px, 256, 0.5))
     difference = np.abs(predict(isbi, whole, 20) - predict(isbi, blended, 20))
     assert difference.max() > 1e-5
     assert difference.mean() < 0.02

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from segem.config import Window
 from segem.errors import ConfigError
 from segem.geometry import Box, Halo
 from segem.kernels.blend import axis_weights
-from segem.plan import Plan, Tiling, crop_tiling, gaussian_tiling
+from segem.plan import Plan, Tiling, blend_tiling, crop_tiling
 
 strides = st.sampled_from([1, 2, 4, 8])
 small = st.integers(1, 3)
@@ -26,15 +29,16 @@ def crop_plans(draw: st.DrawFn) -> Plan:
 
 
 @st.composite
-def gaussian_plans(draw: st.DrawFn) -> Plan:
+def blended_plans(draw: st.DrawFn) -> Plan:
     shape = (draw(st.integers(1, 3)), draw(st.integers(1, 70)), draw(st.integers(1, 70)))
     write_block = (draw(small), draw(st.integers(1, 5)) * 8, draw(st.integers(1, 5)) * 8)
     overlap = draw(st.floats(0, 0.9))
-    tiling = gaussian_tiling(shape, draw(strides), draw(st.integers(1, 40)), overlap, draw(st.integers(0, 1)))
+    window = draw(st.sampled_from(get_args(Window)))
+    tiling = blend_tiling(shape, draw(strides), draw(st.integers(1, 40)), overlap, draw(st.integers(0, 1)), window)
     return Plan(shape, write_block, tiling)
 
 
-@given(st.one_of(crop_plans(), gaussian_plans()))
+@given(st.one_of(crop_plans(), blended_plans()))
 def test_write_boxes_cover_every_voxel_exactly_once(plan: Plan) -> None:
     written = np.zeros(plan.shape, int)
     count = 0
@@ -55,7 +59,7 @@ def test_cropped_tiles_cover_every_voxel_exactly_once(plan: Plan) -> None:
     assert (written == 1).all()
 
 
-@given(st.one_of(crop_plans(), gaussian_plans()))
+@given(st.one_of(crop_plans(), blended_plans()))
 def test_tiles_lie_on_the_lattice_and_inside_their_block(plan: Plan) -> None:
     volume = Box.of_shape(plan.shape)
     for block in plan.blocks():
@@ -93,14 +97,14 @@ def test_what_a_tile_reads_does_not_depend_on_the_blocks(plan: Plan, y: int, x: 
     assert seen_by[id(plan)] == seen_by[id(other)]
 
 
-@given(gaussian_plans())
+@given(blended_plans())
 def test_blending_weights_are_positive_and_sum_to_one(plan: Plan) -> None:
     for axis in (1, 2):
         windows = plan.windows(axis)
         total = np.zeros(plan.shape[axis])
-        for (start, stop), weight in zip(
-            windows, axis_weights(plan.shape[axis], plan.tiling.core_px[axis - 1], windows), strict=True
-        ):
+        assert plan.tiling.window is not None
+        weights = axis_weights(plan.shape[axis], plan.tiling.core_px[axis - 1], windows, plan.tiling.window)
+        for (start, stop), weight in zip(windows, weights, strict=True):
             assert (weight > 0).all()
             total[start:stop] += weight
         np.testing.assert_allclose(total, 1, atol=1e-5)

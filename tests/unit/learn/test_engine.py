@@ -17,7 +17,7 @@ from segem.geometry import Halo
 from segem.kernels.normalize import IntensityStatistics, histogram
 from segem.learn.engine import Engine, choose_device
 from segem.learn.models.unet import UNet, unet_halo_px
-from segem.plan import Plan, crop_tiling, gaussian_tiling
+from segem.plan import Plan, blend_tiling, crop_tiling
 from tests.unit.learn.test_models import with_random_statistics
 
 CPU = torch.device("cpu")
@@ -70,7 +70,7 @@ def test_the_identity_net_gives_every_voxel_back(
     image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     write_block = (2, 8 * edge, 16)
     tiling = (
-        gaussian_tiling(shape, 4, tile_px or 16, 0.5)
+        blend_tiling(shape, 4, tile_px or 16, 0.5)
         if blend
         else crop_tiling(shape, write_block, Halo(0, halo, halo), 4, tile_px)
     )
@@ -104,7 +104,7 @@ def test_bytes_do_not_depend_on_threads_or_blocks() -> None:
     torch.manual_seed(0)
     net = with_random_statistics(UNet(features=4, depth=2))
     image = np.random.default_rng(1).integers(0, 256, (3, 96, 96), np.uint8)
-    tiling = gaussian_tiling((3, 96, 96), 4, 32, 0.5)
+    tiling = blend_tiling((3, 96, 96), 4, 32, 0.5)
     results = [
         predict(net, image, Plan((3, 96, 96), write_block, tiling), threads=threads)
         for threads in (1, 2)
