@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,6 +48,14 @@ class Score(Config):
     v_info: float | None
 
 
+class MeasuredHalo(Config):
+    """The context around a core that a net was found to need, where its architecture does not say."""
+
+    px: int = Field(ge=0)
+    tolerance: float = Field(gt=0)
+    """Largest difference of a logit that counted as none."""
+
+
 class ModelCard(Config):
     """The content of ``model.json``."""
 
@@ -59,6 +67,7 @@ class ModelCard(Config):
     normalisation: Literal["volume-zscore"] = "volume-zscore"
     threshold: float = Field(gt=0, lt=1)
     """Probability from which a voxel is membrane, chosen on validation sections."""
+    halo: MeasuredHalo | None = None
     trained_on: tuple[TrainedOn, ...] = ()
     scores: tuple[Score, ...] = ()
     training: dict[str, Any] = {}
@@ -68,8 +77,11 @@ class ModelCard(Config):
     versions: dict[str, str] = {}
 
     def geometry(self) -> Geometry:
-        """Return the stride, halo and context of the architecture."""
-        return geometry(self.architecture, self.options)
+        """Return stride, halo and context: those of the architecture, and the measured halo where it has none."""
+        found = geometry(self.architecture, self.options)
+        if found.halo_px is None and self.halo is not None:
+            return replace(found, halo_px=self.halo.px)
+        return found
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,18 @@ from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.segmentation import SegmentationSums
 from segem.kernels.normalize import zscore
 from segem.kernels.threshold import membrane_mask
-from segem.learn.artefact import Artefact, ModelCard, Score, TrainedOn, find_model, load_net, save_artefact
-from segem.learn.models.registry import geometry, resolved
+from segem.learn.artefact import (
+    Artefact,
+    MeasuredHalo,
+    ModelCard,
+    Score,
+    TrainedOn,
+    find_model,
+    load_net,
+    save_artefact,
+)
+from segem.learn.halo import TOLERANCE, measure_halo
+from segem.learn.models.registry import Geometry, geometry, resolved
 from segem.learn.runtimes.choice import choose_device, runtime_identity
 from segem.learn.train import Fitted, LabelledSection, Progress, fit, predict_section
 from segem.progress import track
@@ -122,7 +132,8 @@ def train(
     fitted = _fit(config, before, volumes, splits, device, progress)
     minutes = (time.monotonic() - started) / 60
 
-    context = geometry(config.model, config.architecture).context_sections
+    shape = geometry(config.model, config.architecture)
+    context = shape.context_sections
     scores = tuple(
         _score(fitted, volumes[volume], (split.test.start, split.test.stop), context, device, progress)
         for volume, split in splits.items()
@@ -133,6 +144,7 @@ def train(
         architecture=config.model,
         options=resolved(config.model, config.architecture),
         threshold=fitted.threshold,
+        halo=_halo(fitted, shape, volumes, splits),
         trained_on=tuple(
             TrainedOn(
                 volume=volume,
@@ -195,6 +207,16 @@ def _fit(
 
         start = load_net(before, config.architecture) if before is not None else None
         return fit(train_sections, validation, config, start=start, device=choose_device(device), on_step=show)
+
+
+def _halo(fitted: Fitted, shape: Geometry, volumes: dict[str, Volume], splits: dict[str, Split]) -> MeasuredHalo | None:
+    """Measure the context a net needs, on noise and on one section of each volume, where its architecture is silent."""
+    if shape.halo_px is not None:
+        return None
+    firsts = {name: (split.validation.start, split.validation.start + 1) for name, split in splits.items()}
+    seen = [s.image for name, first in firsts.items() for s in _sections(volumes[name], first, shape.context_sections)]
+    px = measure_halo(fitted.net, shape.stride_px, shape.context_sections, TOLERANCE, sections=seen)
+    return None if px is None else MeasuredHalo(px=px, tolerance=TOLERANCE)
 
 
 def _split(entry: VolumeEntry, volume: Volume) -> Split:

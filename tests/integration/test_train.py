@@ -23,21 +23,25 @@ from segem.config import (
     VolumeEntry,
 )
 from segem.errors import ConfigError, InputError, SegemError, WorkspaceError
+from segem.io.run import load_run
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.normalize import zscore
 from segem.kernels.synth import synthesize
-from segem.learn.artefact import WEIGHTS, find_model, load_artefact, load_net
+from segem.learn.artefact import WEIGHTS, MeasuredHalo, find_model, load_artefact, load_net
+from segem.learn.models.registry import ZOO
 from segem.learn.train import LabelledSection, choose_threshold
 from segem.stages import train as train_module
 from segem.stages.ingest import ingest
 from segem.stages.segment import segment
 from segem.stages.train import TrainResult, train
+from tests.nets import UNKNOWN_HALO
 
 SHAPE = (5, 96, 96)
 SPLIT = {"train": [0, 3], "validation": [3, 4], "test": [4, 5], "weight": 2.0}
 CONFIG = TrainConfig(architecture={"features": 2, "depth": 2}, steps=20, batch=2, crop_px=64, seed=3)
 SHORT = CONFIG.model_copy(update={"steps": 3})
+QUIET = ExecutionConfig(device="cpu", progress=False)
 
 
 @pytest.fixture(autouse=True)
@@ -106,10 +110,35 @@ def test_the_card_says_what_the_model_is_and_it_segments(workspace: Workspace, t
         load_net(artefact), [labelled(workspace, "tissue", 3), labelled(workspace, "other", 4)]
     )
 
-    segment("tissue", "r", SegmentConfig(model="mine"), ExecutionConfig(device="cpu", progress=False), workspace)
+    segment("tissue", "r", SegmentConfig(model="mine"), QUIET, workspace)
     mask = np.asarray(Volume.open(workspace.result("r", "tissue")).label("membrane")[...])
     assert mask.shape == SHAPE
     assert 0 < mask.mean() < 1
+
+
+@pytest.mark.parametrize(("architecture", "halo_px", "mode"), [("dilated", 6, "crop"), ("pooled", None, "gaussian")])
+def test_a_halo_that_no_architecture_gives_is_measured_and_decides_how_tiles_are_stitched(
+    workspace: Workspace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    architecture: str,
+    halo_px: int | None,
+    mode: str,
+) -> None:
+    monkeypatch.setitem(ZOO, architecture, UNKNOWN_HALO[architecture])
+    trained(workspace, entry(tmp_path), config=SHORT.model_copy(update={"model": architecture, "architecture": {}}))
+    card = find_model("mine", workspace).card
+    assert card.halo == (None if halo_px is None else MeasuredHalo(px=halo_px, tolerance=1e-5))
+    segment("tissue", "r", SegmentConfig(model="mine", tile_px=32), QUIET, workspace)
+    record = load_run(workspace, "r").volumes["tissue"].segment
+    assert record is not None
+    assert record.facts["tiling"]["mode"] == mode
+    assert record.facts["tiling"]["halo"]["y"] == (halo_px or 0)
+
+
+def test_the_halo_of_an_architecture_that_gives_one_is_not_measured(workspace: Workspace, tmp_path: Path) -> None:
+    trained(workspace, entry(tmp_path))
+    assert find_model("mine", workspace).card.halo is None
 
 
 def labelled(workspace: Workspace, name: str, z: int) -> LabelledSection:

@@ -11,8 +11,19 @@ from safetensors.torch import load_file, save_file
 
 from segem.errors import ModelError
 from segem.io.workspace import Workspace
-from segem.learn.artefact import CARD, WEIGHTS, Artefact, ModelCard, find_model, load_artefact, load_net, save_artefact
-from segem.learn.models.registry import build
+from segem.learn.artefact import (
+    CARD,
+    WEIGHTS,
+    Artefact,
+    MeasuredHalo,
+    ModelCard,
+    find_model,
+    load_artefact,
+    load_net,
+    save_artefact,
+)
+from segem.learn.models.registry import ZOO, Geometry, build
+from tests.nets import UNKNOWN_HALO
 
 OPTIONS = {"features": 2, "depth": 2}
 
@@ -42,6 +53,26 @@ def test_digest_follows_weights_and_architecture_but_not_scores(artefact: Artefa
     card = json.loads((artefact.path / CARD).read_text())
     (artefact.path / CARD).write_text(json.dumps(card | {"licence": "other", "threshold": 0.4}))
     assert load_artefact(artefact.path).digest == changed.digest
+
+
+def test_a_measured_halo_counts_where_the_architecture_gives_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ZOO, "dilated", UNKNOWN_HALO["dilated"])
+    halo = MeasuredHalo(px=6, tolerance=1e-5)
+    card = ModelCard(name="strange", architecture="dilated", threshold=0.5, halo=halo)
+    assert card.geometry() == Geometry(2, 6, 1)
+    assert card.model_copy(update={"halo": None}).geometry() == Geometry(2, None, 1)
+    assert load_artefact(save_artefact(tmp_path / "strange", card, build("dilated")).path).card.halo == halo
+    unet = ModelCard(name="tiny", architecture="unet", options=OPTIONS, threshold=0.5, halo=halo)
+    assert unet.geometry().halo_px == 24
+
+
+def test_a_card_from_before_halos_were_measured_is_read(artefact: Artefact) -> None:
+    card = json.loads((artefact.path / CARD).read_text())
+    assert card.pop("halo") is None
+    (artefact.path / CARD).write_text(json.dumps(card))
+    assert load_artefact(artefact.path).card.halo is None
 
 
 def test_truncated_weights_are_refused(artefact: Artefact) -> None:
