@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -76,6 +76,7 @@ def execute(
     config: ExecutionConfig,
     scratch: Path,
     on_voxels: Callable[[int], None] = lambda _: None,
+    order: Callable[[Iterator[Block]], Iterable[Block]] = iter,
 ) -> Summary:
     """Finish every block of a plan; a block that fails does not stop the others.
 
@@ -95,6 +96,8 @@ def execute(
         Existing folder in which dask workers may keep files while they run.
     on_voxels : callable
         Called with the number of voxels just finished.
+    order : callable
+        Puts the blocks into the order they are started in; the result does not depend on it.
 
     Returns
     -------
@@ -107,6 +110,7 @@ def execute(
         Of any kind but `BlockError`, at once: a full disk or a bad model fails every block alike.
     """
     known = ledger.rows(volume)
+    blocks = iter(order(plan.blocks()))
     summary = Summary()
     counting = Lock()
 
@@ -115,9 +119,9 @@ def execute(
             on_voxels(voxels)
 
     if config.engine == "dask":
-        outcomes = _run_dask(plan, work, known, config.workers, scratch, advance)
+        outcomes = _run_dask(blocks, work, known, config.workers, scratch, advance)
     else:
-        outcomes = _run_loop(plan, work, known, advance)
+        outcomes = _run_loop(blocks, plan.tiles_per_block, work, known, advance)
     for index, outcome in outcomes:
         if isinstance(outcome, BlockOutcome):
             if outcome.computed:
@@ -134,7 +138,8 @@ Outcomes = Iterator[tuple[ZYX, BlockOutcome | BlockError]]
 
 
 def _run_loop(
-    plan: Plan,
+    blocks: Iterator[Block],
+    tiles_per_block: int,
     work: BlockWork[L, C],
     known: dict[ZYX, LedgerRow],
     on_voxels: Callable[[int], None],
@@ -142,15 +147,14 @@ def _run_loop(
     """Read, compute and write block after block, each step while the others are at work on the blocks around.
 
     Enough blocks are computed side by side to keep every core busy, and one more, so that none waits while a block is
-    put together. Outcomes come in the order of the plan, whichever block is done first.
+    put together. Outcomes come in the order of the blocks, whichever is done first.
     """
-    at_once = 1 + ceil_div(os.cpu_count() or 1, plan.tiles_per_block)
+    at_once = 1 + ceil_div(os.cpu_count() or 1, tiles_per_block)
     with (
         ThreadPoolExecutor(1, "read") as reader,
         ThreadPoolExecutor(at_once, "compute") as computer,
         ThreadPoolExecutor(WRITERS, "write") as writer,
     ):
-        blocks = plan.blocks()
         loading: deque[tuple[Block, Future[L]]] = deque()
         computing: deque[tuple[Block, Future[C]]] = deque()
         storing: deque[tuple[Block, Future[BlockOutcome]]] = deque()
@@ -205,7 +209,7 @@ def _fault(error: Exception, block: Block) -> BlockError:
 
 
 def _run_dask(
-    plan: Plan,
+    pending: Iterator[Block],
     work: BlockWork[L, C],
     known: dict[ZYX, LedgerRow],
     workers: int,
@@ -215,7 +219,6 @@ def _run_dask(
     from distributed import as_completed
 
     threads = max(1, (os.cpu_count() or 1) // workers)
-    pending = plan.blocks()
     with _cluster(workers, scratch) as client:
         shared = client.scatter(work, broadcast=True)
 
