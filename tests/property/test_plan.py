@@ -6,7 +6,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segem.config import Window
@@ -49,6 +49,7 @@ def test_write_boxes_cover_every_voxel_exactly_once(plan: Plan) -> None:
     assert count == plan.count
 
 
+@settings(max_examples=1000)
 @given(crop_plans())
 def test_cropped_tiles_cover_every_voxel_exactly_once(plan: Plan) -> None:
     written = np.zeros(plan.shape, int)
@@ -97,6 +98,7 @@ def test_what_a_tile_reads_does_not_depend_on_the_blocks(plan: Plan, y: int, x: 
     assert seen_by[id(plan)] == seen_by[id(other)]
 
 
+@settings(max_examples=1000)
 @given(blended_plans())
 def test_blending_weights_are_positive_and_sum_to_one(plan: Plan) -> None:
     for axis in (1, 2):
