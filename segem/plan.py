@@ -142,6 +142,15 @@ class Plan:
         for index, write in grid(self.shape, self.write_block):
             yield self._block(index, write)
 
+    def blocks_by_rows(self) -> Iterator[Block]:
+        """Yield the same blocks, each row of them through all sections before the next row.
+
+        A net that sees neighbouring sections reads them again soon, while a cache still holds so much of them.
+        """
+        sections, rows, columns = (range(ceil_div(n, b)) for n, b in zip(self.shape, self.write_block, strict=True))
+        for y, z, x in product(rows, sections, columns):
+            yield self.block((z, y, x))
+
     def block(self, index: ZYX) -> Block:
         """Return the block with the given index."""
         z, y, x = (i * b for i, b in zip(index, self.write_block, strict=True))

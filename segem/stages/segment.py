@@ -7,7 +7,7 @@ import json
 import math
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -134,7 +134,8 @@ def segment(
                 Ledger(workspace.ledger(run)) as ledger,
                 track(f"segment {volume}", Box.of_shape(plan.shape).size, show=execution.progress) as advance,
             ):
-                summary = execute(plan, work, ledger, volume, execution, workspace.run(run), advance)
+                order = _reading_order(plan, source)
+                summary = execute(plan, work, ledger, volume, execution, workspace.run(run), advance, order)
                 _audit(summary, plan, ledger, volume, result)
             result.build_pyramid()
             result.build_pyramid("membrane")
@@ -337,6 +338,13 @@ def _reader(work: SegmentWork) -> CachedReader:
     raw, name = _open(work)[0].raw, work.source.name.removesuffix(VOLUME_SUFFIX)
     budget = min(bytes_to_decode_once(raw, work.plan), READ_CACHE_BYTES)
     return CachedReader(raw, budget, f"run `segem ingest` for {name} with --again")
+
+
+def _reading_order(plan: Plan, source: Volume) -> Callable[[Iterator[Block]], Iterable[Block]]:
+    """Return an order of blocks in which the cache serves most of what neighbouring blocks share."""
+    if plan.tiling.halo.z and bytes_to_decode_once(source.raw, plan) > READ_CACHE_BYTES:
+        return lambda _: plan.blocks_by_rows()
+    return iter
 
 
 @lru_cache(maxsize=1)

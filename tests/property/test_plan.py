@@ -50,6 +50,11 @@ def test_write_boxes_cover_every_voxel_exactly_once(plan: Plan) -> None:
 
 
 @settings(max_examples=1000)
+@given(st.one_of(crop_plans(), blended_plans()))
+def test_blocks_by_rows_are_the_same_blocks(plan: Plan) -> None:
+    assert sorted(plan.blocks_by_rows(), key=lambda block: block.index) == list(plan.blocks())
+
+
 @given(crop_plans())
 def test_cropped_tiles_cover_every_voxel_exactly_once(plan: Plan) -> None:
     written = np.zeros(plan.shape, int)
