@@ -272,6 +272,17 @@ class SynthConfig(Config):
     """Voxel size in nanometres along (z, y, x); no tissue can be drawn with pixels beyond 1 to 32 nm."""
 
 
+class BenchConfig(Config):
+    """How fast this machine is asked to be measured."""
+
+    model: str = BUNDLED_MODEL
+    size_px: int = Field(default=1024, ge=64, le=16384)
+    """Edge of a synthetic section."""
+    shape: tuple[Extent, Extent, Extent] = (100, 1024, 1024)
+    """Voxels along (z, y, x) of the volume whose time is wanted."""
+    device: Device = "auto"
+
+
 C = TypeVar("C", bound=Config)
 
 

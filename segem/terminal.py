@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, is_dataclass
+from datetime import timedelta
 from typing import Any
 
 import typer
@@ -65,6 +66,31 @@ def show_scores(values: dict[str, Any]) -> None:
             cells[1] = "not measured: no ground truth" if volume["state"] == "complete" else "failed"
         table.add_row(volume["name"], str(volume["sections"]), *cells)
     Console(width=None if sys.stdout.isatty() else 110).print(table)
+
+
+def show_speeds(values: dict[str, Any]) -> None:
+    """Print what ``segem bench`` measured."""
+    shape = " x ".join(map(str, values["shape"]))
+    table = Table(title=f"{values['model']} on {values['cores']} cores, sections of {values['size_px']} px")
+    table.add_column("runtime")
+    for column in ("megapixels/s", "start-up", f"a volume of {shape}"):
+        table.add_column(column, justify="right")
+    for speed in values["runtimes"]:
+        if speed["unavailable"]:
+            table.add_row(speed["runtime"], "-", "-", "not available")
+            continue
+        expected = str(timedelta(seconds=round(speed["expected_seconds"])))
+        table.add_row(
+            speed["runtime"], f"{speed['megapixels_per_second']:.2f}", f"{speed['startup_seconds']:.1f} s", expected
+        )
+    Console(width=None if sys.stdout.isatty() else 110).print(table)
+    for speed in values["runtimes"]:
+        if speed["unavailable"]:
+            typer.echo(f"{speed['runtime']}: {speed['unavailable']}")
+    before, after = values["gemm_gflops"]
+    typer.echo(f"matrix multiplication: {before:.0f} Gflop/s before, {after:.0f} after")
+    if after < 0.9 * before:
+        typer.echo("The machine was busier at the end than at the start, so take the figures with care or repeat.")
 
 
 def exit_code_of(command: Callable[[], Any]) -> int:

@@ -1,13 +1,16 @@
-"""The command about the machine that segem runs on."""
+"""Commands about the machine that segem runs on."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import Annotated
 
 import typer
 
-from segem.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, workspace_at
+from segem.cli.options import DEFAULT_WORKSPACE, DeviceOption, JsonOption, WorkspaceOption, triple, workspace_at
+from segem.config import BUNDLED_MODEL, BenchConfig, parse
+from segem.terminal import show_speeds
 
 app = typer.Typer()
 
@@ -25,3 +28,24 @@ def doctor(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption =
             typer.echo(f"{finding.state:<5} {finding.topic:<15} {finding.text}")
     if any(finding.state == "bad" for finding in findings):
         raise typer.Exit(1)
+
+
+@app.command(epilog="Example: `segem bench --shape 500,2048,2048`")
+def bench(
+    model: Annotated[str, typer.Option(help="Name of a model, or the path of its folder.")] = BUNDLED_MODEL,
+    size: Annotated[int, typer.Option(help="Edge of a synthetic section, in pixels.")] = 1024,
+    shape: Annotated[str, typer.Option(metavar="Z,Y,X", help="Volume whose time is wanted.")] = "100,1024,1024",
+    device: DeviceOption = "auto",
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how fast this machine segments with each installed runtime, from volume to result on disk."""
+    values = {"model": model, "size_px": size, "shape": triple(shape, int, "--shape"), "device": device}
+    config = parse(BenchConfig, values, where="segem bench")
+    from segem.stages.bench import bench as stage
+
+    result = asdict(stage(config, workspace_at(workspace)))
+    if as_json:
+        typer.echo(json.dumps(result, indent=2))
+    else:
+        show_speeds(result)

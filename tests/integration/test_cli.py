@@ -299,7 +299,7 @@ def test_doctor_finds_what_is_needed(segem: Shell) -> None:
     assert findings["torch"]["state"] == findings["workspace"]["state"] == "ok"
 
 
-COMMANDS = "demo run ingest baseline segment evaluate report verify export train synth doctor models"
+COMMANDS = "demo run ingest baseline segment evaluate report verify export train synth doctor bench models"
 
 
 @pytest.mark.parametrize("command", COMMANDS.split())
