@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 
-def provenance() -> str:
-    """Return one line that says where and with what a number was measured."""
+def facts() -> dict[str, str | int | float]:
+    """Return where, when and with what a number was measured."""
     root = Path(__file__).resolve().parent.parent
     told = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True, check=False
@@ -18,7 +21,32 @@ def provenance() -> str:
         (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
         platform.processor(),
     )
-    load = os.getloadavg()[0]
-    commit = told.stdout.strip() or "unknown"
-    cores = len(os.sched_getaffinity(0))
-    return f"commit {commit}; {cpu}, {cores} cores, load {load:.1f}; Python {platform.python_version()}"
+    return {
+        "commit": told.stdout.strip() or "unknown",
+        "cpu": cpu,
+        "cores": len(os.sched_getaffinity(0)),
+        "load": round(os.getloadavg()[0], 1),
+        "python": platform.python_version(),
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def provenance() -> str:
+    """Return the same as one line."""
+    found = facts()
+    return (
+        f"commit {found['commit']}; {found['cpu']}, {found['cores']} cores, load {found['load']}; "
+        f"Python {found['python']}"
+    )
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the installed version of each package."""
+
+    def of(package: str) -> str:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return "not installed"
+
+    return {package: of(package) for package in packages}
