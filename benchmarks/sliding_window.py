@@ -12,7 +12,7 @@ Three things are measured, each contender in a process of its own that does noth
 - **memory**, as the highest resident size of the process, on few and on many sections, with a thinner net so that the
   volume shows and not the activations.
 - **a kill**, for those that write to disk: SIGKILL in the middle of a stack, then the same call again. A tool survives
-  when that takes clearly less than a whole run and gives the same result.
+  when chunks that were finished are left as they are and the result is that of an undisturbed run.
 
 Matrix multiplication is measured before and after each timing. A timing is marked when it was more than 10 % below the
 best of the run: other programs were busy then. What is finished is kept in the JSON file beside the table, and the same
@@ -89,12 +89,13 @@ class Results:
         self.path: Path = arguments.out
         keep = ("size", "sections", "threads", "features", "memory_features", "memory_sections")
         settings = {key: getattr(arguments, key) for key in keep}
-        self.values: dict[str, Any] = {"settings": settings, "machine": facts(), "measured": {}}
+        self.values: dict[str, Any] = {"settings": settings, "machine": facts(), "versions": {}, "measured": {}}
         if self.path.is_file() and not arguments.fresh:
             before = json.loads(self.path.read_text(encoding="utf-8"))
             if before["settings"] == json.loads(json.dumps(settings)):
-                self.values["measured"] = before["measured"]
-        self.values["versions"] = versions(sorted({contender.needs for contender in ALL}))
+                self.values |= {key: before[key] for key in ("measured", "versions")}
+        # A tool that does not go together with the others is measured from an environment of its own.
+        self.values["versions"] |= versions(sorted({contender.needs for contender in ALL}))
 
     def measure(self, contender: Contender, what: str, how: Callable[[Contender], dict[str, Any]]) -> None:
         """Measure one thing, unless it was measured before, and keep it at once."""
@@ -132,12 +133,24 @@ def _kill(contender: Contender, case: Case, sections: int) -> dict[str, Any]:
     task = {"kind": "sweep", "contender": contender.name, "case": described(case), "sections": sections}
     with tempfile.TemporaryDirectory(dir=case.folder) as folder:
         # segem takes the last part of the path for the name of a run, so it must be a new one each time.
-        whole, killed = (task | {"out": f"{folder}/{Path(folder).name}-{name}"} for name in ("whole", "killed"))
-        undisturbed = call(whole)
-        call(killed, kill_after=KILLED_AFTER * undisturbed["seconds"])
-        again = call(killed)
-    share = again["seconds"] / undisturbed["seconds"]
-    return {"share_of_a_whole_run": round(share, 3), "same_result": again["digest"] == undisturbed["digest"]}
+        whole, killed = (f"{Path(folder).name}-{name}" for name in ("whole", "killed"))
+        undisturbed = call(task | {"out": f"{folder}/{whole}"})
+        call(task | {"out": f"{folder}/{killed}"}, kill_after=KILLED_AFTER * undisturbed["seconds"])
+        written = _chunks(case.folder, killed)
+        again = call(task | {"out": f"{folder}/{killed}"})
+        kept = written & _chunks(case.folder, killed)
+    return {
+        "written_before": len(written),
+        "kept_after": len(kept),
+        "same_result": again["digest"] == undisturbed["digest"],
+        "share_of_a_whole_run": round(again["seconds"] / undisturbed["seconds"], 3),
+    }
+
+
+def _chunks(folder: Path, out: str) -> set[tuple[Path, int, int]]:
+    """Return every chunk of the Zarr arrays of an output, with what changes when it is written again."""
+    found = (path for path in folder.rglob("c/**/*") if out in path.parts and path.is_file())
+    return {(path, path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
 
 
 def _short(value: object) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contenders import bare, bioimageio, monai, nnunet, segem, torch_em
+from contenders import bare, biapy, bioimageio, monai, nnunet, segem, torch_em
 from contenders.case import Case, Stack
 
 Predict = Callable[[Stack, Path], Any]
@@ -68,6 +68,7 @@ ALL = (
     Contender("torch-em-whole-fast", "whole, optimised net", torch_em.blocks(None, 0, fast=True), "torch_em"),
     Contender("torch-em-zarr", "halo 64, Zarr in and out", torch_em.zarr_to_zarr, "torch_em", torch_em.read, True),
     Contender("bioimageio", "blocks of 640 with halo 64", bioimageio.blockwise, "bioimageio.core"),
+    Contender("biapy", "patches of 640 with padding 64", biapy.patches, "biapy"),
     _segem("segem", "whole pipeline, fp32"),
     _segem("segem-torch", "whole pipeline, fp32 in torch", runtime="torch"),
     _segem("segem-int8", "whole pipeline, int8", runtime="openvino-int8"),

@@ -37,7 +37,10 @@ def blockwise(case: Case) -> Callable[[Stack, Path], NDArray[np.float32]]:
 def _description(case: Case) -> Any:
     from bioimageio.spec.model import v0_5
 
-    edges = v0_5.ParameterizedSize(min=64, step=16)
+    with torch.inference_mode():
+        crop = torch.randn(1, 1, 256, 256, generator=torch.Generator().manual_seed(0))
+        expected = case.net()(crop)
+    edges = v0_5.ParameterizedSize(min=2 * HALO_PX + 64, step=16)
     inputs = v0_5.InputTensorDescr(
         id=v0_5.TensorId("raw"),
         axes=[
@@ -45,7 +48,7 @@ def _description(case: Case) -> Any:
             v0_5.ChannelAxis(channel_names=[v0_5.Identifier("raw")]),
             *(v0_5.SpaceInputAxis(id=v0_5.AxisId(name), size=edges) for name in "yx"),
         ],
-        test_tensor=_test_tensor(case, "input"),
+        test_tensor=_test_tensor(case, "input", crop),
     )
     outputs = v0_5.OutputTensorDescr(
         id=v0_5.TensorId("logits"),
@@ -61,7 +64,7 @@ def _description(case: Case) -> Any:
                 for name in "yx"
             ),
         ],
-        test_tensor=_test_tensor(case, "output"),
+        test_tensor=_test_tensor(case, "output", expected),
     )
     weights = v0_5.PytorchStateDictWeightsDescr(
         source=case.weights,
@@ -80,10 +83,10 @@ def _description(case: Case) -> Any:
     )
 
 
-def _test_tensor(case: Case, name: str) -> Any:
+def _test_tensor(case: Case, name: str, values: torch.Tensor) -> Any:
     """Return what a description must carry; it is not used here."""
     from bioimageio.spec.common import FileDescr
 
-    path = case.folder / f"bioimageio-{name}.npy"
-    np.save(path, np.zeros((1, 1, 256, 256), np.float32))
+    path = case.folder / f"bioimageio-{case.features}-{name}.npy"
+    np.save(path, values.numpy())
     return FileDescr(source=path)

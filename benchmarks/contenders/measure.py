@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -73,9 +74,15 @@ def call(task: dict[str, Any], kill_after: float | None = None) -> dict[str, Any
             log.seek(0)
             lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
         if process.returncode:
-            raise MeasurementError(lines[-1][:300] if lines else f"exit code {process.returncode}")
+            raise MeasurementError(_reason(lines) or f"exit code {process.returncode}")
         figures: dict[str, Any] = json.loads(Path(files["figures"]).read_text(encoding="utf-8"))
     return figures
+
+
+def _reason(lines: list[str]) -> str:
+    """Return what a traceback ends with, which may have several lines."""
+    ends = [i for i, line in enumerate(lines) if re.match(r"[\w.]*(Error|Exception|Killed)\b", line)]
+    return " ".join(" ".join(lines[ends[-1] if ends else -1 :]).split())[:300]
 
 
 def carry_out(path: Path) -> None:

@@ -8,8 +8,6 @@ from typing import Any
 
 SLOWER = 0.9
 """A timing counts as disturbed when matrix multiplication fell below this share of the best of the run."""
-RESUMED = 0.8
-"""A rerun after a kill that takes less than this share of a whole run has kept what was finished."""
 
 Known = Mapping[str, Mapping[str, Any]]
 """What was measured of one contender, by what it is."""
@@ -31,8 +29,9 @@ Differences are those of the probability to the plain net on whole sections, ove
 edge* leaves out 128 pixels on every side. segem stores probabilities in 255 steps, which alone is up to 0.002. The
 weights are random, so the differences of an int8 net say nothing about trained ones.
 
-A tool survives a kill (SIGKILL in mid-run) when the same call afterwards takes less than 0.8 of a whole run and gives
-the same result; the percentage is what that call took."""
+A tool survives a kill (SIGKILL in mid-run) when the same call afterwards leaves finished chunks as they are and gives
+the result of an undisturbed run; in brackets, how many of the chunks that were on disk it kept, and how long that call
+took in relation to a whole run."""
 
 
 def markdown(values: dict[str, Any], contenders: Iterable[tuple[str, str]]) -> str:
@@ -102,8 +101,8 @@ def _survival(kill: Mapping[str, Any] | None) -> str:
         return "no output on disk"
     if "failed" in kill:
         return "not measured"
-    survived = kill["same_result"] and kill["share_of_a_whole_run"] < RESUMED
-    return f"{'yes' if survived else 'no'} ({kill['share_of_a_whole_run']:.0%})"
+    word = "yes" if kill["same_result"] and kill["kept_after"] else "no"
+    return f"{word} ({kill['kept_after']} of {kill['written_before']}, {kill['share_of_a_whole_run']:.0%})"
 
 
 def _row(cells: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 RUNTIME = [Requirement(line) for line in PROJECT["dependencies"]]
-DEV = [Requirement(line) for line in PROJECT["optional-dependencies"]["dev"]]
+EXTRAS = [Requirement(line) for lines in PROJECT["optional-dependencies"].values() for line in lines]
 # Packages that are imported under another name than they are installed by.
 IMPORTED_AS = {"pillow": "PIL", "pyyaml": "yaml", "scikit-image": "skimage", "scikit-learn": "sklearn"}
 
@@ -55,7 +55,7 @@ def test_installed_packages_fit_each_other() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("requirement", RUNTIME + DEV, ids=lambda requirement: requirement.name)
+@pytest.mark.parametrize("requirement", RUNTIME + EXTRAS, ids=lambda requirement: requirement.name)
 def test_direct_dependency_is_pinned_inside_its_range(requirement: Requirement) -> None:
     pinned = constraints().get(canonicalize_name(requirement.name))
     if requirement.name == "torch":
@@ -70,5 +70,6 @@ def test_constraints_are_exact_versions_and_name_no_place() -> None:
     for name, requirement in constraints().items():
         assert requirement.url is None, f"{name} is pinned to a place"
         assert [pin.operator for pin in requirement.specifier] == ["=="], f"{name} is not pinned to one version"
-    builds = {name for name in constraints() if name.startswith(("torch", "triton", "nvidia-", "cuda"))}
+    of_torch = ("torch", "torchvision", "torchaudio")
+    builds = {name for name in constraints() if name in of_torch or name.startswith(("triton", "nvidia-", "cuda"))}
     assert builds == set()
