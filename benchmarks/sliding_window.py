@@ -7,8 +7,8 @@ Three things are measured, each contender in a process of its own that does noth
 - **time**, in rounds that go through all contenders one after the other. Before the clock starts, everything is loaded
   and a first section is done. For tools that work in memory, the clock covers prediction alone: their input is there,
   scaled, and their output stays in memory. For those that go from disk to disk it covers reading, scaling and writing,
-  and for segem everything that `segem segment` does: weights, compiling, ledger, checksums, mask, pyramid, audit. A
-  short stack beside the longer one tells what of that is start-up ("whole call" has it, "steady" has not).
+  and for segem everything that `segem segment` does: weights, compiling, ledger, checksums, mask, pyramid, audit. The
+  pace at which chunks appear on disk tells how much of a call is start-up ("whole call" has it, "steady" has not).
 - **memory**, as the highest resident size of the process, on few and on many sections, with a thinner net so that the
   volume shows and not the activations.
 - **a kill**, for those that write to disk: SIGKILL in the middle of a stack, then the same call again. A tool survives
@@ -39,7 +39,6 @@ from machine import facts, provenance, versions
 from segem.learn.speed import gemm_gflops
 
 HERE = Path(__file__).resolve().parent
-SHORT_STACK = 2
 KILLED_AFTER = 0.6
 
 
@@ -58,25 +57,18 @@ def main() -> None:
     thin = Case(folder, arguments.memory_features, arguments.threads)
     few, many = arguments.memory_sections
     print("preparing: volume, weights, and the reference on whole sections", flush=True)
+    timed = {arguments.sections, arguments.disk_sections}
     source = arguments.data_root / "vnc" / "stack1" / "raw"
-    for case, depths in ((full, (1, SHORT_STACK, arguments.sections)), (thin, (few, many))):
-        call(
-            {
-                "kind": "prepare",
-                "case": described(case),
-                "source": str(source),
-                "size": arguments.size,
-                "depths": list(depths),
-                "reference": arguments.sections if case is full else None,
-            }
-        )
+    for case, depths, references in ((full, {1} | timed, timed), (thin, {few, many}, set())):
+        task = {"kind": "prepare", "case": described(case), "source": str(source), "size": arguments.size}
+        call(task | {"depths": sorted(depths), "references": sorted(references)})
     wanted: list[tuple[Contender, str, Callable[[Contender], dict[str, Any]]]] = []
     for number in range(arguments.rounds):
-        wanted += [(c, f"time {number}", partial(_time, case=full, sections=arguments.sections)) for c in chosen]
+        wanted += [(c, f"time {number}", partial(_time, case=full, arguments=arguments)) for c in chosen]
     for sections in () if arguments.no_memory else (few, many):
         wanted += [(c, f"memory {sections}", partial(_memory, case=thin, sections=sections)) for c in chosen]
     if not arguments.no_kill:
-        wanted += [(c, "kill", partial(_kill, case=thin, sections=many)) for c in chosen if c.read is not None]
+        wanted += [(c, "kill", partial(_kill, case=thin, sections=many)) for c in chosen if c.output is not None]
     for contender, what, how in wanted:
         results.measure(contender, what, how)
     print(results.write_table(), flush=True)
@@ -87,7 +79,7 @@ class Results:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.path: Path = arguments.out
-        keep = ("size", "sections", "threads", "features", "memory_features", "memory_sections")
+        keep = ("size", "sections", "disk_sections", "threads", "features", "memory_features", "memory_sections")
         settings = {key: getattr(arguments, key) for key in keep}
         self.values: dict[str, Any] = {"settings": settings, "machine": facts(), "versions": {}, "measured": {}}
         if self.path.is_file() and not arguments.fresh:
@@ -118,10 +110,10 @@ class Results:
         return text
 
 
-def _time(contender: Contender, case: Case, sections: int) -> dict[str, Any]:
+def _time(contender: Contender, case: Case, arguments: argparse.Namespace) -> dict[str, Any]:
     before = gemm_gflops(case.threads)
-    task = {"kind": "time", "contender": contender.name, "case": described(case), "sections": sections}
-    measured = call(task | {"short": SHORT_STACK})
+    depths = {"sections": arguments.sections, "disk_sections": arguments.disk_sections}
+    measured = call({"kind": "time", "contender": contender.name, "case": described(case)} | depths)
     return {**measured, "gemm_gflops": [round(before, 1), round(gemm_gflops(case.threads), 1)]}
 
 
@@ -160,9 +152,10 @@ def _short(value: object) -> str:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path, required=True, help="folder with vnc/, see data/README.md")
-    parser.add_argument("--quick", action="store_true", help="the essential contenders, two rounds")
+    parser.add_argument("--quick", action="store_true", help="the essential contenders, one round")
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=BY_NAME, help=f"of {', '.join(BY_NAME)}")
-    parser.add_argument("--sections", type=int, default=6, help="sections of a timing, more than 2")
+    parser.add_argument("--sections", type=int, default=4, help="sections of a timing in memory")
+    parser.add_argument("--disk-sections", type=int, default=12, help="sections of a timing from disk to disk")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--size", type=int, default=1024, help="edge of a section in pixels")
@@ -175,10 +168,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=HERE / "results" / "sliding_window.json")
     parser.add_argument("--work", type=Path, default=HERE.parent / "build" / "bench", help="for volumes and weights")
     arguments = parser.parse_args()
-    if arguments.sections <= SHORT_STACK:
-        parser.error(f"--sections must be more than {SHORT_STACK}")
     arguments.only = arguments.only or [c.name for c in ALL if c.quick or not arguments.quick]
-    arguments.rounds = arguments.rounds or (2 if arguments.quick else 3)
+    arguments.rounds = arguments.rounds or (1 if arguments.quick else 3)
     arguments.work = arguments.work.resolve()
     return arguments
 

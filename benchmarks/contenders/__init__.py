@@ -18,6 +18,22 @@ Predict = Callable[[Stack, Path], Any]
 
 
 @dataclass(frozen=True)
+class OnDisk:
+    """Where a contender that writes to disk leaves its result.
+
+    Parameters
+    ----------
+    read : callable
+        Returns the probabilities, (N, H, W).
+    array : callable
+        Returns the folder of the Zarr array that is written chunk by chunk.
+    """
+
+    read: Callable[[Stack, Path], NDArray[np.float32]]
+    array: Callable[[Stack, Path], Path]
+
+
+@dataclass(frozen=True)
 class Contender:
     """One way to segment a stack.
 
@@ -29,10 +45,10 @@ class Contender:
         Settings, for the table.
     start : callable
         Everything before the first section: imports, weights, compiling. Returns what is timed.
-    read : callable, optional
-        Returns the probabilities that were written, (N, H, W); given by those who write to disk.
     needs : str
         Package it belongs to, for its version.
+    output : OnDisk, optional
+        Given by those who write to disk.
     quick : bool
         Part of the short comparison too.
     """
@@ -41,12 +57,14 @@ class Contender:
     about: str
     start: Callable[[Case], Predict]
     needs: str
-    read: Callable[[Stack, Path], NDArray[np.float32]] | None = None
+    output: OnDisk | None = None
     quick: bool = False
 
 
 def _segem(name: str, about: str, quick: bool = True, **settings: Any) -> Contender:
-    return Contender(name, about, lambda case: segem.start(case, **settings), "segem", segem.read, quick)
+    return Contender(
+        name, about, lambda case: segem.start(case, **settings), "segem", OnDisk(segem.read, segem.array), quick
+    )
 
 
 ALL = (
@@ -66,7 +84,14 @@ ALL = (
         "torch-em-96-fast", "halo 96, optimised net", torch_em.blocks(512, 96, fast=True), "torch_em", quick=True
     ),
     Contender("torch-em-whole-fast", "whole, optimised net", torch_em.blocks(None, 0, fast=True), "torch_em"),
-    Contender("torch-em-zarr", "halo 64, Zarr in and out", torch_em.zarr_to_zarr, "torch_em", torch_em.read, True),
+    Contender(
+        "torch-em-zarr",
+        "halo 64, Zarr in and out",
+        torch_em.zarr_to_zarr,
+        "torch_em",
+        OnDisk(torch_em.read, torch_em.array),
+        quick=True,
+    ),
     Contender("bioimageio", "blocks of 640 with halo 64", bioimageio.blockwise, "bioimageio.core"),
     Contender("biapy", "patches of 640 with padding 64", biapy.patches, "biapy"),
     _segem("segem", "whole pipeline, fp32"),

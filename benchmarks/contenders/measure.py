@@ -100,28 +100,27 @@ def _prepare(task: dict[str, Any], case: Case) -> dict[str, Any]:
     make_volume(case.folder, Path(task["source"]), task["size"])
     make_net(case)
     for sections in task["depths"]:
-        case.stack(sections).make(with_reference=sections == task["reference"])
+        case.stack(sections).make(with_reference=sections in task["references"])
     return {}
 
 
 def _time(task: dict[str, Any], case: Case) -> dict[str, Any]:
     started = time.perf_counter()
     run = _Run(task, case)
-    on_disk = run.contender.read is not None
-    run(case.stack(task["short"] if on_disk else 1))
+    on_disk = run.contender.output is not None
+    run(case.stack(1))
     first = time.perf_counter() - started
-    short = case.stack(task["short"])
-    short_seconds = run(short)[0] if on_disk else 0.0
-    stack = case.stack(task["sections"])
-    seconds, probabilities = run(stack)
-    megapixels = stack.input.numel() / 1e6
-    steady = (megapixels - short.input.numel() / 1e6) / (seconds - short_seconds) if on_disk else megapixels / seconds
+    stack = case.stack(task["disk_sections" if on_disk else "sections"])
+    seconds, returned, folder = run.predict(stack)
+    startup = run.startup_seconds(stack, folder, seconds)
+    probabilities = run.probabilities(stack, returned, folder)
     differs = np.abs(probabilities - stack.reference)
     inside = differs[:, EDGE_PX:-EDGE_PX, EDGE_PX:-EDGE_PX]
+    megapixels = stack.input.numel() / 1e6
     return {
         "megapixels_per_second": megapixels / seconds,
-        # Noise can make the longer stack the faster one; then there is no steady rate to tell.
-        "steady": steady if steady > 0 else None,
+        "steady": megapixels / (seconds - startup),
+        "startup_seconds": startup,
         "first_call_seconds": first,
         "difference": float(differs.max()),
         "difference_inside": float(inside.max()) if inside.size else None,
@@ -133,7 +132,7 @@ def _time(task: dict[str, Any], case: Case) -> dict[str, Any]:
 def _memory(task: dict[str, Any], case: Case) -> dict[str, Any]:
     run = _Run(task, case)
     idle = _peak_mb()
-    run.predict_only(case.stack(task["sections"]))
+    run.predict(case.stack(task["sections"]))
     return {"peak_mb": _peak_mb(), "before_mb": idle}
 
 
@@ -154,23 +153,39 @@ class _Run:
         self._predict = self.contender.start(case)
         self._scratch = tempfile.TemporaryDirectory(prefix="out-")
 
-    def predict_only(self, stack: Stack, folder: Path | None = None) -> tuple[float, Any, Path]:
+    def predict(self, stack: Stack, folder: Path | None = None) -> tuple[float, Any, Path]:
         """Return the seconds it took, what was returned, and where it may have written."""
-        if self.contender.read is None:
+        if self.contender.output is None:
             _ = stack.input  # what works in memory finds it there
         folder = folder or Path(tempfile.mkdtemp(dir=self._scratch.name))
         folder.mkdir(exist_ok=True)
+        self._began = time.time()
         started = time.perf_counter()
         returned = self._predict(stack, folder)
         return time.perf_counter() - started, returned, folder
 
+    def startup_seconds(self, stack: Stack, folder: Path, seconds: float) -> float:
+        """Return how long it took until the first chunk was begun: chunks of one size are written at one pace."""
+        if self.contender.output is None:
+            return 0.0
+        array = self.contender.output.array(stack, folder)
+        written = sorted(path.stat().st_mtime for path in array.glob("c/**/*") if path.is_file())
+        if len(written) < 2:
+            return 0.0
+        pace = (written[-1] - written[0]) / (len(written) - 1)
+        return min(max(0.0, written[0] - self._began - pace), 0.99 * seconds)
+
+    def probabilities(self, stack: Stack, returned: Any, folder: Path) -> NDArray[np.float32]:
+        """Return what was predicted, (N, H, W)."""
+        if self.contender.output is not None:
+            return self.contender.output.read(stack, folder)
+        logits = torch.as_tensor(np.asarray(returned)).float().reshape(stack.input.squeeze(1).shape)
+        return torch.sigmoid(logits).numpy()
+
     def __call__(self, stack: Stack, folder: Path | None = None) -> tuple[float, NDArray[np.float32]]:
         """Return the seconds it took, and probabilities (N, H, W)."""
-        seconds, returned, folder = self.predict_only(stack, folder)
-        if self.contender.read is not None:
-            return seconds, self.contender.read(stack, folder)
-        logits = torch.as_tensor(np.asarray(returned)).float().reshape(stack.input.squeeze(1).shape)
-        return seconds, torch.sigmoid(logits).numpy()
+        seconds, returned, folder = self.predict(stack, folder)
+        return seconds, self.probabilities(stack, returned, folder)
 
 
 def _peak_mb() -> float:

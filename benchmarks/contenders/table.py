@@ -43,9 +43,10 @@ def markdown(values: dict[str, Any], contenders: Iterable[tuple[str, str]]) -> s
     lines = [
         "# Sliding windows side by side",
         "",
-        f"{machine['cpu']}, {settings['threads']} threads, commit {machine['commit']}, {machine['date']}. Sections of "
-        f"{settings['size']} x {settings['size']} pixels, {settings['sections']} a timing; U-Net of "
-        f"{settings['features']} features and depth 4. Matrix multiplication at best: {best:.0f} Gflop/s.",
+        f"{machine['cpu']}, {settings['threads']} threads, commit {machine['commit']}, {machine['date']}. "
+        f"U-Net of {settings['features']} features and depth 4 on sections of {settings['size']} x {settings['size']} "
+        f"pixels: {settings['sections']} a timing in memory, {settings['disk_sections']} from disk to disk. "
+        f"Matrix multiplication at best: {best:.0f} Gflop/s.",
         "",
         ", ".join(f"{package} {version}" for package, version in values["versions"].items()) + ".",
         "",

@@ -41,16 +41,21 @@ def zarr_to_zarr(case: Case) -> Callable[[Stack, Path], None]:
     def predict(stack: Stack, folder: Path) -> None:
         raw = stack.volume.raw
         store = zarr.open_array(
-            folder / "logits.zarr", mode="a", shape=(1, *raw.shape), chunks=(1, 1, 512, 512), dtype="float32"
+            array(stack, folder), mode="a", shape=(1, *raw.shape), chunks=(1, 1, 512, 512), dtype="float32"
         )
         run(raw, output=store, preprocess=partial(zscore, statistics=stack.statistics))
 
     return predict
 
 
-def read(_: Stack, folder: Path) -> NDArray[np.float32]:
+def array(_: Stack, folder: Path) -> Path:
+    """Return where `zarr_to_zarr` writes the logits."""
+    return folder / "logits.zarr"
+
+
+def read(stack: Stack, folder: Path) -> NDArray[np.float32]:
     """Return the probabilities that `zarr_to_zarr` has written."""
-    logits = zarr.open_array(folder / "logits.zarr", mode="r")
+    logits = zarr.open_array(array(stack, folder), mode="r")
     return expit(np.asarray(logits[0], np.float32))
 
 
