@@ -96,7 +96,7 @@ ALL = (
     Contender("biapy", "patches of 640 with padding 64", biapy.patches, "biapy"),
     _segem("segem", "whole pipeline, fp32"),
     _segem("segem-torch", "whole pipeline, fp32 in torch", runtime="torch"),
-    _segem("segem-int8", "whole pipeline, int8", runtime="openvino-int8"),
+    _segem("segem-int8", "whole pipeline, int8", runtime="openvino-int8", int8_tolerance=1.0),
     _segem("segem-512", "whole pipeline, tiles of 512 with halo 96", quick=False, tile_px=512),
 )
 BY_NAME = {contender.name: contender for contender in ALL}
