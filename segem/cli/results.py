@@ -5,11 +5,22 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from segem.cli.options import DEFAULT_WORKSPACE, JsonOption, RunArgument, WorkspaceOption, workspace_at
+from segem.cli.options import (
+    DEFAULT_WORKSPACE,
+    DeviceOption,
+    EngineOption,
+    JsonOption,
+    RunArgument,
+    WorkersOption,
+    WorkspaceOption,
+    execution_of,
+    workspace_at,
+)
+from segem.config import ExecutionConfig
 from segem.terminal import complain, show
 
 app = typer.Typer()
@@ -39,9 +50,30 @@ def report(run_name: RunArgument, workspace: WorkspaceOption = DEFAULT_WORKSPACE
     complain(result.failed.items())
 
 
-@app.command(epilog="Example: `segem verify monday && echo whole`")
-def verify(run_name: RunArgument, workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
-    """Read back every block of a run; exit 1 and name what is missing or damaged."""
+@app.command(epilog="Example: `segem verify monday && echo whole`, `segem verify monday --repair`")
+def verify(
+    run_name: RunArgument,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="Compute again exactly what is missing or damaged (blocks, pyramids, K-means mask), by the settings "
+            "the run was made with, and say what; exit 0 only if the run is whole afterwards.",
+        ),
+    ] = False,
+    device: DeviceOption = "auto",
+    engine: EngineOption = None,
+    workers: WorkersOption = 1,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Read back everything of a run; exit 1 and name what is missing or damaged. With --repair, mend it.
+
+    Device, engine and workers are for the repair.
+    """
+    if repair:
+        _repair(run_name, workspace_at(workspace), execution_of(device, engine, workers), as_json)
+        return
     from segem.stages.verify import verify as stage
 
     faults = stage(run_name, workspace_at(workspace))
@@ -50,6 +82,20 @@ def verify(run_name: RunArgument, workspace: WorkspaceOption = DEFAULT_WORKSPACE
     complain((fault.volume, fault.what) for fault in faults)
     if not as_json:
         typer.echo(f"{run_name}: whole")
+
+
+def _repair(run: str, workspace: Any, execution: ExecutionConfig, as_json: bool) -> None:
+    from segem.stages.repair import repair as stage
+
+    done = stage(run, workspace, execution)
+    if as_json:
+        typer.echo(json.dumps(asdict(done), indent=2))
+    else:
+        for fault in done.repaired:
+            typer.echo(f"repaired: {fault.volume}: {fault.what}")
+    complain((fault.volume, fault.what) for fault in done.left)
+    if not as_json:
+        typer.echo(f"{run}: whole")
 
 
 @app.command(epilog="Example: `segem export monday cortex membrane membrane.tif`")

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from segem.errors import WorkspaceError
 from segem.geometry import ZYX, Box, grid
 from segem.io.chunks import Array, Layout, decode_chunks
-from segem.io.shards import shape_of, shard_file, shard_of
+from segem.io.files import disk_errors, fsync, fsync_directory
+from segem.io.shards import path_of, shape_of, shard_file, shard_files, shard_of, write_block
 
 UNREADABLE = (ValueError, RuntimeError, OSError)
 """What reading raises, by turns, for a bad checksum, a bad shard index or a short file."""
@@ -116,3 +117,35 @@ def shard_path(array: Array, box: Box) -> Path:
     """Return the file that holds a block; the box must start on the shard grid."""
     z, y, x = (start // edge for start, edge in zip(box.start, shard_of(array), strict=True))
     return shard_file(array, (z, y, x))
+
+
+def put_block(array: Array, box: Box, data: NDArray[Any]) -> bool:
+    """Write whole shards unless they hold the same voxels already, and tell whether they were written.
+
+    Parameters
+    ----------
+    array : Array
+        Level of an image or a label.
+    box : Box
+        On the shard grid, as `write_block` wants it.
+    data : (z, y, x) array
+        Of the shape of `box` and the type of `array`.
+
+    Returns
+    -------
+    bool
+
+    Raises
+    ------
+    WorkspaceError
+        When the disk refuses.
+    """
+    if stored_digest([array], box) != voxel_digest([data]):
+        write_block(array, box, data)
+        return True
+    # They may have been written by a process that was killed before it had made them durable.
+    with disk_errors(path_of(array)):
+        for file in shard_files(array, box):
+            fsync(file)
+            fsync_directory(file.parent)
+    return False

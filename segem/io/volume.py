@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 from yaozarrs import v05
 
 from segem.errors import InputError, WorkspaceError
-from segem.geometry import ZYX, Box, VoxelSize, ceil_div, grid
-from segem.io.blocks import read_block
+from segem.geometry import ZYX, VoxelSize, ceil_div
+from segem.io.blocks import put_block
 from segem.io.files import PARTIAL, disk_errors, new_directory, write_text
+from segem.io.pyramid import PyramidBlock, pyramid_blocks
 from segem.io.shards import AXES, CHUNK, Array, create_sharded, shape_of, shard_of, shard_shape, write_block
 from segem.io.workspace import VOLUME_SUFFIX
 from segem.kernels.normalize import IntensityStatistics
-from segem.kernels.pyramid import Reduction, shrink
+from segem.kernels.pyramid import Reduction
 
 __all__ = ["ATTRIBUTES", "CHUNK", "Volume", "create_volume", "shard_shape", "write_block"]
 
@@ -76,11 +76,17 @@ class Volume:
         volume = cls(path)
         if PARTIAL.search(path.name):
             raise _damaged(path, "a volume that was never finished", f"make it again with: {_command_for(path)}")
-        for level in volume._levels(None):
-            _open_array(level)
+        image = volume._grids(None)
         for name in volume.labels():
-            for level in volume._levels(name):
-                _open_array(level)
+            label = volume._grids(name)
+            if label != image[: len(label)]:
+                raise WorkspaceError(
+                    f"the label {name} does not lie on the voxels of the image",
+                    where=path,
+                    expected=f"shape and scale of its levels {image}",
+                    found=label,
+                    fix="make the label again from the image as it is now",
+                )
         return volume
 
     @property
@@ -162,11 +168,18 @@ class Volume:
         """Return all levels of the image or of a label, finest first."""
         return [_open_array(path) for path in self._levels(label)]
 
-    def build_pyramid(self, label: str | None = None) -> None:
-        """Compute the coarser levels from the full resolution, one shard at a time.
+    def pyramid(self, label: str | None = None) -> Iterator[PyramidBlock]:
+        """Yield the blocks of the coarser levels, each after those that it is made of.
 
         Images take means; masks (uint8) the largest value, so that thin membranes stay connected; wider labels,
         which hold identities, the nearest value.
+        """
+        levels = self.levels(label)
+        how: Reduction = "mean" if label is None else "max" if levels[0].dtype == np.uint8 else "nearest"
+        return pyramid_blocks(levels, how)
+
+    def build_pyramid(self, label: str | None = None) -> None:
+        """Compute the coarser levels from the full resolution, and write each block that is not there already.
 
         Parameters
         ----------
@@ -178,12 +191,8 @@ class Volume:
         WorkspaceError
             When the disk refuses, or what is on it does not decode.
         """
-        levels = self.levels(label)
-        how: Reduction = "mean" if label is None else "max" if levels[0].dtype == np.uint8 else "nearest"
-        for fine, coarse in pairwise(levels):
-            factors = tuple(ceil_div(a, b) for a, b in zip(fine.shape, coarse.shape, strict=True))
-            for _, box in grid(shape_of(coarse), shard_of(coarse)):
-                write_block(coarse, box, _shrunk(fine, box, factors, how))
+        for block in self.pyramid(label):
+            put_block(block.coarse, block.box, block.voxels())
 
     def set_attributes(self, **values: Any) -> None:
         """Note facts about the volume; they are merged into `attributes` in one atomic step."""
@@ -208,6 +217,17 @@ class Volume:
     def _levels(self, label: str | None) -> list[Path]:
         folder = self._folder(label)
         return [folder / dataset["path"] for dataset in self._multiscale(label)["datasets"]]
+
+    def _grids(self, label: str | None) -> list[tuple[ZYX, list[float]]]:
+        """Return the shape and scale of every level; two layers with the same show the same places."""
+        shapes = [shape_of(level) for level in self.levels(label)]
+        try:
+            scales = [
+                dataset["coordinateTransformations"][0]["scale"] for dataset in self._multiscale(label)["datasets"]
+            ]
+        except (KeyError, IndexError, TypeError):
+            raise _damaged(self._folder(label), "levels without a scale") from None
+        return list(zip(shapes, scales, strict=True))
 
     def _folder(self, label: str | None) -> Path:
         return self.path if label is None else self.path / "labels" / label
@@ -260,18 +280,6 @@ def create_volume(
             image = v05.LabelImage(multiscales=[multiscale], **{"image-label": described})
             _create_image(partial / "labels" / name, image, levels, label_dtype, {})
     return Volume(path)
-
-
-def _shrunk(fine: Array, box: Box, factors: tuple[int, ...], how: Reduction) -> NDArray[Any]:
-    fz, fy, fx = factors
-    whole, out = Box.of_shape(shape_of(fine)), np.empty(box.shape, fine.dtype)
-    (z0, y0, x0), (z1, y1, x1) = box.start, box.stop
-    # One coarse section at a time: a whole block of the finer level may be eight times as large as a shard.
-    for z in range(z0, z1):
-        wanted = Box((z * fz, y0 * fy, x0 * fx), ((z + 1) * fz, y1 * fy, x1 * fx)).intersect(whole)
-        block = read_block(fine, wanted, "make the volume again, or restore it from a copy")
-        out[z - z0] = shrink(block, (fz, fy, fx), how)[0]
-    return out
 
 
 @dataclass(frozen=True)

@@ -82,14 +82,24 @@ class IntensityStatistics:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> IntensityStatistics:
-        """Rebuild the statistics from `to_dict`; keys of others are ignored."""
-        return cls(
+        """Rebuild the statistics from `to_dict`; keys of others are ignored.
+
+        Raises
+        ------
+        ValueError
+            When a number is NaN or infinite: every voxel scaled by it would be.
+        """
+        statistics = cls(
             mean=float(values["mean"]),
             std=float(values["std"]),
             minimum=int(values["minimum"]),
             maximum=int(values["maximum"]),
             percentiles={str(key): float(value) for key, value in values["percentiles"].items()},
         )
+        numbers = (statistics.mean, statistics.std, *statistics.percentiles.values())
+        if not np.isfinite(numbers).all():
+            raise ValueError(f"statistics that are not finite: {statistics}")
+        return statistics
 
 
 def histogram(section: NDArray[np.uint8 | np.uint16]) -> NDArray[np.int64]:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from segem.config import BaselineConfig
 from segem.geometry import Box, Halo, grid
-from segem.io.blocks import read_block, voxel_digest
+from segem.io.blocks import put_block, read_block, voxel_digest
 from segem.io.layers import require_whole
 from segem.io.run import recorded, result_volume, volume_lock
-from segem.io.volume import Volume, write_block
+from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.kmeans import membrane_of, smoothed, smoothing_halo_px, two_means
 from segem.kernels.normalize import histogram
@@ -51,7 +51,8 @@ def baseline(
 ) -> BaselineResult:
     """Cluster the intensities of a whole volume in two and write the darker cluster as membrane.
 
-    The volume is read twice, block by block: for its histogram, then to label it. Memory does not grow with it.
+    The volume is read twice, block by block: for its histogram, then to label it. Memory does not grow with it. A block
+    of the mask that is on disk already is left as it is.
 
     Parameters
     ----------
@@ -100,7 +101,7 @@ def _cluster(source: Volume, result: Volume, sigma_px: float, advance: Callable[
         nonlocal membrane
         for box in boxes:
             mask = membrane_of(_intensities(source, box, sigma_px), means)
-            write_block(label, box, mask)
+            put_block(label, box, mask)
             membrane += int(np.count_nonzero(mask))
             advance(box.size)
             yield mask

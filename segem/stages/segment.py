@@ -106,6 +106,8 @@ def segment(
             "core_px": plan.tiling.core_px,
             "overhead": round(plan.overhead(), 4),
             "blocks": plan.count,
+            "code": compute_digest(),
+            "memory": execution.memory,
             "trained_on": [sections.model_dump(mode="json") for sections in artefact.card.trained_on],
         }
         model = ModelRecord(name=artefact.card.name, digest=artefact.digest)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from segem.errors import SegemError, WorkspaceError
-from segem.geometry import ZYX, Halo
+from segem.geometry import ZYX, Box, Halo
 from segem.io.blocks import layer_digest, shard_path, stored_digest, voxel_digest
 from segem.io.layers import read_section
 from segem.io.ledger import Ledger, LedgerRow
-from segem.io.run import RunRecord, StageRecord, failure_of, fault_of, load_run, source_digest
-from segem.io.shards import Array
+from segem.io.run import RunRecord, StageRecord, VolumeRecord, failure_of, fault_of, load_run, source_digest
+from segem.io.shards import Array, path_of
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.plan import Plan, Tiling
 from segem.progress import track
+
+Part = Literal["run", "source", "source pyramid", "result", "segment", "pyramid", "kmeans"]
+"""What a fault is a fault of: the run as a whole, the ingested voxels, or something that can be computed again."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +28,17 @@ class Fault:
 
     volume: str
     what: str
+    part: Part = "run"
 
 
-def verify(run: str, workspace: Workspace, *, progress: bool = True) -> list[Fault]:
+def verify(
+    run: str, workspace: Workspace, *, volumes: Collection[str] | None = None, progress: bool = True
+) -> list[Fault]:
     """Read back everything a run was made of and has made, and return what is missing, damaged or out of date.
 
     Every block of probability and mask is compared with its digest in the ledger, the K-means mask and the ingested
-    voxels with the digests in their records; truth and pyramids are decoded, which their checksums guard.
+    voxels with the digests in their records, pyramids with what they are made of; truth is decoded, which its
+    checksums guard.
 
     Parameters
     ----------
@@ -38,6 +46,8 @@ def verify(run: str, workspace: Workspace, *, progress: bool = True) -> list[Fau
         Name of the run.
     workspace : Workspace
         Where it lives.
+    volumes : collection of str, optional
+        The volumes to look at; all of the run when absent.
     progress : bool
         Whether to draw progress bars.
 
@@ -54,50 +64,108 @@ def verify(run: str, workspace: Workspace, *, progress: bool = True) -> list[Fau
     record = load_run(workspace, run)
     faults: list[Fault] = []
     for name in record.volumes:
+        if volumes is not None and name not in volumes:
+            continue
         try:
-            faults += [Fault(name, what) for what in _faults(record, name, workspace, progress)]
+            for part, what in _faults(record, name, workspace, progress):
+                faults.append(Fault(name, what, part))
         except SegemError as error:
             faults.append(Fault(name, str(error)))
     return faults
 
 
-def _faults(record: RunRecord, name: str, workspace: Workspace, progress: bool) -> Iterator[str]:
+Found = Iterator[tuple[Part, str]]
+
+
+def _faults(record: RunRecord, name: str, workspace: Workspace, progress: bool) -> Found:
     entry = record.volumes[name]
     failure = failure_of(record, name, workspace)
     if failure is not None:
-        yield failure
+        yield _part_of(entry), failure
         return
     source, digest = Volume.open(workspace.volume(name)), source_digest(workspace, name)
-    again = f"run `segem ingest` for {name} with --again"
-    if voxel_digest(read_section(source.raw, z) for z in range(source.shape[0])) != digest:
-        yield "the ingested voxels are not those that were read from the source"
-    coarse = [*source.levels()[1:], *(level for label in source.labels() for level in source.levels(label))]
-    yield from _undecodable(coarse, again)
-    result = Volume.open(workspace.result(record.run, name))
+    yield from _source_faults(source, digest)
+    try:
+        result = Volume.open(workspace.result(record.run, name))
+    except SegemError as error:
+        yield "result", str(error)
+        return
     if entry.segment is not None and entry.segment.state == "complete":
         plan = plan_of(entry.segment, result)
         with Ledger(workspace.ledger(record.run)) as ledger:
             rows = ledger.rows(name)
         with track(f"verify {name}", plan.count, "block", progress) as advance:
             found = damage(plan, rows, result, deep=True, on_block=advance)
-        yield from (f"block {index}: {reason}" for index, reason in found.items())
-        yield from _undecodable([*result.levels()[1:], *result.levels("membrane")[1:]], "run the same command again")
+        yield from (("segment", f"block {index}: {reason}") for index, reason in found.items())
+        damaged = [plan.block(index).write for index in found]
+        for label in (None, "membrane"):
+            yield from _pyramid_faults(result, label, damaged, "pyramid")
     if entry.baseline is not None:
         stale = fault_of(entry.baseline, "K-means", digest)
         if stale is not None:
-            yield stale
+            yield "kmeans" if entry.baseline.state != "complete" else "run", stale
             return
         fix = f"run `segem baseline {name} --run {record.run}` again"
-        if layer_digest(result.label("kmeans"), fix) != entry.baseline.facts.get("digest"):
-            yield f"the K-means mask is not the one that was written. Fix: {fix}"
+        lost = _kmeans_fault(result, entry.baseline.facts.get("digest"), fix)
+        if lost is not None:
+            yield "kmeans", lost
+        yield from _pyramid_faults(result, "kmeans", [] if lost is None else [Box.of_shape(result.shape)], "pyramid")
 
 
-def _undecodable(layers: Iterable[Array], fix: str) -> Iterator[str]:
-    for layer in layers:
-        try:
-            layer_digest(layer, fix)
-        except WorkspaceError as error:
-            yield str(error)
+def _part_of(entry: VolumeRecord) -> Part:
+    """Return which stage left a volume unfinished; "run" when none can be taken up again."""
+    if entry.segment is not None and entry.segment.state != "complete":
+        return "segment"
+    return "kmeans" if entry.baseline is not None and entry.baseline.state != "complete" else "run"
+
+
+def _source_faults(source: Volume, digest: str | None) -> Found:
+    again = f"run `segem ingest` for {source.name} with --again"
+    try:
+        sound = voxel_digest(read_section(source.raw, z) for z in range(source.shape[0])) == digest
+        lost = None if sound else f"the ingested voxels are not those that were read from the source. Fix: {again}"
+    except WorkspaceError as error:
+        lost = str(error)
+    if lost is not None:
+        yield "source", lost
+    for label in (None, *source.labels()):
+        fault = lost if label is None else _lost(source.label(label), again)
+        if label is not None and fault is not None:
+            yield "source", fault
+        damaged = [] if fault is None else [Box.of_shape(source.shape)]
+        yield from _pyramid_faults(source, label, damaged, "source pyramid")
+
+
+def _kmeans_fault(result: Volume, digest: object, fix: str) -> str | None:
+    try:
+        if layer_digest(result.label("kmeans"), fix) == digest:
+            return None
+    except WorkspaceError as error:
+        return str(error)
+    return f"the K-means mask is not the one that was written. Fix: {fix}"
+
+
+def _lost(layer: Array, fix: str) -> str | None:
+    """Return what is missing of a layer or does not decode, or None."""
+    try:
+        layer_digest(layer, fix)
+    except WorkspaceError as error:
+        return str(error)
+    return None
+
+
+def _pyramid_faults(volume: Volume, label: str | None, damaged: list[Box], part: Part) -> Found:
+    """Compare coarser levels with what they are made of; over what is damaged, only see whether they decode."""
+    damaged = list(damaged)
+    for block in volume.pyramid(label):
+        stored = stored_digest([block.coarse], block.box)
+        doubtful = any(block.covers.intersect(box).size for box in damaged)
+        if stored is not None and (doubtful or stored == voxel_digest([block.voxels()])):
+            continue
+        damaged.append(block.covers)
+        level = path_of(block.coarse).relative_to(volume.path)
+        reason = "is missing or does not decode" if stored is None else "is not what it is made of"
+        yield part, f"block {block.box} of level {level} in {volume.path} {reason}"
 
 
 def plan_of(stage: StageRecord, result: Volume) -> Plan:
