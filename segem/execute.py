@@ -220,10 +220,10 @@ def _run_dask(
 
     threads = max(1, (os.cpu_count() or 1) // workers)
     with _cluster(workers, scratch) as client:
-        shared = client.scatter(work, broadcast=True)
 
         def submit(block: Block) -> Any:
-            return client.submit(_in_worker, shared, block, known.get(block.index), threads, key=f"block-{block.index}")
+            # The work travels with each block: scattered to the workers, it would be lost with the last of them.
+            return client.submit(_in_worker, work, block, known.get(block.index), threads, key=f"block-{block.index}")
 
         blocks = {}
         running = as_completed()

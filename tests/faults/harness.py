@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from segem.config import ExecutionConfig, SegmentConfig
+from segem.io.run import load_run
 from segem.io.shards import path_of
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
@@ -25,7 +26,12 @@ from segem.stages.verify import result_layers
 CONFIG = SegmentConfig(model="tiny")
 QUIET = ExecutionConfig(progress=False, device="cpu")
 SHAPE = (256, 64, 64)
-"""32 blocks of 8 sections."""
+BLOCKS = 32
+"""Of 8 sections each."""
+TIMES = int(os.environ.get("SEGEM_KILLS", "6"))
+"""How often the machine does its worst: a few times in CI, 50 times on request."""
+IN_FLIGHT = 1
+"""Blocks that a worker is writing; one more may have been written and wait for its row in the ledger."""
 
 Job = Callable[[Path], None]
 
@@ -90,6 +96,14 @@ def finished_blocks(workspace: Workspace) -> int:
             return int(db.execute("SELECT count(*) FROM blocks").fetchone()[0])
         except sqlite3.OperationalError:
             return 0
+
+
+def last_counts(workspace: Workspace) -> tuple[int, int]:
+    """Return how many blocks the last complete run computed and skipped."""
+    stage = load_run(workspace, "r").volumes["noise"].segment
+    assert stage is not None
+    assert stage.state == "complete"
+    return stage.facts["computed"], stage.facts["skipped"]
 
 
 def touched_blocks(workspace: Workspace) -> int:

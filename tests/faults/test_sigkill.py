@@ -2,71 +2,32 @@
 
 from __future__ import annotations
 
-import os
 import random
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import tifffile
 
-from segem.config import IngestConfig
 from segem.io.ledger import Ledger
 from segem.io.workspace import Workspace
 from segem.plan import Block
 from segem.stages import segment as stage
-from segem.stages.ingest import ingest
 from segem.stages.verify import verify
 from tests.faults import harness
-from tests.integration.conftest import make_artefact
+from tests.faults.conftest import Undisturbed
 
-KILLS = int(os.environ.get("SEGEM_KILLS", "6"))
-"""How many moments are tried; CI tries a few, `benchmarks/README.md` says how to try fifty."""
 DEEP = 3
-IN_FLIGHT = 2
-"""Blocks that may be on disk and not yet in the ledger: one being written, one waiting to be recorded."""
-
-
-class Undisturbed:
-    """A workspace before any run, and what a run makes of it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.workspace = Workspace(folder / "workspace")
-        self.workspace.prepare()
-        make_artefact(self.workspace, seed=0)
-        tifffile.imwrite(folder / "noise.tif", harness.noise(), photometric="minisblack")
-        ingest(
-            IngestConfig(name="noise", source=folder / "noise.tif", voxel_nm=(50, 4, 4)),
-            self.workspace,
-            progress=False,
-        )
-        self.context = harness.processes()
-        reference = self.copy(folder / "reference")
-        harness.run_to_the_end(self.context, harness.segment_noise, reference.root)
-        self.digest = harness.output_digest(reference)
-        again = self.copy(folder / "again")
-        self.seconds = harness.run_to_the_end(self.context, harness.segment_noise, again.root)
-        assert harness.output_digest(again) == self.digest
-
-    def copy(self, root: Path) -> Workspace:
-        shutil.copytree(self.workspace.root, root)
-        return Workspace(root)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
-    return Undisturbed(tmp_path_factory.mktemp("undisturbed"))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(KILLS))
+@pytest.mark.parametrize("seed", range(harness.TIMES))
 def test_killed_at_a_random_moment_and_killed_again_while_resuming(
     undisturbed: Undisturbed, tmp_path: Path, seed: int
 ) -> None:
     rng = random.Random(seed)
     workspace = undisturbed.copy(tmp_path / "workspace")
+    kept = 0
     for _ in range(1 + seed % DEEP):
         harness.run_and_kill(
             undisturbed.context,
@@ -74,8 +35,12 @@ def test_killed_at_a_random_moment_and_killed_again_while_resuming(
             workspace.root,
             harness.random_moment(rng, undisturbed.seconds),
         )
-        assert harness.touched_blocks(workspace) <= harness.finished_blocks(workspace) + IN_FLIGHT
+        assert kept <= harness.finished_blocks(workspace), "a rerun forgets nothing"
+        kept = harness.finished_blocks(workspace)
+        assert 0 <= harness.touched_blocks(workspace) - kept <= harness.IN_FLIGHT + 1
     harness.run_to_the_end(undisturbed.context, harness.segment_noise, workspace.root)
+    # So no more than those that were on their way are ever computed twice.
+    assert harness.last_counts(workspace) == (harness.BLOCKS - kept, kept)
     assert harness.output_digest(workspace) == undisturbed.digest
     assert verify("r", workspace, progress=False) == []
     assert not list(workspace.root.rglob("*.partial"))
@@ -85,7 +50,7 @@ def test_killed_at_a_random_moment_and_killed_again_while_resuming(
 def test_a_careless_writer_is_caught_by_this_harness(undisturbed: Undisturbed, tmp_path: Path) -> None:
     rng = random.Random(0)
     spoilt = 0
-    for attempt in range(max(4, KILLS)):
+    for attempt in range(max(4, harness.TIMES)):
         workspace = undisturbed.copy(tmp_path / str(attempt))
         moment = harness.random_moment(rng, undisturbed.seconds)
         harness.run_and_kill(undisturbed.context, segment_carelessly, workspace.root, moment)

@@ -1,0 +1,99 @@
+"""Workers that are killed cost time; a block that kills its workers fails alone."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from segem.config import ExecutionConfig
+from segem.execute import Summary, execute
+from segem.io.ledger import Ledger
+from segem.io.volume import Volume
+from segem.plan import Plan
+from tests.faults.blockwork import NoiseWork, empty_result
+
+LOOP = ExecutionConfig(progress=False)
+DASK = ExecutionConfig(progress=False, engine="dask", workers=2)
+BLOCKS = 80
+KILLS = (8, 16, 24, 32, 40, 48)
+"""Numbers of taken blocks at which one worker is killed; at the last two, both are."""
+
+
+def run(plan: Plan, work: NoiseWork, config: ExecutionConfig, folder: Path) -> tuple[Summary, int]:
+    """Return how a plan went, and how many blocks the ledger holds then."""
+    with Ledger(folder / "ledger.sqlite") as ledger:
+        summary = execute(plan, work, ledger, "v", config, folder)
+        return summary, len(ledger.rows("v"))
+
+
+def voxels(volume: Volume) -> np.ndarray:
+    return np.asarray(volume.raw[:])
+
+
+class Killer(threading.Thread):
+    """Kills the processes that take blocks, in time with the work."""
+
+    def __init__(self, work: NoiseWork) -> None:
+        super().__init__(daemon=True)
+        self.work, self.killed, self.over = work, 0, threading.Event()
+
+    def run(self) -> None:
+        rng = random.Random(0)
+        for at in KILLS:
+            while len(self.work.takers()) < at:
+                if self.over.wait(0.02):
+                    return
+            living = [pid for pid in sorted({pid for pid, _ in self.work.takers()}) if psutil.pid_exists(pid)]
+            for pid in living if at in KILLS[-2:] else rng.sample(living, 1):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    self.killed += 1
+
+
+@pytest.mark.slow
+def test_killed_workers_lose_no_block(tmp_path: Path) -> None:
+    by_loop, plan = empty_result(tmp_path / "loop.ome.zarr", BLOCKS)
+    (tmp_path / "loop").mkdir()
+    run(plan, NoiseWork(by_loop.path, tmp_path / "loop.log"), LOOP, tmp_path / "loop")
+
+    by_dask, _ = empty_result(tmp_path / "dask.ome.zarr", BLOCKS)
+    work = NoiseWork(by_dask.path, tmp_path / "dask.log", seconds=0.05)
+    killer = Killer(work)
+    killer.start()
+    summary, recorded = run(plan, work, DASK, tmp_path)
+    killer.over.set()
+    killer.join()
+
+    assert killer.killed >= 7, "one of a pair may have been on its way up"
+    assert summary.failed == {}
+    assert (summary.computed, recorded) == (BLOCKS, BLOCKS)
+    assert np.array_equal(voxels(by_dask), voxels(by_loop))
+    # A worker takes with it what it holds: the block in its hands, those that wait, an answer on its way.
+    assert len(work.takers()) <= BLOCKS + 3 * killer.killed
+
+
+@pytest.mark.slow
+def test_a_block_that_kills_its_worker_fails_alone(tmp_path: Path) -> None:
+    result, plan = empty_result(tmp_path / "v.ome.zarr", 40)
+    poisoned = NoiseWork(result.path, tmp_path / "log", poison=(17, 0, 0))
+    summary, recorded = run(plan, poisoned, DASK, tmp_path)
+    assert list(summary.failed) == [(17, 0, 0)]
+    assert "block (17, 0, 0)" in summary.failed[17, 0, 0]
+    assert "the worker died" in summary.failed[17, 0, 0]
+    assert (summary.computed, recorded) == (39, 39)
+    taken = Counter(block for _, block in poisoned.takers())
+    assert taken["(17, 0, 0)"] > 1, "a death may be the fault of the worker, so it is tried again"
+
+    healthy = NoiseWork(result.path, tmp_path / "log")
+    summary, recorded = run(plan, healthy, LOOP, tmp_path)
+    assert (summary.computed, summary.skipped, recorded) == (1, 39, 40)
+    assert np.asarray(result.raw[17 * 8 : 18 * 8]).any()
