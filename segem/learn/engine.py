@@ -165,6 +165,9 @@ class Engine:
             raise BlockError(
                 "wrong input shape", where=block.write, expected=block.read.shape, found=voxels.shape, fix="run again"
             )
+        # Whole intensities are always finite, so this costs nothing but where something is wrong.
+        if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
+            raise BlockError("the input holds NaN or infinity", where=block.read, fix="ingest the source again")
         _require_finite(statistics)
         inputs = (tile_channels(tile, block, voxels, statistics, self.context_sections) for tile in block.tiles)
         weights = _Weights(plan, plan.tiling.window) if plan.tiling.window else None

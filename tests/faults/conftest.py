@@ -12,7 +12,9 @@ from segem.config import IngestConfig
 from segem.io.workspace import Workspace
 from segem.stages.ingest import ingest
 from tests.faults import harness
-from tests.integration.conftest import make_artefact
+from tests.integration.conftest import artefact, make_artefact, workspace
+
+__all__ = ["Undisturbed", "artefact", "undisturbed", "workspace"]
 
 
 class Undisturbed:

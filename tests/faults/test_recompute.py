@@ -1,0 +1,171 @@
+"""A change recomputes exactly the blocks it concerns, and what changes no voxel recomputes none."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tifffile
+import torch
+
+from segem.config import ExecutionConfig, IngestConfig, SegmentConfig
+from segem.io.ledger import Ledger
+from segem.io.workspace import Workspace
+from segem.learn.artefact import ModelCard, save_artefact
+from segem.learn.models.registry import build
+from segem.stages.ingest import ingest
+from segem.stages.segment import segment
+from tests.integration.conftest import OPTIONS, make_artefact, make_volume
+from tests.processes import ROOT
+
+SHAPE = (18, 64, 64)
+"""Three blocks: sections 0 to 7, 8 to 15, 16 and 17."""
+QUIET = ExecutionConfig(progress=False, device="cpu")
+TILED = SegmentConfig(model="tiny", tile_px=32)
+
+
+@pytest.fixture
+def segmented(workspace: Workspace, tmp_path: Path) -> Workspace:
+    make_artefact(workspace, seed=0)
+    make_volume(workspace, tmp_path / "source", SHAPE)
+    assert segment("noise", "r", TILED, QUIET, workspace).computed == 3
+    return workspace
+
+
+def digests(workspace: Workspace, run: str = "r") -> dict[int, str]:
+    """Return what each block is made of, by its place along z."""
+    with Ledger(workspace.ledger(run)) as ledger:
+        return {z: row.identity for (z, _, _), row in ledger.rows("noise").items()}
+
+
+def swap_two_voxels(folder: Path, section: int) -> None:
+    """Change a section of the source, but no statistics of the volume."""
+    image = tifffile.imread(folder / "noise.tif")
+    row = image[section, 5]
+    a, b = 5, next(x for x in range(6, 64) if row[x] != row[5])
+    row[[a, b]] = row[[b, a]]
+    tifffile.imwrite(folder / "noise.tif", image, photometric="minisblack")
+
+
+@pytest.mark.parametrize(
+    ("context", "section", "blocks"),
+    [
+        (1, 3, {0}),
+        (1, 8, {1}),
+        (3, 3, {0}),
+        (3, 7, {0, 1}),
+        (3, 8, {0, 1}),
+        (3, 9, {1}),
+        (3, 17, {2}),
+    ],
+)
+def test_a_changed_section_concerns_the_blocks_that_read_it(
+    segmented: Workspace, tmp_path: Path, context: int, section: int, blocks: set[int]
+) -> None:
+    options = {**OPTIONS, "context_sections": context}
+    torch.manual_seed(0)
+    card = ModelCard(name="context", architecture="unet", options=options, threshold=0.5)
+    save_artefact(segmented.models / "context" / "1", card, build("unet", options))
+    config = SegmentConfig(model="context")
+    assert segment("noise", "c", config, QUIET, segmented).computed == 3
+    before = digests(segmented, "c")
+    swap_two_voxels(tmp_path / "source", section)
+    source = IngestConfig(name="noise", source=tmp_path / "source" / "noise.tif", voxel_nm=(50, 4, 4))
+    assert not ingest(source, segmented, progress=False, again=True).skipped
+    again = segment("noise", "c", config, QUIET, segmented)
+    assert (again.computed, again.skipped) == (len(blocks), 3 - len(blocks))
+    after = digests(segmented, "c")
+    assert {z for z in after if after[z] != before[z]} == blocks
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"threshold": 0.4},
+        {"halo_px": 32},
+        {"tile_px": 48},
+        {"stitch": "gaussian"},
+        {"stitch": "gaussian", "overlap": 0.25},
+    ],
+)
+def test_a_changed_setting_concerns_every_block(segmented: Workspace, change: dict[str, object]) -> None:
+    config = TILED.model_copy(update=change)
+    assert segment("noise", "r", config, QUIET, segmented).computed == 3
+    assert segment("noise", "r", config, QUIET, segmented).computed == 0
+    assert segment("noise", "r", TILED, QUIET, segmented).computed == 3
+
+
+def test_one_changed_weight_concerns_every_block(segmented: Workspace) -> None:
+    from safetensors.torch import load_file, save_file
+
+    file = segmented.models / "tiny" / "1" / "weights.safetensors"
+    state = load_file(file)
+    state["head.bias"] = state["head.bias"] + 1e-3
+    save_file(state, file)
+    assert segment("noise", "r", TILED, QUIET, segmented).computed == 3
+
+
+SEGMENT = """
+import json, sys
+from pathlib import Path
+from segem.config import ExecutionConfig, SegmentConfig
+from segem.io.workspace import Workspace
+from segem.stages.segment import segment
+if __name__ == "__main__":
+    execution = ExecutionConfig(**json.loads(sys.argv[2]))
+    config = SegmentConfig(model="tiny", tile_px=32)
+    print(segment("noise", "r", config, execution, Workspace(Path(sys.argv[1]))).computed)
+"""
+
+
+def computed_by(package: Path, workspace: Workspace, execution: dict[str, object], **environment: str) -> int:
+    """Return how many blocks a process computes with the segem that lies in `package`."""
+    script = workspace.root / "segment.py"
+    script.write_text(SEGMENT)
+    done = subprocess.run(
+        [sys.executable, str(script), str(workspace.root), json.dumps({"device": "cpu", **execution})],
+        env={**os.environ, "PYTHONPATH": str(package), **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(done.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "computed"), [("kernels/blend.py", 3), ("learn/engine.py", 3), ("terminal.py", 0), ("progress.py", 0)]
+)
+def test_changed_code_concerns_every_block_if_voxels_pass_through_it(
+    segmented: Workspace, tmp_path: Path, module: str, computed: int
+) -> None:
+    package = tmp_path / "package"
+    shutil.copytree(ROOT / "segem", package / "segem", ignore=shutil.ignore_patterns("__pycache__"))
+    with (package / "segem" / module).open("a") as source:
+        source.write("# changed\n")
+    assert computed_by(package, segmented, {"progress": False}) == computed
+
+
+@pytest.mark.slow
+def test_how_it_is_run_concerns_no_block(segmented: Workspace) -> None:
+    how: list[tuple[dict[str, object], dict[str, str]]] = [
+        ({"progress": True}, {}),
+        ({"progress": False}, {"SEGEM_DEBUG": "1", "PYTHONDEVMODE": "1", "TZ": "Asia/Tokyo"}),
+        ({"progress": False, "engine": "dask", "workers": 2}, {"OMP_NUM_THREADS": "2"}),
+    ]
+    for execution, environment in how:
+        assert computed_by(ROOT, segmented, execution, **environment) == 0
+
+
+def test_another_voxel_size_of_the_same_voxels_concerns_no_block_of_them(segmented: Workspace, tmp_path: Path) -> None:
+    before = digests(segmented)
+    source = IngestConfig(name="noise", source=tmp_path / "source" / "noise.tif", voxel_nm=(40, 4, 4))
+    ingest(source, segmented, progress=False)
+    # The result is another image, so it is written anew, but of the same making.
+    assert segment("noise", "r", TILED, QUIET, segmented).computed == 3
+    assert digests(segmented) == before
