@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import socket
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -297,7 +298,7 @@ def _lock(path: Path, wait: bool) -> int:
                     os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
                     return descriptor
         except BlockingIOError:
-            holder = os.read(descriptor, 200).decode(errors="replace")
+            holder = _holder(descriptor)
             os.close(descriptor)
             raise WorkspaceError(
                 "another process is writing here",
@@ -309,6 +310,16 @@ def _lock(path: Path, wait: bool) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)
+
+
+def _holder(descriptor: int) -> str:
+    """Return who holds a lock; one that has only just taken it may not have written its name yet."""
+    for _ in range(50):
+        name = os.pread(descriptor, 200, 0)
+        if name:
+            return name.decode(errors="replace")
+        time.sleep(0.01)
+    return ""
 
 
 def _fsync_tree(folder: Path) -> None:

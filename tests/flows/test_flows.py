@@ -264,6 +264,29 @@ def test_a_failure_that_only_the_report_sees_fails_the_campaign(
     }
 
 
+def test_a_failed_block_fails_the_flow_and_is_named(
+    manifest_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from segem.learn.engine import Engine
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("the device gave up")
+
+    monkeypatch.setattr(steps, "RETRY_DELAYS_S", [])
+    monkeypatch.setattr(Engine, "predict_block", fail)
+    state = run_campaign(manifest_of("alpha"), tmp_path / "w")
+
+    assert state.is_failed()
+    error = state.result(raise_on_failure=False)
+    assert isinstance(error, IncompleteError)
+    for text in (str(error), str(state.message), str(scores_of(tmp_path / "w")["alpha"]["reason"])):
+        assert "alpha" in text
+        assert "block (0, 0, 0)" in text
+    assert scores_of(tmp_path / "w")["alpha"]["state"] == "failed"
+    states = {run.name: run.state_name for run in task_runs(state)}
+    assert states["segment alpha"] == "Failed"
+
+
 def test_a_missing_model_fails_before_any_work(manifest_of: Callable[..., Path], tmp_path: Path) -> None:
     state = run_campaign(manifest_of("alpha", model="no-such-model"), tmp_path / "w")
 

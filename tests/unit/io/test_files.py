@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -227,3 +228,14 @@ def test_sweeping_a_name_takes_nested_leftovers_and_spares_other_names(tmp_path:
         (tmp_path / name).mkdir()
     assert sorted(path.name for path in sweep_partials(tmp_path, "v.zarr")) == sorted(ours)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
+
+
+def test_a_holder_that_has_only_just_begun_is_named(tmp_path: Path) -> None:
+    descriptor = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    late = threading.Timer(0.05, os.write, (descriptor, b"process 7 on moon"))
+    late.start()
+    with pytest.raises(WorkspaceError, match="process 7 on moon"), locked(tmp_path / "lock"):
+        pass
+    late.join()
+    os.close(descriptor)
