@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock, Thread
 from typing import Any, Protocol, TypeVar
 
 from segem.config import ExecutionConfig
@@ -27,6 +27,10 @@ WRITERS = 2
 WAITING_TO_BE_WRITTEN = 2
 """Blocks that are being written while others are computed; more wait, so that memory stays bounded."""
 IN_FLIGHT_PER_WORKER = 2
+ANSWER_SECONDS = 20.0
+"""How long a worker that has finished a block may take to hand over those few bytes."""
+REVIVE_SECONDS = 5.0
+"""How often dead workers are looked for."""
 
 
 L = TypeVar("L")
@@ -216,29 +220,34 @@ def _run_dask(
     scratch: Path,
     on_voxels: Callable[[int], None],
 ) -> Outcomes:
-    from distributed import as_completed
+    from distributed import CancelledError, as_completed
 
     threads = max(1, (os.cpu_count() or 1) // workers)
     with _cluster(workers, scratch) as client:
-
-        def submit(block: Block) -> Any:
-            # The work travels with each block: scattered to the workers, it would be lost with the last of them.
-            return client.submit(_in_worker, work, block, known.get(block.index), threads, key=f"block-{block.index}")
-
-        blocks = {}
+        attempts = count()
+        blocks: dict[str, Block] = {}
         running = as_completed()
+
+        def submit(block: Block) -> None:
+            # The work travels with each block: scattered to the workers, it would be lost with the last of them.
+            key = f"block-{block.index}-{next(attempts)}"
+            blocks[key] = block
+            running.add(client.submit(_in_worker, work, block, known.get(block.index), threads, key=key))
+
         for block in islice(pending, workers * IN_FLIGHT_PER_WORKER):
-            future = submit(block)
-            blocks[future.key] = block
-            running.add(future)
+            submit(block)
         for future in running:
             block = blocks.pop(future.key)
-            yield block.index, _outcome(future, block)
+            try:
+                outcome = _outcome(future, block)
+            except (CancelledError, TimeoutError):
+                # The worker died between its last word and its answer, and dask may wait for that for ever.
+                submit(block)
+                continue
+            yield block.index, outcome
             on_voxels(block.write.size)
             for following in islice(pending, 1):
-                future = submit(following)
-                blocks[future.key] = following
-                running.add(future)
+                submit(following)
 
 
 def _in_worker(work: BlockWork[L, C], block: Block, known: LedgerRow | None, threads: int) -> BlockOutcome | Exception:
@@ -255,7 +264,7 @@ def _outcome(future: Any, block: Block) -> BlockOutcome | BlockError:
     from distributed.scheduler import KilledWorker
 
     try:
-        result = future.result()
+        result = future.result(timeout=ANSWER_SECONDS)
     except KilledWorker:
         return BlockError(
             "the worker died each time it took this block",
@@ -285,5 +294,28 @@ def _cluster(workers: int, scratch: Path) -> Iterator[Any]:
             local_directory=folder,
         ) as cluster,
         Client(cluster) as client,
+        _kept_at(cluster, workers),
     ):
         yield client
+
+
+@contextmanager
+def _kept_at(cluster: Any, workers: int) -> Iterator[None]:
+    """Start a new worker for each one that dies and does not come back.
+
+    dask gives up on a worker that is killed while it starts, or takes long to start again; without any worker left, the
+    run would wait for ever.
+    """
+    over = Event()
+
+    def watch() -> None:
+        while not over.wait(REVIVE_SECONDS):
+            cluster.scale(workers)
+
+    watcher = Thread(target=watch, name="workers", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()

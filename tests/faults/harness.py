@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
@@ -91,7 +92,7 @@ def finished_blocks(workspace: Workspace) -> int:
     path = workspace.ledger("r")
     if not path.is_file():
         return 0
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db:
         try:
             return int(db.execute("SELECT count(*) FROM blocks").fetchone()[0])
         except sqlite3.OperationalError:
