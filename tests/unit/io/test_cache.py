@@ -19,7 +19,7 @@ from segem.io.blocks import read_block
 from segem.io.cache import CachedReader, bytes_to_decode_once
 from segem.io.chunks import Array, Layout
 from segem.io.shards import CHUNK, create_sharded, shard_files, shard_shape, write_block
-from segem.plan import Plan, crop_tiling, gaussian_tiling
+from segem.plan import Plan, crop_tiling, blend_tiling
 
 MB = 2**20
 
@@ -86,7 +86,7 @@ def test_a_sweep_decodes_each_chunk_once(tmp_path: Path, shape: ZYX, reach: int,
 def test_blended_windows_decode_each_chunk_once(tmp_path: Path, reach: int) -> None:
     shape = (3, 4200, 4000)
     array = array_at(tmp_path, shape, np.uint16)
-    plan = Plan(shape, shard_shape(shape), gaussian_tiling(shape, 16, 512, 0.25, reach))
+    plan = Plan(shape, shard_shape(shape), blend_tiling(shape, 16, 512, 0.25, context_z=reach))
     assert decodes(array, plan, bytes_to_decode_once(array, plan)) == 1
     assert decodes(array, plan, 0) > 1.2
 
