@@ -246,14 +246,20 @@ def _split(entry: VolumeEntry, volume: Volume) -> Split:
     return entry.split
 
 
-def _sections(volume: Volume, sections: Range, context: int, weight: float = 1.0) -> list[LabelledSection]:
-    """Read sections with their neighbours; those beyond the range repeat, so that no part of a split sees another."""
-    truth, first, last = volume.label("truth"), sections[0], sections[1] - 1
-    images = {z: zscore(_section(volume.raw, z, volume.name), volume.statistics) for z in range(*sections)}
+def _sections(
+    volume: Volume, sections: Range, context: int, weight: float = 1.0, seen: Range | None = None
+) -> list[LabelledSection]:
+    """Read sections with their neighbours; beyond what may be `seen`, by default the sections, the last one repeats.
+
+    So no image of one part of a split is ever learned from in another.
+    """
+    truth, (first, stop) = volume.label("truth"), seen or sections
+    reach = range(max(first, sections[0] - context // 2), min(stop, sections[1] + context // 2))
+    images = {z: zscore(_section(volume.raw, z, volume.name), volume.statistics) for z in reach}
     return [
         LabelledSection(
             volume.name,
-            np.stack([images[min(max(z + dz, first), last)] for dz in around(context)]),
+            np.stack([images[min(max(z + dz, first), stop - 1)] for dz in around(context)]),
             _section(truth, z, volume.name),
             weight,
         )
@@ -270,8 +276,8 @@ def _section(array: Array, z: int, volume: str) -> NDArray[Any]:
 def _score(fitted: Fitted, volume: Volume, sections: Range, context: int, device: Device, progress: bool) -> Score:
     confusion, sums = Confusion(), SegmentationSums.nothing()
     with track(f"test {volume.name}", sections[1] - sections[0], "section", progress) as advance:
-        for section in _sections(volume, sections, context):
-            # The same 8 bits that a run stores, so that these scores are those a report will show.
+        for section in _sections(volume, sections, context, seen=(0, volume.shape[0])):
+            # The same 8 bits that a run stores and the neighbours it sees, so these are the scores a report will show.
             stored = np.rint(predict_section(fitted.net, section.image, choose_device(device)) * 255).astype(np.uint8)
             confusion += Confusion.count(section.truth, membrane_mask(stored, fitted.threshold))
             sums += SegmentationSums.count(section.truth, stored)

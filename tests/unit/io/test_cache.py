@@ -19,7 +19,7 @@ from segem.io.blocks import read_block
 from segem.io.cache import CachedReader, bytes_to_decode_once
 from segem.io.chunks import Array, Layout
 from segem.io.shards import CHUNK, create_sharded, shard_files, shard_shape, write_block
-from segem.plan import Plan, crop_tiling, blend_tiling
+from segem.plan import Plan, blend_tiling, crop_tiling
 
 MB = 2**20
 

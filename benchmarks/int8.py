@@ -1,0 +1,68 @@
+"""Compares 8 bits with float32 on labelled volumes: speed, IoU and V-Rand of the whole pipeline.
+
+    .venv/bin/python benchmarks/int8.py --data-root DIR [--model unet-em] [--manifest data/manifests/isbi-vnc.yaml]
+
+Both runtimes sweep every labelled volume of the manifest twice; the first time warms up what is cached, the second is
+timed. Scores are those of the report, over whole stacks: some of their sections trained the bundled model, which makes
+the scores no test of it but takes nothing from the comparison.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+from machine import provenance
+
+from segem.config import ExecutionConfig, RuntimeName, SegmentConfig, load_manifest
+from segem.io.run import load_run
+from segem.io.workspace import Workspace
+from segem.learn.speed import gemm_gflops
+from segem.stages.evaluate import evaluate
+from segem.stages.ingest import ingest
+from segem.stages.segment import segment
+
+ROOT = Path(__file__).resolve().parent.parent
+RUNTIMES: tuple[RuntimeName, ...] = ("openvino", "openvino-int8")
+
+
+def main() -> None:
+    """Print one line of scores for each volume and runtime."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-root", type=Path, required=True)
+    parser.add_argument("--model", default="unet-em", help="name, or path of a model's folder")
+    parser.add_argument("--manifest", type=Path, default=ROOT / "data" / "manifests" / "isbi-vnc.yaml")
+    arguments = parser.parse_args()
+    print(provenance())
+    print(f"GEMM before: {gemm_gflops(2):.0f} Gflop/s")
+    with tempfile.TemporaryDirectory() as folder:
+        workspace = Workspace(Path(folder))
+        labelled = [entry for entry in load_manifest(arguments.manifest, arguments.data_root).volumes if entry.labels]
+        for entry in labelled:
+            ingest(entry.ingest_config(), workspace, progress=False)
+        for runtime in RUNTIMES:
+            seconds = {}
+            for run in ("warm", runtime):
+                for entry in labelled:
+                    config = SegmentConfig(model=arguments.model, runtime=runtime)
+                    started = time.perf_counter()
+                    segment(entry.name, run, config, ExecutionConfig(progress=False, device="cpu"), workspace)
+                    seconds[entry.name] = time.perf_counter() - started
+            for scores in evaluate(runtime, workspace, progress=False).volumes:
+                assert scores.model is not None
+                assert scores.shape is not None
+                facts = load_run(workspace, runtime).volumes[scores.name].segment
+                z, y, x = scores.shape
+                print(
+                    f"{scores.name} {runtime}: IoU {scores.model.iou:.4f}, "
+                    f"V_rand {scores.model.rand.value if scores.model.rand else float('nan'):.4f}, "
+                    f"{z * y * x / 1e6 / seconds[scores.name]:.2f} Mpx/s, start-up included; "
+                    f"8 bits: {facts.facts.get('int8') if facts else None}"
+                )
+    print(f"GEMM after: {gemm_gflops(2):.0f} Gflop/s")
+
+
+if __name__ == "__main__":
+    main()
