@@ -35,21 +35,27 @@ LEAST_MEMORY = 1_000_000_000
 
 
 def parse_bytes(value: Any) -> Any:
-    """Return the number of bytes a text such as ``2GB`` means; anything else is returned as it is.
+    """Return the number of bytes a text such as ``2GB`` means; what is no text is returned as it is.
+
+    Raises
+    ------
+    ValueError
+        When the text is not an amount of memory, or the amount is too little for any run.
 
     Examples
     --------
-    >>> parse_bytes("2GB"), parse_bytes("1.5 GiB"), parse_bytes(7)
-    (2000000000, 1610612736, 7)
+    >>> parse_bytes("2GB"), parse_bytes("1.5 GiB"), parse_bytes(None)
+    (2000000000, 1610612736, None)
     """
-    found = re.fullmatch(r"\s*([0-9.]+)\s*([kMGT]?)(i?)B?\s*", value) if isinstance(value, str) else None
-    if found is None:
-        return value
-    number, prefix, binary = found.groups()
-    try:
-        return round(float(number) * (1024 if binary else 1000) ** " kMGT".index(prefix or " "))
-    except ValueError:
-        return value
+    if isinstance(value, str):
+        found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?)\s*([kMGT]?)(i?)B?\s*", value)
+        if found is None:
+            raise ValueError("give bytes as a number, or as in 2GB")
+        number, prefix, binary = found.groups()
+        value = round(float(number) * (1024 if binary else 1000) ** " kMGT".index(prefix or " "))
+    if isinstance(value, int) and value < LEAST_MEMORY:
+        raise ValueError(f"a process needs {LEAST_MEMORY / 1e9:g}GB or more")
+    return value
 
 
 class Config(BaseModel):
@@ -142,7 +148,7 @@ class ExecutionConfig(Config):
     device: Device = "auto"
     engine: EngineName = "loop"
     workers: int = Field(default=1, ge=1, le=256)
-    memory: Annotated[int, BeforeValidator(parse_bytes)] | None = Field(default=None, ge=LEAST_MEMORY)
+    memory: Annotated[int, BeforeValidator(parse_bytes)] | None = None
     """Bytes that one process may take at its peak, as a number or as in ``2GB``."""
     progress: bool = True
 

@@ -8,6 +8,7 @@ import pytest
 
 from segem.config import (
     BaselineConfig,
+    ExecutionConfig,
     IngestConfig,
     Manifest,
     SegmentConfig,
@@ -112,3 +113,21 @@ def test_a_manifest_names_its_model_once() -> None:
     manifest = parse(Manifest, values | {"model": "mine", "segment": {"tile_px": 64}})
     assert manifest.segment_config() == SegmentConfig(model="mine", tile_px=64)
     assert Manifest.model_validate(manifest.model_dump(mode="json")) == manifest
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [("500MB", "a process needs 1GB or more"), ("much", "as in 2GB"), ("2 MBB", "as in 2GB"), (7, "1GB or more")],
+)
+def test_memory_that_cannot_be_meant_is_refused(given: object, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        parse(ExecutionConfig, {"memory": given})
+
+
+def test_memory_is_given_in_any_unit() -> None:
+    assert [parse(ExecutionConfig, {"memory": m}).memory for m in ("2GB", "2000MB", 2 * 10**9, None)] == [
+        2 * 10**9,
+        2 * 10**9,
+        2 * 10**9,
+        None,
+    ]
