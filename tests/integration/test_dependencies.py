@@ -17,9 +17,20 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 RUNTIME = [Requirement(line) for line in PROJECT["dependencies"]]
-EXTRAS = [Requirement(line) for lines in PROJECT["optional-dependencies"].values() for line in lines]
+EXTRAS = [
+    requirement
+    for lines in PROJECT["optional-dependencies"].values()
+    for requirement in map(Requirement, lines)
+    if requirement.name != PROJECT["name"]
+]
 # Packages that are imported under another name than they are installed by.
-IMPORTED_AS = {"pillow": "PIL", "pyyaml": "yaml", "scikit-image": "skimage", "scikit-learn": "sklearn"}
+IMPORTED_AS = {
+    "google-crc32c": "google_crc32c",
+    "pillow": "PIL",
+    "pyyaml": "yaml",
+    "scikit-image": "skimage",
+    "scikit-learn": "sklearn",
+}
 
 
 def constraints() -> dict[str, Requirement]:
