@@ -31,7 +31,9 @@ QUIET = ExecutionConfig(progress=False, device="cpu")
 TINY = SegmentConfig(model="tiny")
 SHAPE = (10, 300, 40)
 """Two blocks of 8 and 2 sections, and one coarser level."""
-FLIPS = 4 * harness.TIMES
+TURN = 20
+"""Files that are damaged in one test: each of the twelve once, the others at random."""
+TURNS = max(1, 4 * harness.TIMES // TURN)
 
 
 class Whole:
@@ -117,13 +119,13 @@ def expected_name(name: str, level: int, box: Box) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("damage", "times"), [(flip, FLIPS), (delete, 12), (cut, 12)])
-def test_a_damaged_file_is_found_named_and_mended_alone(whole: Whole, damage: Damage, times: int) -> None:
-    rng = random.Random(0)
-    # Every file once, then at random.
-    chosen = [*whole.shards, *rng.choices(whole.shards, k=max(0, times - len(whole.shards)))]
+@pytest.mark.parametrize(
+    ("damage", "seed"), [*((flip, seed) for seed in range(TURNS)), *((how, 0) for how in (delete, cut))]
+)
+def test_a_damaged_file_is_found_named_and_mended_alone(whole: Whole, damage: Damage, seed: int) -> None:
+    rng = random.Random(seed)
     assert len(whole.shards) == 12
-    for name, level, array, box in chosen[: max(times, 12)]:
+    for name, level, array, box in [*whole.shards, *rng.choices(whole.shards, k=TURN - 12)]:
         file = shard_path(array, box)
         damage(file, rng)
         before = whole.versions()

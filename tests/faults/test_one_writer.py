@@ -33,7 +33,7 @@ def test_a_second_process_is_refused_while_the_first_one_lives(undisturbed: Undi
         first.start()
         assert first.pid is not None
         lock = workspace.run("r") / ".noise.volume.lock"
-        while not lock.exists() and first.is_alive():
+        while not (lock.exists() and lock.read_text()) and first.is_alive():
             time.sleep(0.001)
         os.kill(first.pid, signal.SIGSTOP)
         try:
