@@ -177,7 +177,8 @@ def _run_loop(
                 except Exception as error:
                     yield block.index, _fault(error, block)
                 del computed
-                while len(storing) > WAITING_TO_BE_WRITTEN:
+                # What is written is recorded at once, so that a kill costs no more than what is on its way.
+                while storing and (len(storing) > WAITING_TO_BE_WRITTEN or storing[0][1].done()):
                     yield _stored(*storing.popleft())
             while storing:
                 yield _stored(*storing.popleft())

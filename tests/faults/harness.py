@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from segem.config import ExecutionConfig, SegmentConfig
+from segem.execute import WRITERS
 from segem.io.run import load_run
 from segem.io.shards import path_of
 from segem.io.volume import Volume
@@ -24,15 +25,16 @@ from segem.io.workspace import Workspace
 from segem.stages.segment import segment
 from segem.stages.verify import result_layers
 
-CONFIG = SegmentConfig(model="tiny")
+CONFIG = SegmentConfig(model="tiny", runtime="torch")
+"""torch starts at once, so that a kill hits the work and not the start."""
 QUIET = ExecutionConfig(progress=False, device="cpu")
 SHAPE = (256, 64, 64)
 BLOCKS = 32
 """Of 8 sections each."""
 TIMES = int(os.environ.get("SEGEM_KILLS", "6"))
 """How often the machine does its worst: a few times in CI, 50 times on request."""
-IN_FLIGHT = 1
-"""Blocks that a worker is writing; one more may have been written and wait for its row in the ledger."""
+IN_FLIGHT = WRITERS
+"""Blocks that are being written; one more may have been written and wait for its row in the ledger."""
 
 Job = Callable[[Path], None]
 

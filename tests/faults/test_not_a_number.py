@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,10 @@ from segem.geometry import Halo
 from segem.io.ledger import Ledger
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
-from segem.kernels.normalize import IntensityStatistics
+from segem.kernels.normalize import IntensityStatistics, zscore
 from segem.learn.artefact import Artefact, load_artefact, load_net
 from segem.learn.engine import Engine
+from segem.learn.runtimes.eager import EagerCpu
 from segem.plan import Plan, crop_tiling
 from segem.stages import segment as stage
 from segem.stages.segment import segment
@@ -97,27 +98,36 @@ def test_one_weight_of_a_net_in_memory(artefact: Artefact, plan: Plan) -> None:
     for key in weights(artefact):
         net = load_net(artefact)
         net.state_dict()[key].view(-1)[-1] = torch.nan
-        with (
-            Engine(net, torch.device("cpu"), threads=1) as engine,
-            pytest.raises(BlockError, match="the net gave NaN or infinity"),
-        ):
-            engine.predict_block(plan, plan.block((0, 0, 0)), voxels, STATISTICS)
+        with pytest.raises(ModelError, match=f"NaN or infinity in {key}"):
+            Engine(net, torch.device("cpu"), threads=1)
+    with Engine(load_net(artefact), torch.device("cpu"), threads=1) as engine:
+        assert isinstance(engine.runtime, EagerCpu)
+        for parameter in engine.runtime._net.parameters():
+            kept = parameter.detach().clone()
+            parameter.detach()[(-1,) * parameter.dim()] = torch.nan
+            with pytest.raises(BlockError, match="the net gave NaN or infinity"):
+                engine.predict_block(plan, plan.block((0, 0, 0)), voxels, STATISTICS)
+            parameter.detach().copy_(kept)
+        assert np.isfinite(engine.predict_block(plan, plan.block((0, 0, 0)), voxels, STATISTICS)).all()
 
 
 def test_a_block_of_nan_is_named_and_not_written(
     workspace: Workspace, artefact: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_volume(workspace, tmp_path / "source", (24, 64, 64))
-    real, calls = Engine.probability, []
+    source = Volume.open(workspace.volume("noise"))
+    struck = zscore(np.asarray(source.raw[11:12]), source.statistics)
+    real = Engine.probabilities
 
-    def once_nan(self: Engine, channels: np.ndarray) -> np.ndarray:
-        calls.append(channels)
-        found = real(self, channels)
-        if len(calls) == 12:
-            found[3, 4] = np.nan
-        return found
+    def once_nan(self: Engine, inputs: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        tiles = list(inputs)
+        for channels, found in zip(tiles, real(self, tiles), strict=True):
+            probability = found.copy()
+            if np.array_equal(channels, struck):
+                probability[3, 4] = np.nan
+            yield probability
 
-    monkeypatch.setattr(stage.Engine, "probability", once_nan)
+    monkeypatch.setattr(stage.Engine, "probabilities", once_nan)
     with pytest.raises(IncompleteError, match=r"1 of 3 blocks are not finished, the first is block \(1, 0, 0\)"):
         segment("noise", "r", TINY, QUIET, workspace)
     with Ledger(workspace.ledger("r")) as ledger:
