@@ -39,14 +39,16 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--model", default="unet-em", help="name, or path of a model's folder")
     parser.add_argument("--manifest", type=Path, default=ROOT / "data" / "manifests" / "unet-em-train.yaml")
+    parser.add_argument("--views", type=int, default=1, choices=(1, 2, 4, 8), help="flips and turns to average")
     arguments = parser.parse_args()
     artefact = find_model(arguments.model)
     context = artefact.card.geometry().context_sections
     print(provenance())
     print(f"model {artefact.card.name} {artefact.digest[:12]}, threshold {artefact.card.threshold}")
+    print(f"average of {arguments.views} views")
     with (
         tempfile.TemporaryDirectory() as folder,
-        Engine(load_net(artefact), choose_device("auto"), context) as engine,
+        Engine(load_net(artefact), choose_device("auto"), context, views=arguments.views) as engine,
     ):
         for entry in load_manifest(arguments.manifest, arguments.data_root).volumes:
             if entry.split is None or entry.split.test is None:
@@ -59,7 +61,8 @@ def main() -> None:
                 image, truth = read_section(volume.raw, z), read_section(volume.label("truth"), z)
                 seen = [min(max(z + dz, 0), volume.shape[0] - 1) for dz in around(context)]
                 sees = np.stack([read_section(volume.raw, near) for near in seen])
-                stored = stored_probability(engine.probability(zscore(sees, volume.statistics)))
+                (probability,) = engine.averaged([zscore(sees, volume.statistics)], artefact.card.geometry().stride_px)
+                stored = stored_probability(probability)
                 model += Confusion.count(truth, membrane_mask(stored, artefact.card.threshold))
                 kmeans += Confusion.count(truth, membrane_of(image, means))
                 cells += SegmentationSums.count(truth, stored)

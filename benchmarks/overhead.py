@@ -119,6 +119,7 @@ def main() -> None:
     parser.add_argument("--edge", type=int, default=2048)
     parser.add_argument("--context", type=int, default=1, help="sections the net is given")
     parser.add_argument("--halo", type=int, default=0, help="pixels the net is given around each tile")
+    parser.add_argument("--runtime", default="torch", help="what evaluates the net; torch adds nothing of its own")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workspace", type=Path, help="a folder on the disk to measure; a temporary one otherwise")
     arguments = parser.parse_args()
@@ -129,7 +130,8 @@ def main() -> None:
         shape = (arguments.sections, arguments.edge, arguments.edge)
         add_noise_volume(workspace, "noise", shape)
         model = save_free_net(workspace, context=arguments.context, halo_px=arguments.halo)
-        config, execution = SegmentConfig(model=model), ExecutionConfig(device="cpu", progress=False)
+        config = SegmentConfig(model=model, runtime=arguments.runtime)
+        execution = ExecutionConfig(device="cpu", progress=False)
         megapixels = shape[0] * shape[1] * shape[2] / 1e6
         for number in range(arguments.rounds):
             with stopped() as watch:

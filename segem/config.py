@@ -126,6 +126,8 @@ class SweepConfig(Config):
     """Share of a tile that its neighbour covers too (blended only)."""
     threshold: float | None = Field(default=None, gt=0, lt=1)
     """Probability from which a voxel is membrane; the model's own when absent."""
+    views: Literal[1, 2, 4, 8] = 1
+    """Flips (2, 4) and quarter turns (8) of each tile whose probabilities are averaged: so many times the work."""
     runtime: RuntimeName = "auto"
     """``openvino-int8`` computes in 8 bits; ``auto`` takes OpenVINO on a CPU where it is installed, torch elsewhere."""
     int8_tolerance: float = Field(default=0.005, ge=0, le=1)

@@ -103,6 +103,8 @@ def _survival(kill: Mapping[str, Any] | None) -> str:
     if "failed" in kill:
         return "not measured"
     word = "yes" if kill["same_result"] and kill["kept_after"] else "no"
+    if not kill["written_before"]:
+        return "killed before anything was written"
     return f"{word} ({kill['kept_after']} of {kill['written_before']}, {kill['share_of_a_whole_run']:.0%})"
 
 

@@ -97,6 +97,12 @@ def segment(
     threshold: Annotated[
         float | None, typer.Option(help="Probability that makes membrane; the model's own if absent.")
     ] = None,
+    views: Annotated[
+        int,
+        typer.Option(
+            help="Average so many flips (2, 4) and quarter turns (8) of each tile, for so many times the work."
+        ),
+    ] = 1,
     runtime: RuntimeOption = "auto",
     device: DeviceOption = "auto",
     engine: EngineOption = None,
@@ -113,6 +119,7 @@ def segment(
         "halo_px": halo_px,
         "overlap": overlap,
         "threshold": threshold,
+        "views": views,
         "runtime": runtime,
     }
     config = parse(SegmentConfig, values, where="segem segment")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 
@@ -19,6 +21,7 @@ import segem.geometry
 import segem.kernels.blend
 import segem.kernels.normalize
 import segem.kernels.threshold
+import segem.kernels.views
 import segem.learn.fold
 import segem.learn.models.registry
 import segem.learn.models.unet
@@ -31,6 +34,7 @@ from segem.errors import BlockError, ModelError
 from segem.geometry import Box, around
 from segem.kernels.blend import axis_weights
 from segem.kernels.normalize import IntensityStatistics, zscore
+from segem.kernels.views import turned, turned_back
 from segem.learn.runtimes.base import Channels, Probability
 from segem.learn.runtimes.choice import choose_device, open_runtime
 from segem.plan import Block, Plan, Tile
@@ -43,6 +47,7 @@ _COMPUTE_PATH: tuple[ModuleType, ...] = (
     segem.kernels.blend,
     segem.kernels.normalize,
     segem.kernels.threshold,
+    segem.kernels.views,
     segem.learn.fold,
     segem.learn.models.registry,
     segem.learn.models.unet,
@@ -80,6 +85,8 @@ class Engine:
         Sections the net takes as channels.
     threads : int, optional
         Tiles evaluated at the same time on a CPU, each by one thread; all cores when absent.
+    views : {1, 2, 4, 8}
+        Flips and quarter turns of each tile whose probabilities are averaged.
     runtime : {"torch", "openvino", "openvino-int8"}
         What evaluates the net.
     quantized : Path, optional
@@ -98,6 +105,7 @@ class Engine:
         context_sections: int = 1,
         threads: int | None = None,
         *,
+        views: int = 1,
         runtime: RuntimeName = "torch",
         quantized: Path | None = None,
     ) -> None:
@@ -107,6 +115,7 @@ class Engine:
                     "the weights are not finite", found=f"NaN or infinity in {key}", fix="load the model again"
                 )
         self.context_sections = context_sections
+        self.views = views
         threads = threads or len(os.sched_getaffinity(0))
         self.runtime = open_runtime(net, runtime, device, context_sections, threads, quantized)
 
@@ -127,6 +136,31 @@ class Engine:
     def probabilities(self, inputs: Iterable[Channels]) -> Iterator[Probability]:
         """Yield the membrane probability of each input, in order."""
         return self.runtime.evaluate(inputs)
+
+    def averaged(self, inputs: Iterable[Channels], stride_px: int) -> Iterator[Probability]:
+        """Yield the probability of each input, averaged over its views.
+
+        Inputs are filled up to the lattice of the net's stride first, as the net itself would do at the bottom and the
+        right; turned round, the poolings then fall on the same pixels in every tile.
+        """
+        if self.views == 1:
+            yield from self.probabilities(inputs)
+            return
+        sizes: deque[tuple[int, int]] = deque()
+
+        def all_views() -> Iterator[Channels]:
+            for channels in inputs:
+                height, width = channels.shape[1:]
+                sizes.append((height, width))
+                filled = np.pad(channels, ((0, 0), (0, -height % stride_px), (0, -width % stride_px)))
+                yield from (np.ascontiguousarray(turned(filled, view)) for view in range(self.views))
+
+        found = self.probabilities(all_views())
+        while views := list(islice(found, self.views)):
+            total = sum(turned_back(probability, view) for view, probability in enumerate(views))
+            height, width = sizes.popleft()
+            mean: Probability = np.asarray(total, np.float32)[:height, :width] / np.float32(self.views)
+            yield mean
 
     def predict_block(
         self,
@@ -171,9 +205,9 @@ class Engine:
         _require_finite(statistics)
         inputs = (tile_channels(tile, block, voxels, statistics, self.context_sections) for tile in block.tiles)
         weights = _Weights(plan, plan.tiling.window) if plan.tiling.window else None
-        out = np.zeros(block.write.shape, np.float32)
+        out = np.zeros(block.write.shape, np.float32) if weights else np.empty(block.write.shape, np.float32)
         # Tiles come back in the order of the plan, so sums of overlapping ones are always taken in the same order.
-        for tile, probability in zip(block.tiles, self.probabilities(inputs), strict=True):
+        for tile, probability in zip(block.tiles, self.averaged(inputs, plan.tiling.stride_px), strict=True):
             # One NaN among them makes the largest one NaN, and looking for that is quicker than looking at each.
             if not np.isfinite(probability.max()):
                 raise BlockError(
@@ -186,7 +220,8 @@ class Engine:
             else:
                 target += probability[part] * weights.of(tile)
             on_tile(tile.write.size)
-        return np.clip(out, 0, 1, out=out)
+        # Rounding may carry a sum of weighted probabilities just past 1; a single probability never is.
+        return np.clip(out, 0, 1, out=out) if weights else out
 
 
 def tile_channels(

@@ -129,6 +129,7 @@ def segment(
                 uuid.uuid4().hex,
                 runtime=runtime,
                 quantized=coarse.model if coarse is not None else None,
+                views=config.views,
                 threads=budget.threads(plan),
             )
             facts["runtime"] = work.runtime_identity
@@ -263,6 +264,7 @@ class SegmentWork:
     """Unique to one call of `segment`, so that a process that lives on never takes an older net for this one."""
     runtime: RuntimeName = "torch"
     quantized: Path | None = None
+    views: int = 1
     threads: int = 1
     """Tiles that the memory allows side by side."""
 
@@ -315,6 +317,7 @@ def block_identity(work: SegmentWork, block: Block, voxels: NDArray[Any], source
         "write": str(block.write),
         "threshold": work.threshold,
         "code": compute_digest(),
+        "views": work.views,
         "runtime": work.runtime_identity,
         "dtype": str(voxels.dtype),
     }
@@ -354,7 +357,7 @@ def _engine(work: SegmentWork, threads: int) -> Engine:
     artefact = _open(work)[2]
     context = artefact.card.geometry().context_sections
     net, device = load_net(artefact), choose_device(work.device)
-    return Engine(net, device, context, threads, runtime=work.runtime, quantized=work.quantized)
+    return Engine(net, device, context, threads, views=work.views, runtime=work.runtime, quantized=work.quantized)
 
 
 def _audit(summary: Summary, plan: Plan, ledger: Ledger, volume: str, result: Volume) -> None:

@@ -38,10 +38,12 @@ class Mean(nn.Module):
         return x.mean(dim=1, keepdim=True)
 
 
-def predict(net: nn.Module, image: np.ndarray, plan: Plan, context: int = 1, threads: int = 2) -> np.ndarray:
+def predict(
+    net: nn.Module, image: np.ndarray, plan: Plan, context: int = 1, threads: int = 2, views: int = 1
+) -> np.ndarray:
     statistics = statistics_of(image)
     out = np.full(plan.shape, np.nan, np.float32)
-    with Engine(net, CPU, context, threads) as engine:
+    with Engine(net, CPU, context, threads, views=views) as engine:
         for block in plan.blocks():
             out[block.write.slices] = engine.predict_block(plan, block, image[block.read.slices], statistics)
     return out
@@ -157,3 +159,34 @@ def test_segment_settings_that_make_no_sense_are_refused() -> None:
     for make in refused:
         with pytest.raises(ValueError, match="1 validation error"):
             make()
+
+
+@pytest.mark.parametrize("shape", [(2, 70, 45), (1, 64, 64), (1, 33, 90)])
+def test_tiles_averaged_over_their_views_equal_whole_sections(shape: tuple[int, int, int]) -> None:
+    torch.manual_seed(0)
+    net = with_random_statistics(UNet(features=2, depth=2))
+    image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    halo = unet_halo_px(2)
+    found = {}
+    for name, tile_px in (("tiles", 16), ("whole", None)):
+        plan = Plan(shape, (1, 64, 64), crop_tiling(shape, (1, 64, 64), Halo(0, halo, halo), 4, tile_px))
+        found[name] = predict(net, image, plan, views=8)
+    np.testing.assert_allclose(found["tiles"], found["whole"], atol=1e-5)
+    assert np.abs(found["whole"] - predict(net, image, plan)).max() > 1e-3
+
+
+def test_the_average_of_a_net_that_cannot_tell_views_apart_is_its_output() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (1, 20, 31), np.uint8)
+    plan = Plan(image.shape, (1, 32, 32), crop_tiling(image.shape, (1, 32, 32), Halo(), 4))
+    np.testing.assert_allclose(predict(Pass(), image, plan, views=8), expected_of_pass(image), atol=2e-6)
+
+
+def test_an_average_is_the_mean_of_the_turned_sections() -> None:
+    torch.manual_seed(0)
+    net = with_random_statistics(UNet(features=2, depth=1))
+    image = np.random.default_rng(1).integers(0, 256, (1, 16, 16), np.uint8)
+    plan = Plan(image.shape, (1, 16, 16), crop_tiling(image.shape, (1, 16, 16), Halo(), 2))
+    lain = [image, image[:, ::-1], image[:, :, ::-1], image[:, ::-1, ::-1]]
+    a, b, c, d = (predict(net, np.ascontiguousarray(turned), plan)[0] for turned in lain)
+    expected = (a + b[::-1] + c[:, ::-1] + d[::-1, ::-1]) / 4
+    np.testing.assert_allclose(predict(net, image, plan, views=4)[0], expected, atol=1e-6)
