@@ -12,6 +12,7 @@ import typer
 
 import segem
 from segem.cli import campaign, machine, models, results, steps
+from segem.learn.allocator import keep_activations
 from segem.terminal import exit_code_of
 
 app = typer.Typer(
@@ -43,4 +44,6 @@ def _options(
 
 def main() -> None:
     """Run the command line; every failure is one line on stderr and a non-zero exit code."""
+    # Before any thread has a heap of its own.
+    keep_activations()
     sys.exit(exit_code_of(lambda: app(standalone_mode=False)))

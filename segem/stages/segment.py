@@ -29,6 +29,7 @@ from segem.io.shards import Array
 from segem.io.volume import Volume, write_block
 from segem.io.workspace import VOLUME_SUFFIX, Workspace
 from segem.kernels.threshold import membrane_mask, stored_probability
+from segem.learn.allocator import keep_activations
 from segem.learn.artefact import Artefact, ModelCard, find_model, load_artefact, load_net
 from segem.learn.engine import Engine, choose_device, compute_digest
 from segem.learn.fold import folded
@@ -92,6 +93,7 @@ def segment(
     IncompleteError
         When a block failed or the audit found one missing or damaged; the message names it.
     """
+    keep_activations()
     source = Volume.open(workspace.volume(volume))
     artefact = find_model(config.model, workspace)
     with volume_lock(workspace, run, volume):
