@@ -140,7 +140,10 @@ def segment(
                 track(f"segment {volume}", Box.of_shape(plan.shape).size, show=execution.progress) as advance,
             ):
                 order = _reading_order(plan, source)
-                summary = execute(plan, work, ledger, volume, execution, workspace.run(run), advance, order)
+                try:
+                    summary = execute(plan, work, ledger, volume, execution, workspace.run(run), advance, order)
+                finally:
+                    _release()
                 _audit(summary, plan, ledger, volume, result)
             result.build_pyramid()
             result.build_pyramid("membrane")
@@ -328,6 +331,7 @@ def block_identity(work: SegmentWork, block: Block, voxels: NDArray[Any], source
     return digest.hexdigest()
 
 
+_ENGINES: dict[tuple[SegmentWork, int], Engine] = {}
 _OPENING = Lock()
 """Several blocks are computed at a time; the first of them opens the engine for all."""
 
@@ -354,8 +358,22 @@ def _reading_order(plan: Plan, source: Volume) -> Callable[[Iterator[Block]], It
     return iter
 
 
-@lru_cache(maxsize=1)
 def _engine(work: SegmentWork, threads: int) -> Engine:
+    """Return the engine of this process, opened when it is first asked for."""
+    if (work, threads) not in _ENGINES:
+        _release()
+        _ENGINES[work, threads] = _opened_engine(work, threads)
+    return _ENGINES[work, threads]
+
+
+def _release() -> None:
+    """Give back what an earlier volume held: nets, threads, decoded chunks."""
+    while _ENGINES:
+        _ENGINES.popitem()[1].close()
+    _reader.cache_clear()
+
+
+def _opened_engine(work: SegmentWork, threads: int) -> Engine:
     artefact = _open(work)[2]
     context = artefact.card.geometry().context_sections
     net, device = load_net(artefact), choose_device(work.device)

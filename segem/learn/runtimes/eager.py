@@ -53,8 +53,9 @@ class EagerCpu:
         return self._pool.evaluate(inputs)
 
     def close(self) -> None:
-        """Stop the threads."""
+        """Stop the threads and free the net."""
         self._pool.close()
+        del self._net
 
     def _forward(self, channels: Channels) -> Probability:
         with torch.inference_mode():

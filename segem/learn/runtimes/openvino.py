@@ -85,8 +85,10 @@ class OpenVinoCpu:
         return self._pool.evaluate(inputs)
 
     def close(self) -> None:
-        """Stop the threads."""
+        """Stop the threads and free the compiled net, which is large and would wait for the garbage collector."""
         self._pool.close()
+        self._own = threading.local()
+        del self._compiled
 
     def _forward(self, channels: Channels) -> Probability:
         probability: Probability = sigmoid(torch.from_numpy(self._logits(channels))).numpy()
