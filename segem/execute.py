@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import count, islice
 from pathlib import Path
@@ -81,6 +81,7 @@ def execute(
     scratch: Path,
     on_voxels: Callable[[int], None] = lambda _: None,
     order: Callable[[Iterator[Block]], Iterable[Block]] = iter,
+    tiles_at_once: int | None = None,
 ) -> Summary:
     """Finish every block of a plan; a block that fails does not stop the others.
 
@@ -102,6 +103,8 @@ def execute(
         Called with the number of voxels just finished.
     order : callable
         Puts the blocks into the order they are started in; the result does not depend on it.
+    tiles_at_once : int, optional
+        Tiles that one process evaluates side by side; as many as it has cores when absent.
 
     Returns
     -------
@@ -125,25 +128,32 @@ def execute(
     if config.engine == "dask":
         outcomes = _run_dask(blocks, work, known, config.workers, scratch, advance)
     else:
-        outcomes = _run_loop(blocks, plan.tiles_per_block, work, known, advance)
-    for index, outcome in outcomes:
-        if isinstance(outcome, BlockOutcome):
-            if outcome.computed:
-                ledger.record(volume, index, outcome.row)
-                summary.computed += 1
+        at_once = 1 + ceil_div(tiles_at_once or _cores(), plan.tiles_per_block)
+        outcomes = _run_loop(blocks, at_once, work, known, advance)
+    # Closed also when the ledger fails: nobody may be at work any more when the locks are let go.
+    with closing(outcomes):
+        for index, outcome in outcomes:
+            if isinstance(outcome, BlockOutcome):
+                if outcome.computed:
+                    ledger.record(volume, index, outcome.row)
+                    summary.computed += 1
+                else:
+                    summary.skipped += 1
             else:
-                summary.skipped += 1
-        else:
-            summary.failed[index] = str(outcome)
+                summary.failed[index] = str(outcome)
     return summary
 
 
-Outcomes = Iterator[tuple[ZYX, BlockOutcome | BlockError]]
+Outcomes = Generator[tuple[ZYX, BlockOutcome | BlockError], None, None]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 def _run_loop(
     blocks: Iterator[Block],
-    tiles_per_block: int,
+    at_once: int,
     work: BlockWork[L, C],
     known: dict[ZYX, LedgerRow],
     on_voxels: Callable[[int], None],
@@ -153,7 +163,6 @@ def _run_loop(
     Enough blocks are computed side by side to keep every core busy, and one more, so that none waits while a block is
     put together. Outcomes come in the order of the blocks, whichever is done first.
     """
-    at_once = 1 + ceil_div(os.cpu_count() or 1, tiles_per_block)
     with (
         ThreadPoolExecutor(1, "read") as reader,
         ThreadPoolExecutor(at_once, "compute") as computer,
@@ -172,13 +181,18 @@ def _run_loop(
                 if not computing:
                     break
                 block, computed = computing.popleft()
+                # What is written is recorded at once, so that a kill costs no more than what is on its way.
+                while storing and not computed.done():
+                    either: list[Future[Any]] = [computed, storing[0][1]]
+                    wait(either, return_when=FIRST_COMPLETED)
+                    if storing[0][1].done():
+                        yield _stored(*storing.popleft())
                 try:
                     storing.append((block, writer.submit(work.store, computed.result())))
                 except Exception as error:
                     yield block.index, _fault(error, block)
                 del computed
-                # What is written is recorded at once, so that a kill costs no more than what is on its way.
-                while storing and (len(storing) > WAITING_TO_BE_WRITTEN or storing[0][1].done()):
+                while len(storing) > WAITING_TO_BE_WRITTEN:
                     yield _stored(*storing.popleft())
             while storing:
                 yield _stored(*storing.popleft())
@@ -223,7 +237,7 @@ def _run_dask(
 ) -> Outcomes:
     from distributed import CancelledError, as_completed
 
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    threads = max(1, _cores() // workers)
     with _cluster(workers, scratch) as client:
         attempts = count()
         blocks: dict[str, Block] = {}

@@ -36,7 +36,8 @@ MemoryOption = Annotated[
     typer.Option(
         metavar="BYTES",
         help="Peak memory of one process, such as 2GB; it decides how large tiles are and how many are computed at "
-        "once. Tiles as for 3GB if absent, and as many at once as half of the machine's memory holds.",
+        "once. Tiles as for 3GB if absent, and as many at once as half of the machine's memory holds. Another amount "
+        "than in an earlier attempt may mean other tiles, and then every block is computed again.",
     ),
 ]
 RuntimeOption = Annotated[

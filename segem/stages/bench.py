@@ -22,7 +22,7 @@ from segem.learn.artefact import Artefact, find_model
 from segem.learn.speed import gemm_gflops
 from segem.progress import track
 from segem.stages.ingest import ingest
-from segem.stages.segment import make_plan, segment
+from segem.stages.segment import Budget, make_plan, segment
 
 RUNTIMES = ("torch", "openvino", "openvino-int8")
 VOXEL_NM = (50.0, 4.0, 4.0)
@@ -137,7 +137,8 @@ def _effort(shape: ZYX, measured: Volume, artefact: Artefact, space: Workspace) 
         space.volume("wanted"), shape=shape, dtype=np.uint8, voxel_size=VoxelSize(*VOXEL_NM), labels={}, attributes={}
     )
     config = SegmentConfig(model=str(artefact.path))
-    overheads = [make_plan(config, artefact.card, volume, volume).overhead() for volume in (wanted, measured)]
+    tile_px = Budget.of(artefact, ExecutionConfig()).tile_px
+    overheads = [make_plan(config, artefact.card, volume, volume, tile_px).overhead() for volume in (wanted, measured)]
     return overheads[0] / overheads[1]
 
 

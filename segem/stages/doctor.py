@@ -29,7 +29,7 @@ PACKAGES = (
     "scikit-learn",
 )
 FASTER = {
-    "openvino": "nets run several times slower on a CPU without it",
+    "openvino": "nets run slower on a CPU without it, and 8-bit inference needs it",
     "nncf": "8-bit inference needs it",
 }
 LOW_DISK_GB = 5.0

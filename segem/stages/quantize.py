@@ -18,7 +18,7 @@ from segem.learn.artefact import Artefact, load_net
 from segem.learn.engine import Engine, choose_device, compute_digest, tile_channels
 from segem.learn.runtimes.base import Channels
 from segem.learn.runtimes.choice import runtime_identity
-from segem.learn.runtimes.openvino import MODEL_FILE, quantize
+from segem.learn.runtimes.openvino import is_whole, quantize
 from segem.plan import Block, Tile
 
 SAMPLE_TILES = 32
@@ -70,7 +70,7 @@ def quantized(artefact: Artefact, source: Volume, threshold: float, tolerance: f
     path = folder / hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32]
     geometry = artefact.card.geometry()
     tiles = sample_tiles(source, geometry.context_sections, geometry.stride_px)
-    if not (path / MODEL_FILE).is_file():
+    if not is_whole(path):
         # A model for other weights or other voxels serves no block of this run any more.
         shutil.rmtree(folder, ignore_errors=True)
         quantize(load_net(artefact), geometry.context_sections, tiles[::2], path)

@@ -8,6 +8,7 @@ import math
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -47,6 +48,7 @@ DEFAULT_MEMORY = 3_000_000_000
 """Peak that the size of tiles is chosen for where none is asked for; the same on every machine, as the bytes are."""
 RESIDENT = 700_000_000
 """What a process takes besides its tiles: libraries, weights, blocks on their way in and out."""
+_ALLOWED_MEMORY = Path("/sys/fs/cgroup/memory.max")
 TILES_IN_FLIGHT = 2
 """Tiles that shall fit at the same time; more cores work side by side where the memory allows it."""
 
@@ -98,10 +100,12 @@ def segment(
     artefact = find_model(config.model, workspace)
     with volume_lock(workspace, run, volume):
         result = result_volume(workspace, run, volume)
-        budget = Budget.of(artefact, execution.memory)
+        budget = Budget.of(artefact, execution)
         plan = make_plan(config, artefact.card, source, result, budget.tile_px)
+        budget.require(plan)
         threshold = config.threshold or artefact.card.threshold
-        runtime = choose_runtime(config.runtime, choose_device(execution.device))
+        device = choose_device(execution.device)
+        runtime = choose_runtime(config.runtime, device)
         facts = {
             "threshold": threshold,
             "tiling": asdict(plan.tiling),
@@ -110,6 +114,8 @@ def segment(
             "blocks": plan.count,
             "code": compute_digest(),
             "memory": execution.memory,
+            # What 8 bits are known by is found out below; a run that is killed before has no block of them.
+            "runtime": None if runtime == "openvino-int8" else runtime_identity(runtime, device),
             "trained_on": [sections.model_dump(mode="json") for sections in artefact.card.trained_on],
         }
         model = ModelRecord(name=artefact.card.name, digest=artefact.digest)
@@ -141,7 +147,10 @@ def segment(
             ):
                 order = _reading_order(plan, source)
                 try:
-                    summary = execute(plan, work, ledger, volume, execution, workspace.run(run), advance, order)
+                    folder = workspace.run(run)
+                    summary = execute(
+                        plan, work, ledger, volume, execution, folder, advance, order, tiles_at_once=work.threads
+                    )
                 finally:
                     _release()
                 _audit(summary, plan, ledger, volume, result)
@@ -179,15 +188,15 @@ class Budget:
     tile_px: int
 
     @classmethod
-    def of(cls, artefact: Artefact, memory: int | None) -> Budget:
-        """Return the budget of a model; without a setting, tiles are planned for `DEFAULT_MEMORY`.
+    def of(cls, artefact: Artefact, execution: ExecutionConfig) -> Budget:
+        """Return what one process may take; without a setting, tiles are planned for `DEFAULT_MEMORY`.
 
         Raises
         ------
         ConfigError
             When not even a small tile fits.
         """
-        geometry = artefact.card.geometry()
+        memory, geometry = execution.memory, artefact.card.geometry()
         probe = 8 * geometry.stride_px
         net = folded(load_net(artefact))
         voxel_bytes = activation_bytes(net, (geometry.context_sections, probe, probe)) / probe**2
@@ -202,7 +211,25 @@ class Budget:
                 found=f"{(memory or DEFAULT_MEMORY) / 1e9:.1f} GB",
                 fix="raise --memory",
             )
-        return cls(memory or max(DEFAULT_MEMORY, _half_of_the_machine()), voxel_bytes, tile_px)
+        share = _half_of_the_machine() // execution.workers
+        return cls(memory or max(DEFAULT_MEMORY, share), voxel_bytes, tile_px)
+
+    def require(self, plan: Plan) -> None:
+        """Raise unless one tile of a plan fits, as tiles that somebody chose may not.
+
+        Raises
+        ------
+        ConfigError
+            Naming what would be needed.
+        """
+        needed = RESIDENT + plan.tile_extent(1) * plan.tile_extent(2) * self.voxel_bytes
+        if needed > self.memory:
+            raise ConfigError(
+                "one tile does not fit the memory allowed",
+                expected=f"{needed / 1e9:.1f} GB or more",
+                found=f"{self.memory / 1e9:.1f} GB",
+                fix="give a smaller --tile-px or --halo-px, or raise --memory",
+            )
 
     def threads(self, plan: Plan) -> int:
         """Return how many tiles of a plan fit side by side, at least one and no more than there are cores."""
@@ -211,7 +238,11 @@ class Budget:
 
 
 def _half_of_the_machine() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    # A job of a cluster or a container may be allowed less than the machine has.
+    with suppress(OSError, ValueError):
+        memory = min(memory, int(_ALLOWED_MEMORY.read_text()))
+    return memory // 2
 
 
 def make_plan(

@@ -74,6 +74,16 @@ def run_and_kill(context: ForkServerContext, job: Job, root: Path, seconds: floa
     return alive
 
 
+def run_and_kill_at(context: ForkServerContext, job: Job, workspace: Workspace, blocks: int) -> None:
+    """Run a job, and kill it as soon as the ledger holds so many blocks."""
+    process = context.Process(target=job, args=(workspace.root,))
+    process.start()
+    while process.is_alive() and finished_blocks(workspace) < blocks:
+        time.sleep(0.002)
+    process.kill()
+    process.join()
+
+
 def random_moment(rng: random.Random, duration: float) -> float:
     """Return a moment within a run; now and then one shortly after its start."""
     return rng.uniform(0, duration)

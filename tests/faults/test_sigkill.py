@@ -13,6 +13,7 @@ from segem.io.ledger import Ledger
 from segem.io.workspace import Workspace
 from segem.plan import Block
 from segem.stages import segment as stage
+from segem.stages.repair import repair
 from segem.stages.verify import verify
 from tests.faults import harness
 from tests.faults.conftest import Undisturbed
@@ -47,13 +48,26 @@ def test_killed_at_a_random_moment_and_killed_again_while_resuming(
 
 
 @pytest.mark.slow
+def test_a_killed_run_is_finished_by_repair(undisturbed: Undisturbed, tmp_path: Path) -> None:
+    for attempt, share in enumerate((0.9, 0.8, 0.7, 0.6, 0.5)):
+        workspace = undisturbed.copy(tmp_path / str(attempt))
+        harness.run_and_kill(undisturbed.context, harness.segment_noise, workspace.root, share * undisturbed.seconds)
+        if harness.finished_blocks(workspace) not in (0, harness.BLOCKS):
+            break
+    else:
+        pytest.fail("no kill hit the run between its first and its last block")
+    assert verify("r", workspace, progress=False) != []
+    assert repair("r", workspace, harness.QUIET).left == ()
+    assert harness.output_digest(workspace) == undisturbed.digest
+
+
+@pytest.mark.slow
 def test_a_careless_writer_is_caught_by_this_harness(undisturbed: Undisturbed, tmp_path: Path) -> None:
     rng = random.Random(0)
     spoilt = 0
     for attempt in range(max(4, harness.TIMES)):
         workspace = undisturbed.copy(tmp_path / str(attempt))
-        moment = harness.random_moment(rng, undisturbed.seconds)
-        harness.run_and_kill(undisturbed.context, segment_carelessly, workspace.root, moment)
+        harness.run_and_kill_at(undisturbed.context, segment_carelessly, workspace, rng.randrange(1, harness.BLOCKS))
         process = undisturbed.context.Process(target=segment_carelessly, args=(workspace.root,))
         process.start()
         process.join()

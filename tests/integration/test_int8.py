@@ -75,3 +75,13 @@ def test_tiles_to_look_at_are_spread_and_the_same_each_time(
     assert all(np.array_equal(a, b) for a, b in zip(tiles, again, strict=True))
     assert len({tile.tobytes() for tile in tiles}) > 10
     assert {tile.shape[0] for tile in tiles} == {3}
+
+
+@pytest.mark.parametrize("name", ["model.bin", "model.xml"])
+def test_a_damaged_eight_bit_model_is_made_again(ingested: Workspace, name: str) -> None:
+    segment("noise", "r", config(), QUIET, ingested)
+    (file,) = ingested.run("r").rglob(name)
+    file.write_bytes(file.read_bytes()[:20])
+    again = segment("noise", "r", config(), QUIET, ingested)
+    assert again.computed + again.skipped == again.blocks
+    assert file.stat().st_size > 20

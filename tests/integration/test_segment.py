@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import sqlite3
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -311,3 +312,27 @@ class Fragile:
 
 def _plan(volume: Volume) -> Plan:
     return Plan(volume.shape, volume.write_block, crop_tiling(volume.shape, volume.write_block, Halo(), 4, 64))
+
+
+def test_a_tile_that_somebody_chose_must_fit_the_memory(
+    workspace: Workspace, artefact: Artefact, tmp_path: Path
+) -> None:
+    make_volume(workspace, tmp_path / "source")
+    execution = QUIET.model_copy(update={"memory": 700_000_001})
+    with pytest.raises(ConfigError, match=r"memory allowed.*raise --memory"):
+        segment("noise", "r", TILED, execution, workspace)
+    assert segment("noise", "r", TILED, QUIET.model_copy(update={"memory": 2 * 10**9}), workspace).computed == 3
+
+
+def test_nobody_is_at_work_any_more_when_the_ledger_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan((9, 8, 8), (1, 8, 8), crop_tiling((9, 8, 8), (1, 8, 8), Halo(), 1))
+
+    def refuse(*_: object) -> None:
+        raise WorkspaceError("the ledger is full")
+
+    before = threading.active_count()
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        monkeypatch.setattr(Ledger, "record", refuse)
+        with pytest.raises(WorkspaceError, match="the ledger is full") as caught:
+            execute(plan, Fragile(), ledger, "v", QUIET, tmp_path)
+        assert threading.active_count() == before, caught

@@ -70,6 +70,11 @@ class TilePool:
         self._pool.shutdown(cancel_futures=True)
 
 
+def instructions(device: torch.device) -> str:
+    """Return what instructions a processor computes with, such as " AVX512": with others it rounds otherwise."""
+    return f" {torch.backends.cpu.get_cpu_capability()}" if device.type == "cpu" else ""
+
+
 def sigmoid(logits: torch.Tensor) -> torch.Tensor:
     """Return probabilities, or NaN for all of them when a logit is NaN or infinite.
 

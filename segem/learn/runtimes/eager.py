@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from itertools import groupby, islice
+from threading import Lock
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from segem.errors import BlockError
 from segem.learn.allocator import keep_activations
 from segem.learn.fold import folded
 from segem.learn.memory import activation_bytes
-from segem.learn.runtimes.base import Channels, Probability, TilePool, sigmoid
+from segem.learn.runtimes.base import Channels, Probability, TilePool, instructions, sigmoid
 
 LARGEST_BATCH = 32
 SHARE_OF_FREE_MEMORY = 0.5
@@ -28,7 +29,7 @@ SHARE_OF_FREE_MEMORY = 0.5
 def eager_name(device: torch.device) -> str:
     """Return what computes, for identities and cards."""
     precision = " mixed" if device.type == "cuda" else ""
-    return f"torch {torch.__version__} {device.type}{precision}"
+    return f"torch {torch.__version__} {device.type}{precision}{instructions(device)}"
 
 
 class EagerCpu:
@@ -85,12 +86,15 @@ class EagerBatches:
         self.device = device
         self.batch = batch
         self._cuda = device.type == "cuda"
+        self._turn = Lock()
         self._net = folded(net).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def evaluate(self, inputs: Iterable[Channels]) -> Iterator[Probability]:
         """Yield the membrane probability of each input, in order."""
-        for shape, alike in groupby(inputs, key=np.shape):
-            yield from self._same_shape(iter(alike), shape)
+        # One block at a time has the device for itself, since a batch is as large as its memory allows.
+        with self._turn:
+            found = [p for shape, alike in groupby(inputs, key=np.shape) for p in self._same_shape(iter(alike), shape)]
+        yield from found
 
     def close(self) -> None:
         """Hold nothing; the device frees its memory with the object."""

@@ -25,11 +25,12 @@ from torch import nn
 from segem.errors import ModelError
 from segem.io.files import disk_errors, new_directory
 from segem.learn.fold import folded
-from segem.learn.runtimes.base import Channels, Probability, TilePool, sigmoid
+from segem.learn.runtimes.base import Channels, Probability, TilePool, instructions, sigmoid
 
 MODEL_FILE = "model.xml"
 _WEIGHTS_FILE = "model.bin"
 _AGREEMENT = 1e-3
+_USE_TORCH = "use --runtime torch, or in a manifest segment: {runtime: torch}"
 _TRACED_PX = 64
 
 
@@ -40,7 +41,7 @@ def installed(*packages: str) -> bool:
 
 def openvino_name(quantized: Path | None = None) -> str:
     """Return what computes, for identities and cards; a quantised model is known by its bytes."""
-    name = f"openvino {importlib.metadata.version('openvino')} cpu"
+    name = f"openvino {importlib.metadata.version('openvino')} cpu{instructions(torch.device('cpu'))}"
     return f"{name} int8 {quantized_digest(quantized)}" if quantized is not None else f"{name} float32"
 
 
@@ -67,7 +68,7 @@ class OpenVinoCpu:
     def __init__(self, net: nn.Module, channels: int, threads: int, quantized: Path | None = None) -> None:
         ov = _openvino()
         self.name = openvino_name(quantized)
-        model = ov.Core().read_model(quantized / MODEL_FILE) if quantized is not None else _converted(net, channels)
+        model = _read(quantized) if quantized is not None else _converted(net, channels)
         settings = {
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": threads,
@@ -141,6 +142,17 @@ def quantize(net: nn.Module, channels: int, tiles: Sequence[Channels], folder: P
     return folder
 
 
+def is_whole(folder: Path) -> bool:
+    """Tell whether a quantised model lies in a folder and can be read."""
+    if not all((folder / name).is_file() for name in (MODEL_FILE, _WEIGHTS_FILE)):
+        return False
+    try:
+        _read(folder)
+    except ModelError:
+        return False
+    return True
+
+
 def quantized_digest(folder: Path) -> str:
     """Return the sha256 of a quantised model's weights and graph."""
     digest = hashlib.sha256()
@@ -157,6 +169,15 @@ def _openvino() -> Any:
     return openvino
 
 
+def _read(folder: Path) -> Any:
+    try:
+        return _openvino().Core().read_model(folder / MODEL_FILE)
+    except Exception as error:
+        raise ModelError(
+            "the 8-bit model cannot be read", where=folder, found=error, fix="remove it and run again"
+        ) from error
+
+
 def _converted(net: nn.Module, channels: int) -> Any:
     ov = _openvino()
     example = torch.zeros(1, channels, _TRACED_PX, _TRACED_PX)
@@ -168,7 +189,7 @@ def _converted(net: nn.Module, channels: int) -> Any:
     except Exception as error:
         # The converter fails by a dozen types of errors.
         raise ModelError(
-            "OpenVINO cannot convert this net", found=f"{type(error).__name__}: {error}", fix="use --runtime torch"
+            "OpenVINO cannot convert this net", found=f"{type(error).__name__}: {error}", fix=_USE_TORCH
         ) from error
 
 
@@ -184,5 +205,5 @@ def _check_agreement(net: nn.Module, channels: int, logits: Any) -> None:
             "OpenVINO does not give what torch gives for this net",
             expected=f"logits within {_AGREEMENT}",
             found=f"{off:.2g} off",
-            fix="use --runtime torch",
+            fix=_USE_TORCH,
         )
