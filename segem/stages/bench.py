@@ -21,8 +21,9 @@ from segem.kernels.synth import sections
 from segem.learn.artefact import Artefact, find_model
 from segem.learn.speed import gemm_gflops
 from segem.progress import track
+from segem.stages.budget import Budget
 from segem.stages.ingest import ingest
-from segem.stages.segment import Budget, make_plan, segment
+from segem.stages.segment import make_plan, segment
 
 RUNTIMES = ("torch", "openvino", "openvino-int8")
 VOXEL_NM = (50.0, 4.0, 4.0)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -33,24 +30,16 @@ from segem.kernels.threshold import membrane_mask, stored_probability
 from segem.learn.allocator import keep_activations
 from segem.learn.artefact import Artefact, ModelCard, find_model, load_artefact, load_net
 from segem.learn.engine import Engine, choose_device, compute_digest
-from segem.learn.fold import folded
-from segem.learn.memory import activation_bytes
 from segem.learn.runtimes.choice import choose_runtime, runtime_identity
 from segem.plan import MAX_TILE_PX, Block, Plan, Tiling, blend_tiling, crop_tiling
 from segem.progress import track
+from segem.stages.budget import Budget
 from segem.stages.quantize import Quantized, quantized
 from segem.stages.verify import damage, result_layers
 
 BLENDED_TILE_PX = 512
 READ_CACHE_BYTES = 256 * 2**20
 """Most memory for decoded chunks that the blocks to come will read again."""
-DEFAULT_MEMORY = 3_000_000_000
-"""Peak that the size of tiles is chosen for where none is asked for; the same on every machine, as the bytes are."""
-RESIDENT = 700_000_000
-"""What a process takes besides its tiles: libraries, weights, blocks on their way in and out."""
-_ALLOWED_MEMORY = Path("/sys/fs/cgroup/memory.max")
-TILES_IN_FLIGHT = 2
-"""Tiles that shall fit at the same time; more cores work side by side where the memory allows it."""
 
 
 @dataclass(frozen=True)
@@ -167,82 +156,6 @@ def segment(
         summary.skipped,
         plan.overhead(),
     )
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What the memory of one process allows.
-
-    Parameters
-    ----------
-    memory : int
-        Bytes the process may take at its peak.
-    voxel_bytes : float
-        Bytes a net holds for each pixel of a tile that it evaluates.
-    tile_px : int
-        Longest edge of a tile.
-    """
-
-    memory: int
-    voxel_bytes: float
-    tile_px: int
-
-    @classmethod
-    def of(cls, artefact: Artefact, execution: ExecutionConfig) -> Budget:
-        """Return what one process may take; without a setting, tiles are planned for `DEFAULT_MEMORY`.
-
-        Raises
-        ------
-        ConfigError
-            When not even a small tile fits.
-        """
-        memory, geometry = execution.memory, artefact.card.geometry()
-        probe = 8 * geometry.stride_px
-        net = folded(load_net(artefact))
-        voxel_bytes = activation_bytes(net, (geometry.context_sections, probe, probe)) / probe**2
-        free = (memory or DEFAULT_MEMORY) - RESIDENT
-        tile_px = math.isqrt(int(free / TILES_IN_FLIGHT / voxel_bytes))
-        least = geometry.stride_px + 2 * (geometry.halo_px or 0)
-        if tile_px < least:
-            raise ConfigError(
-                "the memory allowed is too little for this model",
-                where=artefact.card.name,
-                expected=f"{(RESIDENT + TILES_IN_FLIGHT * voxel_bytes * least**2) / 1e9:.1f} GB or more",
-                found=f"{(memory or DEFAULT_MEMORY) / 1e9:.1f} GB",
-                fix="raise --memory",
-            )
-        share = _half_of_the_machine() // execution.workers
-        return cls(memory or max(DEFAULT_MEMORY, share), voxel_bytes, tile_px)
-
-    def require(self, plan: Plan) -> None:
-        """Raise unless one tile of a plan fits, as tiles that somebody chose may not.
-
-        Raises
-        ------
-        ConfigError
-            Naming what would be needed.
-        """
-        needed = RESIDENT + plan.tile_extent(1) * plan.tile_extent(2) * self.voxel_bytes
-        if needed > self.memory:
-            raise ConfigError(
-                "one tile does not fit the memory allowed",
-                expected=f"{needed / 1e9:.1f} GB or more",
-                found=f"{self.memory / 1e9:.1f} GB",
-                fix="give a smaller --tile-px or --halo-px, or raise --memory",
-            )
-
-    def threads(self, plan: Plan) -> int:
-        """Return how many tiles of a plan fit side by side, at least one and no more than there are cores."""
-        tile = plan.tile_extent(1) * plan.tile_extent(2) * self.voxel_bytes
-        return max(1, min(len(os.sched_getaffinity(0)), int((self.memory - RESIDENT) / tile)))
-
-
-def _half_of_the_machine() -> int:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    # A job of a cluster or a container may be allowed less than the machine has.
-    with suppress(OSError, ValueError):
-        memory = min(memory, int(_ALLOWED_MEMORY.read_text()))
-    return memory // 2
 
 
 def make_plan(

@@ -38,7 +38,19 @@ def segment_until_full(root: Path, kth: int) -> None:
                 raise OSError(errno.ENOSPC, "No space left on device", str(args[0]))
 
     sys.addaudithook(full)
-    sys.argv = ["segem", "segment", "noise", "--model", "tiny", "--run", "r", "--workspace", str(root)]
+    sys.argv = [
+        "segem",
+        "segment",
+        "noise",
+        "--model",
+        "tiny",
+        "--runtime",
+        "torch",
+        "--run",
+        "r",
+        "--workspace",
+        str(root),
+    ]
     main()
 
 
@@ -113,5 +125,17 @@ def test_no_space_on_a_real_disk(undisturbed: Undisturbed, small_disk: Path) -> 
 def segment_by_command(root: Path, elsewhere: Path) -> None:
     with (elsewhere / "stderr").open("w") as errors:
         os.dup2(errors.fileno(), 2)
-    sys.argv = ["segem", "segment", "noise", "--model", "tiny", "--run", "r", "--workspace", str(root)]
+    sys.argv = [
+        "segem",
+        "segment",
+        "noise",
+        "--model",
+        "tiny",
+        "--runtime",
+        "torch",
+        "--run",
+        "r",
+        "--workspace",
+        str(root),
+    ]
     main()

@@ -33,7 +33,8 @@ def predict(volume: Volume, plan: Plan, z: int) -> np.ndarray:
     artefact = find_model("unet-em")
     section = np.asarray(volume.raw[z : z + 1])
     out = np.empty(plan.shape, np.float32)
-    with Engine(load_net(artefact), choose_device("cpu")) as engine:
+    # The section stands for its neighbours too, as at the end of a stack.
+    with Engine(load_net(artefact), choose_device("cpu"), artefact.card.geometry().context_sections) as engine:
         for block in plan.blocks():
             voxels = section[block.read.slices]
             out[block.write.slices] = engine.predict_block(plan, block, voxels, volume.statistics)
