@@ -14,6 +14,8 @@ RUN_STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 INPUTS    := pyproject.toml constraints.txt
 
+WAIT := "Installing into $(VENV); the first time takes a few minutes and 2 GB of disk, 7 GB with a CUDA build of torch."
+
 .DEFAULT_GOAL := help
 .PHONY: help install dev demo test check format chromium clean
 
@@ -69,21 +71,11 @@ $(BIN)/pip:
 	"$(PYTHON)" -m venv $(VENV)
 
 $(RUN_STAMP): $(INPUTS) | $(BIN)/pip
-	$(torch)
+	@echo $(WAIT)
 	$(PIP) install -c constraints.txt -e '.[cpu]'
 	@touch $@
 
 $(DEV_STAMP): $(INPUTS) | $(BIN)/pip
-	$(torch)
+	@echo $(WAIT)
 	$(PIP) install -c constraints.txt -e '.[dev]'
 	@touch $(RUN_STAMP) $@
-
-# torch comes in many builds, and the one that fits is the machine's affair. Plain `pip install torch` may mean several
-# gigabytes of CUDA libraries. So whatever pip's own settings on this machine offer locally (find-links, PIP_FIND_LINKS)
-# is taken first, without its dependencies, which are not offered there; where nothing is offered, this fails in silence
-# and the normal install below fetches torch like anything else, again by the settings of your pip (PIP_INDEX_URL,
-# PIP_EXTRA_INDEX_URL, pip.conf). No version is pinned and no source is named here for the same reason.
-define torch
-@echo "Installing into $(VENV); the first time takes a few minutes and about 2 GB of disk (more with a CUDA build of torch)."
-@$(PIP) install --quiet --no-index --no-deps torch >/dev/null 2>&1 || true
-endef

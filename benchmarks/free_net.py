@@ -16,7 +16,8 @@ from segem.io.workspace import Workspace
 from segem.kernels.normalize import IntensityStatistics, histogram
 from segem.kernels.synth import sections
 from segem.learn.artefact import ModelCard, save_artefact
-from segem.learn.models.registry import ZOO, Geometry, ModelSpec
+from segem.learn.models.registry import ZOO
+from segem.learn.models.spec import Geometry, ModelSpec
 
 NAME = "free"
 _PATTERN_PX = 1024

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from segem.config import Config
-from segem.learn.models.registry import Geometry, ModelSpec
+from segem.learn.models.spec import Geometry, ModelSpec
 
 
 class ContextOptions(Config):

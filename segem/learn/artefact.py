@@ -20,7 +20,8 @@ from segem.config import Config, Name
 from segem.errors import ConfigError, ModelError
 from segem.io.files import disk_errors, new_directory, write_text
 from segem.io.workspace import Workspace
-from segem.learn.models.registry import Geometry, build, geometry
+from segem.learn.models.registry import build, geometry
+from segem.learn.models.spec import Geometry
 from segem.learn.widen import widened
 
 WEIGHTS, CARD = "weights.safetensors", "model.json"

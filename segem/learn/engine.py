@@ -8,6 +8,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
@@ -23,8 +24,7 @@ import segem.kernels.normalize
 import segem.kernels.threshold
 import segem.kernels.views
 import segem.learn.fold
-import segem.learn.models.registry
-import segem.learn.models.unet
+import segem.learn.models
 import segem.learn.runtimes.base
 import segem.learn.runtimes.eager
 import segem.learn.runtimes.openvino
@@ -49,8 +49,6 @@ _COMPUTE_PATH: tuple[ModuleType, ...] = (
     segem.kernels.threshold,
     segem.kernels.views,
     segem.learn.fold,
-    segem.learn.models.registry,
-    segem.learn.models.unet,
     segem.learn.runtimes.base,
     segem.learn.runtimes.eager,
     segem.learn.runtimes.openvino,
@@ -64,6 +62,11 @@ def compute_digest() -> str:
     digest = hashlib.sha256()
     for module in modules:
         digest.update(inspect.getsource(module).encode() if module is not None else b"")
+    # All nets at once: which of these files a net is made of is not worth a mistake.
+    for folder in segem.learn.models.__path__:
+        for file in sorted(Path(folder).glob("*.py")):
+            digest.update(file.read_bytes())
+    digest.update(version("torchvision").encode())
     return digest.hexdigest()
 
 

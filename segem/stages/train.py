@@ -36,7 +36,8 @@ from segem.learn.artefact import (
     save_artefact,
 )
 from segem.learn.halo import TOLERANCE, measure_halo
-from segem.learn.models.registry import Geometry, geometry, resolved
+from segem.learn.models.registry import geometry, resolved
+from segem.learn.models.spec import Geometry
 from segem.learn.runtimes.choice import choose_device, runtime_identity
 from segem.learn.train import Fitted, LabelledSection, Progress, fit, predict_section
 from segem.progress import track

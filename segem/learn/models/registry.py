@@ -2,79 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from pydantic import Field
 from torch import nn
 
-from segem.config import Config, parse
+from segem.config import parse
 from segem.errors import ModelError
-from segem.learn.models.unet import UNet, unet_halo_px
+from segem.learn.models import unet
+from segem.learn.models.spec import Geometry, ModelSpec
 
-
-class UNetOptions(Config):
-    """Options of the practical U-Net."""
-
-    context_sections: int = Field(default=1, ge=1, le=31)
-    """Adjacent sections seen at once; odd, 1 = a single section."""
-    features: int = Field(default=16, ge=1, le=256)
-    depth: int = Field(default=4, ge=1, le=7)
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """What a planner must know of a net.
-
-    Parameters
-    ----------
-    stride_px : int
-        Tiles must start on multiples of this.
-    halo_px : int or None
-        Context for exact output; None where the net sees the whole section.
-    context_sections : int
-        Sections the net takes as channels.
-    """
-
-    stride_px: int
-    halo_px: int | None
-    context_sections: int
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """One entry of the zoo."""
-
-    name: str
-    summary: str
-    source: str
-    options: type[Config]
-    build: Callable[[Any], nn.Module]
-    geometry: Callable[[Any], Geometry]
-
-
-def _build_unet(options: UNetOptions) -> nn.Module:
-    return UNet(options.context_sections, 1, options.features, options.depth)
-
-
-def _unet_geometry(options: UNetOptions) -> Geometry:
-    return Geometry(2**options.depth, unet_halo_px(options.depth), options.context_sections)
-
-
-ZOO: dict[str, ModelSpec] = {
-    spec.name: spec
-    for spec in (
-        ModelSpec(
-            name="unet",
-            summary="same-padding U-Net with batch norm, any input size",
-            source="Ronneberger et al. 2015, doi:10.1007/978-3-319-24574-4_28",
-            options=UNetOptions,
-            build=_build_unet,
-            geometry=_unet_geometry,
-        ),
-    )
-}
+ZOO: dict[str, ModelSpec] = {spec.name: spec for spec in (*unet.SPECS,)}
 
 
 def spec_of(name: str) -> ModelSpec:

@@ -5,10 +5,19 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segem.geometry import ceil_div, round_up
+from segem.learn.models.spec import Geometry, ModelSpec, NetOptions
+
+
+class UNetOptions(NetOptions):
+    """Options of the practical U-Net."""
+
+    features: int = Field(default=16, ge=1, le=256)
+    depth: int = Field(default=4, ge=1, le=7)
 
 
 class DoubleConv(nn.Sequential):
@@ -110,3 +119,36 @@ def unet_halo_px(depth: int) -> int:
     for _ in range(depth):
         reach = 2 * reach + 2
     return round_up(reach, int(2**depth))
+
+
+def unet_receptive_field_px(depth: int) -> int:
+    """Return the longest edge of what one output pixel of a `UNet` depends on, over all positions on its lattice.
+
+    Examples
+    --------
+    >>> [unet_receptive_field_px(depth) for depth in (1, 4)]
+    [22, 188]
+    """
+    longest = 0
+    for position in range(2**depth):
+        first = last = position
+        for _ in range(depth):
+            first, last = (first - 2) // 2, (last + 2) // 2
+        first, last = first - 2, last + 2
+        for _ in range(depth):
+            first, last = 2 * first - 2, 2 * last + 1 + 2
+        longest = max(longest, last - first + 1)
+    return longest
+
+
+SPECS = (
+    ModelSpec(
+        name="unet",
+        summary="same-padding U-Net with batch norm, any input size",
+        source="Ronneberger et al. 2015, doi:10.1007/978-3-319-24574-4_28",
+        options=UNetOptions,
+        build=lambda o: UNet(o.context_sections, 1, o.features, o.depth),
+        geometry=lambda o: Geometry(2**o.depth, unet_halo_px(o.depth), o.context_sections),
+        receptive_field_px=lambda o: unet_receptive_field_px(o.depth),
+    ),
+)

@@ -46,7 +46,7 @@ class EagerCpu:
     def __init__(self, net: nn.Module, threads: int) -> None:
         keep_activations()
         self.name = eager_name(torch.device("cpu"))
-        self._net = folded(net).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._net = folded(net).to(memory_format=torch.channels_last)
         self._pool = TilePool(self._forward, threads)
 
     def evaluate(self, inputs: Iterable[Channels]) -> Iterator[Probability]:

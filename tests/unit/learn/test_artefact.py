@@ -22,7 +22,8 @@ from segem.learn.artefact import (
     load_net,
     save_artefact,
 )
-from segem.learn.models.registry import ZOO, Geometry, build
+from segem.learn.models.registry import ZOO, build
+from segem.learn.models.spec import Geometry
 from tests.nets import UNKNOWN_HALO
 
 OPTIONS = {"features": 2, "depth": 2}

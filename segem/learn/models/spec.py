@@ -1,0 +1,75 @@
+"""What the zoo knows of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+from torch import nn
+
+from segem.config import Config
+
+
+class NetOptions(Config):
+    """Options that every net has."""
+
+    context_sections: int = Field(default=1, ge=1, le=31)
+    """Adjacent sections seen at once; odd, 1 = a single section."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What a planner must know of a net.
+
+    Parameters
+    ----------
+    stride_px : int
+        Tiles must start on multiples of this.
+    halo_px : int or None
+        Context for exact output; None where the net sees the whole section.
+    context_sections : int
+        Sections the net takes as channels.
+    """
+
+    stride_px: int
+    halo_px: int | None
+    context_sections: int
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One entry of the zoo.
+
+    Parameters
+    ----------
+    name, summary, source : str
+        How it is asked for, what it is in half a sentence, and the paper with its DOI or arXiv number.
+    options : type of Config
+        What can be chosen; every choice is written into the card of a trained model.
+    build : callable
+        Options to a net that takes (B, context_sections, H, W) float32 of any H and W and returns (B, 1, H, W) logits.
+    geometry : callable
+        Options to stride, halo and context.
+    receptive_field_px : callable
+        Options to the edge of what one output pixel sees; None where that is the whole section.
+    output_stride : int
+        Input pixels to one pixel of the coarsest map that the scores are computed on.
+    sampling : {"crops", "patches"}
+        What training draws: crops with all their labels, or patches with the label of their centre.
+    pretrained : callable, optional
+        Fills a fresh net with the weights of another task, from torchvision's own loader (``"imagenet"``) or a file.
+    """
+
+    name: str
+    summary: str
+    source: str
+    options: type[Config]
+    build: Callable[[Any], nn.Module]
+    geometry: Callable[[Any], Geometry]
+    receptive_field_px: Callable[[Any], int | None] = lambda _: None
+    output_stride: int = 1
+    sampling: Literal["crops", "patches"] = "crops"
+    pretrained: Callable[[nn.Module, Path | Literal["imagenet"]], None] | None = None
