@@ -93,6 +93,32 @@ def voxel_digest(arrays: Iterable[NDArray[Any]]) -> str:
     return digest.hexdigest()
 
 
+def block_digest(layers: Iterable[NDArray[np.uint8]]) -> str:
+    """Return the sha256 that a ledger keeps of a block; masks are hashed as bits, which takes an eighth of the time.
+
+    Parameters
+    ----------
+    layers : iterable of (z, y, x) uint8
+        The voxels of each layer.
+
+    Returns
+    -------
+    str
+        Another one whenever any voxel is another.
+
+    Examples
+    --------
+    >>> block_digest([np.array([0, 1], np.uint8)]) == block_digest([np.array([0, 2], np.uint8)])
+    False
+    """
+    digest = hashlib.sha256()
+    for layer in layers:
+        bits = layer.size == 0 or layer.max() <= 1
+        digest.update(f"{layer.shape} {'bits' if bits else 'bytes'}".encode())
+        digest.update((np.packbits(layer) if bits else np.ascontiguousarray(layer)).data)
+    return digest.hexdigest()
+
+
 def layer_digest(array: Array, fix: str) -> str:
     """Return the sha256 of all voxels of a layer as they lie on disk, block by block.
 
@@ -106,9 +132,9 @@ def layer_digest(array: Array, fix: str) -> str:
 
 
 def stored_digest(arrays: Iterable[Array], box: Box) -> str | None:
-    """Return the `voxel_digest` of a box as it lies on disk; None where a file is missing or does not decode."""
+    """Return the `block_digest` of a box as it lies on disk; None where a file is missing or does not decode."""
     try:
-        return voxel_digest(read_block(array, box, "") for array in arrays)
+        return block_digest(read_block(array, box, "") for array in arrays)
     except WorkspaceError:
         return None
 
@@ -140,7 +166,7 @@ def put_block(array: Array, box: Box, data: NDArray[Any]) -> bool:
     WorkspaceError
         When the disk refuses.
     """
-    if stored_digest([array], box) != voxel_digest([data]):
+    if stored_digest([array], box) != block_digest([data]):
         write_block(array, box, data)
         return True
     # They may have been written by a process that was killed before it had made them durable.

@@ -124,8 +124,8 @@ class Layout:
         return Box(start, _zyx(a + c for a, c in zip(start, self.chunk, strict=True)))
 
 
-def encode_shard(voxels: NDArray[Any], layout: Layout) -> bytes:
-    """Return the content of a shard file.
+def encode_shard(voxels: NDArray[Any], layout: Layout) -> list[bytes]:
+    """Return the content of a shard file, in parts.
 
     Parameters
     ----------
@@ -136,13 +136,13 @@ def encode_shard(voxels: NDArray[Any], layout: Layout) -> bytes:
 
     Returns
     -------
-    bytes
-        The same for the same voxels, however many threads encode them.
+    list of bytes
+        The same for the same voxels, however many threads encode them. Put together they would be copied once more.
 
     Examples
     --------
     >>> layout = Layout((1, 4, 8), (1, 4, 4), np.dtype(np.uint8), 3)
-    >>> content = encode_shard(np.arange(5, dtype=np.uint8).reshape(1, 1, 5), layout)
+    >>> content = b"".join(encode_shard(np.arange(5, dtype=np.uint8).reshape(1, 1, 5), layout))
     >>> int.from_bytes(content[-36:-28], "little")
     0
     """
@@ -150,11 +150,10 @@ def encode_shard(voxels: NDArray[Any], layout: Layout) -> bytes:
     payloads = _spread(lambda cell: _encode(voxels[cell[1].slices], layout), cells)
     index = np.full((*layout.chunks_a_shard, 2), _ABSENT, "<u8")
     start = 0
-    for (cell, _), (_, length) in zip(cells, payloads, strict=True):
-        index[cell] = start, length
-        start += length
-    entries = index.tobytes()
-    return b"".join((*chain.from_iterable(payload for payload, _ in payloads), entries, _crc32c(entries)))
+    for (cell, _), payload in zip(cells, payloads, strict=True):
+        index[cell] = start, len(payload)
+        start += len(payload)
+    return [*payloads, _checksummed(index.tobytes())]
 
 
 def decode_chunks(file: Path, cells: Sequence[ZYX], layout: Layout) -> list[NDArray[Any]]:
@@ -211,13 +210,13 @@ class _Reader:
         return os.fstat(self._descriptor).st_size
 
 
-def _encode(voxels: NDArray[Any], layout: Layout) -> tuple[tuple[bytes, bytes], int]:
+def _encode(voxels: NDArray[Any], layout: Layout) -> bytes:
     if voxels.shape != layout.chunk:
         whole = np.zeros(layout.chunk, layout.dtype)
         whole[tuple(slice(n) for n in voxels.shape)] = voxels
         voxels = whole
-    data = bytes(imagecodecs.zstd_encode(voxels.astype(layout.dtype, copy=False).tobytes(), level=layout.zstd_level))
-    return (data, _crc32c(data)), len(data) + _CRC_BYTES
+    data = voxels.astype(layout.dtype, copy=False).tobytes()
+    return _checksummed(imagecodecs.zstd_encode(data, level=layout.zstd_level))
 
 
 def _decode(payload: bytes | None, layout: Layout) -> NDArray[Any]:
@@ -231,6 +230,10 @@ def _decode(payload: bytes | None, layout: Layout) -> NDArray[Any]:
     if len(data) != size:
         raise ValueError(f"a chunk of {len(data)} instead of {size} bytes")
     return np.frombuffer(data, layout.dtype).reshape(layout.chunk)
+
+
+def _checksummed(data: bytes) -> bytes:
+    return data + _crc32c(data)
 
 
 def _checked(data: bytes, what: str) -> bytes:

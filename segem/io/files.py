@@ -63,13 +63,13 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a binary file that is whole or absent, and durable on return; see `write_text`."""
+def write_bytes(path: Path, *parts: bytes) -> None:
+    """Write a binary file of one or more parts that is whole or absent, and durable on return; see `write_text`."""
     partial = _partial_of(path)
     with disk_errors(path):
         try:
             with partial.open("wb") as file:
-                file.write(data)
+                file.writelines(parts)
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)

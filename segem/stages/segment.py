@@ -19,7 +19,7 @@ from segem.config import Device, ExecutionConfig, RuntimeName, SegmentConfig
 from segem.errors import ConfigError, IncompleteError, ModelError
 from segem.execute import BlockOutcome, Summary, execute
 from segem.geometry import Box, Halo
-from segem.io.blocks import stored_digest, voxel_digest
+from segem.io.blocks import block_digest, stored_digest
 from segem.io.cache import CachedReader, bytes_to_decode_once
 from segem.io.ledger import Ledger, LedgerRow
 from segem.io.run import ModelRecord, recorded, result_volume, volume_lock
@@ -252,7 +252,7 @@ class SegmentWork:
             return BlockOutcome(loaded.block.index, loaded.finished, computed=False)
         for layer, data in zip(_open(self)[1], written, strict=True):
             write_block(layer, loaded.block.write, data)
-        row = LedgerRow(loaded.identity, voxel_digest(written))
+        row = LedgerRow(loaded.identity, block_digest(written))
         return BlockOutcome(loaded.block.index, row, computed=True)
 
 

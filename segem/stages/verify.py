@@ -8,7 +8,7 @@ from typing import Literal
 
 from segem.errors import SegemError, WorkspaceError
 from segem.geometry import ZYX, Box, Halo
-from segem.io.blocks import layer_digest, shard_path, stored_digest, voxel_digest
+from segem.io.blocks import block_digest, layer_digest, shard_path, stored_digest, voxel_digest
 from segem.io.layers import read_section
 from segem.io.ledger import Ledger, LedgerRow
 from segem.io.run import RunRecord, StageRecord, VolumeRecord, failure_of, fault_of, load_run, source_digest
@@ -160,7 +160,7 @@ def _pyramid_faults(volume: Volume, label: str | None, damaged: list[Box], part:
     for block in volume.pyramid(label):
         stored = stored_digest([block.coarse], block.box)
         doubtful = any(block.covers.intersect(box).size for box in damaged)
-        if stored is not None and (doubtful or stored == voxel_digest([block.voxels()])):
+        if stored is not None and (doubtful or stored == block_digest([block.voxels()])):
             continue
         damaged.append(block.covers)
         level = path_of(block.coarse).relative_to(volume.path)

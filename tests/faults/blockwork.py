@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from segem.execute import BlockOutcome
 from segem.geometry import ZYX, Halo, VoxelSize
-from segem.io.blocks import voxel_digest
+from segem.io.blocks import block_digest
 from segem.io.ledger import LedgerRow
 from segem.io.volume import Volume, create_volume, write_block
 from segem.plan import Block, Plan, crop_tiling
@@ -51,7 +51,7 @@ class NoiseWork:
         if known is not None:
             return BlockOutcome(block.index, known, computed=False)
         write_block(Volume.open(self.result).raw, block.write, voxels)
-        return BlockOutcome(block.index, LedgerRow("noise", voxel_digest([voxels])), computed=True)
+        return BlockOutcome(block.index, LedgerRow("noise", block_digest([voxels])), computed=True)
 
     def takers(self) -> list[tuple[int, str]]:
         """Return (process, block) for each time a block was taken."""

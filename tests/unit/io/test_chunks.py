@@ -84,7 +84,7 @@ def test_what_zarr_writes_is_read(shape: ZYX, dtype: type, write_empty: bool, dr
 
 def test_a_shard_by_hand() -> None:
     layout = Layout((1, 4, 8), (1, 4, 4), np.dtype("<u2"), 3)
-    content = encode_shard(np.arange(3, dtype=np.uint16).reshape(1, 1, 3), layout)
+    content = b"".join(encode_shard(np.arange(3, dtype=np.uint16).reshape(1, 1, 3), layout))
     first, absent = np.frombuffer(content[-36:-4], "<u8").reshape(2, 2)
     assert first.tolist() == [0, len(content) - 36]
     assert absent.tolist() == [2**64 - 1] * 2  # lies outside of the data
