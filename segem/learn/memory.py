@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten
 
 _SMALL_PX = 128
@@ -48,15 +48,19 @@ def activation_bytes(net: nn.Module, shape: tuple[int, ...]) -> int:
     return int(living.peak * SCRATCH * math.prod(shape) / math.prod(small))
 
 
-class _Living(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up the bytes of all tensors that are alive."""
+class _Living(TorchFunctionMode):
+    """Adds up the bytes of all tensors that are alive.
+
+    It follows the functions that a net calls, not the operations below them: that would load torch's compiler, which
+    takes seconds.
+    """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.peak = self._alive = 0
         self._seen: dict[int, int] = {}
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         for value in tree_flatten(out)[0]:
             if isinstance(value, Tensor):

@@ -184,7 +184,8 @@ def _converted(net: nn.Module, channels: int) -> Any:
     try:
         with warnings.catch_warnings():
             # The converter traces the net by a function of torch that will be replaced one day.
-            warnings.simplefilter("ignore", DeprecationWarning)
+            for kind in (DeprecationWarning, FutureWarning):
+                warnings.simplefilter("ignore", kind)
             return ov.convert_model(folded(net), example_input=example)
     except Exception as error:
         # The converter fails by a dozen types of errors.
