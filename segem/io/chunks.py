@@ -232,8 +232,8 @@ def _decode(payload: bytes | None, layout: Layout) -> NDArray[Any]:
     return np.frombuffer(data, layout.dtype).reshape(layout.chunk)
 
 
-def _checksummed(data: bytes) -> bytes:
-    return data + _crc32c(data)
+def _checksummed(data: bytes | bytearray) -> bytes:
+    return bytes(data) + _crc32c(data)
 
 
 def _checked(data: bytes, what: str) -> bytes:
@@ -243,7 +243,7 @@ def _checked(data: bytes, what: str) -> bytes:
     return body
 
 
-def _crc32c(data: bytes) -> bytes:
+def _crc32c(data: bytes | bytearray) -> bytes:
     return int(google_crc32c.value(data)).to_bytes(_CRC_BYTES, "little")
 
 

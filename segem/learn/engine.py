@@ -12,6 +12,7 @@ from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ from segem.errors import BlockError, ModelError
 from segem.geometry import Box, around
 from segem.kernels.blend import axis_weights
 from segem.kernels.normalize import IntensityStatistics, zscore
+from segem.kernels.threshold import stored_probability
 from segem.kernels.views import turned, turned_back
 from segem.learn.runtimes.base import Channels, Probability
 from segem.learn.runtimes.choice import choose_device, open_runtime
@@ -172,7 +174,9 @@ class Engine:
         voxels: NDArray[np.uint8] | NDArray[np.uint16],
         statistics: IntensityStatistics,
         on_tile: Callable[[int], None] = lambda _: None,
-    ) -> NDArray[np.float32]:
+        *,
+        stored: bool = False,
+    ) -> NDArray[Any]:
         """Return the membrane probability of a block's write box.
 
         Parameters
@@ -187,11 +191,14 @@ class Engine:
             Of the whole volume.
         on_tile : callable
             Called with the number of voxels each finished tile wrote.
+        stored : bool
+            Whether to return the 8 bits that are stored of a probability; tiles that do not overlap are then never held
+            as floats together.
 
         Returns
         -------
-        (z, y, x) float32
-            In 0..1, of the shape of ``block.write``.
+        (z, y, x) float32 in 0..1, or uint8 in 0..255
+            Of the shape of ``block.write``.
 
         Raises
         ------
@@ -208,7 +215,7 @@ class Engine:
         _require_finite(statistics)
         inputs = (tile_channels(tile, block, voxels, statistics, self.context_sections) for tile in block.tiles)
         weights = _Weights(plan, plan.tiling.window) if plan.tiling.window else None
-        out = np.zeros(block.write.shape, np.float32) if weights else np.empty(block.write.shape, np.float32)
+        out = np.zeros(block.write.shape, np.uint8 if stored and weights is None else np.float32)
         # Tiles come back in the order of the plan, so sums of overlapping ones are always taken in the same order.
         for tile, probability in zip(block.tiles, self.averaged(inputs, plan.tiling.stride_px), strict=True):
             # One NaN among them makes the largest one NaN, and looking for that is quicker than looking at each.
@@ -219,12 +226,15 @@ class Engine:
             part = tile.write.relative_to(tile.read.start).slices[1:]
             target = out[tile.write.relative_to(block.write.start).slices][0]
             if weights is None:
-                target[:] = probability[part]
+                target[:] = stored_probability(probability[part]) if stored else probability[part]
             else:
                 target += probability[part] * weights.of(tile)
             on_tile(tile.write.size)
+        if weights is None:
+            return out
         # Rounding may carry a sum of weighted probabilities just past 1; a single probability never is.
-        return np.clip(out, 0, 1, out=out) if weights else out
+        np.clip(out, 0, 1, out=out)
+        return stored_probability(out) if stored else out
 
 
 def tile_channels(

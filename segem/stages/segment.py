@@ -26,7 +26,7 @@ from segem.io.run import ModelRecord, recorded, result_volume, volume_lock
 from segem.io.shards import Array
 from segem.io.volume import Volume, write_block
 from segem.io.workspace import VOLUME_SUFFIX, Workspace
-from segem.kernels.threshold import membrane_mask, stored_probability
+from segem.kernels.threshold import membrane_mask
 from segem.learn.allocator import keep_activations
 from segem.learn.artefact import Artefact, ModelCard, find_model, load_artefact, load_net
 from segem.learn.engine import Engine, choose_device, compute_digest
@@ -241,9 +241,10 @@ class SegmentWork:
         source = _open(self)[0]
         with _OPENING:
             engine = _engine(self, min(threads or self.threads, self.threads))
-        probability = engine.predict_block(self.plan, loaded.block, loaded.voxels, source.statistics, on_voxels)
-        stored = stored_probability(probability)
-        return loaded, (stored, membrane_mask(stored, self.threshold))
+        probability = engine.predict_block(
+            self.plan, loaded.block, loaded.voxels, source.statistics, on_voxels, stored=True
+        )
+        return loaded, (probability, membrane_mask(probability, self.threshold))
 
     def store(self, computed: tuple[LoadedBlock, tuple[NDArray[np.uint8], ...]]) -> BlockOutcome:
         """Write a block durably."""

@@ -27,10 +27,10 @@ def failing(segem: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sh
     assert segem("ingest", tmp_path / "noise.tif", "--name", "v", "--voxel-nm", "50,4,4")[0] == 0
     real = stage.Engine.predict_block
 
-    def fail(self, plan, block, *more):  # type: ignore[no-untyped-def]
+    def fail(self, plan, block, *more, **options):  # type: ignore[no-untyped-def]
         if block.index == (1, 0, 0):
             raise RuntimeError("the device gave up")
-        return real(self, plan, block, *more)
+        return real(self, plan, block, *more, **options)
 
     monkeypatch.setattr(stage.Engine, "predict_block", fail)
     return segem

@@ -269,7 +269,7 @@ def test_a_failed_block_fails_the_flow_and_is_named(
 ) -> None:
     from segem.learn.engine import Engine
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("the device gave up")
 
     monkeypatch.setattr(steps, "RETRY_DELAYS_S", [])

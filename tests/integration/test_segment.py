@@ -131,10 +131,10 @@ def test_a_failing_block_is_named_and_the_others_are_kept(
     make_volume(workspace, tmp_path / "source")
     real = stage.Engine.predict_block
 
-    def poisoned(self, plan, block, voxels, statistics, on_tile=None):  # type: ignore[no-untyped-def]
+    def poisoned(self, plan, block, voxels, *more, **options):  # type: ignore[no-untyped-def]
         if block.index == (1, 0, 0):
             voxels = voxels[:1]
-        return real(self, plan, block, voxels, statistics)
+        return real(self, plan, block, voxels, *more, **options)
 
     monkeypatch.setattr(stage.Engine, "predict_block", poisoned)
     with pytest.raises(IncompleteError, match=r"1 of 3 blocks are not finished, the first is block \(1, 0, 0\)"):

@@ -15,6 +15,7 @@ from segem.config import SegmentConfig
 from segem.errors import BlockError, ConfigError
 from segem.geometry import Halo
 from segem.kernels.normalize import IntensityStatistics, histogram
+from segem.kernels.threshold import stored_probability
 from segem.learn.engine import Engine, choose_device
 from segem.learn.models.unet import UNet, unet_halo_px
 from segem.plan import Plan, blend_tiling, crop_tiling
@@ -190,3 +191,16 @@ def test_an_average_is_the_mean_of_the_turned_sections() -> None:
     a, b, c, d = (predict(net, np.ascontiguousarray(turned), plan)[0] for turned in lain)
     expected = (a + b[::-1] + c[:, ::-1] + d[::-1, ::-1]) / 4
     np.testing.assert_allclose(predict(net, image, plan, views=4)[0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("window", [None, "gaussian"])
+def test_stored_probabilities_are_those_of_the_floats(window: str | None) -> None:
+    image = np.random.default_rng(2).integers(0, 256, (2, 40, 56), np.uint8)
+    tiling = blend_tiling(image.shape, 4, 16, 0.5) if window else crop_tiling(image.shape, (1, 16, 16), Halo(), 4, 16)
+    plan, statistics = Plan(image.shape, (1, 16, 16), tiling), statistics_of(image)
+    with Engine(Mean(), CPU) as engine:
+        for block in plan.blocks():
+            both = [
+                engine.predict_block(plan, block, image[block.read.slices], statistics, stored=s) for s in (False, True)
+            ]
+            assert np.array_equal(stored_probability(both[0]), both[1])
