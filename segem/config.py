@@ -249,9 +249,11 @@ class TrainConfig(Config):
     minutes: float | None = Field(default=None, gt=0)
     steps: int | None = Field(default=None, ge=1)
     """A fixed number of steps makes a run repeatable; minutes end it by the clock."""
-    batch: int = Field(default=4, ge=1)
+    batch: int | None = Field(default=None, ge=1)
+    """Crops to a step; as suits the architecture where absent."""
     crop_px: int = Field(default=256, ge=32)
-    learning_rate: float = Field(default=2e-3, gt=0)
+    learning_rate: float | None = Field(default=None, gt=0)
+    """Highest one of the schedule; as suits the architecture where absent."""
     weight_decay: float = Field(default=1e-4, ge=0)
     ema_decay: float = Field(default=0.998, ge=0, lt=1)
     """Decay of the running average of the weights; the average is what is kept."""

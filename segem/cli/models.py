@@ -40,7 +40,10 @@ def train(
         int | None,
         typer.Option(help="Adjacent sections the net sees at once, an odd number; as --from has it, or 1, if absent."),
     ] = None,
-    learning_rate: Annotated[float, typer.Option(help="Highest learning rate of the schedule.")] = 2e-3,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Highest learning rate of the schedule; as suits the architecture if absent.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(help="Crops to a step; as suits the architecture if absent.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
     licence: Annotated[str, typer.Option(help="Licence of the weights, noted on the model's card.")] = "",
     citation: Annotated[str, typer.Option(help="What to cite with the weights, noted on the model's card.")] = "",
@@ -60,6 +63,7 @@ def train(
         "steps": steps,
         "seed": seed,
         "learning_rate": learning_rate,
+        "batch": batch,
     }
     config = parse(TrainConfig, values, where="segem train")
     loaded = load_manifest(manifest, data_root)

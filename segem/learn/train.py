@@ -24,7 +24,7 @@ from segem.kernels.metrics.iou import Confusion
 from segem.learn.allocator import keep_activations
 from segem.learn.augment import IMAGE, LABEL, WEIGHT, em_augmentation
 from segem.learn.losses import MembraneLoss
-from segem.learn.models.registry import build
+from segem.learn.models.registry import build, spec_of
 
 Batch = tuple[Tensor, Tensor, Tensor]
 
@@ -123,14 +123,15 @@ def fit(
     net = copy.deepcopy(start) if start is not None else build(config.model, config.architecture)
     net = net.requires_grad_(True).train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(net).eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    rate = config.learning_rate or spec_of(config.model).learning_rate
+    optimizer = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=config.weight_decay)
     loss_of, half = MembraneLoss(), computes_in_half(config.precision, torch.device(device))
     started = time.monotonic()
     step, fraction, recent = 0, 0.0, math.nan
     with _ahead(_batches(train, config)) as batches:
         while fraction < 1:
             for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * _schedule(fraction)
+                group["lr"] = rate * _schedule(fraction)
             image, truth, weight = next(batches)
             image = image.to(device, memory_format=torch.channels_last)
             with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half):
@@ -217,7 +218,7 @@ def _check_truth(sections: Sequence[LabelledSection], part: str) -> None:
 
 def _batches(sections: Sequence[LabelledSection], config: TrainConfig) -> Iterator[Batch]:
     """Yield augmented (image, truth) batches for ever, taking each volume as often as its weight says."""
-    rng = np.random.default_rng(config.seed)
+    rng, batch = np.random.default_rng(config.seed), config.batch or spec_of(config.model).batch
     augment = em_augmentation(config.crop_px, config.seed)
     weighted = [border_weights(section.truth, config.border_weight, config.border_sigma_px) for section in sections]
     by_volume: dict[str, list[tuple[LabelledSection, NDArray[np.float32]]]] = {}
@@ -227,7 +228,7 @@ def _batches(sections: Sequence[LabelledSection], config: TrainConfig) -> Iterat
     weights = np.array([by_volume[volume][0][0].weight for volume in volumes])
     while True:
         crops = []
-        for _ in range(config.batch):
+        for _ in range(batch):
             candidates = by_volume[rng.choice(volumes, p=weights / weights.sum())]
             crops.append(augment(_random_crop(*candidates[rng.integers(len(candidates))], config.crop_px, rng)))
         yield _stacked(crops, IMAGE), _stacked(crops, LABEL), _stacked(crops, WEIGHT)

@@ -36,7 +36,7 @@ from segem.learn.artefact import (
     save_artefact,
 )
 from segem.learn.halo import TOLERANCE, measure_halo
-from segem.learn.models.registry import geometry, resolved
+from segem.learn.models.registry import geometry, recipe, resolved
 from segem.learn.models.spec import Geometry
 from segem.learn.runtimes.choice import choose_device, runtime_identity
 from segem.learn.train import Fitted, LabelledSection, Progress, fit, predict_section
@@ -124,6 +124,7 @@ def train(
         seen = {key: config.architecture[key] for key in ("context_sections",) if key in config.architecture}
         architecture = before.card.options | seen
         config = config.model_copy(update={"model": before.card.architecture, "architecture": architecture})
+    config = recipe(config)
     for entry in labelled:
         ingest(entry.ingest_config(), workspace, progress=progress)
     volumes = {entry.name: Volume.open(workspace.volume(entry.name)) for entry in labelled}

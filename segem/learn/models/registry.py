@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from segem.config import parse
+from segem.config import TrainConfig, parse
 from segem.errors import ModelError
 from segem.learn.models import unet
 from segem.learn.models.spec import Geometry, ModelSpec
@@ -73,3 +73,16 @@ def geometry(name: str, architecture: dict[str, Any] | None = None) -> Geometry:
     """
     spec = spec_of(name)
     return spec.geometry(parse(spec.options, architecture or {}, where=name))
+
+
+def recipe(config: TrainConfig) -> TrainConfig:
+    """Return how a net is trained, with what was left open filled in as suits its architecture.
+
+    Examples
+    --------
+    >>> recipe(TrainConfig(model="unet", steps=1)).batch
+    4
+    """
+    spec = spec_of(config.model)
+    suits = {"batch": config.batch or spec.batch, "learning_rate": config.learning_rate or spec.learning_rate}
+    return config.model_copy(update=suits)

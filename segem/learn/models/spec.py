@@ -57,6 +57,10 @@ class ModelSpec:
         Options to the edge of what one output pixel sees; None where that is the whole section.
     output_stride : int
         Input pixels to one pixel of the coarsest map that the scores are computed on.
+    learning_rate : float
+        Highest learning rate that trains it from scratch.
+    batch : int
+        Crops to a step, where the user does not say.
     sampling : {"crops", "patches"}
         What training draws: crops with all their labels, or patches with the label of their centre.
     pretrained : callable, optional
@@ -71,5 +75,7 @@ class ModelSpec:
     geometry: Callable[[Any], Geometry]
     receptive_field_px: Callable[[Any], int | None] = lambda _: None
     output_stride: int = 1
+    learning_rate: float = 2e-3
+    batch: int = 4
     sampling: Literal["crops", "patches"] = "crops"
     pretrained: Callable[[nn.Module, Path | Literal["imagenet"]], None] | None = None
