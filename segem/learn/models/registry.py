@@ -8,10 +8,10 @@ from torch import nn
 
 from segem.config import parse
 from segem.errors import ModelError
-from segem.learn.models import unet
+from segem.learn.models import fcn, unet, vgg
 from segem.learn.models.spec import Geometry, ModelSpec
 
-ZOO: dict[str, ModelSpec] = {spec.name: spec for spec in (*unet.SPECS,)}
+ZOO: dict[str, ModelSpec] = {spec.name: spec for spec in (*unet.SPECS, *vgg.SPECS, *fcn.SPECS)}
 
 
 def spec_of(name: str) -> ModelSpec:
