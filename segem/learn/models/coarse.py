@@ -19,8 +19,9 @@ from segem.learn.models.spec import Geometry, ModelSpec
 class CoarseNet(nn.Module):
     """A net that gives one score for each cell of a lattice, up-sampled bilinearly to logits at input size.
 
-    The input is padded with zeros, the mean of z-scores, to a multiple of the stride at the bottom and the right, and the
-    logits are cut back. Up-sampling takes the centre of a cell for the place of its score (``align_corners=False``).
+    The input is padded with zeros, the mean of z-scores, to a multiple of the stride at the bottom and the right, and
+    the logits are cut back. Up-sampling takes the centre of a cell for the place of its score
+    (``align_corners=False``).
 
     Parameters
     ----------

@@ -115,17 +115,18 @@ class FCN(nn.Module):
         for number, stage in enumerate(stages(self.features), start=1):
             x = pools[number] = stage(x)
         scores = self.head(x)
-        for stage in self.fused:
+        for number in self.fused:
             deeper = self.twice(scores)
-            scores = deeper + _cut(self.skips[f"pool{stage}"](pools[stage]), FUSION_CROP[stage], *deeper.shape[-2:])
+            added = self.skips[f"pool{number}"](pools[number])
+            scores = deeper + _cut(added, FUSION_CROP[number], *deeper.shape[-2:])
         return _cut(self.last(scores), FINAL_CROP[self.finest], height, width)
 
     def steps(self) -> tuple[Step, ...]:
         """Return what happens from the input to the logits."""
         by_stage = [windows(stage) for stage in stages(self.features)]
         path: tuple[Step, ...] = (*by_stage.pop(), *windows(self.head))
-        for stage in self.fused:
-            skip = Window(1, padding=-FUSION_CROP[stage])
+        for number in self.fused:
+            skip = Window(1, padding=-FUSION_CROP[number])
             path = (*by_stage.pop(), Parallel(((*path, Transposed(4, 2)), (skip,))))
         path = (*(step for stage in by_stage for step in stage), *path)
         return (*path, Transposed(2 * self.finest, self.finest, FINAL_CROP[self.finest]))
@@ -170,7 +171,7 @@ class ModifiedFCN(CoarseNet):
     VGG16 whose fourth and fifth poolings have stride 1, fc6 of 3x3 and fc7 of 1x1 with 1024 channels: 28x28 scores for
     224 pixels and 64x64 for 512. A 2x2 pooling of stride 1 keeps the size only with padding, here a row and a column of
     zeros at the end, which never win because the features are not negative. Nothing is dilated in place of the strides
-    that are gone, so it sees 148 pixels where VGG16 up to fc6 sees 404; that is what DeepLab mends.
+    that are gone, so a score sees 172 pixels where one of VGG16 sees 404; that is what DeepLab mends.
 
     Examples
     --------

@@ -83,8 +83,9 @@ def _not_weights(source: object, found: object) -> ModelError:
 def for_sections(weight: Tensor, sections: int) -> Tensor:
     """Return the weights of a first convolution on grey sections, made from those on three colours.
 
-    The middle section gets the sum over the colours, so the layer gives for a grey image what it gave for the same image
-    in all three channels; a mean would make all activations three times as small. The sections around it start at zero.
+    The middle section gets the sum over the colours, so the layer gives for a grey image what it gave for the same
+    image in all three channels; a mean would make all activations three times as small. The sections around it start at
+    zero.
 
     Examples
     --------

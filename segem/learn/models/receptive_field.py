@@ -1,4 +1,4 @@
-"""What an output pixel sees: intervals of indices, followed through the layers of a net from its output to its input."""
+"""What an output pixel sees: intervals of indices, followed through a net from its output to its input."""
 
 from __future__ import annotations
 

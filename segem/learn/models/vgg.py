@@ -15,8 +15,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torchvision.models import VGG16_Weights
 
-from segem.learn.models.coarse import CoarseNet, entry, he_initialised
 from segem.errors import ModelError
+from segem.learn.models.coarse import CoarseNet, entry, he_initialised
 from segem.learn.models.pretrained import Source, filled, for_sections, torchvision_weights
 from segem.learn.models.receptive_field import Step, windows
 from segem.learn.models.spec import NetOptions
@@ -123,12 +123,12 @@ class VGG16FCN(CoarseNet):
     -----
     Output stride 32. `scores` is the classifier itself at 224x224 pixels (1x1 scores); 288 give 3x3 and 512 give 10x10.
     A larger image does not give what windows cut from it give, because the convolutions pad with zeros at its edge and
-    not at those of the windows. Only the valid 7x7 convolution is the fully connected layer; with a padding of 3 it gives
-    7x7 scores at 224, of which only the middle one is the classifier's.
+    not at those of the windows. Only the valid 7x7 convolution is the fully connected layer; with a padding of 3 it
+    gives 7x7 scores at 224, of which only the middle one is the classifier's.
 
     As a net of the zoo it adds zeros of three cells (96 pixels) around the image in place of a padding of fc6: every
-    cell gets a score, centred on the cell, and fc6 sees features of VGG and no artificial zeros. The 32-fold up-sampling
-    is fixed.
+    cell gets a score, centred on the cell, and fc6 sees features of VGG and no artificial zeros. The 32-fold
+    up-sampling is fixed.
 
     Examples
     --------
@@ -213,7 +213,7 @@ def fill_vgg16(net: nn.Module, source: Source) -> None:
 
 
 def thinned(value: Tensor, shape: Sequence[int]) -> Tensor:
-    """Return evenly spaced entries along every axis, first and last among them; all of them where the shape is the same.
+    """Return evenly spaced entries along every axis, the first and the last among them.
 
     Examples
     --------
