@@ -60,7 +60,7 @@ def vgg16_features(
     Examples
     --------
     >>> sum(p.numel() for p in vgg16_features(3, width=4).parameters())
-    58740
+    57828
     """
     layers: list[nn.Module] = []
     for stage, (count, times) in enumerate(zip(CONVOLUTIONS, WIDTHS, strict=True)):
