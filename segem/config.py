@@ -29,7 +29,6 @@ PixelNm = Annotated[float, Field(ge=1, le=32, allow_inf_nan=False)]
 
 BUNDLED_MODEL = "unet-em"
 
-
 LEAST_MEMORY = 1_000_000_000
 """What a process takes before the first tile, and a little more."""
 
@@ -246,6 +245,8 @@ class TrainConfig(Config):
     model: str = "unet"
     architecture: dict[str, Any] = {}
     """Options of the architecture, as its registry entry takes them."""
+    pretrained: str | None = None
+    """Weights of a classifier to start from: ``imagenet``, or the path of a file."""
     minutes: float | None = Field(default=None, gt=0)
     steps: int | None = Field(default=None, ge=1)
     """A fixed number of steps makes a run repeatable; minutes end it by the clock."""

@@ -32,6 +32,10 @@ def train(
     out: Annotated[str, typer.Option(help="Name of the new model.")],
     model: Annotated[str, typer.Option(help="Architecture, one of the zoo.")] = "unet",
     start: Annotated[str | None, typer.Option("--from", help="Model to go on from, by name or folder.")] = None,
+    pretrained: Annotated[
+        str | None,
+        typer.Option(help="Weights of a classifier to start from: imagenet downloads them, or a .pth or .safetensors."),
+    ] = None,
     minutes: Annotated[
         float | None, typer.Option(help="Time budget; the schedule fits it. 30 if neither is given.")
     ] = None,
@@ -59,6 +63,7 @@ def train(
     values = {
         "model": model,
         "architecture": architecture,
+        "pretrained": pretrained,
         "minutes": minutes,
         "steps": steps,
         "seed": seed,

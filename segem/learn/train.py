@@ -24,7 +24,7 @@ from segem.kernels.metrics.iou import Confusion
 from segem.learn.allocator import keep_activations
 from segem.learn.augment import IMAGE, LABEL, WEIGHT, em_augmentation
 from segem.learn.losses import MembraneLoss
-from segem.learn.models.registry import build, spec_of
+from segem.learn.models.registry import build, pretrain, spec_of
 
 Batch = tuple[Tensor, Tensor, Tensor]
 
@@ -98,7 +98,8 @@ def fit(
     config : TrainConfig
         Architecture, budget, crops, optimiser and seed.
     start : Module, optional
-        A net of that architecture to go on from; a fresh one when absent.
+        A net of that architecture to go on from; when absent a fresh one, filled with the ``pretrained`` weights of the
+        configuration if it names any.
     device : device
         Where to compute.
     on_step : callable, optional
@@ -114,13 +115,15 @@ def fit(
     InputError
         When there is nothing to learn from: no sections, or truth of one class only.
     ModelError
-        When the loss is no longer finite.
+        When the loss is no longer finite, or pretrained weights cannot be had or do not fit.
     """
     keep_activations()
     _check_truth(train, "train")
     _check_truth(validation, "validation")
     torch.manual_seed(config.seed)
     net = copy.deepcopy(start) if start is not None else build(config.model, config.architecture)
+    if start is None and config.pretrained is not None:
+        pretrain(config.model, net, config.pretrained)
     net = net.requires_grad_(True).train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(net).eval().requires_grad_(False)
     rate = config.learning_rate or spec_of(config.model).learning_rate

@@ -104,19 +104,26 @@ def train(
     Raises
     ------
     ConfigError
-        When a volume has no labels or a split does not fit it.
+        When a volume has no labels or a split does not fit it, or weights to start from are given twice.
     InputError
         When sources or labels are bad.
     WorkspaceError
         When a section of a volume is lost or damaged on disk.
     ModelError
-        When the loss is no longer finite.
+        When the loss is no longer finite, or pretrained weights cannot be had or do not fit.
     """
     check_name(name, "model")
     labelled = [entry for entry in manifest.volumes if entry.labels is not None]
     if not labelled:
         raise ConfigError(
             "no volume of this manifest has labels", where=manifest.name, fix="give at least one volume labels"
+        )
+    if start is not None and config.pretrained is not None:
+        raise ConfigError(
+            "a model to go on from has weights already",
+            where=start,
+            found=f"pretrained {config.pretrained}",
+            fix="give either --from or --pretrained",
         )
     before = find_model(start, workspace) if start is not None else None
     if before is not None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from segem.config import TrainConfig, parse
 from segem.errors import ModelError
-from segem.learn.models import unet
+from segem.learn.models import deeplab_v1, deeplab_v2, deeplab_v3, fcn, unet, vgg
 from segem.learn.models.spec import Geometry, ModelSpec
 
-ZOO: dict[str, ModelSpec] = {spec.name: spec for spec in (*unet.SPECS,)}
+ZOO: dict[str, ModelSpec] = {
+    spec.name: spec
+    for spec in (*unet.SPECS, *vgg.SPECS, *fcn.SPECS, *deeplab_v1.SPECS, *deeplab_v2.SPECS, *deeplab_v3.SPECS)
+}
 
 
 def spec_of(name: str) -> ModelSpec:
@@ -86,3 +90,29 @@ def recipe(config: TrainConfig) -> TrainConfig:
     spec = spec_of(config.model)
     suits = {"batch": config.batch or spec.batch, "learning_rate": config.learning_rate or spec.learning_rate}
     return config.model_copy(update=suits)
+
+
+def pretrain(name: str, net: nn.Module, source: str) -> None:
+    """Fill a fresh net with what a classifier learned on ImageNet; what the classifier has not, stays as it is.
+
+    Parameters
+    ----------
+    name : str
+        Name in the zoo.
+    net : Module
+        That net.
+    source : str
+        ``imagenet`` for torchvision's download, or the path of a ``.pth`` or ``.safetensors`` file of the classifier.
+
+    Raises
+    ------
+    ModelError
+        When the net shares no layers with a classifier, or the weights cannot be had or do not fit.
+    """
+    spec = spec_of(name)
+    if spec.pretrained is None:
+        known = ", ".join(sorted(other for other, entry in ZOO.items() if entry.pretrained is not None))
+        raise ModelError(
+            "this architecture takes no pretrained weights", where=name, fix=f"train from scratch, or take {known}"
+        )
+    spec.pretrained(net, "imagenet" if source == "imagenet" else Path(source))

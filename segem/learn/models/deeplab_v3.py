@@ -1,0 +1,81 @@
+"""DeepLab version 3: a pyramid with batch norm and the mean of the image, on ResNet-50 and ResNet-101.
+
+Chen, Papandreou, Schroff and Adam (2017), arXiv:1706.05587, as torchvision builds it: output stride 8, dilations 12, 24
+and 36, a 3x3 convolution before the scores, no multi-grid. For three channels of input and 21 classes, the net on
+ResNet-101 has 58,630,997 parameters (60,996,202 with the auxiliary scores, which segem leaves out), the one on
+ResNet-50 39,638,869. 224 pixels give 28x28 scores, 513 give 65x65.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from torchvision.models import ResNet50_Weights, ResNet101_Weights
+from torchvision.models.segmentation import deeplabv3_resnet50, deeplabv3_resnet101
+
+from segem.learn.models.coarse import padded
+from segem.learn.models.deeplab_v2 import fill_resnet
+from segem.learn.models.spec import Geometry, ModelSpec, NetOptions
+
+
+class DeepLabV3(nn.Module):
+    """DeepLab-v3 of torchvision on grey sections of any size.
+
+    Parameters
+    ----------
+    build : callable
+        torchvision's builder.
+    channels_in, classes : int
+        Channels of the input and of the logits.
+
+    Notes
+    -----
+    Inputs are padded with zeros to a multiple of 8 at the bottom and the right, and the logits cut back. The mean of
+    the image is a part of every pixel's logit, so no halo makes tiles exact; the mean of a tile takes its place.
+
+    In training with a batch of one, the mean of the image is one value for each channel, and batch norm has nothing to
+    normalise by; it then takes its running statistics.
+
+    Examples
+    --------
+    >>> import torch
+    >>> with torch.device("meta"):
+    ...     DeepLabV3(deeplabv3_resnet50)(torch.zeros(1, 1, 30, 41)).shape
+    torch.Size([1, 1, 30, 41])
+    """
+
+    def __init__(self, build: Callable[..., nn.Module], channels_in: int = 1, classes: int = 1) -> None:
+        super().__init__()
+        self.stride = 8
+        self.net = build(weights=None, weights_backbone=None, num_classes=classes, aux_loss=False)
+        conv1 = nn.Conv2d(channels_in, 64, 7, stride=2, padding=3, bias=False)
+        nn.init.kaiming_normal_(conv1.weight, nonlinearity="relu")
+        self.net.backbone.conv1 = conv1  # type: ignore[union-attr]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B, classes, H, W) of an input (B, channels_in, H, W)."""
+        if self.training:
+            image_pooling = self.net.classifier[0].convs[-1]  # type: ignore[index, union-attr]
+            image_pooling.train(len(x) > 1)
+        logits: Tensor = self.net(padded(x, self.stride))["out"]
+        return logits[..., : x.shape[-2], : x.shape[-1]]
+
+
+def _entry(name: str, build: Callable[..., nn.Module], weights: ResNet50_Weights | ResNet101_Weights) -> ModelSpec:
+    return ModelSpec(
+        name=name,
+        summary=f"DeepLab-v3 on ResNet-{name.removeprefix('deeplab-v3-resnet')}: pyramid and image pooling, stride 8",
+        source="Chen et al. 2017, arXiv:1706.05587",
+        options=NetOptions,
+        build=lambda o: DeepLabV3(build, o.context_sections),
+        geometry=lambda o: Geometry(8, None, o.context_sections),
+        output_stride=8,
+        pretrained=lambda net, source: fill_resnet(net, source, weights, "net.backbone."),
+    )
+
+
+SPECS = (
+    _entry("deeplab-v3-resnet50", deeplabv3_resnet50, ResNet50_Weights.IMAGENET1K_V1),
+    _entry("deeplab-v3-resnet101", deeplabv3_resnet101, ResNet101_Weights.IMAGENET1K_V1),
+)
