@@ -8,10 +8,12 @@ from torch import nn
 
 from segem.config import parse
 from segem.errors import ModelError
-from segem.learn.models import unet
+from segem.learn.models import fullres, patchnet, segnet, unet, unet2015
 from segem.learn.models.spec import Geometry, ModelSpec
 
-ZOO: dict[str, ModelSpec] = {spec.name: spec for spec in (*unet.SPECS,)}
+ZOO: dict[str, ModelSpec] = {
+    spec.name: spec for spec in (*fullres.SPECS, *patchnet.SPECS, *segnet.SPECS, *unet.SPECS, *unet2015.SPECS)
+}
 
 
 def spec_of(name: str) -> ModelSpec:
