@@ -250,6 +250,7 @@ class TrainConfig(Config):
     steps: int | None = Field(default=None, ge=1)
     """A fixed number of steps makes a run repeatable; minutes end it by the clock."""
     batch: int = Field(default=4, ge=1)
+    """Crops in a step; a net of patches takes sixteen times as many patches."""
     crop_px: int = Field(default=256, ge=32)
     learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=1e-4, ge=0)

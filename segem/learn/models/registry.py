@@ -75,3 +75,17 @@ def geometry(name: str, architecture: dict[str, Any] | None = None) -> Geometry:
     """
     spec = spec_of(name)
     return spec.geometry(parse(spec.options, architecture or {}, where=name))
+
+
+def patch_px(name: str, architecture: dict[str, Any] | None = None) -> int | None:
+    """Return the edge of the patches whose centres a net learns to tell; None where it learns from whole crops.
+
+    Examples
+    --------
+    >>> patch_px("patchnet"), patch_px("unet")
+    (95, None)
+    """
+    spec = spec_of(name)
+    if spec.sampling == "crops":
+        return None
+    return spec.receptive_field_px(parse(spec.options, architecture or {}, where=name))

@@ -38,10 +38,10 @@ class SegNet(nn.Module):
 
     Notes
     -----
-    Badrinarayanan, Kendall and Cipolla (2017), doi:10.1109/TPAMI.2016.2644615, who take the encoder of VGG-16 and unpool
-    with the remembered indices. Here every level has two convolutions on either side, and one logit stands for two
-    classes. Inputs are padded with zeros to a multiple of the stride at the bottom and the right. The remembered indices
-    never leave their 2x2 square, so they say the same in a tile as in the whole section.
+    Badrinarayanan, Kendall and Cipolla (2017), doi:10.1109/TPAMI.2016.2644615, who take the encoder of VGG-16 and
+    unpool with the remembered indices. Here every level has two convolutions on either side, and one logit stands for
+    two classes. Inputs are padded with zeros to a multiple of the stride at the bottom and the right. The remembered
+    indices never leave their 2x2 square, so they say the same in a tile as in the whole section.
 
     Examples
     --------
