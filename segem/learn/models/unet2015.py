@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segem.geometry import round_up
 from segem.learn.models.mirror import mirrored
 from segem.learn.models.spec import Geometry, ModelSpec, NetOptions
 
@@ -149,6 +150,23 @@ def unet2015_field_px(position: int) -> tuple[int, int]:
     return first - LOST_PX, last - LOST_PX
 
 
+def unet2015_halo_px() -> int:
+    """Return the context needed around a core for exact output, at mirrored borders too.
+
+    Where a section ends amid the lattice, its last pixel may see 110 mirrored pixels beyond the border, which are those
+    109 before the start of its core; between cores 96 would do.
+
+    Examples
+    --------
+    >>> unet2015_halo_px()
+    112
+    """
+    fields = [unet2015_field_px(position) for position in range(STRIDE)]
+    inside = max(-fields[0][0], fields[-1][1] - (STRIDE - 1))
+    at_border = max(last - 2 * position for position, (_, last) in enumerate(fields))
+    return round_up(max(inside, at_border), STRIDE)
+
+
 def unet2015_receptive_field_px() -> int:
     """Return the longest edge of what one output pixel depends on, over all positions on the lattice.
 
@@ -168,7 +186,7 @@ SPECS = (
         source="Ronneberger et al. 2015, doi:10.1007/978-3-319-24574-4_28",
         options=UNet2015Options,
         build=lambda o: UNet2015(o.context_sections, o.features),
-        geometry=lambda o: Geometry(STRIDE, 96, o.context_sections),
+        geometry=lambda o: Geometry(STRIDE, unet2015_halo_px(), o.context_sections),
         receptive_field_px=lambda _: unet2015_receptive_field_px(),
     ),
 )

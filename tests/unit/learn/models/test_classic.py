@@ -78,15 +78,26 @@ def test_tiles_give_what_the_whole_section_gives(name: str, options: dict[str, A
     with torch.inference_mode():
         whole = net(section)
         assert whole.std() > 1e-3
-        # The corners and edges of the section, and a core in its middle; all start on the lattice.
-        lattice = [[0, (n // 2) // c * c, (n - 1) // c * c] for n, c in zip(size, core, strict=True)]
-        for y, x in ((y, x) for y in lattice[0] for x in lattice[1]):
+        # Three corners of the section and a core in its middle, all on the lattice.
+        middle, end = ([(n - m) // c * c for n, c in zip(size, core, strict=True)] for m in (halo, 1))
+        for y, x in ((0, 0), (0, end[1]), tuple(end), tuple(middle)):
             stop = [min(start + c, n) for start, c, n in zip((y, x), core, size, strict=True)]
             low = [max(0, start - halo) for start in (y, x)]
-            high = [min(n, end + halo) for end, n in zip(stop, size, strict=True)]
+            high = [min(n, last + halo) for last, n in zip(stop, size, strict=True)]
             tile = net(section[..., low[0] : high[0], low[1] : high[1]])
             inner = tile[..., y - low[0] : stop[0] - low[0], x - low[1] : stop[1] - low[1]]
             assert (inner - whole[..., y : stop[0], x : stop[1]]).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("over", range(16))
+def test_mirrored_borders_are_seen_alike_wherever_a_section_ends(over: int) -> None:
+    net, shape = random_net("unet2015", {"features": 1}), geometry("unet2015")
+    assert shape.halo_px is not None
+    start = shape.halo_px + 16
+    section = noise(1, 1, 1, start + 1 + over)
+    with torch.inference_mode():
+        whole = net(section)[..., start:]
+        assert (net(section[..., 16:])[..., shape.halo_px :] - whole).abs().max() < 1e-9
 
 
 def measured_field_px(net: nn.Module, stride: int, reach: int) -> int:
