@@ -251,7 +251,7 @@ class TrainConfig(Config):
     steps: int | None = Field(default=None, ge=1)
     """A fixed number of steps makes a run repeatable; minutes end it by the clock."""
     batch: int | None = Field(default=None, ge=1)
-    """Crops to a step; as suits the architecture where absent."""
+    """Crops, or patches, to a step; as suits the architecture where absent."""
     crop_px: int = Field(default=256, ge=32)
     learning_rate: float | None = Field(default=None, gt=0)
     """Highest one of the schedule; as suits the architecture where absent."""

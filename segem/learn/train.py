@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,7 +24,8 @@ from segem.kernels.metrics.iou import Confusion
 from segem.learn.allocator import keep_activations
 from segem.learn.augment import IMAGE, LABEL, WEIGHT, em_augmentation
 from segem.learn.losses import MembraneLoss
-from segem.learn.models.registry import build, pretrain, spec_of
+from segem.learn.models.registry import build, patch_px, pretrain, spec_of
+from segem.learn.patches import PatchClassifier, random_patch
 
 Batch = tuple[Tensor, Tensor, Tensor]
 
@@ -125,6 +126,8 @@ def fit(
     if start is None and config.pretrained is not None:
         pretrain(config.model, net, config.pretrained)
     net = net.requires_grad_(True).train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    patches = patch_px(config.model, config.architecture) is not None
+    logits_of = cast(PatchClassifier, net).logits_of_patches if patches else net
     average = copy.deepcopy(net).eval().requires_grad_(False)
     rate = config.learning_rate or spec_of(config.model).learning_rate
     optimizer = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=config.weight_decay)
@@ -138,7 +141,7 @@ def fit(
             image, truth, weight = next(batches)
             image = image.to(device, memory_format=torch.channels_last)
             with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half):
-                logits = net(image)
+                logits = logits_of(image)
             loss = loss_of(logits.float(), truth.to(device), weight.to(device))
             step += 1
             value = _finite(loss, step)
@@ -220,21 +223,32 @@ def _check_truth(sections: Sequence[LabelledSection], part: str) -> None:
 
 
 def _batches(sections: Sequence[LabelledSection], config: TrainConfig) -> Iterator[Batch]:
-    """Yield augmented (image, truth) batches for ever, taking each volume as often as its weight says."""
+    """Yield augmented (image, truth, weight) batches for ever, taking each volume as often as its weight says.
+
+    A net of patches gets patches, and the truth and the weight of their centres.
+    """
     rng, batch = np.random.default_rng(config.seed), config.batch or spec_of(config.model).batch
-    augment = em_augmentation(config.crop_px, config.seed)
+    patch = patch_px(config.model, config.architecture)
+    augment = em_augmentation(patch or config.crop_px, config.seed)
     weighted = [border_weights(section.truth, config.border_weight, config.border_sigma_px) for section in sections]
     by_volume: dict[str, list[tuple[LabelledSection, NDArray[np.float32]]]] = {}
     for section, weight in zip(sections, weighted, strict=True):
         by_volume.setdefault(section.volume, []).append((section, weight))
     volumes = sorted(by_volume)
     weights = np.array([by_volume[volume][0][0].weight for volume in volumes])
+    labelled = slice(patch // 2, patch // 2 + 1) if patch else slice(None)
     while True:
         crops = []
-        for _ in range(batch):
+        for turn in range(batch):
             candidates = by_volume[rng.choice(volumes, p=weights / weights.sum())]
-            crops.append(augment(_random_crop(*candidates[rng.integers(len(candidates))], config.crop_px, rng)))
-        yield _stacked(crops, IMAGE), _stacked(crops, LABEL), _stacked(crops, WEIGHT)
+            section, weight = candidates[rng.integers(len(candidates))]
+            if patch:
+                crop = random_patch(_layers(section, weight), patch, membrane=turn % 2, rng=rng)
+            else:
+                crop = _random_crop(section, weight, config.crop_px, rng)
+            crops.append(augment(crop))
+        truth, weight_map = (_stacked(crops, key)[..., labelled, labelled] for key in (LABEL, WEIGHT))
+        yield _stacked(crops, IMAGE), truth, weight_map
 
 
 @contextmanager
@@ -259,10 +273,14 @@ def _stacked(crops: Sequence[Mapping[str, Any]], key: str) -> Tensor:
     return torch.stack([torch.as_tensor(np.asarray(crop[key])) for crop in crops]).float()
 
 
+def _layers(section: LabelledSection, weight: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    return {IMAGE: section.image, LABEL: section.truth[np.newaxis].astype(np.float32), WEIGHT: weight[np.newaxis]}
+
+
 def _random_crop(
     section: LabelledSection, weight: NDArray[np.float32], crop_px: int, rng: np.random.Generator
 ) -> dict[str, NDArray[np.float32]]:
-    layers = {IMAGE: section.image, LABEL: section.truth[np.newaxis].astype(np.float32), WEIGHT: weight[np.newaxis]}
+    layers = _layers(section, weight)
     short = [max(0, crop_px - n) for n in section.truth.shape]
     if any(short):
         widths = [(0, 0), *((0, n) for n in short)]

@@ -9,13 +9,13 @@ from torch import nn
 
 from segem.config import TrainConfig, parse
 from segem.errors import ModelError
-from segem.learn.models import deeplab_v1, deeplab_v2, deeplab_v3, fcn, unet, vgg
+from segem.learn.models import deeplab_v1, deeplab_v2, deeplab_v3, fcn, fullres, patchnet, segnet, unet, unet2015, vgg
 from segem.learn.models.spec import Geometry, ModelSpec
 
-ZOO: dict[str, ModelSpec] = {
-    spec.name: spec
-    for spec in (*unet.SPECS, *vgg.SPECS, *fcn.SPECS, *deeplab_v1.SPECS, *deeplab_v2.SPECS, *deeplab_v3.SPECS)
-}
+FAMILIES = (patchnet, fullres, segnet, unet2015, unet, vgg, fcn, deeplab_v1, deeplab_v2, deeplab_v3)
+"""In the order in which the field came to them."""
+
+ZOO: dict[str, ModelSpec] = {spec.name: spec for family in FAMILIES for spec in family.SPECS}
 
 
 def spec_of(name: str) -> ModelSpec:
@@ -116,3 +116,17 @@ def pretrain(name: str, net: nn.Module, source: str) -> None:
             "this architecture takes no pretrained weights", where=name, fix=f"train from scratch, or take {known}"
         )
     spec.pretrained(net, "imagenet" if source == "imagenet" else Path(source))
+
+
+def patch_px(name: str, architecture: dict[str, Any] | None = None) -> int | None:
+    """Return the edge of the patches whose centres a net learns to tell; None where it learns from whole crops.
+
+    Examples
+    --------
+    >>> patch_px("patchnet"), patch_px("unet")
+    (95, None)
+    """
+    spec = spec_of(name)
+    if spec.sampling == "crops":
+        return None
+    return spec.receptive_field_px(parse(spec.options, architecture or {}, where=name))
