@@ -65,11 +65,16 @@ def padded(x: Tensor, stride: int, margin: int = 0) -> Tensor:
 def he_initialised(net: nn.Module) -> None:
     """Draw all convolutions from He's distribution, which keeps activations at one scale through a net without norms.
 
+    Those called ``score`` start near zero, as in the papers of FCN and DeepLab: a fresh net is sure of nothing.
+
     He et al. 2015, doi:10.1109/ICCV.2015.123.
     """
-    for module in net.modules():
+    for name, module in net.named_modules():
         if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if name.endswith("score"):
+                nn.init.normal_(module.weight, std=0.01)
+            else:
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 
@@ -112,5 +117,7 @@ def entry(
         geometry=lambda o: Geometry(*traced(o)[:2], o.context_sections),
         receptive_field_px=lambda o: traced(o)[2],
         output_stride=output_stride,
+        learning_rate=3e-4,
+        batch=2,
         pretrained=pretrained,
     )

@@ -71,6 +71,8 @@ def _entry(name: str, build: Callable[..., nn.Module], weights: ResNet50_Weights
         build=lambda o: DeepLabV3(build, o.context_sections),
         geometry=lambda o: Geometry(8, None, o.context_sections),
         output_stride=8,
+        learning_rate=1e-3,
+        batch=2,
         pretrained=lambda net, source: fill_resnet(net, source, weights, "net.backbone."),
     )
 
