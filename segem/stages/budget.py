@@ -10,6 +10,7 @@ from pathlib import Path
 
 from segem.config import ExecutionConfig
 from segem.errors import ConfigError
+from segem.geometry import round_up
 from segem.learn.artefact import Artefact, load_net
 from segem.learn.fold import folded
 from segem.learn.memory import activation_bytes
@@ -22,6 +23,7 @@ RESIDENT = 700_000_000
 _ALLOWED_MEMORY = Path("/sys/fs/cgroup/memory.max")
 TILES_IN_FLIGHT = 2
 """Tiles that shall fit at the same time; more cores work side by side where the memory allows it."""
+_PROBE_PX = 512
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class Budget:
             When not even a small tile fits.
         """
         memory, geometry = execution.memory, artefact.card.geometry()
-        probe = 8 * geometry.stride_px
+        # A net may add a border of its own, which weighs more the smaller a tile is.
+        probe = round_up(_PROBE_PX, geometry.stride_px)
         net = folded(load_net(artefact))
         voxel_bytes = activation_bytes(net, (geometry.context_sections, probe, probe)) / probe**2
         free = (memory or DEFAULT_MEMORY) - RESIDENT

@@ -150,7 +150,7 @@ def _with_gaps(convolution: nn.Module, x: Tensor, gap: int) -> Tensor:
 
 
 def _fragments(x: Tensor) -> Tensor:
-    """Pool from each pixel of a square and stack the results along the batch, row by row."""
+    # The newest fragments are outermost along the batch, so the last pooling is the first to be undone.
     return torch.cat([F.max_pool2d(x[..., y:, x_:], 2) for y in (0, 1) for x_ in (0, 1)])
 
 

@@ -30,9 +30,15 @@ def test_a_chain_frees_what_it_no_longer_needs() -> None:
     assert activation_bytes(chain, (1, 16, 16)) <= int(3 * 16 * 16 * 4 * SCRATCH)
 
 
-def test_large_tiles_are_scaled_from_a_small_one() -> None:
-    wide = activation_bytes(Doubles(), (2, 4096, 4096))
-    assert wide == int(3 * 2 * 4096 * 4096 * 4 * SCRATCH)
+def test_large_tiles_take_no_memory_to_be_asked_about() -> None:
+    wide = activation_bytes(Doubles(), (2, 2**20, 2**20))
+    assert wide == int(3 * 2 * 2**40 * 4 * SCRATCH)
+
+
+def test_a_border_that_a_net_adds_counts_as_much_as_the_tile_is_small() -> None:
+    bordered = nn.ReflectionPad2d(8)
+    assert activation_bytes(bordered, (1, 16, 16)) == int((16**2 + 32**2) * 4 * SCRATCH)
+    assert activation_bytes(bordered, (1, 160, 160)) == int((160**2 + 176**2) * 4 * SCRATCH)
 
 
 @pytest.mark.parametrize("channels", [8, 16])

@@ -1,4 +1,4 @@
-"""Published counts and sizes of the original U-Net, and mirrored borders."""
+"""Counts and sizes, published or worked by hand, and mirrored borders."""
 
 from __future__ import annotations
 
