@@ -186,6 +186,8 @@ SPECS = (
         source="Ronneberger et al. 2015, doi:10.1007/978-3-319-24574-4_28",
         options=UNet2015Options,
         build=lambda o: UNet2015(o.context_sections, o.features),
+        learning_rate=3e-4,
+        batch=1,
         geometry=lambda o: Geometry(STRIDE, unet2015_halo_px(), o.context_sections),
         receptive_field_px=lambda _: unet2015_receptive_field_px(),
     ),
