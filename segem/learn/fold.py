@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models.resnet import Bottleneck
 
 
 def folded(net: nn.Module) -> nn.Module:
@@ -15,7 +16,8 @@ def folded(net: nn.Module) -> nn.Module:
     Parameters
     ----------
     net : Module
-        Any net; pairs of convolution and batch norm are looked for in its `Sequential` parts.
+        Any net; pairs of convolution and batch norm are looked for in its `Sequential` parts and in the blocks of a
+        ResNet.
 
     Returns
     -------
@@ -30,7 +32,8 @@ def folded(net: nn.Module) -> nn.Module:
     """
     net = copy.deepcopy(net).eval()
     for parent in net.modules():
-        if not isinstance(parent, nn.Sequential):
+        # What stands in these one after the other is also computed one after the other.
+        if not isinstance(parent, nn.Sequential | Bottleneck):
             continue
         for (name, convolution), (following, norm) in pairwise(list(parent.named_children())):
             if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def widened(state: Mapping[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
-    """Return weights for a net whose first convolution takes more sections than that of the weights.
+    """Return weights for a net whose convolutions on the input take more sections than those of the weights.
 
     The old weights go to the middle sections and the new ones are zero, so the net gives exactly what it gave before.
 
@@ -31,12 +31,21 @@ def widened(state: Mapping[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
     >>> widened({"weight": torch.full((1, 1, 1, 1), 7.0)}, wide)["weight"].flatten().tolist()
     [0.0, 7.0, 0.0]
     """
-    first = next(key for key, value in net.state_dict().items() if value.dim() == 4)
-    into, value = net.state_dict()[first], state.get(first)
-    if value is None or value.dim() != 4:
+    own = net.state_dict()
+    first = next(key for key, value in own.items() if value.dim() == 4)
+    if first not in state or state[first].dim() != 4:
         return dict(state)
-    extra = into.shape[1] - value.shape[1]
-    if extra <= 0 or extra % 2 or into.shape[0] != value.shape[0] or into.shape[2:] != value.shape[2:]:
+    before, after = state[first].shape[1], own[first].shape[1]
+    extra = after - before
+    if extra <= 0 or extra % 2:
         return dict(state)
-    side = value.new_zeros(value.shape[0], extra // 2, *value.shape[2:])
-    return dict(state) | {first: torch.cat([side, value, side], dim=1)}
+    wider = dict(state)
+    for key, value in state.items():
+        # Some nets look at the input again further on, by another convolution.
+        if value.dim() != 4:
+            continue
+        outputs, inputs, *kernel = value.shape
+        if inputs == before and key in own and own[key].shape == (outputs, after, *kernel):
+            side = value.new_zeros(outputs, extra // 2, *kernel)
+            wider[key] = torch.cat([side, value, side], dim=1)
+    return wider

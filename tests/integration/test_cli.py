@@ -218,6 +218,15 @@ def test_a_model_is_trained_with_what_its_card_shall_say(
     assert seen["citation"] == "Us 2026"
 
 
+def test_weights_to_start_from_are_given_once(segem: Shell, stack: Path, tmp_path: Path) -> None:
+    manifest, labels = tmp_path / "m.yaml", f"{{source: {stack}, membrane: zero}}"
+    manifest.write_text(
+        f"name: m\nvolumes:\n  - {{name: v, source: {stack}, voxel_nm: [50, 4, 4], labels: {labels}}}\n"
+    )
+    given = ("train", manifest, "--out", "mine", "--from", "unet-em", "--pretrained", "imagenet")
+    assert "give either --from or --pretrained" in segem.refused(*given)
+
+
 def test_an_old_report_is_not_shown_for_a_run_that_made_none(
     segem: Shell, stack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from segem.learn.models.registry import build
@@ -10,9 +11,10 @@ from segem.learn.widen import widened
 OPTIONS = {"features": 2, "depth": 1}
 
 
-def test_a_widened_net_gives_what_it_gave_before() -> None:
+@pytest.mark.parametrize(("name", "options"), [("unet", OPTIONS), ("deeplab-v1-msc", {"width": 2})])
+def test_a_widened_net_gives_what_it_gave_before(name: str, options: dict[str, int]) -> None:
     torch.manual_seed(0)
-    narrow, wide = build("unet", OPTIONS).eval(), build("unet", OPTIONS | {"context_sections": 5}).eval()
+    narrow, wide = build(name, options).eval(), build(name, options | {"context_sections": 5}).eval()
     wide.load_state_dict(widened(narrow.state_dict(), wide))
     x = torch.randn(1, 5, 16, 16)
     assert torch.equal(narrow(x[:, 2:3]), wide(x))

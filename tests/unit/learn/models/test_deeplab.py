@@ -21,6 +21,7 @@ from segem.learn.models.fcn import FCN, ModifiedFCN
 from segem.learn.models.receptive_field import Window, reach_px, windows
 from segem.learn.models.registry import ZOO, build, geometry, resolved
 from segem.learn.models.vgg import VGG16FCN
+from segem.learn.runtimes.openvino import OpenVinoCpu, installed
 from tests.reach import losses, tile_errors
 
 VARIANTS = {
@@ -222,8 +223,7 @@ def v3() -> nn.Module:
 
 
 def test_image_pooling_sees_the_whole_section(v3: nn.Module) -> None:
-    x = torch.zeros(1, 1, 512, 64)
-    x.requires_grad_()
+    x = torch.randn(1, 1, 512, 64, requires_grad=True)
     pooled = v3.eval().net.classifier[0].convs[-1]
     pooled(v3.net.backbone(x)["out"])[0, :, 0, 0].sum().backward()
     assert x.grad is not None
@@ -253,13 +253,13 @@ def test_sizes_off_the_lattice_are_padded(v3: nn.Module) -> None:
 def test_folding_changes_nothing(v3: nn.Module) -> None:
     torch.manual_seed(0)
     x = torch.randn(1, 1, 40, 48)
-    for net in (with_statistics(small_resnet()), with_statistics(v3)):
+    # torchvision's backbone holds its first convolution in no `Sequential`.
+    for net, left in ((with_statistics(small_resnet()), 0), (with_statistics(v3), 1)):
+        without = folded(net)
         with torch.inference_mode():
-            expected, found = net(x), folded(net)(x)
-        assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
-        assert sum(isinstance(m, nn.BatchNorm2d) for m in folded(net).modules()) < sum(
-            isinstance(m, nn.BatchNorm2d) for m in net.modules()
-        )
+            expected = net(x)
+            assert torch.allclose(without(x), expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
+        assert sum(isinstance(module, nn.BatchNorm2d) for module in without.modules()) == left
 
 
 def test_an_artefact_is_read_back(tmp_path: Path) -> None:
@@ -273,13 +273,15 @@ def test_an_artefact_is_read_back(tmp_path: Path) -> None:
 
 def converts(net: nn.Module) -> None:
     """Fail unless OpenVINO takes the net and gives, at an awkward size, what torch gives."""
-    pytest.importorskip("openvino")
-    from segem.learn.runtimes.openvino import OpenVinoCpu
-
+    # Whether it is there is asked without importing it, which would bring in what reports to its makers.
+    if not installed("openvino"):
+        pytest.skip("OpenVINO is not installed")
     OpenVinoCpu(with_statistics(net), 1, 1).close()
 
 
-@pytest.mark.parametrize("name", sorted(NARROW))
+@pytest.mark.parametrize(
+    "name", ["vgg16-fcn", "fcn8s", "fcn-modified", "deeplab-v1-msc", "deeplab-v2-resnet101 multi-scale"]
+)
 def test_openvino_takes_it(name: str) -> None:
     torch.manual_seed(0)
     converts(NARROW[name]())

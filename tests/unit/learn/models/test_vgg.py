@@ -12,15 +12,13 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.models import VGG16_Weights, resnet50, resnet101, vgg16
 
-from segem.config import IngestConfig, LabelSource, Manifest, TrainConfig, VolumeEntry
-from segem.errors import ConfigError, ModelError
-from segem.io.workspace import Workspace
+from segem.config import TrainConfig
+from segem.errors import ModelError
 from segem.learn.models.pretrained import torchvision_weights
 from segem.learn.models.receptive_field import longest_px, reach_px, seen
 from segem.learn.models.registry import ZOO, build, geometry, pretrain
 from segem.learn.models.vgg import VGG16FCN, VGGHead, convolutional, thinned, vgg16_features
 from segem.learn.train import LabelledSection, fit
-from segem.stages.train import train
 from tests.reach import losses, tile_errors
 
 CONVOLUTIONS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
@@ -274,11 +272,3 @@ def test_training_starts_from_the_weights(weights: Path) -> None:
     config = TrainConfig(model="deeplab-v1", pretrained=str(weights), steps=1, batch=1, crop_px=32, learning_rate=1e-6)
     found = fit([section], [section], config).net.state_dict()["features.2.weight"]
     assert torch.allclose(found, classifier_state()["features.2.weight"], atol=1e-5)
-
-
-def test_weights_are_given_once(tmp_path: Path) -> None:
-    labels = LabelSource(source=tmp_path, membrane="zero")
-    entry = VolumeEntry(**IngestConfig(name="v", source=tmp_path, voxel_nm=(1, 1, 1), labels=labels).model_dump())
-    config = TrainConfig(steps=1, pretrained="imagenet")
-    with pytest.raises(ConfigError, match="either --from or --pretrained"):
-        train(Manifest(name="m", volumes=(entry,)), "new", config, Workspace(tmp_path), start="unet-em")
