@@ -148,6 +148,20 @@ class CrfConfig(Config):
     iterations: int = Field(default=10, ge=1, le=1000)
 
 
+class RefineConfig(Config):
+    """Which run's probability a CRF refines, and how. All here that changes the result is part of block identity."""
+
+    of: Name
+    """The run whose probability is refined."""
+    crf: CrfConfig = CrfConfig()
+    threshold: float = Field(default=0.5, gt=0, lt=1)
+    """Refined probability from which a voxel is membrane; at 0.5 the mask is the labelling that mean field finds."""
+    tile_px: int | None = Field(default=None, ge=16)
+    """Edge of a tile's core; chosen by the planner when absent."""
+    halo_px: int | None = Field(default=None, ge=0)
+    """Context around a core; by the sigmas when absent."""
+
+
 class SectionRange(Config):
     """Contiguous sections ``start <= z < stop``."""
 

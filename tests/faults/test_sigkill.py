@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from segem.io.blocks import voxel_digest
 from segem.io.ledger import Ledger
 from segem.io.workspace import Workspace
 from segem.plan import Block
@@ -87,7 +88,7 @@ def segment_carelessly(root: Path) -> None:
     def store(self: stage.SegmentWork, computed: tuple) -> object:  # type: ignore[type-arg]
         loaded, written = computed
         if loaded.finished is None:
-            row = stage.LedgerRow(loaded.identity, stage.voxel_digest(written))
+            row = stage.LedgerRow(loaded.identity, voxel_digest(written))
             with Ledger(workspace.ledger("r")) as ledger:
                 ledger.record("noise", loaded.block.index, row)
             time.sleep(0.05)
