@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from segem.amounts import parse_bytes
 from segem.errors import ConfigError
 from segem.geometry import VoxelSize
 
@@ -28,33 +29,6 @@ SectionNm = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 PixelNm = Annotated[float, Field(ge=1, le=32, allow_inf_nan=False)]
 
 BUNDLED_MODEL = "unet-em"
-
-LEAST_MEMORY = 1_000_000_000
-"""What a process takes before the first tile, and a little more."""
-
-
-def parse_bytes(value: Any) -> Any:
-    """Return the number of bytes a text such as ``2GB`` means; what is no text is returned as it is.
-
-    Raises
-    ------
-    ValueError
-        When the text is not an amount of memory, or the amount is too little for any run.
-
-    Examples
-    --------
-    >>> parse_bytes("2GB"), parse_bytes("1.5 GiB"), parse_bytes(None)
-    (2000000000, 1610612736, None)
-    """
-    if isinstance(value, str):
-        found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?)\s*([kMGT]?)(i?)B?\s*", value)
-        if found is None:
-            raise ValueError("give bytes as a number, or as in 2GB")
-        number, prefix, binary = found.groups()
-        value = round(float(number) * (1024 if binary else 1000) ** " kMGT".index(prefix or " "))
-    if isinstance(value, int) and value < LEAST_MEMORY:
-        raise ValueError(f"a process needs {LEAST_MEMORY / 1e9:g}GB or more")
-    return value
 
 
 class Config(BaseModel):
@@ -158,6 +132,34 @@ class ExecutionConfig(Config):
         if self.workers > 1 and self.engine != "dask":
             raise ValueError("several workers need the dask engine; the loop uses every core by itself")
         return self
+
+
+class CrfConfig(Config):
+    """The fully connected CRF of `segem.kernels.crf`; its default weights are lighter than DeepLab's, chosen on EM."""
+
+    w1: float = Field(default=1.0, ge=0, le=1000, allow_inf_nan=False)
+    """Weight of pixels that are near and look alike."""
+    sa_px: float = Field(default=50.0, ge=1, le=500, allow_inf_nan=False)
+    sb_grey: float = Field(default=10.0, ge=1, le=255, allow_inf_nan=False)
+    """In grey levels of 0 to 255."""
+    w2: float = Field(default=1.0, ge=0, le=1000, allow_inf_nan=False)
+    """Weight of pixels that are near."""
+    sg_px: float = Field(default=1.0, ge=0.3, le=100, allow_inf_nan=False)
+    iterations: int = Field(default=10, ge=1, le=1000)
+
+
+class RefineConfig(Config):
+    """Which run's probability a CRF refines, and how. All here that changes the result is part of block identity."""
+
+    of: Name
+    """The run whose probability is refined."""
+    crf: CrfConfig = CrfConfig()
+    threshold: float = Field(default=0.5, gt=0, lt=1)
+    """Refined probability from which a voxel is membrane; at 0.5 the mask is the labelling that mean field finds."""
+    tile_px: int | None = Field(default=None, ge=16)
+    """Edge of a tile's core; chosen by the planner when absent."""
+    halo_px: int | None = Field(default=None, ge=0)
+    """Context around a core; by the sigmas when absent."""
 
 
 class SectionRange(Config):

@@ -22,7 +22,17 @@ from segem.cli.options import (
     triple,
     workspace_at,
 )
-from segem.config import BUNDLED_MODEL, BaselineConfig, IngestConfig, SegmentConfig, SynthConfig, check_name, parse
+from segem.config import (
+    BUNDLED_MODEL,
+    BaselineConfig,
+    CrfConfig,
+    IngestConfig,
+    RefineConfig,
+    SegmentConfig,
+    SynthConfig,
+    check_name,
+    parse,
+)
 from segem.errors import ConfigError
 from segem.stages.naming import default_run
 from segem.terminal import show
@@ -126,6 +136,45 @@ def segment(
     execution = execution_of(device, engine, workers, memory)
     run = run_name or default_run(check_name(volume, "volume"))
     from segem.stages.segment import segment as stage
+
+    show(stage(volume, run, config, execution, workspace_at(workspace)), as_json, run=run)
+
+
+CRF = CrfConfig()
+
+
+@app.command(epilog="Example: `segem crf cortex --of monday --run monday-crf`")
+def crf(
+    volume: VolumeArgument,
+    of: Annotated[str, typer.Option(help="Run whose probability is refined; it is left as it is.")],
+    run_name: Annotated[
+        str | None,
+        typer.Option(
+            "--run", help="Name of the run that is made; the same name resumes. That of --of with -crf if absent."
+        ),
+    ] = None,
+    w1: Annotated[float, typer.Option(help="Weight of pixels that are near and look alike.")] = CRF.w1,
+    sa_px: Annotated[float, typer.Option(help="How far they are near, in pixels.")] = CRF.sa_px,
+    sb_grey: Annotated[float, typer.Option(help="How far they look alike, in grey levels of 255.")] = CRF.sb_grey,
+    w2: Annotated[float, typer.Option(help="Weight of pixels that are near.")] = CRF.w2,
+    sg_px: Annotated[float, typer.Option(help="How far they are near, in pixels.")] = CRF.sg_px,
+    iterations: Annotated[int, typer.Option(help="Updates of mean field.")] = CRF.iterations,
+    threshold: Annotated[float, typer.Option(help="Refined probability that makes membrane.")] = 0.5,
+    tile_px: Annotated[int | None, typer.Option(help="Edge of a tile; chosen by the planner if absent.")] = None,
+    halo_px: Annotated[int | None, typer.Option(help="Context around a tile; by the sigmas if absent.")] = None,
+    engine: EngineOption = None,
+    workers: WorkersOption = 1,
+    memory: MemoryOption = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Refine the probability of a run by a fully connected CRF into a run of its own; the same command resumes it."""
+    weights = {"w1": w1, "sa_px": sa_px, "sb_grey": sb_grey, "w2": w2, "sg_px": sg_px, "iterations": iterations}
+    values = {"of": of, "crf": weights, "threshold": threshold, "tile_px": tile_px, "halo_px": halo_px}
+    config = parse(RefineConfig, values, where="segem crf")
+    execution = execution_of("auto", engine, workers, memory)
+    run = check_name(run_name or f"{config.of}-crf", "run")
+    from segem.stages.refine import refine_volume as stage
 
     show(stage(volume, run, config, execution, workspace_at(workspace)), as_json, run=run)
 

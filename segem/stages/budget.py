@@ -53,19 +53,31 @@ class Budget:
         ConfigError
             When not even a small tile fits.
         """
-        memory, geometry = execution.memory, artefact.card.geometry()
+        geometry = artefact.card.geometry()
         # A net may add a border of its own, which weighs more the smaller a tile is.
         probe = round_up(_PROBE_PX, geometry.stride_px)
         net = folded(load_net(artefact))
         voxel_bytes = activation_bytes(net, (geometry.context_sections, probe, probe)) / probe**2
+        least = geometry.stride_px + 2 * (geometry.halo_px or 0)
+        return cls.for_tiles(voxel_bytes, least, execution, artefact.card.name)
+
+    @classmethod
+    def for_tiles(cls, voxel_bytes: float, least_px: int, execution: ExecutionConfig, where: str) -> Budget:
+        """Return the same for tiles that take so many bytes a pixel and have an edge of `least_px` or more.
+
+        Raises
+        ------
+        ConfigError
+            When not even such a tile fits.
+        """
+        memory = execution.memory
         free = (memory or DEFAULT_MEMORY) - RESIDENT
         tile_px = math.isqrt(int(free / TILES_IN_FLIGHT / voxel_bytes))
-        least = geometry.stride_px + 2 * (geometry.halo_px or 0)
-        if tile_px < least:
+        if tile_px < least_px:
             raise ConfigError(
-                "the memory allowed is too little for this model",
-                where=artefact.card.name,
-                expected=f"{(RESIDENT + TILES_IN_FLIGHT * voxel_bytes * least**2) / 1e9:.1f} GB or more",
+                "the memory allowed is too little for a tile",
+                where=where,
+                expected=f"{(RESIDENT + TILES_IN_FLIGHT * voxel_bytes * least_px**2) / 1e9:.1f} GB or more",
                 found=f"{(memory or DEFAULT_MEMORY) / 1e9:.1f} GB",
                 fix="raise --memory",
             )

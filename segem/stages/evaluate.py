@@ -327,6 +327,8 @@ def _warnings(
     if seen:
         sections = " and ".join(f"{first} to {stop - 1}" for first, stop in seen)
         yield f"the model was trained on sections {sections} of this volume: scores there are no test"
+    if "refined_from" in facts:
+        yield f"the probability is that of run {facts['refined_from']}, refined by a CRF"
     coarse = facts.get("int8")
     if coarse is not None:
         share = f"8 bits change {coarse['disagreement']:.2%} of the mask on sampled tiles"

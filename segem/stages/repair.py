@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from segem.config import BaselineConfig, ExecutionConfig, SegmentConfig, parse
+from segem.config import BaselineConfig, ExecutionConfig, RefineConfig, SegmentConfig, parse
 from segem.errors import ConfigError, SegemError, WorkspaceError
 from segem.io.files import locked
 from segem.io.run import StageRecord, VolumeRecord, load_run, volume_lock
@@ -15,6 +16,7 @@ from segem.learn.artefact import find_model
 from segem.learn.engine import choose_device, compute_digest
 from segem.learn.runtimes.choice import choose_runtime, runtime_identity
 from segem.stages.baseline import baseline
+from segem.stages.refine import blocks_digest, refine_digest, refine_volume
 from segem.stages.segment import segment
 from segem.stages.verify import Fault, Part, verify
 
@@ -86,11 +88,17 @@ def _mend(run: str, name: str, parts: Iterable[Part], workspace: Workspace, exec
             for label in (None, *source.labels()):
                 source.build_pyramid(label)
     if parts & {"result", "segment"} and entry.segment is not None:
-        config = parse(SegmentConfig, entry.segment.config, where=run)
-        _require_same_making(entry.segment, config, workspace, execution)
         # Memory decides the size of tiles, and so does that of the run.
         as_then = execution.model_copy(update={"memory": entry.segment.facts.get("memory")})
-        segment(name, run, config, as_then, workspace)
+        if "crf" in entry.segment.config:
+            refining = parse(RefineConfig, entry.segment.config, where=run)
+            now = {"code": refine_digest(), "probability": blocks_digest(workspace, refining.of, name)}
+            _require_same(now, entry.segment.facts, refining.of)
+            refine_volume(name, run, refining, as_then, workspace)
+        else:
+            config = parse(SegmentConfig, entry.segment.config, where=run)
+            _require_same_making(entry.segment, config, workspace, execution)
+            segment(name, run, config, as_then, workspace)
     if parts & {"result", "kmeans"} and entry.baseline is not None:
         config_of_mask = parse(BaselineConfig, entry.baseline.config, where=run)
         baseline(name, run, config_of_mask, workspace, progress=execution.progress)
@@ -124,15 +132,16 @@ def _require_same_making(
     if runtime != "openvino-int8":
         # The 8-bit model is kept with the run, and is part of the identity of each block.
         now["runtime"] = runtime_identity(runtime, device)
-    then = {"model": stage.model.digest if stage.model else None} | {
-        key: stage.facts.get(key) for key in ("threshold", "code", "runtime")
-    }
+    _require_same(now, stage.facts | {"model": stage.model.digest if stage.model else None}, config.model)
+
+
+def _require_same(now: dict[str, Any], then: dict[str, Any], origin: str) -> None:
     for key, value in now.items():
-        if value != then[key]:
+        if value != then.get(key):
             raise ConfigError(
                 f"the {key} of the run is not at hand any more, and blocks of two kinds must not be mixed",
-                where=config.model if key == "model" else None,
-                expected=then[key],
+                where=origin if key in ("model", "probability") else None,
+                expected=then.get(key),
                 found=value,
                 fix="bring it back, or run the same command again to compute every block anew",
             )

@@ -16,15 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segem.config import Device, ExecutionConfig, RuntimeName, SegmentConfig
-from segem.errors import ConfigError, IncompleteError, ModelError
-from segem.execute import BlockOutcome, Summary, execute
+from segem.errors import ConfigError, ModelError
+from segem.execute import BlockOutcome, execute
 from segem.geometry import Box, Halo
-from segem.io.blocks import block_digest, stored_digest
 from segem.io.cache import CachedReader, bytes_to_decode_once
 from segem.io.ledger import Ledger, LedgerRow
 from segem.io.run import ModelRecord, recorded, result_volume, volume_lock
 from segem.io.shards import Array
-from segem.io.volume import Volume, write_block
+from segem.io.volume import Volume
 from segem.io.workspace import VOLUME_SUFFIX, Workspace
 from segem.kernels.threshold import membrane_mask
 from segem.learn.allocator import keep_activations
@@ -33,9 +32,10 @@ from segem.learn.engine import Engine, choose_device, compute_digest
 from segem.learn.runtimes.choice import choose_runtime, runtime_identity
 from segem.plan import MAX_TILE_PX, Block, Plan, Tiling, blend_tiling, crop_tiling
 from segem.progress import track
+from segem.stages.blockwise import audit, intact, write_layers
 from segem.stages.budget import Budget
 from segem.stages.quantize import Quantized, quantized
-from segem.stages.verify import damage, result_layers
+from segem.stages.verify import result_layers
 
 BLENDED_TILE_PX = 512
 READ_CACHE_BYTES = 256 * 2**20
@@ -142,7 +142,7 @@ def segment(
                     )
                 finally:
                     _release()
-                _audit(summary, plan, ledger, volume, result)
+                audit(summary, plan, ledger, volume, result)
             result.build_pyramid()
             result.build_pyramid("membrane")
             facts |= {"computed": summary.computed, "skipped": summary.skipped}
@@ -227,9 +227,7 @@ class SegmentWork:
         source, result, artefact = _open(self)
         voxels = _reader(self).read(block.read)
         identity = block_identity(self, block, voxels, source, artefact)
-        if known is None or known.identity != identity or stored_digest(result, block.write) != known.digest:
-            known = None
-        return LoadedBlock(block, identity, voxels, known)
+        return LoadedBlock(block, identity, voxels, intact(known, identity, result, block))
 
     def compute(
         self, loaded: LoadedBlock, threads: int | None, on_voxels: Callable[[int], None]
@@ -251,10 +249,7 @@ class SegmentWork:
         loaded, written = computed
         if loaded.finished is not None:
             return BlockOutcome(loaded.block.index, loaded.finished, computed=False)
-        for layer, data in zip(_open(self)[1], written, strict=True):
-            write_block(layer, loaded.block.write, data)
-        row = LedgerRow(loaded.identity, block_digest(written))
-        return BlockOutcome(loaded.block.index, row, computed=True)
+        return write_layers(loaded.block, loaded.identity, _open(self)[1], written)
 
 
 def block_identity(work: SegmentWork, block: Block, voxels: NDArray[Any], source: Volume, artefact: Artefact) -> str:
@@ -323,21 +318,3 @@ def _opened_engine(work: SegmentWork, threads: int) -> Engine:
     context = artefact.card.geometry().context_sections
     net, device = load_net(artefact), choose_device(work.device)
     return Engine(net, device, context, threads, views=work.views, runtime=work.runtime, quantized=work.quantized)
-
-
-def _audit(summary: Summary, plan: Plan, ledger: Ledger, volume: str, result: Volume) -> None:
-    """Raise unless every block of the plan is in the ledger and on the disk."""
-    accounted = summary.computed + summary.skipped + len(summary.failed)
-    if accounted != plan.count:
-        raise IncompleteError(
-            "blocks were lost", where=volume, expected=plan.count, found=accounted, fix="run the same command again"
-        )
-    faults = summary.failed or damage(plan, ledger.rows(volume), result, deep=False)
-    if faults:
-        index, reason = next(iter(faults.items()))
-        raise IncompleteError(
-            f"{len(faults)} of {plan.count} blocks are not finished, the first is block {index}",
-            where=volume,
-            found=reason,
-            fix="run the same command again; finished blocks are kept",
-        )

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from segem.io.ledger import Ledger
+from segem.io.blocks import block_digest
+from segem.io.ledger import Ledger, LedgerRow
 from segem.io.workspace import Workspace
 from segem.plan import Block
 from segem.stages import segment as stage
@@ -87,7 +88,7 @@ def segment_carelessly(root: Path) -> None:
     def store(self: stage.SegmentWork, computed: tuple) -> object:  # type: ignore[type-arg]
         loaded, written = computed
         if loaded.finished is None:
-            row = stage.LedgerRow(loaded.identity, stage.block_digest(written))
+            row = LedgerRow(loaded.identity, block_digest(written))
             with Ledger(workspace.ledger("r")) as ledger:
                 ledger.record("noise", loaded.block.index, row)
             time.sleep(0.05)

@@ -26,10 +26,11 @@ from flows import steps
 from flows.baseline import baseline_volume
 from flows.campaign import CampaignOutcome, campaign
 from flows.ingest import ingest_volume
+from flows.refine import refine_volume
 from flows.report import report_run
 from flows.segment import segment_volume
 from flows.steps import step, transient
-from segem.config import BaselineConfig, ExecutionConfig, IngestConfig, SegmentConfig
+from segem.config import BaselineConfig, ExecutionConfig, IngestConfig, RefineConfig, SegmentConfig
 from segem.errors import (
     BlockError,
     ConfigError,
@@ -85,11 +86,13 @@ def test_each_step_is_a_flow_of_its_own(tiny_stacks: Path, tiny_model: Path, tmp
     ingested = ingest_volume(source, workspace)
     clustered = baseline_volume("alpha", "r1", BaselineConfig(), workspace)
     segmented = segment_volume("alpha", "r1", SegmentConfig(model=str(tiny_model)), QUIET, workspace)
+    refined = refine_volume("alpha", "r2", RefineConfig(of="r1"), QUIET, workspace)
     reported = report_run("r1", workspace)
 
     assert ingested.shape == (2, 96, 80)
     assert clustered.dark < clustered.threshold < clustered.bright
     assert segmented.computed == segmented.blocks > 0
+    assert refined.computed == refined.blocks > 0
     assert "alpha" in reported.index.read_text(encoding="utf-8")
 
 
@@ -315,7 +318,9 @@ def test_sources_count_from_the_data_root(manifest_of: Callable[..., Path], tiny
     assert state.is_completed()
 
 
-@pytest.mark.parametrize("deployed", [campaign, ingest_volume, baseline_volume, segment_volume, report_run])
+@pytest.mark.parametrize(
+    "deployed", [campaign, ingest_volume, baseline_volume, segment_volume, refine_volume, report_run]
+)
 def test_a_server_can_read_the_parameters_of_a_flow(deployed: Flow[..., Any]) -> None:
     schema = parameter_schema(deployed).model_dump()
 

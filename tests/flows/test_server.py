@@ -28,6 +28,7 @@ DEPLOYMENTS = {
     "ingest-volume/ingest-volume",
     "baseline-volume/baseline-volume",
     "segment-volume/segment-volume",
+    "refine-volume/refine-volume",
     "report-run/report-run",
 }
 

@@ -75,7 +75,8 @@ def test_a_wrong_call_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "CONTRIBUTING.md", "data/README.md", "docs/architecture.md", "docs/scheduling.md"]
+    "name",
+    ["README.md", "CONTRIBUTING.md", "data/README.md", "docs/architecture.md", "docs/crf.md", "docs/scheduling.md"],
 )
 def test_commands_shown_exist(name: str) -> None:
     assert wrong_calls((ROOT / name).read_text(encoding="utf-8")) == []

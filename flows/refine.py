@@ -1,0 +1,47 @@
+"""The probability of one volume of a run, refined by a CRF into another run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect import flow
+
+from flows.steps import step
+from segem.config import ExecutionConfig, RefineConfig
+from segem.stages import refine
+from segem.stages.campaign import open_workspace
+from segem.stages.refine import RefineResult
+
+QUIET = ExecutionConfig(progress=False)
+
+
+@step("refine", "refine {volume}")
+def refine_step(
+    volume: str, run: str, config: RefineConfig, execution: ExecutionConfig, workspace: Path
+) -> RefineResult:
+    """Write the refined probability and mask of one volume; finished blocks are skipped."""
+    return refine.refine_volume(volume, run, config, execution, open_workspace(workspace))
+
+
+@flow(name="refine-volume", flow_run_name="refine {volume} of {run}")
+def refine_volume(
+    volume: str,
+    run: str,
+    config: RefineConfig,
+    execution: ExecutionConfig = QUIET,
+    workspace: Path = Path("workspace"),
+) -> RefineResult:
+    """Write the refined probability and mask of one volume.
+
+    Parameters
+    ----------
+    volume, run : str
+        Names of the ingested volume and of the run that is made; the same names resume where an earlier attempt ended.
+    config : RefineConfig
+        The run whose probability is refined, and the CRF.
+    execution : ExecutionConfig
+        Engine, workers, memory.
+    workspace : Path
+        Root of the workspace.
+    """
+    return refine_step(volume, run, config, execution, workspace)

@@ -1,0 +1,33 @@
+"""Amounts of memory, as people write them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+LEAST_MEMORY = 1_000_000_000
+"""What a process takes before the first tile, and a little more."""
+
+
+def parse_bytes(value: Any) -> Any:
+    """Return the number of bytes a text such as ``2GB`` means; what is no text is returned as it is.
+
+    Raises
+    ------
+    ValueError
+        When the text is not an amount of memory, or the amount is too little for any run.
+
+    Examples
+    --------
+    >>> parse_bytes("2GB"), parse_bytes("1.5 GiB"), parse_bytes(None)
+    (2000000000, 1610612736, None)
+    """
+    if isinstance(value, str):
+        found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?)\s*([kMGT]?)(i?)B?\s*", value)
+        if found is None:
+            raise ValueError("give bytes as a number, or as in 2GB")
+        number, prefix, binary = found.groups()
+        value = round(float(number) * (1024 if binary else 1000) ** " kMGT".index(prefix or " "))
+    if isinstance(value, int) and value < LEAST_MEMORY:
+        raise ValueError(f"a process needs {LEAST_MEMORY / 1e9:g}GB or more")
+    return value
