@@ -337,7 +337,7 @@ MODULES = sorted(
 
 
 def test_the_modules_are_found() -> None:
-    assert {"segem/__init__.py", "segem/errors.py", "segem/config.py"} <= set(MODULES)
+    assert {"segem/__init__.py", "segem/errors.py", "segem/config/__init__.py"} <= set(MODULES)
 
 
 @pytest.mark.parametrize("path", MODULES)
