@@ -137,4 +137,5 @@ def nearest_is_membrane(features: Iterable[NDArray[np.float32]], clusters: Featu
     membrane, *others = distances
     if not others:
         return np.zeros(membrane.shape, np.uint8)
-    return (membrane < np.minimum.reduce(others)).astype(np.uint8)
+    mask: NDArray[np.uint8] = (membrane < np.minimum.reduce(others)).astype(np.uint8)
+    return mask

@@ -75,6 +75,6 @@ def _gaussian(section: Image, sigma: float, order: tuple[int, int] = (0, 0)) -> 
 
 def _hessian_eigenvalues(section: Image, sigma: float) -> tuple[Image, Image]:
     yy, xx, yx = (_gaussian(section, sigma, order) for order in ((2, 0), (0, 2), (1, 1)))
-    centre, half = (yy + xx) / 2, np.hypot((yy - xx) / 2, yx)
     scale = np.float32(sigma**2)
-    return scale * (centre - half), scale * (centre + half)
+    centre, half = scale * (yy + xx) / 2, scale * np.hypot((yy - xx) / 2, yx)
+    return (centre - half).astype(np.float32, copy=False), (centre + half).astype(np.float32, copy=False)
