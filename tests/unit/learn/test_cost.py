@@ -13,7 +13,7 @@ from segem.learn.models.spec import Geometry, ModelSpec, NetOptions
 
 
 class Padded(nn.Module):
-    """A convolution 3x3 from 1 to 2 channels on an input with a wide border, one that halves, and one number for all."""
+    """A convolution 3x3 from 1 to 2 channels with a wide border, one that halves, and one number for all."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -30,6 +30,7 @@ def test_the_zoo_is_listed_with_its_geometry() -> None:
 
 def test_what_is_measured_has_a_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("segem.stages.zoo.ZOO", {"unet": ZOO["unet"]})
+    monkeypatch.setattr("segem.stages.zoo.MEASURED_PX", 64)
     (unet,) = architectures(measure=True, progress=False)
     assert unet.megapixels_per_second is not None
     assert 0.001 < unet.megapixels_per_second < 10_000
