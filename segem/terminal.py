@@ -56,7 +56,8 @@ def complain(faults: Iterable[tuple[str, str]]) -> None:
 def show_scores(values: dict[str, Any]) -> None:
     """Print the IoU table of a run's ``report.json``."""
     table = Table(title=f"membrane IoU, run {values['run']}")
-    for column in ("volume", "sections", "K-means", "model", "V_rand", "V_info"):
+    names = {volume["baseline"] for volume in values["volumes"]}
+    for column in ("volume", "sections", names.pop() if len(names) == 1 else "baseline", "model", "V_rand", "V_info"):
         table.add_column(column, justify="left" if column == "volume" else "right")
     for volume in values["volumes"]:
         iou = volume["iou"] or {}

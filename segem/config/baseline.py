@@ -9,6 +9,13 @@ from pydantic import AfterValidator, Field, model_validator
 from segem.config.base import Config
 
 BaselineMethod = Literal["kmeans", "kmeans-features", "watershed", "ncut"]
+BASELINE_NAMES: dict[str, str] = {
+    "kmeans": "K-means",
+    "kmeans-features": "K-means on features",
+    "watershed": "watershed",
+    "ncut": "normalised cuts",
+}
+"""What people call the methods."""
 SigmaPx = Annotated[float, Field(ge=0, le=50, allow_inf_nan=False)]
 
 

@@ -10,6 +10,7 @@ from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.metrics.iou import Confusion
 from segem.stages.baseline import baseline
+from segem.stages.evaluate import evaluate
 from tests.fabricate import add_volume, new_workspace, tissue
 
 METHODS = ("kmeans", "kmeans-features", "watershed", "ncut")
@@ -52,6 +53,15 @@ def test_methods_find_the_membrane_of_tissue(workspace, method):
     mask, found = mask_of(workspace, method)
     assert Confusion.count(truth, mask).iou > 0.3
     assert found.threshold is None
+
+
+def test_a_run_says_which_method_it_was(workspace):
+    image, truth = tissue((1, 60, 60))
+    add_volume(workspace, "em", image, truth)
+    mask_of(workspace, "watershed")
+    (volume,) = evaluate("r", workspace, progress=False).volumes
+    assert volume.baseline == "watershed"
+    assert volume.kmeans is not None
 
 
 def test_features_do_not_depend_on_how_a_section_is_cut(workspace, monkeypatch):
