@@ -12,7 +12,7 @@ from sklearn.cluster import MiniBatchKMeans
 from segem.errors import InputError
 
 _BATCH = 4096
-_MAX_EPOCHS = 20
+_MAX_EPOCHS = 10
 
 
 @dataclass(frozen=True)

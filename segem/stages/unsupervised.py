@@ -24,7 +24,7 @@ _BLOCK_PX, _TILE_PX = 2048, 512
 """Edges of what is looked at at once; the smaller one where memory or time grow faster than the area."""
 _CONTEXT_PX = 64
 """Seen around a tile by methods that look at all of it, so that lines of neighbouring tiles mostly meet."""
-_SAMPLED_TILES, _SAMPLED_VOXELS = 32, 4096
+_SAMPLED_TILES, _SAMPLED_VOXELS = 32, 2048
 
 
 @dataclass(frozen=True)
