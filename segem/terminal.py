@@ -56,7 +56,8 @@ def complain(faults: Iterable[tuple[str, str]]) -> None:
 def show_scores(values: dict[str, Any]) -> None:
     """Print the IoU table of a run's ``report.json``."""
     table = Table(title=f"membrane IoU, run {values['run']}")
-    for column in ("volume", "sections", "K-means", "model", "V_rand", "V_info"):
+    names = {volume["baseline"] for volume in values["volumes"]}
+    for column in ("volume", "sections", names.pop() if len(names) == 1 else "baseline", "model", "V_rand", "V_info"):
         table.add_column(column, justify="left" if column == "volume" else "right")
     for volume in values["volumes"]:
         iou = volume["iou"] or {}
@@ -65,7 +66,7 @@ def show_scores(values: dict[str, Any]) -> None:
         if not iou:
             cells[1] = "not measured: no ground truth" if volume["state"] == "complete" else "failed"
         table.add_row(volume["name"], str(volume["sections"]), *cells)
-    Console(width=None if sys.stdout.isatty() else 110).print(table)
+    _print(table)
 
 
 def show_speeds(values: dict[str, Any]) -> None:
@@ -83,7 +84,7 @@ def show_speeds(values: dict[str, Any]) -> None:
         table.add_row(
             speed["runtime"], f"{speed['megapixels_per_second']:.2f}", f"{speed['startup_seconds']:.1f} s", expected
         )
-    Console(width=None if sys.stdout.isatty() else 110).print(table)
+    _print(table)
     for speed in values["runtimes"]:
         if speed["unavailable"]:
             typer.echo(f"{speed['runtime']}: {speed['unavailable']}")
@@ -91,6 +92,79 @@ def show_speeds(values: dict[str, Any]) -> None:
     typer.echo(f"matrix multiplication: {before:.0f} Gflop/s before, {after:.0f} after")
     if after < 0.9 * before:
         typer.echo("The machine was busier at the end than at the start, so take the figures with care or repeat.")
+
+
+def show_architectures(nets: list[dict[str, Any]]) -> None:
+    """Print the architectures of the zoo, with their speed where one was measured."""
+    measured = any(net["megapixels_per_second"] or net["not_measured"] for net in nets)
+    table = Table(title="architectures, with their default options")
+    table.add_column("name", no_wrap=True)
+    table.add_column("source")
+    for column in ("parameters", "GFLOP/Mpx", "output stride", "field, px", *(["Mpx/s"] if measured else [])):
+        table.add_column(column, justify="right")
+    for net in nets:
+        cells = [
+            f"{net['parameters']:,}",
+            f"{net['gflop_per_megapixel']:.1f}",
+            str(net["output_stride"]),
+            _field_of(net),
+        ]
+        if measured:
+            cells.append(f"{net['megapixels_per_second']:.2f}" if net["megapixels_per_second"] else "-")
+        table.add_row(net["name"], net["source"], *cells)
+    _print(table)
+    typer.echo("A multiplication with an addition counts as 2 FLOP.")
+    if measured:
+        typer.echo("Mpx/s: one tile of 512 x 512 by one thread, median of 3.")
+    for net in nets:
+        if net["not_measured"]:
+            typer.echo(f"{net['name']}: not measured, {net['not_measured']}")
+
+
+def show_architecture(values: dict[str, Any]) -> None:
+    """Print what an architecture is, what it costs and what can be chosen of it."""
+    net = values["architecture"]
+    typer.echo(f"{net['name']}: {net['summary']}\nsource: {net['source']}\n\n{values['about']}\n")
+    halo = "the whole section" if net["halo_px"] is None else f"{net['halo_px']} px"
+    typer.echo(f"parameters: {net['parameters']:,}")
+    typer.echo(f"cost: {net['gflop_per_megapixel']:.1f} GFLOP a megapixel")
+    typer.echo(f"output stride: {net['output_stride']}")
+    typer.echo(f"sees: {_field_of(net)} px, context for exact tiles: {halo}, tiles start every {net['stride_px']} px\n")
+    table = Table(title="options")
+    for column in ("option", "default", "allowed", "meaning"):
+        table.add_column(column)
+    for option in values["options"]:
+        table.add_row(option["name"], str(option["default"]), option["allowed"], option["meaning"])
+    _print(table)
+
+
+def show_models(models: list[dict[str, Any]]) -> None:
+    """Print the trained models at hand, each with its scores on sections it never saw."""
+    table = Table(title="trained models")
+    for column in ("name", "architecture", "scored on"):
+        table.add_column(column)
+    for column in ("IoU", "V_rand"):
+        table.add_column(column, justify="right")
+    for model in models:
+        names = (model["name"], model["architecture"] or "unreadable")
+        for score in model["scores"]:
+            first, stop = score["sections"]
+            rand = "-" if score["v_rand"] is None else f"{score['v_rand']:.3f}"
+            table.add_row(*names, f"{score['volume']} {first}-{stop - 1}", f"{score['iou']:.3f}", rand)
+            names = ("", "")
+        if not model["scores"]:
+            table.add_row(*names, "-", "-", "-")
+    _print(table)
+    for model in models:
+        typer.echo(f"{model['name']}: {model['unreadable'] or model['path']}")
+
+
+def _field_of(net: dict[str, Any]) -> str:
+    return "all" if net["receptive_field_px"] is None else str(net["receptive_field_px"])
+
+
+def _print(table: Table) -> None:
+    Console(width=None if sys.stdout.isatty() else 110).print(table)
 
 
 def exit_code_of(command: Callable[[], Any]) -> int:

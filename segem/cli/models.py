@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -17,10 +17,10 @@ from segem.cli.options import (
     workspace_at,
 )
 from segem.config import TrainConfig, load_manifest, parse
-from segem.terminal import show
+from segem.terminal import show, show_architecture, show_architectures, show_models
 
 app = typer.Typer()
-models_app = typer.Typer(help="Shows the models at hand.", no_args_is_help=True)
+models_app = typer.Typer(help="Shows architectures, and the models at hand.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 
 
@@ -79,28 +79,42 @@ def train(
     show(made, as_json)
 
 
-@models_app.command("list", epilog="Example: `segem models list`")
-def models_list(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
-    """List the models of the workspace and the bundled ones."""
-    from segem.learn.artefact import list_models
-
-    found = [{"name": name, "path": str(path)} for name, path in list_models(workspace_at(workspace))]
-    if as_json:
-        typer.echo(json.dumps(found, indent=2))
-        return
-    for entry in found:
-        typer.echo(f"{entry['name']:<24} {entry['path']}")
-
-
-@models_app.command("show", epilog="Example: `segem models show unet-em`")
-def models_show(
-    name: Annotated[str, typer.Argument(help="Name of a model, or the path of its folder.")],
+@models_app.command("list", epilog="Example: `segem models list --measure`")
+def models_list(
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Evaluate a section with each architecture and show how fast it is here.")
+    ] = False,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the card of a model as JSON: what it is, what it was trained on, what it reached, its licence."""
-    del as_json  # accepted as everywhere else; there is nothing but JSON
-    from segem.learn.artefact import find_model
+    """List the architectures of the zoo with what they cost, and the trained models at hand with what they reach."""
+    from segem.stages.zoo import architectures, trained
 
-    artefact = find_model(name, workspace_at(workspace))
+    space = workspace_at(workspace)
+    nets = [asdict(net) for net in architectures(measure=measure)]
+    models = [asdict(model) for model in trained(space)]
+    if as_json:
+        show({"architectures": nets, "models": models}, as_json=True)
+        return
+    show_architectures(nets)
+    show_models(models)
+
+
+@models_app.command("show", epilog="Example: `segem models show unet-em`, `segem models show unet`")
+def models_show(
+    name: Annotated[str, typer.Argument(help="Name of a model or an architecture, or the path of a model's folder.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the card of a trained model as JSON, or explain an architecture: its options, costs and geometry."""
+    from segem.learn.artefact import find_model
+    from segem.stages.zoo import explain, is_architecture
+
+    space = workspace_at(workspace)
+    if is_architecture(name, space):
+        found = asdict(explain(name))
+        show(found, as_json=True) if as_json else show_architecture(found)
+        return
+    artefact = find_model(name, space)
+    # A card is nothing but JSON.
     show({"path": str(artefact.path), "digest": artefact.digest} | artefact.card.model_dump(mode="json"), as_json=True)

@@ -33,6 +33,7 @@ from segem.config import (
     check_name,
     parse,
 )
+from segem.config.baseline import BaselineMethod
 from segem.errors import ConfigError
 from segem.stages.naming import default_run
 from segem.terminal import show
@@ -79,16 +80,27 @@ def ingest(
     show(stage(config, workspace_at(workspace), again=again), as_json)
 
 
-@app.command(epilog="Example: `segem baseline cortex --run monday`")
+@app.command(epilog="Example: `segem baseline cortex --method watershed --run monday`")
 def baseline(
     volume: VolumeArgument,
     run_name: RunOption = None,
-    sigma_px: Annotated[float, typer.Option(help="Smooth each section by a Gaussian first.")] = 0.0,
+    method: Annotated[
+        BaselineMethod,
+        typer.Option(
+            help="kmeans: the darker of two clusters of intensity. kmeans-features: the darkest cluster of filter "
+            "responses. watershed: the lines between basins. ncut: the borders between normalised cuts."
+        ),
+    ] = "kmeans",
+    sigma_px: Annotated[float, typer.Option(help="Smooth each section by a Gaussian first; kmeans only.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
-    """Cluster the intensities of a volume in two by K-means; the darker cluster is the baseline's membrane."""
-    config = parse(BaselineConfig, {"sigma_px": sigma_px}, where="segem baseline")
+    """Find the membrane of a volume without labels, by K-means on intensity or another method: the run's baseline.
+
+    A manifest can set more (baseline: {method: watershed, watershed: {depth: 1}}).
+    """
+    config = parse(BaselineConfig, {"method": method, "sigma_px": sigma_px, "seed": seed}, where="segem baseline")
     run = run_name or default_run(check_name(volume, "volume"))
     from segem.stages.baseline import baseline as stage
 

@@ -1,65 +1,66 @@
-"""The baseline of a run: one K-means clustering of a volume's intensities, written as the label ``kmeans``."""
+"""The baseline of a run: the membrane that a method without labels finds, written as the label ``kmeans``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segem.config import BaselineConfig
 from segem.geometry import Box, Halo, grid
-from segem.io.blocks import put_block, read_block, voxel_digest
+from segem.io.blocks import put_block, voxel_digest
 from segem.io.layers import require_whole
 from segem.io.run import recorded, result_volume, volume_lock
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
-from segem.kernels.kmeans import membrane_of, smoothed, smoothing_halo_px, two_means
-from segem.kernels.normalize import histogram
 from segem.progress import track
+from segem.stages.unsupervised import Finder, finder_of, with_context
 
 LABEL = "kmeans"
+"""Of every method, so that a run looks the same whichever it was; its record says which."""
 
 
 @dataclass(frozen=True)
 class BaselineResult:
-    """What K-means found in a volume.
+    """What was found in a volume.
 
     Parameters
     ----------
     membrane_fraction : float
-        Share of the voxels in the darker cluster.
-    dark, bright : float
-        Centres of the clusters, in grey levels.
-    threshold : float
-        What is darker counts as membrane.
+        Share of the voxels that are membrane.
+    dark, bright : float or None
+        Mean intensity of the voxels of the membrane cluster and of the others, in grey levels; None for methods that
+        form no clusters.
+    threshold : float or None
+        What is darker counts as membrane; None for methods that look at more than one voxel's intensity.
     digest : str
         sha256 of the mask, block by block.
     """
 
     membrane_fraction: float
-    dark: float
-    bright: float
-    threshold: float
+    dark: float | None
+    bright: float | None
+    threshold: float | None
     digest: str
 
 
 def baseline(
     volume: str, run: str, config: BaselineConfig, workspace: Workspace, *, progress: bool = True
 ) -> BaselineResult:
-    """Cluster the intensities of a whole volume in two and write the darker cluster as membrane.
+    """Find the membrane of a whole volume without labels and write it as a mask.
 
-    The volume is read twice, block by block: for its histogram, then to label it. Memory does not grow with it. A block
-    of the mask that is on disk already is left as it is.
+    The volume is read block by block: K-means reads it for the histogram first, or a sample of it for the clusters of
+    features, and every method then reads it once. Memory does not grow with it. A block of the mask that is on disk
+    already is left as it is.
 
     Parameters
     ----------
     volume, run : str
         Names of the ingested volume and of the run.
     config : BaselineConfig
-        Smoothing before clustering.
+        The method and its settings.
     workspace : Workspace
         Where both live.
     progress : bool
@@ -79,28 +80,23 @@ def baseline(
         result = result_volume(workspace, run, volume)
         with recorded(workspace, run, source, "baseline", config) as facts:
             require_whole(source.raw, f"run `segem ingest` for {volume} with --again")
-            total = 2 * Box.of_shape(source.shape).size
-            with track(f"baseline {volume}", total, show=progress) as advance:
-                found = _cluster(source, result, config.sigma_px, advance)
+            passes = 2 if config.method == "kmeans" else 1
+            with track(f"baseline {volume}", passes * Box.of_shape(source.shape).size, show=progress) as advance:
+                finder = finder_of(source, config, advance)
+                found = _write(source, result, finder, advance)
             result.build_pyramid(LABEL)
             facts |= asdict(found)
     return found
 
 
-def _cluster(source: Volume, result: Volume, sigma_px: float, advance: Callable[[int], None]) -> BaselineResult:
+def _write(source: Volume, result: Volume, finder: Finder, advance: Callable[[int], None]) -> BaselineResult:
     label = result.label(LABEL)
-    boxes = [box for _, box in grid(source.shape, result.write_block)]
-    counts = np.zeros(int(np.iinfo(source.dtype).max) + 1, np.int64)
-    for box in boxes:
-        counts += histogram(_intensities(source, box, sigma_px))
-        advance(box.size)
-    means = two_means(counts)
     membrane = 0
 
     def written() -> Iterator[NDArray[np.uint8]]:
         nonlocal membrane
-        for box in boxes:
-            mask = membrane_of(_intensities(source, box, sigma_px), means)
+        for _, box in grid(source.shape, result.write_block):
+            mask = _mask(source, box, finder)
             put_block(label, box, mask)
             membrane += int(np.count_nonzero(mask))
             advance(box.size)
@@ -108,12 +104,16 @@ def _cluster(source: Volume, result: Volume, sigma_px: float, advance: Callable[
 
     digest = voxel_digest(written())
     fraction = membrane / Box.of_shape(source.shape).size
-    return BaselineResult(fraction, means.dark, means.bright, means.threshold, digest)
+    return BaselineResult(fraction, finder.dark, finder.bright, finder.threshold, digest)
 
 
-def _intensities(source: Volume, box: Box, sigma_px: float) -> NDArray[Any]:
-    """Return a block, smoothed as if the whole section had been."""
-    reach_px = smoothing_halo_px(sigma_px)
-    read = box.grow(Halo(0, reach_px, reach_px), Box.of_shape(source.shape))
-    voxels = read_block(source.raw, read, f"run `segem ingest` for {source.name} with --again")
-    return smoothed(voxels, sigma_px)[box.relative_to(read.start).slices]
+def _mask(source: Volume, box: Box, finder: Finder) -> NDArray[np.uint8]:
+    """Return the mask of a block, section by section and tile by tile."""
+    voxels, inner = with_context(source, box, finder.halo_px)
+    whole, mask = Box.of_shape(voxels.shape), np.empty(box.shape, np.uint8)
+    for _, tile in grid(box.shape, (1, finder.tile_px, finder.tile_px)):
+        wanted = tile.relative_to((-inner.start[0], -inner.start[1], -inner.start[2]))
+        seen = wanted.grow(Halo(0, finder.halo_px, finder.halo_px), whole)
+        found = finder.find(voxels[seen.slices][0])
+        mask[tile.slices] = found[wanted.relative_to(seen.start).slices[1:]]
+    return mask

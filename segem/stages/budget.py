@@ -81,7 +81,7 @@ class Budget:
                 found=f"{(memory or DEFAULT_MEMORY) / 1e9:.1f} GB",
                 fix="raise --memory",
             )
-        share = _half_of_the_machine() // execution.workers
+        share = half_of_the_machine() // execution.workers
         return cls(memory or max(DEFAULT_MEMORY, share), voxel_bytes, tile_px)
 
     def require(self, plan: Plan) -> None:
@@ -107,7 +107,8 @@ class Budget:
         return max(1, min(len(os.sched_getaffinity(0)), int((self.memory - RESIDENT) / tile)))
 
 
-def _half_of_the_machine() -> int:
+def half_of_the_machine() -> int:
+    """Return half of the memory, in bytes, that the machine has or that this process is allowed."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     # A job of a cluster or a container may be allowed less than the machine has.
     with suppress(OSError, ValueError):

@@ -46,8 +46,8 @@ class Chart:
     bottom: int = HEIGHT - BOTTOM
 
 
-def line_chart(sections: Sequence[SectionScores]) -> Chart | None:
-    """Lay out the IoU of K-means and of the model over the sections; None where fewer than two were scored.
+def line_chart(sections: Sequence[SectionScores], baseline: str = "K-means") -> Chart | None:
+    """Lay out the IoU of the baseline and of the model over the sections; None where fewer than two were scored.
 
     Examples
     --------
@@ -61,7 +61,7 @@ def line_chart(sections: Sequence[SectionScores]) -> Chart | None:
         return None
     named = (
         ("Model", "model", [s.iou_model for s in sections]),
-        ("K-means", "kmeans", [s.iou_kmeans for s in sections]),
+        (baseline, "kmeans", [s.iou_kmeans for s in sections]),
     )
     scored = [(name, kind, [v for v in values if v is not None]) for name, kind, values in named]
     scored = [(name, kind, values) for name, kind, values in scored if len(values) == len(sections)]

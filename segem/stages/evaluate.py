@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from segem.config.baseline import BASELINE_NAMES
 from segem.errors import SegemError
 from segem.io.layers import Layers, read_section
 from segem.io.run import ModelRecord, RunRecord, StageRecord, failure_of, fault_of, load_run, source_digest
@@ -91,7 +92,9 @@ class VolumeScores(Record):
     segmented: bool = False
     """Whether there is a model's mask."""
     clustered: bool = False
-    """Whether there is a K-means mask."""
+    """Whether there is a baseline's mask."""
+    baseline: str = BASELINE_NAMES["kmeans"]
+    """What found the baseline's mask, which is called ``kmeans`` whatever found it."""
     model: LayerScores | None = None
     kmeans: LayerScores | None = None
     per_section: tuple[SectionScores, ...] = ()
@@ -232,6 +235,7 @@ def _scores_of_finished(record: RunRecord, name: str, workspace: Workspace, prog
         threshold=facts.get("threshold"),
         segmented=segmented,
         clustered=clustered,
+        baseline=BASELINE_NAMES[volume.baseline.config.get("method", "kmeans") if volume.baseline else "kmeans"],
         model=model,
         kmeans=kmeans,
         per_section=_section_scores(tallies, model, kmeans) if measured else (),

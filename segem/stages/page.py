@@ -8,6 +8,7 @@ from importlib import resources
 
 from jinja2 import Environment, StrictUndefined
 
+from segem.config.baseline import BASELINE_NAMES
 from segem.kernels.pictures import FOUND, INVENTED, MISSED, OVERLAID, Colour
 from segem.stages.chart import line_chart
 from segem.stages.evaluate import Evaluation, VolumeScores
@@ -65,9 +66,10 @@ def page(evaluation: Evaluation, pictures: dict[str, list[SectionPictures]]) -> 
     return environment.from_string(template).render(
         evaluation=evaluation,
         headline=headline(evaluation),
+        baseline=baseline_of(evaluation),
         facts=_facts,
         pictures=pictures,
-        charts={volume.name: line_chart(volume.per_section) for volume in evaluation.volumes},
+        charts={volume.name: line_chart(volume.per_section, volume.baseline) for volume in evaluation.volumes},
         colours={"found": FOUND, "invented": INVENTED, "missed": MISSED, "overlaid": OVERLAID},
     )
 
@@ -81,14 +83,23 @@ def headline(evaluation: Evaluation) -> str:
     parts = []
     if len(compared) == 1:
         name, model, kmeans = compared[0]
-        parts.append(f"On {name} the model reaches a membrane IoU of {model:.3f}, K-means {kmeans:.3f}.")
+        parts.append(
+            f"On {name} the model reaches a membrane IoU of {model:.3f}, {baseline_of(evaluation)} {kmeans:.3f}."
+        )
     elif compared:
-        parts.append(f"The model finds membrane better than K-means on {better} of {len(compared)} volumes with truth.")
+        of_how_many = f"{better} of {len(compared)} volumes with truth"
+        parts.append(f"The model finds membrane better than {baseline_of(evaluation)} on {of_how_many}.")
     if blind:
         parts.append(f"{_count(blind, 'volume')} could not be measured, as there is no ground truth.")
     if failed:
         parts.append(f"{_count(failed, 'volume')} failed.")
     return " ".join(parts) or "Nothing was measured in this run."
+
+
+def baseline_of(evaluation: Evaluation) -> str:
+    """Return what found the baseline's masks of a run, or that it was several methods."""
+    names = {volume.baseline for volume in evaluation.volumes if volume.clustered}
+    return names.pop() if len(names) == 1 else "the baseline" if names else BASELINE_NAMES["kmeans"]
 
 
 def _facts(volume: VolumeScores) -> list[tuple[str, str]]:

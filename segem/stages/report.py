@@ -143,11 +143,11 @@ def _section_pictures(
     chosen = chosen_sections(volume)
     with track(f"pictures {volume.name}", len(chosen), "section", progress) as advance:
         for z, why in chosen.items():
-            yield SectionPictures(z, why, tuple(_pictures(volume.name, layers, z)))
+            yield SectionPictures(z, why, tuple(_pictures(volume.name, layers, z, volume.baseline)))
             advance(1)
 
 
-def _pictures(name: str, layers: Layers, z: int) -> Iterator[Picture]:
+def _pictures(name: str, layers: Layers, z: int, baseline: str) -> Iterator[Picture]:
     factor = reduction(layers.source.shape[1:], PICTURE_PX)
     contrast = layers.source.statistics.percentiles
     raw = grey(read_section(layers.source.raw, z), contrast["1"], contrast["99"], factor)
@@ -157,7 +157,7 @@ def _pictures(name: str, layers: Layers, z: int) -> Iterator[Picture]:
         for kind, array in (("truth", layers.truth), ("kmeans", layers.kmeans), ("model", layers.membrane))
         if array is not None
     }
-    captions = {"truth": "Truth", "kmeans": "K-means", "model": "Model"}
+    captions = {"truth": "Truth", "kmeans": baseline[0].upper() + baseline[1:], "model": "Model"}
     for kind, mask in masks.items():
         picture = membrane_picture(mask, factor)
         yield _picture(name, z, kind, captions[kind], f"membrane by {captions[kind]}, dark on white", picture)
@@ -187,7 +187,19 @@ def _picture(name: str, z: int, kind: str, caption: str, what: str, pixels: NDAr
 
 
 def _volume_values(volume: VolumeScores) -> dict[str, Any]:
-    facts = {"name", "state", "reason", "note", "sections", "shape", "dtype", "voxel_nm", "threshold", "seam_ratio"}
+    facts = {
+        "name",
+        "state",
+        "reason",
+        "note",
+        "sections",
+        "shape",
+        "dtype",
+        "voxel_nm",
+        "threshold",
+        "seam_ratio",
+        "baseline",
+    }
     return {
         **volume.model_dump(mode="json", include=facts),
         "iou": _iou(volume),

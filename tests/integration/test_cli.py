@@ -294,11 +294,33 @@ def test_single_steps_from_stack_to_report(segem: Shell, tmp_path: Path) -> None
 
 
 def test_models_are_listed_and_shown(segem: Shell) -> None:
-    assert segem("models", "list")[1].startswith("unet-em")
+    code, out, _ = segem("models", "list")
+    assert code == 0
+    assert "1,942,289" in out
+    assert "unet-em" in out
+    assert "0.699" in out
+    listed = json.loads(segem("models", "list", "--json")[1])
+    assert "unet" in {net["name"] for net in listed["architectures"]}
+    assert "unet-em" in {model["name"] for model in listed["models"]}
+    code, out, _ = segem("models", "show", "unet")
+    assert code == 0
+    assert "Ronneberger" in out
+    assert "context_sections" in out
+    assert json.loads(segem("models", "show", "unet", "--json")[1])["architecture"]["stride_px"] == 16
     card = json.loads(segem("models", "show", "unet-em", "--json")[1])
     assert card["architecture"] == "unet"
     assert "NC" in card["licence"]
     assert card["scores"]
+
+
+def test_a_baseline_by_another_method(segem: Shell, tmp_path: Path) -> None:
+    assert segem("synth", str(tmp_path / "s"), "--shape", "1,96,96")[0] == 0
+    source = next((tmp_path / "s").glob("*.tif"))
+    assert segem("ingest", str(source), "--name", "v", "--voxel-nm", "50,4,4")[0] == 0
+    code, out, _ = segem("baseline", "v", "--run", "r", "--method", "watershed", "--json")
+    assert code == 0
+    assert 0 < json.loads(out)["membrane_fraction"] < 1
+    assert "sigma_px smooths for kmeans" in segem("baseline", "v", "--method", "ncut", "--sigma-px", "1")[2]
 
 
 def test_doctor_finds_what_is_needed(segem: Shell) -> None:

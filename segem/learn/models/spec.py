@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from torch import nn
 
 from segem.config import Config
 
 
 class NetOptions(Config):
-    """Options that every net has."""
+    """Options that every net has; the text below an option is what ``segem models show`` says of it."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     context_sections: int = Field(default=1, ge=1, le=31)
     """Adjacent sections seen at once; odd, 1 = a single section."""

@@ -93,7 +93,7 @@ def test_the_run_remembers_what_was_found(workspace):
     assert record.state == "complete"
     assert record.facts.pop("digest") == layer_digest(Volume.open(workspace.result("r", "em")).label("kmeans"), "")
     assert record.facts == {"membrane_fraction": 0.5, "dark": 0.0, "bright": 90.0, "threshold": 45.0}
-    assert record.config == {"sigma_px": 0.0}
+    assert record.config == RAW.model_dump(mode="json")
 
 
 def test_a_second_time_gives_the_same(workspace):

@@ -13,7 +13,7 @@ from segem.errors import WorkspaceError
 from segem.io.run import update_run
 from segem.stages.chart import line_chart
 from segem.stages.evaluate import Evaluation, SectionScores, VolumeScores, evaluate
-from segem.stages.page import headline, page
+from segem.stages.page import baseline_of, headline, page
 from segem.stages.report import chosen_sections, report
 from tests.fabricate import add_kmeans, add_model, add_volume, guess, new_workspace, tissue
 
@@ -195,6 +195,20 @@ def test_chart_leaves_out_what_was_not_scored():
     chart = line_chart([scores(z, 0.5, None) for z in range(3)])
     assert [line.kind for line in chart.lines] == ["model"]
     assert "K-means" not in chart.summary
+
+
+def test_a_baseline_is_called_by_its_name():
+    values = {"clustered": True, "model": None, "kmeans": None}
+    flooded, clustered = complete("a", baseline="watershed", **values), complete("b", **values)
+    run = Evaluation(run="r", created="", segem_version="", environment={}, model=None, volumes=())
+    of = [
+        baseline_of(run.model_copy(update={"volumes": v})) for v in ((flooded,), (clustered,), (flooded, clustered), ())
+    ]
+    assert of == ["watershed", "K-means", "the baseline", "K-means"]
+    assert [line.name for line in line_chart([scores(z, 0.5) for z in range(3)], "watershed").lines] == [
+        "Model",
+        "watershed",
+    ]
 
 
 def test_an_empty_run_has_a_page():

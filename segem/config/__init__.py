@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from segem.amounts import parse_bytes
+from segem.config.amounts import parse_bytes
+from segem.config.base import Config as Config
+from segem.config.baseline import BaselineConfig as BaselineConfig
 from segem.errors import ConfigError
 from segem.geometry import VoxelSize
 
@@ -29,17 +29,6 @@ SectionNm = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 PixelNm = Annotated[float, Field(ge=1, le=32, allow_inf_nan=False)]
 
 BUNDLED_MODEL = "unet-em"
-
-
-class Config(BaseModel):
-    """Base of every configuration: frozen, strict about keys, hashable by content."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    def config_hash(self) -> str:
-        """Return the sha256 of the configuration's canonical JSON, as 64 hexadecimal digits."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 class LabelSource(Config):
@@ -76,13 +65,6 @@ class IngestConfig(Config):
     def voxel_size(self) -> VoxelSize:
         """The voxel size as a value."""
         return VoxelSize(*self.voxel_nm)
-
-
-class BaselineConfig(Config):
-    """K-means with two clusters on the intensity of a volume; the darker cluster is membrane."""
-
-    sigma_px: float = Field(default=0.0, ge=0, le=50)
-    """Gaussian smoothing within each section before clustering, in pixels; 0 clusters raw intensity."""
 
 
 class SweepConfig(Config):

@@ -1,0 +1,141 @@
+"""Clusters of filter features: what K-means finds when it sees surroundings and not only intensity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.cluster import MiniBatchKMeans
+
+from segem.errors import InputError
+
+_BATCH = 4096
+_MAX_EPOCHS = 10
+
+
+@dataclass(frozen=True)
+class FeatureClusters:
+    """The clusters of a volume's filter features.
+
+    Parameters
+    ----------
+    mean, scale : (features,) float32
+        What each feature is shifted and divided by before distances are taken.
+    centres : (clusters, features) float32
+        Centres of the clusters, in scaled features; the first is membrane.
+    dark, bright : float
+        Mean intensity of the sampled voxels of the membrane cluster, and of all others.
+    """
+
+    mean: NDArray[np.float32]
+    scale: NDArray[np.float32]
+    centres: NDArray[np.float32]
+    dark: float
+    bright: float
+
+
+def feature_clusters(
+    samples: NDArray[np.float32], intensities: NDArray[np.uint8 | np.uint16], clusters: int, seed: int
+) -> FeatureClusters:
+    """Cluster sampled voxels by their features; the cluster of the darkest mean intensity is membrane.
+
+    Parameters
+    ----------
+    samples : (voxels, features) float32
+        Features of voxels drawn from the whole volume.
+    intensities : (voxels,) uint8 or uint16
+        What the same voxels look like in the volume.
+    clusters : int
+        How many to look for.
+    seed : int
+        Seed of the first centres and of the batches.
+
+    Returns
+    -------
+    FeatureClusters
+        Where all voxels are alike there is one cluster, and nothing is membrane.
+
+    Raises
+    ------
+    InputError
+        When there is no voxel.
+
+    Notes
+    -----
+    Mini-batch K-means of Sculley (2010), doi:10.1145/1772690.1772862, as scikit-learn has it, from one k-means++ start.
+    It runs a fixed number of steps: stopping by a sum that threads add up would end in another step on another machine.
+    Each feature is scaled to zero mean and unit deviation over the sample, so that none counts for its unit.
+
+    Examples
+    --------
+    >>> samples = np.array([[0, 5], [0, 6], [9, 5], [9, 6]], np.float32)
+    >>> found = feature_clusters(samples, np.array([200, 210, 40, 50], np.uint8), clusters=2, seed=0)
+    >>> found.dark, found.bright, found.centres[:, 0].round().tolist()
+    (45.0, 205.0, [1.0, -1.0])
+    """
+    if not samples.size:
+        raise InputError("no voxels to cluster", expected="at least one voxel", found="none", fix="give a volume")
+    mean, scale = samples.mean(axis=0, dtype=np.float64), samples.std(axis=0, dtype=np.float64)
+    # A feature that never changes says nothing; divided by almost nothing, rounding would have the last word.
+    scale = np.where(scale > 1e-6, scale, np.inf)
+    scaled = (samples - mean) / scale
+    found = min(clusters, len(np.unique(scaled, axis=0)))
+    fitted = MiniBatchKMeans(
+        n_clusters=found,
+        n_init=1,
+        batch_size=_BATCH,
+        max_iter=_MAX_EPOCHS,
+        max_no_improvement=None,
+        init_size=3 * _BATCH,
+        random_state=seed,
+    ).fit(scaled)
+    labels = fitted.labels_
+    voxels = np.bincount(labels, minlength=found)
+    brightness = np.bincount(labels, weights=intensities, minlength=found) / np.maximum(voxels, 1)
+    # A cluster without a voxel has no intensity, so it must not pass for the darkest.
+    order = np.argsort(np.where(voxels > 0, brightness, np.inf), kind="stable")
+    inside = labels == order[0]
+    dark = float(np.mean(intensities[inside]))
+    return FeatureClusters(
+        mean=mean.astype(np.float32),
+        scale=scale.astype(np.float32),
+        centres=fitted.cluster_centers_[order].astype(np.float32),
+        dark=dark,
+        bright=dark if inside.all() else float(np.mean(intensities[~inside])),
+    )
+
+
+def nearest_is_membrane(features: Iterable[NDArray[np.float32]], clusters: FeatureClusters) -> NDArray[np.uint8]:
+    """Return 1 where a voxel is nearest to the membrane cluster, else 0.
+
+    Parameters
+    ----------
+    features : iterable of (y, x) float32
+        The same features in the same order as they were clustered; one at a time is held.
+    clusters : FeatureClusters
+        Of the whole volume.
+
+    Returns
+    -------
+    (y, x) uint8, 0 or 1
+        All 0 where there is but one cluster. A voxel exactly half-way counts as background.
+
+    Examples
+    --------
+    >>> centres = np.array([[-1.0], [1.0]], np.float32)
+    >>> clusters = FeatureClusters(np.zeros(1, np.float32), np.ones(1, np.float32), centres, 10.0, 90.0)
+    >>> nearest_is_membrane([np.array([[-3, 0, 0.5]], np.float32)], clusters).tolist()
+    [[1, 0, 0]]
+    """
+    distances: list[NDArray[np.float32]] = []
+    for feature, mean, scale, at in zip(features, clusters.mean, clusters.scale, clusters.centres.T, strict=True):
+        scaled = (feature - mean) / scale
+        squares = [(scaled - centre) ** 2 for centre in at]
+        distances = [total + more for total, more in zip(distances, squares, strict=True)] if distances else squares
+    membrane, *others = distances
+    if not others:
+        return np.zeros(membrane.shape, np.uint8)
+    mask: NDArray[np.uint8] = (membrane < np.minimum.reduce(others)).astype(np.uint8)
+    return mask
