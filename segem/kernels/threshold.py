@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from segem.errors import InputError
 
+_ROUNDED_AT_A_TIME = 2**16
+
 
 def stored_probability(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return probabilities as they are stored: in 255 steps, rounded to the nearest.
@@ -28,9 +30,15 @@ def stored_probability(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
     >>> stored_probability(np.array([0, 0.5, 1], np.float32)).tolist()
     [0, 128, 255]
     """
-    steps = probability * np.float32(255)
-    np.rint(steps, out=steps)
-    return steps.astype(np.uint8)
+    flat, stored = probability.reshape(-1), np.empty(probability.size, np.uint8)
+    # Piece by piece, so that a third array of floats as large as the first is never held.
+    steps = np.empty(min(flat.size, _ROUNDED_AT_A_TIME), np.float32)
+    for start in range(0, flat.size, _ROUNDED_AT_A_TIME):
+        piece = flat[start : start + _ROUNDED_AT_A_TIME]
+        rounded = steps[: piece.size]
+        np.multiply(piece, np.float32(255), out=rounded)
+        stored[start : start + piece.size] = np.rint(rounded, out=rounded)
+    return stored.reshape(probability.shape)
 
 
 def membrane_mask(probability_u8: NDArray[np.uint8], threshold: float) -> NDArray[np.uint8]:

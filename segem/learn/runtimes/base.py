@@ -75,12 +75,12 @@ def instructions(device: torch.device) -> str:
     return f" {torch.backends.cpu.get_cpu_capability()}" if device.type == "cpu" else ""
 
 
-def sigmoid(logits: torch.Tensor) -> torch.Tensor:
+def sigmoid(logits: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
     """Return probabilities, or NaN for all of them when a logit is NaN or infinite.
 
     The sigmoid would turn an infinite logit into a sound 0 or 1. The extremes are NaN if any logit is, and looking for
     them takes a tenth of the time of looking at each.
     """
     if all(math.isfinite(extreme) for extreme in torch.aminmax(logits)):
-        return torch.sigmoid(logits)
+        return torch.sigmoid(logits, out=out)
     return torch.full_like(logits, torch.nan)

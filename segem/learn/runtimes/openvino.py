@@ -92,7 +92,8 @@ class OpenVinoCpu:
         del self._compiled
 
     def _forward(self, channels: Channels) -> Probability:
-        probability: Probability = sigmoid(torch.from_numpy(self._logits(channels))).numpy()
+        logits = torch.from_numpy(self._logits(channels))
+        probability: Probability = sigmoid(logits, out=logits).numpy()
         return probability
 
     def _logits(self, channels: Channels) -> Probability:
