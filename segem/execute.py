@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from itertools import count, islice
 from pathlib import Path
 from threading import Event, Lock, Thread
@@ -19,6 +20,7 @@ from segem.errors import BlockError, SegemError
 from segem.geometry import ZYX, ceil_div
 from segem.io.ledger import Ledger, LedgerRow
 from segem.plan import Block, Plan
+from segem.progress import tell
 
 READ_AHEAD = 1
 """Blocks that are read while others are computed."""
@@ -126,7 +128,7 @@ def execute(
             on_voxels(voxels)
 
     if config.engine == "dask":
-        outcomes = _run_dask(blocks, work, known, config.workers, scratch, advance)
+        outcomes = _run_dask(blocks, work, known, config, scratch, advance)
     else:
         at_once = 1 + ceil_div(tiles_at_once or _cores(), plan.tiles_per_block)
         outcomes = _run_loop(blocks, at_once, work, known, advance)
@@ -231,14 +233,14 @@ def _run_dask(
     pending: Iterator[Block],
     work: BlockWork[L, C],
     known: dict[ZYX, LedgerRow],
-    workers: int,
+    config: ExecutionConfig,
     scratch: Path,
     on_voxels: Callable[[int], None],
 ) -> Outcomes:
     from distributed import CancelledError, as_completed
 
-    threads = max(1, _cores() // workers)
-    with _cluster(workers, scratch) as client:
+    threads = max(1, _cores() // config.workers)
+    with _cluster(config.workers, scratch, config.progress) as client:
         attempts = count()
         blocks: dict[str, Block] = {}
         running = as_completed()
@@ -249,7 +251,7 @@ def _run_dask(
             blocks[key] = block
             running.add(client.submit(_in_worker, work, block, known.get(block.index), threads, key=key))
 
-        for block in islice(pending, workers * IN_FLIGHT_PER_WORKER):
+        for block in islice(pending, config.workers * IN_FLIGHT_PER_WORKER):
             submit(block)
         for future in running:
             block = blocks.pop(future.key)
@@ -290,7 +292,7 @@ def _outcome(future: Any, block: Block) -> BlockOutcome | BlockError:
 
 
 @contextmanager
-def _cluster(workers: int, scratch: Path) -> Iterator[Any]:
+def _cluster(workers: int, scratch: Path, show: bool = False) -> Iterator[Any]:
     import dask
     from distributed import Client, LocalCluster
 
@@ -304,13 +306,15 @@ def _cluster(workers: int, scratch: Path) -> Iterator[Any]:
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             memory_limit=0,
             local_directory=folder,
         ) as cluster,
         Client(cluster) as client,
         _kept_at(cluster, workers),
     ):
+        if show and find_spec("bokeh"):
+            tell(f"dask shows what the workers do at {cluster.dashboard_link}")
         yield client
 
 

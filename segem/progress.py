@@ -62,6 +62,11 @@ def track(description: str, total: int, unit: str = "voxel", show: bool = True) 
         yield _Lines(description, total, unit).advance
 
 
+def tell(text: str) -> None:
+    """Print one line for people, where it does not get among results."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - stderr is for people
+
+
 def _columns(unit: str) -> tuple[ProgressColumn, ...]:
     return (
         TextColumn("{task.description:<24}"),

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import threading
+import urllib.request
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
+import segem.execute
 from segem.config import ExecutionConfig
 from segem.execute import Summary, execute
 from segem.io.ledger import Ledger
@@ -98,3 +100,17 @@ def test_a_block_that_kills_its_worker_fails_alone(tmp_path: Path) -> None:
     summary, recorded = run(plan, healthy, LOOP, tmp_path)
     assert (summary.computed, summary.skipped, recorded) == (1, 39, 40)
     assert np.asarray(result.raw[17 * 8 : 18 * 8]).any()
+
+
+@pytest.mark.slow
+def test_nothing_of_the_cluster_can_be_reached_from_outside(tmp_path: Path) -> None:
+    with segem.execute._cluster(1, tmp_path) as client:
+        address = client.cluster.dashboard_link.removesuffix("/status")
+        assert urllib.request.urlopen(f"{address}/health", timeout=10).read() == b"ok"
+        listening = {
+            connection.laddr.ip
+            for process in (psutil.Process(), *psutil.Process().children(recursive=True))
+            for connection in process.net_connections("inet")
+            if connection.status == psutil.CONN_LISTEN
+        }
+    assert listening == {"127.0.0.1"}
