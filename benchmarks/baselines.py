@@ -4,7 +4,8 @@
 
 Each method runs as `segem baseline` runs it, on a whole stack: ISBI 2012 sections 0-23, Drosophila VNC sections 0-9,
 with its default settings. No label is used to fit. IoU is pooled over all pixels of a stack; V_rand and V_info are
-means over its sections. --choose scores other settings on ISBI sections 0-14 alone, which is how the defaults were chosen.
+means over its sections. --choose scores other settings on ISBI sections 0-14 alone, which is how the defaults were
+chosen.
 """
 
 from __future__ import annotations
