@@ -3,8 +3,9 @@
     .venv/bin/python benchmarks/baselines.py --data-root DIR [--choose]
 
 Each method runs as `segem baseline` runs it, on a whole stack: ISBI 2012 sections 0-23, Drosophila VNC sections 0-9,
-with its default settings. No label is used to fit. IoU is pooled over all pixels of a stack; V_rand and V_info are mean
-over its sections. --choose scores other settings on ISBI sections 0-14 alone, which is how the defaults were chosen.
+with its default settings. No label is used to fit. IoU is pooled over all pixels of a stack; V_rand and V_info are
+means over its sections. --choose scores other settings on ISBI sections 0-14 alone, which is how the defaults were
+chosen.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ CHOICES: tuple[dict[str, Any], ...] = (
     ),
     *(
         {"method": "ncut", "ncut": {"superpixel_px": area, "darkness": darkness, "cut": cut, "width_px": width}}
-        for area, darkness, cut, width in ((300, 1, 0.1, 5), (300, 0.7, 0.1, 5), (300, 1, 0.15, 7), (200, 1, 0.1, 7))
+        for area, darkness, cut, width in ((300, 1, 0.1, 7), (300, 1, 0.15, 7), (200, 1, 0.1, 7), (300, 0.7, 0.1, 7))
     ),
 )
 CHOSEN_ON = range(15)

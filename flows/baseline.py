@@ -1,4 +1,4 @@
-"""K-means on the intensity of one volume: what a membrane net has to beat."""
+"""Membrane of one volume found without labels: what a membrane net has to beat."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEFAULT = BaselineConfig()
 def baseline_step(
     volume: str, run: str, config: BaselineConfig, workspace: Path, progress: bool = True
 ) -> BaselineResult:
-    """Write the K-means layer of one volume of a run."""
+    """Write the baseline's layer of one volume of a run."""
     return baseline(volume, run, config, open_workspace(workspace), progress=progress)
 
 
@@ -30,14 +30,14 @@ def baseline_volume(
     workspace: Path = Path("workspace"),
     progress: bool = False,
 ) -> BaselineResult:
-    """Write the K-means layer of one volume.
+    """Write the baseline's layer of one volume.
 
     Parameters
     ----------
     volume, run : str
         Names of the ingested volume and of the run.
     config : BaselineConfig
-        Smoothing before clustering.
+        The method and its settings.
     workspace : Path
         Root of the workspace.
     progress : bool

@@ -45,7 +45,7 @@ class WatershedOptions(Config):
     """Smoothing before flooding, in pixels."""
     depth: float = Field(default=1.2, gt=0, le=100)
     """A basin shallower than this is no cell of its own, in standard deviations of the volume's intensity."""
-    width_px: LinePx = 5
+    width_px: LinePx = 7
     """Width of the lines that are drawn, an odd number of pixels."""
 
 
@@ -60,7 +60,7 @@ class NcutOptions(Config):
     """How dark a border is that makes two superpixels unlike, in standard deviations of the volume's intensity."""
     cut: float = Field(default=0.1, gt=0, le=2)
     """Regions are cut in two as long as the normalised cut costs less than this."""
-    width_px: LinePx = 5
+    width_px: LinePx = 7
     """Width of the lines that are drawn, an odd number of pixels."""
 
 

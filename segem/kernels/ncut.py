@@ -12,6 +12,8 @@ from segem.kernels.lines import widened
 
 _CLIPPED_AT = 2.5
 """Intensities beyond so many deviations are cut off, or one speck of dirt would set the scale of a section."""
+_BRIGHT = 1.0
+"""What is inside a cell, in deviations above the mean; darkness is counted from here."""
 _COMPACTNESS = 0.1
 _LEAST_SIMILAR = 1e-3
 """Similarity of regions that have nothing in common; with none at all eigenvectors would take forever to converge."""
@@ -38,7 +40,8 @@ def ncut_lines(
     superpixel_px : int
         Area of a superpixel, in pixels.
     darkness : float
-        How dark a border is that makes two superpixels unlike, in standard deviations below the volume's mean.
+        How dark a border is that makes two superpixels unlike, in standard deviations of the volume,
+        counted down from one above its mean.
     cut : float
         Regions are cut in two as long as the normalised cut costs less than this.
     width_px : int
@@ -73,7 +76,7 @@ def ncut_lines(
     superpixels = slic(smooth, n_segments=wanted, compactness=_COMPACTNESS, channel_axis=None, start_label=0)
     if superpixels.max() == 0:
         return np.zeros(section.shape, np.uint8)
-    graph = rag_boundary(superpixels, np.maximum(-smooth, 0).astype(np.float64), connectivity=1)
+    graph = rag_boundary(superpixels, np.maximum(_BRIGHT - smooth, 0).astype(np.float64), connectivity=1)
     for _, _, border in graph.edges(data=True):
         border["weight"] = max(_LEAST_SIMILAR, float(np.exp(-((border["weight"] / darkness) ** 2))))
     regions = cut_normalized(superpixels, graph, thresh=cut, num_cuts=_TRIED_CUTS, rng=seed)
