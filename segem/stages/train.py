@@ -36,7 +36,7 @@ from segem.learn.artefact import (
     save_artefact,
 )
 from segem.learn.halo import TOLERANCE, measure_halo
-from segem.learn.models.registry import geometry, recipe, resolved
+from segem.learn.models.registry import geometry, recipe, resolved, spec_of
 from segem.learn.models.spec import Geometry
 from segem.learn.runtimes.choice import choose_device, runtime_identity
 from segem.learn.train import Fitted, LabelledSection, Progress, fit, predict_section
@@ -153,7 +153,7 @@ def train(
         architecture=config.model,
         options=resolved(config.model, config.architecture),
         threshold=fitted.threshold,
-        halo=_halo(fitted, shape, volumes, splits),
+        halo=_halo(config.model, fitted, shape, volumes, splits),
         trained_on=tuple(
             TrainedOn(
                 volume=volume,
@@ -218,9 +218,11 @@ def _fit(
         return fit(train_sections, validation, config, start=start, device=choose_device(device), on_step=show)
 
 
-def _halo(fitted: Fitted, shape: Geometry, volumes: dict[str, Volume], splits: dict[str, Split]) -> MeasuredHalo | None:
+def _halo(
+    model: str, fitted: Fitted, shape: Geometry, volumes: dict[str, Volume], splits: dict[str, Split]
+) -> MeasuredHalo | None:
     """Measure the context a net needs, on noise and on one section of each volume, where its architecture is silent."""
-    if shape.halo_px is not None:
+    if shape.halo_px is not None or spec_of(model).sees_all:
         return None
     firsts = {name: (split.validation.start, split.validation.start + 1) for name, split in splits.items()}
     seen = [s.image for name, first in firsts.items() for s in _sections(volumes[name], first, shape.context_sections)]

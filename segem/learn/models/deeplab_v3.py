@@ -70,6 +70,7 @@ def _entry(name: str, build: Callable[..., nn.Module], weights: ResNet50_Weights
         options=NetOptions,
         build=lambda o: DeepLabV3(build, o.context_sections),
         geometry=lambda o: Geometry(8, None, o.context_sections),
+        sees_all=True,
         output_stride=8,
         learning_rate=1e-3,
         batch=2,

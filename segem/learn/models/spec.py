@@ -57,6 +57,8 @@ class ModelSpec:
         Options to stride, halo and context.
     receptive_field_px : callable
         Options to the edge of what one output pixel sees; None where that is the whole section.
+    sees_all : bool
+        Whether it pools over its whole input, so that no halo is ever enough and none needs to be looked for.
     output_stride : int
         Input pixels to one pixel of the coarsest map that the scores are computed on.
     learning_rate : float
@@ -76,6 +78,7 @@ class ModelSpec:
     build: Callable[[Any], nn.Module]
     geometry: Callable[[Any], Geometry]
     receptive_field_px: Callable[[Any], int | None] = lambda _: None
+    sees_all: bool = False
     output_stride: int = 1
     learning_rate: float = 2e-3
     batch: int = 4
