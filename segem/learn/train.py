@@ -29,7 +29,7 @@ from segem.learn.patches import PatchClassifier, random_patch
 
 Batch = tuple[Tensor, Tensor, Tensor]
 
-THRESHOLDS = np.round(np.arange(0.2, 0.8, 0.025), 3)
+THRESHOLDS = np.round(np.arange(0.1, 0.96, 0.025), 3)
 
 
 @dataclass(frozen=True)
