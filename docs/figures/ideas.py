@@ -34,7 +34,7 @@ def window() -> Sheet:
         s.box(91 + shift, 117, 4, 4, colour, colour)
     s.text(105, 240, "section of 512 x 512 pixels", 12)
     s.arrow((200, 135), (240, 135))
-    s.label(245, 105, 165, 60, "the net", " > ".join(map(str, [*maps, 1])), fill=mixed(SKY, 0.35), size=12)
+    s.label(245, 105, 165, 60, "the net", " → ".join(map(str, [*maps, 1])), fill=mixed(SKY, 0.35), size=12)
     s.arrow((327, 165), (327, 196))
     s.text(327, 214, "one label", 12)
     s.text(215, 272, "262,144 times a window of 95 x 95", 13)

@@ -14,6 +14,7 @@ from segem.learn.models.registry import ZOO
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGE = (DOCS / "zoo.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| `([a-z0-9-]+)` \| ([\d,]+) \| (\d+) \| (\d+) \| (\d+|all) \| (\d+|all) \|$", re.MULTILINE)
+TEST = re.compile(r"^def (test_\w+)", re.MULTILINE)
 
 
 def test_figures_are_what_the_script_draws(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,3 +43,11 @@ def test_the_table_of_nets_is_true() -> None:
             str(field or "all"),
         ]
     assert rows == expected
+
+
+def test_the_tests_it_names_exist() -> None:
+    tests = DOCS.parent / "tests"
+    known = {name for path in tests.rglob("test_*.py") for name in TEST.findall(path.read_text(encoding="utf-8"))}
+    named = set(re.findall(r"\btest_\w+(?!\w|\.py)", PAGE))
+    assert len(named) > 20
+    assert named <= known, named - known
