@@ -76,7 +76,15 @@ def test_a_wrong_call_is_found() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["README.md", "CONTRIBUTING.md", "data/README.md", "docs/architecture.md", "docs/crf.md", "docs/scheduling.md"],
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "data/README.md",
+        "docs/architecture.md",
+        "docs/crf.md",
+        "docs/scheduling.md",
+        "docs/zoo.md",
+    ],
 )
 def test_commands_shown_exist(name: str) -> None:
     assert wrong_calls((ROOT / name).read_text(encoding="utf-8")) == []
