@@ -14,6 +14,7 @@ from segem.cli.options import (
     DeviceOption,
     JsonOption,
     WorkspaceOption,
+    assignment,
     workspace_at,
 )
 from segem.config import TrainConfig, load_manifest, parse
@@ -44,6 +45,10 @@ def train(
         int | None,
         typer.Option(help="Adjacent sections the net sees at once, an odd number; as --from has it, or 1, if absent."),
     ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE of the architecture, as `segem models show ARCHITECTURE` lists; repeatable."),
+    ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="Highest learning rate of the schedule; as suits the architecture if absent.")
     ] = None,
@@ -59,7 +64,9 @@ def train(
     """Train a model on labelled sections and score it on test sections it never saw."""
     if minutes is None and steps is None:
         minutes = 30.0
-    architecture = {} if context_sections is None else {"context_sections": context_sections}
+    architecture = dict(assignment(text, "--option") for text in option or ())
+    if context_sections is not None:
+        architecture["context_sections"] = str(context_sections)
     values = {
         "model": model,
         "architecture": architecture,

@@ -90,6 +90,30 @@ def execution_of(device: Device, engine: EngineName | None, workers: int, memory
     return parse(ExecutionConfig, values, where="command line")
 
 
+def assignment(text: str, option: str) -> tuple[str, str]:
+    """Return name and value of an option such as ``--option depth=3``.
+
+    Raises
+    ------
+    ConfigError
+        When there is no name, or no sign between it and the value.
+
+    Examples
+    --------
+    >>> assignment("upsampling=bilinear", "--option")
+    ('upsampling', 'bilinear')
+    """
+    name, sign, value = text.partition("=")
+    if not (name and sign):
+        raise ConfigError(
+            f"{option} needs a name and a value",
+            expected="NAME=VALUE",
+            found=repr(text),
+            fix=f"for example {option} depth=3",
+        )
+    return name.strip(), value.strip()
+
+
 def triple(text: str, kind: type[int] | type[float], option: str) -> tuple[Any, Any, Any]:
     """Return the three numbers of an option such as ``--voxel-nm 50,4,4``.
 

@@ -128,8 +128,15 @@ def train(
     before = find_model(start, workspace) if start is not None else None
     if before is not None:
         # Of the architecture, only the number of sections seen at once may differ from the model that is gone on from.
-        seen = {key: config.architecture[key] for key in ("context_sections",) if key in config.architecture}
-        architecture = before.card.options | seen
+        other = sorted(set(config.architecture) - {"context_sections"})
+        if other:
+            raise ConfigError(
+                "a model to go on from has its architecture already",
+                where=start,
+                found=f"another {', '.join(other)}",
+                fix="leave these options out, or train from scratch without --from",
+            )
+        architecture = before.card.options | config.architecture
         config = config.model_copy(update={"model": before.card.architecture, "architecture": architecture})
     config = recipe(config)
     for entry in labelled:

@@ -287,3 +287,11 @@ def test_a_model_of_single_sections_goes_on_with_three(workspace: Workspace, tmp
     card = load_artefact(second.path).card
     assert card.options == {"context_sections": 3, "features": 2, "depth": 2}
     assert load_net(load_artefact(second.path)).down[0][0].weight.shape[1] == 3
+
+
+def test_a_model_to_go_on_from_brings_its_architecture(workspace: Workspace, tmp_path: Path) -> None:
+    trained(workspace, entry(tmp_path))
+    with pytest.raises(ConfigError, match="has its architecture already"):
+        trained(
+            workspace, entry(tmp_path), config=SHORT.model_copy(update={"architecture": {"depth": 3}}), start="mine"
+        )

@@ -88,7 +88,11 @@ def recipe(config: TrainConfig) -> TrainConfig:
     4
     """
     spec = spec_of(config.model)
-    suits = {"batch": config.batch or spec.batch, "learning_rate": config.learning_rate or spec.learning_rate}
+    suits = {
+        "architecture": resolved(config.model, config.architecture),
+        "batch": config.batch or spec.batch,
+        "learning_rate": config.learning_rate or spec.learning_rate,
+    }
     return config.model_copy(update=suits)
 
 
