@@ -7,8 +7,8 @@ Three things are measured, each contender in a process of its own that does noth
 - **time**, in rounds that go through all contenders one after the other. Before the clock starts, everything is loaded
   and a first section is done. For tools that work in memory, the clock covers prediction alone: their input is there,
   scaled, and their output stays in memory. For those that go from disk to disk it covers reading, scaling and writing,
-  and for segem everything that `segem segment` does: weights, compiling, ledger, checksums, mask, pyramid, audit. The
-  pace at which chunks appear on disk tells how much of a call is start-up ("whole call" has it, "steady" has not).
+  and for segem everything that `segem segment` does: weights, compiling, ledger, checksums, mask, pyramid, audit. They
+  do half of the sections too: the difference is the pace ("steady"), and the rest is start-up ("whole call" has it).
 - **memory**, as the highest resident size of the process, on few and on many sections, with a thinner net so that the
   volume shows and not the activations.
 - **a kill**, for those that write to disk: SIGKILL in the middle of a stack, then the same call again. A tool survives
@@ -57,9 +57,9 @@ def main() -> None:
     thin = Case(folder, arguments.memory_features, arguments.threads)
     few, many = arguments.memory_sections
     print("preparing: volume, weights, and the reference on whole sections", flush=True)
-    timed = {arguments.sections, arguments.disk_sections}
+    timed, halves = {arguments.sections, arguments.disk_sections}, {arguments.disk_sections // 2}
     source = arguments.data_root / "vnc" / "stack1" / "raw"
-    for case, depths, references in ((full, {1} | timed, timed), (thin, {few, many}, set())):
+    for case, depths, references in ((full, {1} | timed | halves, timed), (thin, {few, many}, set())):
         task = {"kind": "prepare", "case": described(case), "source": str(source), "size": arguments.size}
         call(task | {"depths": sorted(depths), "references": sorted(references)})
     wanted: list[tuple[Contender, str, Callable[[Contender], dict[str, Any]]]] = []
@@ -155,7 +155,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="the essential contenders, one round")
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=BY_NAME, help=f"of {', '.join(BY_NAME)}")
     parser.add_argument("--sections", type=int, default=4, help="sections of a timing in memory")
-    parser.add_argument("--disk-sections", type=int, default=12, help="sections of a timing from disk to disk")
+    parser.add_argument("--disk-sections", type=int, default=16, help="sections of a timing from disk to disk")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--size", type=int, default=1024, help="edge of a section in pixels")

@@ -65,6 +65,10 @@ class TilePool:
             for future in running:
                 future.cancel()
 
+    def each(self, function: Callable[[int], None]) -> None:
+        """Call a function once for each thread, all at the same time."""
+        list(self._pool.map(function, range(self.threads)))
+
     def close(self) -> None:
         """Stop the threads."""
         self._pool.shutdown(cancel_futures=True)

@@ -80,6 +80,17 @@ class OpenVinoCpu:
         if quantized is None:
             _check_agreement(net, channels, self._logits)
         self._pool = TilePool(self._forward, threads)
+        self._warm_up(channels, threads)
+
+    def _warm_up(self, channels: int, threads: int) -> None:
+        """Let every thread evaluate something small; the first tile of a stream would otherwise hold up the others'."""
+        together = threading.Barrier(threads)
+
+        def small(_: int) -> None:
+            together.wait()
+            self._logits(np.zeros((channels, _TRACED_PX, _TRACED_PX), np.float32))
+
+        self._pool.each(small)
 
     def evaluate(self, inputs: Iterable[Channels]) -> Iterator[Probability]:
         """Yield the membrane probability of each input, in order."""
