@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,12 +71,35 @@ def block_counts(truth: NDArray[np.uint8], predicted: NDArray[np.uint8], block_p
             fix="cut them to one shape",
         )
     a, b = truth != 0, predicted != 0
-    starts = [np.linspace(0, n, max(1, round(n / block_px)), endpoint=False).astype(int) for n in truth.shape]
+    starts = [_starts(n, block_px) for n in truth.shape]
     kinds = (
         np.add.reduceat(np.add.reduceat(kind, starts[0], axis=0, dtype=np.int64), starts[1], axis=1)
         for kind in (a & b, ~a & b, a & ~b)
     )
     return np.stack([kind.ravel() for kind in kinds], axis=1)
+
+
+def in_depth(sections: Sequence[NDArray[np.int64]], depth: int) -> NDArray[np.int64]:
+    """Add up the counts of tiles that lie on each other, about `depth` sections at a time.
+
+    Parameters
+    ----------
+    sections : sequence of array (tiles, 3)
+        What `block_counts` gives for each of some contiguous sections.
+    depth : int
+        Sections to a block; blocks are alike and hold every section.
+
+    Returns
+    -------
+    array (blocks, 3) of int64
+
+    Examples
+    --------
+    >>> in_depth([np.array([[1, 0, 0], [0, 2, 0]])] * 4, 2).tolist()
+    [[2, 0, 0], [0, 4, 0], [2, 0, 0], [0, 4, 0]]
+    """
+    blocks: NDArray[np.int64] = np.add.reduceat(np.stack(sections), _starts(len(sections), depth), axis=0)
+    return blocks.reshape(-1, 3)
 
 
 def iou_difference(
@@ -91,8 +114,8 @@ def iou_difference(
 
     Whole blocks are drawn with replacement, as many as there are, and both masks are scored on the same draw, so that
     what makes a block hard for both cancels out. A voxel's error is no observation of its own: errors run along a
-    membrane. Blocks must be so large that an error seldom reaches into the next one [1]_; then, and only then, they may
-    be drawn one by one.
+    membrane, and on from section to section. Blocks must be so large that an error seldom reaches into the next one
+    [1]_; then, and only then, they may be drawn one by one.
 
     The interval is made of the percentiles of the drawn differences [2]_. The difference of two IoU on the same blocks
     is nearly linear in the counts and hence nearly symmetric, so that BCa would correct next to nothing; percentiles
@@ -148,6 +171,11 @@ def iou_difference(
     low, high, bound = np.quantile(drawn, [tail, 1 - tail, 2 * tail])
     value = _iou(first.sum(axis=0)) - _iou(second.sum(axis=0))
     return Difference(float(value), float(low), float(high), float(bound), blocks, resamples)
+
+
+def _starts(length: int, size: int) -> NDArray[np.intp]:
+    """Return where each of the parts begins that a length is cut into, all of them of about one size."""
+    return np.linspace(0, length, max(1, round(length / size)), endpoint=False).astype(np.intp)
 
 
 def _draws(blocks: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
