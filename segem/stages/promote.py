@@ -217,9 +217,9 @@ def _judge(
 ) -> Judgement:
     counts: list[list[NDArray[np.int64]]] = [[], []]
     with track(f"judge {volume.name}", len(sections), "section", progress) as advance:
-        for z, *found in zip(sections, first(volume, sections), second(volume, sections), strict=True):
+        for z, *pair in zip(sections, first(volume, sections), second(volume, sections), strict=True):
             (section,) = labelled_sections(volume, (z, z + 1), 1)
-            for mine, mask in zip(counts, found, strict=True):
+            for mine, mask in zip(counts, pair, strict=True):
                 mine.append(block_counts(section.truth, mask, config.block_px))
             advance(1)
     # A cube of tissue: an error runs on through thin sections just as it runs on along a membrane.

@@ -157,7 +157,7 @@ def test_the_first_model_has_to_beat_kmeans(workspace: Workspace, manifest: Mani
 
 @pytest.mark.parametrize(
     ("seen", "told"),
-    [(((0, 3), (3, 4)), "it learned from.*2 to 2"), (((0, 2), (3, 4)), "chose its threshold on.*3 to 3")],
+    [(((0, 3), (3, 4)), "it learned from.*2 to 2"), (((0, 2), (3, 4)), "it chose its threshold on.*3 to 3")],
 )
 @pytest.mark.parametrize("which", ["1", "2"])
 def test_sections_that_either_model_saw_are_refused(

@@ -62,7 +62,7 @@ def test_the_newest_counts_that_was_not_kept_aside(tmp_path: Path) -> None:
 
 
 def test_a_promoted_version_counts_whatever_comes_later(tmp_path: Path) -> None:
-    newest, middle, oldest = found = versions(tmp_path / "mine")
+    _, middle, oldest = found = versions(tmp_path / "mine")
     decide(oldest, promotion(oldest, True))
     assert version_in_use(found) == oldest
     decide(middle, promotion(middle, True))
