@@ -156,7 +156,33 @@ def show_models(models: list[dict[str, Any]]) -> None:
             table.add_row(*names, "-", "-", "-")
     _print(table)
     for model in models:
-        typer.echo(f"{model['name']}: {model['unreadable'] or model['path']}")
+        stands = f" ({model['standing']})" if model["standing"] else ""
+        typer.echo(f"{model['name']}: {model['unreadable'] or model['path']}{stands}")
+
+
+def show_promotion(values: dict[str, Any]) -> None:
+    """Print how a candidate compares with the model in use, volume by volume, and what was decided."""
+    rival = values["against"]["name"] if values["against"] else "K-means"
+    confidence = f"{values['gate']['confidence']:.0%}"
+    table = Table(title=f"membrane IoU of {values['name']} beside {rival}, on sections neither has seen")
+    table.add_column("volume")
+    for column in ("sections", "blocks", rival, values["name"], "difference", f"{confidence} interval", "passed"):
+        table.add_column(column, justify="right")
+    for volume in values["judged"]:
+        first, stop = volume["sections"]
+        table.add_row(
+            volume["volume"],
+            f"{first}-{stop - 1}",
+            str(volume["blocks"]),
+            f"{volume['iou_against']:.4f}",
+            f"{volume['iou_candidate']:.4f}",
+            f"{volume['difference']:+.4f}",
+            f"{volume['low']:+.4f} to {volume['high']:+.4f}",
+            "no" if volume["harm"] else "yes",
+        )
+    _print(table)
+    if values["promoted"]:
+        typer.echo(f"promoted{' by force' if values['forced'] else ''}: {values['name']} means {values['version']} now")
 
 
 def _field_of(net: dict[str, Any]) -> str:

@@ -49,6 +49,18 @@ class Pooled(nn.Module):
         return logits
 
 
+class Band(nn.Module):
+    """Calls membrane what lies between two intensities; a negative gain calls it everything else."""
+
+    def __init__(self, context_sections: int = 1) -> None:
+        super().__init__()
+        self.low, self.high, self.gain = (nn.Parameter(torch.zeros(())) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        middle = x[:, x.shape[1] // 2][:, None]
+        return self.gain * torch.minimum(middle - self.low, self.high - middle)
+
+
 def _entry(name: str, kind: type[nn.Module], stride_px: int) -> ModelSpec:
     return ModelSpec(
         name=name,
@@ -62,3 +74,5 @@ def _entry(name: str, kind: type[nn.Module], stride_px: int) -> ModelSpec:
 
 UNKNOWN_HALO = {"dilated": _entry("dilated", Dilated, 2), "pooled": _entry("pooled", Pooled, 2)}
 """Entries of the zoo whose architecture does not say what halo they need."""
+
+BAND = _entry("band", Band, 1)

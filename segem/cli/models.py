@@ -17,11 +17,20 @@ from segem.cli.options import (
     assignment,
     workspace_at,
 )
-from segem.config import TrainConfig, load_manifest, parse
-from segem.terminal import show, show_architecture, show_architectures, show_models
+from segem.config import GateConfig, TrainConfig, load_manifest, parse
+from segem.terminal import (
+    complain,
+    show,
+    show_architecture,
+    show_architectures,
+    show_models,
+    show_promotion,
+)
 
 app = typer.Typer()
-models_app = typer.Typer(help="Shows architectures, and the models at hand.", no_args_is_help=True)
+models_app = typer.Typer(
+    help="Shows architectures and the models at hand, and decides which version is in use.", no_args_is_help=True
+)
 app.add_typer(models_app, name="models")
 
 
@@ -125,3 +134,51 @@ def models_show(
     artefact = find_model(name, space)
     # A card is nothing but JSON.
     show({"path": str(artefact.path), "digest": artefact.digest} | artefact.card.model_dump(mode="json"), as_json=True)
+
+
+@models_app.command(
+    "promote",
+    epilog="Example: `segem models promote mine --against unet-em data/manifests/mine.yaml --data-root /data/em`",
+)
+def models_promote(
+    candidate: Annotated[
+        str, typer.Argument(help="Name of a trained model (its newest version), or a version's folder.")
+    ],
+    manifest: Annotated[Path, typer.Argument(help="YAML file; labelled volumes with test sections neither model saw.")],
+    against: Annotated[
+        str | None,
+        typer.Option(
+            help="Model in use, by name or folder; the candidate's own name means the version it would replace. If "
+            "absent, the version promoted before; if there is none, K-means has to be beaten."
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Put it in use whatever is found; the record says that it was forced.")
+    ] = False,
+    harm: Annotated[float, typer.Option(help="Loss of IoU that no volume may suffer.")] = 0.005,
+    device: DeviceOption = "auto",
+    data_root: DataRootOption = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a model in use if it does no harm; exit 1 and say why if it is kept aside.
+
+    A new model that is better on average may be worse on your data, and a difference of two scores may be chance. So
+    both models segment the same test sections, which neither has learned from. Blocks of tissue are then drawn at
+    random, over and over, the same for both: that shows how far chance moves the difference of their IoU. The
+    candidate passes a volume if the 95 % interval of the difference lies above a loss of 0.005, and it is promoted if
+    it passes every volume: its name then means this version. Otherwise it is kept aside, with the reason, and its name
+    means what it meant before. `segem models list` shows both; the whole decision is in promotion.json beside the
+    weights.
+    """
+    config = parse(GateConfig, {"harm": harm}, where="segem models promote")
+    loaded = load_manifest(manifest, data_root)
+    from segem.stages.promote import promote
+
+    decided = promote(candidate, loaded, config, workspace_at(workspace), against=against, force=force, device=device)
+    if as_json:
+        show(decided, as_json=True)
+    else:
+        show_promotion(decided.model_dump(mode="json"))
+    if not decided.promoted:
+        complain((f"{decided.name} is kept aside, {one.volume}", one.harm) for one in decided.judged if one.harm)

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 from segem.config.amounts import parse_bytes
 from segem.config.base import Config as Config
 from segem.config.baseline import BaselineConfig as BaselineConfig
+from segem.config.gate import GateConfig as GateConfig
 from segem.errors import ConfigError
 from segem.geometry import VoxelSize
 

@@ -19,6 +19,7 @@ import segem
 from segem.config import Config, Name
 from segem.errors import ConfigError, ModelError
 from segem.io.files import disk_errors, new_directory, write_text
+from segem.io.versions import standing, version_in_use
 from segem.io.workspace import Workspace
 from segem.learn.models.registry import build, geometry
 from segem.learn.models.spec import Geometry
@@ -239,17 +240,30 @@ def _unreadable(path: Path, error: OSError) -> ModelError:
 
 
 def find_model(name: str, workspace: Workspace | None = None) -> Artefact:
-    """Find a model by path, by its name in the workspace (newest version first) or among the bundled ones.
+    """Find a model by path, by its name in the workspace or among the bundled ones.
+
+    Of several versions in the workspace it is the promoted one, or else the newest that was not kept aside.
 
     Raises
     ------
     ModelError
-        When there is none; the message lists what there is.
+        When there is none, and the message lists what there is; or when every version was kept aside.
     """
-    at_hand = [] if "/" in name else list_models(workspace)
-    candidates = [Path(name)] if "/" in name else [folder for known, folder in at_hand if known == name]
-    if candidates:
-        return load_artefact(candidates[0])
+    if "/" in name:
+        return load_artefact(Path(name))
+    at_hand = list_models(workspace)
+    found = [folder for known, folder in at_hand if known == name]
+    versions = [folder for folder in found if workspace is not None and folder.parent == workspace.models / name]
+    chosen = version_in_use(versions) or next((folder for folder in found if folder not in versions), None)
+    if chosen is not None:
+        return load_artefact(chosen)
+    if versions:
+        raise ModelError(
+            "every version of this model was kept aside",
+            where=name,
+            found=standing(versions[0]),
+            fix="give the path of a version's folder to use it all the same, or `segem models promote` another one",
+        )
     known = ", ".join(sorted({known for known, _ in at_hand})) or "none"
     raise ModelError(
         "no such model",

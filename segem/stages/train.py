@@ -142,7 +142,7 @@ def train(
     for entry in labelled:
         ingest(entry.ingest_config(), workspace, progress=progress)
     volumes = {entry.name: Volume.open(workspace.volume(entry.name)) for entry in labelled}
-    splits = {entry.name: _split(entry, volumes[entry.name]) for entry in labelled}
+    splits = {entry.name: split_of(entry, volumes[entry.name]) for entry in labelled}
 
     started = time.monotonic()
     fitted = _fit(config, before, volumes, splits, device, progress)
@@ -210,8 +210,8 @@ def _fit(
     context = geometry(config.model, config.architecture).context_sections
     train_sections, validation = [], []
     for name, split in splits.items():
-        train_sections += _sections(volumes[name], (split.train.start, split.train.stop), context, split.weight)
-        validation += _sections(volumes[name], (split.validation.start, split.validation.stop), context)
+        train_sections += labelled_sections(volumes[name], (split.train.start, split.train.stop), context, split.weight)
+        validation += labelled_sections(volumes[name], (split.validation.start, split.validation.stop), context)
     with track(f"train {config.model}", 1000, "permille", progress) as advance:
         done = 0
 
@@ -232,12 +232,20 @@ def _halo(
     if shape.halo_px is not None or spec_of(model).sees_all:
         return None
     firsts = {name: (split.validation.start, split.validation.start + 1) for name, split in splits.items()}
-    seen = [s.image for name, first in firsts.items() for s in _sections(volumes[name], first, shape.context_sections)]
-    px = measure_halo(fitted.net, shape.stride_px, shape.context_sections, TOLERANCE, sections=seen)
+    context = shape.context_sections
+    seen = [s.image for name, first in firsts.items() for s in labelled_sections(volumes[name], first, context)]
+    px = measure_halo(fitted.net, shape.stride_px, context, TOLERANCE, sections=seen)
     return None if px is None else MeasuredHalo(px=px, tolerance=TOLERANCE)
 
 
-def _split(entry: VolumeEntry, volume: Volume) -> Split:
+def split_of(entry: VolumeEntry, volume: Volume) -> Split:
+    """Return which sections of a labelled volume train, validate and test; without a split the last fifth validates.
+
+    Raises
+    ------
+    ConfigError
+        When the volume has no truth, or not the sections.
+    """
     sections = volume.shape[0]
     if not volume.has_label("truth"):
         raise ConfigError("the volume has no truth", where=entry.name, fix="ingest it with labels")
@@ -264,7 +272,7 @@ def _split(entry: VolumeEntry, volume: Volume) -> Split:
     return entry.split
 
 
-def _sections(
+def labelled_sections(
     volume: Volume, sections: Range, context: int, weight: float = 1.0, seen: Range | None = None
 ) -> list[LabelledSection]:
     """Read sections with their neighbours; beyond what may be `seen`, by default the sections, the last one repeats.
@@ -294,7 +302,7 @@ def _section(array: Array, z: int, volume: str) -> NDArray[Any]:
 def _score(fitted: Fitted, volume: Volume, sections: Range, context: int, device: Device, progress: bool) -> Score:
     confusion, sums = Confusion(), SegmentationSums.nothing()
     with track(f"test {volume.name}", sections[1] - sections[0], "section", progress) as advance:
-        for section in _sections(volume, sections, context, seen=(0, volume.shape[0])):
+        for section in labelled_sections(volume, sections, context, seen=(0, volume.shape[0])):
             # The same 8 bits that a run stores and the neighbours it sees, so these are the scores a report will show.
             stored = np.rint(predict_section(fitted.net, section.image, choose_device(device)) * 255).astype(np.uint8)
             confusion += Confusion.count(section.truth, membrane_mask(stored, fitted.threshold))

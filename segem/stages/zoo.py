@@ -11,6 +11,7 @@ from typing import Any
 from pydantic_core import PydanticUndefined
 
 from segem.errors import ModelError, SegemError
+from segem.io.versions import standing
 from segem.io.workspace import Workspace
 from segem.learn.artefact import list_models, load_artefact
 from segem.learn.cost import bare_net, bytes_needed, gflop_per_megapixel, megapixels_per_second, parameter_count
@@ -82,13 +83,17 @@ class Explanation:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model on disk; without architecture and scores where its card cannot be read, and then why."""
+    """A model on disk; without architecture and scores where its card cannot be read, and then why.
+
+    `standing` is what `segem.io.versions.standing` says of it.
+    """
 
     name: str
     path: Path
     architecture: str = ""
     scores: tuple[dict[str, Any], ...] = ()
     unreadable: str = ""
+    standing: str = ""
 
 
 def architectures(*, measure: bool = False, progress: bool = True) -> tuple[Architecture, ...]:
@@ -191,10 +196,11 @@ def _measured(net: Architecture) -> Architecture:
 
 def _trained(name: str, path: Path) -> TrainedModel:
     try:
-        card = load_artefact(path).card
+        card, stands = load_artefact(path).card, standing(path)
     except ModelError as error:
         return TrainedModel(name, path, unreadable=str(error))
-    return TrainedModel(name, path, card.architecture, tuple(score.model_dump(mode="json") for score in card.scores))
+    scores = tuple(score.model_dump(mode="json") for score in card.scores)
+    return TrainedModel(name, path, card.architecture, scores, standing=stands)
 
 
 def _about(net: type) -> str:

@@ -1,0 +1,185 @@
+"""Which version of a model counts: the promoted one, or else the newest that was not kept aside."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from segem.config import NAME_PATTERN, Config, GateConfig
+from segem.errors import ModelError
+from segem.io.files import write_text
+
+PROMOTION, CURRENT = "promotion.json", "current"
+"""In the folder of a version: what was decided about it. In the folder of a model: the name of the version in use."""
+
+
+class Judgement(Config):
+    """A candidate beside the model in use, on sections of one volume that neither has seen."""
+
+    volume: str
+    source_digest: str
+    """sha256 of the volume's voxels."""
+    sections: tuple[int, int]
+    blocks: int
+    iou_candidate: float
+    iou_against: float
+    difference: float
+    low: float
+    high: float
+    """Ends of the two-sided interval of the difference, which decides."""
+    lower_bound: float
+    """End of the one-sided interval of the same confidence."""
+    harm: str = ""
+    """Why the volume speaks against the candidate; empty where it does not."""
+
+
+class Rival(Config):
+    """The model that a candidate was compared with."""
+
+    name: str
+    path: str
+    digest: str
+
+
+class Promotion(Config):
+    """The content of ``promotion.json``: whether a version was promoted, and on what grounds."""
+
+    format: Literal[1] = 1
+    name: str
+    version: str
+    digest: str
+    against: Rival | None
+    """None where there was no model yet and K-means had to be beaten."""
+    promoted: bool
+    forced: bool
+    """Whether it was promoted although the gate refused it."""
+    reason: str
+    """Why the gate refused it; empty where it did not."""
+    judged: tuple[Judgement, ...]
+    gate: GateConfig
+    manifest: str
+    who: str
+    when: str
+    """ISO 8601 in UTC."""
+    segem_version: str
+
+
+def decide(version: Path, promotion: Promotion) -> None:
+    """Record what was decided about a version and, if it was promoted, put it in use.
+
+    Each of the two files is replaced in one step, the record first: whenever the process is killed, a version is in use
+    only if its record says why.
+
+    Raises
+    ------
+    WorkspaceError
+        When the disk refuses.
+    """
+    write_text(version / PROMOTION, json.dumps(promotion.model_dump(mode="json"), indent=2) + "\n")
+    if promotion.promoted:
+        write_text(version.parent / CURRENT, version.name + "\n")
+
+
+def version_in_use(versions: Sequence[Path]) -> Path | None:
+    """Return which of the versions of one model its name means.
+
+    Parameters
+    ----------
+    versions : sequence of Path
+        Their folders, newest first.
+
+    Returns
+    -------
+    Path or None
+        The promoted version if there is one, whether or not it is among them, else the newest that was not kept aside;
+        None where all were.
+
+    Raises
+    ------
+    ModelError
+        When what was decided cannot be read.
+    """
+    if not versions:
+        return None
+    promoted = promoted_version(versions[0].parent)
+    return promoted or next((version for version in versions if not _kept_aside(version)), None)
+
+
+def promoted_version(model: Path) -> Path | None:
+    """Return the version of a model that was promoted last; None where none was.
+
+    Raises
+    ------
+    ModelError
+        When the file that names it is damaged, or names a version that is gone.
+    """
+    try:
+        name = (model / CURRENT).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(model / CURRENT, error) from None
+    # The name becomes part of a path, so it must not lead anywhere else.
+    if not re.fullmatch(NAME_PATTERN, name) or not (model / name).is_dir():
+        raise ModelError(
+            "the version in use is gone",
+            where=model / CURRENT,
+            found=repr(name[:100]),
+            fix="put its folder back, or remove the file: the newest version that was not kept aside then counts",
+        )
+    return model / name
+
+
+def read_promotion(version: Path) -> Promotion | None:
+    """Return what was decided about a version; None where nothing was.
+
+    Raises
+    ------
+    ModelError
+        When the record cannot be read.
+    """
+    try:
+        return Promotion.model_validate_json((version / PROMOTION).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise _unreadable(version / PROMOTION, error.errors()[0]["msg"]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(version / PROMOTION, error) from None
+
+
+def standing(version: Path) -> str:
+    """Return ``current``, or ``kept aside:`` and the reason, or nothing where a version was never judged.
+
+    A version that was promoted once and replaced since is ``promoted before``.
+
+    Raises
+    ------
+    ModelError
+        When what was decided cannot be read.
+    """
+    if promoted_version(version.parent) == version:
+        return "current"
+    promotion = read_promotion(version)
+    if promotion is None:
+        return ""
+    return "promoted before" if promotion.promoted else f"kept aside: {promotion.reason}"
+
+
+def _kept_aside(version: Path) -> bool:
+    promotion = read_promotion(version)
+    return promotion is not None and not promotion.promoted
+
+
+def _unreadable(path: Path, reason: object) -> ModelError:
+    return ModelError(
+        "what was decided about a model cannot be read",
+        where=path,
+        found=reason,
+        fix="check the rights of the file; if it is damaged remove it, and promote the model again",
+    )

@@ -1,0 +1,193 @@
+"""How sure the difference of two membrane IoU is: a paired block bootstrap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segem.errors import InputError
+
+_WEIGHTS_AT_ONCE = 2**22
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The IoU of one mask less that of another, and how far chance may have moved it.
+
+    Parameters
+    ----------
+    value : float
+        The difference over all blocks.
+    low, high : float
+        Ends of the two-sided interval.
+    lower_bound : float
+        End of the one-sided interval at the same confidence: above `low`, as all the doubt lies on one side.
+    blocks, resamples : int
+        How many blocks there were, and how often they were drawn.
+    """
+
+    value: float
+    low: float
+    high: float
+    lower_bound: float
+    blocks: int
+    resamples: int
+
+
+def block_counts(truth: NDArray[np.uint8], predicted: NDArray[np.uint8], block_px: int) -> NDArray[np.int64]:
+    """Count membrane found, invented and missed in each tile of a section.
+
+    Parameters
+    ----------
+    truth, predicted : array (y, x)
+        Masks in which 0 is background and any other value membrane.
+    block_px : int
+        Edge of a tile; tiles are stretched or shrunk a little, so that they are alike and cover the section.
+
+    Returns
+    -------
+    array (tiles, 3) of int64
+        ``tp, fp, fn`` of each tile.
+
+    Raises
+    ------
+    InputError
+        When the masks are not two sections of one shape.
+
+    Examples
+    --------
+    >>> truth = np.array([[1, 1, 0, 0]], np.uint8)
+    >>> block_counts(truth, np.array([[1, 0, 0, 1]], np.uint8), 2).tolist()
+    [[1, 0, 1], [0, 1, 0]]
+    """
+    if truth.shape != predicted.shape or truth.ndim != 2:
+        raise InputError(
+            "masks of different shapes cannot be compared",
+            expected=truth.shape,
+            found=predicted.shape,
+            fix="cut them to one shape",
+        )
+    a, b = truth != 0, predicted != 0
+    starts = [_starts(n, block_px) for n in truth.shape]
+    kinds = (
+        np.add.reduceat(np.add.reduceat(kind, starts[0], axis=0, dtype=np.int64), starts[1], axis=1)
+        for kind in (a & b, ~a & b, a & ~b)
+    )
+    return np.stack([kind.ravel() for kind in kinds], axis=1)
+
+
+def in_depth(sections: Sequence[NDArray[np.int64]], depth: int) -> NDArray[np.int64]:
+    """Add up the counts of tiles that lie on each other, about `depth` sections at a time.
+
+    Parameters
+    ----------
+    sections : sequence of array (tiles, 3)
+        What `block_counts` gives for each of some contiguous sections.
+    depth : int
+        Sections to a block; blocks are alike and hold every section.
+
+    Returns
+    -------
+    array (blocks, 3) of int64
+
+    Examples
+    --------
+    >>> in_depth([np.array([[1, 0, 0], [0, 2, 0]])] * 4, 2).tolist()
+    [[2, 0, 0], [0, 4, 0], [2, 0, 0], [0, 4, 0]]
+    """
+    blocks: NDArray[np.int64] = np.add.reduceat(np.stack(sections), _starts(len(sections), depth), axis=0)
+    return blocks.reshape(-1, 3)
+
+
+def iou_difference(
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    *,
+    resamples: int = 10_000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Difference:
+    """Estimate the difference of two pooled membrane IoU, and an interval for it, from counts by block.
+
+    Whole blocks are drawn with replacement, as many as there are, and both masks are scored on the same draw, so that
+    what makes a block hard for both cancels out. A voxel's error is no observation of its own: errors run along a
+    membrane, and on from section to section. Blocks must be so large that an error seldom reaches into the next one
+    [1]_; then, and only then, they may be drawn one by one.
+
+    The interval is made of the percentiles of the drawn differences [2]_. The difference of two IoU on the same blocks
+    is nearly linear in the counts and hence nearly symmetric, so that BCa would correct next to nothing; percentiles
+    need no jackknife, exist for masks that are equal (the interval is then exactly 0 to 0, where BCa is undefined), and
+    change places and signs with the masks.
+
+    Parameters
+    ----------
+    first, second : array (blocks, 3) of int64
+        ``tp, fp, fn`` of each block, the same blocks in the same order.
+    resamples : int
+        How many times blocks are drawn. With 10,000 the share of draws beyond an end of a 95 % interval, 2.5 %, is
+        itself known to 0.16 %.
+    confidence : float
+        Of the two-sided interval and of the one-sided bound alike.
+    seed : int
+        Of the draws.
+
+    Returns
+    -------
+    Difference
+        Of the first less the second.
+
+    Raises
+    ------
+    InputError
+        When the counts are not of the same blocks.
+
+    References
+    ----------
+    .. [1] Künsch (1989), The jackknife and the bootstrap for general stationary observations, Annals of Statistics 17,
+       doi:10.1214/aos/1176347265
+    .. [2] Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapters 8 and 13,
+       doi:10.1007/978-1-4899-4541-9
+
+    Examples
+    --------
+    >>> better, worse = np.array([[9, 1, 0]] * 20), np.array([[5, 1, 4]] * 20)
+    >>> found = iou_difference(better, worse)
+    >>> round(found.value, 3), round(found.low, 3), found.blocks
+    (0.4, 0.4, 20)
+    """
+    if first.shape != second.shape or first.ndim != 2 or first.shape[1] != 3 or not len(first):
+        raise InputError(
+            "counts of different blocks cannot be compared",
+            expected=f"{first.shape}, as of the first mask",
+            found=second.shape,
+            fix="count both masks on the same blocks",
+        )
+    blocks = len(first)
+    drawn = np.concatenate([_iou(w @ first) - _iou(w @ second) for w in _draws(blocks, resamples, seed)])
+    tail = (1 - confidence) / 2
+    low, high, bound = np.quantile(drawn, [tail, 1 - tail, 2 * tail])
+    value = _iou(first.sum(axis=0)) - _iou(second.sum(axis=0))
+    return Difference(float(value), float(low), float(high), float(bound), blocks, resamples)
+
+
+def _starts(length: int, size: int) -> NDArray[np.intp]:
+    """Return where each of the parts begins that a length is cut into, all of them of about one size."""
+    return np.linspace(0, length, max(1, round(length / size)), endpoint=False).astype(np.intp)
+
+
+def _draws(blocks: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Yield, some draws at a time, how often each block was drawn."""
+    random = np.random.default_rng(seed)
+    at_once = max(1, _WEIGHTS_AT_ONCE // blocks)
+    for start in range(0, resamples, at_once):
+        yield random.multinomial(blocks, np.full(blocks, 1 / blocks), size=min(at_once, resamples - start))
+
+
+def _iou(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return tp / (tp + fp + fn) along the last axis; 1 where there is no membrane at all."""
+    union = counts.sum(axis=-1)
+    iou: NDArray[np.float64] = np.where(union == 0, 1.0, counts[..., 0] / np.maximum(union, 1))
+    return iou

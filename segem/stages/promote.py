@@ -1,0 +1,310 @@
+"""Decides whether a model replaces the one in use: both are judged on the same sections, which neither has seen."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import segem
+from segem.config import BaselineConfig, Device, GateConfig, Manifest
+from segem.errors import ConfigError, InputError, ModelError
+from segem.geometry import Box
+from segem.io.files import locked
+from segem.io.run import now
+from segem.io.versions import Judgement, Promotion, Rival, decide, promoted_version, version_in_use
+from segem.io.volume import Volume
+from segem.io.workspace import Workspace
+from segem.kernels.bootstrap import Difference, block_counts, in_depth, iou_difference
+from segem.kernels.threshold import membrane_mask, stored_probability
+from segem.learn.artefact import Artefact, find_model, list_models, load_artefact, load_net
+from segem.learn.runtimes.choice import choose_device
+from segem.learn.train import predict_section
+from segem.progress import track
+from segem.stages.ingest import ingest
+from segem.stages.train import labelled_sections, split_of
+from segem.stages.unsupervised import finder_of, with_context
+
+Mask = NDArray[np.uint8]
+Masks = Callable[[Volume, range], Iterator[Mask]]
+"""Finds the membrane of some sections of a volume, one after the other."""
+
+
+def promote(
+    candidate: str,
+    manifest: Manifest,
+    config: GateConfig,
+    workspace: Workspace,
+    *,
+    against: str | None = None,
+    force: bool = False,
+    device: Device = "auto",
+    progress: bool = True,
+) -> Promotion:
+    """Put a model in use if no volume speaks against it; otherwise keep it aside and say why.
+
+    A volume speaks against it unless the interval of the difference in membrane IoU excludes a loss of more than
+    `config.harm`. All volumes must pass, so several of them make it no likelier that harm slips through. Where there is
+    no model yet, the candidate must surely be better than K-means. The decision is written into the folder of the
+    candidate.
+
+    Parameters
+    ----------
+    candidate : str
+        Name of a model of the workspace, whose newest version is meant, or the folder of a version.
+    manifest : Manifest
+        Labelled volumes; their ``test`` sections are judged, or the ``validation`` sections of a volume without any.
+    config : GateConfig
+        What counts as harm, and how sure one must be.
+    workspace : Workspace
+        Where models and volumes are.
+    against : str, optional
+        Name or folder of the model in use; the candidate's own name means the version it would replace. If absent, the
+        version that was promoted before, if there is one.
+    force : bool
+        Put it in use whatever was found; the record says so.
+    device : {"auto", "cpu", "cuda", "mps"}
+        Where to compute.
+    progress : bool
+        Whether to draw progress bars.
+
+    Returns
+    -------
+    Promotion
+        What was decided, as it is on disk.
+
+    Raises
+    ------
+    ConfigError
+        When either model has learned from sections that would be judged, both are the same, the candidate is not of
+        this workspace, or no volume has labels.
+    InputError
+        When sources are bad, or there is too little to judge by.
+    ModelError
+        When a model is missing or damaged, or gives NaN or infinity.
+    WorkspaceError
+        When a volume is damaged, the disk refuses, or another promotion of the same model is under way.
+    """
+    challenger = _candidate(candidate, workspace)
+    home = challenger.path.parent
+    with locked(home / ".promotion.lock"):
+        rival = _rival(against, challenger, workspace)
+        judged = tuple(_judged(challenger, rival, manifest, config, workspace, device, progress))
+        reason = "; ".join(f"{one.volume}: {one.harm}" for one in judged if one.harm)
+        promotion = Promotion(
+            name=home.name,
+            version=challenger.path.name,
+            digest=challenger.digest,
+            against=Rival(name=rival.card.name, path=str(rival.path), digest=rival.digest) if rival else None,
+            promoted=force or not reason,
+            forced=force and bool(reason),
+            reason=reason,
+            judged=judged,
+            gate=config,
+            manifest=manifest.name,
+            who=_user(),
+            when=now(),
+            segem_version=segem.__version__,
+        )
+        decide(challenger.path, promotion)
+    return promotion
+
+
+def _candidate(name: str, workspace: Workspace) -> Artefact:
+    if "/" not in name:
+        versions = _versions(name, workspace)
+        if versions:
+            return load_artefact(versions[0])
+        path = find_model(name, workspace).path
+    else:
+        path = load_artefact(Path(name)).path.resolve()
+    if path.parent.parent != workspace.models.resolve():
+        raise ConfigError(
+            "only a model of the workspace can be promoted",
+            where=path,
+            expected=f"a folder {workspace.models}/NAME/VERSION",
+            fix="train it into this workspace, or give the --workspace it is in",
+        )
+    return load_artefact(workspace.models / path.parent.name / path.name)
+
+
+def _versions(name: str, workspace: Workspace) -> list[Path]:
+    """Return the versions of a model of the workspace, newest first."""
+    return [folder for _, folder in list_models(workspace) if folder.parent == workspace.models / name]
+
+
+def _rival(against: str | None, challenger: Artefact, workspace: Workspace) -> Artefact | None:
+    home = challenger.path.parent
+    in_use = promoted_version(home)
+    if in_use == challenger.path:
+        raise ConfigError(
+            "this version is in use already", where=challenger.path, fix="give the folder of another version"
+        )
+    if against is None:
+        return load_artefact(in_use) if in_use else None
+    others = [version for version in _versions(home.name, workspace) if version != challenger.path]
+    replaced = version_in_use(others) if against == home.name else None
+    rival = load_artefact(replaced) if replaced else find_model(against, workspace)
+    if rival.path.resolve() == challenger.path.resolve():
+        raise ConfigError(
+            "a model cannot be compared with itself",
+            where=challenger.path,
+            fix="give --against another model or version, or leave it out if there was none before",
+        )
+    return rival
+
+
+def _judged(
+    challenger: Artefact,
+    rival: Artefact | None,
+    manifest: Manifest,
+    config: GateConfig,
+    workspace: Workspace,
+    device: Device,
+    progress: bool,
+) -> Iterator[Judgement]:
+    labelled = [entry for entry in manifest.volumes if entry.labels is not None]
+    if not labelled:
+        raise ConfigError(
+            "no volume of this manifest has labels", where=manifest.name, fix="give at least one volume labels"
+        )
+    chosen = []
+    for entry in labelled:
+        ingest(entry.ingest_config(), workspace, progress=progress)
+        volume = Volume.open(workspace.volume(entry.name))
+        split = split_of(entry, volume)
+        part = split.test or split.validation
+        chosen.append((volume, range(part.start, part.stop)))
+    for volume, sections in chosen:
+        for artefact in (challenger, rival):
+            if artefact is not None:
+                _check_unseen(artefact, volume, sections)
+    first = _masks_of(challenger, device)
+    second = _masks_of(rival, device) if rival is not None else _kmeans
+    for volume, sections in chosen:
+        yield _judge(first, second, volume, sections, config, rival is not None, progress)
+
+
+def _check_unseen(artefact: Artefact, volume: Volume, sections: range) -> None:
+    for part in artefact.card.trained_on:
+        if part.source_digest != volume.attributes["source_digest"]:
+            continue
+        for use, (start, stop) in (("learned from", part.train), ("chose its threshold on", part.validation)):
+            first, end = max(start, sections.start), min(stop, sections.stop)
+            if first < end:
+                raise ConfigError(
+                    f"a model cannot be judged on sections it {use}",
+                    where=volume.name,
+                    expected=f"sections {sections.start} to {sections.stop - 1} unseen by {artefact.path}",
+                    found=f"{first} to {end - 1} on its card",
+                    fix="name other sections as test in the manifest, or leave this volume out",
+                )
+
+
+def _judge(
+    first: Masks,
+    second: Masks,
+    volume: Volume,
+    sections: range,
+    config: GateConfig,
+    replaces: bool,
+    progress: bool,
+) -> Judgement:
+    counts: list[list[NDArray[np.int64]]] = [[], []]
+    with track(f"judge {volume.name}", len(sections), "section", progress) as advance:
+        for z, *pair in zip(sections, first(volume, sections), second(volume, sections), strict=True):
+            (section,) = labelled_sections(volume, (z, z + 1), 1)
+            for mine, mask in zip(counts, pair, strict=True):
+                mine.append(block_counts(section.truth, mask, config.block_px))
+            advance(1)
+    # A cube of tissue: an error runs on through thin sections just as it runs on along a membrane.
+    depth = max(1, round(config.block_px * volume.voxel_size.y / volume.voxel_size.z))
+    blocks = [in_depth(mine, depth) for mine in counts]
+    _check_enough(volume, sections, blocks[0], config)
+    found = iou_difference(*blocks, resamples=config.resamples, confidence=config.confidence, seed=config.seed)
+    ious = [float(tp / (tp + fp + fn)) for tp, fp, fn in (each.sum(axis=0) for each in blocks)]
+    return Judgement(
+        volume=volume.name,
+        source_digest=volume.attributes["source_digest"],
+        sections=(sections.start, sections.stop),
+        blocks=found.blocks,
+        iou_candidate=ious[0],
+        iou_against=ious[1],
+        difference=found.value,
+        low=found.low,
+        high=found.high,
+        lower_bound=found.lower_bound,
+        harm=_harm(found, config, replaces),
+    )
+
+
+def _check_enough(volume: Volume, sections: range, blocks: NDArray[np.int64], config: GateConfig) -> None:
+    where = f"{volume.name}, sections {sections.start} to {sections.stop - 1}"
+    if len(blocks) < config.fewest_blocks:
+        raise InputError(
+            "too little to judge a model by",
+            where=where,
+            expected=f"{config.fewest_blocks} or more blocks of {config.block_px} px",
+            found=len(blocks),
+            fix="judge on larger sections, or leave this volume out",
+        )
+    if not blocks[:, [0, 2]].any():
+        raise InputError(
+            "the truth of these sections holds no membrane",
+            where=where,
+            fix="check the labels and their polarity, or name other sections as test",
+        )
+
+
+def _harm(found: Difference, config: GateConfig, replaces: bool) -> str:
+    """Return why a difference speaks against the candidate, or nothing."""
+    measured = f"{found.value:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
+    if not replaces:
+        return "" if found.low > 0 else f"not surely better than K-means: IoU {measured}"
+    if found.low > -config.harm:
+        return ""
+    if found.high < -config.harm:
+        return f"worse than the model in use: IoU {measured}"
+    return f"a loss of more than {config.harm:g} cannot be excluded: IoU {measured}"
+
+
+def _masks_of(artefact: Artefact, device: Device) -> Masks:
+    net, where = load_net(artefact), choose_device(device)
+    net = net.to(where)
+    context = artefact.card.geometry().context_sections
+
+    def masks(volume: Volume, sections: Iterable[int]) -> Iterator[Mask]:
+        for z in sections:
+            (section,) = labelled_sections(volume, (z, z + 1), context, seen=(0, volume.shape[0]))
+            probability = predict_section(net, section.image, where)
+            if not np.isfinite(probability).all():
+                raise ModelError(
+                    "the model gives values that are not finite",
+                    where=f"{artefact.path}, section {z} of {volume.name}",
+                    found="NaN or infinity",
+                    fix="train the model again with a lower learning rate",
+                )
+            # The same 8 bits that a run stores, so that this is the mask a run would write.
+            yield membrane_mask(stored_probability(probability), artefact.card.threshold)
+
+    return masks
+
+
+def _kmeans(volume: Volume, sections: Iterable[int]) -> Iterator[Mask]:
+    finder = finder_of(volume, BaselineConfig(), lambda _: None)
+    _, height, width = volume.shape
+    for z in sections:
+        section: NDArray[Any] = with_context(volume, Box((z, 0, 0), (z + 1, height, width)), 0)[0]
+        yield finder.find(section[0])
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # in containers a user may have no name
+        return f"user {os.getuid()}"
