@@ -63,6 +63,10 @@ def train(
     ] = None,
     batch: Annotated[int | None, typer.Option(help="Crops to a step; as suits the architecture if absent.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
+    checkpoint_seconds: Annotated[
+        float,
+        typer.Option(help="How often to put aside what is learned; the same command goes on from there."),
+    ] = 60.0,
     licence: Annotated[str, typer.Option(help="Licence of the weights, noted on the model's card.")] = "",
     citation: Annotated[str, typer.Option(help="What to cite with the weights, noted on the model's card.")] = "",
     device: DeviceOption = "auto",
@@ -85,6 +89,7 @@ def train(
         "seed": seed,
         "learning_rate": learning_rate,
         "batch": batch,
+        "checkpoint_seconds": checkpoint_seconds,
     }
     config = parse(TrainConfig, values, where="segem train")
     loaded = load_manifest(manifest, data_root)

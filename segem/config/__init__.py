@@ -249,7 +249,10 @@ class TrainConfig(Config):
     """How fast that falls with the distance between the cells."""
     precision: Precision = "auto"
     """``bfloat16`` trains in mixed precision; ``auto`` does so where the hardware computes it."""
-    seed: int = 0
+    checkpoint_seconds: float = Field(default=60.0, gt=0)
+    checkpoint_steps: int = Field(default=500, ge=1)
+    """How often what is learned so far is put aside; neither changes the result."""
+    seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _one_budget(self) -> TrainConfig:

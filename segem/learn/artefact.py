@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 import segem
@@ -23,6 +23,7 @@ from segem.io.versions import standing, version_in_use
 from segem.io.workspace import Workspace
 from segem.learn.models.registry import build, geometry
 from segem.learn.models.spec import Geometry
+from segem.learn.tensors import write_tensors
 from segem.learn.widen import widened
 
 WEIGHTS, CARD = "weights.safetensors", "model.json"
@@ -119,15 +120,12 @@ def save_artefact(directory: Path, card: ModelCard, net: nn.Module) -> Artefact:
     WorkspaceError
         When the disk refuses.
     """
-    state = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
+    state = net.state_dict()
     _check_finite(state, directory)
     with disk_errors(directory):
         directory.parent.mkdir(parents=True, exist_ok=True)
     with new_directory(directory) as partial:
-        with disk_errors(directory):
-            save_file(state, partial / WEIGHTS)
-            # safetensors makes its files private; a model on a shared disk is there to be read.
-            (partial / WEIGHTS).chmod(0o644)
+        write_tensors(partial / WEIGHTS, state)
         write_text(partial / CARD, json.dumps(card.model_dump(mode="json"), indent=2) + "\n")
     return load_artefact(directory)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, cast
 
 import numpy as np
@@ -23,6 +24,7 @@ from segem.kernels.borders import border_weights
 from segem.kernels.metrics.iou import Confusion
 from segem.learn.allocator import keep_activations
 from segem.learn.augment import IMAGE, LABEL, WEIGHT, em_augmentation
+from segem.learn.checkpoint import Checkpoints, Reached
 from segem.learn.losses import MembraneLoss
 from segem.learn.models.registry import build, patch_px, pretrain, spec_of
 from segem.learn.patches import PatchClassifier, random_patch
@@ -78,6 +80,8 @@ class Fitted:
     threshold: float
     validation_iou: float
     steps: int
+    minutes: float
+    """All that were spent on training, also before it was interrupted."""
     final_loss: float
 
 
@@ -89,6 +93,7 @@ def fit(
     start: nn.Module | None = None,
     device: torch.device | str = "cpu",
     on_step: Callable[[Progress], None] | None = None,
+    kept: Checkpoints | None = None,
 ) -> Fitted:
     """Train a net and choose its threshold on the validation sections.
 
@@ -105,6 +110,8 @@ def fit(
         Where to compute.
     on_step : callable, optional
         Called after every step, for a progress bar.
+    kept : Checkpoints, optional
+        Where to go on from, and to put aside what has been learned so far.
 
     Returns
     -------
@@ -117,6 +124,8 @@ def fit(
         When there is nothing to learn from: no sections, or truth of one class only.
     ModelError
         When the loss is no longer finite, or pretrained weights cannot be had or do not fit.
+    WorkspaceError
+        When the disk refuses a checkpoint.
     """
     keep_activations()
     _check_truth(train, "train")
@@ -132,31 +141,35 @@ def fit(
     rate = config.learning_rate or spec_of(config.model).learning_rate
     optimizer = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=config.weight_decay)
     loss_of, half = MembraneLoss(), computes_in_half(config.precision, torch.device(device))
-    started = time.monotonic()
-    step, fraction, recent = 0, 0.0, math.nan
-    with _ahead(_batches(train, config)) as batches:
+    reached = kept.restore(net, average, optimizer) if kept is not None else Reached()
+    started = time.monotonic() - reached.seconds
+    fraction = _fraction(config, reached)
+    with _ahead(_batches(train, config, reached.step)) as batches:
         while fraction < 1:
             for group in optimizer.param_groups:
                 group["lr"] = rate * _schedule(fraction)
+            torch.manual_seed(_seed(config.seed, reached.step))
             image, truth, weight = next(batches)
             image = image.to(device, memory_format=torch.channels_last)
             with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half):
                 logits = logits_of(image)
             loss = loss_of(logits.float(), truth.to(device), weight.to(device))
-            step += 1
+            step = reached.step + 1
             value = _finite(loss, step)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(net.parameters(), 5.0)
             optimizer.step()
             _update_average(average, net, config.ema_decay, step)
-            recent = value if math.isnan(recent) else 0.98 * recent + 0.02 * value
-            minutes = (time.monotonic() - started) / 60
-            fraction = step / config.steps if config.steps else minutes / (config.minutes or math.inf)
+            recent = value if step == 1 else 0.98 * reached.loss + 0.02 * value
+            reached = Reached(step=step, seconds=time.monotonic() - started, loss=recent)
+            fraction = _fraction(config, reached)
+            if kept is not None:
+                kept.keep(reached, net, average, optimizer)
             if on_step is not None:
                 on_step(Progress(min(fraction, 1.0), recent))
     threshold, iou = choose_threshold(average, validation, device)
-    return Fitted(average, threshold, iou, step, recent)
+    return Fitted(average, threshold, iou, reached.step, reached.seconds / 60, reached.loss)
 
 
 def choose_threshold(
@@ -208,6 +221,18 @@ def _finite(loss: Tensor, step: int) -> float:
     return value
 
 
+def _fraction(config: TrainConfig, reached: Reached) -> float:
+    """Return which share of the budget is used up."""
+    if config.steps:
+        return reached.step / config.steps
+    return reached.seconds / 60 / (config.minutes or math.inf)
+
+
+def _seed(seed: int, step: int) -> int:
+    """Return the seed of all that is random in one step, which thus depends on no step before."""
+    return int(np.random.SeedSequence((seed, step)).generate_state(1)[0])
+
+
 def _check_truth(sections: Sequence[LabelledSection], part: str) -> None:
     if not sections:
         raise InputError(f"no {part} sections", fix=f"give at least one labelled section to {part}")
@@ -222,12 +247,14 @@ def _check_truth(sections: Sequence[LabelledSection], part: str) -> None:
         )
 
 
-def _batches(sections: Sequence[LabelledSection], config: TrainConfig) -> Iterator[Batch]:
+def _batches(sections: Sequence[LabelledSection], config: TrainConfig, first: int = 0) -> Iterator[Batch]:
     """Yield augmented (image, truth, weight) batches for ever, taking each volume as often as its weight says.
+
+    Each batch follows from the seed and its number alone, counted from `first`.
 
     A net of patches gets patches, and the truth and the weight of their centres.
     """
-    rng, batch = np.random.default_rng(config.seed), config.batch or spec_of(config.model).batch
+    batch = config.batch or spec_of(config.model).batch
     patch = patch_px(config.model, config.architecture)
     augment = em_augmentation(patch or config.crop_px, config.seed)
     weighted = [border_weights(section.truth, config.border_weight, config.border_sigma_px) for section in sections]
@@ -237,8 +264,10 @@ def _batches(sections: Sequence[LabelledSection], config: TrainConfig) -> Iterat
     volumes = sorted(by_volume)
     weights = np.array([by_volume[volume][0][0].weight for volume in volumes])
     labelled = slice(patch // 2, patch // 2 + 1) if patch else slice(None)
-    while True:
-        crops = []
+    for number in count(first):
+        seed = _seed(config.seed, number)
+        rng, crops = np.random.default_rng(seed), []
+        augment.set_random_state(seed)
         for turn in range(batch):
             candidates = by_volume[rng.choice(volumes, p=weights / weights.sum())]
             section, weight = candidates[rng.integers(len(candidates))]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import platform
-import time
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from segem.learn.artefact import (
     load_net,
     save_artefact,
 )
+from segem.learn.checkpoint import Checkpoints, checkpoints
 from segem.learn.halo import TOLERANCE, measure_halo
 from segem.learn.models.registry import geometry, recipe, resolved, spec_of
 from segem.learn.models.spec import Geometry
@@ -44,6 +46,9 @@ from segem.progress import track
 from segem.stages.ingest import ingest
 
 Range = tuple[int, int]
+
+HOW_OFTEN = {"checkpoint_seconds", "checkpoint_steps"}
+"""Settings that have no part in what is learned."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,9 @@ def train(
     progress: bool = True,
 ) -> TrainResult:
     """Train a model on the ``train`` sections of a manifest and score it on the ``test`` sections.
+
+    A training that was killed goes on from its last checkpoint when it is started again with the same settings, to the
+    weights it would have reached; its checkpoints lie beside the models and are removed with the new one in place.
 
     The threshold is chosen on the ``validation`` sections. Test sections are read only after that, to be scored.
 
@@ -108,7 +116,7 @@ def train(
     InputError
         When sources or labels are bad.
     WorkspaceError
-        When a section of a volume is lost or damaged on disk.
+        When a section of a volume is lost or damaged on disk, the disk refuses, or the very same training is running.
     ModelError
         When the loss is no longer finite, or pretrained weights cannot be had or do not fit.
     """
@@ -144,52 +152,57 @@ def train(
     volumes = {entry.name: Volume.open(workspace.volume(entry.name)) for entry in labelled}
     splits = {entry.name: split_of(entry, volumes[entry.name]) for entry in labelled}
 
-    started = time.monotonic()
-    fitted = _fit(config, before, volumes, splits, device, progress)
-    minutes = (time.monotonic() - started) / 60
-
     shape = geometry(config.model, config.architecture)
     context = shape.context_sections
-    scores = tuple(
-        _score(fitted, volumes[volume], (split.test.start, split.test.stop), context, device, progress)
-        for volume, split in splits.items()
-        if split.test is not None
-    )
-    card = ModelCard(
-        name=name,
-        architecture=config.model,
-        options=resolved(config.model, config.architecture),
-        threshold=fitted.threshold,
-        halo=_halo(config.model, fitted, shape, volumes, splits),
-        trained_on=tuple(
-            TrainedOn(
-                volume=volume,
-                source_digest=volumes[volume].attributes["source_digest"],
-                train=(split.train.start, split.train.stop),
-                validation=(split.validation.start, split.validation.stop),
-            )
+    learned, validation = [], []
+    for volume, split in splits.items():
+        learned += labelled_sections(volumes[volume], (split.train.start, split.train.stop), context, split.weight)
+        validation += labelled_sections(volumes[volume], (split.validation.start, split.validation.stop), context)
+    folder = workspace.models / name / f".training-{_digest(config, before, learned)[:16]}"
+    with checkpoints(folder, config.checkpoint_seconds, config.checkpoint_steps) as kept:
+        fitted = _fit(config, before, learned, validation, kept, device, progress)
+        scores = tuple(
+            _score(fitted, volumes[volume], (split.test.start, split.test.stop), context, device, progress)
             for volume, split in splits.items()
+            if split.test is not None
         )
-        + (before.card.trained_on if before is not None else ()),
-        scores=scores,
-        training=config.model_dump(mode="json")
-        | {
-            "from": {"digest": before.digest, "training": before.card.training} if before is not None else None,
-            "steps": fitted.steps,
-            "minutes": round(minutes, 1),
-            "final_loss": round(fitted.final_loss, 4),
-            "validation_iou": round(fitted.validation_iou, 4),
-        },
-        licence=licence,
-        citation=citation,
-        versions={
-            "segem": segem.__version__,
-            "runtime": runtime_identity("torch", choose_device(device)),
-            "python": platform.python_version(),
-        },
+        card = ModelCard(
+            name=name,
+            architecture=config.model,
+            options=resolved(config.model, config.architecture),
+            threshold=fitted.threshold,
+            halo=_halo(config.model, fitted, shape, volumes, splits),
+            trained_on=tuple(
+                TrainedOn(
+                    volume=volume,
+                    source_digest=volumes[volume].attributes["source_digest"],
+                    train=(split.train.start, split.train.stop),
+                    validation=(split.validation.start, split.validation.stop),
+                )
+                for volume, split in splits.items()
+            )
+            + (before.card.trained_on if before is not None else ()),
+            scores=scores,
+            training=config.model_dump(mode="json", exclude=HOW_OFTEN)
+            | {
+                "from": {"digest": before.digest, "training": before.card.training} if before is not None else None,
+                "steps": fitted.steps,
+                "minutes": round(fitted.minutes, 1),
+                "final_loss": round(fitted.final_loss, 4),
+                "validation_iou": round(fitted.validation_iou, 4),
+            },
+            licence=licence,
+            citation=citation,
+            versions={
+                "segem": segem.__version__,
+                "runtime": runtime_identity("torch", choose_device(device)),
+                "python": platform.python_version(),
+            },
+        )
+        artefact = save_artefact(_new_version(workspace.models / name), card, fitted.net)
+    return TrainResult(
+        artefact.path, name, fitted.steps, fitted.minutes, fitted.threshold, fitted.validation_iou, scores
     )
-    artefact = save_artefact(_new_version(workspace.models / name), card, fitted.net)
-    return TrainResult(artefact.path, name, fitted.steps, minutes, fitted.threshold, fitted.validation_iou, scores)
 
 
 def _new_version(folder: Path) -> Path:
@@ -199,19 +212,32 @@ def _new_version(folder: Path) -> Path:
     return next(folder / name for name in names if not (folder / name).exists())
 
 
+def _digest(config: TrainConfig, before: Artefact | None, sections: list[LabelledSection]) -> str:
+    """Return the sha256 of all that decides what a training learns: settings, first weights, sections, code."""
+    pretrained = Path(config.pretrained) if config.pretrained is not None else None
+    made_of = {
+        "config": config.model_dump(mode="json", exclude=HOW_OFTEN),
+        "from": before.digest if before is not None else None,
+        "pretrained": sha256(pretrained.read_bytes()).hexdigest() if pretrained and pretrained.is_file() else None,
+        "versions": [segem.__version__, runtime_identity("torch", choose_device("cpu"))],
+    }
+    digest = sha256(json.dumps(made_of, sort_keys=True).encode())
+    for section in sections:
+        digest.update(json.dumps([section.volume, section.weight, section.image.shape]).encode())
+        digest.update(np.ascontiguousarray(section.image).data)
+        digest.update(np.ascontiguousarray(section.truth).data)
+    return digest.hexdigest()
+
+
 def _fit(
     config: TrainConfig,
     before: Artefact | None,
-    volumes: dict[str, Volume],
-    splits: dict[str, Split],
+    learned: list[LabelledSection],
+    validation: list[LabelledSection],
+    kept: Checkpoints,
     device: Device,
     progress: bool,
 ) -> Fitted:
-    context = geometry(config.model, config.architecture).context_sections
-    train_sections, validation = [], []
-    for name, split in splits.items():
-        train_sections += labelled_sections(volumes[name], (split.train.start, split.train.stop), context, split.weight)
-        validation += labelled_sections(volumes[name], (split.validation.start, split.validation.stop), context)
     with track(f"train {config.model}", 1000, "permille", progress) as advance:
         done = 0
 
@@ -222,7 +248,7 @@ def _fit(
             done = permille
 
         start = load_net(before, config.architecture) if before is not None else None
-        return fit(train_sections, validation, config, start=start, device=choose_device(device), on_step=show)
+        return fit(learned, validation, config, start=start, device=choose_device(device), on_step=show, kept=kept)
 
 
 def _halo(

@@ -295,3 +295,43 @@ def test_a_model_to_go_on_from_brings_its_architecture(workspace: Workspace, tmp
         trained(
             workspace, entry(tmp_path), config=SHORT.model_copy(update={"architecture": {"depth": 3}}), start="mine"
         )
+
+
+def test_a_checkpoint_is_taken_by_the_very_same_training_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace, often = Workspace(tmp_path / "w"), SHORT.model_copy(update={"checkpoint_steps": 1})
+    source = entry(tmp_path / "d")
+
+    def full(*_: object) -> None:
+        raise WorkspaceError("the disk refused")
+
+    def going_on(*entries: VolumeEntry, config: TrainConfig = often, **more: Any) -> bool:
+        """Train up to the last step, where saving fails, and tell whether that went on from a checkpoint."""
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            patch.setattr(train_module, "save_artefact", full)
+            with pytest.raises(WorkspaceError, match="the disk refused"):
+                trained(workspace, *entries, config=config, **more)
+        return "going on from step 3" in capsys.readouterr().err
+
+    assert not going_on(source)
+    assert going_on(source)
+    # How often one is written, and what validates, have no part in the weights.
+    assert going_on(source, config=often.model_copy(update={"checkpoint_seconds": 1.0}))
+    assert not going_on(source, config=often.model_copy(update={"seed": 4}))
+    assert not going_on(source, config=often.model_copy(update={"learning_rate": 1e-4}))
+    assert not going_on(source.model_copy(update={"split": Split.model_validate(SPLIT | {"train": [0, 2]})}))
+    other = Workspace(tmp_path / "o")
+    plain = often.model_copy(update={"architecture": {}})
+    assert not going_on(source, config=plain, start=str(trained(other, source).path))
+
+    def spoil(truth: np.ndarray) -> None:
+        truth[0] = 1 - truth[0]
+
+    assert not going_on(entry(tmp_path / "spoilt", change=spoil))
+    assert going_on(source)
+    made = trained(workspace, source, config=often)
+    assert made.steps == 3
+    assert "going on from step 3" in capsys.readouterr().err
+    assert not going_on(source), "a finished training leaves no checkpoint of its own"

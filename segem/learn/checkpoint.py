@@ -1,0 +1,158 @@
+"""Checkpoints: a training that is killed goes on from where it stood."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from segem.config import Config
+from segem.io.files import locked, new_directory, sweep_partials, write_text
+from segem.learn.tensors import write_tensors
+from segem.progress import tell
+
+STATE, NOTE = "state.safetensors", "training.json"
+SHARE_OF_TIME = 0.05
+"""Largest share of the time that writing may take; the checkpoints of large nets are further apart."""
+
+
+class Reached(Config):
+    """How far a training has come. Its random choices follow from its seed and its step, so they need no keeping."""
+
+    step: int = Field(default=0, ge=0)
+    seconds: float = Field(default=0.0, ge=0)
+    """What it used up of a budget of time."""
+    loss: float = math.nan
+    """Running average."""
+
+
+class _Note(Reached):
+    digest: str
+    """sha256 of the file of tensors and of all else in here: a flipped bit must not turn into another result."""
+
+
+class Checkpoints:
+    """The last checkpoint of one training, written now and then; opened by `checkpoints`.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the checkpoint lies, whole or not at all.
+    every_seconds : float
+        Time between two of them.
+    every_steps : int
+        Most steps between two of them.
+    """
+
+    def __init__(self, folder: Path, every_seconds: float, every_steps: int) -> None:
+        self.folder, self.every_seconds, self.every_steps = folder, every_seconds, every_steps
+        self._step, self._due = 0, time.monotonic() + every_seconds
+
+    def restore(self, net: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> Reached:
+        """Fill in the last checkpoint and say so on stderr; one that is damaged is named and left alone."""
+        if not self.folder.is_dir():
+            return Reached()
+        try:
+            note = _Note.model_validate_json((self.folder / NOTE).read_text(encoding="utf-8"))
+            reached = Reached(**note.model_dump(exclude={"digest"}))
+            whole = _digest(self.folder / STATE, reached) == note.digest
+            state = load_file(self.folder / STATE) if whole else None
+        except (OSError, ValueError, SafetensorError) as error:
+            state, reason = None, str(error).splitlines()[0]
+        else:
+            reason = "its bytes are not those that were written"
+        if state is None:
+            tell(f"{self.folder}: the checkpoint is damaged ({reason}); training starts anew")
+            return Reached()
+        net.load_state_dict(_part(state, "net."))
+        average.load_state_dict(_part(state, "average."))
+        _load_optimizer(optimizer, _part(state, "optimizer."))
+        self._step, self._due = reached.step, time.monotonic() + self.every_seconds
+        tell(f"going on from step {reached.step}")
+        return reached
+
+    def keep(self, reached: Reached, net: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Write a checkpoint in the place of the one before, if it is time to.
+
+        Raises
+        ------
+        WorkspaceError
+            When the disk refuses; the one before is then untouched.
+        """
+        started = time.monotonic()
+        if started < self._due and reached.step < self._step + self.every_steps:
+            return
+        state = {f"net.{key}": value for key, value in net.state_dict().items()}
+        state |= {f"average.{key}": value for key, value in average.state_dict().items()}
+        state |= {
+            f"optimizer.{index}.{key}": value
+            for index, values in optimizer.state_dict()["state"].items()
+            for key, value in values.items()
+        }
+        with new_directory(self.folder) as partial:
+            write_tensors(partial / STATE, state)
+            note = _Note(**reached.model_dump(), digest=_digest(partial / STATE, reached))
+            write_text(partial / NOTE, note.model_dump_json(indent=2) + "\n")
+        ended = time.monotonic()
+        self._step, self._due = reached.step, ended + max(self.every_seconds, (ended - started) / SHARE_OF_TIME)
+
+
+@contextmanager
+def checkpoints(folder: Path, every_seconds: float, every_steps: int) -> Iterator[Checkpoints]:
+    """Hold the checkpoints of one training while it runs; they are removed when the body ends well.
+
+    Parameters
+    ----------
+    folder : Path
+        Where they lie, named by all that decides what is learned, so that no other training ever takes them.
+    every_seconds, every_steps : float, int
+        See `Checkpoints`.
+
+    Yields
+    ------
+    Checkpoints
+
+    Raises
+    ------
+    WorkspaceError
+        When the very same training is running already, or the disk refuses.
+    """
+    with locked(folder.with_name(f"{folder.name}.lock")):
+        sweep_partials(folder.parent, folder.name)
+        yield Checkpoints(folder, every_seconds, every_steps)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _digest(state: Path, reached: Reached) -> str:
+    with state.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+    digest.update(reached.model_dump_json().encode())
+    return digest.hexdigest()
+
+
+def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Tensor]) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    restored: dict[int, dict[str, Tensor]] = {}
+    for key, value in state.items():
+        index, _, name = key.partition(".")
+        parameter = parameters[int(index)]
+        # A file knows no memory layout, and the order of computing, with its rounding, may follow it.
+        shaped = (
+            torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape and name != "step" else value
+        )
+        restored.setdefault(int(index), {})[name] = shaped
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": restored})

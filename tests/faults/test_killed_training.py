@@ -1,0 +1,85 @@
+"""A training that is killed with SIGKILL, at random moments and again while it goes on, ends at the same weights."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+import tifffile
+import yaml
+
+from segem.config import SynthConfig
+from segem.kernels.synth import synthesize
+from segem.learn.artefact import WEIGHTS
+
+KILLS = int(os.environ.get("SEGEM_KILLS", "3"))
+STEPS = 60
+
+
+def command(folder: Path, workspace: str) -> list[str]:
+    """Return a training of a few seconds, with checkpoints as often as can be."""
+    words = f"train {folder / 'm.yaml'} --out mine --steps {STEPS} --batch 1 --checkpoint-seconds 0.001 --device cpu"
+    return [
+        sys.executable,
+        "-c",
+        "from segem.cli import main; main()",
+        *words.split(),
+        "--workspace",
+        str(folder / workspace),
+    ]
+
+
+def run(folder: Path, workspace: str, seconds: float | None = None) -> tuple[int, str]:
+    """Run the training, kill it so many seconds after its first checkpoint can be there, and return how it ended."""
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command(folder, workspace), env=one_thread, stderr=subprocess.PIPE, text=True)
+    if seconds is not None:
+        # It takes torch longer to load than the training itself, so time counts from the first sign of the training.
+        while process.poll() is None and not list((folder / workspace / "models").glob("mine/.training-*")):
+            time.sleep(0.01)
+        time.sleep(seconds)
+        process.send_signal(signal.SIGKILL)
+    errors = process.communicate()[1]
+    return process.returncode, errors
+
+
+def weights(folder: Path, workspace: str) -> str:
+    (file,) = (folder / workspace / "models").rglob(WEIGHTS)
+    return sha256(file.read_bytes()).hexdigest()
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_it_ends_at_the_same_weights(tmp_path: Path) -> None:
+    em = synthesize(SynthConfig(shape=(3, 64, 64), seed=1))
+    tifffile.imwrite(tmp_path / "t.tif", em.image, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "l.tif", em.truth * 255, photometric="minisblack")
+    volume = {"name": "t", "source": "t.tif", "voxel_nm": [50, 4, 4]}
+    volume["labels"] = {"source": "l.tif", "membrane": "nonzero"}
+    (tmp_path / "m.yaml").write_text(yaml.safe_dump({"name": "m", "volumes": [volume]}))
+
+    started = time.monotonic()
+    code, errors = run(tmp_path, "undisturbed")
+    assert code == 0, errors
+    duration = time.monotonic() - started
+    rng, went_on = random.Random(0), 0
+    for _ in range(KILLS):
+        code, errors = run(tmp_path, "killed", rng.uniform(0, duration / (KILLS + 1)))
+        went_on += "going on from step" in errors
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL, errors
+        assert not list((tmp_path / "killed" / "models").rglob("model.json"))
+    else:
+        code, errors = run(tmp_path, "killed")
+        assert code == 0, errors
+        went_on += "going on from step" in errors
+    assert went_on > 0, "no kill hit the training between its first and its last checkpoint"
+    assert weights(tmp_path, "killed") == weights(tmp_path, "undisturbed")
+    assert [path.name for path in (tmp_path / "killed" / "models" / "mine").glob(".*")] == []
