@@ -133,9 +133,9 @@ def _trained(name: str, work: Workspace) -> Artefact | None:
 def judge_mask(method: str, volume: Volume, judged: range, work: Workspace) -> dict[str, Any]:
     """Return the row of a method that learns nothing."""
     started = time.perf_counter()
-    found = baseline(volume.name, method, BaselineConfig.model_validate({"method": method}), work, progress=False)
+    baseline(volume.name, method, BaselineConfig.model_validate({"method": method}), work, progress=False)
     seconds = (time.perf_counter() - started) / (np.prod(volume.shape) / 1e6)
-    mask = Volume.open(found.path).label("kmeans")
+    mask = Volume.open(work.result(method, volume.name)).label("kmeans")
     sections = [read_section(mask, z) for z in judged]
     scores = judge(volume, judged, [(255 * mask).astype(np.uint8) for mask in sections], 0.5)
     return scores | {"parameters": 0, "seconds_per_mpx": seconds}
