@@ -119,7 +119,7 @@ def test_a_forked_process_has_threads_of_its_own(monkeypatch: pytest.MonkeyPatch
 def test_every_flipped_bit_and_every_cut_is_noticed(tmp_path: Path) -> None:
     layout = Layout((1, 8, 8), (1, 4, 4), np.dtype(np.uint8), 3)
     cells, file = [(0, y, x) for y in (0, 1) for x in (0, 1)], tmp_path / "0"
-    whole = encode_shard(random((1, 8, 8), np.uint8), layout)
+    whole = b"".join(encode_shard(random((1, 8, 8), np.uint8), layout))
     for at in range(len(whole)):
         damaged = bytearray(whole)
         damaged[at] ^= 1 << at % 8
