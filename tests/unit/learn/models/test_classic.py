@@ -162,7 +162,13 @@ def test_it_learns(name: str, options: dict[str, Any]) -> None:
     options = {"features": 8} | options if name == "segnet" else options
     losses: list[float] = []
     config = TrainConfig(
-        model=name, architecture=options, steps=steps, batch=1, crop_px=32, learning_rate=0.01, precision="float32"
+        model=name,
+        architecture=options,
+        steps=steps,
+        batch=16 if name == "patchnet" else 1,
+        crop_px=32,
+        learning_rate=0.01,
+        precision="float32",
     )
     before = build(name, options).state_dict()
     fitted = fit([striped()], [striped()], config, on_step=lambda progress: losses.append(progress.loss))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from monai.transforms import Compose
 from torch import Tensor, nn
 
 from segem.config import TrainConfig
@@ -109,11 +110,11 @@ def test_a_section_without_membrane_still_gives_patches() -> None:
 
 
 def test_batches_hold_as_many_membranes_as_other_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_module, "em_augmentation", lambda *_: lambda crop: crop)
+    monkeypatch.setattr(train_module, "em_augmentation", lambda *_: Compose([]))
     truth = np.zeros((50, 60), np.uint8)
     truth[3, 4] = truth[40, 50] = 1
     labelled = LabelledSection("v", truth[np.newaxis].astype(np.float32), truth)
-    image, label, weight = next(_batches([labelled], TrainConfig(model="patchnet", steps=1, batch=2)))
+    image, label, weight = next(_batches([labelled], TrainConfig(model="patchnet", steps=1, batch=32)))
     assert image.shape == (32, 1, 95, 95)
     assert label.shape == weight.shape == (32, 1, 1, 1)
     assert float(label.mean()) == 0.5
