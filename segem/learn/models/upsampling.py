@@ -11,7 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segem.learn.models.receptive_field import Resampled, Step, Transposed
+
 Kind = Literal["nearest", "bed_of_nails", "bilinear", "max_unpool", "transposed"]
+STEPS: dict[Kind, Step] = {
+    "nearest": Transposed(2, 2),
+    "bed_of_nails": Transposed(1, 2),
+    "bilinear": Resampled(2),
+    "max_unpool": Transposed(2, 2),
+    "transposed": Transposed(2, 2),
+}
+"""What each of them sees when it makes a map twice as large."""
 
 
 def nearest(x: Tensor, factor: int = 2) -> Tensor:
@@ -205,18 +215,3 @@ class Upsampling(nn.Module):
         if self.kind == "max_unpool":
             return max_unpool(x, indices)
         return {"nearest": nearest, "bed_of_nails": bed_of_nails, "bilinear": bilinear}[self.kind](x)
-
-
-def sources(kind: Kind, first: int, last: int) -> tuple[int, int]:
-    """Return the values of the smaller map that pixels `first` to `last` of one twice as large depend on.
-
-    Examples
-    --------
-    >>> [sources(kind, -2, 3) for kind in ("nearest", "bed_of_nails", "bilinear")]
-    [(-1, 1), (-1, 1), (-2, 2)]
-    """
-    if kind == "bed_of_nails":
-        return -(-first // 2), last // 2
-    if kind == "bilinear":
-        return (first - 1) // 2, (last + 1) // 2
-    return first // 2, last // 2
