@@ -54,7 +54,7 @@ class DeepLabV2VGG(CoarseNet):
     """
 
     def __init__(self, channels_in: int = 1, classes: int = 1, aspp: Pyramid = "L", width: int = 64) -> None:
-        super().__init__(stride=8, zoom=8)
+        super().__init__(zoom=8)
         self.features = atrous_vgg16(channels_in, width)
         self.heads = nn.ModuleList(atrous_head(width, classes, 3, rate, 16) for rate in RATES[aspp])
         he_initialised(self)
@@ -103,7 +103,7 @@ class DeepLabV2ResNet(CoarseNet):
         blocks: Sequence[int] = RESNET_101,
         width_per_group: int = 64,
     ) -> None:
-        super().__init__(stride=32 if multi_scale else 8, zoom=8)
+        super().__init__(zoom=8, stride=32 if multi_scale else 8)
         self.multi_scale = multi_scale
         resnet = ResNet(
             Bottleneck,

@@ -18,7 +18,6 @@ from torchvision.models import VGG16_Weights
 from segem.errors import ModelError
 from segem.learn.models.coarse import CoarseNet, entry, he_initialised
 from segem.learn.models.pretrained import Source, filled, for_sections, torchvision_weights
-from segem.learn.models.receptive_field import Step, windows
 from segem.learn.models.spec import NetOptions
 
 CONVOLUTIONS = (2, 2, 3, 3, 3)
@@ -143,19 +142,10 @@ class VGG16FCN(CoarseNet):
     """
 
     def __init__(self, channels_in: int = 1, classes: int = 1, width: int = 64) -> None:
-        super().__init__(stride=32, zoom=32, margin_px=96)
+        super().__init__(zoom=32, margin_px=96)
         self.features = vgg16_features(channels_in, width)
         self.head = VGGHead(8 * width, 64 * width, classes, 7)
         he_initialised(self)
-
-    def scores(self, x: Tensor) -> Tensor:
-        """Return the scores of VGG16 for every window of 224 pixels, at steps of 32."""
-        scores: Tensor = self.head(self.features(x))
-        return scores
-
-    def coarse_steps(self) -> tuple[Step, ...]:
-        """Return what happens from the input with its margin to the scores."""
-        return windows(self.features, self.head)
 
 
 def convolutional(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
