@@ -14,8 +14,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import ResNet101_Weights, WeightsEnum
-from torchvision.models.resnet import Bottleneck, ResNet
 
 from segem.learn.models.coarse import CoarseNet, entry, he_initialised
 from segem.learn.models.deeplab_v1 import atrous_head, atrous_vgg16
@@ -103,6 +101,9 @@ class DeepLabV2ResNet(CoarseNet):
         blocks: Sequence[int] = RESNET_101,
         width_per_group: int = 64,
     ) -> None:
+        # Loading torchvision takes more than a second, for the compiler of torch that it brings along.
+        from torchvision.models.resnet import Bottleneck, ResNet
+
         super().__init__(zoom=8, stride=32 if multi_scale else 8)
         self.multi_scale = multi_scale
         resnet = ResNet(
@@ -165,7 +166,7 @@ def _summed(heads: nn.ModuleList, features: Tensor) -> Tensor:
     return scores
 
 
-def fill_resnet(net: nn.Module, source: Source, weights: WeightsEnum, prefix: str) -> None:
+def fill_resnet(net: nn.Module, source: Source, weights: str, prefix: str) -> None:
     """Fill the part of a net under a prefix with the ImageNet weights of a ResNet, conv1 for grey-scale images.
 
     Raises
@@ -198,6 +199,6 @@ SPECS = (
         DeepLabV2ResNetOptions,
         lambda o: DeepLabV2ResNet(o.context_sections, 1, multi_scale=o.multi_scale),
         8,
-        lambda net, source: fill_resnet(net, source, ResNet101_Weights.IMAGENET1K_V1, "backbone."),
+        lambda net, source: fill_resnet(net, source, "ResNet101_Weights.IMAGENET1K_V1", "backbone."),
     ),
 )

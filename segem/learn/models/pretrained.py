@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.models import WeightsEnum
 
 from segem.errors import ModelError
 
@@ -18,7 +16,7 @@ Source = Path | Literal["imagenet"]
 """A file of weights in torchvision's names, or torchvision's own download."""
 
 
-def torchvision_weights(source: Source, weights: WeightsEnum) -> dict[str, Tensor]:
+def torchvision_weights(source: Source, weights: str) -> dict[str, Tensor]:
     """Return the weights of a classifier of torchvision.
 
     Parameters
@@ -26,39 +24,15 @@ def torchvision_weights(source: Source, weights: WeightsEnum) -> dict[str, Tenso
     source : Path or "imagenet"
         A ``.safetensors`` file or a ``.pth`` file of tensors only; or torchvision's download, kept in torch's cache and
         checked by its hash.
-    weights : WeightsEnum
-        What to download.
+    weights : str
+        What to download, such as ``VGG16_Weights.IMAGENET1K_V1``.
 
     Raises
     ------
     ModelError
         When there is no network, no such file, the file holds something else or a weight is not finite.
     """
-    try:
-        if source == "imagenet":
-            state = dict(weights.get_state_dict(progress=False, check_hash=True))
-        elif Path(source).suffix == ".safetensors":
-            state = load_file(source)
-        else:
-            state = torch.load(source, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ModelError(
-            "no such file of weights", where=source, fix="give imagenet, or a .pth or .safetensors file"
-        ) from None
-    except SafetensorError as error:
-        raise _not_weights(source, error) from None
-    except OSError as error:
-        raise ModelError(
-            "the ImageNet weights cannot be fetched" if source == "imagenet" else "the weights cannot be read",
-            where=weights.url if source == "imagenet" else source,
-            found=error,
-            fix="fetch that file where there is a network and give its path, as in --pretrained weights.pth"
-            if source == "imagenet"
-            else "check the file and its rights",
-        ) from None
-    except Exception as error:
-        # torch reports what is no file of tensors by a dozen types of errors, some of them from pickle.
-        raise _not_weights(source, error) from None
+    state = _downloaded(weights) if source == "imagenet" else _loaded(source)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise _not_weights(source, type(state).__name__)
     for key, value in state.items():
@@ -67,6 +41,41 @@ def torchvision_weights(source: Source, weights: WeightsEnum) -> dict[str, Tenso
                 "the weights are not finite", where=source, found=f"NaN or infinity in {key}", fix="take other weights"
             )
     return state
+
+
+def _downloaded(name: str) -> Any:
+    from torchvision.models import get_weight
+
+    weights = get_weight(name)
+    try:
+        return dict(weights.get_state_dict(progress=False, check_hash=True))
+    except OSError as error:
+        raise ModelError(
+            "the ImageNet weights cannot be fetched",
+            where=weights.url,
+            found=error,
+            fix="fetch that file where there is a network and give its path, as in --pretrained weights.pth",
+        ) from None
+    except Exception as error:
+        raise _not_weights("imagenet", error) from None
+
+
+def _loaded(file: Path) -> Any:
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ModelError(
+            "no such file of weights", where=file, fix="give imagenet, or a .pth or .safetensors file"
+        ) from None
+    except OSError as error:
+        raise ModelError(
+            "the weights cannot be read", where=file, found=error, fix="check the file and its rights"
+        ) from None
+    except Exception as error:
+        # torch reports what is no file of tensors by a dozen types of errors, some of them from pickle.
+        raise _not_weights(file, error) from None
 
 
 def _not_weights(source: object, found: object) -> ModelError:

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torchvision.models import VGG16_Weights
 
 from segem.errors import ModelError
 from segem.learn.models.coarse import CoarseNet, entry, he_initialised
@@ -193,7 +192,7 @@ def fill_vgg16(net: nn.Module, source: Source) -> None:
             found=own["features.0.weight"].shape[0],
             fix="leave out width, or train from scratch",
         )
-    state = convolutional(torchvision_weights(source, VGG16_Weights.IMAGENET1K_V1))
+    state = convolutional(torchvision_weights(source, "VGG16_Weights.IMAGENET1K_V1"))
     found = {key: value for key, value in state.items() if key.startswith("features.")}
     if "features.0.weight" in found:
         found["features.0.weight"] = for_sections(found["features.0.weight"], own["features.0.weight"].shape[1])
