@@ -227,14 +227,13 @@ def _judge(
     blocks = [in_depth(mine, depth) for mine in counts]
     _check_enough(volume, sections, blocks[0], config)
     found = iou_difference(*blocks, resamples=config.resamples, confidence=config.confidence, seed=config.seed)
-    ious = [float(tp / (tp + fp + fn)) for tp, fp, fn in (each.sum(axis=0) for each in blocks)]
     return Judgement(
         volume=volume.name,
         source_digest=volume.attributes["source_digest"],
         sections=(sections.start, sections.stop),
         blocks=found.blocks,
-        iou_candidate=ious[0],
-        iou_against=ious[1],
+        iou_candidate=found.first,
+        iou_against=found.second,
         difference=found.value,
         low=found.low,
         high=found.high,
