@@ -51,6 +51,13 @@ DataRootOption = Annotated[
     Path | None,
     typer.Option(envvar="SEGEM_DATA_ROOT", help="Folder that relative sources count from; else the manifest's own."),
 ]
+RehearseOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Manifest of what the model of --from learned from: learned again beside the new, not forgotten."
+    ),
+]
+ShareOption = Annotated[float, typer.Option(help="Share of the crops that --rehearse is given.")]
 DEFAULT_WORKSPACE = Path("workspace")
 
 

@@ -20,6 +20,7 @@ from segem.geometry import Box, around
 from segem.io.blocks import read_block
 from segem.io.run import now
 from segem.io.shards import Array, shape_of
+from segem.io.versions import UNJUDGED, unjudged
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.metrics.iou import Confusion
@@ -33,6 +34,8 @@ from segem.learn.artefact import (
     Score,
     TrainedOn,
     find_model,
+    list_models,
+    load_artefact,
     load_net,
     save_artefact,
 )
@@ -42,7 +45,7 @@ from segem.learn.models.registry import geometry, recipe, resolved, spec_of
 from segem.learn.models.spec import Geometry
 from segem.learn.runtimes.choice import choose_device, runtime_identity
 from segem.learn.train import Fitted, LabelledSection, Progress, fit, predict_section
-from segem.progress import track
+from segem.progress import tell, track
 from segem.stages.ingest import ingest
 
 Range = tuple[int, int]
@@ -74,6 +77,7 @@ def train(
     device: Device = "auto",
     licence: str = "",
     citation: str = "",
+    candidate: bool = False,
     progress: bool = True,
 ) -> TrainResult:
     """Train a model on the ``train`` sections of a manifest and score it on the ``test`` sections.
@@ -102,6 +106,9 @@ def train(
         Licence of the weights, for the card.
     citation : str
         What to cite when the model is used, for the card.
+    candidate : bool
+        Whether the model is to be judged before its name may mean it. A candidate that the very same training has left
+        unjudged is returned, and nothing is trained.
     progress : bool
         Whether to draw progress bars.
 
@@ -121,11 +128,6 @@ def train(
         When the loss is no longer finite, or pretrained weights cannot be had or do not fit.
     """
     check_name(name, "model")
-    labelled = [entry for entry in manifest.volumes if entry.labels is not None]
-    if not labelled:
-        raise ConfigError(
-            "no volume of this manifest has labels", where=manifest.name, fix="give at least one volume labels"
-        )
     if start is not None and config.pretrained is not None:
         raise ConfigError(
             "a model to go on from has weights already",
@@ -147,18 +149,21 @@ def train(
         architecture = before.card.options | config.architecture
         config = config.model_copy(update={"model": before.card.architecture, "architecture": architecture})
     config = recipe(config)
-    for entry in labelled:
-        ingest(entry.ingest_config(), workspace, progress=progress)
-    volumes = {entry.name: Volume.open(workspace.volume(entry.name)) for entry in labelled}
-    splits = {entry.name: split_of(entry, volumes[entry.name]) for entry in labelled}
-
+    volumes, splits = lessons(manifest, workspace, progress)
     shape = geometry(config.model, config.architecture)
     context = shape.context_sections
     learned, validation = [], []
     for volume, split in splits.items():
         learned += labelled_sections(volumes[volume], (split.train.start, split.train.stop), context, split.weight)
         validation += labelled_sections(volumes[volume], (split.validation.start, split.validation.stop), context)
-    folder = workspace.models / name / f".training-{_digest(config, before, learned)[:16]}"
+    home = workspace.models / name
+    # The sections that validate have no part in the weights, but in the threshold.
+    made_by = _digest(config, before, learned + validation) if candidate else ""
+    left = unjudged([folder for _, folder in list_models(workspace) if folder.parent == home], made_by)
+    if left is not None:
+        tell(f"{left}: trained already, but not yet judged")
+        return _result(load_artefact(left))
+    folder = home / f".training-{_digest(config, before, learned)[:16]}"
     with checkpoints(folder, config.checkpoint_seconds, config.checkpoint_steps) as kept:
         fitted = _fit(config, before, learned, validation, kept, device, progress)
         scores = tuple(
@@ -172,16 +177,7 @@ def train(
             options=resolved(config.model, config.architecture),
             threshold=fitted.threshold,
             halo=_halo(config.model, fitted, shape, volumes, splits),
-            trained_on=tuple(
-                TrainedOn(
-                    volume=volume,
-                    source_digest=volumes[volume].attributes["source_digest"],
-                    train=(split.train.start, split.train.stop),
-                    validation=(split.validation.start, split.validation.stop),
-                )
-                for volume, split in splits.items()
-            )
-            + (before.card.trained_on if before is not None else ()),
+            trained_on=trained_on(volumes, splits) + (before.card.trained_on if before is not None else ()),
             scores=scores,
             training=config.model_dump(mode="json", exclude=HOW_OFTEN)
             | {
@@ -199,9 +195,49 @@ def train(
                 "python": platform.python_version(),
             },
         )
-        artefact = save_artefact(_new_version(workspace.models / name), card, fitted.net)
-    return TrainResult(
-        artefact.path, name, fitted.steps, fitted.minutes, fitted.threshold, fitted.validation_iou, scores
+        beside = {UNJUDGED: made_by.encode()} if candidate else {}
+        return _result(save_artefact(_new_version(home), card, fitted.net, beside))
+
+
+def _result(artefact: Artefact) -> TrainResult:
+    card = artefact.card
+    facts = {key: card.training[key] for key in ("steps", "minutes", "validation_iou")}
+    return TrainResult(path=artefact.path, name=card.name, threshold=card.threshold, scores=card.scores, **facts)
+
+
+def lessons(manifest: Manifest, workspace: Workspace, progress: bool) -> tuple[dict[str, Volume], dict[str, Split]]:
+    """Ingest the labelled volumes of a manifest; return them, and which of their sections are for what.
+
+    Raises
+    ------
+    ConfigError
+        When no volume has labels, or a split does not fit its volume.
+    InputError
+        When sources or labels are bad.
+    """
+    labelled = [entry for entry in manifest.volumes if entry.labels is not None]
+    if not labelled:
+        raise ConfigError(
+            "no volume of this manifest has labels", where=manifest.name, fix="give at least one volume labels"
+        )
+    for entry in labelled:
+        ingest(entry.ingest_config(), workspace, progress=progress)
+    volumes = {entry.name: Volume.open(workspace.volume(entry.name)) for entry in labelled}
+    return volumes, {entry.name: split_of(entry, volumes[entry.name]) for entry in labelled}
+
+
+def trained_on(volumes: dict[str, Volume], splits: dict[str, Split]) -> tuple[TrainedOn, ...]:
+    """Return what the card of a model says of the sections that make it."""
+    total = sum(split.weight for split in splits.values())
+    return tuple(
+        TrainedOn(
+            volume=volume,
+            source_digest=volumes[volume].attributes["source_digest"],
+            train=(split.train.start, split.train.stop),
+            validation=(split.validation.start, split.validation.stop),
+            share=round(split.weight / total, 4),
+        )
+        for volume, split in splits.items()
     )
 
 
