@@ -14,8 +14,9 @@ from segem.io.workspace import Workspace
 from segem.learn.artefact import Artefact, find_model, list_models
 from segem.progress import tell
 from segem.stages.campaign import open_workspace
+from segem.stages.lessons import lessons, trained_on
 from segem.stages.promote import check_polarity, check_unseen, masks_of_rival, promote, sections_to_judge
-from segem.stages.train import TrainResult, lessons, train, trained_on
+from segem.stages.train import TrainResult, train
 
 
 @dataclass(frozen=True)

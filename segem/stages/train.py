@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import count
@@ -14,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import segem
-from segem.config import Device, Manifest, Split, TrainConfig, VolumeEntry, check_name
+from segem.config import Device, Manifest, Split, TrainConfig, check_name
 from segem.errors import ConfigError
 from segem.geometry import Box, around
 from segem.io.blocks import read_block
+from segem.io.files import disk_errors, write_bytes
 from segem.io.run import now
 from segem.io.shards import Array, shape_of
 from segem.io.versions import UNJUDGED, unjudged
@@ -32,7 +34,6 @@ from segem.learn.artefact import (
     MeasuredHalo,
     ModelCard,
     Score,
-    TrainedOn,
     find_model,
     list_models,
     load_artefact,
@@ -45,10 +46,15 @@ from segem.learn.models.registry import geometry, recipe, resolved, spec_of
 from segem.learn.models.spec import Geometry
 from segem.learn.runtimes.choice import choose_device, runtime_identity
 from segem.learn.train import Fitted, LabelledSection, Progress, fit, predict_section
+from segem.learn.watch import Point
 from segem.progress import tell, track
-from segem.stages.ingest import ingest
+from segem.stages.lessons import lessons, trained_on
+from segem.stages.training_picture import training_picture
 
 Range = tuple[int, int]
+
+PICTURE, CURVE = "training.png", "training.json"
+"""Beside the weights; the picture of a training that goes on, or was killed, lies in the folder of the model."""
 
 HOW_OFTEN = {"checkpoint_seconds", "checkpoint_steps"}
 """Settings that have no part in what is learned."""
@@ -196,49 +202,19 @@ def train(
             },
         )
         beside = {UNJUDGED: made_by.encode()} if candidate else {}
-        return _result(save_artefact(_new_version(home), card, fitted.net, beside))
+        found = predict_section(fitted.net, validation[0].image, choose_device(device))
+        beside[PICTURE] = training_picture(validation[0], found, fitted.points)
+        beside[CURVE] = json.dumps([point.model_dump() for point in fitted.points], indent=2).encode()
+        made = save_artefact(_new_version(home), card, fitted.net, beside)
+        with disk_errors(home):
+            (home / PICTURE).unlink(missing_ok=True)
+        return _result(made)
 
 
 def _result(artefact: Artefact) -> TrainResult:
     card = artefact.card
     facts = {key: card.training[key] for key in ("steps", "minutes", "validation_iou")}
     return TrainResult(path=artefact.path, name=card.name, threshold=card.threshold, scores=card.scores, **facts)
-
-
-def lessons(manifest: Manifest, workspace: Workspace, progress: bool) -> tuple[dict[str, Volume], dict[str, Split]]:
-    """Ingest the labelled volumes of a manifest; return them, and which of their sections are for what.
-
-    Raises
-    ------
-    ConfigError
-        When no volume has labels, or a split does not fit its volume.
-    InputError
-        When sources or labels are bad.
-    """
-    labelled = [entry for entry in manifest.volumes if entry.labels is not None]
-    if not labelled:
-        raise ConfigError(
-            "no volume of this manifest has labels", where=manifest.name, fix="give at least one volume labels"
-        )
-    for entry in labelled:
-        ingest(entry.ingest_config(), workspace, progress=progress)
-    volumes = {entry.name: Volume.open(workspace.volume(entry.name)) for entry in labelled}
-    return volumes, {entry.name: split_of(entry, volumes[entry.name]) for entry in labelled}
-
-
-def trained_on(volumes: dict[str, Volume], splits: dict[str, Split]) -> tuple[TrainedOn, ...]:
-    """Return what the card of a model says of the sections that make it."""
-    total = sum(split.weight for split in splits.values())
-    return tuple(
-        TrainedOn(
-            volume=volume,
-            source_digest=volumes[volume].attributes["source_digest"],
-            train=(split.train.start, split.train.stop),
-            validation=(split.validation.start, split.validation.stop),
-            share=round(split.weight / total, 4),
-        )
-        for volume, split in splits.items()
-    )
 
 
 def _new_version(folder: Path) -> Path:
@@ -280,11 +256,24 @@ def _fit(
         def show(now_at: Progress) -> None:
             nonlocal done
             permille = int(1000 * now_at.fraction)
-            advance(permille - done, f"loss {now_at.loss:.3f}")
+            iou = "" if now_at.validation_iou is None else f", validation IoU {now_at.validation_iou:.3f}"
+            advance(permille - done, f"loss {now_at.loss:.3f}{iou}")
             done = permille
 
+        def draw(probability: NDArray[np.float32], points: Sequence[Point]) -> None:
+            write_bytes(kept.folder.parent / PICTURE, training_picture(validation[0], probability, points))
+
         start = load_net(before, config.architecture) if before is not None else None
-        return fit(learned, validation, config, start=start, device=choose_device(device), on_step=show, kept=kept)
+        return fit(
+            learned,
+            validation,
+            config,
+            start=start,
+            device=choose_device(device),
+            on_step=show,
+            on_look=draw,
+            kept=kept,
+        )
 
 
 def _halo(
@@ -298,40 +287,6 @@ def _halo(
     seen = [s.image for name, first in firsts.items() for s in labelled_sections(volumes[name], first, context)]
     px = measure_halo(fitted.net, shape.stride_px, context, TOLERANCE, sections=seen)
     return None if px is None else MeasuredHalo(px=px, tolerance=TOLERANCE)
-
-
-def split_of(entry: VolumeEntry, volume: Volume) -> Split:
-    """Return which sections of a labelled volume train, validate and test; without a split the last fifth validates.
-
-    Raises
-    ------
-    ConfigError
-        When the volume has no truth, or not the sections.
-    """
-    sections = volume.shape[0]
-    if not volume.has_label("truth"):
-        raise ConfigError("the volume has no truth", where=entry.name, fix="ingest it with labels")
-    if entry.split is None:
-        cut = sections - max(1, sections // 5)
-        if cut < 1:
-            raise ConfigError(
-                "too few sections to train and validate",
-                where=entry.name,
-                expected="2 or more",
-                found=sections,
-                fix="give more sections, or leave this volume out",
-            )
-        return Split.model_validate({"train": [0, cut], "validation": [cut, sections]})
-    for part in (entry.split.train, entry.split.validation, entry.split.test):
-        if part is not None and part.stop > sections:
-            raise ConfigError(
-                "the split names sections that do not exist",
-                where=entry.name,
-                expected=f"0 to {sections}",
-                found=f"{part.start} to {part.stop}",
-                fix="correct the split in the manifest",
-            )
-    return entry.split
 
 
 def labelled_sections(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from segem.config import (
@@ -109,6 +111,13 @@ def test_the_card_says_what_the_model_is_and_it_segments(workspace: Workspace, t
 
     chosen = choose_threshold(load_net(artefact), [labelled(workspace, "tissue", 3), labelled(workspace, "other", 4)])
     assert (card.threshold, result.validation_iou) == (chosen[0], pytest.approx(chosen[1], abs=1e-4))
+
+    # What it reached on the way, and what it finds, in the folder of the version and nowhere else.
+    (point,) = json.loads((result.path / "training.json").read_text(encoding="utf-8"))
+    assert (point["step"], round(point["validation_iou"], 4)) == (20, result.validation_iou)
+    with Image.open(result.path / "training.png") as picture:
+        assert picture.size[0] == 3 * SHAPE[2] + 2
+    assert not (workspace.models / "mine" / "training.png").exists()
 
     segment("tissue", "r", SegmentConfig(model="mine"), QUIET, workspace)
     mask = np.asarray(Volume.open(workspace.result("r", "tissue")).label("membrane")[...])
