@@ -12,6 +12,7 @@ from segem.cli.options import (
     DEFAULT_WORKSPACE,
     DataRootOption,
     DeviceOption,
+    FreezeOption,
     JsonOption,
     RehearseOption,
     ShareOption,
@@ -50,6 +51,7 @@ def train(
     ] = None,
     rehearse: RehearseOption = None,
     share: ShareOption = 0.3,
+    freeze: FreezeOption = None,
     minutes: Annotated[
         float | None, typer.Option(help="Time budget; the schedule fits it. 30 if neither is given.")
     ] = None,
@@ -88,6 +90,7 @@ def train(
         "model": model,
         "architecture": architecture,
         "pretrained": pretrained,
+        "freeze": freeze,
         "minutes": minutes,
         "steps": steps,
         "seed": seed,

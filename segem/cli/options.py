@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -58,6 +58,10 @@ RehearseOption = Annotated[
     ),
 ]
 ShareOption = Annotated[float, typer.Option(help="Share of the crops that --rehearse is given.")]
+FreezeOption = Annotated[
+    Literal["encoder"] | None,
+    typer.Option(help="Part that is not trained: with few sections, only the decoder then fits itself to them."),
+]
 DEFAULT_WORKSPACE = Path("workspace")
 
 

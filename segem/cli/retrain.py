@@ -11,6 +11,7 @@ from segem.cli.options import (
     DEFAULT_WORKSPACE,
     DataRootOption,
     DeviceOption,
+    FreezeOption,
     JsonOption,
     RehearseOption,
     ShareOption,
@@ -33,6 +34,7 @@ def retrain(
     steps: Annotated[int | None, typer.Option(help="Number of steps, for a run that can be repeated exactly.")] = None,
     rehearse: RehearseOption = None,
     share: ShareOption = 0.3,
+    freeze: FreezeOption = None,
     against: Annotated[
         str | None,
         typer.Option(
@@ -71,6 +73,7 @@ def retrain(
     where = "segem retrain"
     learned = {
         "model": model,
+        "freeze": freeze,
         "minutes": minutes,
         "steps": steps,
         "learning_rate": learning_rate,

@@ -26,7 +26,7 @@ from segem.learn.allocator import keep_activations
 from segem.learn.augment import IMAGE, LABEL, WEIGHT, em_augmentation
 from segem.learn.checkpoint import Checkpoints, Reached
 from segem.learn.losses import MembraneLoss
-from segem.learn.models.registry import build, patch_px, pretrain, spec_of
+from segem.learn.models.registry import build, encoder_of, patch_px, pretrain, spec_of
 from segem.learn.patches import PatchClassifier, random_patch
 from segem.learn.watch import Point, Watch
 
@@ -143,6 +143,8 @@ def fit(
     if start is None and config.pretrained is not None:
         pretrain(config.model, net, config.pretrained)
     net = net.requires_grad_(True).train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if config.freeze is not None:
+        _freeze(net, encoder_of(config.model))
     patches = patch_px(config.model, config.architecture) is not None
     logits_of = cast(PatchClassifier, net).logits_of_patches if patches else net
     average = copy.deepcopy(net).eval().requires_grad_(False)
@@ -227,6 +229,13 @@ def computes_in_half(precision: Precision, device: torch.device) -> bool:
     if device.type == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def _freeze(net: nn.Module, prefix: str) -> None:
+    """Keep a part of a net from learning: its weights, and the statistics of its batch norm."""
+    for name, module in net.named_modules():
+        if f"{name}.".startswith(prefix):
+            module.eval().requires_grad_(False)
 
 
 def _finite(loss: Tensor, step: int) -> float:

@@ -42,7 +42,7 @@ from segem.learn.artefact import (
 )
 from segem.learn.checkpoint import Checkpoints, checkpoints
 from segem.learn.halo import TOLERANCE, measure_halo
-from segem.learn.models.registry import geometry, recipe, resolved, spec_of
+from segem.learn.models.registry import encoder_of, geometry, recipe, resolved, spec_of
 from segem.learn.models.spec import Geometry
 from segem.learn.runtimes.choice import choose_device, runtime_identity
 from segem.learn.train import Fitted, LabelledSection, Progress, fit, predict_section
@@ -155,6 +155,14 @@ def train(
         architecture = before.card.options | config.architecture
         config = config.model_copy(update={"model": before.card.architecture, "architecture": architecture})
     config = recipe(config)
+    if config.freeze is not None:
+        encoder_of(config.model)
+        if start is None and config.pretrained is None:
+            raise ConfigError(
+                "an encoder that has learned nothing cannot be frozen",
+                where=config.model,
+                fix="give --from or --pretrained, or leave out --freeze",
+            )
     volumes, splits = lessons(manifest, workspace, progress)
     shape = geometry(config.model, config.architecture)
     context = shape.context_sections

@@ -306,6 +306,12 @@ def test_a_model_to_go_on_from_brings_its_architecture(workspace: Workspace, tmp
         )
 
 
+def test_an_encoder_that_has_learned_nothing_is_not_frozen(workspace: Workspace, tmp_path: Path) -> None:
+    frozen = SHORT.model_copy(update={"freeze": "encoder"})
+    with pytest.raises(ConfigError, match=r"learned nothing.*give --from or --pretrained"):
+        trained(workspace, entry(tmp_path), config=frozen)
+
+
 def test_a_checkpoint_is_taken_by_the_very_same_training_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,9 +12,10 @@ from monai.transforms import Compose
 from torch import nn
 
 from segem.config import Precision, TrainConfig
-from segem.errors import InputError, ModelError
+from segem.errors import ConfigError, InputError, ModelError
 from segem.learn import train as train_module
 from segem.learn.checkpoint import Checkpoints
+from segem.learn.models.registry import ZOO, build, encoder_of
 from segem.learn.train import LabelledSection, _batches, _random_crop, choose_threshold, computes_in_half, fit
 from segem.learn.watch import Point, Watch
 
@@ -111,6 +112,30 @@ def test_looks_take_a_twentieth_of_the_time(monkeypatch: pytest.MonkeyPatch) -> 
             spent += 3.0
         clock[0] += 1.0
     assert 0.04 < spent / clock[0] <= 0.05
+
+
+def test_a_frozen_encoder_stays_as_it_is_and_the_rest_learns() -> None:
+    start = build("unet", TINY)
+    fitted = fit([striped()], [striped()], config(steps=3, freeze="encoder"), start=start)
+    before, after = start.state_dict(), fitted.net.state_dict()
+    moved = {key for key in before if not torch.equal(before[key], after[key])}
+    assert moved
+    # Not even the statistics of its batch norm.
+    assert not [key for key in moved if key.startswith("down.")]
+    assert {key.split(".")[0] for key in moved} == {"up", "merge", "head"}
+
+
+@pytest.mark.parametrize("name", sorted(name for name, spec in ZOO.items() if spec.encoder))
+def test_an_encoder_is_a_part_of_its_net(name: str) -> None:
+    with torch.device("meta"):
+        names = [key for key, _ in build(name).named_parameters()]
+    frozen = [key for key in names if key.startswith(encoder_of(name))]
+    assert 0 < len(frozen) < len(names)
+
+
+def test_an_architecture_without_an_encoder_cannot_freeze_one() -> None:
+    with pytest.raises(ConfigError, match="fullres: this architecture has no encoder"):
+        encoder_of("fullres")
 
 
 def test_training_on_sections_smaller_than_the_crop() -> None:
