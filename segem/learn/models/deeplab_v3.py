@@ -79,6 +79,7 @@ def _entry(backbone: Backbone, weights: str) -> ModelSpec:
         output_stride=8,
         learning_rate=1e-3,
         batch=2,
+        encoder="net.backbone.",
         pretrained=lambda net, source: fill_resnet(net, source, weights, "net.backbone."),
     )
 

@@ -104,5 +104,6 @@ SPECS = (
         build=lambda o: SegNet(o.context_sections, o.features, o.depth, o.upsampling),
         geometry=lambda o: Geometry(2**o.depth, segnet_halo_px(o.depth, o.upsampling), o.context_sections),
         receptive_field_px=lambda o: longest_px(segnet_steps(o.depth, o.upsampling), 2**o.depth),
+        encoder="encoder.",
     ),
 )

@@ -166,5 +166,6 @@ SPECS = (
         batch=1,
         geometry=lambda o: Geometry(STRIDE, unet2015_halo_px(), o.context_sections),
         receptive_field_px=lambda _: longest_px(STEPS, STRIDE),
+        encoder="net.down.",
     ),
 )
