@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from segem.learn.models.coarse import CoarseNet, entry, he_initialised
 from segem.learn.models.deeplab_v1 import atrous_head, atrous_vgg16
-from segem.learn.models.pretrained import Source, filled, for_sections, torchvision_weights
+from segem.learn.models.pretrained import Source, filled, torchvision_weights
 from segem.learn.models.receptive_field import Parallel, Resampled, Step, Window, windows
 from segem.learn.models.spec import NetOptions
 from segem.learn.models.vgg import VGGOptions, fill_vgg16
@@ -175,10 +175,7 @@ def fill_resnet(net: nn.Module, source: Source, weights: str, prefix: str) -> No
         When the weights cannot be had or do not fit.
     """
     state = {f"{prefix}{key}": value for key, value in torchvision_weights(source, weights).items()}
-    first = f"{prefix}conv1.weight"
-    if first in state:
-        state[first] = for_sections(state[first], net.state_dict()[first].shape[1])
-    filled(net, state, (prefix,), source)
+    filled(net, state, (prefix,), source, f"{prefix}conv1.weight")
 
 
 _SOURCE = "Chen et al. 2017, doi:10.1109/TPAMI.2017.2699184"

@@ -111,9 +111,12 @@ def filled(
     state: Mapping[str, Tensor],
     prefixes: tuple[str, ...],
     source: Source,
+    first: str,
     left_out: tuple[str, ...] = (),
 ) -> None:
     """Copy weights into a net that must fill every layer under the given prefixes.
+
+    `first` names the weights of the first convolution, which are made fit for grey sections.
 
     Raises
     ------
@@ -121,6 +124,8 @@ def filled(
         When one is missing or has another shape.
     """
     own = net.state_dict()
+    if first in state:
+        state = {**state, first: for_sections(state[first], own[first].shape[1])}
     wanted = [key for key in own if key.startswith(prefixes) and not any(part in key for part in left_out)]
     for key in wanted:
         value = state.get(key)

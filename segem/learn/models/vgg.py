@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from segem.errors import ModelError
 from segem.learn.models.coarse import CoarseNet, entry, he_initialised
-from segem.learn.models.pretrained import Source, filled, for_sections, torchvision_weights
+from segem.learn.models.pretrained import Source, filled, torchvision_weights
 from segem.learn.models.spec import NetOptions
 
 CONVOLUTIONS = (2, 2, 3, 3, 3)
@@ -194,14 +194,12 @@ def fill_vgg16(net: nn.Module, source: Source) -> None:
         )
     state = convolutional(torchvision_weights(source, "VGG16_Weights.IMAGENET1K_V1"))
     found = {key: value for key, value in state.items() if key.startswith("features.")}
-    if "features.0.weight" in found:
-        found["features.0.weight"] = for_sections(found["features.0.weight"], own["features.0.weight"].shape[1])
     for name, part in net.named_modules():
         if isinstance(part, VGGHead):
             for layer in (f"{fc}.{kind}" for fc in ("fc6", "fc7") for kind in ("weight", "bias")):
                 if f"head.{layer}" in state:
                     found[f"{name}.{layer}"] = thinned(state[f"head.{layer}"], own[f"{name}.{layer}"].shape)
-    filled(net, found, ("features.", "head"), source, left_out=("score.",))
+    filled(net, found, ("features.", "head"), source, "features.0.weight", left_out=("score.",))
 
 
 def thinned(value: Tensor, shape: Sequence[int]) -> Tensor:
