@@ -40,7 +40,9 @@ app.add_typer(models_app, name="models")
 def train(
     manifest: Annotated[Path, typer.Argument(help="YAML file; labelled volumes may give a split.")],
     out: Annotated[str, typer.Option(help="Name of the new model.")],
-    model: Annotated[str, typer.Option(help="Architecture, one of the zoo.")] = "unet",
+    model: Annotated[
+        str | None, typer.Option(help="Architecture, one of the zoo; that of --from, or unet, if absent.")
+    ] = None,
     start: Annotated[str | None, typer.Option("--from", help="Model to go on from, by name or folder.")] = None,
     pretrained: Annotated[
         str | None,
@@ -81,7 +83,6 @@ def train(
     if context_sections is not None:
         architecture["context_sections"] = str(context_sections)
     values = {
-        "model": model,
         "architecture": architecture,
         "pretrained": pretrained,
         "minutes": minutes,
@@ -91,6 +92,8 @@ def train(
         "batch": batch,
         "checkpoint_seconds": checkpoint_seconds,
     }
+    if model is not None:
+        values["model"] = model
     config = parse(TrainConfig, values, where="segem train")
     loaded = load_manifest(manifest, data_root)
     from segem.stages.train import train as stage

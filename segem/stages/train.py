@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import segem
-from segem.config import Device, Manifest, Split, TrainConfig, VolumeEntry, check_name
+from segem.config import Device, Manifest, Split, TrainConfig, VolumeEntry
 from segem.errors import ConfigError
 from segem.geometry import Box, around
 from segem.io.blocks import read_block
@@ -44,6 +44,7 @@ from segem.learn.runtimes.choice import choose_device, runtime_identity
 from segem.learn.train import Fitted, LabelledSection, Progress, fit, predict_section
 from segem.progress import track
 from segem.stages.ingest import ingest
+from segem.stages.zoo import check_new_name
 
 Range = tuple[int, int]
 
@@ -112,7 +113,8 @@ def train(
     Raises
     ------
     ConfigError
-        When a volume has no labels or a split does not fit it, or weights to start from are given twice.
+        When the name is taken, the architecture is not that of `start`, a volume has no labels or a split does not fit
+        it, or weights to start from are given twice.
     InputError
         When sources or labels are bad.
     WorkspaceError
@@ -120,7 +122,7 @@ def train(
     ModelError
         When the loss is no longer finite, or pretrained weights cannot be had or do not fit.
     """
-    check_name(name, "model")
+    check_new_name(name)
     labelled = [entry for entry in manifest.volumes if entry.labels is not None]
     if not labelled:
         raise ConfigError(
@@ -135,6 +137,14 @@ def train(
         )
     before = find_model(start, workspace) if start is not None else None
     if before is not None:
+        if "model" in config.model_fields_set and config.model != before.card.architecture:
+            raise ConfigError(
+                "a model to go on from has its architecture already",
+                where=start,
+                expected=f"--model {before.card.architecture}",
+                found=f"--model {config.model}",
+                fix="leave --model out, or train from scratch without --from",
+            )
         # Of the architecture, only the number of sections seen at once may differ from the model that is gone on from.
         other = sorted(set(config.architecture) - {"context_sections"})
         if other:
