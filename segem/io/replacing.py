@@ -69,7 +69,9 @@ def refuse_others(held: Mapping[str, Any], asked: Mapping[str, Any], *, what: st
     segem.errors.ConfigError: r: no; expected tile-px 48, found tile-px 64. Fix: stop
     """
     then, now = dict(_flat(held)), dict(_flat(asked))
-    other = [key for key in {"model": None, **now, **then} if then.get(key) != now.get(key)]
+    # What was swept or refined says most, so it comes first.
+    keys = dict.fromkeys(("model", "of", *now, *then))
+    other = [key for key in keys if then.get(key) != now.get(key)]
     if other:
         raise ConfigError(what, where=where, expected=_named(now, other), found=_named(then, other), fix=fix)
 

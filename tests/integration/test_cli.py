@@ -176,7 +176,7 @@ def test_workers_choose_the_engine(
 ) -> None:
     seen = []
 
-    def stage(volume: str, run: str, config: object, execution: object, workspace: object) -> dict[str, str]:
+    def stage(volume: str, run: str, config: object, execution: object, *_: object, **__: object) -> dict[str, str]:
         seen.append(execution)
         return {}
 
