@@ -344,8 +344,8 @@ def test_a_checkpoint_is_taken_by_the_very_same_training_only(
     def spoil(truth: np.ndarray) -> None:
         truth[0] = 1 - truth[0]
 
-    assert not going_on(entry(tmp_path / "spoilt", change=spoil))
-    assert going_on(source)
+    assert not going_on(entry(tmp_path / "d", change=spoil))
+    assert going_on(entry(tmp_path / "d"))
     made = trained(workspace, source, config=often)
     assert made.steps == 3
     assert "going on from step 3" in capsys.readouterr().err
