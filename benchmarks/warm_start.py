@@ -48,8 +48,8 @@ def main() -> None:
     both, found = _both(arguments.data_root, SHARE), facts()
     lines = [
         f"{arguments.minutes:g} minutes of one core ({found['cpu']}) for each lesson on VNC, "
-        f"{arguments.first_minutes:g} for that on ISBI, commit {found['commit']}, {found['date']}. Difference of IoU on unseen sections, with its "
-        "95 % interval.",
+        f"{arguments.first_minutes:g} for that on ISBI, commit {found['commit']}, {found['date']}. "
+        "Difference of IoU on unseen sections, with its 95 % interval.",
         "",
         "| model | IoU | against | IoU | volume | difference |",
         "|---|---:|---|---:|---|---:|",
