@@ -6,7 +6,6 @@ import json
 import platform
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,8 @@ from segem.config import Device, Manifest, Split, TrainConfig, VolumeEntry, chec
 from segem.errors import ConfigError
 from segem.geometry import Box, around
 from segem.io.blocks import read_block
-from segem.io.run import now
 from segem.io.shards import Array, shape_of
+from segem.io.versions import new_version
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.metrics.iou import Confusion
@@ -199,17 +198,10 @@ def train(
                 "python": platform.python_version(),
             },
         )
-        artefact = save_artefact(_new_version(workspace.models / name), card, fitted.net)
+        artefact = save_artefact(new_version(workspace.models / name), card, fitted.net)
     return TrainResult(
         artefact.path, name, fitted.steps, fitted.minutes, fitted.threshold, fitted.validation_iou, scores
     )
-
-
-def _new_version(folder: Path) -> Path:
-    """Return a folder for a new version, named by the time so that the newest sorts last, and never one in use."""
-    stamp = now().replace(":", "").replace("+0000", "Z")
-    names = (stamp if turn == 1 else f"{stamp}-{turn}" for turn in count(1))
-    return next(folder / name for name in names if not (folder / name).exists())
 
 
 def _digest(config: TrainConfig, before: Artefact | None, sections: list[LabelledSection]) -> str:
