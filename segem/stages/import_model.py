@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segem.config import check_name
+from segem.config import check_name, parse
 from segem.errors import ConfigError, ModelError
 from segem.io.files import disk_errors, locked, new_directory, sweep_partials, write_text
 from segem.io.package import Package, opened, refuse_harmful
@@ -210,14 +210,15 @@ def _told(source: Path, foreign: Foreign | None) -> Foreign:
 
 
 def _card(name: str, told: Foreign, licence: str = "", citation: str = "") -> ModelCard:
-    return ModelCard(
-        name=name,
-        architecture=told.architecture,
-        options=resolved(told.architecture, told.options),
-        threshold=told.threshold,
-        licence=told.licence or licence,
-        citation=told.citation or citation,
-    )
+    values = {
+        "name": name,
+        "architecture": told.architecture,
+        "options": resolved(told.architecture, told.options),
+        "threshold": told.threshold,
+        "licence": told.licence or licence,
+        "citation": told.citation or citation,
+    }
+    return parse(ModelCard, values, where=name)
 
 
 def _citation(said: dict[str, Any]) -> str:

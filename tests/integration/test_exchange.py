@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load, load_file, save, save_file
 
+from segem.cli import main
 from segem.errors import ConfigError, ModelError, SegemError
 from segem.io.workspace import Workspace
 from segem.learn.artefact import Artefact, ModelCard, find_model, load_net, save_artefact
@@ -312,6 +314,37 @@ def test_a_file_of_weights(suffix: str, artefact: Artefact, workspace: Workspace
     assert made.path.parent == workspace.models / "theirs"
     file.write_bytes(file.read_bytes()[:-100])
     refused(file, workspace, "not a file of weights|cannot be read", TOLD)
+
+
+def test_the_commands(
+    folder: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SEGEM_WORKSPACE", str(workspace.root))
+
+    def segem(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["segem", "models", *map(str, words)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        return int(caught.value.code or 0), *capsys.readouterr()
+
+    code, out, _ = segem("export", "tiny", folder / "sent.zip", "--licence", "MIT", "--author", "Ada", "--json")
+    assert (code, json.loads(out)["name"]) == (0, "tiny")
+    assert yaml.safe_load(members(folder / "sent.zip")["rdf.yaml"])["authors"] == [{"name": "Ada"}]
+    code, out, _ = segem("import", folder / "sent.zip", "--out", "back", "--json")
+    assert (code, json.loads(out)["digest"]) == (0, find_model("tiny", workspace).digest)
+    weights = find_model("tiny", workspace).path / "weights.safetensors"
+    assert (
+        segem("import", weights, "--out", "mine", "--threshold", "0.3")[2]
+        .strip()
+        .endswith("Fix: name their --model too")
+    )
+    chosen = ("--model", "unet", "--option", "features=2", "--option", "depth=2", "--threshold", "0.3")
+    assert segem("import", weights, "--out", "mine", *chosen)[0] == 0
+    assert find_model("mine", workspace).card.threshold == 0.3
+    code, _, said = segem("import", weights, "--out", "bad", *chosen[:-1], "1.3")
+    assert (code, said.count("\n")) == (1, 1), said
+    assert "threshold" in said
+    assert "unexpected" not in said
 
 
 NARROW = {"fullres": {"features": 4, "layers": 3}, "segnet": {"features": 4, "depth": 2}, "unet2015": {"features": 4}}
