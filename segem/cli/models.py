@@ -12,15 +12,18 @@ from segem.cli.options import (
     DEFAULT_WORKSPACE,
     DataRootOption,
     DeviceOption,
+    FreezeOption,
     JsonOption,
+    RehearseOption,
+    ShareOption,
     WorkspaceOption,
     assignment,
     workspace_at,
 )
 from segem.config import GateConfig, TrainConfig, load_manifest, parse
+from segem.config.retrain import with_rehearsal
 from segem.errors import ConfigError
 from segem.terminal import (
-    complain,
     show,
     show_architecture,
     show_architectures,
@@ -48,6 +51,9 @@ def train(
         str | None,
         typer.Option(help="Weights of a classifier to start from: imagenet downloads them, or a .pth or .safetensors."),
     ] = None,
+    rehearse: RehearseOption = None,
+    share: ShareOption = 0.3,
+    freeze: FreezeOption = None,
     minutes: Annotated[
         float | None, typer.Option(help="Time budget; the schedule fits it. 30 if neither is given.")
     ] = None,
@@ -86,6 +92,7 @@ def train(
         "model": model,
         "architecture": architecture,
         "pretrained": pretrained,
+        "freeze": freeze,
         "minutes": minutes,
         "steps": steps,
         "seed": seed,
@@ -95,6 +102,8 @@ def train(
     }
     config = parse(TrainConfig, values, where="segem train")
     loaded = load_manifest(manifest, data_root)
+    if rehearse is not None:
+        loaded = with_rehearsal(loaded, load_manifest(rehearse, data_root), share)
     from segem.stages.train import train as stage
 
     space = workspace_at(workspace)
@@ -183,12 +192,7 @@ def models_promote(
     from segem.stages.promote import promote
 
     decided = promote(candidate, loaded, config, workspace_at(workspace), against=against, force=force, device=device)
-    if as_json:
-        show(decided, as_json=True)
-    else:
-        show_promotion(decided.model_dump(mode="json"))
-    if not decided.promoted:
-        complain((f"{decided.name} is kept aside, {one.volume}", one.harm) for one in decided.judged if one.harm)
+    show_promotion(decided.model_dump(mode="json"), as_json)
 
 
 @models_app.command(
@@ -236,9 +240,8 @@ def models_import(
     """
     from segem.stages.import_model import Foreign, import_model
 
-    told = (option, threshold, licence, citation)
     foreign = None
-    if model is not None or any(told):
+    if model is not None or option or threshold is not None or licence or citation:
         if model is None:
             raise ConfigError("these options describe weights that segem has not trained", fix="name their --model too")
         options = dict(assignment(text, "--option") for text in option or ())
