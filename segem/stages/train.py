@@ -7,7 +7,6 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,8 @@ from segem.errors import ConfigError
 from segem.geometry import Box, around
 from segem.io.blocks import read_block
 from segem.io.files import disk_errors, write_bytes
-from segem.io.run import now
 from segem.io.shards import Array, shape_of
-from segem.io.versions import UNJUDGED, unjudged
+from segem.io.versions import UNJUDGED, new_version, unjudged
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.metrics.iou import Confusion
@@ -223,7 +221,7 @@ def train(
         found = predict_section(fitted.net, validation[0].image, choose_device(device))
         beside[PICTURE] = training_picture(validation[0], found, fitted.points)
         beside[CURVE] = json.dumps([point.model_dump() for point in fitted.points], indent=2).encode()
-        made = save_artefact(_new_version(home), card, fitted.net, beside)
+        made = save_artefact(new_version(home), card, fitted.net, beside)
         with disk_errors(home):
             (home / PICTURE).unlink(missing_ok=True)
         return _result(made)
@@ -233,13 +231,6 @@ def _result(artefact: Artefact) -> TrainResult:
     card = artefact.card
     facts = {key: card.training[key] for key in ("steps", "minutes", "validation_iou")}
     return TrainResult(path=artefact.path, name=card.name, threshold=card.threshold, scores=card.scores, **facts)
-
-
-def _new_version(folder: Path) -> Path:
-    """Return a folder for a new version, named by the time so that the newest sorts last, and never one in use."""
-    stamp = now().replace(":", "").replace("+0000", "Z")
-    names = (stamp if turn == 1 else f"{stamp}-{turn}" for turn in count(1))
-    return next(folder / name for name in names if not (folder / name).exists())
 
 
 def _digest(config: TrainConfig, before: Artefact | None, sections: list[LabelledSection]) -> str:
