@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from segem.errors import ModelError
+from segem.learn.tensors import check_finite, read_tensors
 
 Source = Path | Literal["imagenet"]
 """A file of weights in torchvision's names, or torchvision's own download."""
@@ -32,61 +31,25 @@ def torchvision_weights(source: Source, weights: str) -> dict[str, Tensor]:
     ModelError
         When there is no network, no such file, the file holds something else or a weight is not finite.
     """
-    state = _downloaded(weights) if source == "imagenet" else _loaded(source)
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise _not_weights(source, type(state).__name__)
-    for key, value in state.items():
-        if not torch.isfinite(value).all():
-            raise ModelError(
-                "the weights are not finite", where=source, found=f"NaN or infinity in {key}", fix="take other weights"
-            )
+    state = _published(weights) if source == "imagenet" else read_tensors(source)
+    check_finite(state, source)
     return state
 
 
-def _downloaded(name: str) -> Any:
+def _published(name: str) -> dict[str, Tensor]:
     from torchvision.models import get_weight
 
     weights = get_weight(name)
     try:
         return dict(weights.get_state_dict(progress=False, check_hash=True))
-    except OSError as error:
+    except Exception as error:
+        # No network, a proxy that refuses, a file that is not the published one: each comes as another type of error.
         raise ModelError(
             "the ImageNet weights cannot be fetched",
             where=weights.url,
             found=error,
             fix="fetch that file where there is a network and give its path, as in --pretrained weights.pth",
         ) from None
-    except Exception as error:
-        raise _not_weights("imagenet", error) from None
-
-
-def _loaded(file: Path) -> Any:
-    try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ModelError(
-            "no such file of weights", where=file, fix="give imagenet, or a .pth or .safetensors file"
-        ) from None
-    except OSError as error:
-        raise ModelError(
-            "the weights cannot be read", where=file, found=error, fix="check the file and its rights"
-        ) from None
-    except Exception as error:
-        # torch reports what is no file of tensors by a dozen types of errors, some of them from pickle.
-        raise _not_weights(file, error) from None
-
-
-def _not_weights(source: object, found: object) -> ModelError:
-    reason = str(found).splitlines()[0] if str(found) else type(found).__name__
-    return ModelError(
-        "not a file of weights",
-        where=source,
-        expected="a dictionary of tensors, as torchvision saves one",
-        found=reason[:160],
-        fix="save the state_dict of the classifier again",
-    )
 
 
 def for_sections(weight: Tensor, sections: int) -> Tensor:
