@@ -61,6 +61,7 @@ def for_sections(weight: Tensor, sections: int) -> Tensor:
 
     Examples
     --------
+    >>> import torch
     >>> for_sections(torch.tensor([1.0, 2.0, 4.0]).reshape(1, 3, 1, 1), 3).flatten().tolist()
     [0.0, 7.0, 0.0]
     """
