@@ -12,8 +12,13 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten
 
+from segem.learn.winograd import PAYS_FROM
+
 SCRATCH = 1.25
 """What convolutions need besides their inputs and outputs, measured with oneDNN and OpenVINO."""
+
+WIDE_SCRATCH = 3
+"""What a wide 3x3 convolution needs besides, in multiples of its output, where `segem.learn.winograd` rewrites it."""
 
 
 def activation_bytes(net: nn.Module, shape: tuple[int, ...]) -> int:
@@ -61,6 +66,8 @@ class _Living(TorchFunctionMode):
         for value in tree_flatten(out)[0]:
             if isinstance(value, Tensor):
                 self.count(value)
+        if func is torch.conv2d and args[1].shape[2:] == (3, 3) and min(args[1].shape[:2]) >= PAYS_FROM:
+            self.peak = max(self.peak, self._alive + WIDE_SCRATCH * out.nbytes)
         return out
 
     def count(self, tensor: Tensor) -> None:

@@ -26,6 +26,7 @@ from segem.errors import ModelError
 from segem.io.files import disk_errors, new_directory
 from segem.learn.fold import folded
 from segem.learn.runtimes.base import Channels, Probability, TilePool, instructions, sigmoid
+from segem.learn.winograd import halve_multiplications
 
 MODEL_FILE = "model.xml"
 _WEIGHTS_FILE = "model.bin"
@@ -42,7 +43,7 @@ def installed(*packages: str) -> bool:
 def openvino_name(quantized: Path | None = None) -> str:
     """Return what computes, for identities and cards; a quantised model is known by its bytes."""
     name = f"openvino {importlib.metadata.version('openvino')} cpu{instructions(torch.device('cpu'))}"
-    return f"{name} int8 {quantized_digest(quantized)}" if quantized is not None else f"{name} float32"
+    return f"{name} int8 {quantized_digest(quantized)}" if quantized is not None else f"{name} float32 winograd"
 
 
 class OpenVinoCpu:
@@ -68,7 +69,7 @@ class OpenVinoCpu:
     def __init__(self, net: nn.Module, channels: int, threads: int, quantized: Path | None = None) -> None:
         ov = _openvino()
         self.name = openvino_name(quantized)
-        model = _read(quantized) if quantized is not None else _converted(net, channels)
+        model = _read(quantized) if quantized is not None else halve_multiplications(_converted(net, channels))
         settings = {
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": threads,
