@@ -49,9 +49,9 @@ def halve_multiplications(model: Any, least: int = PAYS_FROM) -> Any:
 
     Examples
     --------
-    >>> import openvino
+    >>> from segem.learn.runtimes.openvino import import_openvino
     >>> from torch import nn, zeros
-    >>> model = openvino.convert_model(nn.Conv2d(2, 3, 3, padding=1), example_input=zeros(1, 2, 8, 8))
+    >>> model = import_openvino().convert_model(nn.Conv2d(2, 3, 3, padding=1), example_input=zeros(1, 2, 8, 8))
     >>> model = halve_multiplications(model, least=2)
     >>> sum(op.get_type_name() == "Convolution" for op in model.get_ops())
     6

@@ -67,7 +67,7 @@ class OpenVinoCpu:
     """
 
     def __init__(self, net: nn.Module, channels: int, threads: int, quantized: Path | None = None) -> None:
-        ov = _openvino()
+        ov = import_openvino()
         self.name = openvino_name(quantized)
         model = _read(quantized) if quantized is not None else halve_multiplications(_converted(net, channels))
         settings = {
@@ -140,7 +140,7 @@ def quantize(net: nn.Module, channels: int, tiles: Sequence[Channels], folder: P
     -----
     Post-training quantisation by NNCF: weights to 8 bits for each channel, activations by the ranges seen on the tiles.
     """
-    ov = _openvino()
+    ov = import_openvino()
     # NNCF reports its use to its makers unless it believes itself in continuous integration.
     os.environ["NNCF_CI"] = "1"
     import nncf
@@ -174,7 +174,8 @@ def quantized_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _openvino() -> Any:
+def import_openvino() -> Any:
+    """Return the package, kept from reporting its use."""
     # OpenVINO's converter reports its use to its makers wherever this package is found.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
@@ -184,7 +185,7 @@ def _openvino() -> Any:
 
 def _read(folder: Path) -> Any:
     try:
-        return _openvino().Core().read_model(folder / MODEL_FILE)
+        return import_openvino().Core().read_model(folder / MODEL_FILE)
     except Exception as error:
         raise ModelError(
             "the 8-bit model cannot be read", where=folder, found=error, fix="remove it and run again"
@@ -192,7 +193,7 @@ def _read(folder: Path) -> Any:
 
 
 def _converted(net: nn.Module, channels: int) -> Any:
-    ov = _openvino()
+    ov = import_openvino()
     example = torch.zeros(1, channels, _TRACED_PX, _TRACED_PX)
     try:
         with warnings.catch_warnings():

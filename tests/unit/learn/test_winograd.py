@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from segem.learn.memory import SCRATCH, WIDE_SCRATCH, activation_bytes
 from segem.learn.models.registry import build
 from segem.learn.runtimes.choice import open_runtime
+from segem.learn.runtimes.openvino import import_openvino
 from segem.learn.winograd import PAYS_FROM, halve_multiplications
 
-openvino = pytest.importorskip("openvino")
+openvino = import_openvino()
 
 
 def converted(net: nn.Module, channels: int) -> Any:
