@@ -20,8 +20,8 @@ SCRATCH = 1.25
 WIDE_SCRATCH = 3
 """What a wide 3x3 convolution needs besides, in multiples of its output, where `segem.learn.winograd` rewrites it.
 
-OpenVINO takes about half of it from what other layers have freed; the other half stays until the net is done. Measured on
-U-Nets, DeepLab v1 (which takes a tenth more than this), FCN and a chain of such convolutions.
+OpenVINO takes about half of it from what other layers have freed; the other half stays until the net is done. Measured
+on U-Nets, FCN, a chain of such convolutions, and DeepLab v1, which takes a tenth more than this.
 """
 
 
