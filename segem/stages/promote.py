@@ -27,7 +27,7 @@ from segem.learn.runtimes.choice import choose_device
 from segem.learn.train import predict_section
 from segem.progress import track
 from segem.stages.ingest import ingest
-from segem.stages.train import labelled_sections, split_of
+from segem.stages.labelled import labelled_sections, split_of
 from segem.stages.unsupervised import finder_of, with_context
 
 Mask = NDArray[np.uint8]

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import segem
-from segem.config import Device, Manifest, Split, TrainConfig, VolumeEntry, check_name
+from segem.config import Device, Manifest, Split, TrainConfig, check_name
 from segem.errors import ConfigError
-from segem.geometry import Box, around
-from segem.io.blocks import read_block
 from segem.io.run import now
-from segem.io.shards import Array, shape_of
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.segmentation import SegmentationSums
-from segem.kernels.normalize import zscore
 from segem.kernels.threshold import membrane_mask
 from segem.learn.artefact import (
     Artefact,
@@ -44,8 +39,7 @@ from segem.learn.runtimes.choice import choose_device, runtime_identity
 from segem.learn.train import Fitted, LabelledSection, Progress, fit, predict_section
 from segem.progress import track
 from segem.stages.ingest import ingest
-
-Range = tuple[int, int]
+from segem.stages.labelled import Range, labelled_sections, split_of
 
 HOW_OFTEN = {"checkpoint_seconds", "checkpoint_steps"}
 """Settings that have no part in what is learned."""
@@ -62,6 +56,20 @@ class TrainResult:
     threshold: float
     validation_iou: float
     scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """All that a model is made from."""
+
+    config: TrainConfig
+    """With the architecture, batch and learning rate filled in."""
+    before: Artefact | None
+    """The model that is gone on from."""
+    volumes: dict[str, Volume]
+    splits: dict[str, Split]
+    taught: dict[str, Range]
+    """The sections to learn from, of the volumes that teach; by default the whole ``train`` part of each."""
 
 
 def train(
@@ -121,6 +129,24 @@ def train(
         When the loss is no longer finite, or pretrained weights cannot be had or do not fit.
     """
     check_name(name, "model")
+    lesson = prepare(manifest, config, workspace, start=start, progress=progress)
+    home = workspace.models / name
+    fitted, artefact = learn(lesson, name, home, device=device, licence=licence, citation=citation, progress=progress)
+    return TrainResult(
+        artefact.path,
+        name,
+        fitted.steps,
+        fitted.minutes,
+        fitted.threshold,
+        fitted.validation_iou,
+        artefact.card.scores,
+    )
+
+
+def prepare(
+    manifest: Manifest, config: TrainConfig, workspace: Workspace, *, start: str | None = None, progress: bool = True
+) -> Lesson:
+    """Ingest the labelled volumes of a manifest and settle how a model is made from them; see `train`."""
     labelled = [entry for entry in manifest.volumes if entry.labels is not None]
     if not labelled:
         raise ConfigError(
@@ -151,16 +177,37 @@ def train(
         ingest(entry.ingest_config(), workspace, progress=progress)
     volumes = {entry.name: Volume.open(workspace.volume(entry.name)) for entry in labelled}
     splits = {entry.name: split_of(entry, volumes[entry.name]) for entry in labelled}
+    taught = {name: (split.train.start, split.train.stop) for name, split in splits.items()}
+    return Lesson(config, before, volumes, splits, taught)
 
+
+def learn(
+    lesson: Lesson,
+    name: str,
+    home: Path,
+    *,
+    version: str | None = None,
+    device: Device = "auto",
+    licence: str = "",
+    citation: str = "",
+    progress: bool = True,
+    on_step: Callable[[Progress], None] | None = None,
+) -> tuple[Fitted, Artefact]:
+    """Train a model, score it on the test sections and put it into the folder `home`; see `train`.
+
+    Its folder there is called `version`, or else by the time. `on_step` is told how far the training is.
+    """
+    config, before, volumes, splits = lesson.config, lesson.before, lesson.volumes, lesson.splits
     shape = geometry(config.model, config.architecture)
     context = shape.context_sections
     learned, validation = [], []
     for volume, split in splits.items():
-        learned += labelled_sections(volumes[volume], (split.train.start, split.train.stop), context, split.weight)
+        if volume in lesson.taught:
+            learned += labelled_sections(volumes[volume], lesson.taught[volume], context, split.weight)
         validation += labelled_sections(volumes[volume], (split.validation.start, split.validation.stop), context)
-    folder = workspace.models / name / f".training-{_digest(config, before, learned)[:16]}"
+    folder = home / f".training-{lesson_digest(config, before, learned)[:16]}"
     with checkpoints(folder, config.checkpoint_seconds, config.checkpoint_steps) as kept:
-        fitted = _fit(config, before, learned, validation, kept, device, progress)
+        fitted = _fit(config, before, learned, validation, kept, device, progress, on_step)
         scores = tuple(
             _score(fitted, volumes[volume], (split.test.start, split.test.stop), context, device, progress)
             for volume, split in splits.items()
@@ -176,7 +223,7 @@ def train(
                 TrainedOn(
                     volume=volume,
                     source_digest=volumes[volume].attributes["source_digest"],
-                    train=(split.train.start, split.train.stop),
+                    train=lesson.taught.get(volume, (0, 0)),
                     validation=(split.validation.start, split.validation.stop),
                 )
                 for volume, split in splits.items()
@@ -199,10 +246,8 @@ def train(
                 "python": platform.python_version(),
             },
         )
-        artefact = save_artefact(_new_version(workspace.models / name), card, fitted.net)
-    return TrainResult(
-        artefact.path, name, fitted.steps, fitted.minutes, fitted.threshold, fitted.validation_iou, scores
-    )
+        artefact = save_artefact(home / version if version else _new_version(home), card, fitted.net)
+    return fitted, artefact
 
 
 def _new_version(folder: Path) -> Path:
@@ -212,7 +257,7 @@ def _new_version(folder: Path) -> Path:
     return next(folder / name for name in names if not (folder / name).exists())
 
 
-def _digest(config: TrainConfig, before: Artefact | None, sections: list[LabelledSection]) -> str:
+def lesson_digest(config: TrainConfig, before: Artefact | None, sections: list[LabelledSection]) -> str:
     """Return the sha256 of all that decides what a training learns: settings, first weights, sections, code."""
     pretrained = Path(config.pretrained) if config.pretrained is not None else None
     made_of = {
@@ -237,6 +282,7 @@ def _fit(
     kept: Checkpoints,
     device: Device,
     progress: bool,
+    on_step: Callable[[Progress], None] | None,
 ) -> Fitted:
     with track(f"train {config.model}", 1000, "permille", progress) as advance:
         done = 0
@@ -246,6 +292,8 @@ def _fit(
             permille = int(1000 * now_at.fraction)
             advance(permille - done, f"loss {now_at.loss:.3f}")
             done = permille
+            if on_step is not None:
+                on_step(now_at)
 
         start = load_net(before, config.architecture) if before is not None else None
         return fit(learned, validation, config, start=start, device=choose_device(device), on_step=show, kept=kept)
@@ -262,67 +310,6 @@ def _halo(
     seen = [s.image for name, first in firsts.items() for s in labelled_sections(volumes[name], first, context)]
     px = measure_halo(fitted.net, shape.stride_px, context, TOLERANCE, sections=seen)
     return None if px is None else MeasuredHalo(px=px, tolerance=TOLERANCE)
-
-
-def split_of(entry: VolumeEntry, volume: Volume) -> Split:
-    """Return which sections of a labelled volume train, validate and test; without a split the last fifth validates.
-
-    Raises
-    ------
-    ConfigError
-        When the volume has no truth, or not the sections.
-    """
-    sections = volume.shape[0]
-    if not volume.has_label("truth"):
-        raise ConfigError("the volume has no truth", where=entry.name, fix="ingest it with labels")
-    if entry.split is None:
-        cut = sections - max(1, sections // 5)
-        if cut < 1:
-            raise ConfigError(
-                "too few sections to train and validate",
-                where=entry.name,
-                expected="2 or more",
-                found=sections,
-                fix="give more sections, or leave this volume out",
-            )
-        return Split.model_validate({"train": [0, cut], "validation": [cut, sections]})
-    for part in (entry.split.train, entry.split.validation, entry.split.test):
-        if part is not None and part.stop > sections:
-            raise ConfigError(
-                "the split names sections that do not exist",
-                where=entry.name,
-                expected=f"0 to {sections}",
-                found=f"{part.start} to {part.stop}",
-                fix="correct the split in the manifest",
-            )
-    return entry.split
-
-
-def labelled_sections(
-    volume: Volume, sections: Range, context: int, weight: float = 1.0, seen: Range | None = None
-) -> list[LabelledSection]:
-    """Read sections with their neighbours; beyond what may be `seen`, by default the sections, the last one repeats.
-
-    So no image of one part of a split is ever learned from in another.
-    """
-    truth, (first, stop) = volume.label("truth"), seen or sections
-    reach = range(max(first, sections[0] - context // 2), min(stop, sections[1] + context // 2))
-    images = {z: zscore(_section(volume.raw, z, volume.name), volume.statistics) for z in reach}
-    return [
-        LabelledSection(
-            volume.name,
-            np.stack([images[min(max(z + dz, first), stop - 1)] for dz in around(context)]),
-            _section(truth, z, volume.name),
-            weight,
-        )
-        for z in range(*sections)
-    ]
-
-
-def _section(array: Array, z: int, volume: str) -> NDArray[Any]:
-    _, height, width = shape_of(array)
-    box = Box((z, 0, 0), (z + 1, height, width))
-    return read_block(array, box, f"run `segem ingest` for {volume} with --again").reshape(height, width)
 
 
 def _score(fitted: Fitted, volume: Volume, sections: Range, context: int, device: Device, progress: bool) -> Score:

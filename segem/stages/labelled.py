@@ -1,0 +1,83 @@
+"""The labelled sections of a volume: which train, validate and test, and their voxels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segem.config import Split, VolumeEntry
+from segem.errors import ConfigError
+from segem.geometry import Box, around
+from segem.io.blocks import read_block
+from segem.io.shards import Array, shape_of
+from segem.io.volume import Volume
+from segem.kernels.normalize import zscore
+from segem.learn.train import LabelledSection
+
+Range = tuple[int, int]
+
+
+def split_of(entry: VolumeEntry, volume: Volume) -> Split:
+    """Return which sections of a labelled volume train, validate and test; without a split the last fifth validates.
+
+    Raises
+    ------
+    ConfigError
+        When the volume has no truth, or not the sections.
+    """
+    sections = volume.shape[0]
+    if not volume.has_label("truth"):
+        raise ConfigError("the volume has no truth", where=entry.name, fix="ingest it with labels")
+    if entry.split is None:
+        cut = sections - max(1, sections // 5)
+        if cut < 1:
+            raise ConfigError(
+                "too few sections to train and validate",
+                where=entry.name,
+                expected="2 or more",
+                found=sections,
+                fix="give more sections, or leave this volume out",
+            )
+        return Split.model_validate({"train": [0, cut], "validation": [cut, sections]})
+    for part in (entry.split.train, entry.split.validation, entry.split.test):
+        if part is not None and part.stop > sections:
+            raise ConfigError(
+                "the split names sections that do not exist",
+                where=entry.name,
+                expected=f"0 to {sections}",
+                found=f"{part.start} to {part.stop}",
+                fix="correct the split in the manifest",
+            )
+    return entry.split
+
+
+def labelled_sections(
+    volume: Volume, sections: Range, context: int, weight: float = 1.0, seen: Range | None = None
+) -> list[LabelledSection]:
+    """Read sections with their truth and their neighbours, as `section_images` does."""
+    truth, images = volume.label("truth"), section_images(volume, sections, context, seen)
+    return [
+        LabelledSection(volume.name, image, _section(truth, z, volume.name), weight)
+        for z, image in zip(range(*sections), images, strict=True)
+    ]
+
+
+def section_images(
+    volume: Volume, sections: Range, context: int, seen: Range | None = None
+) -> list[NDArray[np.float32]]:
+    """Read sections with their neighbours; beyond what may be `seen`, by default the sections, the last one repeats.
+
+    So no image of one part of a split is ever learned from in another.
+    """
+    first, stop = seen or sections
+    reach = range(max(first, sections[0] - context // 2), min(stop, sections[1] + context // 2))
+    images = {z: zscore(_section(volume.raw, z, volume.name), volume.statistics) for z in reach}
+    return [np.stack([images[min(max(z + dz, first), stop - 1)] for dz in around(context)]) for z in range(*sections)]
+
+
+def _section(array: Array, z: int, volume: str) -> NDArray[Any]:
+    _, height, width = shape_of(array)
+    box = Box((z, 0, 0), (z + 1, height, width))
+    return read_block(array, box, f"run `segem ingest` for {volume} with --again").reshape(height, width)
