@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -21,9 +20,8 @@ from segem.learn.train import predict_section
 from segem.progress import track
 from segem.stages.ingest import ingest
 from segem.stages.labelled import section_images, split_of
-from segem.stages.learning_record import Arm, load_learning_curve
+from segem.stages.learning_record import RANKING, Arm, home_of, load_learning_curve
 
-RANKING = "label-next.json"
 TILE_PX = 256
 
 
@@ -105,7 +103,7 @@ def label_next(
         When a volume is damaged or the disk refuses.
     """
     curve = load_learning_curve(name, workspace)
-    home, best = Path(curve.path), max(curve.arms, key=_mean_with_all)
+    home, best = home_of(name, workspace), max(curve.arms, key=_mean_with_all)
     offered = list(_offered(manifest, workspace, progress))
     if not offered:
         raise ConfigError(

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import segem
-from segem.config import BUNDLED_MODEL, Device, LearningCurveConfig, Manifest, TrainConfig, check_name
+from segem.config import BUNDLED_MODEL, Device, LearningCurveConfig, Manifest, TrainConfig
 from segem.errors import ConfigError, ModelError
 from segem.io.files import locked, write_text
 from segem.io.workspace import Workspace
@@ -26,7 +26,6 @@ from segem.stages.learning_chart import Series, draw
 from segem.stages.learning_record import (
     CHART,
     CURVE,
-    FOLDER,
     POINTS,
     Arm,
     Estimate,
@@ -34,6 +33,7 @@ from segem.stages.learning_record import (
     LearningCurveResult,
     Point,
     Verdict,
+    home_of,
     kept_points,
 )
 from segem.stages.train import HOW_OFTEN, Lesson, learn, lesson_digest, prepare
@@ -57,9 +57,9 @@ def learning_curve(
     """Train on 1, 2, 4, 8, ... and all ``train`` sections, score each on the same ``test`` sections, and fit a curve.
 
     Each number of sections is tried `config.seeds` times, with another seed and on other contiguous sections where
-    there is a choice; sections of several volumes are taken in proportion. All trainings have the same budget, and their
-    thresholds are chosen on the same ``validation`` sections. Finished trainings are kept, so the same call goes on
-    where one that was killed stood. The nets that learned from all sections stay, for `label_next`.
+    there is a choice; sections of several volumes are taken in proportion. All trainings have the same budget, and
+    their thresholds are chosen on the same ``validation`` sections. Finished trainings are kept, so the same call goes
+    on where one that was killed stood. The nets that learned from all sections stay, for `label_next`.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def learning_curve(
     InputError, ModelError, WorkspaceError
         As for `segem.stages.train.train`.
     """
-    check_name(name, "model")
+    home = home_of(name, workspace)
     lessons, left_out = _lessons(manifest, training, workspace, starts, progress)
     splits = next(iter(lessons.values())).splits
     test = {volume: (s.test.start, s.test.stop) for volume, s in splits.items() if s.test is not None}
@@ -103,7 +103,6 @@ def learning_curve(
             where=manifest.name,
             fix="give at least one labelled volume a split with test sections: all models are judged on them",
         )
-    home = workspace.models / name / FOLDER
     with locked(home / ".lock"):
         kept = kept_points(home, _identity(lessons, config.seeds))
         points = _trained(lessons, kept, home, name, config.seeds, device, progress)
@@ -113,7 +112,6 @@ def learning_curve(
         result = LearningCurveResult(
             name=name,
             manifest=manifest.name,
-            path=str(home),
             sections=points[-1].sections,
             test=test,
             arms=arms,

@@ -13,7 +13,8 @@ from segem.io.files import disk_errors
 from segem.io.workspace import Workspace
 from segem.stages.labelled import Range
 
-FOLDER, CURVE, CHART, POINTS = "learning-curve", "learning-curve.json", "learning-curve.svg", "points.json"
+FOLDER, CURVE, CHART = "learning-curve", "learning-curve.json", "learning-curve.svg"
+POINTS, RANKING = "points.json", "label-next.json"
 """The folder below that of the model, and the files in it."""
 
 Verdict = Literal["worth it", "not worth it", "cannot say"]
@@ -68,8 +69,6 @@ class LearningCurveResult(Config):
     format: Literal[1] = 1
     name: str
     manifest: str
-    path: str
-    """Folder of the curve, below that of the models."""
     sections: int
     """As many as can be learned from."""
     test: dict[str, Range]
@@ -89,6 +88,11 @@ class Kept(Config):
     points: tuple[Point, ...] = ()
 
 
+def home_of(name: str, workspace: Workspace) -> Path:
+    """Return the folder of a learning curve; it is not listed as a model."""
+    return workspace.models / check_name(name, "model") / FOLDER
+
+
 def load_learning_curve(name: str, workspace: Workspace) -> LearningCurveResult:
     """Read the finished curve of that name.
 
@@ -99,7 +103,7 @@ def load_learning_curve(name: str, workspace: Workspace) -> LearningCurveResult:
     WorkspaceError
         When it cannot be read.
     """
-    path = workspace.models / check_name(name, "model") / FOLDER / CURVE
+    path = home_of(name, workspace) / CURVE
     if not path.is_file():
         raise ConfigError(
             "no finished learning curve", where=path, fix=f"run `segem learning-curve MANIFEST --out {name}` first"
