@@ -221,12 +221,13 @@ def show_label_next(values: dict[str, Any], file: str) -> None:
     most = 10
     table = Table(title=f"sections to label first, of {len(values['sections'])}")
     table.add_column("volume")
-    for column in ("section", "disagreement, bits", "most in rows", "and columns"):
+    for column in ("section", "disagreement, bits", "membrane", "most in rows", "and columns"):
         table.add_column(column, justify="right")
     for one in values["sections"][:most]:
         (_, top, left), (_, bottom, right) = one["hottest"]["start"], one["hottest"]["stop"]
         spans = (f"{top}-{bottom - 1}", f"{left}-{right - 1}")
-        table.add_row(one["volume"], str(one["section"]), f"{one['disagreement']:.4f}", *spans)
+        numbers = (str(one["section"]), f"{one['disagreement']:.4f}", f"{one['membrane']:.0%}")
+        table.add_row(one["volume"], *numbers, *spans)
     _print(table)
     typer.echo(f"all of them: {file}")
 

@@ -40,6 +40,8 @@ class Candidate(Config):
     section: int
     disagreement: float
     """Mean over its pixels, in bits: 0 where all models agree."""
+    membrane: float
+    """Mean probability of membrane. Far below that of the neighbours, all models may miss it alike."""
     hottest: Spot
     """The tile where they disagree most."""
 
@@ -119,11 +121,18 @@ def label_next(
     with track("disagreement", len(offered), "section", progress) as advance:
         for volume, z in offered:
             (image,) = section_images(volume, (z, z + 1), context, seen=(0, volume.shape[0]))
-            bits = disagreement(np.stack([member(image) for member in ask]))
+            probabilities = np.stack([member(image) for member in ask])
+            bits = disagreement(probabilities)
             (top, bottom), (left, right), most = hottest_tile(bits, tile_px)
             spot = Spot(start=(z, top, left), stop=(z + 1, bottom, right), disagreement=round(most, 6))
             found.append(
-                Candidate(volume=volume.name, section=z, disagreement=round(float(bits.mean()), 6), hottest=spot)
+                Candidate(
+                    volume=volume.name,
+                    section=z,
+                    disagreement=round(float(bits.mean()), 6),
+                    membrane=round(float(probabilities.mean()), 4),
+                    hottest=spot,
+                )
             )
             advance(1)
     result = LabelNext(

@@ -321,5 +321,4 @@ def _verdict(gain: Interval, config: LearningCurveConfig) -> tuple[Verdict, str]
 
 
 def _series(arm: Arm) -> Series:
-    name = arm.start if arm.start == SCRATCH else f"from {arm.start}"
-    return Series(name, tuple((p.sections, p.iou) for p in arm.points), arm.line)
+    return Series(f"from {arm.start}", tuple((p.sections, p.iou) for p in arm.points), arm.line)

@@ -185,7 +185,9 @@ def test_test_sections_are_read_after_training_only(
 
         return inner
 
-    monkeypatch.setattr(labelled_module, "read_block", noted(labelled_module.read_block, lambda _, box, *__: box.start[0]))
+    monkeypatch.setattr(
+        labelled_module, "read_block", noted(labelled_module.read_block, lambda _, box, *__: box.start[0])
+    )
     monkeypatch.setattr(train_module, "fit", noted(train_module.fit, lambda *_: "fit"))
     trained(workspace, entry(tmp_path / "a"))
     at = events.index("fit")
