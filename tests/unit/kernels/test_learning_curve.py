@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segem.errors import InputError
-from segem.kernels.learning_curve import Curve, fit_curve, learning_curve, why_not
+from segem.kernels.learning_curve import Curve, _fits, fit_curve, learning_curve, why_not
 
 COUNTS = [1, 1, 1, 2, 2, 2, 4, 4, 4, 8, 8, 8, 16, 16, 16]
 
@@ -63,6 +63,21 @@ def test_intervals_hold_the_true_gain_as_often_as_they_promise(largest: int, sca
         held += gain.low <= np.diff(truth.at(np.array([largest, largest + more])))[0] <= gain.high
     # Of 300 intervals that hold it with 95 %, fewer than 275 do by chance in 1 test of 100.
     assert held >= 275
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_drawing_among_the_seeds_instead_would_be_too_sure(seeds: int) -> None:
+    rng, trials, held = np.random.default_rng(seeds), 300, 0
+    levels = np.array([1, 2, 4, 8, 16])
+    counts = np.repeat(levels, seeds)
+    for _ in range(trials):
+        truth = Curve(rng.uniform(0.7, 0.9), rng.uniform(0.05, 0.4), rng.uniform(0.2, 1.5))
+        scores = (truth.at(counts) + rng.normal(0, 0.01, len(counts))).reshape(5, seeds)
+        drawn = scores[np.arange(5)[:, None], rng.integers(seeds, size=(300, 5, seeds))].reshape(300, -1)
+        _, b, c = _fits(counts.astype(float), drawn).T
+        low, high = np.quantile(b * (16.0**-c - 21.0**-c), [0.025, 0.975])
+        held += low <= np.diff(truth.at(np.array([16, 21])))[0] <= high
+    assert held < 0.9 * trials
 
 
 def test_more_scatter_means_more_doubt() -> None:
