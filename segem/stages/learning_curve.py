@@ -18,7 +18,6 @@ from segem.io.files import locked, write_text
 from segem.io.workspace import Workspace
 from segem.kernels.learning_curve import Interval, why_not
 from segem.kernels.learning_curve import learning_curve as fitted_curve
-from segem.learn.artefact import find_model
 from segem.learn.train import Progress
 from segem.progress import Advance, tell, track
 from segem.stages.labelled import Range, labelled_sections
@@ -166,25 +165,24 @@ def _lessons(
     left_out = ""
     found: dict[str, Lesson] = {}
     for start in starts or (SCRATCH, BUNDLED_MODEL):
-        if start == SCRATCH:
-            found[SCRATCH] = prepare(manifest, training, workspace, progress=progress)
-            continue
         try:
-            lesson = _going_on(start, manifest, training, workspace, progress)
+            lesson = _lesson(start, manifest, training, workspace, progress)
         except (ConfigError, ModelError) as error:
-            if starts:
+            if starts or start == SCRATCH:
                 raise
             left_out = f"no curve from {error}"
             tell(left_out)
             continue
-        named = find_model(start, workspace).card.name
+        named = lesson.before.card.name if lesson.before is not None else SCRATCH
         if named in found:
-            raise ConfigError("two models have one name", where="--from", found=named, fix="give one of them")
+            raise ConfigError("two curves would have one name", where="--from", found=named, fix="give one of them")
         found[named] = lesson
     return found, left_out
 
 
-def _going_on(start: str, manifest: Manifest, training: TrainConfig, workspace: Workspace, progress: bool) -> Lesson:
+def _lesson(start: str, manifest: Manifest, training: TrainConfig, workspace: Workspace, progress: bool) -> Lesson:
+    if start == SCRATCH:
+        return prepare(manifest, training, workspace, progress=progress)
     own = {key: value for key, value in training.architecture.items() if key == "context_sections"}
     config = training.model_copy(update={"architecture": own, "pretrained": None})
     lesson = prepare(manifest, config, workspace, start=start, progress=progress)
@@ -262,7 +260,7 @@ def _trained(
             )
             kept = kept.model_copy(update={"points": tuple(done.values())})
             write_text(home / POINTS, kept.model_dump_json(indent=2) + "\n")
-            if count < available:
+            if count < available:  # nobody asks these nets about anything
                 shutil.rmtree(artefact.path)
     return [done[each] for each in wanted]
 

@@ -182,7 +182,7 @@ def test_a_model_that_never_saw_the_sections_gets_its_own_curve(workspace: Works
     # One and two sections are no curve.
     assert [(arm.verdict, arm.gain) for arm in found.arms] == [("cannot say", None)] * 2
     assert "three different numbers" in found.arms[0].why
-    with pytest.raises(ConfigError, match="two models have one name"):
+    with pytest.raises(ConfigError, match="two curves would have one name"):
         curve(source, workspace, "d", starts=("scratch", "scratch"))
 
 
