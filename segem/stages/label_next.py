@@ -19,8 +19,8 @@ from segem.learn.runtimes.choice import choose_device
 from segem.learn.train import predict_section
 from segem.progress import track
 from segem.stages.ingest import ingest
-from segem.stages.labelled import section_images, split_of
 from segem.stages.learning_record import RANKING, Arm, home_of, load_learning_curve
+from segem.stages.lessons import section_images, split_of
 
 TILE_PX = 256
 

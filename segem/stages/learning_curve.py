@@ -20,7 +20,6 @@ from segem.kernels.learning_curve import Interval, why_not
 from segem.kernels.learning_curve import learning_curve as fitted_curve
 from segem.learn.train import Progress
 from segem.progress import Advance, tell, track
-from segem.stages.labelled import Range, labelled_sections
 from segem.stages.learning_chart import Series, draw
 from segem.stages.learning_record import (
     CHART,
@@ -35,7 +34,8 @@ from segem.stages.learning_record import (
     home_of,
     kept_points,
 )
-from segem.stages.train import HOW_OFTEN, Lesson, learn, lesson_digest, prepare
+from segem.stages.lessons import Range, labelled_sections
+from segem.stages.train import HOW_OFTEN, Course, learn, prepare, training_digest
 
 SCRATCH = "scratch"
 
@@ -93,8 +93,8 @@ def learning_curve(
         As for `segem.stages.train.train`.
     """
     home = home_of(name, workspace)
-    lessons, left_out = _lessons(manifest, training, workspace, starts, progress)
-    splits = next(iter(lessons.values())).splits
+    courses, left_out = _courses(manifest, training, workspace, starts, progress)
+    splits = next(iter(courses.values())).splits
     test = {volume: (s.test.start, s.test.stop) for volume, s in splits.items() if s.test is not None}
     if not test:
         raise ConfigError(
@@ -103,10 +103,10 @@ def learning_curve(
             fix="give at least one labelled volume a split with test sections: all models are judged on them",
         )
     with locked(home / ".lock"):
-        kept = kept_points(home, _identity(lessons, config.seeds))
-        points = _trained(lessons, kept, home, name, config.seeds, device, progress)
+        kept = kept_points(home, _identity(courses, config.seeds))
+        points = _trained(courses, kept, home, name, config.seeds, device, progress)
         arms = tuple(
-            _arm(start, lesson, [p for p in points if p.start == start], config) for start, lesson in lessons.items()
+            _arm(start, course, [p for p in points if p.start == start], config) for start, course in courses.items()
         )
         result = LearningCurveResult(
             name=name,
@@ -158,35 +158,35 @@ def windows(parts: Mapping[str, Range], count: int, turn: int, turns: int) -> di
     return taught
 
 
-def _lessons(
+def _courses(
     manifest: Manifest, training: TrainConfig, workspace: Workspace, starts: Sequence[str], progress: bool
-) -> tuple[dict[str, Lesson], str]:
+) -> tuple[dict[str, Course], str]:
     """Return what is learned from each start, and why the bundled model is left out, if it is."""
     left_out = ""
-    found: dict[str, Lesson] = {}
+    found: dict[str, Course] = {}
     for start in starts or (SCRATCH, BUNDLED_MODEL):
         try:
-            lesson = _lesson(start, manifest, training, workspace, progress)
+            course = _course(start, manifest, training, workspace, progress)
         except (ConfigError, ModelError) as error:
             if starts or start == SCRATCH:
                 raise
             left_out = f"no curve from {error}"
             tell(left_out)
             continue
-        named = lesson.before.card.name if lesson.before is not None else SCRATCH
+        named = course.before.card.name if course.before is not None else SCRATCH
         if named in found:
             raise ConfigError("two curves would have one name", where="--from", found=named, fix="give one of them")
-        found[named] = lesson
+        found[named] = course
     return found, left_out
 
 
-def _lesson(start: str, manifest: Manifest, training: TrainConfig, workspace: Workspace, progress: bool) -> Lesson:
+def _course(start: str, manifest: Manifest, training: TrainConfig, workspace: Workspace, progress: bool) -> Course:
     if start == SCRATCH:
         return prepare(manifest, training, workspace, progress=progress)
     own = {key: value for key, value in training.architecture.items() if key == "context_sections"}
     config = training.model_copy(update={"architecture": own, "pretrained": None})
-    lesson = prepare(manifest, config, workspace, start=start, progress=progress)
-    known = _known(lesson)
+    course = prepare(manifest, config, workspace, start=start, progress=progress)
+    known = _known(course)
     if known:
         raise ConfigError(
             "the model knows sections of this manifest, so its learning curve would mean nothing",
@@ -194,14 +194,14 @@ def _lesson(start: str, manifest: Manifest, training: TrainConfig, workspace: Wo
             found=f"{known} on its card",
             fix="give --from scratch, or a model that never saw them",
         )
-    return lesson
+    return course
 
 
-def _known(lesson: Lesson) -> str:
+def _known(course: Course) -> str:
     """Return which sections of the manifest the model that is gone on from knows, if it does."""
-    for volume, split in lesson.splits.items():
-        for part in lesson.before.card.trained_on if lesson.before is not None else ():
-            if part.source_digest != lesson.volumes[volume].attributes["source_digest"]:
+    for volume, split in course.splits.items():
+        for part in course.before.card.trained_on if course.before is not None else ():
+            if part.source_digest != course.volumes[volume].attributes["source_digest"]:
                 continue
             for mine in (split.train, split.validation, split.test):
                 for start, stop in (part.train, part.validation):
@@ -210,19 +210,19 @@ def _known(lesson: Lesson) -> str:
     return ""
 
 
-def _identity(lessons: Mapping[str, Lesson], seeds: int) -> str:
-    digest = sha256(json.dumps([seeds, *lessons]).encode())
-    for lesson in lessons.values():
-        for volume, split in lesson.splits.items():
+def _identity(courses: Mapping[str, Course], seeds: int) -> str:
+    digest = sha256(json.dumps([seeds, *courses]).encode())
+    for course in courses.values():
+        for volume, split in course.splits.items():
             parts = [(p.start, p.stop) for p in (split.train, split.validation, split.test) if p is not None]
-            sections = [s for part in parts for s in labelled_sections(lesson.volumes[volume], part, 1, split.weight)]
+            sections = [s for part in parts for s in labelled_sections(course.volumes[volume], part, 1, split.weight)]
             digest.update(json.dumps([volume, parts]).encode())
-            digest.update(lesson_digest(lesson.config, lesson.before, sections).encode())
+            digest.update(training_digest(course.config, course.before, sections).encode())
     return digest.hexdigest()
 
 
 def _trained(
-    lessons: Mapping[str, Lesson],
+    courses: Mapping[str, Course],
     kept: Kept,
     home: Path,
     name: str,
@@ -231,17 +231,17 @@ def _trained(
     progress: bool,
 ) -> list[Point]:
     """Do every training that is not done yet, and return the points of all in their order."""
-    parts = next(iter(lessons.values())).taught
+    parts = next(iter(courses.values())).taught
     available = _total(parts)
     done = {(point.start, point.sections, point.seed): point for point in kept.points}
-    wanted = [(start, n, seed) for n in numbers(available) for start in lessons for seed in range(seeds)]
+    wanted = [(start, n, seed) for n in numbers(available) for start in courses for seed in range(seeds)]
     todo = [each for each in wanted if each not in done]
     with track("learning curve", 1000 * len(todo), "permille", progress) as advance:
         for start, count, seed in todo:
-            lesson, taught = lessons[start], windows(parts, count, seed, seeds)
-            config = lesson.config.model_copy(update={"seed": lesson.config.seed + seed})
-            _, artefact = learn(
-                replace(lesson, config=config, taught=taught),
+            course, taught = courses[start], windows(parts, count, seed, seeds)
+            config = course.config.model_copy(update={"seed": course.config.seed + seed})
+            artefact = learn(
+                replace(course, config=config, taught=taught),
                 name,
                 home,
                 version=_version(start, count, seed),
@@ -287,7 +287,7 @@ def _total(parts: Mapping[str, Range]) -> int:
     return sum(stop - start for start, stop in parts.values())
 
 
-def _arm(start: str, lesson: Lesson, points: Sequence[Point], config: LearningCurveConfig) -> Arm:
+def _arm(start: str, course: Course, points: Sequence[Point], config: LearningCurveConfig) -> Arm:
     counts, scores, available = [p.sections for p in points], [p.iou for p in points], points[-1].sections
     curve, gain, line, verdict = None, None, [], "cannot say"
     why = why_not(counts, scores, config.more)
@@ -299,7 +299,7 @@ def _arm(start: str, lesson: Lesson, points: Sequence[Point], config: LearningCu
         verdict, why = _verdict(gain, config)
     return Arm(
         start=start,
-        digest=lesson.before.digest if lesson.before is not None else None,
+        digest=course.before.digest if course.before is not None else None,
         points=tuple(points),
         curve=curve,
         line=tuple(line),

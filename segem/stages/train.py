@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 import segem
 from segem.config import Device, Manifest, Split, TrainConfig, check_name
 from segem.errors import ConfigError
+from segem.io.files import disk_errors, write_bytes
 from segem.io.run import now
+from segem.io.versions import UNJUDGED, unjudged
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.metrics.iou import Confusion
@@ -26,20 +29,24 @@ from segem.learn.artefact import (
     MeasuredHalo,
     ModelCard,
     Score,
-    TrainedOn,
     find_model,
+    load_artefact,
     load_net,
     save_artefact,
 )
 from segem.learn.checkpoint import Checkpoints, checkpoints
 from segem.learn.halo import TOLERANCE, measure_halo
-from segem.learn.models.registry import geometry, recipe, resolved, spec_of
+from segem.learn.models.registry import encoder_of, geometry, recipe, resolved, spec_of
 from segem.learn.models.spec import Geometry
 from segem.learn.runtimes.choice import choose_device, runtime_identity
 from segem.learn.train import Fitted, LabelledSection, Progress, fit, predict_section
-from segem.progress import track
-from segem.stages.ingest import ingest
-from segem.stages.labelled import Range, labelled_sections, split_of
+from segem.learn.watch import Point
+from segem.progress import tell, track
+from segem.stages.lessons import Range, labelled_sections, lessons, trained_on
+from segem.stages.training_picture import training_picture
+
+PICTURE, CURVE = "training.png", "training.json"
+"""Beside the weights; the picture of a training that goes on, or was killed, lies in the folder of the model."""
 
 HOW_OFTEN = {"checkpoint_seconds", "checkpoint_steps"}
 """Settings that have no part in what is learned."""
@@ -59,7 +66,7 @@ class TrainResult:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class Course:
     """All that a model is made from."""
 
     config: TrainConfig
@@ -69,7 +76,7 @@ class Lesson:
     volumes: dict[str, Volume]
     splits: dict[str, Split]
     taught: dict[str, Range]
-    """The sections to learn from, of the volumes that teach; by default the whole ``train`` part of each."""
+    """The sections to learn from, of the volumes that teach: those of the splits, or fewer."""
 
 
 def train(
@@ -82,6 +89,7 @@ def train(
     device: Device = "auto",
     licence: str = "",
     citation: str = "",
+    candidate: bool = False,
     progress: bool = True,
 ) -> TrainResult:
     """Train a model on the ``train`` sections of a manifest and score it on the ``test`` sections.
@@ -110,6 +118,9 @@ def train(
         Licence of the weights, for the card.
     citation : str
         What to cite when the model is used, for the card.
+    candidate : bool
+        Whether the model is to be judged before its name may mean it. A candidate that the very same training has left
+        unjudged is returned, and nothing is trained.
     progress : bool
         Whether to draw progress bars.
 
@@ -129,29 +140,25 @@ def train(
         When the loss is no longer finite, or pretrained weights cannot be had or do not fit.
     """
     check_name(name, "model")
-    lesson = prepare(manifest, config, workspace, start=start, progress=progress)
-    home = workspace.models / name
-    fitted, artefact = learn(lesson, name, home, device=device, licence=licence, citation=citation, progress=progress)
-    return TrainResult(
-        artefact.path,
-        name,
-        fitted.steps,
-        fitted.minutes,
-        fitted.threshold,
-        fitted.validation_iou,
-        artefact.card.scores,
+    course = prepare(manifest, config, workspace, start=start, progress=progress)
+    return _result(
+        learn(
+            course,
+            name,
+            workspace.models / name,
+            device=device,
+            licence=licence,
+            citation=citation,
+            candidate=candidate,
+            progress=progress,
+        )
     )
 
 
 def prepare(
     manifest: Manifest, config: TrainConfig, workspace: Workspace, *, start: str | None = None, progress: bool = True
-) -> Lesson:
+) -> Course:
     """Ingest the labelled volumes of a manifest and settle how a model is made from them; see `train`."""
-    labelled = [entry for entry in manifest.volumes if entry.labels is not None]
-    if not labelled:
-        raise ConfigError(
-            "no volume of this manifest has labels", where=manifest.name, fix="give at least one volume labels"
-        )
     if start is not None and config.pretrained is not None:
         raise ConfigError(
             "a model to go on from has weights already",
@@ -173,16 +180,21 @@ def prepare(
         architecture = before.card.options | config.architecture
         config = config.model_copy(update={"model": before.card.architecture, "architecture": architecture})
     config = recipe(config)
-    for entry in labelled:
-        ingest(entry.ingest_config(), workspace, progress=progress)
-    volumes = {entry.name: Volume.open(workspace.volume(entry.name)) for entry in labelled}
-    splits = {entry.name: split_of(entry, volumes[entry.name]) for entry in labelled}
-    taught = {name: (split.train.start, split.train.stop) for name, split in splits.items()}
-    return Lesson(config, before, volumes, splits, taught)
+    if config.freeze is not None:
+        encoder_of(config.model)
+        if start is None and config.pretrained is None:
+            raise ConfigError(
+                "an encoder that has learned nothing cannot be frozen",
+                where=config.model,
+                fix="give --from or --pretrained, or leave out --freeze",
+            )
+    volumes, splits = lessons(manifest, workspace, progress)
+    taught = {volume: (split.train.start, split.train.stop) for volume, split in splits.items()}
+    return Course(config, before, volumes, splits, taught)
 
 
 def learn(
-    lesson: Lesson,
+    course: Course,
     name: str,
     home: Path,
     *,
@@ -190,22 +202,29 @@ def learn(
     device: Device = "auto",
     licence: str = "",
     citation: str = "",
+    candidate: bool = False,
     progress: bool = True,
     on_step: Callable[[Progress], None] | None = None,
-) -> tuple[Fitted, Artefact]:
+) -> Artefact:
     """Train a model, score it on the test sections and put it into the folder `home`; see `train`.
 
     Its folder there is called `version`, or else by the time. `on_step` is told how far the training is.
     """
-    config, before, volumes, splits = lesson.config, lesson.before, lesson.volumes, lesson.splits
+    config, before, volumes, splits = course.config, course.before, course.volumes, course.splits
     shape = geometry(config.model, config.architecture)
     context = shape.context_sections
     learned, validation = [], []
     for volume, split in splits.items():
-        if volume in lesson.taught:
-            learned += labelled_sections(volumes[volume], lesson.taught[volume], context, split.weight)
+        if volume in course.taught:
+            learned += labelled_sections(volumes[volume], course.taught[volume], context, split.weight)
         validation += labelled_sections(volumes[volume], (split.validation.start, split.validation.stop), context)
-    folder = home / f".training-{lesson_digest(config, before, learned)[:16]}"
+    # The sections that validate have no part in the weights, but in the threshold.
+    made_by = training_digest(config, before, learned + validation) if candidate else ""
+    left = unjudged(sorted(home.glob("[!.]*/"), reverse=True), made_by) if candidate else None
+    if left is not None:
+        tell(f"{left}: trained already, but not yet judged")
+        return load_artefact(left)
+    folder = home / f".training-{training_digest(config, before, learned)[:16]}"
     with checkpoints(folder, config.checkpoint_seconds, config.checkpoint_steps) as kept:
         fitted = _fit(config, before, learned, validation, kept, device, progress, on_step)
         scores = tuple(
@@ -219,15 +238,7 @@ def learn(
             options=resolved(config.model, config.architecture),
             threshold=fitted.threshold,
             halo=_halo(config.model, fitted, shape, volumes, splits),
-            trained_on=tuple(
-                TrainedOn(
-                    volume=volume,
-                    source_digest=volumes[volume].attributes["source_digest"],
-                    train=lesson.taught.get(volume, (0, 0)),
-                    validation=(split.validation.start, split.validation.stop),
-                )
-                for volume, split in splits.items()
-            )
+            trained_on=trained_on(volumes, splits, course.taught)
             + (before.card.trained_on if before is not None else ()),
             scores=scores,
             training=config.model_dump(mode="json", exclude=HOW_OFTEN)
@@ -246,8 +257,20 @@ def learn(
                 "python": platform.python_version(),
             },
         )
-        artefact = save_artefact(home / version if version else _new_version(home), card, fitted.net)
-    return fitted, artefact
+        beside = {UNJUDGED: made_by.encode()} if candidate else {}
+        found = predict_section(fitted.net, validation[0].image, choose_device(device))
+        beside[PICTURE] = training_picture(validation[0], found, fitted.points)
+        beside[CURVE] = json.dumps([point.model_dump() for point in fitted.points], indent=2).encode()
+        made = save_artefact(home / version if version else _new_version(home), card, fitted.net, beside)
+        with disk_errors(home):
+            (home / PICTURE).unlink(missing_ok=True)
+    return made
+
+
+def _result(artefact: Artefact) -> TrainResult:
+    card = artefact.card
+    facts = {key: card.training[key] for key in ("steps", "minutes", "validation_iou")}
+    return TrainResult(path=artefact.path, name=card.name, threshold=card.threshold, scores=card.scores, **facts)
 
 
 def _new_version(folder: Path) -> Path:
@@ -257,7 +280,7 @@ def _new_version(folder: Path) -> Path:
     return next(folder / name for name in names if not (folder / name).exists())
 
 
-def lesson_digest(config: TrainConfig, before: Artefact | None, sections: list[LabelledSection]) -> str:
+def training_digest(config: TrainConfig, before: Artefact | None, sections: list[LabelledSection]) -> str:
     """Return the sha256 of all that decides what a training learns: settings, first weights, sections, code."""
     pretrained = Path(config.pretrained) if config.pretrained is not None else None
     made_of = {
@@ -290,13 +313,26 @@ def _fit(
         def show(now_at: Progress) -> None:
             nonlocal done
             permille = int(1000 * now_at.fraction)
-            advance(permille - done, f"loss {now_at.loss:.3f}")
+            iou = "" if now_at.validation_iou is None else f", validation IoU {now_at.validation_iou:.3f}"
+            advance(permille - done, f"loss {now_at.loss:.3f}{iou}")
             done = permille
             if on_step is not None:
                 on_step(now_at)
 
+        def draw(probability: NDArray[np.float32], points: Sequence[Point]) -> None:
+            write_bytes(kept.folder.parent / PICTURE, training_picture(validation[0], probability, points))
+
         start = load_net(before, config.architecture) if before is not None else None
-        return fit(learned, validation, config, start=start, device=choose_device(device), on_step=show, kept=kept)
+        return fit(
+            learned,
+            validation,
+            config,
+            start=start,
+            device=choose_device(device),
+            on_step=show,
+            on_look=draw,
+            kept=kept,
+        )
 
 
 def _halo(

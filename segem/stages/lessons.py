@@ -1,22 +1,64 @@
-"""The labelled sections of a volume: which train, validate and test, and their voxels."""
+"""Which sections of labelled volumes a model learns from, chooses its threshold on and is scored on; their voxels."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segem.config import Split, VolumeEntry
+from segem.config import Manifest, Split, VolumeEntry
 from segem.errors import ConfigError
 from segem.geometry import Box, around
 from segem.io.blocks import read_block
 from segem.io.shards import Array, shape_of
 from segem.io.volume import Volume
+from segem.io.workspace import Workspace
 from segem.kernels.normalize import zscore
+from segem.learn.artefact import TrainedOn
 from segem.learn.train import LabelledSection
+from segem.stages.ingest import ingest
 
 Range = tuple[int, int]
+
+
+def lessons(manifest: Manifest, workspace: Workspace, progress: bool) -> tuple[dict[str, Volume], dict[str, Split]]:
+    """Ingest the labelled volumes of a manifest; return them, and which of their sections are for what.
+
+    Raises
+    ------
+    ConfigError
+        When no volume has labels, or a split does not fit its volume.
+    InputError
+        When sources or labels are bad.
+    """
+    labelled = [entry for entry in manifest.volumes if entry.labels is not None]
+    if not labelled:
+        raise ConfigError(
+            "no volume of this manifest has labels", where=manifest.name, fix="give at least one volume labels"
+        )
+    for entry in labelled:
+        ingest(entry.ingest_config(), workspace, progress=progress)
+    volumes = {entry.name: Volume.open(workspace.volume(entry.name)) for entry in labelled}
+    return volumes, {entry.name: split_of(entry, volumes[entry.name]) for entry in labelled}
+
+
+def trained_on(
+    volumes: dict[str, Volume], splits: dict[str, Split], taught: Mapping[str, Range] | None = None
+) -> tuple[TrainedOn, ...]:
+    """Return what the card of a model says of the sections that make it; `taught` are those to learn from if fewer."""
+    total = sum(split.weight for split in splits.values())
+    return tuple(
+        TrainedOn(
+            volume=volume,
+            source_digest=volumes[volume].attributes["source_digest"],
+            train=(split.train.start, split.train.stop) if taught is None else taught.get(volume, (0, 0)),
+            validation=(split.validation.start, split.validation.stop),
+            share=round(split.weight / total, 4),
+        )
+        for volume, split in splits.items()
+    )
 
 
 def split_of(entry: VolumeEntry, volume: Volume) -> Split:
