@@ -184,7 +184,8 @@ def _course(start: str, manifest: Manifest, training: TrainConfig, workspace: Wo
     if start == SCRATCH:
         return prepare(manifest, training, workspace, progress=progress)
     own = {key: value for key, value in training.architecture.items() if key == "context_sections"}
-    config = training.model_copy(update={"architecture": own, "pretrained": None})
+    budget = training.model_dump(exclude={"model", "architecture", "pretrained"}, exclude_unset=True)
+    config = TrainConfig(architecture=own, **budget)
     course = prepare(manifest, config, workspace, start=start, progress=progress)
     known = _known(course)
     if known:
