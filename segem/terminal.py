@@ -198,6 +198,53 @@ def _show_judged(values: dict[str, Any]) -> None:
         typer.echo(f"promoted{' by force' if values['forced'] else ''}: {values['name']} means {values['version']} now")
 
 
+def show_learning_curve(values: dict[str, Any], chart: str) -> None:
+    """Print the scores of a learning curve, and whether labelling more sections is worth it."""
+    table = Table(title="membrane IoU on the test sections, mean and range of the trainings")
+    table.add_column("sections", justify="right")
+    for arm in values["arms"]:
+        table.add_column(_started(arm), justify="right")
+    for sections in sorted({point["sections"] for arm in values["arms"] for point in arm["points"]}):
+        cells = []
+        for arm in values["arms"]:
+            scores = [point["iou"] for point in arm["points"] if point["sections"] == sections]
+            cells.append(f"{sum(scores) / len(scores):.3f} ({min(scores):.3f} to {max(scores):.3f})")
+        table.add_row(str(sections), *cells)
+    _print(table)
+    if values["left_out"]:
+        typer.echo(values["left_out"])
+    config = values["config"]
+    for arm in values["arms"]:
+        gain = arm["gain"]
+        if gain is not None:
+            interval = f"{config['confidence']:.0%} interval {gain['low']:+.3f} to {gain['high']:+.3f}"
+            typer.echo(
+                f"{_started(arm)}: {config['more']} more sections should give {gain['value']:+.3f} IoU ({interval})"
+            )
+        typer.echo(f"{_started(arm)}: {arm['verdict']}: {arm['why']}")
+    typer.echo(f"chart: {chart}")
+
+
+def _started(arm: dict[str, Any]) -> str:
+    return "from scratch" if arm["digest"] is None else f"from {arm['start']}"
+
+
+def show_label_next(values: dict[str, Any], file: str) -> None:
+    """Print the sections to label first."""
+    most = 10
+    table = Table(title=f"sections to label first, of {len(values['sections'])}")
+    table.add_column("volume")
+    for column in ("section", "disagreement, bits", "membrane", "most in rows", "and columns"):
+        table.add_column(column, justify="right")
+    for one in values["sections"][:most]:
+        (_, top, left), (_, bottom, right) = one["hottest"]["start"], one["hottest"]["stop"]
+        spans = (f"{top}-{bottom - 1}", f"{left}-{right - 1}")
+        numbers = (str(one["section"]), f"{one['disagreement']:.4f}", f"{one['membrane']:.0%}")
+        table.add_row(one["volume"], *numbers, *spans)
+    _print(table)
+    typer.echo(f"all of them: {file}")
+
+
 def _field_of(net: dict[str, Any]) -> str:
     return "all" if net["receptive_field_px"] is None else str(net["receptive_field_px"])
 

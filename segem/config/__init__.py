@@ -14,6 +14,7 @@ from segem.config.amounts import parse_bytes
 from segem.config.base import Config as Config
 from segem.config.baseline import BaselineConfig as BaselineConfig
 from segem.config.gate import GateConfig as GateConfig
+from segem.config.learning_curve import LearningCurveConfig as LearningCurveConfig
 from segem.errors import ConfigError
 from segem.geometry import VoxelSize
 

@@ -1,13 +1,26 @@
-"""Which sections of labelled volumes a model learns from, chooses its threshold on and is scored on."""
+"""Which sections of labelled volumes a model learns from, chooses its threshold on and is scored on; their voxels."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
 from segem.config import Manifest, Split, VolumeEntry
 from segem.errors import ConfigError
+from segem.geometry import Box, around
+from segem.io.blocks import read_block
+from segem.io.shards import Array, shape_of
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
+from segem.kernels.normalize import zscore
 from segem.learn.artefact import TrainedOn
+from segem.learn.train import LabelledSection
 from segem.stages.ingest import ingest
+
+Range = tuple[int, int]
 
 
 def lessons(manifest: Manifest, workspace: Workspace, progress: bool) -> tuple[dict[str, Volume], dict[str, Split]]:
@@ -31,14 +44,16 @@ def lessons(manifest: Manifest, workspace: Workspace, progress: bool) -> tuple[d
     return volumes, {entry.name: split_of(entry, volumes[entry.name]) for entry in labelled}
 
 
-def trained_on(volumes: dict[str, Volume], splits: dict[str, Split]) -> tuple[TrainedOn, ...]:
-    """Return what the card of a model says of the sections that make it."""
+def trained_on(
+    volumes: dict[str, Volume], splits: dict[str, Split], taught: Mapping[str, Range] | None = None
+) -> tuple[TrainedOn, ...]:
+    """Return what the card of a model says of the sections that make it; `taught` are those to learn from if fewer."""
     total = sum(split.weight for split in splits.values())
     return tuple(
         TrainedOn(
             volume=volume,
             source_digest=volumes[volume].attributes["source_digest"],
-            train=(split.train.start, split.train.stop),
+            train=(split.train.start, split.train.stop) if taught is None else taught.get(volume, (0, 0)),
             validation=(split.validation.start, split.validation.stop),
             share=round(split.weight / total, 4),
         )
@@ -78,3 +93,33 @@ def split_of(entry: VolumeEntry, volume: Volume) -> Split:
                 fix="correct the split in the manifest",
             )
     return entry.split
+
+
+def labelled_sections(
+    volume: Volume, sections: Range, context: int, weight: float = 1.0, seen: Range | None = None
+) -> list[LabelledSection]:
+    """Read sections with their truth and their neighbours, as `section_images` does."""
+    truth, images = volume.label("truth"), section_images(volume, sections, context, seen)
+    return [
+        LabelledSection(volume.name, image, _section(truth, z, volume.name), weight)
+        for z, image in zip(range(*sections), images, strict=True)
+    ]
+
+
+def section_images(
+    volume: Volume, sections: Range, context: int, seen: Range | None = None
+) -> list[NDArray[np.float32]]:
+    """Read sections with their neighbours; beyond what may be `seen`, by default the sections, the last one repeats.
+
+    So no image of one part of a split is ever learned from in another.
+    """
+    first, stop = seen or sections
+    reach = range(max(first, sections[0] - context // 2), min(stop, sections[1] + context // 2))
+    images = {z: zscore(_section(volume.raw, z, volume.name), volume.statistics) for z in reach}
+    return [np.stack([images[min(max(z + dz, first), stop - 1)] for dz in around(context)]) for z in range(*sections)]
+
+
+def _section(array: Array, z: int, volume: str) -> NDArray[Any]:
+    _, height, width = shape_of(array)
+    box = Box((z, 0, 0), (z + 1, height, width))
+    return read_block(array, box, f"run `segem ingest` for {volume} with --again").reshape(height, width)

@@ -27,8 +27,7 @@ from segem.learn.artefact import Artefact, TrainedOn, find_model, list_models, l
 from segem.learn.runtimes.choice import choose_device
 from segem.learn.train import predict_section
 from segem.progress import track
-from segem.stages.lessons import lessons
-from segem.stages.train import labelled_sections
+from segem.stages.lessons import labelled_sections, lessons
 from segem.stages.unsupervised import finder_of
 
 Mask = NDArray[np.uint8]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +15,12 @@ from numpy.typing import NDArray
 import segem
 from segem.config import Device, Manifest, Split, TrainConfig
 from segem.errors import ConfigError
-from segem.geometry import Box, around
-from segem.io.blocks import read_block
 from segem.io.files import disk_errors, write_bytes
-from segem.io.shards import Array, shape_of
 from segem.io.versions import UNJUDGED, new_version, unjudged
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.segmentation import SegmentationSums
-from segem.kernels.normalize import zscore
 from segem.kernels.threshold import membrane_mask
 from segem.learn.artefact import (
     Artefact,
@@ -33,7 +28,6 @@ from segem.learn.artefact import (
     ModelCard,
     Score,
     find_model,
-    list_models,
     load_artefact,
     load_net,
     save_artefact,
@@ -46,11 +40,9 @@ from segem.learn.runtimes.choice import choose_device, runtime_identity
 from segem.learn.train import Fitted, LabelledSection, Progress, fit, predict_section
 from segem.learn.watch import Point
 from segem.progress import tell, track
-from segem.stages.lessons import lessons, trained_on
+from segem.stages.lessons import Range, labelled_sections, lessons, trained_on
 from segem.stages.training_picture import training_picture
 from segem.stages.zoo import check_new_name
-
-Range = tuple[int, int]
 
 PICTURE, CURVE = "training.png", "training.json"
 """Beside the weights; the picture of a training that goes on, or was killed, lies in the folder of the model."""
@@ -70,6 +62,20 @@ class TrainResult:
     threshold: float
     validation_iou: float
     scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True)
+class Course:
+    """All that a model is made from."""
+
+    config: TrainConfig
+    """With the architecture, batch and learning rate filled in."""
+    before: Artefact | None
+    """The model that is gone on from."""
+    volumes: dict[str, Volume]
+    splits: dict[str, Split]
+    taught: dict[str, Range]
+    """The sections to learn from, of the volumes that teach: those of the splits, or fewer."""
 
 
 def train(
@@ -134,6 +140,25 @@ def train(
         When the loss is no longer finite, or pretrained weights cannot be had or do not fit.
     """
     check_new_name(name)
+    course = prepare(manifest, config, workspace, start=start, progress=progress)
+    return _result(
+        learn(
+            course,
+            name,
+            workspace.models / name,
+            device=device,
+            licence=licence,
+            citation=citation,
+            candidate=candidate,
+            progress=progress,
+        )
+    )
+
+
+def prepare(
+    manifest: Manifest, config: TrainConfig, workspace: Workspace, *, start: str | None = None, progress: bool = True
+) -> Course:
+    """Ingest the labelled volumes of a manifest and settle how a model is made from them; see `train`."""
     if start is not None and config.pretrained is not None:
         raise ConfigError(
             "a model to go on from has weights already",
@@ -172,22 +197,44 @@ def train(
                 fix="give --from or --pretrained, or leave out --freeze",
             )
     volumes, splits = lessons(manifest, workspace, progress)
+    taught = {volume: (split.train.start, split.train.stop) for volume, split in splits.items()}
+    return Course(config, before, volumes, splits, taught)
+
+
+def learn(
+    course: Course,
+    name: str,
+    home: Path,
+    *,
+    version: str | None = None,
+    device: Device = "auto",
+    licence: str = "",
+    citation: str = "",
+    candidate: bool = False,
+    progress: bool = True,
+    on_step: Callable[[Progress], None] | None = None,
+) -> Artefact:
+    """Train a model, score it on the test sections and put it into the folder `home`; see `train`.
+
+    Its folder there is called `version`, or else by the time. `on_step` is told how far the training is.
+    """
+    config, before, volumes, splits = course.config, course.before, course.volumes, course.splits
     shape = geometry(config.model, config.architecture)
     context = shape.context_sections
     learned, validation = [], []
     for volume, split in splits.items():
-        learned += labelled_sections(volumes[volume], (split.train.start, split.train.stop), context, split.weight)
+        if volume in course.taught:
+            learned += labelled_sections(volumes[volume], course.taught[volume], context, split.weight)
         validation += labelled_sections(volumes[volume], (split.validation.start, split.validation.stop), context)
-    home = workspace.models / name
     # The sections that validate have no part in the weights, but in the threshold.
-    made_by = _digest(config, before, learned + validation) if candidate else ""
-    left = unjudged([folder for _, folder in list_models(workspace) if folder.parent == home], made_by)
+    made_by = training_digest(config, before, learned + validation) if candidate else ""
+    left = unjudged(sorted(home.glob("[!.]*/"), reverse=True), made_by) if candidate else None
     if left is not None:
         tell(f"{left}: trained already, but not yet judged")
-        return _result(load_artefact(left))
-    folder = home / f".training-{_digest(config, before, learned)[:16]}"
+        return load_artefact(left)
+    folder = home / f".training-{training_digest(config, before, learned)[:16]}"
     with checkpoints(folder, config.checkpoint_seconds, config.checkpoint_steps) as kept:
-        fitted = _fit(config, before, learned, validation, kept, device, progress)
+        fitted = _fit(config, before, learned, validation, kept, device, progress, on_step)
         scores = tuple(
             _score(fitted, volumes[volume], (split.test.start, split.test.stop), context, device, progress)
             for volume, split in splits.items()
@@ -199,7 +246,8 @@ def train(
             options=resolved(config.model, config.architecture),
             threshold=fitted.threshold,
             halo=_halo(config.model, fitted, shape, volumes, splits),
-            trained_on=trained_on(volumes, splits) + (before.card.trained_on if before is not None else ()),
+            trained_on=trained_on(volumes, splits, course.taught)
+            + (before.card.trained_on if before is not None else ()),
             scores=scores,
             training=config.model_dump(mode="json", exclude=HOW_OFTEN)
             | {
@@ -221,10 +269,10 @@ def train(
         found = predict_section(fitted.net, validation[0].image, choose_device(device))
         beside[PICTURE] = training_picture(validation[0], found, fitted.points)
         beside[CURVE] = json.dumps([point.model_dump() for point in fitted.points], indent=2).encode()
-        made = save_artefact(new_version(home), card, fitted.net, beside)
+        made = save_artefact(home / version if version else new_version(home), card, fitted.net, beside)
         with disk_errors(home):
             (home / PICTURE).unlink(missing_ok=True)
-        return _result(made)
+    return made
 
 
 def _result(artefact: Artefact) -> TrainResult:
@@ -233,7 +281,7 @@ def _result(artefact: Artefact) -> TrainResult:
     return TrainResult(path=artefact.path, name=card.name, threshold=card.threshold, scores=card.scores, **facts)
 
 
-def _digest(config: TrainConfig, before: Artefact | None, sections: list[LabelledSection]) -> str:
+def training_digest(config: TrainConfig, before: Artefact | None, sections: list[LabelledSection]) -> str:
     """Return the sha256 of all that decides what a training learns: settings, first weights, sections, code."""
     pretrained = Path(config.pretrained) if config.pretrained is not None else None
     made_of = {
@@ -258,6 +306,7 @@ def _fit(
     kept: Checkpoints,
     device: Device,
     progress: bool,
+    on_step: Callable[[Progress], None] | None,
 ) -> Fitted:
     with track(f"train {config.model}", 1000, "permille", progress) as advance:
         done = 0
@@ -268,6 +317,8 @@ def _fit(
             iou = "" if now_at.validation_iou is None else f", validation IoU {now_at.validation_iou:.3f}"
             advance(permille - done, f"loss {now_at.loss:.3f}{iou}")
             done = permille
+            if on_step is not None:
+                on_step(now_at)
 
         def draw(probability: NDArray[np.float32], points: Sequence[Point]) -> None:
             write_bytes(kept.folder.parent / PICTURE, training_picture(validation[0], probability, points))
@@ -296,33 +347,6 @@ def _halo(
     seen = [s.image for name, first in firsts.items() for s in labelled_sections(volumes[name], first, context)]
     px = measure_halo(fitted.net, shape.stride_px, context, TOLERANCE, sections=seen)
     return None if px is None else MeasuredHalo(px=px, tolerance=TOLERANCE)
-
-
-def labelled_sections(
-    volume: Volume, sections: Range, context: int, weight: float = 1.0, seen: Range | None = None
-) -> list[LabelledSection]:
-    """Read sections with their neighbours; beyond what may be `seen`, by default the sections, the last one repeats.
-
-    So no image of one part of a split is ever learned from in another.
-    """
-    truth, (first, stop) = volume.label("truth"), seen or sections
-    reach = range(max(first, sections[0] - context // 2), min(stop, sections[1] + context // 2))
-    images = {z: zscore(_section(volume.raw, z, volume.name), volume.statistics) for z in reach}
-    return [
-        LabelledSection(
-            volume.name,
-            np.stack([images[min(max(z + dz, first), stop - 1)] for dz in around(context)]),
-            _section(truth, z, volume.name),
-            weight,
-        )
-        for z in range(*sections)
-    ]
-
-
-def _section(array: Array, z: int, volume: str) -> NDArray[Any]:
-    _, height, width = shape_of(array)
-    box = Box((z, 0, 0), (z + 1, height, width))
-    return read_block(array, box, f"run `segem ingest` for {volume} with --again").reshape(height, width)
 
 
 def _score(fitted: Fitted, volume: Volume, sections: Range, context: int, device: Device, progress: bool) -> Score:

@@ -33,6 +33,7 @@ from segem.kernels.synth import synthesize
 from segem.learn.artefact import WEIGHTS, MeasuredHalo, find_model, load_artefact, load_net
 from segem.learn.models.registry import ZOO
 from segem.learn.train import LabelledSection, choose_threshold
+from segem.stages import lessons as lessons_module
 from segem.stages import train as train_module
 from segem.stages.ingest import ingest
 from segem.stages.segment import segment
@@ -193,7 +194,9 @@ def test_test_sections_are_read_after_training_only(
 
         return inner
 
-    monkeypatch.setattr(train_module, "read_block", noted(train_module.read_block, lambda _, box, *__: box.start[0]))
+    monkeypatch.setattr(
+        lessons_module, "read_block", noted(lessons_module.read_block, lambda _, box, *__: box.start[0])
+    )
     monkeypatch.setattr(train_module, "fit", noted(train_module.fit, lambda *_: "fit"))
     trained(workspace, entry(tmp_path / "a"))
     at = events.index("fit")
@@ -273,7 +276,7 @@ def test_going_on_from_a_model_starts_at_its_weights_and_keeps_its_history(tmp_p
 def test_no_part_of_a_split_sees_the_images_of_another(workspace: Workspace, tmp_path: Path) -> None:
     trained(workspace, entry(tmp_path / "source"))
     volume = Volume.open(workspace.volume("tissue"))
-    train_part = train_module.labelled_sections(volume, (0, 3), 5)
+    train_part = lessons_module.labelled_sections(volume, (0, 3), 5)
     # The last section that trains would see the two that follow; it sees itself in their place.
     assert np.array_equal(train_part[2].image[2], train_part[2].image[3])
     assert np.array_equal(train_part[2].image[2], train_part[2].image[4])
@@ -283,7 +286,7 @@ def test_no_part_of_a_split_sees_the_images_of_another(workspace: Workspace, tmp
 def test_a_tested_section_sees_its_neighbours_as_in_a_run(workspace: Workspace, tmp_path: Path) -> None:
     trained(workspace, entry(tmp_path / "source"))
     volume = Volume.open(workspace.volume("tissue"))
-    (alone,) = train_module.labelled_sections(volume, (4, 5), 3, seen=(0, volume.shape[0]))
+    (alone,) = lessons_module.labelled_sections(volume, (4, 5), 3, seen=(0, volume.shape[0]))
     neighbours = [zscore(np.asarray(volume.raw[z]), volume.statistics) for z in (3, 4, 4)]
     assert np.array_equal(alone.image, np.stack(neighbours))
 

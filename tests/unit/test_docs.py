@@ -43,7 +43,7 @@ def calls(text: str) -> list[tuple[str, set[str]]]:
     """Return every command a text shows, with the options it gives it: ("run", {"--data-root"})."""
     found = []
     for line in CALL.findall("\n".join(CODE.findall(text))):
-        words = re.findall(r"--[a-z-]+|[a-z]+", line)
+        words = re.findall(r"--[a-z-]+|[a-z]+(?:-[a-z]+)*", line)
         name = f"models {words[1]}" if words[0] == "models" else words[0]
         found.append((name, {word for word in words if word.startswith("--")}))
     return found
@@ -84,6 +84,7 @@ def test_a_wrong_call_is_found() -> None:
         "docs/crf.md",
         "docs/models.md",
         "docs/scheduling.md",
+        "docs/training.md",
         "docs/zoo.md",
     ],
 )
