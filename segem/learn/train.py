@@ -21,9 +21,12 @@ from torch import Tensor, nn
 from segem.config import Precision, TrainConfig
 from segem.errors import InputError, ModelError
 from segem.kernels.borders import border_weights
+from segem.kernels.metrics.calibration import CalibrationBins
 from segem.kernels.metrics.iou import Confusion
+from segem.kernels.platt import fit_platt
 from segem.learn.allocator import keep_activations
 from segem.learn.augment import IMAGE, LABEL, WEIGHT, em_augmentation
+from segem.learn.calibrated import Calibration, calibrated
 from segem.learn.checkpoint import Checkpoints, Reached
 from segem.learn.losses import MembraneLoss
 from segem.learn.models.registry import build, patch_px, pretrain, spec_of
@@ -77,12 +80,21 @@ class Fitted:
     """What training yields."""
 
     net: nn.Module
+    """Not calibrated."""
+    calibration: Calibration
+    ece: tuple[float, float]
+    """Expected calibration error on the validation sections, before and after calibration."""
     threshold: float
     validation_iou: float
     steps: int
     minutes: float
     """All that were spent on training, also before it was interrupted."""
     final_loss: float
+
+    @property
+    def calibrated_net(self) -> nn.Module:
+        """The net whose probabilities the threshold is for."""
+        return calibrated(self.net, self.calibration)
 
 
 def fit(
@@ -95,7 +107,7 @@ def fit(
     on_step: Callable[[Progress], None] | None = None,
     kept: Checkpoints | None = None,
 ) -> Fitted:
-    """Train a net and choose its threshold on the validation sections.
+    """Train a net, and calibrate it and choose its threshold on the validation sections.
 
     Parameters
     ----------
@@ -168,8 +180,34 @@ def fit(
                 kept.keep(reached, net, average, optimizer)
             if on_step is not None:
                 on_step(Progress(min(fraction, 1.0), recent))
-    threshold, iou = choose_threshold(average, validation, device)
-    return Fitted(average, threshold, iou, reached.step, reached.seconds / 60, reached.loss)
+    calibration, ece = calibrate(average, validation, device)
+    threshold, iou = choose_threshold(calibrated(average, calibration), validation, device)
+    return Fitted(average, calibration, ece, threshold, iou, reached.step, reached.seconds / 60, reached.loss)
+
+
+def calibrate(
+    net: nn.Module, sections: Sequence[LabelledSection], device: torch.device | str = "cpu"
+) -> tuple[Calibration, tuple[float, float]]:
+    """Return the calibration of a net by labelled sections, and its expected calibration error before and after.
+
+    Each volume counts as much as any other.
+    """
+    volumes: dict[str, list[tuple[NDArray[np.float32], NDArray[np.uint8]]]] = {}
+    for section in sections:
+        logits = predict_section(net, section.image, device, of_logits=lambda x: x)
+        volumes.setdefault(section.volume, []).append((logits, section.truth))
+    scale, bias = fit_platt(volumes.values())
+
+    def error(scale: float, bias: float) -> float:
+        found = []
+        for pairs in volumes.values():
+            bins = CalibrationBins()
+            for logits, truth in pairs:
+                bins += CalibrationBins.count(truth, 0.5 * (1 + np.tanh((scale * logits + bias) / 2)))
+            found.append(bins.error)
+        return float(np.mean(found))
+
+    return Calibration(scale=scale, bias=bias), (error(1.0, 0.0), error(scale, bias))
 
 
 def choose_threshold(
@@ -189,11 +227,14 @@ def choose_threshold(
 
 @torch.inference_mode()
 def predict_section(
-    net: nn.Module, image: NDArray[np.float32], device: torch.device | str = "cpu"
+    net: nn.Module,
+    image: NDArray[np.float32],
+    device: torch.device | str = "cpu",
+    of_logits: Callable[[Tensor], Tensor] = torch.sigmoid,
 ) -> NDArray[np.float32]:
     """Return the membrane probability (H, W) of a whole section, given as (C, H, W) z-scores."""
     x = torch.from_numpy(np.ascontiguousarray(image))[None].to(device)
-    probability: NDArray[np.float32] = torch.sigmoid(net(x))[0, 0].float().cpu().numpy()
+    probability: NDArray[np.float32] = of_logits(net(x))[0, 0].float().cpu().numpy()
     return probability
 
 

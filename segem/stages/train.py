@@ -22,6 +22,7 @@ from segem.io.run import now
 from segem.io.shards import Array, shape_of
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
+from segem.kernels.metrics.calibration import CalibrationBins
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.segmentation import SegmentationSums
 from segem.kernels.normalize import zscore
@@ -81,7 +82,8 @@ def train(
     A training that was killed goes on from its last checkpoint when it is started again with the same settings, to the
     weights it would have reached; its checkpoints lie beside the models and are removed with the new one in place.
 
-    The threshold is chosen on the ``validation`` sections. Test sections are read only after that, to be scored.
+    Calibration is fitted and the threshold chosen on the ``validation`` sections. Test sections are read only after
+    that, to be scored.
 
     Parameters
     ----------
@@ -170,6 +172,7 @@ def train(
             name=name,
             architecture=config.model,
             options=resolved(config.model, config.architecture),
+            calibration=fitted.calibration,
             threshold=fitted.threshold,
             halo=_halo(config.model, fitted, shape, volumes, splits),
             trained_on=tuple(
@@ -190,6 +193,7 @@ def train(
                 "minutes": round(fitted.minutes, 1),
                 "final_loss": round(fitted.final_loss, 4),
                 "validation_iou": round(fitted.validation_iou, 4),
+                "validation_ece": {"before": round(fitted.ece[0], 4), "after": round(fitted.ece[1], 4)},
             },
             licence=licence,
             citation=citation,
@@ -247,7 +251,7 @@ def _fit(
             advance(permille - done, f"loss {now_at.loss:.3f}")
             done = permille
 
-        start = load_net(before, config.architecture) if before is not None else None
+        start = load_net(before, config.architecture, calibrate=False) if before is not None else None
         return fit(learned, validation, config, start=start, device=choose_device(device), on_step=show, kept=kept)
 
 
@@ -260,7 +264,7 @@ def _halo(
     firsts = {name: (split.validation.start, split.validation.start + 1) for name, split in splits.items()}
     context = shape.context_sections
     seen = [s.image for name, first in firsts.items() for s in labelled_sections(volumes[name], first, context)]
-    px = measure_halo(fitted.net, shape.stride_px, context, TOLERANCE, sections=seen)
+    px = measure_halo(fitted.calibrated_net, shape.stride_px, context, TOLERANCE, sections=seen)
     return None if px is None else MeasuredHalo(px=px, tolerance=TOLERANCE)
 
 
@@ -326,12 +330,14 @@ def _section(array: Array, z: int, volume: str) -> NDArray[Any]:
 
 
 def _score(fitted: Fitted, volume: Volume, sections: Range, context: int, device: Device, progress: bool) -> Score:
-    confusion, sums = Confusion(), SegmentationSums.nothing()
+    confusion, sums, bins = Confusion(), SegmentationSums.nothing(), CalibrationBins()
+    net = fitted.calibrated_net
     with track(f"test {volume.name}", sections[1] - sections[0], "section", progress) as advance:
         for section in labelled_sections(volume, sections, context, seen=(0, volume.shape[0])):
             # The same 8 bits that a run stores and the neighbours it sees, so these are the scores a report will show.
-            stored = np.rint(predict_section(fitted.net, section.image, choose_device(device)) * 255).astype(np.uint8)
+            stored = np.rint(predict_section(net, section.image, choose_device(device)) * 255).astype(np.uint8)
             confusion += Confusion.count(section.truth, membrane_mask(stored, fitted.threshold))
+            bins += CalibrationBins.count(section.truth, stored / 255)
             sums += SegmentationSums.count(section.truth, stored)
             advance(1)
     rand, information = sums.best("rand"), sums.best("information")
@@ -341,4 +347,5 @@ def _score(fitted: Fitted, volume: Volume, sections: Range, context: int, device
         iou=round(confusion.iou, 4),
         v_rand=round(rand.value, 4) if rand else None,
         v_info=round(information.value, 4) if information else None,
+        ece=round(bins.error, 4),
     )

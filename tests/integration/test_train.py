@@ -30,7 +30,7 @@ from segem.kernels.normalize import zscore
 from segem.kernels.synth import synthesize
 from segem.learn.artefact import WEIGHTS, MeasuredHalo, find_model, load_artefact, load_net
 from segem.learn.models.registry import ZOO
-from segem.learn.train import LabelledSection, choose_threshold
+from segem.learn.train import LabelledSection, calibrate, choose_threshold
 from segem.stages import train as train_module
 from segem.stages.ingest import ingest
 from segem.stages.segment import segment
@@ -104,11 +104,18 @@ def test_the_card_says_what_the_model_is_and_it_segments(workspace: Workspace, t
     assert card.training["crop_px"] == 64
     assert card.training["final_loss"] > 0
     assert card.training["validation_iou"] == pytest.approx(result.validation_iou, abs=1e-4)
+    ece = card.training["validation_ece"]
+    assert set(ece) == {"before", "after"}
+    assert all(0 <= error < 1 for error in ece.values())
+    assert card.calibration.scale > 0
+    assert score.ece is not None
+    assert 0 <= score.ece < 1
     assert set(card.versions) == {"segem", "runtime", "python"}
 
-    assert (card.threshold, result.validation_iou) == choose_threshold(
-        load_net(artefact), [labelled(workspace, "tissue", 3), labelled(workspace, "other", 4)]
-    )
+    validation = [labelled(workspace, "tissue", 3), labelled(workspace, "other", 4)]
+    calibration, _ = calibrate(load_net(artefact, calibrate=False), validation)
+    assert card.calibration == calibration
+    assert (card.threshold, result.validation_iou) == choose_threshold(load_net(artefact), validation)
 
     segment("tissue", "r", SegmentConfig(model="mine"), QUIET, workspace)
     mask = np.asarray(Volume.open(workspace.result("r", "tissue")).label("membrane")[...])
