@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,9 +56,9 @@ def fit_platt(volumes: Iterable[Group]) -> tuple[float, float]:
     for logits, _ in (pair for group in groups for pair in group):
         if not np.isfinite(logits).all():
             raise InputError("logits are not finite", found="NaN or infinity", fix="check the model's weights")
-    line: NDArray[np.float64] = np.array([1.0, 0.0])
+    line: NDArray[Any] = np.array([1.0, 0.0])
+    step: NDArray[Any] = np.zeros(2)
     loss = np.inf
-    step: NDArray[np.float64] = np.zeros(2)
     for _ in range(_STEPS):
         here, gradient, curvature = _likelihood(groups, line + step)
         if here > loss:

@@ -72,7 +72,7 @@ class ModelCard(Config):
     options: dict[str, Any] = {}
     normalisation: Literal["volume-zscore"] = "volume-zscore"
     calibration: Calibration = NO_CALIBRATION
-    """What makes probabilities of the net's logits, found on validation sections; the weights are those before."""
+    """What makes probabilities of the net's logits; the weights are those before."""
     threshold: float = Field(gt=0, lt=1)
     """Probability from which a voxel is membrane, chosen on validation sections."""
     halo: MeasuredHalo | None = None
@@ -158,8 +158,8 @@ def load_artefact(path: Path) -> Artefact:
             "options": card.options,
             "normalisation": card.normalisation,
         }
-        if card.calibration != NO_CALIBRATION:
-            made_of["calibration"] = card.calibration.model_dump()
+        if card.calibration.line != NO_CALIBRATION.line:
+            made_of["calibration"] = card.calibration.line
         card.geometry()
     except (ValidationError, UnicodeDecodeError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)

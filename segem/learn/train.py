@@ -82,8 +82,6 @@ class Fitted:
     net: nn.Module
     """Not calibrated."""
     calibration: Calibration
-    ece: tuple[float, float]
-    """Expected calibration error on the validation sections, before and after calibration."""
     threshold: float
     validation_iou: float
     steps: int
@@ -180,18 +178,13 @@ def fit(
                 kept.keep(reached, net, average, optimizer)
             if on_step is not None:
                 on_step(Progress(min(fraction, 1.0), recent))
-    calibration, ece = calibrate(average, validation, device)
+    calibration = calibrate(average, validation, device)
     threshold, iou = choose_threshold(calibrated(average, calibration), validation, device)
-    return Fitted(average, calibration, ece, threshold, iou, reached.step, reached.seconds / 60, reached.loss)
+    return Fitted(average, calibration, threshold, iou, reached.step, reached.seconds / 60, reached.loss)
 
 
-def calibrate(
-    net: nn.Module, sections: Sequence[LabelledSection], device: torch.device | str = "cpu"
-) -> tuple[Calibration, tuple[float, float]]:
-    """Return the calibration of a net by labelled sections, and its expected calibration error before and after.
-
-    Each volume counts as much as any other.
-    """
+def calibrate(net: nn.Module, sections: Sequence[LabelledSection], device: torch.device | str = "cpu") -> Calibration:
+    """Return the calibration of a net by labelled sections; each volume counts as much as any other."""
     volumes: dict[str, list[tuple[NDArray[np.float32], NDArray[np.uint8]]]] = {}
     for section in sections:
         logits = predict_section(net, section.image, device, of_logits=lambda x: x)
@@ -205,9 +198,9 @@ def calibrate(
             for logits, truth in pairs:
                 bins += CalibrationBins.count(truth, 0.5 * (1 + np.tanh((scale * logits + bias) / 2)))
             found.append(bins.error)
-        return float(np.mean(found))
+        return round(float(np.mean(found)), 4)
 
-    return Calibration(scale=scale, bias=bias), (error(1.0, 0.0), error(scale, bias))
+    return Calibration(scale=scale, bias=bias, ece_before=error(1.0, 0.0), ece_validation=error(scale, bias))
 
 
 def choose_threshold(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
@@ -14,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import segem
-from segem.config import Device, Manifest, Split, TrainConfig, VolumeEntry, check_name
+from segem.config import Device, Manifest, SectionRange, Split, TrainConfig, VolumeEntry, check_name
 from segem.errors import ConfigError
 from segem.geometry import Box, around
 from segem.io.blocks import read_block
@@ -26,7 +28,7 @@ from segem.kernels.metrics.calibration import CalibrationBins
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.segmentation import SegmentationSums
 from segem.kernels.normalize import zscore
-from segem.kernels.threshold import membrane_mask
+from segem.kernels.threshold import membrane_mask, stored_probability
 from segem.learn.artefact import (
     Artefact,
     MeasuredHalo,
@@ -163,8 +165,9 @@ def train(
     folder = workspace.models / name / f".training-{_digest(config, before, learned)[:16]}"
     with checkpoints(folder, config.checkpoint_seconds, config.checkpoint_steps) as kept:
         fitted = _fit(config, before, learned, validation, kept, device, progress)
+        predict = partial(predict_section, fitted.calibrated_net, device=choose_device(device))
         scores = tuple(
-            _score(fitted, volumes[volume], (split.test.start, split.test.stop), context, device, progress)
+            score(predict, fitted.threshold, volumes[volume], split.test, context, progress)
             for volume, split in splits.items()
             if split.test is not None
         )
@@ -193,7 +196,6 @@ def train(
                 "minutes": round(fitted.minutes, 1),
                 "final_loss": round(fitted.final_loss, 4),
                 "validation_iou": round(fitted.validation_iou, 4),
-                "validation_ece": {"before": round(fitted.ece[0], 4), "after": round(fitted.ece[1], 4)},
             },
             licence=licence,
             citation=citation,
@@ -329,14 +331,22 @@ def _section(array: Array, z: int, volume: str) -> NDArray[Any]:
     return read_block(array, box, f"run `segem ingest` for {volume} with --again").reshape(height, width)
 
 
-def _score(fitted: Fitted, volume: Volume, sections: Range, context: int, device: Device, progress: bool) -> Score:
+def score(
+    predict: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    threshold: float,
+    volume: Volume,
+    test: SectionRange,
+    context: int,
+    progress: bool,
+) -> Score:
+    """Return what a net reaches on sections of a labelled volume, as a report of a run would show it."""
     confusion, sums, bins = Confusion(), SegmentationSums.nothing(), CalibrationBins()
-    net = fitted.calibrated_net
+    sections = (test.start, test.stop)
     with track(f"test {volume.name}", sections[1] - sections[0], "section", progress) as advance:
         for section in labelled_sections(volume, sections, context, seen=(0, volume.shape[0])):
-            # The same 8 bits that a run stores and the neighbours it sees, so these are the scores a report will show.
-            stored = np.rint(predict_section(net, section.image, choose_device(device)) * 255).astype(np.uint8)
-            confusion += Confusion.count(section.truth, membrane_mask(stored, fitted.threshold))
+            # The same 8 bits that a run stores and the neighbours it sees.
+            stored = stored_probability(predict(section.image))
+            confusion += Confusion.count(section.truth, membrane_mask(stored, threshold))
             bins += CalibrationBins.count(section.truth, stored / 255)
             sums += SegmentationSums.count(section.truth, stored)
             advance(1)

@@ -104,17 +104,18 @@ def test_the_card_says_what_the_model_is_and_it_segments(workspace: Workspace, t
     assert card.training["crop_px"] == 64
     assert card.training["final_loss"] > 0
     assert card.training["validation_iou"] == pytest.approx(result.validation_iou, abs=1e-4)
-    ece = card.training["validation_ece"]
-    assert set(ece) == {"before", "after"}
-    assert all(0 <= error < 1 for error in ece.values())
-    assert card.calibration.scale > 0
+    assert card.calibration.line != (1, 0)
+    assert card.calibration.ece_validation is not None
+    assert 0 < card.calibration.ece_validation < 1
     assert score.ece is not None
     assert 0 <= score.ece < 1
     assert set(card.versions) == {"segem", "runtime", "python"}
 
     validation = [labelled(workspace, "tissue", 3), labelled(workspace, "other", 4)]
-    calibration, _ = calibrate(load_net(artefact, calibrate=False), validation)
-    assert card.calibration == calibration
+    # A trained net lies in memory otherwise than a loaded one, and so rounds otherwise.
+    assert card.calibration.line == pytest.approx(
+        calibrate(load_net(artefact, calibrate=False), validation).line, rel=1e-4
+    )
     assert (card.threshold, result.validation_iou) == choose_threshold(load_net(artefact), validation)
 
     segment("tissue", "r", SegmentConfig(model="mine"), QUIET, workspace)

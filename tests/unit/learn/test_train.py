@@ -141,17 +141,19 @@ def test_calibration_makes_frequencies_of_probabilities_and_each_volume_counts_a
     # A net that is three times too sure, and biased towards membrane.
     sure = (3 * true_logits + 2).astype(np.float32)
     sections = [LabelledSection(v, sure[k : k + 1], truth[k]) for k, v in enumerate("vw")]
-    found, (before, after) = calibrate(nn.Identity(), sections)
+    found = calibrate(nn.Identity(), sections)
+    assert found.ece_before is not None
+    assert found.ece_validation is not None
     assert found.scale == pytest.approx(1 / 3, abs=0.03)
     assert found.bias == pytest.approx(-2 / 3, abs=0.1)
-    assert before > 0.1
-    assert after < 0.03
+    assert found.ece_before > 0.1
+    assert found.ece_validation < 0.03
 
 
 def test_a_threshold_is_chosen_after_calibration() -> None:
     fitted = fit([striped()], [striped()], config(steps=4))
     assert choose_threshold(fitted.calibrated_net, [striped()]) == (fitted.threshold, fitted.validation_iou)
-    assert calibrate(fitted.net, [striped()]) == (fitted.calibration, fitted.ece)
+    assert calibrate(fitted.net, [striped()]) == fitted.calibration
 
 
 def test_mixed_precision_learns_as_well() -> None:
