@@ -184,7 +184,14 @@ def fit(
 
 
 def calibrate(net: nn.Module, sections: Sequence[LabelledSection], device: torch.device | str = "cpu") -> Calibration:
-    """Return the calibration of a net by labelled sections; each volume counts as much as any other."""
+    """Return the calibration of a net by labelled sections; each volume counts as much as any other.
+
+    Raises
+    ------
+    InputError
+        When there is nothing to calibrate by, or the net gives NaN or infinity.
+    """
+    _check_truth(sections, "validation")
     volumes: dict[str, list[tuple[NDArray[np.float32], NDArray[np.uint8]]]] = {}
     for section in sections:
         logits = predict_section(net, section.image, device, of_logits=lambda x: x)

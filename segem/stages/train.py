@@ -205,13 +205,13 @@ def train(
                 "python": platform.python_version(),
             },
         )
-        artefact = save_artefact(_new_version(workspace.models / name), card, fitted.net)
+        artefact = save_artefact(new_version(workspace.models / name), card, fitted.net)
     return TrainResult(
         artefact.path, name, fitted.steps, fitted.minutes, fitted.threshold, fitted.validation_iou, scores
     )
 
 
-def _new_version(folder: Path) -> Path:
+def new_version(folder: Path) -> Path:
     """Return a folder for a new version, named by the time so that the newest sorts last, and never one in use."""
     stamp = now().replace(":", "").replace("+0000", "Z")
     names = (stamp if turn == 1 else f"{stamp}-{turn}" for turn in count(1))

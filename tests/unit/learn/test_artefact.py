@@ -195,15 +195,32 @@ def test_a_calibrated_model_gives_calibrated_logits_on_every_runtime(tmp_path: P
     assert activation_bytes(load_net(bent), (1, 64, 64)) >= activation_bytes(load_net(plain), (1, 64, 64))
 
 
-def test_cards_from_before_calibration_keep_their_digest_and_their_net() -> None:
+def test_cards_from_before_calibration_keep_their_digest_and_their_net(tmp_path: Path) -> None:
     bundled = find_model("unet-em")
-    assert bundled.card.calibration == Calibration()
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / WEIGHTS).write_bytes((bundled.path / WEIGHTS).read_bytes())
+    card = json.loads((bundled.path / CARD).read_text())
+    del card["calibration"]
+    (old / CARD).write_text(json.dumps(card))
+    found = load_artefact(old)
+    assert found.card.calibration == Calibration()
     made_of = {
-        "weights": sha256((bundled.path / WEIGHTS).read_bytes()).hexdigest(),
-        **{key: getattr(bundled.card, key) for key in ("architecture", "options", "normalisation")},
+        "weights": sha256((old / WEIGHTS).read_bytes()).hexdigest(),
+        **{key: getattr(found.card, key) for key in ("architecture", "options", "normalisation")},
     }
-    assert bundled.digest == sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
-    assert type(load_net(bundled)) is type(build("unet", bundled.card.options))
+    assert found.digest == sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
+    assert found.digest != bundled.digest
+    assert type(load_net(found)) is type(build("unet", bundled.card.options))
+
+
+def test_how_well_a_calibration_fits_is_no_part_of_the_digest(tmp_path: Path) -> None:
+    net, options = build("unet", {"features": 2, "depth": 1}), {"features": 2, "depth": 1}
+    card = ModelCard(name="m", architecture="unet", options=options, threshold=0.5, calibration=BENT)
+    judged = BENT.model_copy(update={"ece_validation": 0.01})
+    other = card.model_copy(update={"calibration": judged})
+    digests = {save_artefact(tmp_path / str(k), one, net).digest for k, one in enumerate((card, other))}
+    assert len(digests) == 1
 
 
 @pytest.mark.parametrize("wrong", [{"scale": 0}, {"scale": -1}, {"bias": float("nan")}])
