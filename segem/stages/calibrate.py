@@ -119,7 +119,7 @@ def with_same_mask(found: Calibration, before: Calibration, threshold: float) ->
     --------
     >>> found, threshold = with_same_mask(Calibration(scale=0.5, bias=-0.6), Calibration(), 0.725)
     >>> round(found.bias, 4), round(threshold * 255)
-    (-0.5989, 120)
+    (-0.6067, 120)
     """
     step = math.ceil(round(threshold * 255, 9)) - 0.5
     logit = (math.log(step / (255 - step)) - before.bias) / before.scale
