@@ -21,16 +21,16 @@ from torch import Tensor, nn
 from segem.config import Precision, TrainConfig
 from segem.errors import InputError, ModelError
 from segem.kernels.borders import border_weights
-from segem.kernels.metrics.calibration import CalibrationBins
 from segem.kernels.metrics.iou import Confusion
-from segem.kernels.platt import fit_platt
 from segem.learn.allocator import keep_activations
 from segem.learn.augment import IMAGE, LABEL, WEIGHT, em_augmentation
 from segem.learn.calibrated import Calibration, calibrated
 from segem.learn.checkpoint import Checkpoints, Reached
 from segem.learn.losses import MembraneLoss
-from segem.learn.models.registry import build, patch_px, pretrain, spec_of
+from segem.learn.models.registry import build, encoder_of, patch_px, pretrain, spec_of
 from segem.learn.patches import PatchClassifier, random_patch
+from segem.learn.platt import calibration_of
+from segem.learn.watch import Point, Watch
 
 Batch = tuple[Tensor, Tensor, Tensor]
 
@@ -73,6 +73,8 @@ class Progress:
 
     fraction: float
     loss: float
+    validation_iou: float | None = None
+    """As of the last look; None before the first."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ class Fitted:
     minutes: float
     """All that were spent on training, also before it was interrupted."""
     final_loss: float
+    points: tuple[Point, ...]
+    """What was reached on the way, and in the end."""
 
     @property
     def calibrated_net(self) -> nn.Module:
@@ -103,6 +107,7 @@ def fit(
     start: nn.Module | None = None,
     device: torch.device | str = "cpu",
     on_step: Callable[[Progress], None] | None = None,
+    on_look: Callable[[NDArray[np.float32], Sequence[Point]], None] | None = None,
     kept: Checkpoints | None = None,
 ) -> Fitted:
     """Train a net, and calibrate it and choose its threshold on the validation sections.
@@ -120,6 +125,8 @@ def fit(
         Where to compute.
     on_step : callable, optional
         Called after every step, for a progress bar.
+    on_look : callable, optional
+        Called now and then with the probability on the first validation section and the curve so far, to show them.
     kept : Checkpoints, optional
         Where to go on from, and to put aside what has been learned so far.
 
@@ -145,6 +152,8 @@ def fit(
     if start is None and config.pretrained is not None:
         pretrain(config.model, net, config.pretrained)
     net = net.requires_grad_(True).train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if config.freeze is not None:
+        _freeze(net, encoder_of(config.model))
     patches = patch_px(config.model, config.architecture) is not None
     logits_of = cast(PatchClassifier, net).logits_of_patches if patches else net
     average = copy.deepcopy(net).eval().requires_grad_(False)
@@ -152,6 +161,7 @@ def fit(
     optimizer = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=config.weight_decay)
     loss_of, half = MembraneLoss(), computes_in_half(config.precision, torch.device(device))
     reached = kept.restore(net, average, optimizer) if kept is not None else Reached()
+    watch = Watch()
     started = time.monotonic() - reached.seconds
     fraction = _fraction(config, reached)
     with _ahead(_batches(train, config, reached.step)) as batches:
@@ -172,15 +182,25 @@ def fit(
             optimizer.step()
             _update_average(average, net, config.ema_decay, step)
             recent = value if step == 1 else 0.98 * reached.loss + 0.02 * value
-            reached = Reached(step=step, seconds=time.monotonic() - started, loss=recent)
+            seconds = time.monotonic() - started
+            points = reached.points
+            if watch.due():
+                with watch.looking(seconds):
+                    iou = choose_threshold(average, validation, device)[1]
+                    points += (Point(step=step, seconds=seconds, loss=recent, validation_iou=iou),)
+                    if on_look is not None:
+                        on_look(predict_section(average, validation[0].image, device), points)
+            reached = Reached(step=step, seconds=seconds, loss=recent, points=points)
             fraction = _fraction(config, reached)
             if kept is not None:
                 kept.keep(reached, net, average, optimizer)
             if on_step is not None:
-                on_step(Progress(min(fraction, 1.0), recent))
+                on_step(Progress(min(fraction, 1.0), recent, points[-1].validation_iou if points else None))
     calibration = calibrate(average, validation, device)
     threshold, iou = choose_threshold(calibrated(average, calibration), validation, device)
-    return Fitted(average, calibration, threshold, iou, reached.step, reached.seconds / 60, reached.loss)
+    last = Point(step=reached.step, seconds=reached.seconds, loss=reached.loss, validation_iou=iou)
+    minutes, points = reached.seconds / 60, (*reached.points, last)
+    return Fitted(average, calibration, threshold, iou, reached.step, minutes, reached.loss, points)
 
 
 def calibrate(net: nn.Module, sections: Sequence[LabelledSection], device: torch.device | str = "cpu") -> Calibration:
@@ -196,18 +216,7 @@ def calibrate(net: nn.Module, sections: Sequence[LabelledSection], device: torch
     for section in sections:
         logits = predict_section(net, section.image, device, of_logits=lambda x: x)
         volumes.setdefault(section.volume, []).append((logits, section.truth))
-    scale, bias = fit_platt(volumes.values())
-
-    def error(scale: float, bias: float) -> float:
-        found = []
-        for pairs in volumes.values():
-            bins = CalibrationBins()
-            for logits, truth in pairs:
-                bins += CalibrationBins.count(truth, 0.5 * (1 + np.tanh((scale * logits + bias) / 2)))
-            found.append(bins.error)
-        return round(float(np.mean(found)), 4)
-
-    return Calibration(scale=scale, bias=bias, ece_before=error(1.0, 0.0), ece_validation=error(scale, bias))
+    return calibration_of(list(volumes.values()))
 
 
 def choose_threshold(
@@ -248,6 +257,13 @@ def computes_in_half(precision: Precision, device: torch.device) -> bool:
     if device.type == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def _freeze(net: nn.Module, prefix: str) -> None:
+    """Keep a part of a net from learning: its weights, and the statistics of its batch norm."""
+    for name, module in net.named_modules():
+        if f"{name}.".startswith(prefix):
+            module.eval().requires_grad_(False)
 
 
 def _finite(loss: Tensor, step: int) -> float:

@@ -15,8 +15,8 @@ from segem.learn.artefact import Artefact, Score, find_model, load_net, save_art
 from segem.learn.calibrated import Calibration, FittedOn, calibrated
 from segem.learn.runtimes.choice import choose_device
 from segem.learn.train import calibrate, predict_section
-from segem.stages.ingest import ingest
-from segem.stages.train import Range, labelled_sections, new_version, score, split_of
+from segem.stages.lessons import lessons
+from segem.stages.train import Range, labelled_sections, new_version, score
 
 
 @dataclass(frozen=True)
@@ -74,28 +74,24 @@ def calibrate_model(
     check_name(name, "model")
     artefact = find_model(model, workspace)
     card, context, where = artefact.card, artefact.card.geometry().context_sections, choose_device(device)
-    labelled = [entry for entry in manifest.volumes if entry.labels is not None]
-    if not labelled:
-        raise ConfigError(
-            "no volume of this manifest has labels", where=manifest.name, fix="give at least one volume labels"
-        )
-    sections, fitted_on, tests = [], [], []
-    for entry in labelled:
-        ingest(entry.ingest_config(), workspace, progress=progress)
-        volume = Volume.open(workspace.volume(entry.name))
-        split = split_of(entry, volume)
-        fits = (split.validation.start, split.validation.stop)
-        _check_unlearned(artefact, volume, fits)
-        sections += labelled_sections(volume, fits, context, seen=(0, volume.shape[0]))
-        fitted_on.append(FittedOn(volume=volume.name, source_digest=volume.attributes["source_digest"], sections=fits))
-        if split.test is not None:
-            _check_unlearned(artefact, volume, (split.test.start, split.test.stop))
-            tests.append((volume, split.test))
+    volumes, splits = lessons(manifest, workspace, progress)
+    sections, fitted_on = [], []
+    for volume, split in splits.items():
+        for part in (split.validation, split.test):
+            if part is not None:
+                _check_unlearned(artefact, volumes[volume], (part.start, part.stop))
+        fits, source = (split.validation.start, split.validation.stop), volumes[volume]
+        sections += labelled_sections(source, fits, context, seen=(0, source.shape[0]))
+        fitted_on.append(FittedOn(volume=volume, source_digest=source.attributes["source_digest"], sections=fits))
     plain = load_net(artefact, calibrate=False)
     found = calibrate(plain.to(where), sections, where).model_copy(update={"fitted_on": tuple(fitted_on)})
     found, threshold = with_same_mask(found, card.calibration, card.threshold)
     predict = partial(predict_section, calibrated(plain, found), device=where)
-    scores = tuple(score(predict, threshold, volume, test, context, progress) for volume, test in tests)
+    scores = tuple(
+        score(predict, threshold, volumes[volume], split.test, context, progress)
+        for volume, split in splits.items()
+        if split.test is not None
+    )
     # The mask is the same; V_rand and V_info are the best of eleven thresholds, which now cut other masks.
     older = (known.model_copy(update={"v_rand": None, "v_info": None, "ece": None}) for known in card.scores)
     kept = {(known.volume, known.sections): known for known in (*older, *scores)}
