@@ -47,9 +47,9 @@ def main() -> None:
         run_pinned({name: [sys.executable, __file__, *sys.argv[1:], "--train", name] for name in missing}, work.root)
     both, found = _both(arguments.data_root, SHARE), facts()
     lines = [
-        f"{arguments.minutes:g} minutes of one core ({found['cpu']}) for each lesson on VNC, {arguments.first_minutes:g} "
-        f"for that on ISBI, commit {found['commit']}, {found['date']}. Difference of IoU on unseen sections, with its "
-        "95 % interval.",
+        f"{arguments.minutes:g} minutes of one core ({found['cpu']}) for each lesson on VNC, "
+        f"{arguments.first_minutes:g} for that on ISBI, commit {found['commit']}, {found['date']}. "
+        "Difference of IoU on unseen sections, with its 95 % interval.",
         "",
         "| model | IoU | against | IoU | volume | difference |",
         "|---|---:|---|---:|---|---:|",
