@@ -9,6 +9,7 @@ from pathlib import Path
 
 from segem.config import Device, Manifest, check_name
 from segem.errors import ConfigError
+from segem.io.versions import new_version
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.learn.artefact import Artefact, Score, find_model, load_net, save_artefact
@@ -16,7 +17,7 @@ from segem.learn.calibrated import Calibration, FittedOn, calibrated
 from segem.learn.runtimes.choice import choose_device
 from segem.learn.train import calibrate, predict_section
 from segem.stages.lessons import lessons
-from segem.stages.train import Range, labelled_sections, new_version, score
+from segem.stages.train import Range, labelled_sections, score
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import segem
-from segem.config import Device, Manifest, SectionRange, Split, TrainConfig, check_name
+from segem.config import Device, Manifest, SectionRange, Split, TrainConfig
 from segem.errors import ConfigError
 from segem.geometry import Box, around
 from segem.io.blocks import read_block
 from segem.io.files import disk_errors, write_bytes
-from segem.io.run import now
 from segem.io.shards import Array, shape_of
-from segem.io.versions import UNJUDGED, unjudged
+from segem.io.versions import UNJUDGED, new_version, unjudged
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.metrics.calibration import CalibrationBins
@@ -52,6 +50,7 @@ from segem.learn.watch import Point
 from segem.progress import tell, track
 from segem.stages.lessons import lessons, trained_on
 from segem.stages.training_picture import training_picture
+from segem.stages.zoo import check_new_name
 
 Range = tuple[int, int]
 
@@ -128,7 +127,8 @@ def train(
     Raises
     ------
     ConfigError
-        When a volume has no labels or a split does not fit it, or weights to start from are given twice.
+        When the name is taken, the architecture is not that of `start`, a volume has no labels or a split does not fit
+        it, or weights to start from are given twice.
     InputError
         When sources or labels are bad.
     WorkspaceError
@@ -136,7 +136,7 @@ def train(
     ModelError
         When the loss is no longer finite, or pretrained weights cannot be had or do not fit.
     """
-    check_name(name, "model")
+    check_new_name(name)
     if start is not None and config.pretrained is not None:
         raise ConfigError(
             "a model to go on from has weights already",
@@ -146,6 +146,14 @@ def train(
         )
     before = find_model(start, workspace) if start is not None else None
     if before is not None:
+        if "model" in config.model_fields_set and config.model != before.card.architecture:
+            raise ConfigError(
+                "a model to go on from has its architecture already",
+                where=start,
+                expected=f"--model {before.card.architecture}",
+                found=f"--model {config.model}",
+                fix="leave --model out, or train from scratch without --from",
+            )
         # Of the architecture, only the number of sections seen at once may differ from the model that is gone on from.
         other = sorted(set(config.architecture) - {"context_sections"})
         if other:
@@ -228,13 +236,6 @@ def _result(artefact: Artefact) -> TrainResult:
     card = artefact.card
     facts = {key: card.training[key] for key in ("steps", "minutes", "validation_iou")}
     return TrainResult(path=artefact.path, name=card.name, threshold=card.threshold, scores=card.scores, **facts)
-
-
-def new_version(folder: Path) -> Path:
-    """Return a folder for a new version, named by the time so that the newest sorts last, and never one in use."""
-    stamp = now().replace(":", "").replace("+0000", "Z")
-    names = (stamp if turn == 1 else f"{stamp}-{turn}" for turn in count(1))
-    return next(folder / name for name in names if not (folder / name).exists())
 
 
 def _digest(config: TrainConfig, before: Artefact | None, sections: list[LabelledSection]) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 from pydantic_core import PydanticUndefined
 
-from segem.errors import ModelError, SegemError
+from segem.config import check_name
+from segem.errors import ConfigError, ModelError, SegemError
 from segem.io.versions import standing
 from segem.io.workspace import Workspace
 from segem.learn.artefact import list_models, load_artefact
@@ -162,6 +163,31 @@ def trained(workspace: Workspace) -> tuple[TrainedModel, ...]:
 def is_architecture(name: str, workspace: Workspace) -> bool:
     """Tell whether a name means an architecture; a trained model of the same name comes first."""
     return name in ZOO and name not in {known for known, _ in list_models(workspace)}
+
+
+def check_new_name(name: str) -> None:
+    """Raise unless a new model may be called by this name: it must not hide what came with segem.
+
+    Raises
+    ------
+    ConfigError
+        When the name is none, or that of a bundled model or an architecture.
+
+    Examples
+    --------
+    >>> check_new_name("unet")
+    Traceback (most recent call last):
+    segem.errors.ConfigError: unet: this name is taken; found an architecture. Fix: give --out another name
+    """
+    check_name(name, "model")
+    bundled = name in {known for known, _ in list_models()}
+    if bundled or name in ZOO:
+        raise ConfigError(
+            "this name is taken",
+            where=name,
+            found="a model that comes with segem" if bundled else "an architecture",
+            fix="give --out another name",
+        )
 
 
 def _architecture(name: str) -> Architecture:

@@ -63,13 +63,14 @@ def test_probabilities_change_and_weights_and_masks_do_not(
     assert score.ece is not None
     assert new.card.trained_on == plain.card.trained_on
 
-    first = segment("tissue", "r", SegmentConfig(model="plain", runtime="torch"), QUIET, workspace)
+    segment("tissue", "r", SegmentConfig(model="plain", runtime="torch"), QUIET, workspace)
     before = layers(workspace, "r")
-    again = segment("tissue", "r", SegmentConfig(model="new", runtime="torch"), QUIET, workspace)
+    calibrated = SegmentConfig(model="new", runtime="torch")
+    with pytest.raises(ConfigError, match="made in another way"):
+        segment("tissue", "r", calibrated, QUIET, workspace)
+    replaced = segment("tissue", "r", calibrated, QUIET, workspace, replace=True)
+    assert replaced.computed == replaced.blocks, "blocks of an uncalibrated run are none of a calibrated one"
     after = layers(workspace, "r")
-    assert first.computed == again.computed == again.blocks, (
-        "blocks of an uncalibrated run are none of a calibrated one"
-    )
     assert np.array_equal(before[1], after[1])
     assert 0 < before[1].mean() < 1
     assert np.abs(after[0] - before[0]).mean() > 1

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
 from segem.errors import ModelError
+from segem.learn.tensors import check_finite, read_tensors
 
 Source = Path | Literal["imagenet"]
 """A file of weights in torchvision's names, or torchvision's own download."""
@@ -34,50 +32,22 @@ def torchvision_weights(source: Source, weights: WeightsEnum) -> dict[str, Tenso
     ModelError
         When there is no network, no such file, the file holds something else or a weight is not finite.
     """
-    try:
-        if source == "imagenet":
-            state = dict(weights.get_state_dict(progress=False, check_hash=True))
-        elif Path(source).suffix == ".safetensors":
-            state = load_file(source)
-        else:
-            state = torch.load(source, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ModelError(
-            "no such file of weights", where=source, fix="give imagenet, or a .pth or .safetensors file"
-        ) from None
-    except SafetensorError as error:
-        raise _not_weights(source, error) from None
-    except OSError as error:
-        raise ModelError(
-            "the ImageNet weights cannot be fetched" if source == "imagenet" else "the weights cannot be read",
-            where=weights.url if source == "imagenet" else source,
-            found=error,
-            fix="fetch that file where there is a network and give its path, as in --pretrained weights.pth"
-            if source == "imagenet"
-            else "check the file and its rights",
-        ) from None
-    except Exception as error:
-        # torch reports what is no file of tensors by a dozen types of errors, some of them from pickle.
-        raise _not_weights(source, error) from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise _not_weights(source, type(state).__name__)
-    for key, value in state.items():
-        if not torch.isfinite(value).all():
-            raise ModelError(
-                "the weights are not finite", where=source, found=f"NaN or infinity in {key}", fix="take other weights"
-            )
+    state = _published(weights) if source == "imagenet" else read_tensors(source)
+    check_finite(state, source)
     return state
 
 
-def _not_weights(source: object, found: object) -> ModelError:
-    reason = str(found).splitlines()[0] if str(found) else type(found).__name__
-    return ModelError(
-        "not a file of weights",
-        where=source,
-        expected="a dictionary of tensors, as torchvision saves one",
-        found=reason[:160],
-        fix="save the state_dict of the classifier again",
-    )
+def _published(weights: WeightsEnum) -> dict[str, Tensor]:
+    try:
+        return dict(weights.get_state_dict(progress=False, check_hash=True))
+    except Exception as error:
+        # No network, a proxy that refuses, a file that is not the published one: each comes as another type of error.
+        raise ModelError(
+            "the ImageNet weights cannot be fetched",
+            where=weights.url,
+            found=error,
+            fix="fetch that file where there is a network and give its path, as in --pretrained weights.pth",
+        ) from None
 
 
 def for_sections(weight: Tensor, sections: int) -> Tensor:
