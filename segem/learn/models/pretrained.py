@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 from torch import Tensor, nn
-from torchvision.models import WeightsEnum
 
 from segem.errors import ModelError
 from segem.learn.tensors import check_finite, read_tensors
@@ -16,7 +15,7 @@ Source = Path | Literal["imagenet"]
 """A file of weights in torchvision's names, or torchvision's own download."""
 
 
-def torchvision_weights(source: Source, weights: WeightsEnum) -> dict[str, Tensor]:
+def torchvision_weights(source: Source, weights: str) -> dict[str, Tensor]:
     """Return the weights of a classifier of torchvision.
 
     Parameters
@@ -24,8 +23,8 @@ def torchvision_weights(source: Source, weights: WeightsEnum) -> dict[str, Tenso
     source : Path or "imagenet"
         A ``.safetensors`` file or a ``.pth`` file of tensors only; or torchvision's download, kept in torch's cache and
         checked by its hash.
-    weights : WeightsEnum
-        What to download.
+    weights : str
+        What to download, such as ``VGG16_Weights.IMAGENET1K_V1``.
 
     Raises
     ------
@@ -37,7 +36,10 @@ def torchvision_weights(source: Source, weights: WeightsEnum) -> dict[str, Tenso
     return state
 
 
-def _published(weights: WeightsEnum) -> dict[str, Tensor]:
+def _published(name: str) -> dict[str, Tensor]:
+    from torchvision.models import get_weight
+
+    weights = get_weight(name)
     try:
         return dict(weights.get_state_dict(progress=False, check_hash=True))
     except Exception as error:
@@ -59,6 +61,7 @@ def for_sections(weight: Tensor, sections: int) -> Tensor:
 
     Examples
     --------
+    >>> import torch
     >>> for_sections(torch.tensor([1.0, 2.0, 4.0]).reshape(1, 3, 1, 1), 3).flatten().tolist()
     [0.0, 7.0, 0.0]
     """
@@ -72,9 +75,12 @@ def filled(
     state: Mapping[str, Tensor],
     prefixes: tuple[str, ...],
     source: Source,
+    first: str,
     left_out: tuple[str, ...] = (),
 ) -> None:
     """Copy weights into a net that must fill every layer under the given prefixes.
+
+    `first` names the weights of the first convolution, which are made fit for grey sections.
 
     Raises
     ------
@@ -82,6 +88,8 @@ def filled(
         When one is missing or has another shape.
     """
     own = net.state_dict()
+    if first in state:
+        state = {**state, first: for_sections(state[first], own[first].shape[1])}
     wanted = [key for key in own if key.startswith(prefixes) and not any(part in key for part in left_out)]
     for key in wanted:
         value = state.get(key)
