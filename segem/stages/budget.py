@@ -84,7 +84,7 @@ class Budget:
         memory = execution.memory
         resident = RESIDENT + (weights if memory else 0)
         free = (memory or DEFAULT_MEMORY) - resident
-        tile_px = math.isqrt(int(free / TILES_IN_FLIGHT / voxel_bytes))
+        tile_px = math.isqrt(max(0, int(free / TILES_IN_FLIGHT / voxel_bytes)))
         if tile_px < least_px:
             raise ConfigError(
                 "the memory allowed is too little for a tile",
