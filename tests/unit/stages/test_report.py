@@ -12,7 +12,7 @@ from PIL import Image
 from segem.errors import WorkspaceError
 from segem.io.run import update_run
 from segem.stages.chart import line_chart
-from segem.stages.evaluate import Evaluation, SectionScores, VolumeScores, evaluate
+from segem.stages.evaluate import Evaluation, LayerScores, SectionScores, VolumeScores, evaluate
 from segem.stages.page import baseline_of, headline, page
 from segem.stages.report import chosen_sections, report
 from tests.fabricate import add_kmeans, add_model, add_volume, guess, new_workspace, tissue
@@ -211,9 +211,36 @@ def test_a_baseline_is_called_by_its_name():
     ]
 
 
-def test_an_empty_run_has_a_page():
-    empty = Evaluation(
-        run="r", created="2026-01-01T00:00:00", segem_version="1", environment={}, model=None, volumes=()
+EMPTY = Evaluation(run="r", created="2026-01-01T00:00:00", segem_version="1", environment={}, model=None, volumes=())
+
+
+def layer(iou):
+    return LayerScores(iou=iou, precision=1, recall=1, rand=None, information=None)
+
+
+@pytest.mark.parametrize(
+    ("volumes", "said"),
+    [
+        ([(0.7, None)], "On a the model reaches a membrane IoU of 0.700."),
+        ([(None, 0.4)], "On a K-means reaches a membrane IoU of 0.400."),
+        ([(0.7, 0.4)], "On a the model reaches a membrane IoU of 0.700, K-means 0.400."),
+        ([(0.7, None), (0.6, None)], "The model reaches a membrane IoU of 0.600 to 0.700 on 2 volumes with truth."),
+        ([(None, 0.3), (None, 0.4)], "K-means reaches a membrane IoU of 0.300 to 0.400 on 2 volumes with truth."),
+        (
+            [(0.7, 0.4), (0.3, 0.4), (0.6, None)],
+            "The model finds membrane better than K-means on 1 of 2 volumes with both.",
+        ),
+    ],
+)
+def test_the_headline_says_what_was_measured(volumes, said):
+    of = zip("abc", volumes, strict=False)
+    complete_ones = tuple(
+        complete(name, model=layer(model) if model else None, kmeans=layer(kmeans) if kmeans else None)
+        for name, (model, kmeans) in of
     )
-    assert headline(empty) == "Nothing was measured in this run."
-    assert "no volume yet" in page(empty, {})
+    assert headline(EMPTY.model_copy(update={"volumes": complete_ones})) == said
+
+
+def test_an_empty_run_has_a_page():
+    assert headline(EMPTY) == "Nothing was measured in this run."
+    assert "no volume yet" in page(EMPTY, {})
