@@ -337,8 +337,12 @@ def recorded(
     except SegemError as error:
         note("failed", str(error))
         raise
-    except BaseException as error:
+    except Exception as error:
         note("failed", f"{type(error).__name__}: {error}")
+        raise
+    except BaseException:
+        # Ctrl-C, a signal of the system or of a scheduler: nothing is wrong with the stage.
+        note("failed", "interrupted; run the same command again, it goes on from there")
         raise
     note("complete")
 

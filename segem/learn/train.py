@@ -25,6 +25,7 @@ from segem.kernels.metrics.iou import Confusion
 from segem.learn.allocator import keep_activations
 from segem.learn.augment import IMAGE, LABEL, WEIGHT, em_augmentation
 from segem.learn.checkpoint import Checkpoints, Reached
+from segem.learn.interrupt import interrupt_deferred
 from segem.learn.losses import MembraneLoss
 from segem.learn.models.registry import build, patch_px, pretrain, spec_of
 from segem.learn.patches import PatchClassifier, random_patch
@@ -126,6 +127,8 @@ def fit(
         When the loss is no longer finite, or pretrained weights cannot be had or do not fit.
     WorkspaceError
         When the disk refuses a checkpoint.
+    KeyboardInterrupt
+        At Ctrl-C, after the step under way, with what was learned put aside.
     """
     keep_activations()
     _check_truth(train, "train")
@@ -144,7 +147,7 @@ def fit(
     reached = kept.restore(net, average, optimizer) if kept is not None else Reached()
     started = time.monotonic() - reached.seconds
     fraction = _fraction(config, reached)
-    with _ahead(_batches(train, config, reached.step)) as batches:
+    with _ahead(_batches(train, config, reached.step)) as batches, interrupt_deferred() as interrupted:
         while fraction < 1:
             for group in optimizer.param_groups:
                 group["lr"] = rate * _schedule(fraction)
@@ -164,8 +167,11 @@ def fit(
             recent = value if step == 1 else 0.98 * reached.loss + 0.02 * value
             reached = Reached(step=step, seconds=time.monotonic() - started, loss=recent)
             fraction = _fraction(config, reached)
+            stopped = interrupted()
             if kept is not None:
-                kept.keep(reached, net, average, optimizer)
+                kept.keep(reached, net, average, optimizer, at_once=stopped)
+            if stopped:
+                raise KeyboardInterrupt
             if on_step is not None:
                 on_step(Progress(min(fraction, 1.0), recent))
     threshold, iou = choose_threshold(average, validation, device)
