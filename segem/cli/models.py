@@ -15,6 +15,7 @@ from segem.cli.options import (
     JsonOption,
     WorkspaceOption,
     assignment,
+    option_of,
     workspace_at,
 )
 from segem.config import GateConfig, TrainConfig, load_manifest, parse
@@ -91,7 +92,7 @@ def train(
         "batch": batch,
         "checkpoint_seconds": checkpoint_seconds,
     }
-    config = parse(TrainConfig, values, where="segem train")
+    config = parse(TrainConfig, values, where="segem train", called=option_of)
     loaded = load_manifest(manifest, data_root)
     from segem.stages.train import train as stage
 
@@ -176,7 +177,7 @@ def models_promote(
     means what it meant before. `segem models list` shows both; the whole decision is in promotion.json beside the
     weights.
     """
-    config = parse(GateConfig, {"harm": harm}, where="segem models promote")
+    config = parse(GateConfig, {"harm": harm}, where="segem models promote", called=option_of)
     loaded = load_manifest(manifest, data_root)
     from segem.stages.promote import promote
 

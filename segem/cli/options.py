@@ -87,7 +87,19 @@ def execution_of(device: Device, engine: EngineName | None, workers: int, memory
         "workers": workers,
         "memory": memory,
     }
-    return parse(ExecutionConfig, values, where="command line")
+    return parse(ExecutionConfig, values, where="command line", called=option_of)
+
+
+def option_of(key: str) -> str:
+    """Return the option that sets a key of a configuration.
+
+    Examples
+    --------
+    >>> option_of("tile_px"), option_of("crf.sa_px"), option_of("shape.0")
+    ('--tile-px', '--sa-px', '--shape')
+    """
+    name = [part for part in key.split(".") if not part.isdigit()][-1]
+    return f"--{name.replace('_', '-')}"
 
 
 def assignment(text: str, option: str) -> tuple[str, str]:

@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from segem.config import Precision, TrainConfig
-from segem.errors import InputError, ModelError
+from segem.errors import ModelError
 from segem.kernels.borders import border_weights
 from segem.kernels.metrics.iou import Confusion
 from segem.learn.allocator import keep_activations
 from segem.learn.augment import IMAGE, LABEL, WEIGHT, em_augmentation
 from segem.learn.checkpoint import Checkpoints, Reached
+from segem.learn.checks import check_sections, warn_of_small_sections
 from segem.learn.interrupt import interrupt_deferred
 from segem.learn.losses import MembraneLoss
 from segem.learn.models.registry import build, patch_px, pretrain, spec_of
@@ -122,7 +123,7 @@ def fit(
     Raises
     ------
     InputError
-        When there is nothing to learn from: no sections, or truth of one class only.
+        When there is nothing to learn from: no sections, tiny ones, one grey level or truth of one class only.
     ModelError
         When the loss is no longer finite, or pretrained weights cannot be had or do not fit.
     WorkspaceError
@@ -131,8 +132,9 @@ def fit(
         At Ctrl-C, after the step under way, with what was learned put aside.
     """
     keep_activations()
-    _check_truth(train, "train")
-    _check_truth(validation, "validation")
+    check_sections(train, "train")
+    check_sections(validation, "validation")
+    warn_of_small_sections(train, patch_px(config.model, config.architecture) or config.crop_px)
     torch.manual_seed(config.seed)
     net = copy.deepcopy(start) if start is not None else build(config.model, config.architecture)
     if start is None and config.pretrained is not None:
@@ -237,20 +239,6 @@ def _fraction(config: TrainConfig, reached: Reached) -> float:
 def _seed(seed: int, step: int) -> int:
     """Return the seed of all that is random in one step, which thus depends on no step before."""
     return int(np.random.SeedSequence((seed, step)).generate_state(1)[0])
-
-
-def _check_truth(sections: Sequence[LabelledSection], part: str) -> None:
-    if not sections:
-        raise InputError(f"no {part} sections", fix=f"give at least one labelled section to {part}")
-    membrane = float(np.mean([section.truth.mean() for section in sections]))
-    if not 0 < membrane < 1:
-        raise InputError(
-            f"the {part} labels hold one class only",
-            where=", ".join(sorted({section.volume for section in sections})),
-            expected="membrane and background",
-            found=f"{membrane:.0%} membrane",
-            fix="check the labels and their polarity (membrane: zero or nonzero)",
-        )
 
 
 def _batches(sections: Sequence[LabelledSection], config: TrainConfig, first: int = 0) -> Iterator[Batch]:

@@ -37,18 +37,24 @@ from segem.learn.artefact import (
     save_artefact,
 )
 from segem.learn.checkpoint import Checkpoints, checkpoints
+from segem.learn.cost import parameter_count
 from segem.learn.halo import TOLERANCE, measure_halo
-from segem.learn.models.registry import geometry, recipe, resolved, spec_of
+from segem.learn.models.registry import geometry, options_of, recipe, resolved, spec_of
 from segem.learn.models.spec import Geometry
 from segem.learn.runtimes.choice import choose_device, runtime_identity
 from segem.learn.train import Fitted, LabelledSection, Progress, fit, predict_section
 from segem.progress import track
+from segem.stages.budget import half_of_the_machine
 from segem.stages.ingest import ingest
 
 Range = tuple[int, int]
 
 HOW_OFTEN = {"checkpoint_seconds", "checkpoint_steps"}
 """Settings that have no part in what is learned."""
+
+
+_BYTES_A_PARAMETER = 5 * 4
+"""Its value, gradient and average, and two numbers of the optimiser."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +153,7 @@ def train(
         architecture = before.card.options | config.architecture
         config = config.model_copy(update={"model": before.card.architecture, "architecture": architecture})
     config = recipe(config)
+    _require_memory(config, device)
     for entry in labelled:
         ingest(entry.ingest_config(), workspace, progress=progress)
     volumes = {entry.name: Volume.open(workspace.volume(entry.name)) for entry in labelled}
@@ -203,6 +210,20 @@ def train(
     return TrainResult(
         artefact.path, name, fitted.steps, fitted.minutes, fitted.threshold, fitted.validation_iou, scores
     )
+
+
+def _require_memory(config: TrainConfig, device: Device) -> None:
+    """Raise before anything is read where not even the weights of a net fit the machine."""
+    count = parameter_count(spec_of(config.model), options_of(config.model, config.architecture))
+    needed, there = count * _BYTES_A_PARAMETER, 2 * half_of_the_machine()
+    if choose_device(device).type == "cpu" and needed > there:
+        raise ConfigError(
+            "the net is too large for this machine",
+            where=config.model,
+            expected=f"at most {there / 1e9:.1f} GB while it is trained",
+            found=f"{needed / 1e9:.1f} GB for {count:,} parameters",
+            fix="choose smaller values for the options of the architecture (`segem models show` lists them)",
+        )
 
 
 def _new_version(folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -40,7 +41,10 @@ def torchvision_weights(source: Source, weights: WeightsEnum) -> dict[str, Tenso
         elif Path(source).suffix == ".safetensors":
             state = load_file(source)
         else:
-            state = torch.load(source, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                # Of pickle's versions; what is refused is said below.
+                warnings.simplefilter("ignore", UserWarning)
+                state = torch.load(source, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ModelError(
             "no such file of weights", where=source, fix="give imagenet, or a .pth or .safetensors file"
@@ -56,9 +60,9 @@ def torchvision_weights(source: Source, weights: WeightsEnum) -> dict[str, Tenso
             if source == "imagenet"
             else "check the file and its rights",
         ) from None
-    except Exception as error:
+    except Exception:
         # torch reports what is no file of tensors by a dozen types of errors, some of them from pickle.
-        raise _not_weights(source, error) from None
+        raise _not_weights(source, "a file of something else, of which nothing was run") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise _not_weights(source, type(state).__name__)
     for key, value in state.items():
