@@ -63,16 +63,16 @@ def complain(faults: Iterable[tuple[str, str]]) -> None:
 def show_scores(values: dict[str, Any]) -> None:
     """Print the IoU table of a run's ``report.json``."""
     table = Table(title=f"membrane IoU, run {values['run']}")
-    names = {volume["baseline"] for volume in values["volumes"]}
+    names = {volume["baseline"]["name"] for volume in values["volumes"] if volume["baseline"]}
     for column in ("volume", "sections", names.pop() if len(names) == 1 else "baseline", "model", "V_rand", "V_info"):
         table.add_column(column, justify="left" if column == "volume" else "right")
     for volume in values["volumes"]:
         iou = volume["iou"] or {}
-        scores = (iou.get("kmeans"), iou.get("model"), volume["v_rand"], volume["v_info"])
+        scores = ((volume["baseline"] or {}).get("iou"), iou.get("model"), volume["v_rand"], volume["v_info"])
         cells = [f"{score:.3f}" if score is not None else "-" for score in scores]
         if not iou:
             cells[1] = "not measured: no ground truth" if volume["state"] == "complete" else "failed"
-        table.add_row(volume["name"], str(volume["sections"]), *cells)
+        table.add_row(volume["name"], "-" if volume["sections"] is None else str(volume["sections"]), *cells)
     _print(table)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segem.config.baseline import BASELINE_NAMES
 from segem.errors import WorkspaceError
 from segem.io.run import update_run
 from segem.stages.chart import line_chart
@@ -66,6 +67,7 @@ def test_json_has_the_keys_scripts_rely_on(mixed):
     assert fly["v_rand"] == scores.volumes[0].model.v_rand
     assert fly["seam_ratio"] == scores.volumes[0].seam_ratio > 0
     assert fly["sections"] == len(fly["per_section"]) == 4
+    assert fly["baseline"] == {"method": "kmeans", "name": "K-means", "iou": fly["iou"]["kmeans"]}
     assert fly["expected_iou"] is None
     assert fly["warnings"] == ["section 2 is <b>dark</b>"]
     assert (blind["iou"], blind["v_rand"], blind["note"]) == (None, None, "not measured: no ground truth")
@@ -154,6 +156,36 @@ def test_a_run_of_kmeans_alone_has_a_report(workspace):
     assert "iou_kmeans" in result.csv.read_text()
 
 
+@pytest.mark.parametrize("method", ["watershed", "kmeans-features"])
+def test_a_baseline_by_another_method_never_passes_for_kmeans(workspace, method):
+    image, truth = tissue((2, 48, 48))
+    add_volume(workspace, "fly", image, truth)
+    add_kmeans(workspace, RUN, "fly", truth, method=method)
+    result, key = report(RUN, workspace, progress=False), f"iou_{method.replace('-', '_')}"
+    (fly,) = json.loads(result.json.read_text())["volumes"]
+    assert fly["iou"] == {"model": None, "kmeans": None}
+    assert fly["baseline"] == {"method": method, "name": BASELINE_NAMES[method], "iou": 1.0}
+    assert set(fly["scores"]) == {"model", method}
+    assert fly["per_section"][0][key] == 1.0
+    with result.csv.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row[key] for row in rows] == ["1.000000"] * 3
+    for text in (result.json.read_text(), result.csv.read_text()):
+        assert "iou_kmeans" not in text.replace(key, "")
+    assert (result.index.parent / f"fly-0000-{method}.png").is_file()
+
+
+def test_a_table_of_two_methods_has_a_column_for_each(workspace):
+    image, truth = tissue((1, 48, 48))
+    for name, method in (("a", "kmeans"), ("b", "watershed")):
+        add_volume(workspace, name, image, truth)
+        add_kmeans(workspace, RUN, name, truth, method=method)
+    with report(RUN, workspace, progress=False).csv.open(newline="") as file:
+        first, _, second, _ = csv.DictReader(file)
+    assert (first["iou_kmeans"], first["iou_watershed"]) == ("1.000000", "")
+    assert (second["iou_kmeans"], second["iou_watershed"]) == ("", "1.000000")
+
+
 def test_unknown_run(workspace):
     with pytest.raises(WorkspaceError, match="no such run"):
         report("never", workspace, progress=False)
@@ -199,7 +231,7 @@ def test_chart_leaves_out_what_was_not_scored():
 
 def test_a_baseline_is_called_by_its_name():
     values = {"clustered": True, "model": None, "kmeans": None}
-    flooded, clustered = complete("a", baseline="watershed", **values), complete("b", **values)
+    flooded, clustered = complete("a", method="watershed", **values), complete("b", **values)
     run = Evaluation(run="r", created="", segem_version="", environment={}, model=None, volumes=())
     of = [
         baseline_of(run.model_copy(update={"volumes": v})) for v in ((flooded,), (clustered,), (flooded, clustered), ())
