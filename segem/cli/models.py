@@ -101,8 +101,11 @@ def train(
     show(made, as_json)
 
 
-@models_app.command("list", epilog="Example: `segem models list --measure`")
+@models_app.command("list", epilog="Example: `segem models list`, `segem models list --measure unet fcn8s`")
 def models_list(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[ARCHITECTURE]...", help="Architectures; all if absent.")
+    ] = None,
     measure: Annotated[
         bool, typer.Option("--measure", help="Evaluate a section with each architecture and show how fast it is here.")
     ] = False,
@@ -113,7 +116,7 @@ def models_list(
     from segem.stages.zoo import architectures, trained
 
     space = workspace_at(workspace)
-    nets = [asdict(net) for net in architectures(measure=measure)]
+    nets = [asdict(net) for net in architectures(names or (), measure=measure)]
     models = [asdict(model) for model in trained(space)]
     if as_json:
         show({"architectures": nets, "models": models}, as_json=True)
@@ -129,15 +132,14 @@ def models_show(
     as_json: JsonOption = False,
 ) -> None:
     """Print the card of a trained model as JSON, or explain an architecture: its options, costs and geometry."""
-    from segem.learn.artefact import find_model
-    from segem.stages.zoo import explain, is_architecture
+    from segem.stages.zoo import explain, is_architecture, shown_model
 
     space = workspace_at(workspace)
     if is_architecture(name, space):
         found = asdict(explain(name))
         show(found, as_json=True) if as_json else show_architecture(found)
         return
-    artefact = find_model(name, space)
+    artefact = shown_model(name, space)
     # A card is nothing but JSON.
     show({"path": str(artefact.path), "digest": artefact.digest} | artefact.card.model_dump(mode="json"), as_json=True)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from segem.config import Device, EngineName, ExecutionConfig, RuntimeName, parse
-from segem.errors import ConfigError
+from segem.errors import ConfigError, InputError, WorkspaceError
 
 WorkspaceOption = Annotated[
     Path, typer.Option("--workspace", envvar="SEGEM_WORKSPACE", help="Folder that holds volumes, runs and models.")
@@ -59,6 +59,45 @@ def workspace_at(root: Path) -> Any:
     from segem.io.workspace import Workspace
 
     return Workspace(root.resolve())
+
+
+def existing_workspace(root: Path) -> Any:
+    """Return the workspace at `root`, which a command reads.
+
+    Raises
+    ------
+    WorkspaceError
+        When there is none.
+    """
+    space = workspace_at(root)
+    if not space.root.is_dir():
+        raise WorkspaceError(
+            "there is no workspace here",
+            where=space.root,
+            fix="check --workspace and SEGEM_WORKSPACE; `segem ingest` and `segem run` make one",
+        )
+    return space
+
+
+def workspace_with(root: Path, volume: str) -> Any:
+    """Return the workspace at `root`, which holds a volume.
+
+    Told before the libraries are loaded that compute anything.
+
+    Raises
+    ------
+    WorkspaceError, InputError
+        When there is no such workspace, or no such volume in it.
+    """
+    space = existing_workspace(root)
+    if not space.volume(volume).exists():
+        raise InputError(
+            "no such volume",
+            where=volume,
+            found=f"volumes in {space.root}: {', '.join(space.volumes()) or 'none'}",
+            fix="choose one of these, check --workspace, or make it with `segem ingest`",
+        )
+    return space
 
 
 def execution_of(device: Device, engine: EngineName | None, workers: int, memory: str | None = None) -> ExecutionConfig:

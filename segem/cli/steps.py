@@ -22,6 +22,7 @@ from segem.cli.options import (
     option_of,
     triple,
     workspace_at,
+    workspace_with,
 )
 from segem.config import (
     BUNDLED_MODEL,
@@ -105,9 +106,10 @@ def baseline(
         BaselineConfig, {"method": method, "sigma_px": sigma_px, "seed": seed}, where="segem baseline", called=option_of
     )
     run = run_name or default_run(check_name(volume, "volume"))
+    space = workspace_with(workspace, volume)
     from segem.stages.baseline import baseline as stage
 
-    show(stage(volume, run, config, workspace_at(workspace)), as_json, run=run)
+    show(stage(volume, run, config, space), as_json, run=run)
 
 
 @app.command(epilog="Example: `segem segment cortex --model unet-em --run monday`")
@@ -150,9 +152,10 @@ def segment(
     config = parse(SegmentConfig, values, where="segem segment", called=option_of)
     execution = execution_of(device, engine, workers, memory)
     run = run_name or default_run(check_name(volume, "volume"))
+    space = workspace_with(workspace, volume)
     from segem.stages.segment import segment as stage
 
-    show(stage(volume, run, config, execution, workspace_at(workspace)), as_json, run=run)
+    show(stage(volume, run, config, execution, space), as_json, run=run)
 
 
 CRF = CrfConfig()
@@ -189,9 +192,10 @@ def crf(
     config = parse(RefineConfig, values, where="segem crf", called=option_of)
     execution = execution_of("auto", engine, workers, memory)
     run = check_name(run_name or f"{config.of}-crf", "run")
+    space = workspace_with(workspace, volume)
     from segem.stages.refine import refine_volume as stage
 
-    show(stage(volume, run, config, execution, workspace_at(workspace)), as_json, run=run)
+    show(stage(volume, run, config, execution, space), as_json, run=run)
 
 
 @app.command(epilog="Example: `segem synth synthetic-1 --shape 8,512,512 --seed 1`")

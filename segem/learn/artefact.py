@@ -21,7 +21,7 @@ from segem.errors import ConfigError, ModelError
 from segem.io.files import disk_errors, new_directory, write_text
 from segem.io.versions import standing, version_in_use
 from segem.io.workspace import Workspace
-from segem.learn.models.registry import build, geometry
+from segem.learn.models.registry import ZOO, build, geometry
 from segem.learn.models.spec import Geometry
 from segem.learn.tensors import write_tensors
 from segem.learn.widen import widened
@@ -263,6 +263,13 @@ def find_model(name: str, workspace: Workspace | None = None) -> Artefact:
             fix="give the path of a version's folder to use it all the same, or `segem models promote` another one",
         )
     known = ", ".join(sorted({known for known, _ in at_hand})) or "none"
+    if name in ZOO:
+        raise ModelError(
+            "this is an architecture, which has learned nothing yet, and no trained model",
+            where=name,
+            found=f"trained models: {known}",
+            fix=f"choose one of these, or train one: `segem train MANIFEST --model {name} --out NAME`",
+        )
     raise ModelError(
         "no such model",
         where=name,
