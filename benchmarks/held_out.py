@@ -10,7 +10,9 @@ given those of the whole stack, as in a run; no label of theirs is used.
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +28,7 @@ from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.segmentation import SegmentationSums
 from segem.kernels.normalize import histogram, zscore
 from segem.kernels.threshold import membrane_mask, stored_probability
-from segem.learn.artefact import find_model, load_net
+from segem.learn.artefact import Artefact, find_model, load_net
 from segem.learn.engine import Engine, choose_device
 from segem.stages.ingest import ingest
 
@@ -42,15 +44,35 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=1, choices=(1, 2, 4, 8), help="flips and turns to average")
     arguments = parser.parse_args()
     artefact = find_model(arguments.model)
-    context = artefact.card.geometry().context_sections
     print(provenance())
     print(f"model {artefact.card.name} {artefact.digest[:12]}, threshold {artefact.card.threshold}")
     print(f"average of {arguments.views} views")
+    for volume, found in score(artefact, arguments.manifest, arguments.data_root, arguments.views).items():
+        print(
+            f"{volume}: sections {found.sections.start}-{found.sections.stop - 1}: IoU K-means {found.kmeans:.4f}, "
+            f"model {found.iou:.4f}; V_rand {found.v_rand:.4f}, V_info {found.v_info:.4f}"
+        )
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a model reaches on the test sections of a volume, and K-means."""
+
+    sections: range
+    kmeans: float
+    iou: float
+    v_rand: float
+    v_info: float
+
+
+def score(artefact: Artefact, manifest: Path, data_root: Path, views: int) -> dict[str, Scores]:
+    """Return the scores of a model on every volume of a manifest that has test sections."""
+    context, found = artefact.card.geometry().context_sections, {}
     with (
         tempfile.TemporaryDirectory() as folder,
-        Engine(load_net(artefact), choose_device("auto"), context, views=arguments.views) as engine,
+        Engine(load_net(artefact), choose_device("auto"), context, views=views) as engine,
     ):
-        for entry in load_manifest(arguments.manifest, arguments.data_root).volumes:
+        for entry in load_manifest(manifest, data_root).volumes:
             if entry.split is None or entry.split.test is None:
                 continue
             volume = Volume.open(ingest(entry.ingest_config(), Workspace(Path(folder)), progress=False).path)
@@ -66,12 +88,15 @@ def main() -> None:
                 model += Confusion.count(truth, membrane_mask(stored, artefact.card.threshold))
                 kmeans += Confusion.count(truth, membrane_of(image, means))
                 cells += SegmentationSums.count(truth, stored)
-            rand, information = cells.best("rand"), cells.best("information")
-            print(
-                f"{entry.name}: sections {sections.start}-{sections.stop - 1}: IoU K-means {kmeans.iou:.4f}, "
-                f"model {model.iou:.4f}; V_rand {rand.value if rand else float('nan'):.4f}, "
-                f"V_info {information.value if information else float('nan'):.4f}"
+            rand, information = (cells.best(kind) for kind in ("rand", "information"))
+            found[entry.name] = Scores(
+                sections,
+                kmeans.iou,
+                model.iou,
+                rand.value if rand else math.nan,
+                information.value if information else math.nan,
             )
+    return found
 
 
 if __name__ == "__main__":

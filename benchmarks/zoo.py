@@ -15,23 +15,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from queue import SimpleQueue
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from machine import facts, provenance
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from pinned import count_processor_time, run_pinned
 
-import segem.learn.train
 from segem.config import BaselineConfig, CrfConfig, SynthConfig, TrainConfig, load_manifest
 from segem.geometry import around
 from segem.io.layers import read_section
@@ -46,7 +41,6 @@ from segem.kernels.threshold import membrane_mask, stored_probability
 from segem.learn.artefact import Artefact, list_models, load_artefact, load_net
 from segem.learn.engine import Engine, choose_device
 from segem.learn.models.registry import ZOO, build
-from segem.progress import track
 from segem.stages.baseline import baseline
 from segem.stages.ingest import ingest
 from segem.stages.train import train
@@ -71,7 +65,8 @@ def main() -> None:
         _train(arguments.train, arguments, work)
         return
     chosen = [name for name in ZOO if not arguments.only or name in arguments.only]
-    train_all([name for name in chosen if _trained(name, work) is None], arguments)
+    missing = [name for name in chosen if _trained(name, work) is None]
+    run_pinned({name: [sys.executable, __file__, *sys.argv[1:], "--train", name] for name in missing}, work.root)
     volume = Volume.open(work.volume(entry.name))
     assert entry.split is not None
     assert entry.split.test is not None
@@ -96,33 +91,10 @@ def main() -> None:
     print(text)
 
 
-def train_all(names: list[str], arguments: argparse.Namespace) -> None:
-    """Train in processes of their own, one to a core."""
-    cores: SimpleQueue[int] = SimpleQueue()
-    for core in sorted(os.sched_getaffinity(0)):
-        cores.put(core)
-
-    def one(name: str) -> None:
-        core = cores.get()
-        try:
-            command = [sys.executable, __file__, *sys.argv[1:], "--train", name]
-            with (arguments.work / f"{name}.log").open("w") as log:
-                pinned = {**os.environ, "OMP_NUM_THREADS": "1"}
-                subprocess.run(["taskset", "-c", str(core), *command], env=pinned, stdout=log, stderr=log, check=False)
-        finally:
-            cores.put(core)
-
-    with ThreadPoolExecutor(cores.qsize()) as pool, track("train", len(names), "model") as advance:
-        for future in [pool.submit(one, name) for name in names]:
-            future.result()
-            advance(1)
-
-
 def _train(name: str, arguments: argparse.Namespace, work: Workspace) -> None:
     narrowed = {"width": arguments.width} if "width" in ZOO[name].options.model_fields else {}
     config = TrainConfig(model=name, architecture=narrowed, minutes=arguments.minutes)
-    # The clock that ends a training is its own processor time, so that other programs cost it nothing.
-    segem.learn.train.time = SimpleNamespace(monotonic=time.process_time)  # type: ignore[attr-defined]
+    count_processor_time()
     train(load_manifest(MANIFEST, arguments.data_root), f"zoo-{name}", config, work, device="cpu", progress=False)
 
 

@@ -57,12 +57,16 @@ class Layout:
         Type of a voxel, little endian as on disk.
     zstd_level : int
         How hard chunks are compressed.
+    by_bit : bool
+        Whether the first bits of all voxels come first, then the second ones (blosc's bit shuffle): that of a mask's
+        eight tell nothing compresses at once.
     """
 
     shard: ZYX
     chunk: ZYX
     dtype: np.dtype[Any]
     zstd_level: int
+    by_bit: bool = False
 
     @classmethod
     def of(cls, array: Array) -> Layout:
@@ -82,7 +86,7 @@ class Layout:
                     "configuration": {
                         "codecs": [
                             {"name": "bytes"} as order,
-                            {"name": "zstd", "configuration": {"level": int(level)}},
+                            compressor,
                             {"name": "crc32c"},
                         ],
                         "index_codecs": [{"name": "bytes"} as index_order, {"name": "crc32c"}],
@@ -90,12 +94,21 @@ class Layout:
                     },
                 }
             ] if _little(order) and _little(index_order) and metadata.fill_value == 0 and array.ndim == 3:
-                shard, chunk = array.shards or array.chunks, array.chunks
-                return cls(_zyx(shard), _zyx(chunk), array.dtype.newbyteorder("<"), level)
+                shard, chunk = _zyx(array.shards or array.chunks), _zyx(array.chunks)
+                dtype = array.dtype.newbyteorder("<")
+                match compressor:
+                    case {"name": "zstd", "configuration": {"level": int(level)}}:
+                        return cls(shard, chunk, dtype, level)
+                    case {
+                        "name": "blosc",
+                        "configuration": {"cname": "zstd", "clevel": int(level), "shuffle": "bitshuffle"},
+                    }:
+                        return cls(shard, chunk, dtype, level, by_bit=True)
         raise WorkspaceError(
             "an array that segem did not make",
             where=Path(str(getattr(array.store, "root", array.store))) / array.path,
-            expected="three axes, sharded, chunks of zstd with crc32c, 0 where nothing was written",
+            expected="three axes, sharded, chunks of zstd (or blosc with its bit shuffle) with crc32c, 0 where nothing "
+            "was written",
             found=codecs,
             fix="ingest it as a source",
         )
@@ -216,16 +229,22 @@ def _encode(voxels: NDArray[Any], layout: Layout) -> bytes:
         whole[tuple(slice(n) for n in voxels.shape)] = voxels
         voxels = whole
     data = voxels.astype(layout.dtype, copy=False).tobytes()
-    return _checksummed(imagecodecs.zstd_encode(data, level=layout.zstd_level))
+    if not layout.by_bit:
+        return _checksummed(imagecodecs.zstd_encode(data, level=layout.zstd_level))
+    size, level = layout.dtype.itemsize, layout.zstd_level
+    return _checksummed(
+        imagecodecs.blosc_encode(data, level, compressor="zstd", typesize=size, shuffle="bitshuffle", numthreads=1)
+    )
 
 
 def _decode(payload: bytes | None, layout: Layout) -> NDArray[Any]:
     if payload is None:
         return np.zeros(layout.chunk, layout.dtype)
     size = prod(layout.chunk) * layout.dtype.itemsize
+    body = _checked(payload, "a chunk")
     try:
-        data = imagecodecs.zstd_decode(_checked(payload, "a chunk"), out=size)
-    except imagecodecs.ZstdError as error:
+        data = imagecodecs.blosc_decode(body, out=size) if layout.by_bit else imagecodecs.zstd_decode(body, out=size)
+    except (imagecodecs.ZstdError, imagecodecs.BloscError, ValueError) as error:
         raise ValueError(f"a chunk does not decode: {error}") from error
     if len(data) != size:
         raise ValueError(f"a chunk of {len(data)} instead of {size} bytes")

@@ -278,7 +278,7 @@ def create_volume(
         for name, label_dtype in labels.items():
             described = v05.ImageLabel(source=v05.LabelSource(image="../../"))
             image = v05.LabelImage(multiscales=[multiscale], **{"image-label": described})
-            _create_image(partial / "labels" / name, image, levels, label_dtype, {})
+            _create_image(partial / "labels" / name, image, levels, label_dtype, {}, by_bit=True)
     return Volume(path)
 
 
@@ -320,11 +320,17 @@ def _multiscale_of(levels: list[_Level], voxel_size: VoxelSize) -> v05.Multiscal
 
 
 def _create_image(
-    path: Path, image: v05.Image, levels: list[_Level], dtype: DTypeLike, attributes: dict[str, Any]
+    path: Path,
+    image: v05.Image,
+    levels: list[_Level],
+    dtype: DTypeLike,
+    attributes: dict[str, Any],
+    *,
+    by_bit: bool = False,
 ) -> None:
     group = zarr.create_group(str(path), zarr_format=3, attributes={"ome": _dump(image), **attributes})
     for index, level in enumerate(levels):
-        create_sharded(group, str(index), level.shape, dtype)
+        create_sharded(group, str(index), level.shape, dtype, by_bit=by_bit)
 
 
 def _dump(model: v05.Image | v05.LabelsGroup) -> dict[str, Any]:

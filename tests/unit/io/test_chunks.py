@@ -11,7 +11,7 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from segem.errors import WorkspaceError
 from segem.geometry import ZYX, Box, grid
@@ -24,8 +24,9 @@ DTYPES = (np.uint8, np.uint16, np.uint32)
 shapes = st.tuples(st.integers(1, 4), st.integers(1, 18), st.integers(1, 26))
 
 
-def small_array(folder: Path, shape: ZYX, dtype: type, **options) -> Array:
+def small_array(folder: Path, shape: ZYX, dtype: type, by_bit: bool = False, **options) -> Array:
     """Return an array of segem's codecs with shards and chunks so small that there are several."""
+    blosc = BloscCodec(typesize=np.dtype(dtype).itemsize, cname="zstd", clevel=3, shuffle="bitshuffle")
     zarr.create_array(
         str(folder),
         shape=shape,
@@ -33,7 +34,7 @@ def small_array(folder: Path, shape: ZYX, dtype: type, **options) -> Array:
         **{
             "chunks": (1, 4, 4),
             "shards": (2, 8, 12),
-            "compressors": (ZstdCodec(level=3), Crc32cCodec()),
+            "compressors": (blosc if by_bit else ZstdCodec(level=3), Crc32cCodec()),
             "fill_value": 0,
             **options,
         },
@@ -53,10 +54,12 @@ def box_within(shape: ZYX, draw: st.DataObject) -> Box:
 
 
 @settings(deadline=None, max_examples=40)
-@given(shapes, st.sampled_from(DTYPES), st.data())
-def test_zarr_reads_what_is_written_and_it_is_read_back(shape: ZYX, dtype: type, draw: st.DataObject) -> None:
+@given(shapes, st.sampled_from(DTYPES), st.booleans(), st.data())
+def test_zarr_reads_what_is_written_and_it_is_read_back(
+    shape: ZYX, dtype: type, by_bit: bool, draw: st.DataObject
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        array, data = small_array(Path(folder) / "a", shape, dtype), random(shape, dtype)
+        array, data = small_array(Path(folder) / "a", shape, dtype, by_bit), random(shape, dtype)
         for _, box in grid(shape, array.shards):
             write_block(array, box, data[box.slices])
         assert np.array_equal(array[...], data)
@@ -67,10 +70,12 @@ def test_zarr_reads_what_is_written_and_it_is_read_back(shape: ZYX, dtype: type,
 
 
 @settings(deadline=None, max_examples=40)
-@given(shapes, st.sampled_from(DTYPES), st.booleans(), st.data())
-def test_what_zarr_writes_is_read(shape: ZYX, dtype: type, write_empty: bool, draw: st.DataObject) -> None:
+@given(shapes, st.sampled_from(DTYPES), st.booleans(), st.booleans(), st.data())
+def test_what_zarr_writes_is_read(
+    shape: ZYX, dtype: type, by_bit: bool, write_empty: bool, draw: st.DataObject
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        array, data = small_array(Path(folder) / "a", shape, dtype), random(shape, dtype)
+        array, data = small_array(Path(folder) / "a", shape, dtype, by_bit), random(shape, dtype)
         data[:, 3:9] = 0
         data[0, 0, 0] = 1
         array.with_config({"write_empty_chunks": write_empty})[...] = data
@@ -116,8 +121,9 @@ def test_a_forked_process_has_threads_of_its_own(monkeypatch: pytest.MonkeyPatch
     chunks._pool.cache_clear()
 
 
-def test_every_flipped_bit_and_every_cut_is_noticed(tmp_path: Path) -> None:
-    layout = Layout((1, 8, 8), (1, 4, 4), np.dtype(np.uint8), 3)
+@pytest.mark.parametrize("by_bit", [False, True])
+def test_every_flipped_bit_and_every_cut_is_noticed(tmp_path: Path, by_bit: bool) -> None:
+    layout = Layout((1, 8, 8), (1, 4, 4), np.dtype(np.uint8), 3, by_bit)
     cells, file = [(0, y, x) for y in (0, 1) for x in (0, 1)], tmp_path / "0"
     whole = b"".join(encode_shard(random((1, 8, 8), np.uint8), layout))
     for at in range(len(whole)):
@@ -145,10 +151,11 @@ def test_an_index_that_points_nowhere_is_refused(tmp_path: Path, start: int, len
         decode_chunks(tmp_path / "0", [(0, 0, 0)], layout)
 
 
+@pytest.mark.parametrize("by_bit", [False, True])
 @pytest.mark.parametrize("size", [15, 17, 10**6])
-def test_a_chunk_of_another_size_is_refused(tmp_path: Path, size: int) -> None:
-    layout = Layout((1, 4, 4), (1, 4, 4), np.dtype(np.uint8), 3)
-    data = chunks.imagecodecs.zstd_encode(bytes(size))
+def test_a_chunk_of_another_size_is_refused(tmp_path: Path, size: int, by_bit: bool) -> None:
+    layout = Layout((1, 4, 4), (1, 4, 4), np.dtype(np.uint8), 3, by_bit)
+    data = (chunks.imagecodecs.blosc_encode if by_bit else chunks.imagecodecs.zstd_encode)(bytes(size))
     sound = data + chunks._crc32c(data)
     (tmp_path / "0").write_bytes(sound + sealed(np.array([[0, len(sound)]], "<u8")))
     with pytest.raises(ValueError, match="a chunk"):

@@ -254,7 +254,7 @@ def test_a_damaged_volume_is_one_clear_error(tmp_path: Path, damage) -> None:
 
 
 def test_a_failed_creation_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("segem.io.volume.create_sharded", full)
