@@ -1,4 +1,4 @@
-"""Runs a campaign on this machine with nothing started by hand.
+"""Runs a campaign, or a retraining, on this machine with nothing started by hand.
 
 Importing this module does not import Prefect, because Prefect reads its settings from the environment when it is first
 imported: they are set here, before.
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from segem.config import ExecutionConfig
 from segem.errors import ConfigError
@@ -22,6 +22,7 @@ from segem.errors import ConfigError
 if TYPE_CHECKING:
     from flows.campaign import CampaignOutcome
     from segem.stages.campaign import Campaign
+    from segem.stages.retrain import Promotion, Retraining
 
 DEFAULT = ExecutionConfig()
 QUIET = {
@@ -68,6 +69,34 @@ def run_campaign(job: Campaign, *, execution: ExecutionConfig = DEFAULT, verbose
         from flows.campaign import campaign
 
         return campaign(job.source, job.run, job.workspace.root, job.data_root, execution)
+
+
+def run_retraining(job: Retraining, *, progress: bool = True, verbose: bool = False) -> Promotion:
+    """Run the flow that makes a better model, with a private Prefect server unless the user has one.
+
+    Parameters
+    ----------
+    job : Retraining
+        What `segem.stages.retrain.open_retraining` returned.
+    progress : bool
+        Draw progress bars on stderr.
+    verbose : bool
+        Show Prefect's own log lines on stderr.
+
+    Returns
+    -------
+    Promotion
+        What was decided about the new model, which may be kept aside.
+
+    Raises
+    ------
+    SegemError
+        When nothing could start, the training failed, or nothing could be judged.
+    """
+    with prefect_ready(job.workspace.root / ".prefect", verbose=verbose):
+        from flows.retrain import retrain
+
+        return cast("Promotion", retrain(job.source, job.config, job.workspace.root, job.data_root, progress))
 
 
 @contextmanager

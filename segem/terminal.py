@@ -167,8 +167,21 @@ def show_models(models: list[dict[str, Any]]) -> None:
         typer.echo(f"{model['name']}: {model['unreadable'] or model['path']}{stands}")
 
 
-def show_promotion(values: dict[str, Any]) -> None:
-    """Print how a candidate compares with the model in use, volume by volume, and what was decided."""
+def show_promotion(values: dict[str, Any], as_json: bool) -> None:
+    """Print how a candidate compares with the model in use, volume by volume, and what was decided.
+
+    Raises
+    ------
+    typer.Exit
+        When it is kept aside, after one error line for each volume that speaks against it.
+    """
+    show(values, as_json=True) if as_json else _show_judged(values)
+    if not values["promoted"]:
+        faults = ((volume["volume"], volume["harm"]) for volume in values["judged"] if volume["harm"])
+        complain((f"{values['name']} is kept aside, {name}", harm) for name, harm in faults)
+
+
+def _show_judged(values: dict[str, Any]) -> None:
     rival = values["against"]["name"] if values["against"] else "K-means"
     confidence = f"{values['gate']['confidence']:.0%}"
     table = Table(title=f"membrane IoU of {values['name']} beside {rival}, on sections neither has seen")

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import segem
-from segem.cli import campaign, machine, models, results, steps
+from segem.cli import campaign, machine, models, results, retrain, steps
 from segem.learn.allocator import keep_activations
 from segem.terminal import exit_code_of
 
@@ -23,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for theme in (campaign, steps, results, models, machine):
+for theme in (campaign, steps, results, models, retrain, machine):
     app.add_typer(theme.app)
 
 

@@ -12,15 +12,18 @@ from segem.cli.options import (
     DEFAULT_WORKSPACE,
     DataRootOption,
     DeviceOption,
+    FreezeOption,
     JsonOption,
+    RehearseOption,
+    ShareOption,
     WorkspaceOption,
     assignment,
     option_of,
     workspace_at,
 )
 from segem.config import GateConfig, TrainConfig, load_manifest, parse
+from segem.config.retrain import with_rehearsal
 from segem.terminal import (
-    complain,
     show,
     show_architecture,
     show_architectures,
@@ -47,6 +50,9 @@ def train(
         str | None,
         typer.Option(help="Weights of a classifier to start from: imagenet downloads them, or a .pth or .safetensors."),
     ] = None,
+    rehearse: RehearseOption = None,
+    share: ShareOption = 0.3,
+    freeze: FreezeOption = None,
     minutes: Annotated[
         float | None, typer.Option(help="Time budget; the schedule fits it. 30 if neither is given.")
     ] = None,
@@ -85,6 +91,7 @@ def train(
         "model": model,
         "architecture": architecture,
         "pretrained": pretrained,
+        "freeze": freeze,
         "minutes": minutes,
         "steps": steps,
         "seed": seed,
@@ -94,6 +101,8 @@ def train(
     }
     config = parse(TrainConfig, values, where="segem train", called=option_of)
     loaded = load_manifest(manifest, data_root)
+    if rehearse is not None:
+        loaded = with_rehearsal(loaded, load_manifest(rehearse, data_root), share)
     from segem.stages.train import train as stage
 
     space = workspace_at(workspace)
@@ -184,9 +193,4 @@ def models_promote(
     from segem.stages.promote import promote
 
     decided = promote(candidate, loaded, config, workspace_at(workspace), against=against, force=force, device=device)
-    if as_json:
-        show(decided, as_json=True)
-    else:
-        show_promotion(decided.model_dump(mode="json"))
-    if not decided.promoted:
-        complain((f"{decided.name} is kept aside, {one.volume}", one.harm) for one in decided.judged if one.harm)
+    show_promotion(decided.model_dump(mode="json"), as_json)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -50,6 +50,17 @@ RuntimeOption = Annotated[
 DataRootOption = Annotated[
     Path | None,
     typer.Option(envvar="SEGEM_DATA_ROOT", help="Folder that relative sources count from; else the manifest's own."),
+]
+RehearseOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Manifest of what the model of --from learned from: learned again beside the new, not forgotten."
+    ),
+]
+ShareOption = Annotated[float, typer.Option(help="Share of the crops that --rehearse is given.")]
+FreezeOption = Annotated[
+    Literal["encoder"] | None,
+    typer.Option(help="Part that is not trained: with few sections, only the decoder then fits itself to them."),
 ]
 DEFAULT_WORKSPACE = Path("workspace")
 

@@ -234,6 +234,8 @@ class TrainConfig(Config):
     """Options of the architecture, as its registry entry takes them."""
     pretrained: str | None = None
     """Weights of a classifier to start from: ``imagenet``, or the path of a file."""
+    freeze: Literal["encoder"] | None = None
+    """The part of a net with weights already that is not trained."""
     minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     steps: int | None = Field(default=None, ge=1)
     """A fixed number of steps makes a run repeatable; minutes end it by the clock."""

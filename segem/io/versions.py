@@ -12,10 +12,11 @@ from pydantic import ValidationError
 
 from segem.config import NAME_PATTERN, Config, GateConfig
 from segem.errors import ModelError
-from segem.io.files import write_text
+from segem.io.files import disk_errors, write_text
 
-PROMOTION, CURRENT = "promotion.json", "current"
-"""In the folder of a version: what was decided about it. In the folder of a model: the name of the version in use."""
+PROMOTION, CURRENT, UNJUDGED = "promotion.json", "current", "unjudged"
+"""In the folder of a version: what was decided about it. In the folder of a model: the name of the version in use. In
+the folder of a candidate nobody has decided about yet: a digest of all that made it."""
 
 
 class Judgement(Config):
@@ -81,6 +82,8 @@ def decide(version: Path, promotion: Promotion) -> None:
         When the disk refuses.
     """
     write_text(version / PROMOTION, json.dumps(promotion.model_dump(mode="json"), indent=2) + "\n")
+    with disk_errors(version):
+        (version / UNJUDGED).unlink(missing_ok=True)
     if promotion.promoted:
         write_text(version.parent / CURRENT, version.name + "\n")
 
@@ -153,8 +156,28 @@ def read_promotion(version: Path) -> Promotion | None:
         raise _unreadable(version / PROMOTION, error) from None
 
 
+def unjudged(versions: Sequence[Path], digest: str) -> Path | None:
+    """Return the candidate of this digest that a killed `segem retrain` has left without a decision.
+
+    Raises
+    ------
+    ModelError
+        When what was decided cannot be read.
+    """
+    for version in versions:
+        try:
+            same = (version / UNJUDGED).read_text(encoding="utf-8") == digest
+        except FileNotFoundError:
+            continue
+        except (OSError, UnicodeDecodeError) as error:
+            raise _unreadable(version / UNJUDGED, error) from None
+        if same and read_promotion(version) is None:
+            return version
+    return None
+
+
 def standing(version: Path) -> str:
-    """Return ``current``, or ``kept aside:`` and the reason, or nothing where a version was never judged.
+    """Return ``current``, or ``kept aside:`` and the reason, or nothing where a version need not be judged.
 
     A version that was promoted once and replaced since is ``promoted before``.
 
@@ -167,13 +190,17 @@ def standing(version: Path) -> str:
         return "current"
     promotion = read_promotion(version)
     if promotion is None:
-        return ""
+        return "kept aside: not judged yet" if _is_candidate(version) else ""
     return "promoted before" if promotion.promoted else f"kept aside: {promotion.reason}"
 
 
 def _kept_aside(version: Path) -> bool:
     promotion = read_promotion(version)
-    return promotion is not None and not promotion.promoted
+    return not promotion.promoted if promotion is not None else _is_candidate(version)
+
+
+def _is_candidate(version: Path) -> bool:
+    return (version / UNJUDGED).exists()
 
 
 def _unreadable(path: Path, reason: object) -> ModelError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from torch import nn
 import segem
 from segem.config import Config, Name
 from segem.errors import ConfigError, ModelError
-from segem.io.files import disk_errors, new_directory, write_text
+from segem.io.files import disk_errors, new_directory, write_bytes, write_text
 from segem.io.versions import standing, version_in_use
 from segem.io.workspace import Workspace
 from segem.learn.models.registry import ZOO, build, geometry
@@ -39,6 +40,8 @@ class TrainedOn(Config):
     """sha256 of the volume's voxels."""
     train: tuple[int, int]
     validation: tuple[int, int]
+    share: float | None = None
+    """Share of what was drawn that came from this volume; cards of before do not say."""
 
 
 class Score(Config):
@@ -97,7 +100,9 @@ class Artefact:
     """sha256 of the weights and of all in the card that changes the output."""
 
 
-def save_artefact(directory: Path, card: ModelCard, net: nn.Module) -> Artefact:
+def save_artefact(
+    directory: Path, card: ModelCard, net: nn.Module, beside: Mapping[str, bytes] | None = None
+) -> Artefact:
     """Write a model as a new directory, whole or not at all.
 
     Parameters
@@ -108,6 +113,8 @@ def save_artefact(directory: Path, card: ModelCard, net: nn.Module) -> Artefact:
         What it is.
     net : Module
         Its weights.
+    beside : mapping of str to bytes, optional
+        Names and contents of further files.
 
     Returns
     -------
@@ -126,6 +133,8 @@ def save_artefact(directory: Path, card: ModelCard, net: nn.Module) -> Artefact:
         directory.parent.mkdir(parents=True, exist_ok=True)
     with new_directory(directory) as partial:
         write_tensors(partial / WEIGHTS, state)
+        for name, content in (beside or {}).items():
+            write_bytes(partial / name, content)
         write_text(partial / CARD, json.dumps(card.model_dump(mode="json"), indent=2) + "\n")
     return load_artefact(directory)
 

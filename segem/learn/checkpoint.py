@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from segem.config import Config
 from segem.io.files import locked, new_directory, sweep_partials, write_text
 from segem.learn.tensors import write_tensors
+from segem.learn.watch import Point
 from segem.progress import tell
 
 STATE, NOTE = "state.safetensors", "training.json"
@@ -34,6 +35,8 @@ class Reached(Config):
     """What it used up of a budget of time."""
     loss: float = math.nan
     """Running average."""
+    points: tuple[Point, ...] = ()
+    """What was reached on the way."""
 
 
 class _Note(Reached):

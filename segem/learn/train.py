@@ -28,8 +28,9 @@ from segem.learn.checkpoint import Checkpoints, Reached
 from segem.learn.checks import check_sections, warn_of_small_sections
 from segem.learn.interrupt import interrupt_deferred
 from segem.learn.losses import MembraneLoss
-from segem.learn.models.registry import build, patch_px, pretrain, spec_of
+from segem.learn.models.registry import build, encoder_of, patch_px, pretrain, spec_of
 from segem.learn.patches import PatchClassifier, random_patch
+from segem.learn.watch import Point, Watch
 
 Batch = tuple[Tensor, Tensor, Tensor]
 
@@ -72,6 +73,8 @@ class Progress:
 
     fraction: float
     loss: float
+    validation_iou: float | None = None
+    """As of the last look; None before the first."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ class Fitted:
     minutes: float
     """All that were spent on training, also before it was interrupted."""
     final_loss: float
+    points: tuple[Point, ...]
+    """What was reached on the way, and in the end."""
 
 
 def fit(
@@ -95,6 +100,7 @@ def fit(
     start: nn.Module | None = None,
     device: torch.device | str = "cpu",
     on_step: Callable[[Progress], None] | None = None,
+    on_look: Callable[[NDArray[np.float32], Sequence[Point]], None] | None = None,
     kept: Checkpoints | None = None,
 ) -> Fitted:
     """Train a net and choose its threshold on the validation sections.
@@ -112,6 +118,8 @@ def fit(
         Where to compute.
     on_step : callable, optional
         Called after every step, for a progress bar.
+    on_look : callable, optional
+        Called now and then with the probability on the first validation section and the curve so far, to show them.
     kept : Checkpoints, optional
         Where to go on from, and to put aside what has been learned so far.
 
@@ -140,6 +148,8 @@ def fit(
     if start is None and config.pretrained is not None:
         pretrain(config.model, net, config.pretrained)
     net = net.requires_grad_(True).train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if config.freeze is not None:
+        _freeze(net, encoder_of(config.model))
     patches = patch_px(config.model, config.architecture) is not None
     logits_of = cast(PatchClassifier, net).logits_of_patches if patches else net
     average = copy.deepcopy(net).eval().requires_grad_(False)
@@ -147,6 +157,7 @@ def fit(
     optimizer = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=config.weight_decay)
     loss_of, half = MembraneLoss(), computes_in_half(config.precision, torch.device(device))
     reached = kept.restore(net, average, optimizer) if kept is not None else Reached()
+    watch = Watch()
     started = time.monotonic() - reached.seconds
     fraction = _fraction(config, reached)
     with _ahead(_batches(train, config, reached.step)) as batches, interrupt_deferred() as interrupted:
@@ -167,7 +178,15 @@ def fit(
             optimizer.step()
             _update_average(average, net, config.ema_decay, step)
             recent = value if step == 1 else 0.98 * reached.loss + 0.02 * value
-            reached = Reached(step=step, seconds=time.monotonic() - started, loss=recent)
+            seconds = time.monotonic() - started
+            points = reached.points
+            if watch.due():
+                with watch.looking(seconds):
+                    iou = choose_threshold(average, validation, device)[1]
+                    points += (Point(step=step, seconds=seconds, loss=recent, validation_iou=iou),)
+                    if on_look is not None:
+                        on_look(predict_section(average, validation[0].image, device), points)
+            reached = Reached(step=step, seconds=seconds, loss=recent, points=points)
             fraction = _fraction(config, reached)
             stopped = interrupted()
             if kept is not None:
@@ -175,9 +194,12 @@ def fit(
             if stopped:
                 raise KeyboardInterrupt
             if on_step is not None:
-                on_step(Progress(min(fraction, 1.0), recent))
+                on_step(Progress(min(fraction, 1.0), recent, points[-1].validation_iou if points else None))
     threshold, iou = choose_threshold(average, validation, device)
-    return Fitted(average, threshold, iou, reached.step, reached.seconds / 60, reached.loss)
+    last = Point(step=reached.step, seconds=reached.seconds, loss=reached.loss, validation_iou=iou)
+    return Fitted(
+        average, threshold, iou, reached.step, reached.seconds / 60, reached.loss, points=(*reached.points, last)
+    )
 
 
 def choose_threshold(
@@ -215,6 +237,13 @@ def computes_in_half(precision: Precision, device: torch.device) -> bool:
     if device.type == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def _freeze(net: nn.Module, prefix: str) -> None:
+    """Keep a part of a net from learning: its weights, and the statistics of its batch norm."""
+    for name, module in net.named_modules():
+        if f"{name}.".startswith(prefix):
+            module.eval().requires_grad_(False)
 
 
 def _finite(loss: Tensor, step: int) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 from collections.abc import Callable, Iterable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,24 @@ from segem.io.versions import Judgement, Promotion, Rival, decide, promoted_vers
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.bootstrap import Difference, block_counts, in_depth, iou_difference
+from segem.kernels.metrics.iou import Confusion
 from segem.kernels.threshold import membrane_mask, stored_probability
-from segem.learn.artefact import Artefact, find_model, list_models, load_artefact, load_net
+from segem.learn.artefact import Artefact, TrainedOn, find_model, list_models, load_artefact, load_net
 from segem.learn.runtimes.choice import choose_device
 from segem.learn.train import predict_section
 from segem.progress import track
-from segem.stages.ingest import ingest
-from segem.stages.train import labelled_sections, split_of
+from segem.stages.lessons import lessons
+from segem.stages.train import labelled_sections
 from segem.stages.unsupervised import finder_of, with_context
 
 Mask = NDArray[np.uint8]
 Masks = Callable[[Volume, range], Iterator[Mask]]
 """Finds the membrane of some sections of a volume, one after the other."""
+Chosen = list[tuple[Volume, range]]
+"""The sections of each volume that a model is judged on."""
+
+INVERTED = -0.2
+"""Correlation of two masks below which one is taken for the inverse of the other; masks that agree have about 0.5."""
 
 
 def promote(
@@ -94,7 +101,15 @@ def promote(
     home = challenger.path.parent
     with locked(home / ".promotion.lock"):
         rival = _rival(against, challenger, workspace)
-        judged = tuple(_judged(challenger, rival, manifest, config, workspace, device, progress))
+        chosen = sections_to_judge(manifest, config, workspace, progress)
+        for artefact in filter(None, (challenger, rival)):
+            check_unseen(artefact.card.trained_on, artefact.path, chosen)
+        first, second = _masks_of(challenger, device), masks_of_rival(rival, device)
+        if not force:
+            check_polarity(second, chosen)
+        judged = tuple(
+            _judge(first, second, volume, sections, config, rival is not None, progress) for volume, sections in chosen
+        )
         reason = "; ".join(f"{one.volume}: {one.harm}" for one in judged if one.harm)
         promotion = Promotion(
             name=home.name,
@@ -159,39 +174,56 @@ def _rival(against: str | None, challenger: Artefact, workspace: Workspace) -> A
     return rival
 
 
-def _judged(
-    challenger: Artefact,
-    rival: Artefact | None,
-    manifest: Manifest,
-    config: GateConfig,
-    workspace: Workspace,
-    device: Device,
-    progress: bool,
-) -> Iterator[Judgement]:
-    labelled = [entry for entry in manifest.volumes if entry.labels is not None]
-    if not labelled:
-        raise ConfigError(
-            "no volume of this manifest has labels", where=manifest.name, fix="give at least one volume labels"
-        )
-    chosen = []
-    for entry in labelled:
-        ingest(entry.ingest_config(), workspace, progress=progress)
-        volume = Volume.open(workspace.volume(entry.name))
-        split = split_of(entry, volume)
-        part = split.test or split.validation
-        chosen.append((volume, range(part.start, part.stop)))
+def sections_to_judge(manifest: Manifest, config: GateConfig, workspace: Workspace, progress: bool) -> Chosen:
+    """Ingest the labelled volumes of a manifest; return the sections to judge a model on, enough of them.
+
+    Raises
+    ------
+    ConfigError
+        When no volume has labels, or a split does not fit its volume.
+    InputError
+        When sources are bad, or there is too little to judge by.
+    """
+    volumes, splits = lessons(manifest, workspace, progress)
+    parts = {name: split.test or split.validation for name, split in splits.items()}
+    chosen = [(volumes[name], range(part.start, part.stop)) for name, part in parts.items()]
     for volume, sections in chosen:
-        for artefact in (challenger, rival):
-            if artefact is not None:
-                _check_unseen(artefact, volume, sections)
-    first = _masks_of(challenger, device)
-    second = _masks_of(rival, device) if rival is not None else _kmeans
-    for volume, sections in chosen:
-        yield _judge(first, second, volume, sections, config, rival is not None, progress)
+        # Beside a mask of membrane alone, what is found is the membrane of the truth, and what is invented the rest.
+        truths = (_truth(volume, z) for z in sections)
+        counts = [block_counts(truth, np.ones_like(truth), config.block_px) for truth in truths]
+        _check_enough(volume, sections, _cubes(counts, volume, config), config)
+    return chosen
 
 
-def _check_unseen(artefact: Artefact, volume: Volume, sections: range) -> None:
-    for part in artefact.card.trained_on:
+def check_polarity(masks: Masks, chosen: Chosen) -> None:
+    """Raise where labels are rather the inverse of what a model finds, by the first section of each volume.
+
+    Raises
+    ------
+    InputError
+        When there is such a volume: what learns from inverted labels would pass on them, too.
+    """
+    for volume, sections in chosen:
+        (mask,) = masks(volume, sections[:1])
+        correlation = Confusion.count(_truth(volume, sections[0]), mask).correlation
+        if correlation < INVERTED:
+            raise InputError(
+                "the labels look inverted",
+                where=f"{volume.name}, section {sections[0]}",
+                found=f"membrane where the model in use, or K-means, finds none (correlation {correlation:.2f})",
+                fix="check which value means membrane in the manifest (zero or nonzero); if it is right, give --force",
+            )
+
+
+def check_unseen(trained_on: Iterable[TrainedOn], whose: object, chosen: Chosen) -> None:
+    """Raise unless a model has seen none of the sections it is to be judged on.
+
+    Raises
+    ------
+    ConfigError
+        When it has; the message names the first volume.
+    """
+    for part, (volume, sections) in product(trained_on, chosen):
         if part.source_digest != volume.attributes["source_digest"]:
             continue
         for use, (start, stop) in (("learned from", part.train), ("chose its threshold on", part.validation)):
@@ -200,8 +232,8 @@ def _check_unseen(artefact: Artefact, volume: Volume, sections: range) -> None:
                 raise ConfigError(
                     f"a model cannot be judged on sections it {use}",
                     where=volume.name,
-                    expected=f"sections {sections.start} to {sections.stop - 1} unseen by {artefact.path}",
-                    found=f"{first} to {end - 1} on its card",
+                    expected=f"sections {sections.start} to {sections.stop - 1} unseen by {whose}",
+                    found=f"{first} to {end - 1}",
                     fix="name other sections as test in the manifest, or leave this volume out",
                 )
 
@@ -218,14 +250,10 @@ def _judge(
     counts: list[list[NDArray[np.int64]]] = [[], []]
     with track(f"judge {volume.name}", len(sections), "section", progress) as advance:
         for z, *pair in zip(sections, first(volume, sections), second(volume, sections), strict=True):
-            (section,) = labelled_sections(volume, (z, z + 1), 1)
             for mine, mask in zip(counts, pair, strict=True):
-                mine.append(block_counts(section.truth, mask, config.block_px))
+                mine.append(block_counts(_truth(volume, z), mask, config.block_px))
             advance(1)
-    # A cube of tissue: an error runs on through thin sections just as it runs on along a membrane.
-    depth = max(1, round(config.block_px * volume.voxel_size.y / volume.voxel_size.z))
-    blocks = [in_depth(mine, depth) for mine in counts]
-    _check_enough(volume, sections, blocks[0], config)
+    blocks = [_cubes(mine, volume, config) for mine in counts]
     found = iou_difference(*blocks, resamples=config.resamples, confidence=config.confidence, seed=config.seed)
     ious = [float(tp / (tp + fp + fn)) for tp, fp, fn in (each.sum(axis=0) for each in blocks)]
     return Judgement(
@@ -243,6 +271,15 @@ def _judge(
     )
 
 
+def _truth(volume: Volume, z: int) -> Mask:
+    return labelled_sections(volume, (z, z + 1), 1)[0].truth
+
+
+def _cubes(counts: list[NDArray[np.int64]], volume: Volume, config: GateConfig) -> NDArray[np.int64]:
+    """Add up tiles to cubes of tissue: an error runs on through thin sections just as it runs on along a membrane."""
+    return in_depth(counts, max(1, round(config.block_px * volume.voxel_size.y / volume.voxel_size.z)))
+
+
 def _check_enough(volume: Volume, sections: range, blocks: NDArray[np.int64], config: GateConfig) -> None:
     where = f"{volume.name}, sections {sections.start} to {sections.stop - 1}"
     if len(blocks) < config.fewest_blocks:
@@ -253,10 +290,13 @@ def _check_enough(volume: Volume, sections: range, blocks: NDArray[np.int64], co
             found=len(blocks),
             fix="judge on larger sections, or leave this volume out",
         )
-    if not blocks[:, [0, 2]].any():
+    membrane, other = blocks[:, 0].sum(), blocks[:, 1].sum()
+    if not (membrane and other):
         raise InputError(
-            "the truth of these sections holds no membrane",
+            "the truth of these sections holds one class only",
             where=where,
+            expected="membrane and background",
+            found=f"{membrane / (membrane + other):.0%} membrane",
             fix="check the labels and their polarity, or name other sections as test",
         )
 
@@ -271,6 +311,11 @@ def _harm(found: Difference, config: GateConfig, replaces: bool) -> str:
     if found.high < -config.harm:
         return f"worse than the model in use: IoU {measured}"
     return f"a loss of more than {config.harm:g} cannot be excluded: IoU {measured}"
+
+
+def masks_of_rival(rival: Artefact | None, device: Device) -> Masks:
+    """Return what finds the membrane that a candidate is compared with: the model in use, or K-means without one."""
+    return _kmeans if rival is None else _masks_of(rival, device)
 
 
 def _masks_of(artefact: Artefact, device: Device) -> Masks:

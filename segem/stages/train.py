@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import count
@@ -14,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 import segem
-from segem.config import Device, Manifest, Split, TrainConfig, VolumeEntry, check_name
+from segem.config import Device, Manifest, Split, TrainConfig, check_name
 from segem.errors import ConfigError
 from segem.geometry import Box, around
 from segem.io.blocks import read_block
+from segem.io.files import disk_errors, write_bytes
 from segem.io.run import now
 from segem.io.shards import Array, shape_of
+from segem.io.versions import UNJUDGED, unjudged
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.metrics.iou import Confusion
@@ -31,23 +34,29 @@ from segem.learn.artefact import (
     MeasuredHalo,
     ModelCard,
     Score,
-    TrainedOn,
     find_model,
+    list_models,
+    load_artefact,
     load_net,
     save_artefact,
 )
 from segem.learn.checkpoint import Checkpoints, checkpoints
 from segem.learn.cost import parameter_count
 from segem.learn.halo import TOLERANCE, measure_halo
-from segem.learn.models.registry import geometry, options_of, recipe, resolved, spec_of
+from segem.learn.models.registry import encoder_of, geometry, options_of, recipe, resolved, spec_of
 from segem.learn.models.spec import Geometry
 from segem.learn.runtimes.choice import choose_device, runtime_identity
 from segem.learn.train import Fitted, LabelledSection, Progress, fit, predict_section
-from segem.progress import track
+from segem.learn.watch import Point
+from segem.progress import tell, track
 from segem.stages.budget import half_of_the_machine
-from segem.stages.ingest import ingest
+from segem.stages.lessons import lessons, trained_on
+from segem.stages.training_picture import training_picture
 
 Range = tuple[int, int]
+
+PICTURE, CURVE = "training.png", "training.json"
+"""Beside the weights; the picture of a training that goes on, or was killed, lies in the folder of the model."""
 
 HOW_OFTEN = {"checkpoint_seconds", "checkpoint_steps"}
 """Settings that have no part in what is learned."""
@@ -80,6 +89,7 @@ def train(
     device: Device = "auto",
     licence: str = "",
     citation: str = "",
+    candidate: bool = False,
     progress: bool = True,
 ) -> TrainResult:
     """Train a model on the ``train`` sections of a manifest and score it on the ``test`` sections.
@@ -108,6 +118,9 @@ def train(
         Licence of the weights, for the card.
     citation : str
         What to cite when the model is used, for the card.
+    candidate : bool
+        Whether the model is to be judged before its name may mean it. A candidate that the very same training has left
+        unjudged is returned, and nothing is trained.
     progress : bool
         Whether to draw progress bars.
 
@@ -127,11 +140,6 @@ def train(
         When the loss is no longer finite, or pretrained weights cannot be had or do not fit.
     """
     check_name(name, "model")
-    labelled = [entry for entry in manifest.volumes if entry.labels is not None]
-    if not labelled:
-        raise ConfigError(
-            "no volume of this manifest has labels", where=manifest.name, fix="give at least one volume labels"
-        )
     if start is not None and config.pretrained is not None:
         raise ConfigError(
             "a model to go on from has weights already",
@@ -153,19 +161,30 @@ def train(
         architecture = before.card.options | config.architecture
         config = config.model_copy(update={"model": before.card.architecture, "architecture": architecture})
     config = recipe(config)
+    if config.freeze is not None:
+        encoder_of(config.model)
+        if start is None and config.pretrained is None:
+            raise ConfigError(
+                "an encoder that has learned nothing cannot be frozen",
+                where=config.model,
+                fix="give --from or --pretrained, or leave out --freeze",
+            )
     _require_memory(config, device)
-    for entry in labelled:
-        ingest(entry.ingest_config(), workspace, progress=progress)
-    volumes = {entry.name: Volume.open(workspace.volume(entry.name)) for entry in labelled}
-    splits = {entry.name: split_of(entry, volumes[entry.name]) for entry in labelled}
-
+    volumes, splits = lessons(manifest, workspace, progress)
     shape = geometry(config.model, config.architecture)
     context = shape.context_sections
     learned, validation = [], []
     for volume, split in splits.items():
         learned += labelled_sections(volumes[volume], (split.train.start, split.train.stop), context, split.weight)
         validation += labelled_sections(volumes[volume], (split.validation.start, split.validation.stop), context)
-    folder = workspace.models / name / f".training-{_digest(config, before, learned)[:16]}"
+    home = workspace.models / name
+    # The sections that validate have no part in the weights, but in the threshold.
+    made_by = _digest(config, before, learned + validation) if candidate else ""
+    left = unjudged([folder for _, folder in list_models(workspace) if folder.parent == home], made_by)
+    if left is not None:
+        tell(f"{left}: trained already, but not yet judged")
+        return _result(load_artefact(left))
+    folder = home / f".training-{_digest(config, before, learned)[:16]}"
     with checkpoints(folder, config.checkpoint_seconds, config.checkpoint_steps) as kept:
         fitted = _fit(config, before, learned, validation, kept, device, progress)
         scores = tuple(
@@ -179,16 +198,7 @@ def train(
             options=resolved(config.model, config.architecture),
             threshold=fitted.threshold,
             halo=_halo(config.model, fitted, shape, volumes, splits),
-            trained_on=tuple(
-                TrainedOn(
-                    volume=volume,
-                    source_digest=volumes[volume].attributes["source_digest"],
-                    train=(split.train.start, split.train.stop),
-                    validation=(split.validation.start, split.validation.stop),
-                )
-                for volume, split in splits.items()
-            )
-            + (before.card.trained_on if before is not None else ()),
+            trained_on=trained_on(volumes, splits) + (before.card.trained_on if before is not None else ()),
             scores=scores,
             training=config.model_dump(mode="json", exclude=HOW_OFTEN)
             | {
@@ -206,10 +216,20 @@ def train(
                 "python": platform.python_version(),
             },
         )
-        artefact = save_artefact(_new_version(workspace.models / name), card, fitted.net)
-    return TrainResult(
-        artefact.path, name, fitted.steps, fitted.minutes, fitted.threshold, fitted.validation_iou, scores
-    )
+        beside = {UNJUDGED: made_by.encode()} if candidate else {}
+        found = predict_section(fitted.net, validation[0].image, choose_device(device))
+        beside[PICTURE] = training_picture(validation[0], found, fitted.points)
+        beside[CURVE] = json.dumps([point.model_dump() for point in fitted.points], indent=2).encode()
+        made = save_artefact(_new_version(home), card, fitted.net, beside)
+        with disk_errors(home):
+            (home / PICTURE).unlink(missing_ok=True)
+        return _result(made)
+
+
+def _result(artefact: Artefact) -> TrainResult:
+    card = artefact.card
+    facts = {key: card.training[key] for key in ("steps", "minutes", "validation_iou")}
+    return TrainResult(path=artefact.path, name=card.name, threshold=card.threshold, scores=card.scores, **facts)
 
 
 def _require_memory(config: TrainConfig, device: Device) -> None:
@@ -265,11 +285,24 @@ def _fit(
         def show(now_at: Progress) -> None:
             nonlocal done
             permille = int(1000 * now_at.fraction)
-            advance(permille - done, f"loss {now_at.loss:.3f}")
+            iou = "" if now_at.validation_iou is None else f", validation IoU {now_at.validation_iou:.3f}"
+            advance(permille - done, f"loss {now_at.loss:.3f}{iou}")
             done = permille
 
+        def draw(probability: NDArray[np.float32], points: Sequence[Point]) -> None:
+            write_bytes(kept.folder.parent / PICTURE, training_picture(validation[0], probability, points))
+
         start = load_net(before, config.architecture) if before is not None else None
-        return fit(learned, validation, config, start=start, device=choose_device(device), on_step=show, kept=kept)
+        return fit(
+            learned,
+            validation,
+            config,
+            start=start,
+            device=choose_device(device),
+            on_step=show,
+            on_look=draw,
+            kept=kept,
+        )
 
 
 def _halo(
@@ -283,40 +316,6 @@ def _halo(
     seen = [s.image for name, first in firsts.items() for s in labelled_sections(volumes[name], first, context)]
     px = measure_halo(fitted.net, shape.stride_px, context, TOLERANCE, sections=seen)
     return None if px is None else MeasuredHalo(px=px, tolerance=TOLERANCE)
-
-
-def split_of(entry: VolumeEntry, volume: Volume) -> Split:
-    """Return which sections of a labelled volume train, validate and test; without a split the last fifth validates.
-
-    Raises
-    ------
-    ConfigError
-        When the volume has no truth, or not the sections.
-    """
-    sections = volume.shape[0]
-    if not volume.has_label("truth"):
-        raise ConfigError("the volume has no truth", where=entry.name, fix="ingest it with labels")
-    if entry.split is None:
-        cut = sections - max(1, sections // 5)
-        if cut < 1:
-            raise ConfigError(
-                "too few sections to train and validate",
-                where=entry.name,
-                expected="2 or more",
-                found=sections,
-                fix="give more sections, or leave this volume out",
-            )
-        return Split.model_validate({"train": [0, cut], "validation": [cut, sections]})
-    for part in (entry.split.train, entry.split.validation, entry.split.test):
-        if part is not None and part.stop > sections:
-            raise ConfigError(
-                "the split names sections that do not exist",
-                where=entry.name,
-                expected=f"0 to {sections}",
-                found=f"{part.start} to {part.stop}",
-                fix="correct the split in the manifest",
-            )
-    return entry.split
 
 
 def labelled_sections(

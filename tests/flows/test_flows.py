@@ -28,6 +28,7 @@ from flows.campaign import CampaignOutcome, campaign
 from flows.ingest import ingest_volume
 from flows.refine import refine_volume
 from flows.report import report_run
+from flows.retrain import retrain
 from flows.segment import segment_volume
 from flows.steps import step, transient
 from segem.config import BaselineConfig, ExecutionConfig, IngestConfig, RefineConfig, SegmentConfig
@@ -319,7 +320,7 @@ def test_sources_count_from_the_data_root(manifest_of: Callable[..., Path], tiny
 
 
 @pytest.mark.parametrize(
-    "deployed", [campaign, ingest_volume, baseline_volume, segment_volume, refine_volume, report_run]
+    "deployed", [campaign, ingest_volume, baseline_volume, segment_volume, refine_volume, report_run, retrain]
 )
 def test_a_server_can_read_the_parameters_of_a_flow(deployed: Flow[..., Any]) -> None:
     schema = parameter_schema(deployed).model_dump()

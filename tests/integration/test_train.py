@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from segem.config import (
@@ -89,10 +91,11 @@ def test_the_card_says_what_the_model_is_and_it_segments(workspace: Workspace, t
     card = artefact.card
     assert artefact.path == result.path
     digests = {name: Volume.open(workspace.volume(name)).attributes["source_digest"] for name in ("tissue", "other")}
+    shares = [{"share": pytest.approx(share, abs=1e-4)} for share in (2 / 3, 1 / 3)]
     assert [part.model_dump() for part in card.trained_on] == [
-        {"volume": "tissue", "source_digest": digests["tissue"], "train": (0, 3), "validation": (3, 4)},
+        {"volume": "tissue", "source_digest": digests["tissue"], "train": (0, 3), "validation": (3, 4)} | shares[0],
         # Without a split the last fifth validates.
-        {"volume": "other", "source_digest": digests["other"], "train": (0, 4), "validation": (4, 5)},
+        {"volume": "other", "source_digest": digests["other"], "train": (0, 4), "validation": (4, 5)} | shares[1],
     ]
     assert card.scores == result.scores
     (score,) = card.scores
@@ -103,12 +106,18 @@ def test_the_card_says_what_the_model_is_and_it_segments(workspace: Workspace, t
     assert card.training["seed"] == 3
     assert card.training["crop_px"] == 64
     assert card.training["final_loss"] > 0
-    assert card.training["validation_iou"] == pytest.approx(result.validation_iou, abs=1e-4)
+    assert card.training["validation_iou"] == result.validation_iou
     assert set(card.versions) == {"segem", "runtime", "python"}
 
-    assert (card.threshold, result.validation_iou) == choose_threshold(
-        load_net(artefact), [labelled(workspace, "tissue", 3), labelled(workspace, "other", 4)]
-    )
+    chosen = choose_threshold(load_net(artefact), [labelled(workspace, "tissue", 3), labelled(workspace, "other", 4)])
+    assert (card.threshold, result.validation_iou) == (chosen[0], pytest.approx(chosen[1], abs=1e-4))
+
+    # What it reached on the way, and what it finds, in the folder of the version and nowhere else.
+    (point,) = json.loads((result.path / "training.json").read_text(encoding="utf-8"))
+    assert (point["step"], round(point["validation_iou"], 4)) == (20, result.validation_iou)
+    with Image.open(result.path / "training.png") as picture:
+        assert picture.size[0] == 3 * SHAPE[2] + 2
+    assert not (workspace.models / "mine" / "training.png").exists()
 
     segment("tissue", "r", SegmentConfig(model="mine"), QUIET, workspace)
     mask = np.asarray(Volume.open(workspace.result("r", "tissue")).label("membrane")[...])
@@ -302,6 +311,12 @@ def test_a_model_to_go_on_from_brings_its_architecture(workspace: Workspace, tmp
         trained(
             workspace, entry(tmp_path), config=SHORT.model_copy(update={"architecture": {"depth": 3}}), start="mine"
         )
+
+
+def test_an_encoder_that_has_learned_nothing_is_not_frozen(workspace: Workspace, tmp_path: Path) -> None:
+    frozen = SHORT.model_copy(update={"freeze": "encoder"})
+    with pytest.raises(ConfigError, match=r"learned nothing.*give --from or --pretrained"):
+        trained(workspace, entry(tmp_path), config=frozen)
 
 
 def test_a_checkpoint_is_taken_by_the_very_same_training_only(

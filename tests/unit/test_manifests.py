@@ -12,7 +12,16 @@ import tifffile
 from segem.config import BUNDLED_MODEL, Manifest, load_manifest
 
 DATA = Path(__file__).resolve().parents[2] / "data"
-MANIFESTS = ("isbi-vnc", "isbi-zoo", "unet-em-context", "unet-em-finish", "unet-em-train")
+MANIFESTS = (
+    "isbi-only",
+    "isbi-vnc",
+    "isbi-zoo",
+    "recipe",
+    "unet-em-context",
+    "unet-em-finish",
+    "unet-em-train",
+    "vnc-five",
+)
 
 
 def manifest(name: str, root: Path) -> Manifest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -68,3 +69,9 @@ class Confusion:
         """Share of the membrane that is found; 1 where there is none."""
         present = self.tp + self.fn
         return self.tp / present if present else 1.0
+
+    @property
+    def correlation(self) -> float:
+        """Matthews correlation: 1 for equal masks, -1 for inverse ones, 0 where one of them holds one class only."""
+        margins = (self.tp + self.fp) * (self.tp + self.fn) * (self.tn + self.fp) * (self.tn + self.fn)
+        return (self.tp * self.tn - self.fp * self.fn) / math.sqrt(margins) if margins else 0.0

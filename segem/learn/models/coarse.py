@@ -97,6 +97,7 @@ def entry(
     build: Callable[[Any], nn.Module],
     output_stride: int,
     pretrained: Callable[[nn.Module, Path | Literal["imagenet"]], None],
+    encoder: str = "features.",
 ) -> ModelSpec:
     """Return the entry of a net whose halo and receptive field are derived from its own layers."""
 
@@ -119,5 +120,6 @@ def entry(
         output_stride=output_stride,
         learning_rate=3e-4,
         batch=2,
+        encoder=encoder,
         pretrained=pretrained,
     )

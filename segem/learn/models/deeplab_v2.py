@@ -199,5 +199,6 @@ SPECS = (
         lambda o: DeepLabV2ResNet(o.context_sections, 1, multi_scale=o.multi_scale),
         8,
         lambda net, source: fill_resnet(net, source, ResNet101_Weights.IMAGENET1K_V1, "backbone."),
+        encoder="backbone.",
     ),
 )

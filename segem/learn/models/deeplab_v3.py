@@ -74,6 +74,7 @@ def _entry(name: str, build: Callable[..., nn.Module], weights: ResNet50_Weights
         output_stride=8,
         learning_rate=1e-3,
         batch=2,
+        encoder="net.backbone.",
         pretrained=lambda net, source: fill_resnet(net, source, weights, "net.backbone."),
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from segem.config import Config, TrainConfig, parse
-from segem.errors import ModelError
+from segem.errors import ConfigError, ModelError
 from segem.learn.models import deeplab_v1, deeplab_v2, deeplab_v3, fcn, fullres, patchnet, segnet, unet, unet2015, vgg
 from segem.learn.models.spec import Geometry, ModelSpec
 
@@ -131,6 +131,30 @@ def pretrain(name: str, net: nn.Module, source: str) -> None:
             "this architecture takes no pretrained weights", where=name, fix=f"train from scratch, or take {known}"
         )
     spec.pretrained(net, "imagenet" if source == "imagenet" else Path(source))
+
+
+def encoder_of(name: str) -> str:
+    """Return what the names of the weights of an architecture's contracting part begin with.
+
+    Raises
+    ------
+    ConfigError
+        When it has no such part.
+
+    Examples
+    --------
+    >>> encoder_of("unet")
+    'down.'
+    """
+    prefix = spec_of(name).encoder
+    if not prefix:
+        known = ", ".join(sorted(other for other, entry in ZOO.items() if entry.encoder))
+        raise ConfigError(
+            "this architecture has no encoder that could be frozen",
+            where=name,
+            fix=f"leave out --freeze, or take {known}",
+        )
+    return prefix
 
 
 def patch_px(name: str, architecture: dict[str, Any] | None = None) -> int | None:

@@ -128,5 +128,6 @@ SPECS = (
         build=lambda o: SegNet(o.context_sections, o.features, o.depth, o.upsampling),
         geometry=lambda o: Geometry(2**o.depth, segnet_halo_px(o.depth, o.upsampling), o.context_sections),
         receptive_field_px=lambda o: segnet_receptive_field_px(o.depth, o.upsampling),
+        encoder="encoder.",
     ),
 )

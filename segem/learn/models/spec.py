@@ -76,6 +76,8 @@ class ModelSpec:
         Crops to a step, where the user does not say.
     sampling : {"crops", "patches"}
         What training draws: crops with all their labels, or patches with the label of their centre.
+    encoder : str
+        What the names of the weights of its contracting part begin with; empty where it has no such part.
     pretrained : callable, optional
         Fills a fresh net with the weights of another task, from torchvision's own loader (``"imagenet"``) or a file.
     """
@@ -92,4 +94,5 @@ class ModelSpec:
     learning_rate: float = 2e-3
     batch: int = 4
     sampling: Literal["crops", "patches"] = "crops"
+    encoder: str = ""
     pretrained: Callable[[nn.Module, Path | Literal["imagenet"]], None] | None = None

@@ -150,5 +150,6 @@ SPECS = (
         build=lambda o: UNet(o.context_sections, 1, o.features, o.depth),
         geometry=lambda o: Geometry(2**o.depth, unet_halo_px(o.depth), o.context_sections),
         receptive_field_px=lambda o: unet_receptive_field_px(o.depth),
+        encoder="down.",
     ),
 )

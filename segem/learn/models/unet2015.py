@@ -190,5 +190,6 @@ SPECS = (
         batch=1,
         geometry=lambda o: Geometry(STRIDE, unet2015_halo_px(), o.context_sections),
         receptive_field_px=lambda _: unet2015_receptive_field_px(),
+        encoder="net.down.",
     ),
 )

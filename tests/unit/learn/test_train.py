@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +13,12 @@ from monai.transforms import Compose
 from torch import nn
 
 from segem.config import Precision, TrainConfig
-from segem.errors import InputError, ModelError
+from segem.errors import ConfigError, InputError, ModelError
 from segem.learn import train as train_module
+from segem.learn.checkpoint import Checkpoints
+from segem.learn.models.registry import ZOO, build, encoder_of
 from segem.learn.train import LabelledSection, _batches, _random_crop, choose_threshold, computes_in_half, fit
+from segem.learn.watch import Point, Watch
 
 TINY = {"features": 2, "depth": 2}
 
@@ -62,6 +66,77 @@ def test_any_section_gives_a_whole_crop_of_itself(shape: tuple[int, int]) -> Non
     assert np.isin(crop["image"][1], image).all()
     assert np.array_equal(crop["label"], crop["image"][1:2] % 2 == 0)
     assert np.array_equal(crop["weight"], crop["image"][1:2])
+
+
+def test_looking_at_what_is_reached_changes_nothing_and_survives_a_kill(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ways = [striped()], [striped("w"), striped("x")]
+    blind = fit(*ways, config(steps=6))
+    assert [point.step for point in blind.points] == [6]
+    monkeypatch.setattr("segem.learn.watch.SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr("segem.learn.watch.SHARE_OF_TIME", 1e9)
+    monkeypatch.setattr("segem.learn.watch.LOOKS", 1e9)
+    shown: list[tuple[tuple[int, ...], int]] = []
+    said: list[float | None] = []
+    watched = fit(
+        *ways,
+        config(steps=6),
+        on_look=lambda probability, points: shown.append((probability.shape, len(points))),
+        on_step=lambda now: said.append(now.validation_iou),
+    )
+    assert all(torch.equal(a, b) for a, b in zip(*(f.net.state_dict().values() for f in (blind, watched)), strict=True))
+    assert shown == [((96, 96), number) for number in range(1, 7)]
+    assert said == [point.validation_iou for point in watched.points[:6]]
+    assert watched.points[-1].validation_iou == watched.validation_iou == blind.validation_iou
+
+    def killed(_: object, points: Sequence[Point]) -> None:
+        if len(points) == 4:
+            raise KeyboardInterrupt
+
+    kept = Checkpoints(tmp_path / "c", 1e9, 1)
+    with pytest.raises(KeyboardInterrupt):
+        fit(*ways, config(steps=6), on_look=killed, kept=kept)
+    again = fit(*ways, config(steps=6), kept=kept)
+    assert [point.step for point in again.points] == [1, 2, 3, 4, 5, 6, 6]
+    assert [p.validation_iou for p in again.points] == [p.validation_iou for p in watched.points]
+
+
+def test_looks_take_a_twentieth_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("segem.learn.watch.time.monotonic", lambda: clock[0])
+    watch, spent = Watch(), 0.0
+    while clock[0] < 3600:
+        if watch.due():
+            with watch.looking(clock[0]):
+                clock[0] += 3.0
+            spent += 3.0
+        clock[0] += 1.0
+    assert 0.04 < spent / clock[0] <= 0.05
+
+
+def test_a_frozen_encoder_stays_as_it_is_and_the_rest_learns() -> None:
+    start = build("unet", TINY)
+    fitted = fit([striped()], [striped()], config(steps=3, freeze="encoder"), start=start)
+    before, after = start.state_dict(), fitted.net.state_dict()
+    moved = {key for key in before if not torch.equal(before[key], after[key])}
+    assert moved
+    # Not even the statistics of its batch norm.
+    assert not [key for key in moved if key.startswith("down.")]
+    assert {key.split(".")[0] for key in moved} == {"up", "merge", "head"}
+
+
+@pytest.mark.parametrize("name", sorted(name for name, spec in ZOO.items() if spec.encoder))
+def test_an_encoder_is_a_part_of_its_net(name: str) -> None:
+    with torch.device("meta"):
+        names = [key for key, _ in build(name).named_parameters()]
+    frozen = [key for key in names if key.startswith(encoder_of(name))]
+    assert 0 < len(frozen) < len(names)
+
+
+def test_an_architecture_without_an_encoder_cannot_freeze_one() -> None:
+    with pytest.raises(ConfigError, match="fullres: this architecture has no encoder"):
+        encoder_of("fullres")
 
 
 def test_training_on_sections_smaller_than_the_crop_warns(capsys: pytest.CaptureFixture[str]) -> None:

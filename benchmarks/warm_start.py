@@ -1,0 +1,96 @@
+"""Trains on five labelled sections of new tissue, from scratch and from a model of other tissue, and compares the two.
+
+    .venv/bin/python benchmarks/warm_start.py --data-root DIR [--minutes 15] [--first-minutes 45] [--work DIR]
+
+A model learns from ISBI sections 0-17 alone. Five sections of the VNC stack (four to learn from, one for the threshold)
+are then learned from scratch, from that model, and from it with a rehearsal of the ISBI sections. VNC 8-9 and ISBI
+21-23, which none has seen, judge them by pairs: the difference of IoU with its 95 % interval, by the paired block
+bootstrap of `segem models promote`. Each training has one core for itself; its budget is processor time. What is
+finished is kept in --work, and what was stopped goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from machine import facts, provenance
+from pinned import count_processor_time, run_pinned
+
+from segem.config import GateConfig, Manifest, TrainConfig, load_manifest
+from segem.config.retrain import with_rehearsal
+from segem.io.workspace import Workspace
+from segem.learn.artefact import list_models
+from segem.stages.promote import promote
+from segem.stages.train import train
+
+HERE = Path(__file__).resolve().parent
+MANIFESTS = HERE.parent / "data" / "manifests"
+OLD, NEW = MANIFESTS / "isbi-only.yaml", MANIFESTS / "vnc-five.yaml"
+SHARE = 0.3
+CONTEXT = {"context_sections": 3}
+PAIRS = (("warm", "scratch"), ("warm", "isbi"), ("rehearsed", "scratch"), ("rehearsed", "isbi"), ("rehearsed", "warm"))
+
+
+def main() -> None:
+    """Train what is missing, compare, and write the table."""
+    arguments = _arguments()
+    work = Workspace(arguments.work)
+    work.prepare()
+    if arguments.train:
+        _train(arguments.train, arguments, work)
+        return
+    print(provenance(), flush=True)
+    for names in (("isbi", "scratch"), ("warm", "rehearsed")):
+        missing = [name for name in names if name not in {known for known, _ in list_models(work)}]
+        run_pinned({name: [sys.executable, __file__, *sys.argv[1:], "--train", name] for name in missing}, work.root)
+    both, found = _both(arguments.data_root, SHARE), facts()
+    lines = [
+        f"{arguments.minutes:g} minutes of one core ({found['cpu']}) for each lesson on VNC, "
+        f"{arguments.first_minutes:g} for that on ISBI, commit {found['commit']}, {found['date']}. "
+        "Difference of IoU on unseen sections, with its 95 % interval.",
+        "",
+        "| model | IoU | against | IoU | volume | difference |",
+        "|---|---:|---|---:|---|---:|",
+    ]
+    for first, second in PAIRS:
+        decided = promote(first, both, GateConfig(), work, against=second, force=True, device="cpu")
+        lines += [
+            f"| {first} | {one.iou_candidate:.4f} | {second} | {one.iou_against:.4f} | {one.volume} | "
+            f"{one.difference:+.4f} ({one.low:+.4f} to {one.high:+.4f}) |"
+            for one in decided.judged
+        ]
+    text = "\n".join(lines) + "\n"
+    (HERE / "results" / "warm_start.md").write_text(text)
+    print(text)
+
+
+def _train(name: str, arguments: argparse.Namespace, work: Workspace) -> None:
+    count_processor_time()
+    minutes = arguments.first_minutes if name == "isbi" else arguments.minutes
+    config = TrainConfig(model="unet", architecture=CONTEXT, minutes=minutes)
+    manifest = {
+        "isbi": load_manifest(OLD, arguments.data_root),
+        "rehearsed": _both(arguments.data_root, SHARE),
+    }.get(name) or load_manifest(NEW, arguments.data_root)
+    start = "isbi" if name in ("warm", "rehearsed") else None
+    train(manifest, name, config, work, start=start, device="cpu", progress=False)
+
+
+def _both(data_root: Path, share: float) -> Manifest:
+    return with_rehearsal(load_manifest(NEW, data_root), load_manifest(OLD, data_root), share)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-root", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=15.0, help="of one core, for each lesson on VNC")
+    parser.add_argument("--first-minutes", type=float, default=45.0, help="of one core, for the lesson on ISBI")
+    parser.add_argument("--work", type=Path, default=HERE / "work" / "warm", help="where trained models are kept")
+    parser.add_argument("--train", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

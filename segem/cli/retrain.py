@@ -1,0 +1,102 @@
+"""The command that makes a better model and puts it in use only if it does no harm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segem.cli.options import (
+    DEFAULT_WORKSPACE,
+    DataRootOption,
+    DeviceOption,
+    FreezeOption,
+    JsonOption,
+    RehearseOption,
+    ShareOption,
+    VerboseOption,
+    WorkspaceOption,
+    option_of,
+)
+from segem.config import GateConfig, TrainConfig, parse
+from segem.terminal import show_promotion
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: `segem retrain mine-train.yaml --out mine --from unet-em --minutes 60`")
+def retrain(
+    manifest: Annotated[Path, typer.Argument(help="YAML file; labelled volumes, some of them with test sections.")],
+    out: Annotated[str, typer.Option(help="Name of the model, of which a new version is made.")],
+    start: Annotated[str | None, typer.Option("--from", help="Model to go on from, by name or folder.")] = None,
+    model: Annotated[str, typer.Option(help="Architecture, one of the zoo; without --from only.")] = "unet",
+    minutes: Annotated[float | None, typer.Option(help="Time budget of the training. 30 if neither is given.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Number of steps, for a run that can be repeated exactly.")] = None,
+    rehearse: RehearseOption = None,
+    share: ShareOption = 0.3,
+    freeze: FreezeOption = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            help="Model to beat, by name or folder. If absent, what the name --out means now; else the model of "
+            "--from; else K-means."
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Put it in use whatever is found; the record says that it was forced.")
+    ] = False,
+    harm: Annotated[float, typer.Option(help="Loss of IoU that no volume may suffer.")] = 0.005,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Highest learning rate of the schedule; as suits the architecture if absent.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(help="Crops to a step; as suits the architecture if absent.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
+    licence: Annotated[str, typer.Option(help="Licence of the weights, noted on the model's card.")] = "",
+    citation: Annotated[str, typer.Option(help="What to cite with the weights, noted on the model's card.")] = "",
+    device: DeviceOption = "auto",
+    data_root: DataRootOption = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    verbose: VerboseOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a better model of labelled sections: train, judge, and put it in use if it does no harm; else exit 1.
+
+    What would be refused in the end is refused before the training. Then a candidate is trained, and judged as `segem
+    models promote` judges, on the test sections of every volume, those of --rehearse too: a model that has forgotten
+    what it knew is kept aside. Nothing uses a candidate before it is judged. The same command goes on where it was
+    killed.
+    """
+    from segem.config.retrain import RetrainConfig
+
+    if minutes is None and steps is None:
+        minutes = 30.0
+    where = "segem retrain"
+    learned = {
+        "model": model,
+        "freeze": freeze,
+        "minutes": minutes,
+        "steps": steps,
+        "learning_rate": learning_rate,
+        "batch": batch,
+        "seed": seed,
+    }
+    values = {
+        "out": out,
+        "train": parse(TrainConfig, learned, where=where, called=option_of),
+        "start": start,
+        "rehearse": rehearse,
+        "share": share,
+        "against": against,
+        "force": force,
+        "gate": parse(GateConfig, {"harm": harm}, where=where, called=option_of),
+        "device": device,
+        "licence": licence,
+        "citation": citation,
+    }
+    config = parse(RetrainConfig, values, where=where, called=option_of)
+    from flows.local import run_retraining
+    from segem.stages.retrain import open_retraining
+
+    job = open_retraining(manifest, config, workspace, data_root)
+    show_promotion(run_retraining(job, verbose=verbose).model_dump(mode="json"), as_json)

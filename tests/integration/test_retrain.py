@@ -1,0 +1,229 @@
+"""A better model is used; one that learned nonsense, or forgot, is kept aside; nothing is done twice or unjudged."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+import yaml
+
+from segem.config import GateConfig, SynthConfig, TrainConfig, load_manifest
+from segem.config.retrain import RetrainConfig, with_rehearsal
+from segem.errors import ConfigError, InputError, ModelError, SegemError
+from segem.io.versions import UNJUDGED, Promotion, standing
+from segem.io.workspace import Workspace
+from segem.kernels.synth import synthesize
+from segem.learn.artefact import Artefact, find_model, load_artefact
+from segem.stages.retrain import Retraining, judge, learn, open_retraining, prepare
+
+SIZE, GATE = 128, GateConfig(block_px=32, resamples=1000)
+TINY: dict[str, Any] = {"batch": 4, "crop_px": 64, "learning_rate": 0.01, "precision": "float32", "ema_decay": 0.9}
+FRESH = TINY | {"architecture": {"features": 4, "depth": 2}}
+SPLIT = {"train": [0, 2], "validation": [2, 3], "test": [3, 5]}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Keep tiny nets from waiting for threads that share a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def tissue(
+    folder: Path, name: str, *, seed: int = 1, bright: bool = False, labels: Any = None, split: Any = SPLIT
+) -> dict[str, Any]:
+    """Write a stack and return its entry; `bright` inverts its greys, `labels` may edit the truth in place."""
+    em = synthesize(SynthConfig(shape=(5, SIZE, SIZE), seed=seed))
+    truth = em.truth.copy()
+    if labels is not None:
+        labels(truth)
+    folder.mkdir(exist_ok=True)
+    tifffile.imwrite(folder / f"{name}.tif", 255 - em.image if bright else em.image, photometric="minisblack")
+    tifffile.imwrite(folder / f"{name}-truth.tif", truth * 255, photometric="minisblack")
+    entry = {"name": name, "source": f"{name}.tif", "voxel_nm": [50, 4, 4]}
+    return entry | {"labels": {"source": f"{name}-truth.tif", "membrane": "nonzero"}, "split": split}
+
+
+def manifest(folder: Path, *entries: dict[str, Any], name: str = "m") -> Path:
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump({"name": name, "volumes": list(entries)}), encoding="utf-8")
+    return folder / f"{name}.yaml"
+
+
+def retrained(
+    workspace: Workspace, source: Path, steps: int, *, start: str | None = "mine", **more: Any
+) -> tuple[Promotion, Artefact]:
+    """Take a manifest through every step, as the flow does."""
+    learned = TrainConfig(**(TINY if start else FRESH), steps=steps)
+    config = RetrainConfig(**({"out": "mine", "train": learned, "start": start, "gate": GATE, "device": "cpu"} | more))
+    job = open_retraining(source, config, workspace.root)
+    prepare(job, progress=False)
+    version = learn(job, progress=False).path
+    decided = judge(job, version, progress=False)
+    return decided, load_artefact(version)
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a workspace, whose model has beaten K-means, and `old.yaml`, what it learned from."""
+    root = tmp_path_factory.mktemp("taught")
+    torch.set_num_threads(1)
+    decided, _ = retrained(Workspace(root / "w"), manifest(root, tissue(root, "old"), name="old"), 50, start=None)
+    assert decided.promoted
+    assert decided.against is None
+    return root
+
+
+@pytest.fixture
+def space(taught: Path, tmp_path: Path) -> Workspace:
+    """Return a copy of that workspace."""
+    shutil.copytree(taught / "w", tmp_path / "w")
+    return Workspace(tmp_path / "w")
+
+
+def noisy(folder: Path) -> dict[str, Any]:
+    """Write tissue like the old one, from a much worse microscope."""
+    entry = tissue(folder, "noisy", seed=5)
+    image = tifffile.imread(folder / "noisy.tif") / 2 + np.random.default_rng(0).normal(64, 50, (5, SIZE, SIZE))
+    tifffile.imwrite(folder / "noisy.tif", np.clip(image, 0, 255).astype(np.uint8), photometric="minisblack")
+    return entry
+
+
+def test_a_better_model_is_put_in_use(space: Workspace, tmp_path: Path) -> None:
+    before = find_model("mine", space)
+    decided, better = retrained(space, manifest(tmp_path, noisy(tmp_path)), 30)
+    assert decided.promoted
+    assert decided.against is not None
+    assert decided.against.digest == before.digest
+    assert find_model("mine", space).path == better.path
+    assert (standing(better.path), standing(before.path)) == ("current", "promoted before")
+    # The candidate is marked until it is judged, and then no more.
+    assert not (better.path / UNJUDGED).exists()
+
+
+def inverted(truth: np.ndarray) -> None:
+    truth[:2] = 1 - truth[:2]
+
+
+def all_membrane(truth: np.ndarray) -> None:
+    # A sliver stays, for labels of one class alone are refused before.
+    truth[:2, 8:] = 1
+
+
+@pytest.mark.parametrize("labels", [inverted, all_membrane])
+def test_a_model_of_wrong_corrections_is_kept_aside(space: Workspace, tmp_path: Path, labels: Any) -> None:
+    before = find_model("mine", space)
+    decided, worse = retrained(space, manifest(tmp_path, tissue(tmp_path, "new", seed=2, labels=labels)), 25)
+    assert not decided.promoted
+    assert "new: worse than the model in use: IoU -0." in decided.reason
+    assert standing(worse.path) == f"kept aside: {decided.reason}"
+    assert find_model("mine", space).path == before.path
+
+
+def test_a_model_of_one_odd_section_is_kept_aside(
+    space: Workspace, taught: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = tissue(tmp_path, "one", seed=3, bright=True, split={"train": [0, 1], "validation": [1, 2]})
+    before = find_model("mine", space)
+    decided, _ = retrained(space, manifest(tmp_path, one), 30, rehearse=taught / "old.yaml", share=1e-6)
+    assert [volume.volume for volume in decided.judged if volume.harm] == ["old"]
+    assert find_model("mine", space).path == before.path
+    assert "one: has no test sections, so nothing is said" in capsys.readouterr().err
+
+
+def test_a_model_that_rehearses_does_not_forget(space: Workspace, taught: Path, tmp_path: Path) -> None:
+    source, old = manifest(tmp_path, noisy(tmp_path)), taught / "old.yaml"
+    gate = GATE.model_copy(update={"harm": 0.05})
+    decided, forgot = retrained(space, source, 40, rehearse=old, share=1e-6, gate=gate)
+    new, known = decided.judged
+    assert (new.volume, known.volume) == ("noisy", "old")
+    assert new.iou_candidate > new.iou_against + 0.1, "it is much better on what is new"
+    assert "worse than the model in use" in known.harm
+    decided, kept = retrained(space, source, 40, rehearse=old, share=0.3, gate=gate)
+    assert decided.promoted
+    assert decided.judged[0].iou_candidate > new.iou_against + 0.1
+    assert [part.share for part in kept.card.trained_on[:2]] == [0.7, 0.3]
+    assert forgot.card.trained_on[0].share == 1
+
+
+def test_a_candidate_is_not_in_use_before_it_is_judged_and_not_trained_twice(
+    space: Workspace, taught: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = find_model("mine", space)
+
+    def opened(seed: int = 0) -> Retraining:
+        learned = TrainConfig(**TINY, steps=1, seed=seed)
+        config = RetrainConfig(out="mine", train=learned, start=str(before.path), gate=GATE, device="cpu")
+        return open_retraining(taught / "old.yaml", config, space.root)
+
+    first = learn(opened(), progress=False)
+    assert standing(first.path) == "kept aside: not judged yet"
+    assert find_model("mine", space).path == before.path
+    # Killed here, the same command finds what it has trained, and another one does not.
+    assert learn(opened(), progress=False) == first
+    assert f"{first.path}: trained already" in capsys.readouterr().err
+    assert learn(opened(seed=1), progress=False).path != first.path
+    judge(opened(), first.path, progress=False)
+    assert standing(first.path) != "kept aside: not judged yet"
+    assert learn(opened(), progress=False).path != first.path
+
+
+def test_what_would_be_refused_in_the_end_is_refused_before_the_training(
+    space: Workspace, taught: Path, tmp_path: Path
+) -> None:
+    def refused(kind: type[SegemError], source: Path, told: str, **more: Any) -> None:
+        with pytest.raises(kind, match=told):
+            retrained(space, source, 10**9, **more)
+
+    plain = tissue(tmp_path, "plain", seed=2)
+    untested = plain | {"split": {"train": [0, 3], "validation": [3, 5]}}
+    refused(ConfigError, manifest(tmp_path, untested), "no labelled volume has test sections")
+    seen = tissue(tmp_path, "old", split={"train": [4, 5], "validation": [3, 4], "test": [0, 3]})
+    refused(ConfigError, manifest(tmp_path, seen), "cannot be judged on sections it learned from.*w/models/mine")
+    twice = tissue(tmp_path, "twin", seed=2, split={"train": [3, 5], "validation": [0, 1], "test": [1, 2]})
+    refused(ConfigError, manifest(tmp_path, plain, twice), "it learned from.*unseen by the new model", start=None)
+    refused(ModelError, manifest(tmp_path, plain), "no such model", against="nobody")
+    refused(ModelError, manifest(tmp_path, plain), "no such model", start="nobody")
+
+    def all_inverted(truth: np.ndarray) -> None:
+        truth[...] = 1 - truth
+
+    source = manifest(tmp_path, tissue(tmp_path, "upside-down", seed=2, labels=all_inverted))
+    refused(InputError, source, "upside-down, section 3: the labels look inverted")
+    config = RetrainConfig(out="mine", gate=GATE, device="cpu", force=True)
+    prepare(open_retraining(source, config, space.root), progress=False)
+    source = manifest(tmp_path, tissue(tmp_path, "full", seed=2, labels=lambda truth: truth[3:].fill(1)))
+    refused(InputError, source, "truth of these sections holds one class only; expected .*, found 100% membrane")
+
+
+def test_the_model_to_beat_is_what_the_name_means_or_what_is_gone_on_from(space: Workspace, taught: Path) -> None:
+    def beaten(**names: Any) -> str | None:
+        return open_retraining(taught / "old.yaml", RetrainConfig(**names), space.root).against
+
+    assert beaten(out="mine", start="unet-em") == "mine"
+    assert beaten(out="other", start="mine") == "mine"
+    assert beaten(out="other") is None
+    assert beaten(out="mine", against="unet-em") == "unet-em"
+
+
+def test_what_is_rehearsed_has_labels_a_split_and_a_name_of_its_own(tmp_path: Path) -> None:
+    entry = tissue(tmp_path, "a")
+    first, same = (load_manifest(manifest(tmp_path, entry, name=name)) for name in ("first", "second"))
+    with pytest.raises(ConfigError, match=r"first with --rehearse second: volumes: volume names must differ.*: a"):
+        with_rehearsal(first, same, 0.3)
+    bare = load_manifest(manifest(tmp_path, {**tissue(tmp_path, "b"), "labels": None}))
+    with pytest.raises(ConfigError, match="no volume of this manifest has labels"):
+        with_rehearsal(first, bare, 0.3)
+    whole = load_manifest(manifest(tmp_path, {**tissue(tmp_path, "c"), "split": None}))
+    with pytest.raises(ConfigError, match=r"volume c: .* needs a split"):
+        with_rehearsal(first, whole, 0.3)
+    for share in (0, 1):
+        with pytest.raises(ConfigError, match="--share out of range"):
+            with_rehearsal(first, same, share)
