@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from judged import rand_and_info
 from machine import provenance
 
 from segem.config import BaselineConfig, load_manifest, parse
@@ -84,13 +85,12 @@ def _row(volume: Volume, sections: range, values: dict[str, Any], run: str, spac
         truth, found = read_section(volume.label("truth"), z), read_section(mask, z)
         pixels += Confusion.count(truth, found)
         cells += SegmentationSums.count(truth, found * 255)
-    rand, information = cells.best("rand"), cells.best("information")
+    v_rand, v_info = rand_and_info(cells)
     z, y, x = volume.shape
     said = ", ".join(f"{key}={value}" for key, value in values.items() if key != "method")
     return (
         f"| {volume.name} | {sections.start}-{sections.stop - 1} | {values['method']} {said} | {pixels.iou:.3f} "
-        f"| {rand.value if rand else float('nan'):.3f} | {information.value if information else float('nan'):.3f} "
-        f"| {seconds / (z * y * x / 1e6):.1f} |"
+        f"| {v_rand:.3f} | {v_info:.3f} | {seconds / (z * y * x / 1e6):.1f} |"
     )
 
 

@@ -19,22 +19,20 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+from judged import rand_and_info, seen, tested
 from machine import provenance
 from numpy.typing import NDArray
 
-from segem.config import CrfConfig, load_manifest
-from segem.geometry import around
+from segem.config import CrfConfig
 from segem.io.layers import read_section
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.crf import refine
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.segmentation import SegmentationSums
-from segem.kernels.normalize import zscore
 from segem.kernels.threshold import membrane_mask, stored_probability
 from segem.learn.artefact import find_model, load_net
 from segem.learn.engine import Engine, choose_device
-from segem.stages.ingest import ingest
 
 HEAD = "| {}: w1, sa, sb, w2, sg | volume | IoU at 0.5 | IoU at own | V_rand | V_info | s |\n" + "|---" * 7 + "|"
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,14 +84,7 @@ def score(sections: list[Section], config: CrfConfig | None, threshold: float) -
         at_half += Confusion.count(section.truth, membrane_mask(probability, 0.5))
         at_own += Confusion.count(section.truth, membrane_mask(probability, threshold))
         cells += SegmentationSums.count(section.truth, probability)
-    rand, information = cells.best("rand"), cells.best("information")
-    return Score(
-        at_half.iou,
-        at_own.iou,
-        rand.value if rand else float("nan"),
-        information.value if information else float("nan"),
-        seconds * 512**2 / pixels,
-    )
+    return Score(at_half.iou, at_own.iou, *rand_and_info(cells), seconds * 512**2 / pixels)
 
 
 def sections_of(
@@ -102,9 +93,7 @@ def sections_of(
     """Predict sections as a run does."""
     found = []
     for z in numbers:
-        seen = [min(max(z + dz, 0), volume.shape[0] - 1) for dz in around(context)]
-        sees = np.stack([read_section(volume.raw, near) for near in seen])
-        (probability,) = engine.averaged([zscore(sees, volume.statistics)], stride_px)
+        (probability,) = engine.averaged([seen(volume, z, context)], stride_px)
         truth = read_section(volume.label("truth"), z)
         found.append(Section(read_section(volume.raw, z), truth, stored_probability(probability)))
     return found
@@ -133,13 +122,9 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         Engine(load_net(artefact), choose_device("auto"), geometry.context_sections) as engine,
     ):
-        for entry in load_manifest(arguments.manifest, arguments.data_root).volumes:
-            if entry.split is None or entry.split.test is None:
-                continue
-            volume = Volume.open(ingest(entry.ingest_config(), Workspace(Path(folder)), progress=False).path)
-            tested = range(entry.split.test.start, entry.split.test.stop)
-            for numbers, kept in ((CHOICE[entry.name], choice), (tested, test)):
-                kept[entry.name] = sections_of(volume, numbers, engine, geometry.context_sections, geometry.stride_px)
+        for volume, judged in tested(arguments.manifest, arguments.data_root, Workspace(Path(folder))):
+            for numbers, kept in ((CHOICE[volume.name], choice), (judged, test)):
+                kept[volume.name] = sections_of(volume, numbers, engine, geometry.context_sections, geometry.stride_px)
     print(HEAD.format("choice"))
     merits = {}
     for config in (None, DEEPLAB_V1, DEEPLAB_V2, *CANDIDATES):

@@ -10,27 +10,22 @@ given those of the whole stack, as in a run; no label of theirs is used.
 from __future__ import annotations
 
 import argparse
-import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+from judged import rand_and_info, seen, tested
 from machine import provenance
 
-from segem.config import load_manifest
-from segem.geometry import around
 from segem.io.layers import read_section
-from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.kmeans import membrane_of, two_means
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.segmentation import SegmentationSums
-from segem.kernels.normalize import histogram, zscore
+from segem.kernels.normalize import histogram
 from segem.kernels.threshold import membrane_mask, stored_probability
 from segem.learn.artefact import Artefact, find_model, load_net
 from segem.learn.engine import Engine, choose_device
-from segem.stages.ingest import ingest
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -72,30 +67,17 @@ def score(artefact: Artefact, manifest: Path, data_root: Path, views: int) -> di
         tempfile.TemporaryDirectory() as folder,
         Engine(load_net(artefact), choose_device("auto"), context, views=views) as engine,
     ):
-        for entry in load_manifest(manifest, data_root).volumes:
-            if entry.split is None or entry.split.test is None:
-                continue
-            volume = Volume.open(ingest(entry.ingest_config(), Workspace(Path(folder)), progress=False).path)
-            sections = range(entry.split.test.start, entry.split.test.stop)
+        for volume, sections in tested(manifest, data_root, Workspace(Path(folder))):
             means = two_means(sum(histogram(read_section(volume.raw, z)) for z in sections))
             model, kmeans, cells = Confusion(), Confusion(), SegmentationSums.nothing()
             for z in sections:
                 image, truth = read_section(volume.raw, z), read_section(volume.label("truth"), z)
-                seen = [min(max(z + dz, 0), volume.shape[0] - 1) for dz in around(context)]
-                sees = np.stack([read_section(volume.raw, near) for near in seen])
-                (probability,) = engine.averaged([zscore(sees, volume.statistics)], artefact.card.geometry().stride_px)
+                (probability,) = engine.averaged([seen(volume, z, context)], artefact.card.geometry().stride_px)
                 stored = stored_probability(probability)
                 model += Confusion.count(truth, membrane_mask(stored, artefact.card.threshold))
                 kmeans += Confusion.count(truth, membrane_of(image, means))
                 cells += SegmentationSums.count(truth, stored)
-            rand, information = (cells.best(kind) for kind in ("rand", "information"))
-            found[entry.name] = Scores(
-                sections,
-                kmeans.iou,
-                model.iou,
-                rand.value if rand else math.nan,
-                information.value if information else math.nan,
-            )
+            found[volume.name] = Scores(sections, kmeans.iou, model.iou, *rand_and_info(cells))
     return found
 
 

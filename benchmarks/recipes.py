@@ -16,12 +16,13 @@ from statistics import mean
 from typing import Any
 
 from held_out import score
+from judged import trained
 from machine import facts, provenance
 from pinned import count_processor_time, run_pinned
 
 from segem.config import TrainConfig, load_manifest
 from segem.io.workspace import Workspace
-from segem.learn.artefact import Artefact, list_models, load_artefact
+from segem.learn.artefact import Artefact
 from segem.stages.train import train
 
 HERE = Path(__file__).resolve().parent
@@ -50,12 +51,12 @@ def main() -> None:
         return
     print(provenance(), flush=True)
     wanted = [(recipe, seed) for recipe in arguments.recipes for seed in arguments.seeds]
-    missing = [one for one in wanted if _trained(_name(*one, arguments.minutes), work) is None]
+    missing = [one for one in wanted if trained(_name(*one, arguments.minutes), work) is None]
     command = [sys.executable, __file__, *sys.argv[1:], "--train"]
     run_pinned({_name(*one, arguments.minutes): [*command, *map(str, one)] for one in missing}, work.root)
     rows = []
     for recipe in arguments.recipes:
-        made = [_trained(_name(recipe, seed, arguments.minutes), work) for seed in arguments.seeds]
+        made = [trained(_name(recipe, seed, arguments.minutes), work) for seed in arguments.seeds]
         for views in VIEWS:
             rows += _rows(recipe, views, [model for model in made if model is not None], arguments.data_root)
     found = facts()
@@ -90,10 +91,6 @@ def _spread(values: list[float]) -> str:
 
 def _name(recipe: str, seed: int, minutes: float) -> str:
     return f"{recipe}-{minutes:g}-{seed}"
-
-
-def _trained(name: str, work: Workspace) -> Artefact | None:
-    return next((load_artefact(path) for known, path in list_models(work) if known == name), None)
 
 
 def _arguments() -> argparse.Namespace:

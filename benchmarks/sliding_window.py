@@ -68,7 +68,7 @@ def main() -> None:
     for sections in () if arguments.no_memory else (few, many):
         wanted += [(c, f"memory {sections}", partial(_memory, case=thin, sections=sections)) for c in chosen]
     if not arguments.no_kill:
-        wanted += [(c, "kill", partial(_kill, case=thin, sections=many)) for c in chosen if c.output is not None]
+        wanted += [(c, "kill", partial(_kill, case=thin, sections=many)) for c in chosen if c.read is not None]
     for contender, what, how in wanted:
         results.measure(contender, what, how)
     print(results.write_table(), flush=True)

@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from judged import rand_and_info, seen, tested, trained
 from machine import facts, provenance
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from pinned import count_processor_time, run_pinned
 
 from segem.config import BaselineConfig, CrfConfig, SynthConfig, TrainConfig, load_manifest
-from segem.geometry import around
 from segem.io.layers import read_section
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
@@ -38,11 +38,10 @@ from segem.kernels.metrics.segmentation import SegmentationSums
 from segem.kernels.normalize import IntensityStatistics, histogram, zscore
 from segem.kernels.synth import sections as synthetic
 from segem.kernels.threshold import membrane_mask, stored_probability
-from segem.learn.artefact import Artefact, list_models, load_artefact, load_net
+from segem.learn.artefact import Artefact, load_net
 from segem.learn.engine import Engine, choose_device
 from segem.learn.models.registry import ZOO, build
 from segem.stages.baseline import baseline
-from segem.stages.ingest import ingest
 from segem.stages.train import train
 
 HERE = Path(__file__).resolve().parent
@@ -59,18 +58,13 @@ def main() -> None:
     print(provenance(), flush=True)
     work = Workspace(arguments.work)
     work.prepare()
-    entry = load_manifest(MANIFEST, arguments.data_root).volumes[0]
-    ingest(entry.ingest_config(), work, progress=False)
+    ((volume, judged),) = tested(MANIFEST, arguments.data_root, work)
     if arguments.train:
         _train(arguments.train, arguments, work)
         return
     chosen = [name for name in ZOO if not arguments.only or name in arguments.only]
-    missing = [name for name in chosen if _trained(name, work) is None]
+    missing = [name for name in chosen if trained(f"zoo-{name}", work) is None]
     run_pinned({name: [sys.executable, __file__, *sys.argv[1:], "--train", name] for name in missing}, work.root)
-    volume = Volume.open(work.volume(entry.name))
-    assert entry.split is not None
-    assert entry.split.test is not None
-    judged = range(entry.split.test.start, entry.split.test.stop)
     results = work.root / "zoo.json"
     rows: dict[str, dict[str, Any]] = json.loads(results.read_text()) if results.is_file() else {}
     for method in UNSUPERVISED:
@@ -78,7 +72,7 @@ def main() -> None:
             rows[method] = judge_mask(method, volume, judged, work)
             results.write_text(json.dumps(rows, indent=2))
     for name in chosen:
-        artefact = _trained(name, work)
+        artefact = trained(f"zoo-{name}", work)
         if artefact is None:
             print(f"{name}: not trained, left out", file=sys.stderr)
             continue
@@ -98,10 +92,6 @@ def _train(name: str, arguments: argparse.Namespace, work: Workspace) -> None:
     train(load_manifest(MANIFEST, arguments.data_root), f"zoo-{name}", config, work, device="cpu", progress=False)
 
 
-def _trained(name: str, work: Workspace) -> Artefact | None:
-    return next((load_artefact(path) for known, path in list_models(work) if known == f"zoo-{name}"), None)
-
-
 def judge_mask(method: str, volume: Volume, judged: range, work: Workspace) -> dict[str, Any]:
     """Return the row of a method that learns nothing."""
     started = time.perf_counter()
@@ -117,7 +107,7 @@ def judge_model(name: str, artefact: Artefact, volume: Volume, judged: range) ->
     """Return the row of a model, and that of it with the CRF behind it where the papers have one."""
     context = artefact.card.geometry().context_sections
     with Engine(load_net(artefact), choose_device("cpu"), context) as engine:
-        inputs = [_seen(volume, z, context) for z in judged]
+        inputs = [seen(volume, z, context) for z in judged]
         engine.probability(inputs[0])
         started = time.perf_counter()
         stored = [stored_probability(p) for p in engine.probabilities(inputs)]
@@ -148,17 +138,8 @@ def judge(volume: Volume, judged: range, stored: list[Section], threshold: float
         truth = read_section(volume.label("truth"), z)
         confusion += Confusion.count(truth, membrane_mask(probability, threshold))
         sums += SegmentationSums.count(truth, probability)
-    rand, information = sums.best("rand"), sums.best("information")
-    return {
-        "iou": confusion.iou,
-        "v_rand": rand.value if rand else None,
-        "v_info": information.value if information else None,
-    }
-
-
-def _seen(volume: Volume, z: int, context: int) -> NDArray[np.float32]:
-    near = [min(max(z + dz, 0), volume.shape[0] - 1) for dz in around(context)]
-    return zscore(np.stack([read_section(volume.raw, k) for k in near]), volume.statistics)
+    v_rand, v_info = rand_and_info(sums)
+    return {"iou": confusion.iou, "v_rand": v_rand, "v_info": v_info}
 
 
 def draw(names: list[str], volume: Volume, z: int, work: Workspace) -> None:
@@ -170,18 +151,18 @@ def draw(names: list[str], volume: Volume, z: int, work: Workspace) -> None:
             "isbi.png",
             read_section(volume.raw, z),
             read_section(volume.label("truth"), z),
-            lambda c: _seen(volume, z, c),
+            lambda c: seen(volume, z, c),
         ),
         ("synthetic.png", drawn.image, drawn.truth, lambda c: zscore(np.stack([drawn.image] * c), statistics)),
     ]
-    for file, image, truth, seen in shown:
+    for file, image, truth, sees in shown:
         panels = {"section": image, "truth": np.where(truth, 0, 255).astype(np.uint8)}
         for name in names:
-            artefact = _trained(name, work)
+            artefact = trained(f"zoo-{name}", work)
             if artefact is not None:
                 context = artefact.card.geometry().context_sections
                 with Engine(load_net(artefact), choose_device("cpu"), context) as engine:
-                    panels[name] = 255 - stored_probability(engine.probability(seen(context)))
+                    panels[name] = 255 - stored_probability(engine.probability(sees(context)))
         montage(panels).save(work.root / file, optimize=True)
 
 
@@ -209,7 +190,7 @@ def table(rows: dict[str, dict[str, Any]], arguments: argparse.Namespace) -> str
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for name, row in rows.items():
-        scores = " | ".join("" if row[key] is None else f"{row[key]:.4f}" for key in ("iou", "v_rand", "v_info"))
+        scores = " | ".join(f"{row[key]:.4f}" for key in ("iou", "v_rand", "v_info"))
         steps = f"{row['steps']:,}" if "steps" in row else ""
         lines.append(f"| {name} | {row['parameters']:,} | {steps} | {scores} | {row['seconds_per_mpx']:.2f} |")
     return "\n".join(lines) + "\n"

@@ -16,10 +16,10 @@ DEFAULT = BaselineConfig()
 
 @step("baseline", "baseline {volume}")
 def baseline_step(
-    volume: str, run: str, config: BaselineConfig, workspace: Path, progress: bool = True
+    volume: str, run: str, config: BaselineConfig, workspace: Path, progress: bool = True, replace: bool = False
 ) -> BaselineResult:
     """Write the baseline's layer of one volume of a run."""
-    return baseline(volume, run, config, open_workspace(workspace), progress=progress)
+    return baseline(volume, run, config, open_workspace(workspace), progress=progress, replace=replace)
 
 
 @flow(name="baseline-volume", flow_run_name="baseline {volume} of {run}")
@@ -29,6 +29,7 @@ def baseline_volume(
     config: BaselineConfig = DEFAULT,
     workspace: Path = Path("workspace"),
     progress: bool = False,
+    replace: bool = False,
 ) -> BaselineResult:
     """Write the baseline's layer of one volume.
 
@@ -42,5 +43,7 @@ def baseline_volume(
         Root of the workspace.
     progress : bool
         Draw a progress bar on stderr.
+    replace : bool
+        Also where the run holds a result of this volume that was made in another way, which is then lost.
     """
-    return baseline_step(volume, run, config, workspace, progress)
+    return baseline_step(volume, run, config, workspace, progress, replace)

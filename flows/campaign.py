@@ -45,6 +45,7 @@ def campaign(
     workspace: Path = Path("workspace"),
     data_root: Path | None = None,
     execution: ExecutionConfig = DEFAULT,
+    replace: bool = False,
 ) -> CampaignOutcome:
     """Find the membranes of every volume of a manifest, and report on them.
 
@@ -62,6 +63,8 @@ def campaign(
         Folder that relative sources count from; the manifest's own when absent.
     execution : ExecutionConfig
         Device, engine, workers, progress bars.
+    replace : bool
+        Also where the run, or a volume of the workspace, was made in another way, and is then lost.
 
     Raises
     ------
@@ -72,7 +75,7 @@ def campaign(
     SegemError
         When nothing could start: the manifest, the model or the workspace is at fault.
     """
-    job = open_campaign(manifest, run, workspace, data_root)
+    job = open_campaign(manifest, run, workspace, data_root, replace=replace)
     with held(job):
         enter(job)
         failed = _find_all_membranes(job, execution)
@@ -103,9 +106,9 @@ def _find_all_membranes(job: Campaign, execution: ExecutionConfig) -> dict[str, 
 
 def _find_membranes(volume: VolumeEntry, job: Campaign, execution: ExecutionConfig) -> None:
     workspace = job.workspace.root
-    ingest_step(volume.ingest_config(), workspace, execution.progress)
-    baseline_step(volume.name, job.run, job.manifest.baseline, workspace, execution.progress)
-    segment_step(volume.name, job.run, job.manifest.segment_config(), execution, workspace)
+    ingest_step(volume.ingest_config(), workspace, execution.progress, job.replace)
+    baseline_step(volume.name, job.run, job.manifest.baseline, workspace, execution.progress, job.replace)
+    segment_step(volume.name, job.run, job.manifest.segment_config(), execution, workspace, job.replace)
 
 
 def _with_progress(volumes: Sequence[VolumeEntry]) -> Iterator[VolumeEntry]:

@@ -13,13 +13,15 @@ from segem.stages.ingest import IngestResult, ingest
 
 
 @step("ingest", "ingest {config.name}")
-def ingest_step(config: IngestConfig, workspace: Path, progress: bool = True) -> IngestResult:
+def ingest_step(config: IngestConfig, workspace: Path, progress: bool = True, replace: bool = False) -> IngestResult:
     """Ingest one source; a volume that is already there with the same content is kept."""
-    return ingest(config, open_workspace(workspace), progress=progress)
+    return ingest(config, open_workspace(workspace), progress=progress, replace=replace)
 
 
 @flow(name="ingest-volume", flow_run_name="ingest {config.name}")
-def ingest_volume(config: IngestConfig, workspace: Path = Path("workspace"), progress: bool = False) -> IngestResult:
+def ingest_volume(
+    config: IngestConfig, workspace: Path = Path("workspace"), progress: bool = False, replace: bool = False
+) -> IngestResult:
     """Ingest one volume.
 
     Parameters
@@ -30,5 +32,7 @@ def ingest_volume(config: IngestConfig, workspace: Path = Path("workspace"), pro
         Root of the workspace.
     progress : bool
         Draw a progress bar on stderr.
+    replace : bool
+        Also where another source, voxel size or labels are lost by it.
     """
-    return ingest_step(config, workspace, progress)
+    return ingest_step(config, workspace, progress, replace)

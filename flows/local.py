@@ -68,7 +68,7 @@ def run_campaign(job: Campaign, *, execution: ExecutionConfig = DEFAULT, verbose
     with prefect_ready(job.workspace.root / ".prefect", verbose=verbose):
         from flows.campaign import campaign
 
-        return campaign(job.source, job.run, job.workspace.root, job.data_root, execution)
+        return campaign(job.source, job.run, job.workspace.root, job.data_root, execution, job.replace)
 
 
 def run_retraining(job: Retraining, *, progress: bool = True, verbose: bool = False) -> Promotion:

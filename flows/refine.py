@@ -17,10 +17,10 @@ QUIET = ExecutionConfig(progress=False)
 
 @step("refine", "refine {volume}")
 def refine_step(
-    volume: str, run: str, config: RefineConfig, execution: ExecutionConfig, workspace: Path
+    volume: str, run: str, config: RefineConfig, execution: ExecutionConfig, workspace: Path, replace: bool = False
 ) -> RefineResult:
     """Write the refined probability and mask of one volume; finished blocks are skipped."""
-    return refine.refine_volume(volume, run, config, execution, open_workspace(workspace))
+    return refine.refine_volume(volume, run, config, execution, open_workspace(workspace), replace=replace)
 
 
 @flow(name="refine-volume", flow_run_name="refine {volume} of {run}")
@@ -30,6 +30,7 @@ def refine_volume(
     config: RefineConfig,
     execution: ExecutionConfig = QUIET,
     workspace: Path = Path("workspace"),
+    replace: bool = False,
 ) -> RefineResult:
     """Write the refined probability and mask of one volume.
 
@@ -43,5 +44,7 @@ def refine_volume(
         Engine, workers, memory.
     workspace : Path
         Root of the workspace.
+    replace : bool
+        Also where the run holds a result of this volume that was made in another way, which is then lost.
     """
-    return refine_step(volume, run, config, execution, workspace)
+    return refine_step(volume, run, config, execution, workspace, replace)

@@ -17,10 +17,10 @@ QUIET = ExecutionConfig(progress=False)
 
 @step("segment", "segment {volume}")
 def segment_step(
-    volume: str, run: str, config: SegmentConfig, execution: ExecutionConfig, workspace: Path
+    volume: str, run: str, config: SegmentConfig, execution: ExecutionConfig, workspace: Path, replace: bool = False
 ) -> SegmentResult:
     """Write the membrane probability and mask of one volume; finished blocks are skipped."""
-    return segment(volume, run, config, execution, open_workspace(workspace))
+    return segment(volume, run, config, execution, open_workspace(workspace), replace=replace)
 
 
 @flow(name="segment-volume", flow_run_name="segment {volume} of {run}")
@@ -30,6 +30,7 @@ def segment_volume(
     config: SegmentConfig = DEFAULT,
     execution: ExecutionConfig = QUIET,
     workspace: Path = Path("workspace"),
+    replace: bool = False,
 ) -> SegmentResult:
     """Write the membrane probability and mask of one volume.
 
@@ -43,5 +44,7 @@ def segment_volume(
         Device, engine, workers.
     workspace : Path
         Root of the workspace.
+    replace : bool
+        Also where the run holds a result of this volume that was made in another way, which is then lost.
     """
-    return segment_step(volume, run, config, execution, workspace)
+    return segment_step(volume, run, config, execution, workspace, replace)

@@ -360,3 +360,7 @@ def test_loaded_packages_are_seen() -> None:
 @pytest.mark.parametrize("module", ["segem", "segem.config", "segem.cli"])
 def test_import_is_light(module: str) -> None:
     assert not loaded_by(f"import {module}") & {"torch", "monai", "prefect", "fastapi"}
+
+
+def test_a_sweep_does_not_wait_for_the_compiler_of_torch() -> None:
+    assert not loaded_by("import segem.stages.segment") & {"torchvision", "monai"}

@@ -18,22 +18,6 @@ Predict = Callable[[Stack, Path], Any]
 
 
 @dataclass(frozen=True)
-class OnDisk:
-    """Where a contender that writes to disk leaves its result.
-
-    Parameters
-    ----------
-    read : callable
-        Returns the probabilities, (N, H, W).
-    array : callable
-        Returns the folder of the Zarr array that is written chunk by chunk.
-    """
-
-    read: Callable[[Stack, Path], NDArray[np.float32]]
-    array: Callable[[Stack, Path], Path]
-
-
-@dataclass(frozen=True)
 class Contender:
     """One way to segment a stack.
 
@@ -47,8 +31,8 @@ class Contender:
         Everything before the first section: imports, weights, compiling. Returns what is timed.
     needs : str
         Package it belongs to, for its version.
-    output : OnDisk, optional
-        Given by those who write to disk.
+    read : callable, optional
+        Returns the probabilities, (N, H, W), that a contender who writes to disk has left there.
     quick : bool
         Part of the short comparison too.
     """
@@ -57,14 +41,12 @@ class Contender:
     about: str
     start: Callable[[Case], Predict]
     needs: str
-    output: OnDisk | None = None
+    read: Callable[[Stack, Path], NDArray[np.float32]] | None = None
     quick: bool = False
 
 
 def _segem(name: str, about: str, quick: bool = True, **settings: Any) -> Contender:
-    return Contender(
-        name, about, lambda case: segem.start(case, **settings), "segem", OnDisk(segem.read, segem.array), quick
-    )
+    return Contender(name, about, lambda case: segem.start(case, **settings), "segem", segem.read, quick)
 
 
 ALL = (
@@ -89,7 +71,7 @@ ALL = (
         "halo 64, Zarr in and out",
         torch_em.zarr_to_zarr,
         "torch_em",
-        OnDisk(torch_em.read, torch_em.array),
+        torch_em.read,
         quick=True,
     ),
     Contender("bioimageio", "blocks of 640 with halo 64", bioimageio.blockwise, "bioimageio.core"),

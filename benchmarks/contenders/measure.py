@@ -107,7 +107,7 @@ def _prepare(task: dict[str, Any], case: Case) -> dict[str, Any]:
 def _time(task: dict[str, Any], case: Case) -> dict[str, Any]:
     started = time.perf_counter()
     run = _Run(task, case)
-    on_disk = run.contender.output is not None
+    on_disk = run.contender.read is not None
     run(case.stack(1))
     first = time.perf_counter() - started
     stack = case.stack(task["disk_sections" if on_disk else "sections"])
@@ -159,7 +159,7 @@ class _Run:
 
     def predict(self, stack: Stack, folder: Path | None = None) -> tuple[float, Any, Path]:
         """Return the seconds it took, what was returned, and where it may have written."""
-        if self.contender.output is None:
+        if self.contender.read is None:
             _ = stack.input  # what works in memory finds it there
         folder = folder or Path(tempfile.mkdtemp(dir=self._scratch.name))
         folder.mkdir(exist_ok=True)
@@ -169,8 +169,8 @@ class _Run:
 
     def probabilities(self, stack: Stack, returned: Any, folder: Path) -> NDArray[np.float32]:
         """Return what was predicted, (N, H, W)."""
-        if self.contender.output is not None:
-            return self.contender.output.read(stack, folder)
+        if self.contender.read is not None:
+            return self.contender.read(stack, folder)
         logits = torch.as_tensor(np.asarray(returned)).float().reshape(stack.input.squeeze(1).shape)
         return torch.sigmoid(logits).numpy()
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from contenders.case import Case, Stack
 from segem.config import ExecutionConfig, SegmentConfig, parse
-from segem.io.shards import path_of
 from segem.io.volume import Volume
 from segem.stages.segment import segment
 
@@ -28,13 +27,5 @@ def start(case: Case, **settings: Any) -> Callable[[Stack, Path], None]:
 
 def read(stack: Stack, folder: Path) -> NDArray[np.float32]:
     """Return the probabilities of a run."""
-    return np.asarray(_result(stack, folder).raw[:], np.float32) / np.float32(255)
-
-
-def array(stack: Stack, folder: Path) -> Path:
-    """Return where the probabilities of a run lie."""
-    return path_of(_result(stack, folder).raw)
-
-
-def _result(stack: Stack, folder: Path) -> Volume:
-    return Volume.open(stack.case.workspace.result(folder.name, stack.name))
+    result = Volume.open(stack.case.workspace.result(folder.name, stack.name))
+    return np.asarray(result.raw[:], np.float32) / np.float32(255)

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from contenders.case import Case, Stack
 from segem.kernels.normalize import zscore
 
+LOGITS = "logits.zarr"
+"""What `zarr_to_zarr` writes."""
+
 
 def blocks(block_px: int | None, halo_px: int, fast: bool = False) -> Callable[[Case], Callable[[Stack, Path], Any]]:
     """Return a contender with blocks of this edge; the whole section when None."""
@@ -41,21 +44,16 @@ def zarr_to_zarr(case: Case) -> Callable[[Stack, Path], None]:
     def predict(stack: Stack, folder: Path) -> None:
         raw = stack.volume.raw
         store = zarr.open_array(
-            array(stack, folder), mode="a", shape=(1, *raw.shape), chunks=(1, 1, 512, 512), dtype="float32"
+            folder / LOGITS, mode="a", shape=(1, *raw.shape), chunks=(1, 1, 512, 512), dtype="float32"
         )
         run(raw, output=store, preprocess=partial(zscore, statistics=stack.statistics))
 
     return predict
 
 
-def array(_: Stack, folder: Path) -> Path:
-    """Return where `zarr_to_zarr` writes the logits."""
-    return folder / "logits.zarr"
-
-
-def read(stack: Stack, folder: Path) -> NDArray[np.float32]:
+def read(_: Stack, folder: Path) -> NDArray[np.float32]:
     """Return the probabilities that `zarr_to_zarr` has written."""
-    logits = zarr.open_array(array(stack, folder), mode="r")
+    logits = zarr.open_array(folder / LOGITS, mode="r")
     return expit(np.asarray(logits[0], np.float32))
 
 

@@ -182,10 +182,8 @@ def aspp() -> Sheet:
 
 def v3_head() -> Sheet:
     """Draw the head of DeepLab v3 as it is built here."""
-    from torchvision.models.segmentation import deeplabv3_resnet101
-
     with torch.device("meta"):
-        pyramid = DeepLabV3(deeplabv3_resnet101, 3, 21).net.classifier[0]  # type: ignore[index, union-attr]
+        pyramid = DeepLabV3("resnet101", 3, 21).net.classifier[0]  # type: ignore[index, union-attr]
     rates = [branch[0].dilation[0] for branch in pyramid.convs[1:-1]]
     joined = pyramid.project[0].in_channels
     s = Sheet(900, 380, "Head of DeepLab v3")

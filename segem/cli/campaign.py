@@ -55,6 +55,15 @@ def run(
     run_name: RunOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     data_root: DataRootOption = None,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace",
+            help="Lose what the run holds by another model or other settings, and volumes of these names that have "
+            "another source, voxel size or labels, and make them anew; without this, they are kept and the command "
+            "refused.",
+        ),
+    ] = False,
     device: DeviceOption = "auto",
     engine: EngineOption = None,
     workers: WorkersOption = 1,
@@ -64,7 +73,7 @@ def run(
 ) -> None:
     """Do the main job on a dataset: ingest, baseline, inference, stitching, report. Safe to repeat when it failed."""
     execution = execution_of(device, engine, workers, memory)
-    _campaign(manifest, run_name, workspace, data_root, execution, verbose, as_json)
+    _campaign(manifest, run_name, workspace, data_root, execution, verbose, as_json, replace)
 
 
 def _campaign(
@@ -75,11 +84,12 @@ def _campaign(
     execution: ExecutionConfig,
     verbose: bool,
     as_json: bool,
+    replace: bool = False,
 ) -> None:
     from flows.local import run_campaign
     from segem.stages.campaign import open_campaign
 
-    job = open_campaign(manifest, run_name, workspace, data_root)
+    job = open_campaign(manifest, run_name, workspace, data_root, replace=replace)
     folder = job.workspace.report(job.run)
     before = _version(folder / "report.json")
     failure: SegemError | None = None

@@ -23,6 +23,7 @@ from segem.cli.options import (
 )
 from segem.config import GateConfig, TrainConfig, load_manifest, parse
 from segem.config.retrain import with_rehearsal
+from segem.errors import ConfigError
 from segem.terminal import (
     show,
     show_architecture,
@@ -33,7 +34,8 @@ from segem.terminal import (
 
 app = typer.Typer()
 models_app = typer.Typer(
-    help="Shows architectures and the models at hand, and decides which version is in use.", no_args_is_help=True
+    help="Shows architectures and the models at hand, decides which version is in use, and exchanges them with others.",
+    no_args_is_help=True,
 )
 app.add_typer(models_app, name="models")
 
@@ -44,7 +46,9 @@ app.add_typer(models_app, name="models")
 def train(
     manifest: Annotated[Path, typer.Argument(help="YAML file; labelled volumes may give a split.")],
     out: Annotated[str, typer.Option(help="Name of the new model.")],
-    model: Annotated[str, typer.Option(help="Architecture, one of the zoo.")] = "unet",
+    model: Annotated[
+        str | None, typer.Option(help="Architecture, one of the zoo; that of --from, or unet, if absent.")
+    ] = None,
     start: Annotated[str | None, typer.Option("--from", help="Model to go on from, by name or folder.")] = None,
     pretrained: Annotated[
         str | None,
@@ -88,7 +92,6 @@ def train(
     if context_sections is not None:
         architecture["context_sections"] = str(context_sections)
     values = {
-        "model": model,
         "architecture": architecture,
         "pretrained": pretrained,
         "freeze": freeze,
@@ -99,6 +102,8 @@ def train(
         "batch": batch,
         "checkpoint_seconds": checkpoint_seconds,
     }
+    if model is not None:
+        values["model"] = model
     config = parse(TrainConfig, values, where="segem train", called=option_of)
     loaded = load_manifest(manifest, data_root)
     if rehearse is not None:
@@ -194,3 +199,57 @@ def models_promote(
 
     decided = promote(candidate, loaded, config, workspace_at(workspace), against=against, force=force, device=device)
     show_promotion(decided.model_dump(mode="json"), as_json)
+
+
+@models_app.command(
+    "export", epilog="Example: `segem models export mine mine.zip --licence CC-BY-4.0 --author 'Ada Lovelace'`"
+)
+def models_export(
+    name: Annotated[str, typer.Argument(help="Name of a model, or a version's folder.")],
+    out: Annotated[Path, typer.Argument(help="The package to write, a zip file.")],
+    licence: Annotated[str, typer.Option(help="SPDX identifier of the licence; that on the card if absent.")] = "",
+    author: Annotated[list[str] | None, typer.Option(help="Whom users of the model may ask; repeatable.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Pack a model as bioimage.io has it, for others to run without segem and for `segem models import`."""
+    from segem.stages.export_model import export_model
+
+    space = workspace_at(workspace)
+    show(export_model(name, out, space, licence=licence, authors=tuple(author or ()), force=force), as_json)
+
+
+@models_app.command(
+    "import", epilog="Example: `segem models import mine.zip --out mine`, `... weights.pth --model unet --out theirs`"
+)
+def models_import(
+    package: Annotated[Path, typer.Argument(help="A package of bioimage.io, or weights: .safetensors, .pt or .pth.")],
+    out: Annotated[str, typer.Option(help="Name of the new model.")],
+    model: Annotated[
+        str | None, typer.Option(help="Architecture of the weights, one of the zoo, where segem has not trained them.")
+    ] = None,
+    option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of the architecture; repeatable.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Probability that makes membrane, where segem has not trained them; 0.5.")
+    ] = None,
+    licence: Annotated[str, typer.Option(help="Licence of the weights, noted on the model's card.")] = "",
+    citation: Annotated[str, typer.Option(help="What to cite with the weights, noted on the model's card.")] = "",
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Take in a model that others send; nothing that a package brings is run.
+
+    A package made by `segem models export` comes back as the model it was. Of weights that segem has not trained you
+    name the architecture, and their output must be the logit of membrane. A foreign package is taken only if the net
+    gives the test output that the package holds.
+    """
+    from segem.stages.import_model import Foreign, import_model
+
+    foreign = None
+    if model is not None or option or threshold is not None or licence or citation:
+        if model is None:
+            raise ConfigError("these options describe weights that segem has not trained", fix="name their --model too")
+        options = dict(assignment(text, "--option") for text in option or ())
+        foreign = Foreign(model, options, 0.5 if threshold is None else threshold, licence, citation)
+    show(import_model(package, out, workspace_at(workspace), foreign), as_json)

@@ -21,6 +21,14 @@ RunOption = Annotated[
         "to resume on another day, give the name that was printed.",
     ),
 ]
+ReplaceOption = Annotated[
+    bool,
+    typer.Option(
+        "--replace",
+        help="Lose what the run holds of this volume by another model or other settings, and make it anew; without "
+        "this, it is kept and the command refused.",
+    ),
+]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.")]
 VolumeArgument = Annotated[str, typer.Argument(help="Name of an ingested volume.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print results as JSON.")]

@@ -111,11 +111,12 @@ def export(
     volume: Annotated[str, typer.Argument(help="Name of a volume in it.")],
     layer: Annotated[str, typer.Argument(help="raw, truth, probability, membrane or baseline.")],
     out: Annotated[Path, typer.Argument(help="The TIFF to write.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
     """Write one layer as a multi-page TIFF; masks come out as 0 and 255."""
     from segem.stages.export import export as stage
 
-    path = stage(run_name, volume, layer, out, existing_workspace(workspace))
+    path = stage(run_name, volume, layer, out, existing_workspace(workspace), force=force)
     show({"volume": volume, "layer": layer, "path": path}, as_json, run=run_name)

@@ -30,7 +30,9 @@ def retrain(
     manifest: Annotated[Path, typer.Argument(help="YAML file; labelled volumes, some of them with test sections.")],
     out: Annotated[str, typer.Option(help="Name of the model, of which a new version is made.")],
     start: Annotated[str | None, typer.Option("--from", help="Model to go on from, by name or folder.")] = None,
-    model: Annotated[str, typer.Option(help="Architecture, one of the zoo; without --from only.")] = "unet",
+    model: Annotated[
+        str | None, typer.Option(help="Architecture, one of the zoo; that of --from, or unet, if absent.")
+    ] = None,
     minutes: Annotated[float | None, typer.Option(help="Time budget of the training. 30 if neither is given.")] = None,
     steps: Annotated[int | None, typer.Option(help="Number of steps, for a run that can be repeated exactly.")] = None,
     rehearse: RehearseOption = None,
@@ -72,8 +74,7 @@ def retrain(
     if minutes is None and steps is None:
         minutes = 30.0
     where = "segem retrain"
-    learned = {
-        "model": model,
+    learned: dict[str, object] = {
         "freeze": freeze,
         "minutes": minutes,
         "steps": steps,
@@ -81,6 +82,8 @@ def retrain(
         "batch": batch,
         "seed": seed,
     }
+    if model is not None:
+        learned["model"] = model
     values = {
         "out": out,
         "train": parse(TrainConfig, learned, where=where, called=option_of),

@@ -13,6 +13,7 @@ from segem.cli.options import (
     EngineOption,
     JsonOption,
     MemoryOption,
+    ReplaceOption,
     RunOption,
     RuntimeOption,
     VolumeArgument,
@@ -57,6 +58,14 @@ def ingest(
     dataset: Annotated[str | None, typer.Option(help="Path of the array inside an HDF5 file or Zarr store.")] = None,
     labels_dataset: Annotated[str | None, typer.Option(help="The same for the ground truth.")] = None,
     again: Annotated[bool, typer.Option("--again", help="Read everything anew, even if nothing has changed.")] = False,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace",
+            help="Lose a volume of this name that has another source, voxel size or labels; without this, it is kept "
+            "and the command refused.",
+        ),
+    ] = False,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
@@ -79,7 +88,7 @@ def ingest(
     config = parse(IngestConfig, values, where="segem ingest", called=option_of)
     from segem.stages.ingest import ingest as stage
 
-    show(stage(config, workspace_at(workspace), again=again), as_json)
+    show(stage(config, workspace_at(workspace), again=again, replace=replace), as_json)
 
 
 @app.command(epilog="Example: `segem baseline cortex --method watershed --run monday`")
@@ -95,6 +104,7 @@ def baseline(
     ] = "kmeans",
     sigma_px: Annotated[float, typer.Option(help="Smooth each section by a Gaussian first; kmeans only.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
+    replace: ReplaceOption = False,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
@@ -109,7 +119,7 @@ def baseline(
     space = workspace_with(workspace, volume)
     from segem.stages.baseline import baseline as stage
 
-    show(stage(volume, run, config, space), as_json, run=run)
+    show(stage(volume, run, config, space, replace=replace), as_json, run=run)
 
 
 @app.command(epilog="Example: `segem segment cortex --model unet-em --run monday`")
@@ -131,6 +141,7 @@ def segment(
         ),
     ] = 1,
     runtime: RuntimeOption = "auto",
+    replace: ReplaceOption = False,
     device: DeviceOption = "auto",
     engine: EngineOption = None,
     workers: WorkersOption = 1,
@@ -155,7 +166,7 @@ def segment(
     space = workspace_with(workspace, volume)
     from segem.stages.segment import segment as stage
 
-    show(stage(volume, run, config, execution, space), as_json, run=run)
+    show(stage(volume, run, config, execution, space, replace=replace), as_json, run=run)
 
 
 CRF = CrfConfig()
@@ -180,6 +191,7 @@ def crf(
     threshold: Annotated[float, typer.Option(help="Refined probability that makes membrane.")] = 0.5,
     tile_px: Annotated[int | None, typer.Option(help="Edge of a tile; chosen by the planner if absent.")] = None,
     halo_px: Annotated[int | None, typer.Option(help="Context around a tile; by the sigmas if absent.")] = None,
+    replace: ReplaceOption = False,
     engine: EngineOption = None,
     workers: WorkersOption = 1,
     memory: MemoryOption = None,
@@ -195,7 +207,7 @@ def crf(
     space = workspace_with(workspace, volume)
     from segem.stages.refine import refine_volume as stage
 
-    show(stage(volume, run, config, execution, space), as_json, run=run)
+    show(stage(volume, run, config, execution, space, replace=replace), as_json, run=run)
 
 
 @app.command(epilog="Example: `segem synth synthetic-1 --shape 8,512,512 --seed 1`")

@@ -78,8 +78,8 @@ def require_whole(array: Array, fix: str) -> None:
         raise WorkspaceError(f"{len(missing)} blocks are missing", where=missing[0], fix=fix)
 
 
-def read_section(array: Array, z: int) -> NDArray[Any]:
-    """Return section `z` of an array, shape (y, x).
+def read_section(array: Array, z: int, fix: str = "run `segem verify` to see the extent") -> NDArray[Any]:
+    """Return section `z` of an array, shape (y, x); `fix` says how to make the array again, for the message.
 
     Raises
     ------
@@ -88,4 +88,4 @@ def read_section(array: Array, z: int) -> NDArray[Any]:
     """
     _, height, width = shape_of(array)
     box = Box((z, 0, 0), (z + 1, height, width))
-    return read_block(array, box, "run `segem verify` to see the extent").reshape(height, width)
+    return read_block(array, box, fix).reshape(height, width)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -11,6 +13,7 @@ from pathlib import Path
 from segem.errors import WorkspaceError
 from segem.geometry import ZYX
 from segem.io.files import disk_errors
+from segem.io.workspace import Workspace
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS blocks (
@@ -90,3 +93,10 @@ class Ledger:
                 found=str(error),
                 fix="check the disk; if the file is damaged, remove it and run again: every block is then recomputed",
             ) from None
+
+
+def blocks_digest(workspace: Workspace, run: str, volume: str) -> str:
+    """Return one sha256 of what all finished blocks of a volume hold, by the ledger of the run."""
+    with Ledger(workspace.ledger(run)) as ledger:
+        rows = ledger.rows(volume)
+    return hashlib.sha256(json.dumps(sorted((index, row.digest) for index, row in rows.items())).encode()).hexdigest()

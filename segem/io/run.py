@@ -35,7 +35,8 @@ class ModelRecord(Config):
 class StageRecord(Config):
     """How one stage of one volume ended, and what it was made of."""
 
-    state: Literal["running", "complete", "failed"]
+    state: Literal["waiting", "running", "complete", "failed"]
+    """``waiting``: made by an earlier attempt, and not reached by the one that goes on."""
     reason: str | None = None
     """Why it failed."""
     source_digest: str | None = None
@@ -108,7 +109,7 @@ def update_run(
     record: StageRecord | None = None,
     failure: str | None = None,
     model: ModelRecord | None = None,
-    forget: bool = False,
+    again: bool = False,
 ) -> RunRecord:
     """Change the record of a run, making it if there is none, without losing a concurrent change.
 
@@ -126,8 +127,8 @@ def update_run(
         Why the volume could not be ingested.
     model : ModelRecord, optional
         The weights in use.
-    forget : bool
-        Drop what was noted of the volume before.
+    again : bool
+        Let every stage of the volume wait for the attempt that starts now.
 
     Returns
     -------
@@ -145,7 +146,9 @@ def update_run(
             changes: dict[str, Any] = {"failure": failure}
             if stage is not None:
                 changes[stage] = record
-            before = VolumeRecord() if forget else volumes.get(volume, VolumeRecord())
+            before = volumes.get(volume, VolumeRecord())
+            if again:
+                changes |= {"baseline": _waiting(before.baseline), "segment": _waiting(before.segment)}
             volumes[volume] = before.model_copy(update=changes)
         updated = current.model_copy(update={"volumes": volumes, "model": model or current.model})
         write_text(path, json.dumps(updated.model_dump(mode="json"), indent=2) + "\n")
@@ -155,11 +158,11 @@ def update_run(
 def enter_volumes(workspace: Workspace, run: str, names: Iterable[str]) -> None:
     """Note that a run is to finish these volumes, so that one it never reaches is missed.
 
-    What an earlier attempt noted of them is dropped: they count as done only when this attempt has reached them. No
-    finished block is lost by it, since those are in the ledger.
+    They count as done only when this attempt has reached them. What an earlier attempt has made stays noted with the
+    settings it was made with, and no finished block is lost, since those are in the ledger.
     """
     for name in names:
-        update_run(workspace, run, name, forget=True)
+        update_run(workspace, run, name, again=True)
 
 
 def source_digest(workspace: Workspace, volume: str) -> str | None:
@@ -214,7 +217,7 @@ def fault_of(stage: StageRecord | None, what: str, digest: str | None) -> str | 
     >>> fault_of(StageRecord(state="complete", source_digest="ab"), "segmentation", "cd")
     'the volume has changed since the segmentation; run again'
     """
-    if stage is None:
+    if stage is None or stage.state == "waiting":
         return f"the {what} was never started"
     if stage.state != "complete":
         return stage.reason or f"the {what} was never finished"
@@ -351,6 +354,10 @@ def _require_same(found: str | None, expected: str | None, source: Volume, stage
     if found != expected:
         what = f"the volume was replaced during the {stage} stage"
         raise WorkspaceError(what, where=source.path, fix="run the same command again")
+
+
+def _waiting(stage: StageRecord | None) -> StageRecord | None:
+    return None if stage is None else stage.model_copy(update={"state": "waiting", "reason": None})
 
 
 def _record_lock(workspace: Workspace, run: str) -> AbstractContextManager[None]:

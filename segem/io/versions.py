@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from segem.config import NAME_PATTERN, Config, GateConfig
 from segem.errors import ModelError
 from segem.io.files import disk_errors, write_text
+from segem.io.run import now
 
 PROMOTION, CURRENT, UNJUDGED = "promotion.json", "current", "unjudged"
 """In the folder of a version: what was decided about it. In the folder of a model: the name of the version in use. In
@@ -68,6 +70,13 @@ class Promotion(Config):
     when: str
     """ISO 8601 in UTC."""
     segem_version: str
+
+
+def new_version(model: Path) -> Path:
+    """Return a folder for a new version, named by the time so that the newest sorts last, and never one in use."""
+    stamp = now().replace(":", "").replace("+0000", "Z")
+    names = (stamp if turn == 1 else f"{stamp}-{turn}" for turn in count(1))
+    return next(model / name for name in names if not (model / name).exists())
 
 
 def decide(version: Path, promotion: Promotion) -> None:

@@ -19,22 +19,27 @@ class Difference:
 
     Parameters
     ----------
-    value : float
-        The difference over all blocks.
+    first, second : float
+        Both IoU, over all blocks.
     low, high : float
         Ends of the two-sided interval.
     lower_bound : float
         End of the one-sided interval at the same confidence: above `low`, as all the doubt lies on one side.
-    blocks, resamples : int
-        How many blocks there were, and how often they were drawn.
+    blocks : int
+        How many there were.
     """
 
-    value: float
+    first: float
+    second: float
     low: float
     high: float
     lower_bound: float
     blocks: int
-    resamples: int
+
+    @property
+    def value(self) -> float:
+        """The difference over all blocks."""
+        return self.first - self.second
 
 
 def block_counts(truth: NDArray[np.uint8], predicted: NDArray[np.uint8], block_px: int) -> NDArray[np.int64]:
@@ -169,8 +174,8 @@ def iou_difference(
     drawn = np.concatenate([_iou(w @ first) - _iou(w @ second) for w in _draws(blocks, resamples, seed)])
     tail = (1 - confidence) / 2
     low, high, bound = np.quantile(drawn, [tail, 1 - tail, 2 * tail])
-    value = _iou(first.sum(axis=0)) - _iou(second.sum(axis=0))
-    return Difference(float(value), float(low), float(high), float(bound), blocks, resamples)
+    ious = [float(_iou(counts.sum(axis=0))) for counts in (first, second)]
+    return Difference(ious[0], ious[1], float(low), float(high), float(bound), blocks)
 
 
 def _starts(length: int, size: int) -> NDArray[np.intp]:

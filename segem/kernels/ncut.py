@@ -33,10 +33,8 @@ def ncut_lines(
 
     Parameters
     ----------
-    section : (y, x) float32
-        Intensities, as z-scores of their volume; membrane is dark.
-    sigma_px : float
-        Standard deviation of the Gaussian that smooths them, in pixels.
+    section, sigma_px, width_px : (y, x) float32, float, int
+        As of `segem.kernels.watershed.watershed_lines`.
     superpixel_px : int
         Area of a superpixel, in pixels.
     darkness : float
@@ -44,8 +42,6 @@ def ncut_lines(
         counted down from one above its mean.
     cut : float
         Regions are cut in two as long as the normalised cut costs less than this.
-    width_px : int
-        Width of the lines drawn, an odd number.
     seed : int
         Seed of the first guess at each eigenvector.
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -24,7 +23,7 @@ from segem.io.versions import standing, version_in_use
 from segem.io.workspace import Workspace
 from segem.learn.models.registry import ZOO, build, geometry
 from segem.learn.models.spec import Geometry
-from segem.learn.tensors import write_tensors
+from segem.learn.tensors import check_finite, write_tensors
 from segem.learn.widen import widened
 
 WEIGHTS, CARD = "weights.safetensors", "model.json"
@@ -128,7 +127,7 @@ def save_artefact(
         When the disk refuses.
     """
     state = net.state_dict()
-    _check_finite(state, directory)
+    check_finite(state, directory)
     with disk_errors(directory):
         directory.parent.mkdir(parents=True, exist_ok=True)
     with new_directory(directory) as partial:
@@ -227,19 +226,8 @@ def load_net(artefact: Artefact, architecture: dict[str, Any] | None = None) -> 
             found=first[:160],
             fix="fetch or train the model again",
         ) from None
-    _check_finite(state, where)
+    check_finite(state, where)
     return net.eval()
-
-
-def _check_finite(state: dict[str, torch.Tensor], where: Path) -> None:
-    for key, value in state.items():
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            raise ModelError(
-                "the weights are not finite",
-                where=where,
-                found=f"NaN or infinity in {key}",
-                fix="fetch the model again, or train it with a lower learning rate",
-            )
 
 
 def _unreadable(path: Path, error: OSError) -> ModelError:

@@ -76,7 +76,7 @@ def bytes_needed(spec: ModelSpec, options: Config, size_px: int) -> int:
     >>> from segem.learn.models.registry import spec_of
     >>> unet = spec_of("unet")
     >>> bytes_needed(unet, unet.options(), 512) // 10**6
-    158
+    162
     """
     net, channels = bare_net(spec, options), spec.geometry(options).context_sections
     with torch.device("meta"):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
+import sys
 from itertools import pairwise
 
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models.resnet import Bottleneck
 
 
 def folded(net: nn.Module) -> nn.Module:
@@ -31,12 +31,19 @@ def folded(net: nn.Module) -> nn.Module:
     ['Conv2d', 'Identity']
     """
     net = copy.deepcopy(net).eval()
+    in_order = _computed_in_order()
     for parent in net.modules():
-        # What stands in these one after the other is also computed one after the other.
-        if not isinstance(parent, nn.Sequential | Bottleneck):
+        if not isinstance(parent, in_order):
             continue
         for (name, convolution), (following, norm) in pairwise(list(parent.named_children())):
             if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 setattr(parent, name, fuse_conv_bn_eval(convolution, norm))
                 setattr(parent, following, nn.Identity())
     return net
+
+
+def _computed_in_order() -> tuple[type[nn.Module], ...]:
+    """Return the modules in which what stands one after the other is also computed one after the other."""
+    # A net made of its blocks has loaded torchvision; for the others, loading it would take a second for nothing.
+    resnet = sys.modules.get("torchvision.models.resnet")
+    return (nn.Sequential, resnet.Bottleneck) if resnet is not None else (nn.Sequential,)

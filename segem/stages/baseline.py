@@ -12,6 +12,7 @@ from segem.config import BaselineConfig
 from segem.geometry import Box, Halo, grid
 from segem.io.blocks import put_block, voxel_digest
 from segem.io.layers import require_whole
+from segem.io.replacing import require_same_request
 from segem.io.run import recorded, result_volume, volume_lock
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
@@ -47,7 +48,13 @@ class BaselineResult:
 
 
 def baseline(
-    volume: str, run: str, config: BaselineConfig, workspace: Workspace, *, progress: bool = True
+    volume: str,
+    run: str,
+    config: BaselineConfig,
+    workspace: Workspace,
+    *,
+    progress: bool = True,
+    replace: bool = False,
 ) -> BaselineResult:
     """Find the membrane of a whole volume without labels and write it as a mask.
 
@@ -65,6 +72,8 @@ def baseline(
         Where both live.
     progress : bool
         Whether to draw a progress bar.
+    replace : bool
+        Also where the run holds a result of this volume that was made in another way, which is then lost.
 
     Returns
     -------
@@ -72,11 +81,15 @@ def baseline(
 
     Raises
     ------
+    ConfigError
+        When the run holds a result of this volume that was made in another way, and `replace` is false.
     SegemError
         When the volume is missing or damaged, the disk fails, or another process writes the same volume of the run.
     """
     source = Volume.open(workspace.volume(volume))
     with volume_lock(workspace, run, volume):
+        if not replace:
+            require_same_request(workspace, run, volume, "baseline", config)
         result = result_volume(workspace, run, volume)
         with recorded(workspace, run, source, "baseline", config) as facts:
             require_whole(source.raw, f"run `segem ingest` for {volume} with --again")

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from segem.config import Manifest, check_name, load_manifest
 from segem.errors import SegemError, WorkspaceError
+from segem.io.replacing import require_same_request
 from segem.io.run import campaign_lock, enter_volumes, update_run
 from segem.io.workspace import Workspace
 from segem.learn.artefact import find_model
 from segem.stages.naming import default_run
+from segem.stages.segment import model_record
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Campaign:
     data_root: Path | None
     manifest: Manifest
     workspace: Workspace
+    replace: bool = False
+    """Whether what was made in another way under the same names may be lost."""
 
     @property
     def volumes(self) -> tuple[str, ...]:
@@ -45,7 +49,9 @@ def open_workspace(root: Path) -> Workspace:
     return workspace
 
 
-def open_campaign(manifest: Path, run: str | None, workspace: Path, data_root: Path | None = None) -> Campaign:
+def open_campaign(
+    manifest: Path, run: str | None, workspace: Path, data_root: Path | None = None, *, replace: bool = False
+) -> Campaign:
     """Check all that would stop every volume alike, before the first one starts.
 
     Parameters
@@ -58,6 +64,8 @@ def open_campaign(manifest: Path, run: str | None, workspace: Path, data_root: P
         Root of the workspace; made when missing.
     data_root : Path, optional
         Folder that relative sources count from; the manifest's own when absent.
+    replace : bool
+        Also where the run, or a volume of the workspace, was made in another way, and is then lost.
 
     Returns
     -------
@@ -66,7 +74,8 @@ def open_campaign(manifest: Path, run: str | None, workspace: Path, data_root: P
     Raises
     ------
     ConfigError
-        When the manifest or the name is wrong.
+        When the manifest or the name is wrong, or, unless `replace` is true, the run holds results that were made in
+        another way.
     WorkspaceError
         When the workspace cannot be written.
     ModelError
@@ -75,8 +84,12 @@ def open_campaign(manifest: Path, run: str | None, workspace: Path, data_root: P
     loaded = load_manifest(manifest, data_root)
     name = check_name(run, "run") if run else default_run(loaded.name, loaded)
     opened = open_workspace(workspace)
-    find_model(loaded.segment_config().model, opened)
-    return Campaign(name, manifest, data_root, loaded, opened)
+    sweep = loaded.segment_config()
+    model = model_record(find_model(sweep.model, opened))
+    for volume in () if replace else loaded.volumes:
+        require_same_request(opened, name, volume.name, "baseline", loaded.baseline)
+        require_same_request(opened, name, volume.name, "segment", sweep, model)
+    return Campaign(name, manifest, data_root, loaded, opened, replace)
 
 
 @contextmanager

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import tifffile
 
-from segem.errors import ConfigError
+from segem.errors import ConfigError, SegemError
 from segem.io.files import disk_errors, new_file
 from segem.io.layers import read_section
 from segem.io.run import fault_of, load_run, source_digest
@@ -21,7 +23,16 @@ LAYERS = ("raw", "truth", "probability", "membrane", "baseline", "kmeans")
 MASKS = ("truth", "membrane", "baseline", "kmeans")
 
 
-def export(run: str, volume: str, layer: str, out: Path, workspace: Workspace, *, progress: bool = True) -> Path:
+def export(
+    run: str,
+    volume: str,
+    layer: str,
+    out: Path,
+    workspace: Workspace,
+    *,
+    progress: bool = True,
+    force: bool = False,
+) -> Path:
     """Write a layer section by section; masks come out as 0 and 255, so that they can be seen.
 
     Parameters
@@ -36,6 +47,8 @@ def export(run: str, volume: str, layer: str, out: Path, workspace: Workspace, *
         Where the run lies.
     progress : bool
         Whether to draw a progress bar.
+    force : bool
+        Replace a file that exists; never one that a volume was read from, or that is the workspace's own.
 
     Returns
     -------
@@ -45,8 +58,10 @@ def export(run: str, volume: str, layer: str, out: Path, workspace: Workspace, *
     Raises
     ------
     ConfigError
-        When the layer is unknown, or the stage that makes it has not finished.
+        When the layer is unknown, or the stage that makes it has not finished; or when `out` exists and `force` is
+        false, or lies where it would harm the data.
     """
+    _check_harmless(out, workspace, force)
     array = _layer(run, volume, layer, workspace)
     voxel_size = Volume.open(workspace.volume(volume)).voxel_size
     factor = 255 if layer in MASKS else 1
@@ -69,6 +84,29 @@ def export(run: str, volume: str, layer: str, out: Path, workspace: Workspace, *
             )
             advance(1)
     return out
+
+
+def _check_harmless(out: Path, workspace: Workspace, force: bool) -> None:
+    """Raise if a file at `out` would replace or disturb something that cannot be exported again."""
+    # Both where the name stands and where a link under that name leads.
+    places = {out.parent.resolve() / out.name, out.resolve()}
+    kept = [workspace.root / folder for folder in ("volumes", "runs", "models")]
+    for name in workspace.volumes():
+        with suppress(SegemError):  # a volume that cannot be read names no source
+            noted = Volume(workspace.volume(name)).attributes
+            kept += [Path(source["source"]) for source in (noted, noted.get("labels") or {}) if "source" in source]
+    for folder in kept:
+        if any(place.is_relative_to(folder.resolve()) for place in places):
+            raise ConfigError(
+                "an export must not write here",
+                where=out,
+                found=f"{folder}, which is the workspace's own or the source of a volume",
+                fix="choose a name elsewhere",
+            )
+    if out.is_dir():
+        raise ConfigError("this is a folder", where=out, fix="give the name of the TIFF to write")
+    if os.path.lexists(out) and not force:
+        raise ConfigError("the file exists already", where=out, fix="choose another name, or --force to replace it")
 
 
 def _layer(run: str, volume: str, layer: str, workspace: Workspace) -> Array:

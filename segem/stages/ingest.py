@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from segem.geometry import ZYX, Box, grid
 from segem.io.files import locked, new_directory, sweep_partials
 from segem.io.readers import READER_VERSION, Stack, open_stack, source_files
 from segem.io.readers.stack import check_reachable
+from segem.io.replacing import refuse_others
 from segem.io.shards import missing_shards
 from segem.io.volume import Volume, create_volume, write_block
 from segem.io.workspace import Workspace
@@ -66,7 +67,9 @@ class IngestResult:
     warnings: tuple[str, ...]
 
 
-def ingest(config: IngestConfig, workspace: Workspace, *, progress: bool = True, again: bool = False) -> IngestResult:
+def ingest(
+    config: IngestConfig, workspace: Workspace, *, progress: bool = True, again: bool = False, replace: bool = False
+) -> IngestResult:
     """Turn a source of sections into a volume of the workspace.
 
     The volume appears in one step when it is whole; an earlier one of the same name is replaced in that step. It is
@@ -83,6 +86,8 @@ def ingest(config: IngestConfig, workspace: Workspace, *, progress: bool = True,
         Show a progress bar.
     again : bool
         Replace a volume that seems up to date too, for example because it was damaged on disk.
+    replace : bool
+        Also where another source, voxel size or labels are lost by it.
 
     Returns
     -------
@@ -90,6 +95,8 @@ def ingest(config: IngestConfig, workspace: Workspace, *, progress: bool = True,
 
     Raises
     ------
+    ConfigError
+        When the volume that is there has another source, voxel size or labels, and `replace` is false.
     InputError
         When the source or its labels are missing, damaged, inconsistent or of a type that is not supported.
     WorkspaceError
@@ -106,6 +113,8 @@ def ingest(config: IngestConfig, workspace: Workspace, *, progress: bool = True,
     with locked(path.with_name(f".{path.name}.lock")):
         for partial in sweep_partials(path.parent, path.name):
             log.warning("removed %s, left by an ingest that was killed", partial.name)
+        if not replace:
+            _require_same(path, config)
         present = None if again else _present(path, config, fingerprint)
         if present is not None:
             log.info("%s is up to date", config.name)
@@ -141,6 +150,36 @@ def source_fingerprint(config: IngestConfig) -> str:
             digest.update(json.dumps([str(file), status.st_size, status.st_mtime_ns]).encode())
         digest.update(b"\n")
     return digest.hexdigest()
+
+
+def settings_of(config: IngestConfig) -> dict[str, Any]:
+    """Return what decides a volume, in the words of the command line; two spellings of a path are one."""
+    labels = config.labels
+    return {
+        "source": str(config.source.resolve()),
+        "dataset": config.dataset,
+        "voxel_nm": ",".join(f"{size:g}" for size in config.voxel_nm),
+        "labels": None if labels is None else str(labels.source.resolve()),
+        "membrane": None if labels is None else str(labels.membrane),
+        "labels_dataset": None if labels is None else labels.dataset,
+    }
+
+
+def _require_same(path: Path, config: IngestConfig) -> None:
+    """Raise if another volume would be lost; labels may come to one that has none."""
+    held: dict[str, Any] = {}
+    # What is too damaged to be read is replaced.
+    with suppress(SegemError):
+        held = Volume(path).attributes.get("settings", {})
+    asked = settings_of(config)
+    new = [key for key in ("labels", "membrane", "labels_dataset") if held.get("labels") is None]
+    refuse_others(
+        held,
+        {key: value for key, value in asked.items() if key in held and key not in new},
+        what="there is another volume of this name",
+        where=config.name,
+        fix="give another name, or `segem ingest` or `segem run` --replace to lose what is there",
+    )
 
 
 def _present(path: Path, config: IngestConfig, fingerprint: str) -> Volume | None:
@@ -219,6 +258,7 @@ def _write(
     warnings = (*raw.warnings, *image.warnings(raw), *_label_warnings(truth, membrane))
     volume.set_attributes(
         source=str(config.source),
+        settings=settings_of(config),
         source_digest=image.digest.hexdigest(),
         source_fingerprint=fingerprint,
         config_hash=config.config_hash(),

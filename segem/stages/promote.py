@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +14,8 @@ from numpy.typing import NDArray
 import segem
 from segem.config import BaselineConfig, Device, GateConfig, Manifest
 from segem.errors import ConfigError, InputError, ModelError
-from segem.geometry import Box
 from segem.io.files import locked
+from segem.io.layers import read_section
 from segem.io.run import now
 from segem.io.versions import Judgement, Promotion, Rival, decide, promoted_version, version_in_use
 from segem.io.volume import Volume
@@ -30,7 +29,7 @@ from segem.learn.train import predict_section
 from segem.progress import track
 from segem.stages.lessons import lessons
 from segem.stages.train import labelled_sections
-from segem.stages.unsupervised import finder_of, with_context
+from segem.stages.unsupervised import finder_of
 
 Mask = NDArray[np.uint8]
 Masks = Callable[[Volume, range], Iterator[Mask]]
@@ -250,19 +249,19 @@ def _judge(
     counts: list[list[NDArray[np.int64]]] = [[], []]
     with track(f"judge {volume.name}", len(sections), "section", progress) as advance:
         for z, *pair in zip(sections, first(volume, sections), second(volume, sections), strict=True):
+            truth = _truth(volume, z)
             for mine, mask in zip(counts, pair, strict=True):
-                mine.append(block_counts(_truth(volume, z), mask, config.block_px))
+                mine.append(block_counts(truth, mask, config.block_px))
             advance(1)
     blocks = [_cubes(mine, volume, config) for mine in counts]
     found = iou_difference(*blocks, resamples=config.resamples, confidence=config.confidence, seed=config.seed)
-    ious = [float(tp / (tp + fp + fn)) for tp, fp, fn in (each.sum(axis=0) for each in blocks)]
     return Judgement(
         volume=volume.name,
         source_digest=volume.attributes["source_digest"],
         sections=(sections.start, sections.stop),
         blocks=found.blocks,
-        iou_candidate=ious[0],
-        iou_against=ious[1],
+        iou_candidate=found.first,
+        iou_against=found.second,
         difference=found.value,
         low=found.low,
         high=found.high,
@@ -272,7 +271,11 @@ def _judge(
 
 
 def _truth(volume: Volume, z: int) -> Mask:
-    return labelled_sections(volume, (z, z + 1), 1)[0].truth
+    return read_section(volume.label("truth"), z, _ingest_again(volume))
+
+
+def _ingest_again(volume: Volume) -> str:
+    return f"run `segem ingest` for {volume.name} with --again"
 
 
 def _cubes(counts: list[NDArray[np.int64]], volume: Volume, config: GateConfig) -> NDArray[np.int64]:
@@ -342,10 +345,8 @@ def _masks_of(artefact: Artefact, device: Device) -> Masks:
 
 def _kmeans(volume: Volume, sections: Iterable[int]) -> Iterator[Mask]:
     finder = finder_of(volume, BaselineConfig(), lambda _: None)
-    _, height, width = volume.shape
     for z in sections:
-        section: NDArray[Any] = with_context(volume, Box((z, 0, 0), (z + 1, height, width)), 0)[0]
-        yield finder.find(section[0])
+        yield finder.find(read_section(volume.raw, z, _ingest_again(volume)))
 
 
 def _user() -> str:

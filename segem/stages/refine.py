@@ -26,7 +26,8 @@ from segem.errors import ConfigError, WorkspaceError
 from segem.execute import BlockOutcome, execute
 from segem.geometry import Box, Halo
 from segem.io.blocks import read_block
-from segem.io.ledger import Ledger, LedgerRow
+from segem.io.ledger import Ledger, LedgerRow, blocks_digest
+from segem.io.replacing import require_same_request
 from segem.io.run import StageRecord, fault_of, load_run, recorded, result_volume, source_digest, volume_lock
 from segem.io.shards import Array
 from segem.io.volume import Volume
@@ -60,7 +61,13 @@ class RefineResult:
 
 
 def refine_volume(
-    volume: str, run: str, config: RefineConfig, execution: ExecutionConfig, workspace: Workspace
+    volume: str,
+    run: str,
+    config: RefineConfig,
+    execution: ExecutionConfig,
+    workspace: Workspace,
+    *,
+    replace: bool = False,
 ) -> RefineResult:
     """Write the refined probability and mask of a volume into `run`, skipping every block that is finished already.
 
@@ -74,6 +81,8 @@ def refine_volume(
         Engine, workers, memory; the CRF computes on a processor, whatever the device.
     workspace : Workspace
         Where all live.
+    replace : bool
+        Also where the run holds a result of this volume that was made in another way, which is then lost.
 
     Returns
     -------
@@ -81,6 +90,8 @@ def refine_volume(
 
     Raises
     ------
+    ConfigError
+        When the run holds a result of this volume that was made in another way, and `replace` is false.
     SegemError
         When the volume or its probability is missing or out of date, the disk fails, or another process writes the
         same volume.
@@ -93,6 +104,8 @@ def refine_volume(
     made = _finished_segmentation(volume, config.of, workspace)
     probability = Volume.open(workspace.result(config.of, volume))
     with volume_lock(workspace, run, volume):
+        if not replace:
+            require_same_request(workspace, run, volume, "segment", config)
         result = result_volume(workspace, run, volume)
         reach = config.halo_px if config.halo_px is not None else halo_px(config.crf)
         budget = Budget.for_tiles(bytes_per_pixel(config.crf), spacing(config.crf.sa_px) + 2 * reach, execution, run)
@@ -171,13 +184,6 @@ def _finished_segmentation(volume: str, run: str, workspace: Workspace) -> Stage
             fix=f"run `segem segment {volume} --run {run}` to the end first",
         )
     return stage
-
-
-def blocks_digest(workspace: Workspace, run: str, volume: str) -> str:
-    """Return one sha256 of what all finished blocks of a volume hold, by the ledger of the run."""
-    with Ledger(workspace.ledger(run)) as ledger:
-        rows = ledger.rows(volume)
-    return hashlib.sha256(json.dumps(sorted((index, row.digest) for index, row in rows.items())).encode()).hexdigest()
 
 
 @cache

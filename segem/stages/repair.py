@@ -9,6 +9,7 @@ from typing import Any
 from segem.config import BaselineConfig, ExecutionConfig, RefineConfig, SegmentConfig, parse
 from segem.errors import ConfigError, SegemError, WorkspaceError
 from segem.io.files import locked
+from segem.io.ledger import blocks_digest
 from segem.io.run import StageRecord, VolumeRecord, load_run, volume_lock
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
@@ -16,7 +17,7 @@ from segem.learn.artefact import find_model
 from segem.learn.engine import choose_device, compute_digest
 from segem.learn.runtimes.choice import choose_runtime, runtime_identity
 from segem.stages.baseline import baseline
-from segem.stages.refine import blocks_digest, refine_digest, refine_volume
+from segem.stages.refine import refine_digest, refine_volume
 from segem.stages.segment import segment
 from segem.stages.verify import Fault, Part, verify
 
@@ -138,10 +139,11 @@ def _require_same_making(
 def _require_same(now: dict[str, Any], then: dict[str, Any], origin: str) -> None:
     for key, value in now.items():
         if value != then.get(key):
+            again = "run the same command again" + (" with --replace" if key == "model" else "")
             raise ConfigError(
                 f"the {key} of the run is not at hand any more, and blocks of two kinds must not be mixed",
                 where=origin if key in ("model", "probability") else None,
                 expected=then.get(key),
                 found=value,
-                fix="bring it back, or run the same command again to compute every block anew",
+                fix=f"bring it back, or {again} to compute every block anew",
             )

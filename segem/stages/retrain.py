@@ -17,6 +17,7 @@ from segem.stages.campaign import open_workspace
 from segem.stages.lessons import lessons, trained_on
 from segem.stages.promote import check_polarity, check_unseen, masks_of_rival, promote, sections_to_judge
 from segem.stages.train import TrainResult, train
+from segem.stages.zoo import check_new_name
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,13 @@ def open_retraining(
     Raises
     ------
     ConfigError
-        When a manifest is wrong, or names no section to judge by.
+        When the name is taken, a manifest is wrong, or names no section to judge by.
     ModelError
         When a model to go on from or to beat is missing or damaged.
     WorkspaceError
         When the workspace cannot be written.
     """
+    check_new_name(config.out)
     loaded = load_manifest(manifest, data_root)
     if config.rehearse is not None:
         loaded = with_rehearsal(loaded, load_manifest(config.rehearse, data_root), config.share)

@@ -21,6 +21,7 @@ from segem.execute import BlockOutcome, execute
 from segem.geometry import Box, Halo
 from segem.io.cache import CachedReader, bytes_to_decode_once
 from segem.io.ledger import Ledger, LedgerRow
+from segem.io.replacing import require_same_request
 from segem.io.run import ModelRecord, recorded, result_volume, volume_lock
 from segem.io.shards import Array
 from segem.io.volume import Volume
@@ -60,7 +61,13 @@ class SegmentResult:
 
 
 def segment(
-    volume: str, run: str, config: SegmentConfig, execution: ExecutionConfig, workspace: Workspace
+    volume: str,
+    run: str,
+    config: SegmentConfig,
+    execution: ExecutionConfig,
+    workspace: Workspace,
+    *,
+    replace: bool = False,
 ) -> SegmentResult:
     """Write the membrane probability and mask of a volume, skipping every block that is finished already.
 
@@ -74,6 +81,8 @@ def segment(
         Device, engine, workers: nothing that changes it.
     workspace : Workspace
         Where both live.
+    replace : bool
+        Also where the run holds a result of this volume that was made in another way, which is then lost.
 
     Returns
     -------
@@ -81,6 +90,8 @@ def segment(
 
     Raises
     ------
+    ConfigError
+        When the run holds a result of this volume that was made in another way, and `replace` is false.
     SegemError
         When the volume or model is missing, the disk fails, or another process writes the same volume.
     IncompleteError
@@ -89,7 +100,10 @@ def segment(
     keep_activations()
     source = Volume.open(workspace.volume(volume))
     artefact = find_model(config.model, workspace)
+    model = model_record(artefact)
     with volume_lock(workspace, run, volume):
+        if not replace:
+            require_same_request(workspace, run, volume, "segment", config, model)
         result = result_volume(workspace, run, volume)
         budget = Budget.of(artefact, execution)
         plan = make_plan(config, artefact.card, source, result, budget.tile_px)
@@ -113,7 +127,6 @@ def segment(
             "warnings": cautions,
             "trained_on": [sections.model_dump(mode="json") for sections in artefact.card.trained_on],
         }
-        model = ModelRecord(name=artefact.card.name, digest=artefact.digest)
         with recorded(workspace, run, source, "segment", config, facts=facts, model=model) as facts:
             coarse: Quantized | None = None
             if runtime == "openvino-int8":
@@ -162,6 +175,11 @@ def segment(
         summary.skipped,
         plan.overhead(),
     )
+
+
+def model_record(artefact: Artefact) -> ModelRecord:
+    """Return what a run notes of the model in use."""
+    return ModelRecord(name=artefact.card.name, digest=artefact.digest)
 
 
 def make_plan(

@@ -7,7 +7,6 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import segem
-from segem.config import Device, Manifest, Split, TrainConfig, check_name
+from segem.config import Device, Manifest, Split, TrainConfig
 from segem.errors import ConfigError
 from segem.geometry import Box, around
 from segem.io.blocks import read_block
 from segem.io.files import disk_errors, write_bytes
-from segem.io.run import now
 from segem.io.shards import Array, shape_of
-from segem.io.versions import UNJUDGED, unjudged
+from segem.io.versions import UNJUDGED, new_version, unjudged
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.metrics.iou import Confusion
@@ -52,6 +50,7 @@ from segem.progress import tell, track
 from segem.stages.budget import half_of_the_machine
 from segem.stages.lessons import lessons, trained_on
 from segem.stages.training_picture import training_picture
+from segem.stages.zoo import check_new_name
 
 Range = tuple[int, int]
 
@@ -131,7 +130,8 @@ def train(
     Raises
     ------
     ConfigError
-        When a volume has no labels or a split does not fit it, or weights to start from are given twice.
+        When the name is taken, the architecture is not that of `start`, a volume has no labels or a split does not fit
+        it, or weights to start from are given twice.
     InputError
         When sources or labels are bad.
     WorkspaceError
@@ -139,7 +139,7 @@ def train(
     ModelError
         When the loss is no longer finite, or pretrained weights cannot be had or do not fit.
     """
-    check_name(name, "model")
+    check_new_name(name)
     if start is not None and config.pretrained is not None:
         raise ConfigError(
             "a model to go on from has weights already",
@@ -149,6 +149,14 @@ def train(
         )
     before = find_model(start, workspace) if start is not None else None
     if before is not None:
+        if "model" in config.model_fields_set and config.model != before.card.architecture:
+            raise ConfigError(
+                "a model to go on from has its architecture already",
+                where=start,
+                expected=f"--model {before.card.architecture}",
+                found=f"--model {config.model}",
+                fix="leave --model out, or train from scratch without --from",
+            )
         # Of the architecture, only the number of sections seen at once may differ from the model that is gone on from.
         other = sorted(set(config.architecture) - {"context_sections"})
         if other:
@@ -220,7 +228,7 @@ def train(
         found = predict_section(fitted.net, validation[0].image, choose_device(device))
         beside[PICTURE] = training_picture(validation[0], found, fitted.points)
         beside[CURVE] = json.dumps([point.model_dump() for point in fitted.points], indent=2).encode()
-        made = save_artefact(_new_version(home), card, fitted.net, beside)
+        made = save_artefact(new_version(home), card, fitted.net, beside)
         with disk_errors(home):
             (home / PICTURE).unlink(missing_ok=True)
         return _result(made)
@@ -244,13 +252,6 @@ def _require_memory(config: TrainConfig, device: Device) -> None:
             found=f"{needed / 1e9:.1f} GB for {count:,} parameters",
             fix="choose smaller values for the options of the architecture (`segem models show` lists them)",
         )
-
-
-def _new_version(folder: Path) -> Path:
-    """Return a folder for a new version, named by the time so that the newest sorts last, and never one in use."""
-    stamp = now().replace(":", "").replace("+0000", "Z")
-    names = (stamp if turn == 1 else f"{stamp}-{turn}" for turn in count(1))
-    return next(folder / name for name in names if not (folder / name).exists())
 
 
 def _digest(config: TrainConfig, before: Artefact | None, sections: list[LabelledSection]) -> str:

@@ -10,7 +10,7 @@ from segem.errors import SegemError, WorkspaceError
 from segem.geometry import ZYX, Box, Halo
 from segem.io.blocks import block_digest, layer_digest, shard_path, stored_digest, voxel_digest
 from segem.io.layers import read_section
-from segem.io.ledger import Ledger, LedgerRow
+from segem.io.ledger import Ledger, LedgerRow, blocks_digest
 from segem.io.run import RunRecord, StageRecord, VolumeRecord, failure_of, fault_of, load_run, source_digest
 from segem.io.shards import Array, path_of
 from segem.io.volume import Volume
@@ -100,6 +100,7 @@ def _faults(record: RunRecord, name: str, workspace: Workspace, progress: bool) 
         damaged = [plan.block(index).write for index in found]
         for label in (None, "membrane"):
             yield from _pyramid_faults(result, label, damaged, "pyramid")
+        yield from _origin_faults(entry.segment, name, record.run, workspace)
     if entry.baseline is not None:
         stale = fault_of(entry.baseline, "baseline", digest)
         if stale is not None:
@@ -134,6 +135,20 @@ def _source_faults(source: Volume, digest: str | None) -> Found:
             yield "source", fault
         damaged = [] if fault is None else [Box.of_shape(source.shape)]
         yield from _pyramid_faults(source, label, damaged, "source pyramid")
+
+
+def _origin_faults(stage: StageRecord, name: str, run: str, workspace: Workspace) -> Found:
+    """Tell whether a refined probability is still made of what the run it was made from holds."""
+    origin = stage.facts.get("refined_from")
+    if origin is None:
+        return
+    there = workspace.ledger(origin).is_file()  # looking into a ledger that is not there would make one
+    if not there or blocks_digest(workspace, origin, name) != stage.facts["probability"]:
+        what = "has changed since it was refined" if there else "is gone"
+        yield (
+            "run",
+            f"the probability of run {origin} {what}. Fix: run `segem crf {name} --of {origin} --run {run}` again",
+        )
 
 
 def _baseline_fault(result: Volume, digest: object, fix: str) -> str | None:

@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic_core import PydanticUndefined
 
-from segem.errors import ModelError, SegemError
+from segem.config import check_name
+from segem.errors import ConfigError, ModelError, SegemError
 from segem.io.versions import standing
 from segem.io.workspace import Workspace
 from segem.learn.artefact import Artefact, find_model, list_models, load_artefact
@@ -197,6 +198,31 @@ def shown_model(name: str, workspace: Workspace) -> Artefact:
             found=f"trained models: {known}; architectures: {', '.join(sorted(ZOO))}",
             fix="choose one of these, or give the path of a model's folder",
         ) from error
+
+
+def check_new_name(name: str) -> None:
+    """Raise unless a new model may be called by this name: it must not hide what came with segem.
+
+    Raises
+    ------
+    ConfigError
+        When the name is none, or that of a bundled model or an architecture.
+
+    Examples
+    --------
+    >>> check_new_name("unet")
+    Traceback (most recent call last):
+    segem.errors.ConfigError: unet: this name is taken; found an architecture. Fix: give --out another name
+    """
+    check_name(name, "model")
+    bundled = name in {known for known, _ in list_models()}
+    if bundled or name in ZOO:
+        raise ConfigError(
+            "this name is taken",
+            where=name,
+            found="a model that comes with segem" if bundled else "an architecture",
+            fix="give --out another name",
+        )
 
 
 def _architecture(name: str) -> Architecture:

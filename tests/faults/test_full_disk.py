@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,17 @@ KTH = sorted({round(1 + 49 * n / max(1, harness.TIMES - 1)) for n in range(harne
 """Of 1 to 50; all of them when the machine shall do its worst."""
 
 
+def segment_by_command(root: Path, errors: Path) -> None:
+    """Segment by the command line, and let what it says on stderr go to a file."""
+    with errors.open("w") as file:
+        os.dup2(file.fileno(), 2)
+    options = {"--model": "tiny", "--runtime": "torch", "--run": "r", "--workspace": str(root)}
+    sys.argv = ["segem", "segment", "noise", *chain.from_iterable(options.items())]
+    main()
+
+
 def segment_until_full(root: Path, kth: int) -> None:
     """Segment by the command line in a process for which the disk is full from the k-th file on."""
-    with (root / "stderr").open("w") as errors:
-        os.dup2(errors.fileno(), 2)
     seen = 0
     writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
@@ -38,20 +46,7 @@ def segment_until_full(root: Path, kth: int) -> None:
                 raise OSError(errno.ENOSPC, "No space left on device", str(args[0]))
 
     sys.addaudithook(full)
-    sys.argv = [
-        "segem",
-        "segment",
-        "noise",
-        "--model",
-        "tiny",
-        "--runtime",
-        "torch",
-        "--run",
-        "r",
-        "--workspace",
-        str(root),
-    ]
-    main()
+    segment_by_command(root, root / "stderr")
 
 
 def require_clear_end(undisturbed: Undisturbed, workspace: Workspace, code: int | None) -> bool:
@@ -101,18 +96,18 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.slow
 def test_no_space_on_a_real_disk(undisturbed: Undisturbed, small_disk: Path) -> None:
     used = sum(file.stat().st_blocks * 512 for file in undisturbed.reference.run("r").rglob("*") if file.is_file())
-    ran_out = 0
+    ran_out, errors = 0, small_disk.parent / "stderr"
     for kth in KTH:
         workspace = undisturbed.copy(small_disk / "workspace")
         ballast = small_disk / "ballast"
         leave = used * kth // 50
         free = shutil.disk_usage(small_disk).free
         ballast.write_bytes(bytes(max(0, free - leave)))
-        process = undisturbed.context.Process(target=segment_by_command, args=(workspace.root, small_disk.parent))
+        process = undisturbed.context.Process(target=segment_by_command, args=(workspace.root, errors))
         process.start()
         process.join()
         ballast.unlink()
-        shutil.copy(small_disk.parent / "stderr", workspace.root / "stderr")
+        shutil.copy(errors, workspace.root / "stderr")
         ran_out += require_clear_end(undisturbed, workspace, process.exitcode)
         kept = harness.finished_blocks(workspace)
         harness.run_to_the_end(undisturbed.context, harness.segment_noise, workspace.root)
@@ -120,22 +115,3 @@ def test_no_space_on_a_real_disk(undisturbed: Undisturbed, small_disk: Path) -> 
         assert harness.output_digest(workspace) == undisturbed.digest
         shutil.rmtree(workspace.root)
     assert ran_out >= len(KTH) // 2
-
-
-def segment_by_command(root: Path, elsewhere: Path) -> None:
-    with (elsewhere / "stderr").open("w") as errors:
-        os.dup2(errors.fileno(), 2)
-    sys.argv = [
-        "segem",
-        "segment",
-        "noise",
-        "--model",
-        "tiny",
-        "--runtime",
-        "torch",
-        "--run",
-        "r",
-        "--workspace",
-        str(root),
-    ]
-    main()

@@ -95,9 +95,9 @@ def test_a_changed_section_concerns_the_blocks_that_read_it(
 )
 def test_a_changed_setting_concerns_every_block(segmented: Workspace, change: dict[str, object]) -> None:
     config = TILED.model_copy(update=change)
-    assert segment("noise", "r", config, QUIET, segmented).computed == 3
+    assert segment("noise", "r", config, QUIET, segmented, replace=True).computed == 3
     assert segment("noise", "r", config, QUIET, segmented).computed == 0
-    assert segment("noise", "r", TILED, QUIET, segmented).computed == 3
+    assert segment("noise", "r", TILED, QUIET, segmented, replace=True).computed == 3
 
 
 def test_one_changed_weight_concerns_every_block(segmented: Workspace) -> None:
@@ -107,7 +107,7 @@ def test_one_changed_weight_concerns_every_block(segmented: Workspace) -> None:
     state = load_file(file)
     state["head.bias"] = state["head.bias"] + 1e-3
     save_file(state, file)
-    assert segment("noise", "r", TILED, QUIET, segmented).computed == 3
+    assert segment("noise", "r", TILED, QUIET, segmented, replace=True).computed == 3
 
 
 SEGMENT = """
@@ -165,7 +165,7 @@ def test_how_it_is_run_concerns_no_block(segmented: Workspace) -> None:
 def test_another_voxel_size_of_the_same_voxels_concerns_no_block_of_them(segmented: Workspace, tmp_path: Path) -> None:
     before = digests(segmented)
     source = IngestConfig(name="noise", source=tmp_path / "source" / "noise.tif", voxel_nm=(40, 4, 4))
-    ingest(source, segmented, progress=False)
+    ingest(source, segmented, progress=False, replace=True)
     # The result is another image, so it is written anew, but of the same making.
     assert segment("noise", "r", TILED, QUIET, segmented).computed == 3
     assert digests(segmented) == before

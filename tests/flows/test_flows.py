@@ -31,7 +31,7 @@ from flows.report import report_run
 from flows.retrain import retrain
 from flows.segment import segment_volume
 from flows.steps import step, transient
-from segem.config import BaselineConfig, ExecutionConfig, IngestConfig, RefineConfig, SegmentConfig
+from segem.config import BUNDLED_MODEL, BaselineConfig, ExecutionConfig, IngestConfig, RefineConfig, SegmentConfig
 from segem.errors import (
     BlockError,
     ConfigError,
@@ -296,6 +296,20 @@ def test_a_missing_model_fails_before_any_work(manifest_of: Callable[..., Path],
 
     assert isinstance(state.result(raise_on_failure=False), ModelError)
     assert task_runs(state) == []
+
+
+def test_a_campaign_of_another_model_keeps_what_is_there_unless_told_to(
+    manifest_of: Callable[..., Path], tiny_model: Path, tmp_path: Path
+) -> None:
+    run_campaign(manifest_of("alpha"), tmp_path / "w").result()
+    page = tmp_path / "w" / "runs" / "r1" / "run.json"
+    before = page.read_bytes()
+    manifest = manifest_of("alpha", model=BUNDLED_MODEL)
+    with pytest.raises(ConfigError, match=r"expected model unet-em .*, found model tiny .*--replace"):
+        run_campaign(manifest, tmp_path / "w").result()
+    assert page.read_bytes() == before
+    assert campaign(manifest, run="r1", workspace=tmp_path / "w", execution=QUIET, replace=True).run == "r1"
+    assert json.loads(page.read_text())["volumes"]["alpha"]["segment"]["model"]["name"] == BUNDLED_MODEL
 
 
 def test_a_run_nobody_named_is_named_after_its_manifest_and_resumed(

@@ -177,7 +177,7 @@ def test_workers_choose_the_engine(
     assert segem(*ingest(stack))[0] == 0
     seen = []
 
-    def stage(volume: str, run: str, config: object, execution: object, workspace: object) -> dict[str, str]:
+    def stage(volume: str, run: str, config: object, execution: object, *_: object, **__: object) -> dict[str, str]:
         seen.append(execution)
         return {}
 
@@ -226,6 +226,29 @@ def test_weights_to_start_from_are_given_once(segem: Shell, stack: Path, tmp_pat
     )
     given = ("train", manifest, "--out", "mine", "--from", "unet-em", "--pretrained", "imagenet")
     assert "give either --from or --pretrained" in segem.refused(*given)
+    assert "found --model segnet" in segem.refused(*given[:-2], "--model", "segnet")
+    assert "this name is taken" in segem.refused("train", manifest, "--out", "unet-em")
+
+
+def test_what_is_there_is_replaced_only_when_told_to(segem: Shell, stack: Path, tmp_path: Path) -> None:
+    other, out = tmp_path / "other.tif", tmp_path / "out.tif"
+    tifffile.imwrite(other, 255 - noise(), photometric="minisblack")
+    lines = []
+    for words, option in (
+        (ingest(stack), None),
+        (ingest(other), "--replace"),
+        (("baseline", "v", "--run", "r"), None),
+        (("baseline", "v", "--run", "r", "--method", "watershed"), "--replace"),
+        (("export", "r", "v", "kmeans", out), None),
+        (("export", "r", "v", "raw", out), "--force"),
+    ):
+        if option is not None:
+            code, _, err = segem(*words)
+            assert (code, option in err) == (1, True)
+            lines.append(err)
+        assert segem(*words, *filter(None, [option]))[0] == 0
+    assert [line.count("\n") for line in lines] == [1, 1, 1], "an error is one line"
+    assert np.array_equal(tifffile.imread(out), 255 - noise())
 
 
 def test_an_old_report_is_not_shown_for_a_run_that_made_none(

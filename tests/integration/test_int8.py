@@ -42,7 +42,7 @@ def test_eight_bits_are_used_where_they_agree_and_a_resumed_run_takes_the_same_m
     assert first.computed == first.blocks
     assert facts["int8"]["used"] is True
     assert " int8 " in facts["runtime"]
-    assert segment("noise", "r", config(int8_tolerance=0.4), QUIET, ingested).computed == 0
+    assert segment("noise", "r", config(int8_tolerance=0.4), QUIET, ingested, replace=True).computed == 0
     exact = segment("noise", "exact", config(runtime="openvino"), QUIET, ingested)
     found, expected = (np.asarray(Volume.open(result.path).raw[:], int) for result in (first, exact))
     assert 0 < np.abs(found - expected).mean() < 10
@@ -61,7 +61,7 @@ def test_eight_bits_are_refused_where_the_mask_changes_too_much(ingested: Worksp
 
 def test_another_runtime_recomputes_every_block(ingested: Workspace) -> None:
     segment("noise", "r", config(runtime="torch"), QUIET, ingested)
-    again = segment("noise", "r", config(runtime="openvino"), QUIET, ingested)
+    again = segment("noise", "r", config(runtime="openvino"), QUIET, ingested, replace=True)
     assert again.computed == again.blocks
 
 

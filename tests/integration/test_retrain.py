@@ -185,7 +185,7 @@ def test_what_would_be_refused_in_the_end_is_refused_before_the_training(
     plain = tissue(tmp_path, "plain", seed=2)
     untested = plain | {"split": {"train": [0, 3], "validation": [3, 5]}}
     refused(ConfigError, manifest(tmp_path, untested), "no labelled volume has test sections")
-    seen = tissue(tmp_path, "old", split={"train": [4, 5], "validation": [3, 4], "test": [0, 3]})
+    seen = tissue(tmp_path, "same", split={"train": [4, 5], "validation": [3, 4], "test": [0, 3]})
     refused(ConfigError, manifest(tmp_path, seen), "cannot be judged on sections it learned from.*w/models/mine")
     twice = tissue(tmp_path, "twin", seed=2, split={"train": [3, 5], "validation": [0, 1], "test": [1, 2]})
     refused(ConfigError, manifest(tmp_path, plain, twice), "it learned from.*unseen by the new model", start=None)

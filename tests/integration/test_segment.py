@@ -83,9 +83,10 @@ def test_what_changes_decides_what_is_computed_again(segmented: Workspace, tmp_p
     # One voxel moves the statistics of the volume, so every block is made of something else.
     assert segment("noise", "r", TILED, QUIET, segmented).computed == 3
     make_artefact(segmented, seed=1)
-    assert segment("noise", "r", TILED, QUIET, segmented).computed == 3
-    assert segment("noise", "r", TILED.model_copy(update={"threshold": 0.4}), QUIET, segmented).computed == 3
-    assert segment("noise", "r", TILED.model_copy(update={"threshold": 0.4}), QUIET, segmented).computed == 0
+    assert segment("noise", "r", TILED, QUIET, segmented, replace=True).computed == 3
+    other = TILED.model_copy(update={"threshold": 0.4})
+    assert segment("noise", "r", other, QUIET, segmented, replace=True).computed == 3
+    assert segment("noise", "r", other, QUIET, segmented).computed == 0
 
 
 def test_only_a_damaged_block_is_computed_again(segmented: Workspace) -> None:

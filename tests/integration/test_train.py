@@ -351,9 +351,16 @@ def test_a_checkpoint_is_taken_by_the_very_same_training_only(
     def spoil(truth: np.ndarray) -> None:
         truth[0] = 1 - truth[0]
 
-    assert not going_on(entry(tmp_path / "spoilt", change=spoil))
-    assert going_on(source)
+    assert not going_on(entry(tmp_path / "d", change=spoil))
+    assert going_on(entry(tmp_path / "d"))
     made = trained(workspace, source, config=often)
     assert made.steps == 3
     assert "going on from step 3" in capsys.readouterr().err
     assert not going_on(source), "a finished training leaves no checkpoint of its own"
+
+
+def test_the_architecture_of_a_model_to_go_on_from_is_not_ignored(workspace: Workspace, tmp_path: Path) -> None:
+    trained(workspace, entry(tmp_path / "source"))
+    other = TrainConfig(model="segnet", steps=3)
+    with pytest.raises(ConfigError, match="expected --model unet, found --model segnet"):
+        trained(workspace, entry(tmp_path / "source"), config=other, start="mine")

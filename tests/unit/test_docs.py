@@ -82,6 +82,7 @@ def test_a_wrong_call_is_found() -> None:
         "data/README.md",
         "docs/architecture.md",
         "docs/crf.md",
+        "docs/models.md",
         "docs/scheduling.md",
         "docs/zoo.md",
     ],

@@ -12,12 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segem.config import Config
-from segem.learn.models.receptive_field import Resampled, Step, Window, longest_px, reach_px
+from segem.learn.models.receptive_field import Resampled, Step, Window, longest_px, reach_px, windows
 from segem.learn.models.spec import Geometry, ModelSpec
 
 
 class CoarseNet(nn.Module):
     """A net that gives one score for each cell of a lattice, up-sampled bilinearly to logits at input size.
+
+    A subclass sets `features` and the `head` that scores them; one that scores in another way overrides `scores` and
+    `coarse_steps` together.
 
     The input is padded with zeros, the mean of z-scores, to a multiple of the stride at the bottom and the right, and
     the logits are cut back. Up-sampling takes the centre of a cell for the place of its score
@@ -25,25 +28,29 @@ class CoarseNet(nn.Module):
 
     Parameters
     ----------
-    stride : int
-        Lattice on which tiles start.
     zoom : int
-        Input pixels to one score; divides the stride.
+        Input pixels to one score.
     margin_px : int
         Zeros added on all four sides, for nets whose scores need more than the cell; a multiple of the stride.
+    stride : int, optional
+        Lattice on which tiles start, a multiple of the zoom; the zoom itself when absent.
     """
 
-    def __init__(self, stride: int, zoom: int, margin_px: int = 0) -> None:
+    features: nn.Sequential
+    head: nn.Sequential
+
+    def __init__(self, zoom: int, margin_px: int = 0, stride: int | None = None) -> None:
         super().__init__()
-        self.stride, self.zoom, self.margin_px = stride, zoom, margin_px
+        self.zoom, self.margin_px, self.stride = zoom, margin_px, stride or zoom
 
     def scores(self, x: Tensor) -> Tensor:
-        """Return the scores before up-sampling, (B, classes, H / zoom, W / zoom)."""
-        raise NotImplementedError
+        """Return the scores before up-sampling, (B, classes, H / zoom, W / zoom), of an input with its margin."""
+        scores: Tensor = self.head(self.features(x))
+        return scores
 
     def coarse_steps(self) -> tuple[Step, ...]:
         """Return what happens from the input with its margin to the scores."""
-        raise NotImplementedError
+        return windows(self.features, self.head)
 
     def steps(self) -> tuple[Step, ...]:
         """Return what happens from the input to the logits."""

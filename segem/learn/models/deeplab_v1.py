@@ -87,19 +87,10 @@ class DeepLabV1(CoarseNet):
     """
 
     def __init__(self, channels_in: int = 1, classes: int = 1, variant: Variant = "largefov", width: int = 64) -> None:
-        super().__init__(stride=8, zoom=8)
+        super().__init__(zoom=8)
         self.features = atrous_vgg16(channels_in, width)
         self.head = atrous_head(width, classes, *FC6[variant])
         he_initialised(self)
-
-    def scores(self, x: Tensor) -> Tensor:
-        """Return the scores before up-sampling, (B, classes, H / 8, W / 8)."""
-        scores: Tensor = self.head(self.features(x))
-        return scores
-
-    def coarse_steps(self) -> tuple[Step, ...]:
-        """Return what happens from the input to the scores."""
-        return windows(self.features, self.head)
 
 
 class DeepLabV1MultiScale(CoarseNet):
@@ -118,7 +109,7 @@ class DeepLabV1MultiScale(CoarseNet):
     """
 
     def __init__(self, channels_in: int = 1, classes: int = 1, width: int = 64) -> None:
-        super().__init__(stride=8, zoom=8)
+        super().__init__(zoom=8)
         self.features = atrous_vgg16(channels_in, width)
         self.head = atrous_head(width, None, *FC6["largefov"])
         added, sources = MULTI_SCALE * width, [channels_in, *(times * width for times in WIDTHS[:4])]

@@ -14,12 +14,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import ResNet101_Weights, WeightsEnum
-from torchvision.models.resnet import Bottleneck, ResNet
 
 from segem.learn.models.coarse import CoarseNet, entry, he_initialised
 from segem.learn.models.deeplab_v1 import atrous_head, atrous_vgg16
-from segem.learn.models.pretrained import Source, filled, for_sections, torchvision_weights
+from segem.learn.models.pretrained import Source, filled, torchvision_weights
 from segem.learn.models.receptive_field import Parallel, Resampled, Step, Window, windows
 from segem.learn.models.spec import NetOptions
 from segem.learn.models.vgg import VGGOptions, fill_vgg16
@@ -54,7 +52,7 @@ class DeepLabV2VGG(CoarseNet):
     """
 
     def __init__(self, channels_in: int = 1, classes: int = 1, aspp: Pyramid = "L", width: int = 64) -> None:
-        super().__init__(stride=8, zoom=8)
+        super().__init__(zoom=8)
         self.features = atrous_vgg16(channels_in, width)
         self.heads = nn.ModuleList(atrous_head(width, classes, 3, rate, 16) for rate in RATES[aspp])
         he_initialised(self)
@@ -103,7 +101,10 @@ class DeepLabV2ResNet(CoarseNet):
         blocks: Sequence[int] = RESNET_101,
         width_per_group: int = 64,
     ) -> None:
-        super().__init__(stride=32 if multi_scale else 8, zoom=8)
+        # Loading torchvision takes more than a second, for the compiler of torch that it brings along.
+        from torchvision.models.resnet import Bottleneck, ResNet
+
+        super().__init__(zoom=8, stride=32 if multi_scale else 8)
         self.multi_scale = multi_scale
         resnet = ResNet(
             Bottleneck,
@@ -165,7 +166,7 @@ def _summed(heads: nn.ModuleList, features: Tensor) -> Tensor:
     return scores
 
 
-def fill_resnet(net: nn.Module, source: Source, weights: WeightsEnum, prefix: str) -> None:
+def fill_resnet(net: nn.Module, source: Source, weights: str, prefix: str) -> None:
     """Fill the part of a net under a prefix with the ImageNet weights of a ResNet, conv1 for grey-scale images.
 
     Raises
@@ -174,10 +175,7 @@ def fill_resnet(net: nn.Module, source: Source, weights: WeightsEnum, prefix: st
         When the weights cannot be had or do not fit.
     """
     state = {f"{prefix}{key}": value for key, value in torchvision_weights(source, weights).items()}
-    first = f"{prefix}conv1.weight"
-    if first in state:
-        state[first] = for_sections(state[first], net.state_dict()[first].shape[1])
-    filled(net, state, (prefix,), source)
+    filled(net, state, (prefix,), source, f"{prefix}conv1.weight")
 
 
 _SOURCE = "Chen et al. 2017, doi:10.1109/TPAMI.2017.2699184"
@@ -198,7 +196,7 @@ SPECS = (
         DeepLabV2ResNetOptions,
         lambda o: DeepLabV2ResNet(o.context_sections, 1, multi_scale=o.multi_scale),
         8,
-        lambda net, source: fill_resnet(net, source, ResNet101_Weights.IMAGENET1K_V1, "backbone."),
+        lambda net, source: fill_resnet(net, source, "ResNet101_Weights.IMAGENET1K_V1", "backbone."),
         encoder="backbone.",
     ),
 )

@@ -8,15 +8,15 @@ ResNet-50 39,638,869. 224 pixels give 28x28 scores, 513 give 65x65.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Literal
 
 from torch import Tensor, nn
-from torchvision.models import ResNet50_Weights, ResNet101_Weights
-from torchvision.models.segmentation import deeplabv3_resnet50, deeplabv3_resnet101
 
 from segem.learn.models.coarse import padded
 from segem.learn.models.deeplab_v2 import fill_resnet
 from segem.learn.models.spec import Geometry, ModelSpec, NetOptions
+
+Backbone = Literal["resnet50", "resnet101"]
 
 
 class DeepLabV3(nn.Module):
@@ -24,8 +24,8 @@ class DeepLabV3(nn.Module):
 
     Parameters
     ----------
-    build : callable
-        torchvision's builder.
+    backbone : {"resnet50", "resnet101"}
+        What computes the features.
     channels_in, classes : int
         Channels of the input and of the logits.
 
@@ -41,34 +41,39 @@ class DeepLabV3(nn.Module):
     --------
     >>> import torch
     >>> with torch.device("meta"):
-    ...     DeepLabV3(deeplabv3_resnet50)(torch.zeros(1, 1, 30, 41)).shape
+    ...     DeepLabV3("resnet50")(torch.zeros(1, 1, 30, 41)).shape
     torch.Size([1, 1, 30, 41])
     """
 
-    def __init__(self, build: Callable[..., nn.Module], channels_in: int = 1, classes: int = 1) -> None:
+    def __init__(self, backbone: Backbone, channels_in: int = 1, classes: int = 1) -> None:
+        # Loading torchvision takes more than a second, for the compiler of torch that it brings along.
+        from torchvision.models import get_model
+
         super().__init__()
         self.stride = 8
-        self.net = build(weights=None, weights_backbone=None, num_classes=classes, aux_loss=False)
+        self.net = get_model(
+            f"deeplabv3_{backbone}", weights=None, weights_backbone=None, num_classes=classes, aux_loss=False
+        )
         conv1 = nn.Conv2d(channels_in, 64, 7, stride=2, padding=3, bias=False)
         nn.init.kaiming_normal_(conv1.weight, nonlinearity="relu")
-        self.net.backbone.conv1 = conv1  # type: ignore[union-attr]
+        self.net.backbone.conv1 = conv1
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, classes, H, W) of an input (B, channels_in, H, W)."""
         if self.training:
-            image_pooling = self.net.classifier[0].convs[-1]  # type: ignore[index, union-attr]
+            image_pooling = self.net.classifier[0].convs[-1]
             image_pooling.train(len(x) > 1)
         logits: Tensor = self.net(padded(x, self.stride))["out"]
         return logits[..., : x.shape[-2], : x.shape[-1]]
 
 
-def _entry(name: str, build: Callable[..., nn.Module], weights: ResNet50_Weights | ResNet101_Weights) -> ModelSpec:
+def _entry(backbone: Backbone, weights: str) -> ModelSpec:
     return ModelSpec(
-        name=name,
-        summary=f"DeepLab-v3 on ResNet-{name.removeprefix('deeplab-v3-resnet')}: pyramid and image pooling, stride 8",
+        name=f"deeplab-v3-{backbone}",
+        summary=f"DeepLab-v3 on {backbone.replace('resnet', 'ResNet-')}: pyramid and image pooling, stride 8",
         source="Chen et al. 2017, arXiv:1706.05587",
         options=NetOptions,
-        build=lambda o: DeepLabV3(build, o.context_sections),
+        build=lambda o: DeepLabV3(backbone, o.context_sections),
         geometry=lambda o: Geometry(8, None, o.context_sections),
         sees_all=True,
         output_stride=8,
@@ -80,6 +85,6 @@ def _entry(name: str, build: Callable[..., nn.Module], weights: ResNet50_Weights
 
 
 SPECS = (
-    _entry("deeplab-v3-resnet50", deeplabv3_resnet50, ResNet50_Weights.IMAGENET1K_V1),
-    _entry("deeplab-v3-resnet101", deeplabv3_resnet101, ResNet101_Weights.IMAGENET1K_V1),
+    _entry("resnet50", "ResNet50_Weights.IMAGENET1K_V1"),
+    _entry("resnet101", "ResNet101_Weights.IMAGENET1K_V1"),
 )

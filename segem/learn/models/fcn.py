@@ -180,20 +180,11 @@ class ModifiedFCN(CoarseNet):
     """
 
     def __init__(self, channels_in: int = 1, classes: int = 1, width: int = 64) -> None:
-        super().__init__(stride=8, zoom=8)
+        super().__init__(zoom=8)
         kept = [nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.MaxPool2d(2, stride=1)) for _ in range(2)]
         self.features = vgg16_features(channels_in, width, [*(nn.MaxPool2d(2) for _ in range(3)), *kept])
         self.head = VGGHead(8 * width, 16 * width, classes, 3, padding=1)
         he_initialised(self)
-
-    def scores(self, x: Tensor) -> Tensor:
-        """Return the scores before up-sampling, (B, classes, H / 8, W / 8)."""
-        scores: Tensor = self.head(self.features(x))
-        return scores
-
-    def coarse_steps(self) -> tuple[Step, ...]:
-        """Return what happens from the input to the scores."""
-        return windows(self.features, self.head)
 
 
 _SOURCE = "Long et al. 2015, arXiv:1411.4038"

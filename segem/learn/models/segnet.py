@@ -8,10 +8,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segem.geometry import round_up
+from segem.learn.models.receptive_field import Step, Window, longest_px, reach_px
 from segem.learn.models.spec import Geometry, ModelSpec, NetOptions
 from segem.learn.models.unet import DoubleConv
-from segem.learn.models.upsampling import Kind, Upsampling, max_pool, sources
+from segem.learn.models.upsampling import STEPS, Kind, Upsampling, max_pool
 
 
 class SegNetOptions(NetOptions):
@@ -78,32 +78,10 @@ class SegNet(nn.Module):
         return logits
 
 
-def segnet_field_px(position: int, depth: int, upsampling: Kind) -> tuple[int, int]:
-    """Return the first and the last input pixel that an output pixel of a `SegNet` depends on, along one axis.
-
-    Examples
-    --------
-    >>> segnet_field_px(0, 1, "nearest"), segnet_field_px(0, 1, "bilinear")
-    ((-4, 5), (-6, 5))
-    """
-    first = last = position
-    for _ in range(depth):
-        first, last = sources(upsampling, first - 2, last + 2)
-    for _ in range(depth):
-        first, last = 2 * first - 2, 2 * last + 1 + 2
-    return first, last
-
-
-def segnet_receptive_field_px(depth: int, upsampling: Kind) -> int:
-    """Return the longest edge of what one output pixel of a `SegNet` depends on.
-
-    Examples
-    --------
-    >>> [segnet_receptive_field_px(4, kind) for kind in ("nearest", "bilinear")]
-    [140, 172]
-    """
-    fields = [segnet_field_px(position, depth, upsampling) for position in range(2**depth)]
-    return max(last - first + 1 for first, last in fields)
+def segnet_steps(depth: int, upsampling: Kind) -> tuple[Step, ...]:
+    """Return what happens from the input to the logits of a `SegNet`; the two convolutions of a level see 5 pixels."""
+    level = Window(5, padding=2)
+    return (level, Window(2, 2)) * depth + (STEPS[upsampling], level) * depth
 
 
 def segnet_halo_px(depth: int, upsampling: Kind) -> int:
@@ -114,9 +92,7 @@ def segnet_halo_px(depth: int, upsampling: Kind) -> int:
     >>> [segnet_halo_px(4, kind) for kind in ("nearest", "bilinear")]
     [64, 80]
     """
-    stride = 2**depth
-    fields = [segnet_field_px(position, depth, upsampling) for position in range(stride)]
-    return round_up(max(-min(first for first, _ in fields), max(last for _, last in fields) - (stride - 1)), stride)
+    return reach_px(segnet_steps(depth, upsampling), 2**depth)
 
 
 SPECS = (
@@ -127,7 +103,7 @@ SPECS = (
         options=SegNetOptions,
         build=lambda o: SegNet(o.context_sections, o.features, o.depth, o.upsampling),
         geometry=lambda o: Geometry(2**o.depth, segnet_halo_px(o.depth, o.upsampling), o.context_sections),
-        receptive_field_px=lambda o: segnet_receptive_field_px(o.depth, o.upsampling),
+        receptive_field_px=lambda o: longest_px(segnet_steps(o.depth, o.upsampling), 2**o.depth),
         encoder="encoder.",
     ),
 )

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segem.geometry import ceil_div, round_up
+from segem.learn.models.receptive_field import Step, Transposed, Window, longest_px, reach_px
 from segem.learn.models.spec import Geometry, ModelSpec, NetOptions
 
 
@@ -100,45 +100,23 @@ class UNet(nn.Module):
         return logits
 
 
+def unet_steps(depth: int) -> tuple[Step, ...]:
+    """Return the longest way from the input to the logits of a `UNet`; the two convolutions of a level see 5 pixels."""
+    level = Window(5, padding=2)
+    return (level, Window(2, 2)) * depth + (level,) + (Transposed(2, 2), level) * depth
+
+
 def unet_halo_px(depth: int) -> int:
     """Return the context a `UNet` needs around a core for exact output, rounded up to its stride.
 
-    The reach of an output pixel is followed from the head to the deepest level and back to the input: each level's two
-    3x3 convolutions reach 2 pixels further, going down halves the reach and rounds up, coming back doubles it. This
-    holds for cores and tiles that start on the lattice of the stride.
+    This holds for cores and tiles that start on the lattice of the stride.
 
     Examples
     --------
     >>> [unet_halo_px(depth) for depth in (1, 2, 3, 4)]
     [8, 24, 48, 96]
     """
-    reach = 0
-    for _ in range(depth):
-        reach = ceil_div(reach + 2, 2)
-    reach += 2
-    for _ in range(depth):
-        reach = 2 * reach + 2
-    return round_up(reach, int(2**depth))
-
-
-def unet_receptive_field_px(depth: int) -> int:
-    """Return the longest edge of what one output pixel of a `UNet` depends on, over all positions on its lattice.
-
-    Examples
-    --------
-    >>> [unet_receptive_field_px(depth) for depth in (1, 4)]
-    [18, 204]
-    """
-    longest = 0
-    for position in range(2**depth):
-        first = last = position
-        for _ in range(depth):
-            first, last = (first - 2) // 2, (last + 2) // 2
-        first, last = first - 2, last + 2
-        for _ in range(depth):
-            first, last = 2 * first - 2, 2 * last + 1 + 2
-        longest = max(longest, last - first + 1)
-    return longest
+    return reach_px(unet_steps(depth), 2**depth)
 
 
 SPECS = (
@@ -149,7 +127,7 @@ SPECS = (
         options=UNetOptions,
         build=lambda o: UNet(o.context_sections, 1, o.features, o.depth),
         geometry=lambda o: Geometry(2**o.depth, unet_halo_px(o.depth), o.context_sections),
-        receptive_field_px=lambda o: unet_receptive_field_px(o.depth),
+        receptive_field_px=lambda o: longest_px(unet_steps(o.depth), 2**o.depth),
         encoder="down.",
     ),
 )

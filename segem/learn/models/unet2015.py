@@ -12,12 +12,20 @@ from torch.nn import functional as F
 
 from segem.geometry import round_up
 from segem.learn.models.mirror import mirrored
+from segem.learn.models.receptive_field import Step, Transposed, Window, longest_px, reach_px, seen
 from segem.learn.models.spec import Geometry, ModelSpec, NetOptions
 
 DEPTH = 4
 STRIDE = 16
 LOST_PX = 92
 """Border that the valid convolutions cost on each side."""
+STEPS: tuple[Step, ...] = (
+    Window(1, padding=LOST_PX),
+    *(Window(5), Window(2, 2)) * DEPTH,
+    Window(5),
+    *(Transposed(2, 2), Window(5)) * DEPTH,
+)
+"""The longest way from the input with its border to the logits; the two convolutions of a level see 5 pixels."""
 
 
 class UNet2015Options(NetOptions):
@@ -132,24 +140,6 @@ def missing_px(size: int) -> int:
     return (4 - size) % STRIDE
 
 
-def unet2015_field_px(position: int) -> tuple[int, int]:
-    """Return the first and the last input pixel that an output pixel depends on, along one axis.
-
-    Examples
-    --------
-    >>> unet2015_field_px(0), unet2015_field_px(15)
-    ((-92, 95), (-92, 111))
-    """
-    # Convolutions without padding move pixel i to between i and i + 4; the input starts 92 pixels before the output.
-    first = last = position
-    for _ in range(DEPTH):
-        first, last = first // 2, (last + 4) // 2
-    last += 4
-    for _ in range(DEPTH):
-        first, last = 2 * first, 2 * last + 1 + 4
-    return first - LOST_PX, last - LOST_PX
-
-
 def unet2015_halo_px() -> int:
     """Return the context needed around a core for exact output, at mirrored borders too.
 
@@ -161,22 +151,8 @@ def unet2015_halo_px() -> int:
     >>> unet2015_halo_px()
     112
     """
-    fields = [unet2015_field_px(position) for position in range(STRIDE)]
-    inside = max(-fields[0][0], fields[-1][1] - (STRIDE - 1))
-    at_border = max(last - 2 * position for position, (_, last) in enumerate(fields))
-    return round_up(max(inside, at_border), STRIDE)
-
-
-def unet2015_receptive_field_px() -> int:
-    """Return the longest edge of what one output pixel depends on, over all positions on the lattice.
-
-    Examples
-    --------
-    >>> unet2015_receptive_field_px()
-    204
-    """
-    fields = [unet2015_field_px(position) for position in range(STRIDE)]
-    return max(last - first + 1 for first, last in fields)
+    at_border = max(seen(STEPS, position, position)[1] - 2 * position for position in range(STRIDE))
+    return max(reach_px(STEPS, STRIDE), round_up(at_border, STRIDE))
 
 
 SPECS = (
@@ -189,7 +165,7 @@ SPECS = (
         learning_rate=3e-4,
         batch=1,
         geometry=lambda o: Geometry(STRIDE, unet2015_halo_px(), o.context_sections),
-        receptive_field_px=lambda _: unet2015_receptive_field_px(),
+        receptive_field_px=lambda _: longest_px(STEPS, STRIDE),
         encoder="net.down.",
     ),
 )

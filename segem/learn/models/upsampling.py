@@ -11,7 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segem.learn.models.receptive_field import Resampled, Step, Transposed
+
 Kind = Literal["nearest", "bed_of_nails", "bilinear", "max_unpool", "transposed"]
+STEPS: dict[Kind, Step] = {
+    "nearest": Transposed(2, 2),
+    "bed_of_nails": Transposed(1, 2),
+    "bilinear": Resampled(2),
+    "max_unpool": Transposed(2, 2),
+    "transposed": Transposed(2, 2),
+}
+"""What each of them sees when it makes a map twice as large."""
 
 
 def nearest(x: Tensor, factor: int = 2) -> Tensor:
@@ -36,17 +46,7 @@ def nearest(x: Tensor, factor: int = 2) -> Tensor:
 
 
 def bed_of_nails(x: Tensor, factor: int = 2) -> Tensor:
-    """Return maps in which every value stands at the upper left of a square of zeros.
-
-    Parameters
-    ----------
-    x : Tensor, (B, C, H, W)
-    factor : int
-        Edge of the square.
-
-    Returns
-    -------
-    Tensor, (B, C, factor * H, factor * W)
+    """Return maps in which every value stands at the upper left of a square of zeros; sizes are those of `nearest`.
 
     Examples
     --------
@@ -63,19 +63,10 @@ def bilinear(x: Tensor, factor: int = 2) -> Tensor:
     Between the upper values V1, V2 and the lower ones V3, V4 lies q = q1 d4 + q2 d3 with q1 = V1 d2 + V2 d1 and
     q2 = V3 d2 + V4 d1, where d1 + d2 = d3 + d4 = 1 are the distances to the left, right, upper and lower neighbours.
 
-    Parameters
-    ----------
-    x : Tensor, (B, C, H, W)
-    factor : int
-
-    Returns
-    -------
-    Tensor, (B, C, factor * H, factor * W)
-
     Notes
     -----
-    Values stand at the centres of their squares, so the first pixel of a map twice as large lies a quarter of a pixel
-    before the first value, and the border repeats what is outermost.
+    Sizes are those of `nearest`. Values stand at the centres of their squares, so the first pixel of a map twice as
+    large lies a quarter of a pixel before the first value, and the border repeats what is outermost.
 
     Examples
     --------
@@ -136,8 +127,8 @@ def max_unpool(x: Tensor, indices: Tensor) -> Tensor:
 
     Examples
     --------
-    >>> x = torch.tensor([[[[3.0, 8, 1, 5], [7, 5, 6, 0], [7, 0, 4, 2], [8, 9, 6, 4]]]])
-    >>> max_unpool(torch.tensor([[[[4.0, 2.0], [1.0, 5.0]]]]), max_pool(x)[1])[0, 0].int().tolist()
+    >>> indices = torch.tensor([[[[1, 6], [13, 14]]]])
+    >>> max_unpool(torch.tensor([[[[4.0, 2.0], [1.0, 5.0]]]]), indices)[0, 0].int().tolist()
     [[0, 4, 0, 0], [0, 0, 2, 0], [0, 0, 0, 0], [0, 1, 5, 0]]
     """
     batch, channels, height, width = x.shape
@@ -205,18 +196,3 @@ class Upsampling(nn.Module):
         if self.kind == "max_unpool":
             return max_unpool(x, indices)
         return {"nearest": nearest, "bed_of_nails": bed_of_nails, "bilinear": bilinear}[self.kind](x)
-
-
-def sources(kind: Kind, first: int, last: int) -> tuple[int, int]:
-    """Return the values of the smaller map that pixels `first` to `last` of one twice as large depend on.
-
-    Examples
-    --------
-    >>> [sources(kind, -2, 3) for kind in ("nearest", "bed_of_nails", "bilinear")]
-    [(-1, 1), (-1, 1), (-2, 2)]
-    """
-    if kind == "bed_of_nails":
-        return -(-first // 2), last // 2
-    if kind == "bilinear":
-        return (first - 1) // 2, (last + 1) // 2
-    return first // 2, last // 2

@@ -13,12 +13,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torchvision.models import VGG16_Weights
 
 from segem.errors import ModelError
 from segem.learn.models.coarse import CoarseNet, entry, he_initialised
-from segem.learn.models.pretrained import Source, filled, for_sections, torchvision_weights
-from segem.learn.models.receptive_field import Step, windows
+from segem.learn.models.pretrained import Source, filled, torchvision_weights
 from segem.learn.models.spec import NetOptions
 
 CONVOLUTIONS = (2, 2, 3, 3, 3)
@@ -30,8 +28,7 @@ WIDTHS = (1, 2, 4, 8, 8)
 class VGGOptions(NetOptions):
     """Options of the nets built on VGG16.
 
-    They have no batch norm, so at full width they want small steps: a learning rate of 1e-4 trains them from scratch,
-    the default of 2e-3 lets the loss leap.
+    They have no batch norm, so their entries in the zoo train them with smaller steps than the nets that have.
     """
 
     width: int = Field(default=64, ge=1, le=64)
@@ -144,19 +141,10 @@ class VGG16FCN(CoarseNet):
     """
 
     def __init__(self, channels_in: int = 1, classes: int = 1, width: int = 64) -> None:
-        super().__init__(stride=32, zoom=32, margin_px=96)
+        super().__init__(zoom=32, margin_px=96)
         self.features = vgg16_features(channels_in, width)
         self.head = VGGHead(8 * width, 64 * width, classes, 7)
         he_initialised(self)
-
-    def scores(self, x: Tensor) -> Tensor:
-        """Return the scores of VGG16 for every window of 224 pixels, at steps of 32."""
-        scores: Tensor = self.head(self.features(x))
-        return scores
-
-    def coarse_steps(self) -> tuple[Step, ...]:
-        """Return what happens from the input with its margin to the scores."""
-        return windows(self.features, self.head)
 
 
 def convolutional(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -204,16 +192,14 @@ def fill_vgg16(net: nn.Module, source: Source) -> None:
             found=own["features.0.weight"].shape[0],
             fix="leave out width, or train from scratch",
         )
-    state = convolutional(torchvision_weights(source, VGG16_Weights.IMAGENET1K_V1))
+    state = convolutional(torchvision_weights(source, "VGG16_Weights.IMAGENET1K_V1"))
     found = {key: value for key, value in state.items() if key.startswith("features.")}
-    if "features.0.weight" in found:
-        found["features.0.weight"] = for_sections(found["features.0.weight"], own["features.0.weight"].shape[1])
     for name, part in net.named_modules():
         if isinstance(part, VGGHead):
             for layer in (f"{fc}.{kind}" for fc in ("fc6", "fc7") for kind in ("weight", "bias")):
                 if f"head.{layer}" in state:
                     found[f"{name}.{layer}"] = thinned(state[f"head.{layer}"], own[f"{name}.{layer}"].shape)
-    filled(net, found, ("features.", "head"), source, left_out=("score.",))
+    filled(net, found, ("features.", "head"), source, "features.0.weight", left_out=("score.",))
 
 
 def thinned(value: Tensor, shape: Sequence[int]) -> Tensor:

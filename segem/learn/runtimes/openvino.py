@@ -26,6 +26,7 @@ from segem.errors import ModelError
 from segem.io.files import disk_errors, new_directory
 from segem.learn.fold import folded
 from segem.learn.runtimes.base import Channels, Probability, TilePool, instructions, sigmoid
+from segem.learn.winograd import halve_multiplications
 
 MODEL_FILE = "model.xml"
 _WEIGHTS_FILE = "model.bin"
@@ -42,7 +43,7 @@ def installed(*packages: str) -> bool:
 def openvino_name(quantized: Path | None = None) -> str:
     """Return what computes, for identities and cards; a quantised model is known by its bytes."""
     name = f"openvino {importlib.metadata.version('openvino')} cpu{instructions(torch.device('cpu'))}"
-    return f"{name} int8 {quantized_digest(quantized)}" if quantized is not None else f"{name} float32"
+    return f"{name} int8 {quantized_digest(quantized)}" if quantized is not None else f"{name} float32 winograd"
 
 
 class OpenVinoCpu:
@@ -66,9 +67,9 @@ class OpenVinoCpu:
     """
 
     def __init__(self, net: nn.Module, channels: int, threads: int, quantized: Path | None = None) -> None:
-        ov = _openvino()
+        ov = import_openvino()
         self.name = openvino_name(quantized)
-        model = _read(quantized) if quantized is not None else _converted(net, channels)
+        model = _read(quantized) if quantized is not None else halve_multiplications(_converted(net, channels))
         settings = {
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": threads,
@@ -139,7 +140,7 @@ def quantize(net: nn.Module, channels: int, tiles: Sequence[Channels], folder: P
     -----
     Post-training quantisation by NNCF: weights to 8 bits for each channel, activations by the ranges seen on the tiles.
     """
-    ov = _openvino()
+    ov = import_openvino()
     # NNCF reports its use to its makers unless it believes itself in continuous integration.
     os.environ["NNCF_CI"] = "1"
     import nncf
@@ -173,7 +174,8 @@ def quantized_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _openvino() -> Any:
+def import_openvino() -> Any:
+    """Return the package, kept from reporting its use."""
     # OpenVINO's converter reports its use to its makers wherever this package is found.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
@@ -183,7 +185,7 @@ def _openvino() -> Any:
 
 def _read(folder: Path) -> Any:
     try:
-        return _openvino().Core().read_model(folder / MODEL_FILE)
+        return import_openvino().Core().read_model(folder / MODEL_FILE)
     except Exception as error:
         raise ModelError(
             "the 8-bit model cannot be read", where=folder, found=error, fix="remove it and run again"
@@ -191,7 +193,7 @@ def _read(folder: Path) -> Any:
 
 
 def _converted(net: nn.Module, channels: int) -> Any:
-    ov = _openvino()
+    ov = import_openvino()
     example = torch.zeros(1, channels, _TRACED_PX, _TRACED_PX)
     try:
         with warnings.catch_warnings():

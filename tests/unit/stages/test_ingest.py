@@ -18,7 +18,7 @@ from PIL import Image
 
 import segem
 from segem.config import IngestConfig, LabelSource
-from segem.errors import InputError, SegemError, WorkspaceError
+from segem.errors import ConfigError, InputError, SegemError, WorkspaceError
 from segem.io.files import locked
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
@@ -48,11 +48,17 @@ def tiff(path: Path, data: np.ndarray, **how) -> Path:
 
 
 def run(
-    workspace: Workspace, source: Path, labels: Path | None = None, membrane: object = "nonzero", **more
+    workspace: Workspace,
+    source: Path,
+    labels: Path | None = None,
+    membrane: object = "nonzero",
+    *,
+    replace: bool = False,
+    **more,
 ) -> IngestResult:
     labelled = None if labels is None else LabelSource(source=labels, membrane=membrane)
     config = IngestConfig(**({"name": "v", "source": source, "voxel_nm": VOXEL, "labels": labelled} | more))
-    return ingest(config, workspace, progress=False)
+    return ingest(config, workspace, progress=False, replace=replace)
 
 
 def refused(workspace: Workspace, source: Path, *args, kind: type[SegemError] = InputError, **more) -> str:
@@ -220,13 +226,15 @@ def test_a_changed_ingest_replaces_the_volume(tmp_path: Path, workspace: Workspa
         (workspace.volume("v") / "0" / "c" / "1" / "0" / "0").unlink()
     elif what == "lost label":
         (workspace.volume("v") / "labels" / "truth" / "0" / "c" / "0" / "0" / "0").unlink()
-    result = run(
-        workspace,
-        source,
-        None if what == "unlabelled" else labels,
-        "zero" if what == "polarity" else "nonzero",
-        **more,
-    )
+    given = (source, None if what == "unlabelled" else labels, "zero" if what == "polarity" else "nonzero")
+    if what in ("voxel", "polarity", "unlabelled"):
+        with pytest.raises(ConfigError) as caught:
+            run(workspace, *given, **more)
+        lost = {"voxel": "voxel-nm 50,4,4", "polarity": "membrane nonzero", "unlabelled": f"labels {labels}"}
+        assert f"found {lost[what]}" in str(caught.value)
+        assert run(workspace, source, labels).skipped, "what was there is still there"
+        more["replace"] = True
+    result = run(workspace, *given, **more)
     assert not result.skipped
     volume = Volume.open(result.path)
     assert np.array_equal(volume.raw[...], 255 - image() if what == "source" else image())
@@ -396,3 +404,23 @@ def test_whichever_write_fails_nothing_is_left(
     assert calls >= failing
     monkeypatch.undo()
     assert np.array_equal(Volume.open(run(workspace, source, labels).path).label("truth")[...], truth())
+
+
+def test_another_source_is_refused_under_a_name_in_use(tmp_path: Path, workspace: Workspace) -> None:
+    source, other = tiff(tmp_path / "a.tif", image()), tiff(tmp_path / "b.tif", 255 - image())
+    run(workspace, source)
+    with pytest.raises(ConfigError, match=f"expected source {other}, found source {source}.*--replace"):
+        run(workspace, other)
+    with pytest.raises(ConfigError):
+        ingest(IngestConfig(name="v", source=other, voxel_nm=VOXEL), workspace, progress=False, again=True)
+    assert np.array_equal(Volume.open(workspace.volume("v")).raw[...], image())
+    assert not run(workspace, other, replace=True).skipped
+    assert np.array_equal(Volume.open(workspace.volume("v")).raw[...], 255 - image())
+
+
+def test_labels_may_come_to_a_volume_and_a_path_may_be_spelled_otherwise(tmp_path: Path, workspace: Workspace) -> None:
+    source, labels = tiff(tmp_path / "a.tif", image()), tiff(tmp_path / "t.tif", truth())
+    run(workspace, source)
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert not run(workspace, tmp_path / "link" / "a.tif", labels).skipped
+    assert Volume.open(workspace.volume("v")).labels() == ["truth"]

@@ -119,7 +119,10 @@ def test_finished_blocks_are_skipped(workspace):
 )
 def test_other_settings_make_other_blocks(workspace, changed):
     refine_volume("em", "r2", CONFIG, QUIET, workspace)
-    assert refine_volume("em", "r2", CONFIG.model_copy(update=changed), QUIET, workspace).computed == BLOCKS
+    other = CONFIG.model_copy(update=changed)
+    with pytest.raises(ConfigError, match="--replace"):
+        refine_volume("em", "r2", other, QUIET, workspace)
+    assert refine_volume("em", "r2", other, QUIET, workspace, replace=True).computed == BLOCKS
 
 
 def test_a_changed_probability_makes_the_blocks_that_see_it_anew(workspace):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torchvision.models.segmentation import deeplabv3_resnet50, deeplabv3_resnet101
+from torchvision.models import get_model
 
 from segem.learn.artefact import ModelCard, load_net, save_artefact
 from segem.learn.fold import folded
@@ -85,9 +85,11 @@ def test_parameters_of_versions_2_and_3() -> None:
         assert count(DeepLabV2VGG(3, 21)) == count(DeepLabV2VGG(3, 21, "S")) == 37_877_652
         resnet = DeepLabV2ResNet(3, 21)
         assert (count(resnet), count(resnet.heads)) == (44_048_532, 1_548_372)
-        assert count(DeepLabV3(deeplabv3_resnet101, 3, 21)) == 58_630_997
-        assert count(DeepLabV3(deeplabv3_resnet50, 3, 21)) == 39_638_869
-        with_auxiliary = deeplabv3_resnet101(weights=None, weights_backbone=None, num_classes=21, aux_loss=True)
+        assert count(DeepLabV3("resnet101", 3, 21)) == 58_630_997
+        assert count(DeepLabV3("resnet50", 3, 21)) == 39_638_869
+        with_auxiliary = get_model(
+            "deeplabv3_resnet101", weights=None, weights_backbone=None, num_classes=21, aux_loss=True
+        )
         assert count(with_auxiliary) == 60_996_202
 
 
@@ -98,7 +100,7 @@ def test_size_of_the_scores(size: int, scores: int) -> None:
         nets = [DeepLabV1MultiScale(3, 2), DeepLabV2VGG(3, 2), DeepLabV2ResNet(3, 2)]
         for net in [*nets, *(DeepLabV1(3, 2, variant) for variant in FC6)]:
             assert net.scores(x).shape == (1, 2, scores, scores)
-        assert DeepLabV3(deeplabv3_resnet50, 3, 2).net.backbone(x)["out"].shape[-1] == scores
+        assert DeepLabV3("resnet50", 3, 2).net.backbone(x)["out"].shape[-1] == scores
 
 
 @pytest.mark.parametrize(("rate", "extent"), [(2, 5), (3, 7), (6, 13), (12, 25), (18, 37), (24, 49)])

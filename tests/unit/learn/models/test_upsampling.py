@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from segem.learn.models.upsampling import bed_of_nails, bilinear, max_pool, max_unpool, nearest, sources, transposed
+from segem.learn.models.upsampling import STEPS, bed_of_nails, bilinear, max_pool, max_unpool, nearest, transposed
 
 
 def maps(*shape: int) -> torch.Tensor:
@@ -67,10 +67,10 @@ def test_a_transposed_convolution_is_the_transpose_of_a_convolution() -> None:
 @pytest.mark.parametrize(
     ("kind", "grow"), [("nearest", nearest), ("bed_of_nails", bed_of_nails), ("bilinear", bilinear)]
 )
-def test_sources_are_what_gradients_show(kind: str, grow) -> None:
+def test_what_is_seen_is_what_gradients_show(kind: str, grow) -> None:
     x = maps(1, 1, 1, 20).requires_grad_()
     larger = grow(x)[0, 0, 0]
     for first, last in itertools.product(range(16, 20), range(20, 24)):
         (gradient,) = torch.autograd.grad(larger[first : last + 1].sum(), x, retain_graph=True)
         reached = gradient.flatten().nonzero().flatten()
-        assert sources(kind, first, last) == (int(reached[0]), int(reached[-1]))  # type: ignore[arg-type]
+        assert STEPS[kind].sees(first, last) == (int(reached[0]), int(reached[-1]))  # type: ignore[index]

@@ -1,0 +1,195 @@
+"""Packages of bioimage.io: a zip that is written whole, and read as what a stranger has sent."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from segem.errors import ConfigError, ModelError
+from segem.io.files import disk_errors, new_file
+
+DESCRIPTION = "rdf.yaml"
+_DESCRIPTIONS = (DESCRIPTION, "bioimageio.yaml")
+_MOST_MEMBERS = 1000
+_LONGEST_DESCRIPTION = 2**20
+_MOST_TIMES, _ALWAYS_ALLOWED = 100, 2**24
+"""Weights hardly shrink; a member beyond 16 MB that unpacks to a hundred times its size is there to fill the disk."""
+_PIECE = 2**20
+
+
+def write_package(folder: Path, path: Path, *, force: bool = False) -> None:
+    """Put the files of a folder into a package that is whole or absent.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``rdf.yaml`` and all files that it names.
+    path : Path
+        The zip to make.
+    force : bool
+        Replace one that is there.
+
+    Raises
+    ------
+    ConfigError
+        When there is one already.
+    WorkspaceError
+        When the disk refuses.
+    """
+    refuse_existing(path, force)
+    # Stored as they are: weights do not get smaller.
+    with disk_errors(path), new_file(path) as partial, zipfile.ZipFile(partial, "w") as archive:
+        for file in sorted(folder.iterdir()):
+            archive.write(file, file.name)
+
+
+def refuse_existing(path: Path, force: bool) -> None:
+    """Raise when a file is there that shall not be replaced.
+
+    Raises
+    ------
+    ConfigError
+        Then.
+    """
+    if path.exists() and not (force and path.is_file()):
+        fix = "give another name, or --force to replace it" if path.is_file() else "give the name of a file"
+        raise ConfigError("something of this name exists", where=path, fix=fix)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Package]:
+    """Open a package to read from it.
+
+    Its members are never unpacked by their own names, so they reach no folder but the one they are meant for; a package
+    that tries to is refused all the same.
+
+    Raises
+    ------
+    ModelError
+        When it is no zip, is damaged, or made to do harm.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+    except FileNotFoundError:
+        raise ModelError("no such package", where=path, fix="check the path") from None
+    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        raise ModelError(
+            "not a package of bioimage.io",
+            where=path,
+            expected="a zip file, or weights as .pt, .pth or .safetensors",
+            found=error,
+            fix="check the file, or fetch it again",
+        ) from None
+    with archive:
+        refuse_harmful(path, archive)
+        yield Package(path, archive)
+
+
+@dataclass(frozen=True)
+class Package:
+    """An open package, of which nothing is believed."""
+
+    path: Path
+    archive: zipfile.ZipFile
+
+    def description(self) -> dict[str, Any]:
+        """Return what the package says of itself.
+
+        Raises
+        ------
+        ModelError
+            When it says nothing, or nothing that can be read.
+        """
+        name = next((name for name in _DESCRIPTIONS if name in self.archive.namelist()), None)
+        if name is None:
+            raise self._broken("not a package of bioimage.io: it has no description", expected=DESCRIPTION)
+        if self.archive.getinfo(name).file_size > _LONGEST_DESCRIPTION:
+            raise self._broken("the description is too long", where=name, expected="at most 1 MB")
+        try:
+            found = yaml.safe_load(b"".join(self._pieces(name)))
+        except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+            raise self._broken("the description cannot be read", where=name, found=str(error)[:160]) from None
+        if not isinstance(found, dict) or found.get("type") != "model":
+            raise self._broken("the package holds no model", where=name, expected="type: model")
+        return found
+
+    def unpack(self, name: str, sha256: str | None, into: Path) -> None:
+        """Copy one member into a file.
+
+        Parameters
+        ----------
+        name : str
+            Of the member.
+        sha256 : str or None
+            The digest it must have; None where nobody said.
+        into : Path
+            The file to make.
+
+        Raises
+        ------
+        ModelError
+            When it is missing, damaged or has another digest.
+        WorkspaceError
+            When the disk refuses.
+        """
+        if name not in self.archive.namelist():
+            raise self._broken("a file of the package is missing", expected=name)
+        digest = hashlib.sha256()
+        with disk_errors(into), into.open("wb") as file:
+            for piece in self._pieces(name):
+                digest.update(piece)
+                file.write(piece)
+        if sha256 is not None and digest.hexdigest() != sha256:
+            raise self._broken(
+                "a file of the package is not the one it describes",
+                where=name,
+                expected=f"sha256 {sha256:.64}",
+                found=digest.hexdigest(),
+            )
+
+    def _pieces(self, name: str) -> Iterator[bytes]:
+        try:
+            with self.archive.open(name) as file:
+                while piece := file.read(_PIECE):
+                    yield piece
+        except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            # RuntimeError: encrypted, or compressed in a way that Python does not know.
+            raise self._broken("a file of the package is damaged", where=name, found=error) from None
+
+    def _broken(self, what: str, *, where: str = "", expected: object = None, found: object = None) -> ModelError:
+        place = f"{self.path}, {where}" if where else self.path
+        return ModelError(what, where=place, expected=expected, found=found, fix="fetch or export the package again")
+
+
+def refuse_harmful(path: Path, archive: zipfile.ZipFile) -> None:
+    """Raise when a zip is made to write outside its folder or to fill the disk.
+
+    Raises
+    ------
+    ModelError
+        Then, and before anything is unpacked.
+    """
+    members = archive.infolist()
+    names = [member.filename for member in members]
+    if len(members) > _MOST_MEMBERS or len(set(names)) < len(names):
+        raise _harmful(path, f"{len(members)} members of {len(set(names))} names")
+    for member in members:
+        parts = PurePosixPath(member.filename.replace("\\", "/")).parts
+        if ".." in parts or parts[:1] == ("/",) or ":" in (parts or ("",))[0]:
+            raise _harmful(path, f"a member with the name {member.filename[:100]!r}")
+        if member.file_size > max(_ALWAYS_ALLOWED, _MOST_TIMES * member.compress_size):
+            raise _harmful(path, f"{member.compress_size} bytes that unpack to {member.file_size}")
+
+
+def _harmful(path: Path, found: str) -> ModelError:
+    return ModelError(
+        "the package is made to do harm", where=path, found=found, fix="do not use it, and tell who gave it to you"
+    )

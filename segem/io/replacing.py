@@ -1,0 +1,108 @@
+"""What is finished is never replaced by something else unless that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from segem.config import Config
+from segem.errors import ConfigError, InputError, WorkspaceError
+from segem.geometry import Box
+from segem.io.run import ModelRecord, Stage, load_run
+from segem.io.shards import shape_of, shard_files
+from segem.io.volume import Volume
+from segem.io.workspace import Workspace
+
+_SHOWN = 4
+
+
+def require_same_request(
+    workspace: Workspace, run: str, volume: str, stage: Stage, config: Config, model: ModelRecord | None = None
+) -> None:
+    """Raise if a run holds something of a volume that another request has made.
+
+    Only what a user asks for counts: settings, and the weights that a model's name means. Where the data or the code
+    have changed, the same request goes on.
+
+    Parameters
+    ----------
+    workspace, run, volume, stage
+        What is to be made.
+    config : Config
+        The settings it is to be made with.
+    model : ModelRecord, optional
+        The weights that `config` asks for, if it asks for any.
+
+    Raises
+    ------
+    ConfigError
+        Naming what differs, and the ways out.
+    """
+    entry = load_run(workspace, run).volumes.get(volume) if run in workspace.runs() else None
+    record = None if entry is None else entry.segment if stage == "segment" else entry.baseline
+    if record is None or not _holds(workspace, run, volume, stage):
+        return
+    held, asked = dict(record.config), config.model_dump(mode="json")
+    if model is not None:
+        held["model"], asked["model"] = _weights(record.model), _weights(model)
+    refuse_others(
+        held,
+        asked,
+        what=f"this run holds a {'segmentation' if stage == 'segment' else 'baseline'} made in another way",
+        where=f"{run}/{volume}",
+        fix="give another name by --run, or --replace to lose what is there and make it anew under this name",
+    )
+
+
+def refuse_others(held: Mapping[str, Any], asked: Mapping[str, Any], *, what: str, where: object, fix: str) -> None:
+    """Raise if what is asked for is not what was asked for then, naming what differs.
+
+    Raises
+    ------
+    ConfigError
+        When a setting differs.
+
+    Examples
+    --------
+    >>> refuse_others({"tile_px": 64, "views": 1}, {"tile_px": 48, "views": 1}, what="no", where="r", fix="stop")
+    Traceback (most recent call last):
+    segem.errors.ConfigError: r: no; expected tile-px 48, found tile-px 64. Fix: stop
+    """
+    then, now = dict(_flat(held)), dict(_flat(asked))
+    # What was swept or refined says most, so it comes first.
+    keys = dict.fromkeys(("model", "of", *now, *then))
+    other = [key for key in keys if then.get(key) != now.get(key)]
+    if other:
+        raise ConfigError(what, where=where, expected=_named(now, other), found=_named(then, other), fix=fix)
+
+
+def _holds(workspace: Workspace, run: str, volume: str, stage: Stage) -> bool:
+    """Tell whether a block of a layer is on disk; what cannot be read may hold some."""
+    try:
+        result = Volume.open(workspace.result(run, volume))
+        layer = result.raw if stage == "segment" else result.label("kmeans")
+        return any(file.is_file() for file in shard_files(layer, Box.of_shape(shape_of(layer))))
+    except InputError:
+        return False
+    except WorkspaceError:
+        return True
+
+
+def _weights(model: ModelRecord | None) -> str | None:
+    return None if model is None else f"{model.name} ({model.digest[:12]})"
+
+
+def _flat(settings: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{within}{key}.")
+        else:
+            yield f"{within}{key}", value
+
+
+def _named(settings: Mapping[str, Any], keys: list[str]) -> str:
+    """Return settings as a user writes them, without those that there are only on the other side."""
+    known = [key for key in keys if key in settings] or keys
+    words = [f"{key.replace('_', '-')} {'none' if settings.get(key) is None else settings[key]}" for key in known]
+    more = [f"{len(words) - _SHOWN} more"] if len(words) > _SHOWN else []
+    return ", ".join(words[:_SHOWN] + more)
