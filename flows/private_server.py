@@ -117,11 +117,14 @@ def _wait_until_started(server: uvicorn.Server, thread: threading.Thread, home: 
     deadline = time.monotonic() + STARTUP_S
     while not server.started:
         if not thread.is_alive() or time.monotonic() > deadline:
+            stopped = not thread.is_alive()
             raise WorkspaceError(
                 "Prefect's server does not start",
                 where=home,
-                found="it stopped" if not thread.is_alive() else f"no answer in {STARTUP_S:.0f} s",
-                fix="move this folder away: it holds only the history of past runs",
+                found="it stopped" if stopped else f"no answer in {STARTUP_S:.0f} s",
+                fix="run again with --verbose to see what it says; "
+                + ("" if stopped else "the machine may be too busy (look with `top`), then wait and run again; ")
+                + "its history may be damaged, then move this folder away: it holds nothing but that",
             )
         time.sleep(0.02)
 

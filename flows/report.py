@@ -53,7 +53,7 @@ def _row(volume: dict[str, Any]) -> dict[str, Any]:
     return {
         "volume": volume["name"],
         "IoU of the model": _number(measured.get("model")),
-        "IoU of the baseline": _number(measured.get("kmeans")),
+        "IoU of the baseline": _number((volume.get("baseline") or {}).get("iou")),
         "IoU expected without truth": _number(expected.get("value")),
         "remarks": "; ".join(filter(None, [volume.get("reason"), *(volume.get("warnings") or [])])),
     }

@@ -169,6 +169,11 @@ class Plan:
         """Number of tiles that a block which is not cut at the edge of the volume needs at least."""
         return len(self.block((0, 0, 0)).tiles)
 
+    @property
+    def tiles_per_section(self) -> int:
+        """Number of tiles that a whole section is cut into."""
+        return len(self.windows(1)) * len(self.windows(2))
+
     def tile_extent(self, axis: Literal[1, 2]) -> int:
         """Return the longest edge of what any tile reads along y (1) or x (2)."""
         halo = 0 if self.tiling.window else self.tiling.halo.zyx[axis]

@@ -16,6 +16,13 @@ from rich.table import Table
 
 from segem.errors import SegemError
 
+INTERRUPTED = 130
+"""Exit code of what a user has stopped, as shells have it."""
+STOPPED = (
+    "stopped by Ctrl-C; finished blocks and what a training has learned are kept. "
+    "Fix: give the same command to go on from there (on another day with the name of the run, --run)"
+)
+
 
 def show(result: Any, as_json: bool, *, run: str | None = None) -> None:
     """Print a result for people, a line for each fact, or as JSON; `run` names the run it belongs to."""
@@ -56,16 +63,16 @@ def complain(faults: Iterable[tuple[str, str]]) -> None:
 def show_scores(values: dict[str, Any]) -> None:
     """Print the IoU table of a run's ``report.json``."""
     table = Table(title=f"membrane IoU, run {values['run']}")
-    names = {volume["baseline"] for volume in values["volumes"]}
+    names = {volume["baseline"]["name"] for volume in values["volumes"] if volume["baseline"]}
     for column in ("volume", "sections", names.pop() if len(names) == 1 else "baseline", "model", "V_rand", "V_info"):
         table.add_column(column, justify="left" if column == "volume" else "right")
     for volume in values["volumes"]:
         iou = volume["iou"] or {}
-        scores = (iou.get("kmeans"), iou.get("model"), volume["v_rand"], volume["v_info"])
+        scores = ((volume["baseline"] or {}).get("iou"), iou.get("model"), volume["v_rand"], volume["v_info"])
         cells = [f"{score:.3f}" if score is not None else "-" for score in scores]
         if not iou:
             cells[1] = "not measured: no ground truth" if volume["state"] == "complete" else "failed"
-        table.add_row(volume["name"], str(volume["sections"]), *cells)
+        table.add_row(volume["name"], "-" if volume["sections"] is None else str(volume["sections"]), *cells)
     _print(table)
 
 
@@ -269,11 +276,14 @@ def exit_code_of(command: Callable[[], Any]) -> int:
         # Without a message, the help itself was the answer and has been printed.
         return _fail(f"{error.format_message()} See `segem --help`.", 2) if str(error) else 2
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("stopped by the user; finished blocks are kept, the same command goes on", 130)
+        code = INTERRUPTED
     except Exception as error:
         if os.environ.get("SEGEM_DEBUG"):
             raise
         return _fail(f"unexpected {type(error).__name__}: {error}. Fix: set SEGEM_DEBUG=1 and report the traceback", 1)
+    if code == INTERRUPTED:
+        # typer turns Ctrl-C into this code without a word.
+        return _fail(STOPPED, INTERRUPTED)
     return code if isinstance(code, int) else 0
 
 

@@ -67,7 +67,9 @@ def add_volume(workspace: Workspace, name: str, image, truth=None, *, warnings=(
     return volume
 
 
-def add_kmeans(workspace: Workspace, run: str, volume: str, mask, *, state="complete", reason=None) -> None:
+def add_kmeans(
+    workspace: Workspace, run: str, volume: str, mask, *, state="complete", reason=None, method="kmeans"
+) -> None:
     result = result_volume(workspace, run, volume)
     if mask is not None:
         fill(result.label("kmeans"), mask, result)
@@ -76,6 +78,7 @@ def add_kmeans(workspace: Workspace, run: str, volume: str, mask, *, state="comp
         state=state,
         reason=reason,
         source_digest=source_digest(workspace, volume),
+        config={"method": method},
         facts={"digest": digest},
         changed=now(),
     )

@@ -71,7 +71,7 @@ def run(
     verbose: VerboseOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Do the main job on a dataset: ingest, K-means, inference, stitching, report. Safe to repeat after any failure."""
+    """Do the main job on a dataset: ingest, baseline, inference, stitching, report. Safe to repeat when it failed."""
     execution = execution_of(device, engine, workers, memory)
     _campaign(manifest, run_name, workspace, data_root, execution, verbose, as_json, replace)
 

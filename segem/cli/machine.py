@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-from segem.cli.options import DEFAULT_WORKSPACE, DeviceOption, JsonOption, WorkspaceOption, triple, workspace_at
+from segem.cli.options import (
+    DEFAULT_WORKSPACE,
+    DeviceOption,
+    JsonOption,
+    WorkspaceOption,
+    option_of,
+    triple,
+    workspace_at,
+)
 from segem.config import BUNDLED_MODEL, BenchConfig, parse
 from segem.terminal import show_speeds
 
@@ -41,7 +49,7 @@ def bench(
 ) -> None:
     """Measure how fast this machine segments with each installed runtime, from volume to result on disk."""
     values = {"model": model, "size_px": size, "shape": triple(shape, int, "--shape"), "device": device}
-    config = parse(BenchConfig, values, where="segem bench")
+    config = parse(BenchConfig, values, where="segem bench", called=lambda key: option_of(key.removesuffix("_px")))
     from segem.stages.bench import bench as stage
 
     result = asdict(stage(config, workspace_at(workspace)))

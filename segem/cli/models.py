@@ -18,6 +18,7 @@ from segem.cli.options import (
     ShareOption,
     WorkspaceOption,
     assignment,
+    option_of,
     workspace_at,
 )
 from segem.config import GateConfig, TrainConfig, load_manifest, parse
@@ -103,7 +104,7 @@ def train(
     }
     if model is not None:
         values["model"] = model
-    config = parse(TrainConfig, values, where="segem train")
+    config = parse(TrainConfig, values, where="segem train", called=option_of)
     loaded = load_manifest(manifest, data_root)
     if rehearse is not None:
         loaded = with_rehearsal(loaded, load_manifest(rehearse, data_root), share)
@@ -114,8 +115,11 @@ def train(
     show(made, as_json)
 
 
-@models_app.command("list", epilog="Example: `segem models list --measure`")
+@models_app.command("list", epilog="Example: `segem models list`, `segem models list --measure unet fcn8s`")
 def models_list(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[ARCHITECTURE]...", help="Architectures; all if absent.")
+    ] = None,
     measure: Annotated[
         bool, typer.Option("--measure", help="Evaluate a section with each architecture and show how fast it is here.")
     ] = False,
@@ -126,7 +130,7 @@ def models_list(
     from segem.stages.zoo import architectures, trained
 
     space = workspace_at(workspace)
-    nets = [asdict(net) for net in architectures(measure=measure)]
+    nets = [asdict(net) for net in architectures(names or (), measure=measure)]
     models = [asdict(model) for model in trained(space)]
     if as_json:
         show({"architectures": nets, "models": models}, as_json=True)
@@ -142,15 +146,14 @@ def models_show(
     as_json: JsonOption = False,
 ) -> None:
     """Print the card of a trained model as JSON, or explain an architecture: its options, costs and geometry."""
-    from segem.learn.artefact import find_model
-    from segem.stages.zoo import explain, is_architecture
+    from segem.stages.zoo import explain, is_architecture, shown_model
 
     space = workspace_at(workspace)
     if is_architecture(name, space):
         found = asdict(explain(name))
         show(found, as_json=True) if as_json else show_architecture(found)
         return
-    artefact = find_model(name, space)
+    artefact = shown_model(name, space)
     # A card is nothing but JSON.
     show({"path": str(artefact.path), "digest": artefact.digest} | artefact.card.model_dump(mode="json"), as_json=True)
 
@@ -217,7 +220,7 @@ def models_promote(
     means what it meant before. `segem models list` shows both; the whole decision is in promotion.json beside the
     weights.
     """
-    config = parse(GateConfig, {"harm": harm}, where="segem models promote")
+    config = parse(GateConfig, {"harm": harm}, where="segem models promote", called=option_of)
     loaded = load_manifest(manifest, data_root)
     from segem.stages.promote import promote
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from segem.config import Device, EngineName, ExecutionConfig, RuntimeName, parse
-from segem.errors import ConfigError
+from segem.errors import ConfigError, InputError, WorkspaceError
 
 WorkspaceOption = Annotated[
     Path, typer.Option("--workspace", envvar="SEGEM_WORKSPACE", help="Folder that holds volumes, runs and models.")
@@ -80,6 +80,45 @@ def workspace_at(root: Path) -> Any:
     return Workspace(root.resolve())
 
 
+def existing_workspace(root: Path) -> Any:
+    """Return the workspace at `root`, which a command reads.
+
+    Raises
+    ------
+    WorkspaceError
+        When there is none.
+    """
+    space = workspace_at(root)
+    if not space.root.is_dir():
+        raise WorkspaceError(
+            "there is no workspace here",
+            where=space.root,
+            fix="check --workspace and SEGEM_WORKSPACE; `segem ingest` and `segem run` make one",
+        )
+    return space
+
+
+def workspace_with(root: Path, volume: str) -> Any:
+    """Return the workspace at `root`, which holds a volume.
+
+    Told before the libraries are loaded that compute anything.
+
+    Raises
+    ------
+    WorkspaceError, InputError
+        When there is no such workspace, or no such volume in it.
+    """
+    space = existing_workspace(root)
+    if not space.volume(volume).exists():
+        raise InputError(
+            "no such volume",
+            where=volume,
+            found=f"volumes in {space.root}: {', '.join(space.volumes()) or 'none'}",
+            fix="choose one of these, check --workspace, or make it with `segem ingest`",
+        )
+    return space
+
+
 def execution_of(device: Device, engine: EngineName | None, workers: int, memory: str | None = None) -> ExecutionConfig:
     """Return how to execute a plan; several workers mean dask.
 
@@ -106,7 +145,19 @@ def execution_of(device: Device, engine: EngineName | None, workers: int, memory
         "workers": workers,
         "memory": memory,
     }
-    return parse(ExecutionConfig, values, where="command line")
+    return parse(ExecutionConfig, values, where="command line", called=option_of)
+
+
+def option_of(key: str) -> str:
+    """Return the option that sets a key of a configuration.
+
+    Examples
+    --------
+    >>> option_of("tile_px"), option_of("crf.sa_px"), option_of("shape.0")
+    ('--tile-px', '--sa-px', '--shape')
+    """
+    name = [part for part in key.split(".") if not part.isdigit()][-1]
+    return f"--{name.replace('_', '-')}"
 
 
 def assignment(text: str, option: str) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,10 +19,10 @@ from segem.cli.options import (
     WorkersOption,
     WorkspaceOption,
     execution_of,
-    workspace_at,
+    existing_workspace,
 )
 from segem.config import ExecutionConfig
-from segem.terminal import complain, show
+from segem.terminal import complain, show, show_scores
 
 app = typer.Typer()
 
@@ -30,13 +31,19 @@ app = typer.Typer()
 def evaluate(
     run_name: RunArgument, workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False
 ) -> None:
-    """Score every labelled volume of a run and print the scores as JSON; exit 1 and name the volumes that failed."""
-    del as_json  # accepted as everywhere else; there is nothing but JSON
+    """Score every labelled volume of a run; exit 1 and name the volumes that failed.
+
+    The scores are a table on a terminal, and JSON with --json or where they go to a file or a pipe.
+    """
     from segem.stages.evaluate import evaluate as stage
     from segem.stages.report import report_values
 
-    evaluation = stage(run_name, workspace_at(workspace))
-    show(report_values(evaluation), as_json=True)
+    evaluation = stage(run_name, existing_workspace(workspace))
+    values = report_values(evaluation)
+    if as_json or not sys.stdout.isatty():
+        show(values, as_json=True)
+    else:
+        show_scores(values)
     complain(evaluation.failed().items())
 
 
@@ -45,7 +52,7 @@ def report(run_name: RunArgument, workspace: WorkspaceOption = DEFAULT_WORKSPACE
     """Write the report of a run: a web page with pictures, CSV and JSON; exit 1 and name the volumes that failed."""
     from segem.stages.report import report as stage
 
-    result = stage(run_name, workspace_at(workspace))
+    result = stage(run_name, existing_workspace(workspace))
     show(result, as_json, run=run_name)
     complain(result.failed.items())
 
@@ -57,8 +64,8 @@ def verify(
         bool,
         typer.Option(
             "--repair",
-            help="Compute again exactly what is missing or damaged (blocks, pyramids, K-means mask), by the settings "
-            "the run was made with, and say what; exit 0 only if the run is whole afterwards.",
+            help="Compute again exactly what is missing or damaged (blocks, pyramids, mask of the baseline), by the "
+            "settings the run was made with, and say what; exit 0 only if the run is whole afterwards.",
         ),
     ] = False,
     device: DeviceOption = "auto",
@@ -72,11 +79,11 @@ def verify(
     Device, engine and workers are for the repair.
     """
     if repair:
-        _repair(run_name, workspace_at(workspace), execution_of(device, engine, workers), as_json)
+        _repair(run_name, existing_workspace(workspace), execution_of(device, engine, workers), as_json)
         return
     from segem.stages.verify import verify as stage
 
-    faults = stage(run_name, workspace_at(workspace))
+    faults = stage(run_name, existing_workspace(workspace))
     if as_json:
         typer.echo(json.dumps([asdict(fault) for fault in faults], indent=2))
     complain((fault.volume, fault.what) for fault in faults)
@@ -102,7 +109,7 @@ def _repair(run: str, workspace: Any, execution: ExecutionConfig, as_json: bool)
 def export(
     run_name: RunArgument,
     volume: Annotated[str, typer.Argument(help="Name of a volume in it.")],
-    layer: Annotated[str, typer.Argument(help="raw, truth, probability, membrane or kmeans.")],
+    layer: Annotated[str, typer.Argument(help="raw, truth, probability, membrane or baseline.")],
     out: Annotated[Path, typer.Argument(help="The TIFF to write.")],
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
@@ -111,5 +118,5 @@ def export(
     """Write one layer as a multi-page TIFF; masks come out as 0 and 255."""
     from segem.stages.export import export as stage
 
-    path = stage(run_name, volume, layer, out, workspace_at(workspace), force=force)
+    path = stage(run_name, volume, layer, out, existing_workspace(workspace), force=force)
     show({"volume": volume, "layer": layer, "path": path}, as_json, run=run_name)

@@ -17,6 +17,7 @@ from segem.cli.options import (
     ShareOption,
     VerboseOption,
     WorkspaceOption,
+    option_of,
 )
 from segem.config import GateConfig, TrainConfig, parse
 from segem.terminal import show_promotion
@@ -85,18 +86,18 @@ def retrain(
         learned["model"] = model
     values = {
         "out": out,
-        "train": parse(TrainConfig, learned, where=where),
+        "train": parse(TrainConfig, learned, where=where, called=option_of),
         "start": start,
         "rehearse": rehearse,
         "share": share,
         "against": against,
         "force": force,
-        "gate": parse(GateConfig, {"harm": harm}, where=where),
+        "gate": parse(GateConfig, {"harm": harm}, where=where, called=option_of),
         "device": device,
         "licence": licence,
         "citation": citation,
     }
-    config = parse(RetrainConfig, values, where=where)
+    config = parse(RetrainConfig, values, where=where, called=option_of)
     from flows.local import run_retraining
     from segem.stages.retrain import open_retraining
 

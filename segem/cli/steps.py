@@ -20,8 +20,10 @@ from segem.cli.options import (
     WorkersOption,
     WorkspaceOption,
     execution_of,
+    option_of,
     triple,
     workspace_at,
+    workspace_with,
 )
 from segem.config import (
     BUNDLED_MODEL,
@@ -83,7 +85,7 @@ def ingest(
     if labels is not None and membrane is not None:
         value = int(membrane) if membrane.isdigit() else membrane
         values["labels"] = {"source": labels.absolute(), "membrane": value, "dataset": labels_dataset}
-    config = parse(IngestConfig, values, where="segem ingest")
+    config = parse(IngestConfig, values, where="segem ingest", called=option_of)
     from segem.stages.ingest import ingest as stage
 
     show(stage(config, workspace_at(workspace), again=again, replace=replace), as_json)
@@ -110,11 +112,14 @@ def baseline(
 
     A manifest can set more (baseline: {method: watershed, watershed: {depth: 1}}).
     """
-    config = parse(BaselineConfig, {"method": method, "sigma_px": sigma_px, "seed": seed}, where="segem baseline")
+    config = parse(
+        BaselineConfig, {"method": method, "sigma_px": sigma_px, "seed": seed}, where="segem baseline", called=option_of
+    )
     run = run_name or default_run(check_name(volume, "volume"))
+    space = workspace_with(workspace, volume)
     from segem.stages.baseline import baseline as stage
 
-    show(stage(volume, run, config, workspace_at(workspace), replace=replace), as_json, run=run)
+    show(stage(volume, run, config, space, replace=replace), as_json, run=run)
 
 
 @app.command(epilog="Example: `segem segment cortex --model unet-em --run monday`")
@@ -155,12 +160,13 @@ def segment(
         "views": views,
         "runtime": runtime,
     }
-    config = parse(SegmentConfig, values, where="segem segment")
+    config = parse(SegmentConfig, values, where="segem segment", called=option_of)
     execution = execution_of(device, engine, workers, memory)
     run = run_name or default_run(check_name(volume, "volume"))
+    space = workspace_with(workspace, volume)
     from segem.stages.segment import segment as stage
 
-    show(stage(volume, run, config, execution, workspace_at(workspace), replace=replace), as_json, run=run)
+    show(stage(volume, run, config, execution, space, replace=replace), as_json, run=run)
 
 
 CRF = CrfConfig()
@@ -195,12 +201,13 @@ def crf(
     """Refine the probability of a run by a fully connected CRF into a run of its own; the same command resumes it."""
     weights = {"w1": w1, "sa_px": sa_px, "sb_grey": sb_grey, "w2": w2, "sg_px": sg_px, "iterations": iterations}
     values = {"of": of, "crf": weights, "threshold": threshold, "tile_px": tile_px, "halo_px": halo_px}
-    config = parse(RefineConfig, values, where="segem crf")
+    config = parse(RefineConfig, values, where="segem crf", called=option_of)
     execution = execution_of("auto", engine, workers, memory)
     run = check_name(run_name or f"{config.of}-crf", "run")
+    space = workspace_with(workspace, volume)
     from segem.stages.refine import refine_volume as stage
 
-    show(stage(volume, run, config, execution, workspace_at(workspace), replace=replace), as_json, run=run)
+    show(stage(volume, run, config, execution, space, replace=replace), as_json, run=run)
 
 
 @app.command(epilog="Example: `segem synth synthetic-1 --shape 8,512,512 --seed 1`")
@@ -211,7 +218,9 @@ def synth(
     as_json: JsonOption = False,
 ) -> None:
     """Make a synthetic EM stack with its truth and a manifest, to try segem without data."""
-    config = parse(SynthConfig, {"shape": triple(shape, int, "--shape"), "seed": seed}, where="segem synth")
+    config = parse(
+        SynthConfig, {"shape": triple(shape, int, "--shape"), "seed": seed}, where="segem synth", called=option_of
+    )
     from segem.stages.synth import synth as stage
 
     show(stage(out, config), as_json)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from segem.config.amounts import parse_bytes
 from segem.config.base import Config as Config
 from segem.config.baseline import BaselineConfig as BaselineConfig
 from segem.config.gate import GateConfig as GateConfig
 from segem.config.learning_curve import LearningCurveConfig as LearningCurveConfig
+from segem.config.parsing import NAME_RULE
+from segem.config.parsing import parse as parse
 from segem.errors import ConfigError
 from segem.geometry import VoxelSize
 
@@ -235,13 +237,13 @@ class TrainConfig(Config):
     """Weights of a classifier to start from: ``imagenet``, or the path of a file."""
     freeze: Literal["encoder"] | None = None
     """The part of a net with weights already that is not trained."""
-    minutes: float | None = Field(default=None, gt=0)
+    minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     steps: int | None = Field(default=None, ge=1)
     """A fixed number of steps makes a run repeatable; minutes end it by the clock."""
     batch: int | None = Field(default=None, ge=1)
     """Crops, or patches, to a step; as suits the architecture where absent."""
     crop_px: int = Field(default=256, ge=32)
-    learning_rate: float | None = Field(default=None, gt=0)
+    learning_rate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Highest one of the schedule; as suits the architecture where absent."""
     weight_decay: float = Field(default=1e-4, ge=0)
     ema_decay: float = Field(default=0.998, ge=0, lt=1)
@@ -283,46 +285,6 @@ class BenchConfig(Config):
     shape: tuple[Extent, Extent, Extent] = (100, 1024, 1024)
     """Voxels along (z, y, x) of the volume whose time is wanted."""
     device: Device = "auto"
-
-
-C = TypeVar("C", bound=Config)
-
-
-def parse(kind: type[C], values: dict[str, Any], *, where: object = None) -> C:
-    """Build a configuration, turning every complaint of the parser into one typed line.
-
-    Parameters
-    ----------
-    kind : type
-        The configuration to build.
-    values : dict
-        Raw values.
-    where : object, optional
-        The file or option the values came from, for the message.
-
-    Raises
-    ------
-    ConfigError
-        When a key is unknown, missing or has a wrong value.
-
-    Examples
-    --------
-    >>> parse(BaselineConfig, {"sigma_px": 2}).sigma_px
-    2.0
-    """
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"]) or kind.__name__
-        reason = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            known = ", ".join(kind.model_fields)
-            raise ConfigError(f"unknown key {key}", where=where, fix=f"keys at the top are {known}") from None
-        if first["type"] == "missing":
-            raise ConfigError(f"key {key} is missing", where=where, fix=f"add {key}") from None
-        found = repr(first.get("input"))[:80]
-        raise ConfigError(f"{key}: {reason}", where=where, found=found, fix=f"correct {key}") from None
 
 
 def load_manifest(path: Path, data_root: Path | None = None) -> Manifest:
@@ -387,6 +349,6 @@ def check_name(name: str, what: str) -> str:
         raise ConfigError(
             f"not a {what} name",
             found=repr(name),
-            fix="use letters, digits, '.', '_' and '-', starting with a letter or digit",
+            fix=NAME_RULE,
         )
     return name

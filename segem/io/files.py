@@ -20,7 +20,17 @@ from segem.errors import WorkspaceError
 PARTIAL = re.compile(r"\.[0-9a-f]{32}\.partial$")
 """How unfinished files and folders end; zarr names its own unfinished chunks the same way."""
 
+_REASONS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EACCES: "no right to read or write here",
+    errno.EPERM: "no right to read or write here",
+    errno.EROFS: "the disk is read-only",
+    errno.ENOENT: "no such file or folder",
+}
+"""What is wrong, where the system's own words say it badly."""
+
 _FIXES = {
+    errno.ENOENT: "check the path: the folder it lies in must be there and be yours to write to",
     errno.ENOSPC: "free some space, or choose another --workspace",
     errno.EDQUOT: "free some of your quota, or choose another --workspace",
     errno.EFBIG: "raise the file size limit (ulimit -f), or choose another --workspace",
@@ -178,14 +188,14 @@ def disk_errors(path: Path) -> Iterator[None]:
     >>> with disk_errors(Path("/")):
     ...     raise OSError(errno.EROFS, "Read-only file system")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    segem.errors.WorkspaceError: /: the disk refused; found Read-only file system ... Fix: choose a --workspace on a ...
+    segem.errors.WorkspaceError: /: the disk is read-only; found Read-only file system ... Fix: choose a --workspace...
     """
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
         raise WorkspaceError(
-            "the disk refused",
+            _REASONS.get(error.errno or 0, "the disk refused"),
             where=path,
             found=f"{reason} ({_free_space(path)})",
             fix=_FIXES.get(error.errno or 0, "check the disk and the rights of the folder"),

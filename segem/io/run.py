@@ -192,7 +192,7 @@ def failure_of(record: RunRecord, volume: str, workspace: Workspace) -> str | No
         return entry.failure
     segmenting = record.model is not None or any(v.segment is not None for v in record.volumes.values())
     by_model = segmenting or entry.baseline is None
-    stage, what = (entry.segment, "segmentation") if by_model else (entry.baseline, "K-means")
+    stage, what = (entry.segment, "segmentation") if by_model else (entry.baseline, "baseline")
     # A volume that was never reached may not even be ingested.
     reached = stage is not None and stage.state == "complete"
     return fault_of(stage, what, source_digest(workspace, volume) if reached else None)
@@ -340,8 +340,12 @@ def recorded(
     except SegemError as error:
         note("failed", str(error))
         raise
-    except BaseException as error:
+    except Exception as error:
         note("failed", f"{type(error).__name__}: {error}")
+        raise
+    except BaseException:
+        # Ctrl-C, a signal of the system or of a scheduler: nothing is wrong with the stage.
+        note("failed", "interrupted; run the same command again, it goes on from there")
         raise
     note("complete")
 

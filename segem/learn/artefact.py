@@ -22,7 +22,7 @@ from segem.io.files import disk_errors, new_directory, write_bytes, write_text
 from segem.io.versions import standing, version_in_use
 from segem.io.workspace import Workspace
 from segem.learn.calibrated import NO_CALIBRATION, Calibration, calibrated
-from segem.learn.models.registry import build, geometry
+from segem.learn.models.registry import ZOO, build, geometry
 from segem.learn.models.spec import Geometry
 from segem.learn.tensors import check_finite, write_tensors
 from segem.learn.widen import widened
@@ -269,6 +269,13 @@ def find_model(name: str, workspace: Workspace | None = None) -> Artefact:
             fix="give the path of a version's folder to use it all the same, or `segem models promote` another one",
         )
     known = ", ".join(sorted({known for known, _ in at_hand})) or "none"
+    if name in ZOO:
+        raise ModelError(
+            "this is an architecture, which has learned nothing yet, and no trained model",
+            where=name,
+            found=f"trained models: {known}",
+            fix=f"choose one of these, or train one: `segem train MANIFEST --model {name} --out NAME`",
+        )
     raise ModelError(
         "no such model",
         where=name,

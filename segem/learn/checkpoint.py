@@ -84,8 +84,16 @@ class Checkpoints:
         tell(f"going on from step {reached.step}")
         return reached
 
-    def keep(self, reached: Reached, net: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Write a checkpoint in the place of the one before, if it is time to.
+    def keep(
+        self,
+        reached: Reached,
+        net: nn.Module,
+        average: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        at_once: bool = False,
+    ) -> None:
+        """Write a checkpoint in the place of the one before, if it is time to, or `at_once`.
 
         Raises
         ------
@@ -93,7 +101,7 @@ class Checkpoints:
             When the disk refuses; the one before is then untouched.
         """
         started = time.monotonic()
-        if started < self._due and reached.step < self._step + self.every_steps:
+        if not at_once and started < self._due and reached.step < self._step + self.every_steps:
             return
         state = {f"net.{key}": value for key, value in net.state_dict().items()}
         state |= {f"average.{key}": value for key, value in average.state_dict().items()}

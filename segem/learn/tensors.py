@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -64,7 +65,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             state = load_file(path)
         else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                # Of pickle's versions; what is refused is said below.
+                warnings.simplefilter("ignore", UserWarning)
+                state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ModelError("no such file of weights", where=path, fix="give a .pth or .safetensors file") from None
     except SafetensorError as error:
@@ -73,9 +77,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise ModelError(
             "the weights cannot be read", where=path, found=error, fix="check the file and its rights"
         ) from None
-    except Exception as error:
-        # torch reports what is no file of tensors by a dozen types of errors, some of them from pickle.
-        raise _not_weights(path, error) from None
+    except Exception:
+        # torch reports what is no file of tensors by a dozen types of errors, in words about itself and pickle.
+        raise _not_weights(path, "something else, of which nothing was run") from None
     if not isinstance(state, dict):
         raise _not_weights(path, type(state).__name__)
     for key, value in state.items():

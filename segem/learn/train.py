@@ -19,13 +19,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from segem.config import Precision, TrainConfig
-from segem.errors import InputError, ModelError
+from segem.errors import ModelError
 from segem.kernels.borders import border_weights
 from segem.kernels.metrics.iou import Confusion
 from segem.learn.allocator import keep_activations
 from segem.learn.augment import IMAGE, LABEL, WEIGHT, em_augmentation
 from segem.learn.calibrated import Calibration, calibrated
 from segem.learn.checkpoint import Checkpoints, Reached
+from segem.learn.checks import check_sections, warn_of_small_sections
+from segem.learn.interrupt import interrupt_deferred
 from segem.learn.losses import MembraneLoss
 from segem.learn.models.registry import build, encoder_of, patch_px, pretrain, spec_of
 from segem.learn.patches import PatchClassifier, random_patch
@@ -138,15 +140,18 @@ def fit(
     Raises
     ------
     InputError
-        When there is nothing to learn from: no sections, or truth of one class only.
+        When there is nothing to learn from: no sections, tiny ones, one grey level or truth of one class only.
     ModelError
         When the loss is no longer finite, or pretrained weights cannot be had or do not fit.
     WorkspaceError
         When the disk refuses a checkpoint.
+    KeyboardInterrupt
+        At Ctrl-C, after the step under way, with what was learned put aside.
     """
     keep_activations()
-    _check_truth(train, "train")
-    _check_truth(validation, "validation")
+    check_sections(train, "train")
+    check_sections(validation, "validation")
+    warn_of_small_sections(train, patch_px(config.model, config.architecture) or config.crop_px)
     torch.manual_seed(config.seed)
     net = copy.deepcopy(start) if start is not None else build(config.model, config.architecture)
     if start is None and config.pretrained is not None:
@@ -164,7 +169,7 @@ def fit(
     watch = Watch()
     started = time.monotonic() - reached.seconds
     fraction = _fraction(config, reached)
-    with _ahead(_batches(train, config, reached.step)) as batches:
+    with _ahead(_batches(train, config, reached.step)) as batches, interrupt_deferred() as interrupted:
         while fraction < 1:
             for group in optimizer.param_groups:
                 group["lr"] = rate * _schedule(fraction)
@@ -192,8 +197,11 @@ def fit(
                         on_look(predict_section(average, validation[0].image, device), points)
             reached = Reached(step=step, seconds=seconds, loss=recent, points=points)
             fraction = _fraction(config, reached)
+            stopped = interrupted()
             if kept is not None:
-                kept.keep(reached, net, average, optimizer)
+                kept.keep(reached, net, average, optimizer, at_once=stopped)
+            if stopped:
+                raise KeyboardInterrupt
             if on_step is not None:
                 on_step(Progress(min(fraction, 1.0), recent, points[-1].validation_iou if points else None))
     calibration = calibrate(average, validation, device)
@@ -211,7 +219,7 @@ def calibrate(net: nn.Module, sections: Sequence[LabelledSection], device: torch
     InputError
         When there is nothing to calibrate by, or the net gives NaN or infinity.
     """
-    _check_truth(sections, "validation")
+    check_sections(sections, "validation")
     volumes: dict[str, list[tuple[NDArray[np.float32], NDArray[np.uint8]]]] = {}
     for section in sections:
         logits = predict_section(net, section.image, device, of_logits=lambda x: x)
@@ -288,20 +296,6 @@ def _fraction(config: TrainConfig, reached: Reached) -> float:
 def _seed(seed: int, step: int) -> int:
     """Return the seed of all that is random in one step, which thus depends on no step before."""
     return int(np.random.SeedSequence((seed, step)).generate_state(1)[0])
-
-
-def _check_truth(sections: Sequence[LabelledSection], part: str) -> None:
-    if not sections:
-        raise InputError(f"no {part} sections", fix=f"give at least one labelled section to {part}")
-    membrane = float(np.mean([section.truth.mean() for section in sections]))
-    if not 0 < membrane < 1:
-        raise InputError(
-            f"the {part} labels hold one class only",
-            where=", ".join(sorted({section.volume for section in sections})),
-            expected="membrane and background",
-            found=f"{membrane:.0%} membrane",
-            fix="check the labels and their polarity (membrane: zero or nonzero)",
-        )
 
 
 def _batches(sections: Sequence[LabelledSection], config: TrainConfig, first: int = 0) -> Iterator[Batch]:

@@ -7,13 +7,17 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from segem.config import ExecutionConfig
+from segem.config import Device, ExecutionConfig
 from segem.errors import ConfigError
 from segem.geometry import round_up
 from segem.learn.artefact import Artefact, load_net
+from segem.learn.cost import parameter_count
 from segem.learn.fold import folded
 from segem.learn.memory import activation_bytes
+from segem.learn.models.registry import options_of, spec_of
+from segem.learn.runtimes.choice import choose_device
 from segem.plan import Plan
 
 DEFAULT_MEMORY = 3_000_000_000
@@ -26,6 +30,8 @@ _ALLOWED_MEMORY = Path("/sys/fs/cgroup/memory.max")
 TILES_IN_FLIGHT = 2
 """Tiles that shall fit at the same time; more cores work side by side where the memory allows it."""
 _PROBE_PX = 512
+_BYTES_A_PARAMETER = 5 * 4
+"""While it is trained: its value, gradient and average, and two numbers of the optimiser."""
 
 
 @dataclass(frozen=True)
@@ -126,3 +132,23 @@ def half_of_the_machine() -> int:
     with suppress(OSError, ValueError):
         memory = min(memory, int(_ALLOWED_MEMORY.read_text()))
     return memory // 2
+
+
+def require_training_memory(model: str, architecture: dict[str, Any], device: Device) -> None:
+    """Raise where not even the weights of a net fit the machine while it is trained.
+
+    Raises
+    ------
+    ConfigError
+        Naming what would be needed.
+    """
+    count = parameter_count(spec_of(model), options_of(model, architecture))
+    needed, there = count * _BYTES_A_PARAMETER, 2 * half_of_the_machine()
+    if choose_device(device).type == "cpu" and needed > there:
+        raise ConfigError(
+            "the net is too large for this machine",
+            where=model,
+            expected=f"at most {there / 1e9:.1f} GB while it is trained",
+            found=f"{needed / 1e9:.1f} GB for {count:,} parameters",
+            fix="choose smaller values for the options of the architecture (`segem models show` lists them)",
+        )

@@ -57,7 +57,7 @@ def doctor(workspace: Workspace) -> list[Finding]:
             findings.append(Finding(package, "bad", "not installed; install segem again"))
     for package, gain in FASTER.items():
         found = importlib.util.find_spec(package) is not None
-        missing = f"not installed; {gain}. Get it with: pip install 'segem[cpu]'"
+        missing = f"not installed; {gain}. Get it with pip install -e '.[cpu]' in the clone of segem"
         findings.append(Finding(package, "ok" if found else "note", _version(package) if found else missing))
     cores = len(os.sched_getaffinity(0))
     findings.append(Finding("cpu", "ok", f"{cores} cores"))

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from segem.config.baseline import BASELINE_NAMES
+from segem.config.baseline import BASELINE_NAMES, BaselineMethod
 from segem.errors import SegemError
 from segem.io.layers import Layers, read_section
 from segem.io.run import ModelRecord, RunRecord, StageRecord, failure_of, fault_of, load_run, source_digest
@@ -104,8 +104,8 @@ class VolumeScores(Record):
     """Whether there is a model's mask."""
     clustered: bool = False
     """Whether there is a baseline's mask."""
-    baseline: str = BASELINE_NAMES["kmeans"]
-    """What found the baseline's mask, which is called ``kmeans`` whatever found it."""
+    method: BaselineMethod = "kmeans"
+    """What found the baseline's mask, which is called ``kmeans`` here and on disk whatever found it."""
     model: LayerScores | None = None
     kmeans: LayerScores | None = None
     per_section: tuple[SectionScores, ...] = ()
@@ -115,6 +115,11 @@ class VolumeScores(Record):
     """What the error is made of; bins without voxels are left out."""
     seam_ratio: float | None = None
     warnings: tuple[str, ...] = ()
+
+    @property
+    def baseline(self) -> str:
+        """What people call the method of the baseline."""
+        return BASELINE_NAMES[self.method]
 
     @property
     def measured(self) -> bool:
@@ -224,10 +229,10 @@ def _scores_of_finished(record: RunRecord, name: str, workspace: Workspace, prog
     run, volume = record.run, record.volumes[name]
     digest = source_digest(workspace, name)
     missing = {
-        "K-means baseline": fault_of(volume.baseline, "K-means", digest),
+        "baseline": fault_of(volume.baseline, "baseline", digest),
         "model mask": fault_of(volume.segment, "segmentation", digest),
     }
-    segmented, clustered = missing["model mask"] is None, missing["K-means baseline"] is None
+    segmented, clustered = missing["model mask"] is None, missing["baseline"] is None
     layers = Layers.open(run, name, workspace, segmented=segmented, clustered=clustered)
     source = layers.source
     rows, columns = _seams(volume.segment, workspace, run, name) if segmented else ([], [])
@@ -253,7 +258,7 @@ def _scores_of_finished(record: RunRecord, name: str, workspace: Workspace, prog
         threshold=facts.get("threshold"),
         segmented=segmented,
         clustered=clustered,
-        baseline=BASELINE_NAMES[volume.baseline.config.get("method", "kmeans") if volume.baseline else "kmeans"],
+        method=volume.baseline.config.get("method", "kmeans") if volume.baseline else "kmeans",
         model=model,
         kmeans=kmeans,
         per_section=_section_scores(tallies, model, kmeans) if measured else (),
@@ -350,6 +355,7 @@ def _warnings(
     for what, reason in missing.items():
         if reason is not None:
             yield f"no {what}: {reason}"
+    yield from facts.get("warnings", ())
     seen = _merged(
         tuple(trained["train"])
         for trained in facts.get("trained_on", [])

@@ -16,9 +16,11 @@ from segem.io.shards import Array
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.progress import track
+from segem.stages.baseline import LABEL
 
-LAYERS = ("raw", "truth", "probability", "membrane", "kmeans")
-MASKS = ("truth", "membrane", "kmeans")
+LAYERS = ("raw", "truth", "probability", "membrane", "baseline", "kmeans")
+"""``kmeans`` is the baseline where K-means has found it."""
+MASKS = ("truth", "membrane", "baseline", "kmeans")
 
 
 def export(
@@ -37,7 +39,7 @@ def export(
     ----------
     run, volume : str
         Names of the run and of a volume in it.
-    layer : {"raw", "truth", "probability", "membrane", "kmeans"}
+    layer : {"raw", "truth", "probability", "membrane", "baseline", "kmeans"}
         What to write.
     out : Path
         The TIFF to make; whole or absent.
@@ -122,14 +124,23 @@ def _layer(run: str, volume: str, layer: str, workspace: Workspace) -> Array:
     if layer == "truth":
         return source.label("truth")
     entry = record.volumes[volume]
-    stage, what = (entry.baseline, "K-means") if layer == "kmeans" else (entry.segment, "segmentation")
+    by_baseline = layer in ("baseline", "kmeans")
+    stage, what = (entry.baseline, "baseline") if by_baseline else (entry.segment, "segmentation")
     fault = fault_of(stage, what, source_digest(workspace, volume))
     if fault is not None:
         raise ConfigError(
             f"the {layer} of this volume is not finished",
             where=f"{run}/{volume}",
             found=fault,
-            fix=f"run `segem {'baseline' if layer == 'kmeans' else 'segment'} {volume} --run {run}` to the end first",
+            fix=f"run `segem {'baseline' if by_baseline else 'segment'} {volume} --run {run}` to the end first",
+        )
+    method = stage.config.get("method", "kmeans") if stage is not None else None
+    if layer == "kmeans" and method != "kmeans":
+        raise ConfigError(
+            "the baseline of this volume was not found by K-means",
+            where=f"{run}/{volume}",
+            found=method,
+            fix="export the layer baseline",
         )
     result = Volume.open(workspace.result(run, volume))
-    return result.raw if layer == "probability" else result.label(layer)
+    return result.raw if layer == "probability" else result.label(LABEL if by_baseline else layer)

@@ -77,24 +77,30 @@ def page(evaluation: Evaluation, pictures: dict[str, list[SectionPictures]]) -> 
 
 def headline(evaluation: Evaluation) -> str:
     """Return in one or two sentences what a reader wants to know first."""
-    compared = [(v.name, v.model.iou, v.kmeans.iou) for v in evaluation.volumes if v.model and v.kmeans]
-    better = sum(model > kmeans for _, model, kmeans in compared)
+    measured = [volume for volume in evaluation.volumes if volume.measured]
     failed = sum(v.state == "failed" for v in evaluation.volumes)
     blind = sum(v.note is not None for v in evaluation.volumes)
-    parts = []
-    if len(compared) == 1:
-        name, model, kmeans = compared[0]
-        parts.append(
-            f"On {name} the model reaches a membrane IoU of {model:.3f}, {baseline_of(evaluation)} {kmeans:.3f}."
-        )
-    elif compared:
-        of_how_many = f"{better} of {len(compared)} volumes with truth"
-        parts.append(f"The model finds membrane better than {baseline_of(evaluation)} on {of_how_many}.")
+    parts = [_reached(measured, baseline_of(evaluation))] if measured else []
     if blind:
         parts.append(f"{_count(blind, 'volume')} could not be measured, as there is no ground truth.")
     if failed:
         parts.append(f"{_count(failed, 'volume')} failed.")
     return " ".join(parts) or "Nothing was measured in this run."
+
+
+def _reached(measured: list[VolumeScores], baseline: str) -> str:
+    compared = [(v.model.iou, v.kmeans.iou) for v in measured if v.model and v.kmeans]
+    who, ious = "the model", [v.model.iou for v in measured if v.model]
+    if not ious:
+        who, ious = baseline, [v.kmeans.iou for v in measured if v.kmeans]
+    if len(measured) == 1:
+        beside = f", {baseline} {compared[0][1]:.3f}" if compared else ""
+        return f"On {measured[0].name} {who} reaches a membrane IoU of {ious[0]:.3f}{beside}."
+    if compared:
+        better = sum(model > other for model, other in compared)
+        return f"The model finds membrane better than {baseline} on {better} of {len(compared)} volumes with both."
+    reached = f"reaches a membrane IoU of {min(ious):.3f} to {max(ious):.3f} on {len(ious)} volumes with truth."
+    return f"{who[0].upper()}{who[1:]} {reached}"
 
 
 def baseline_of(evaluation: Evaluation) -> str:

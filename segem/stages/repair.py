@@ -33,9 +33,9 @@ class Repair:
 def repair(run: str, workspace: Workspace, execution: ExecutionConfig) -> Repair:
     """Find what is missing or damaged, compute exactly that again, and verify the outcome.
 
-    Blocks, pyramids and the K-means mask are made by the settings in the run's record, and a stage that was stopped is
-    taken up again. What is whole is not touched. A block is not made by another model or another version of the code
-    than its neighbours: then the repair is refused, and so it is where the ingested voxels are damaged.
+    Blocks, pyramids and the mask of the baseline are made by the settings in the run's record, and a stage that was
+    stopped is taken up again. What is whole is not touched. A block is not made by another model or another version of
+    the code than its neighbours: then the repair is refused, and so it is where the ingested voxels are damaged.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def _mend(run: str, name: str, parts: Iterable[Part], workspace: Workspace, exec
             config = parse(SegmentConfig, entry.segment.config, where=run)
             _require_same_making(entry.segment, config, workspace, execution)
             segment(name, run, config, as_then, workspace)
-    if parts & {"result", "kmeans"} and entry.baseline is not None:
+    if parts & {"result", "baseline"} and entry.baseline is not None:
         config_of_mask = parse(BaselineConfig, entry.baseline.config, where=run)
         baseline(name, run, config_of_mask, workspace, progress=execution.progress)
     if "pyramid" in parts:

@@ -20,13 +20,11 @@ from segem.io.layers import Layers, read_section
 from segem.io.workspace import Workspace
 from segem.kernels.pictures import error_picture, grey, membrane_picture, overlay_picture, reduction
 from segem.progress import track
-from segem.stages.evaluate import Evaluation, VolumeScores, evaluate
+from segem.stages.evaluate import Evaluation, SectionScores, VolumeScores, evaluate
 from segem.stages.page import Picture, SectionPictures, page
 
 PICTURE_PX = 512
-CSV_COLUMNS = (
-    "volume", "section", "sections", "iou_kmeans", "iou_model", "precision", "recall", "v_rand", "v_info",
-)  # fmt: skip
+CSV_COLUMNS = ("iou_model", "precision", "recall", "v_rand", "v_info")
 
 
 @dataclass(frozen=True)
@@ -85,15 +83,24 @@ def report_values(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def iou_table(evaluation: Evaluation) -> str:
-    """Return the content of ``iou.csv``: a row for each volume and each of its sections, empty where not measured."""
+    """Return the content of ``iou.csv``: a row for each volume and each of its sections, empty where not measured.
+
+    The IoU of a baseline stands in a column of its method, ``iou_kmeans`` or another.
+    """
     text = io.StringIO()
-    table = csv.DictWriter(text, CSV_COLUMNS, restval="", lineterminator="\n")
+    baselines = sorted({_iou_key(volume) for volume in evaluation.volumes if volume.clustered}) or ["iou_kmeans"]
+    columns = ("volume", "section", "sections", *baselines, *CSV_COLUMNS)
+    table = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     table.writeheader()
     for volume in evaluation.volumes:
-        iou = {f"iou_{kind}": value for kind, value in (_iou(volume) or {}).items()}
+        iou = {
+            key: layer.iou
+            for key, layer in ((_iou_key(volume), volume.kmeans), ("iou_model", volume.model))
+            if layer is not None
+        }
         table.writerow(_row(volume=volume.name, section="all", sections=volume.sections, **iou, **_model(volume)))
         for section in volume.per_section:
-            table.writerow(_row(volume=volume.name, sections=1, **section.model_dump()))
+            table.writerow(_row(volume=volume.name, sections=1, **_section_values(volume, section)))
     return text.getvalue()
 
 
@@ -143,21 +150,22 @@ def _section_pictures(
     chosen = chosen_sections(volume)
     with track(f"pictures {volume.name}", len(chosen), "section", progress) as advance:
         for z, why in chosen.items():
-            yield SectionPictures(z, why, tuple(_pictures(volume.name, layers, z, volume.baseline)))
+            yield SectionPictures(z, why, tuple(_pictures(volume, layers, z)))
             advance(1)
 
 
-def _pictures(name: str, layers: Layers, z: int, baseline: str) -> Iterator[Picture]:
+def _pictures(volume: VolumeScores, layers: Layers, z: int) -> Iterator[Picture]:
+    name, baseline = volume.name, volume.baseline
     factor = reduction(layers.source.shape[1:], PICTURE_PX)
     contrast = layers.source.statistics.percentiles
     raw = grey(read_section(layers.source.raw, z), contrast["1"], contrast["99"], factor)
     yield _picture(name, z, "raw", "Raw", "raw image", raw)
     masks = {
         kind: read_section(array, z)
-        for kind, array in (("truth", layers.truth), ("kmeans", layers.kmeans), ("model", layers.membrane))
+        for kind, array in (("truth", layers.truth), (volume.method, layers.kmeans), ("model", layers.membrane))
         if array is not None
     }
-    captions = {"truth": "Truth", "kmeans": baseline[0].upper() + baseline[1:], "model": "Model"}
+    captions = {"truth": "Truth", volume.method: baseline[0].upper() + baseline[1:], "model": "Model"}
     for kind, mask in masks.items():
         picture = membrane_picture(mask, factor)
         yield _picture(name, z, kind, captions[kind], f"membrane by {captions[kind]}, dark on white", picture)
@@ -198,25 +206,44 @@ def _volume_values(volume: VolumeScores) -> dict[str, Any]:
         "voxel_nm",
         "threshold",
         "seam_ratio",
-        "baseline",
     }
     return {
         **volume.model_dump(mode="json", include=facts),
         "iou": _iou(volume),
+        "baseline": _baseline(volume),
         "expected_iou": None,
         **_model(volume),
         "ece": volume.ece,
         "reliability": [one.model_dump() for one in volume.reliability],
         "warnings": list(volume.warnings),
-        "scores": volume.model_dump(mode="json", include={"model", "kmeans"}),
-        "per_section": [section.model_dump(mode="json") for section in volume.per_section],
+        "scores": {
+            kind: layer.model_dump(mode="json") if layer else None
+            for kind, layer in (("model", volume.model), (volume.method, volume.kmeans))
+        },
+        "per_section": [_section_values(volume, section) for section in volume.per_section],
     }
 
 
 def _iou(volume: VolumeScores) -> dict[str, float | None] | None:
     if not volume.measured:
         return None
-    return {kind: layer.iou if layer else None for kind, layer in (("model", volume.model), ("kmeans", volume.kmeans))}
+    kmeans = volume.kmeans if volume.method == "kmeans" else None
+    return {kind: layer.iou if layer else None for kind, layer in (("model", volume.model), ("kmeans", kmeans))}
+
+
+def _baseline(volume: VolumeScores) -> dict[str, Any] | None:
+    if not volume.clustered:
+        return None
+    return {"method": volume.method, "name": volume.baseline, "iou": volume.kmeans.iou if volume.kmeans else None}
+
+
+def _iou_key(volume: VolumeScores) -> str:
+    return f"iou_{volume.method.replace('-', '_')}"
+
+
+def _section_values(volume: VolumeScores, section: SectionScores) -> dict[str, Any]:
+    key = {"iou_kmeans": _iou_key(volume)}
+    return {key.get(name, name): value for name, value in section.model_dump(mode="json").items()}
 
 
 def _model(volume: VolumeScores) -> dict[str, float | None]:

@@ -32,13 +32,15 @@ from segem.learn.artefact import Artefact, ModelCard, find_model, load_artefact,
 from segem.learn.engine import Engine, choose_device, compute_digest
 from segem.learn.runtimes.choice import choose_runtime, runtime_identity
 from segem.plan import MAX_TILE_PX, Block, Plan, Tiling, blend_tiling, crop_tiling
-from segem.progress import track
+from segem.progress import tell, track
 from segem.stages.blockwise import audit, intact, write_layers
 from segem.stages.budget import Budget
 from segem.stages.quantize import Quantized, quantized
 from segem.stages.verify import result_layers
 
 BLENDED_TILE_PX = 512
+MUCH_OVERHEAD = 6.0
+"""Pixels computed for each one written, from which a tiling deserves a warning; blending by halves takes 4 or so."""
 READ_CACHE_BYTES = 256 * 2**20
 """Most memory for decoded chunks that the blocks to come will read again."""
 
@@ -106,6 +108,9 @@ def segment(
         budget = Budget.of(artefact, execution)
         plan = make_plan(config, artefact.card, source, result, budget.tile_px)
         budget.require(plan)
+        cautions = list(cautions_of(plan, artefact.card))
+        for caution in cautions:
+            tell(f"warning: {volume}: {caution}")
         threshold = config.threshold or artefact.card.threshold
         device = choose_device(execution.device)
         runtime = choose_runtime(config.runtime, device)
@@ -119,6 +124,7 @@ def segment(
             "memory": execution.memory,
             # What 8 bits are known by is found out below; a run that is killed before has no block of them.
             "runtime": None if runtime == "openvino-int8" else runtime_identity(runtime, device),
+            "warnings": cautions,
             "trained_on": [sections.model_dump(mode="json") for sections in artefact.card.trained_on],
         }
         with recorded(workspace, run, source, "segment", config, facts=facts, model=model) as facts:
@@ -204,6 +210,19 @@ def make_plan(
         tile_px = config.tile_px or BLENDED_TILE_PX
         tiling = blend_tiling(source.shape, geometry.stride_px, tile_px, config.overlap, reach, mode)
     return Plan(source.shape, result.write_block, tiling)
+
+
+def cautions_of(plan: Plan, card: ModelCard) -> Iterator[str]:
+    """Yield what a user should know of a tiling that was chosen by hand."""
+    needed, halo_px = card.geometry().halo_px, plan.tiling.halo.y
+    if plan.tiling.mode == "crop" and plan.tiles_per_section > 1 and (needed is None or halo_px < needed):
+        enough = "the whole section" if needed is None else f"{needed} px"
+        yield f"inexact near the borders of tiles: the halo is {halo_px} px, and {card.name} needs {enough}"
+    if plan.overhead() > MUCH_OVERHEAD:
+        yield (
+            f"each pixel is computed {plan.overhead():.1f} times, as tiles are small beside their overlap: give a "
+            "larger --tile-px, a smaller --halo-px or --overlap, or none of them"
+        )
 
 
 @dataclass(frozen=True)

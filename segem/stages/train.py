@@ -42,6 +42,7 @@ from segem.learn.runtimes.choice import choose_device, runtime_identity
 from segem.learn.train import Fitted, LabelledSection, Progress, fit, predict_section
 from segem.learn.watch import Point
 from segem.progress import tell, track
+from segem.stages.budget import require_training_memory
 from segem.stages.lessons import Range, labelled_sections, lessons, trained_on
 from segem.stages.training_picture import training_picture
 from segem.stages.zoo import check_new_name
@@ -143,7 +144,7 @@ def train(
         When the loss is no longer finite, or pretrained weights cannot be had or do not fit.
     """
     check_new_name(name)
-    course = prepare(manifest, config, workspace, start=start, progress=progress)
+    course = prepare(manifest, config, workspace, start=start, device=device, progress=progress)
     return _result(
         learn(
             course,
@@ -159,7 +160,13 @@ def train(
 
 
 def prepare(
-    manifest: Manifest, config: TrainConfig, workspace: Workspace, *, start: str | None = None, progress: bool = True
+    manifest: Manifest,
+    config: TrainConfig,
+    workspace: Workspace,
+    *,
+    start: str | None = None,
+    device: Device = "auto",
+    progress: bool = True,
 ) -> Course:
     """Ingest the labelled volumes of a manifest and settle how a model is made from them; see `train`."""
     if start is not None and config.pretrained is not None:
@@ -199,6 +206,7 @@ def prepare(
                 where=config.model,
                 fix="give --from or --pretrained, or leave out --freeze",
             )
+    require_training_memory(config.model, config.architecture, device)
     volumes, splits = lessons(manifest, workspace, progress)
     taught = {volume: (split.train.start, split.train.stop) for volume, split in splits.items()}
     return Course(config, before, volumes, splits, taught)

@@ -18,7 +18,7 @@ from segem.io.workspace import Workspace
 from segem.plan import Plan, Tiling
 from segem.progress import track
 
-Part = Literal["run", "source", "source pyramid", "result", "segment", "pyramid", "kmeans"]
+Part = Literal["run", "source", "source pyramid", "result", "segment", "pyramid", "baseline"]
 """What a fault is a fault of: the run as a whole, the ingested voxels, or something that can be computed again."""
 
 
@@ -36,9 +36,9 @@ def verify(
 ) -> list[Fault]:
     """Read back everything a run was made of and has made, and return what is missing, damaged or out of date.
 
-    Every block of probability and mask is compared with its digest in the ledger, the K-means mask and the ingested
-    voxels with the digests in their records, pyramids with what they are made of; truth is decoded, which its
-    checksums guard.
+    Every block of probability and mask is compared with its digest in the ledger, the mask of the baseline and
+    the ingested voxels with the digests in their records, pyramids with what they are made of; truth is decoded, which
+    its checksums guard.
 
     Parameters
     ----------
@@ -102,14 +102,14 @@ def _faults(record: RunRecord, name: str, workspace: Workspace, progress: bool) 
             yield from _pyramid_faults(result, label, damaged, "pyramid")
         yield from _origin_faults(entry.segment, name, record.run, workspace)
     if entry.baseline is not None:
-        stale = fault_of(entry.baseline, "K-means", digest)
+        stale = fault_of(entry.baseline, "baseline", digest)
         if stale is not None:
-            yield "kmeans" if entry.baseline.state != "complete" else "run", stale
+            yield "baseline" if entry.baseline.state != "complete" else "run", stale
             return
         fix = f"run `segem baseline {name} --run {record.run}` again"
-        lost = _kmeans_fault(result, entry.baseline.facts.get("digest"), fix)
+        lost = _baseline_fault(result, entry.baseline.facts.get("digest"), fix)
         if lost is not None:
-            yield "kmeans", lost
+            yield "baseline", lost
         yield from _pyramid_faults(result, "kmeans", [] if lost is None else [Box.of_shape(result.shape)], "pyramid")
 
 
@@ -117,7 +117,7 @@ def _part_of(entry: VolumeRecord) -> Part:
     """Return which stage left a volume unfinished; "run" when none can be taken up again."""
     if entry.segment is not None and entry.segment.state != "complete":
         return "segment"
-    return "kmeans" if entry.baseline is not None and entry.baseline.state != "complete" else "run"
+    return "baseline" if entry.baseline is not None and entry.baseline.state != "complete" else "run"
 
 
 def _source_faults(source: Volume, digest: str | None) -> Found:
@@ -151,13 +151,13 @@ def _origin_faults(stage: StageRecord, name: str, run: str, workspace: Workspace
         )
 
 
-def _kmeans_fault(result: Volume, digest: object, fix: str) -> str | None:
+def _baseline_fault(result: Volume, digest: object, fix: str) -> str | None:
     try:
         if layer_digest(result.label("kmeans"), fix) == digest:
             return None
     except WorkspaceError as error:
         return str(error)
-    return f"the K-means mask is not the one that was written. Fix: {fix}"
+    return f"the mask of the baseline is not the one that was written. Fix: {fix}"
 
 
 def _lost(layer: Array, fix: str) -> str | None:

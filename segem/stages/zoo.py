@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ from segem.config import check_name
 from segem.errors import ConfigError, ModelError, SegemError
 from segem.io.versions import standing
 from segem.io.workspace import Workspace
-from segem.learn.artefact import list_models, load_artefact
+from segem.learn.artefact import Artefact, find_model, list_models, load_artefact
 from segem.learn.cost import bare_net, bytes_needed, gflop_per_megapixel, megapixels_per_second, parameter_count
 from segem.learn.models.registry import ZOO, spec_of
-from segem.progress import track
+from segem.progress import tell, track
 from segem.stages.budget import RESIDENT, half_of_the_machine
 
 MEASURED_PX = 512
@@ -97,28 +98,40 @@ class TrainedModel:
     standing: str = ""
 
 
-def architectures(*, measure: bool = False, progress: bool = True) -> tuple[Architecture, ...]:
-    """Return every architecture of the zoo, by name, and on request how fast it is here.
+def architectures(
+    names: Collection[str] = (), *, measure: bool = False, progress: bool = True
+) -> tuple[Architecture, ...]:
+    """Return architectures of the zoo, by name, and on request how fast they are here.
 
     Parameters
     ----------
+    names : collection of str
+        Which ones; all when empty.
     measure : bool
         Evaluate a tile with each of them, one after the other, on the runtime that this machine takes.
     progress : bool
-        Show a progress bar while they are measured.
+        Show a progress bar and each rate while they are measured.
+
+    Raises
+    ------
+    ModelError
+        When there is none of a name.
 
     Examples
     --------
     >>> next(net.output_stride for net in architectures() if net.name == "unet")
     1
     """
-    found = tuple(_architecture(name) for name in sorted(ZOO))
+    found = tuple(_architecture(name) for name in sorted(set(names) or ZOO))
     if not measure:
         return found
     measured = []
     with track("measure", len(found), "net", progress) as advance:
         for net in found:
             measured.append(_measured(net))
+            if progress:
+                rate = measured[-1].megapixels_per_second
+                tell(f"{net.name}: {f'{rate:.2f} Mpx/s' if rate else measured[-1].not_measured}")
             advance(1, net.name)
     return tuple(measured)
 
@@ -163,6 +176,28 @@ def trained(workspace: Workspace) -> tuple[TrainedModel, ...]:
 def is_architecture(name: str, workspace: Workspace) -> bool:
     """Tell whether a name means an architecture; a trained model of the same name comes first."""
     return name in ZOO and name not in {known for known, _ in list_models(workspace)}
+
+
+def shown_model(name: str, workspace: Workspace) -> Artefact:
+    """Return a trained model to be shown.
+
+    Raises
+    ------
+    ModelError
+        When there is none; the message lists what else can be shown.
+    """
+    try:
+        return find_model(name, workspace)
+    except ModelError as error:
+        if "/" in name or name in {known for known, _ in list_models(workspace)}:
+            raise
+        known = ", ".join(sorted({known for known, _ in list_models(workspace)}))
+        raise ModelError(
+            "neither a trained model nor an architecture",
+            where=name,
+            found=f"trained models: {known}; architectures: {', '.join(sorted(ZOO))}",
+            fix="choose one of these, or give the path of a model's folder",
+        ) from error
 
 
 def check_new_name(name: str) -> None:

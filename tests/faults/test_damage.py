@@ -152,7 +152,7 @@ def test_damage_everywhere_at_once_is_named_and_mended(whole: Whole) -> None:
     for file in whole.files():
         flip(file, rng)
     found = whole.faults()
-    # Two blocks of probability and mask, two coarse blocks of each of three layers, and the K-means mask.
+    # Two blocks of probability and mask, two coarse blocks of each of three layers, and the mask of the baseline.
     assert len([what for what in found if "of level" in what]) == 6
     assert len([what for what in found if what.startswith("block (")]) == 2
     assert len(found) == 9

@@ -172,8 +172,9 @@ def test_a_loop_has_no_workers(segem: Shell, tmp_path: Path) -> None:
     ("words", "engine"), [((), "loop"), (("--workers", 3), "dask"), (("--engine", "dask"), "dask")]
 )
 def test_workers_choose_the_engine(
-    segem: Shell, monkeypatch: pytest.MonkeyPatch, words: tuple[object, ...], engine: str
+    segem: Shell, stack: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[object, ...], engine: str
 ) -> None:
+    assert segem(*ingest(stack))[0] == 0
     seen = []
 
     def stage(volume: str, run: str, config: object, execution: object, *_: object, **__: object) -> dict[str, str]:
@@ -343,6 +344,9 @@ def test_a_baseline_by_another_method(segem: Shell, tmp_path: Path) -> None:
     code, out, _ = segem("baseline", "v", "--run", "r", "--method", "watershed", "--json")
     assert code == 0
     assert 0 < json.loads(out)["membrane_fraction"] < 1
+    assert "Fix: export the layer baseline" in segem("export", "r", "v", "kmeans", tmp_path / "b.tif")[2]
+    assert segem("export", "r", "v", "baseline", tmp_path / "b.tif")[0] == 0
+    assert set(np.unique(tifffile.imread(tmp_path / "b.tif"))) == {0, 255}
     assert "sigma_px smooths for kmeans" in segem("baseline", "v", "--method", "ncut", "--sigma-px", "1")[2]
 
 

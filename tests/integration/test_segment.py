@@ -214,10 +214,10 @@ def test_a_volume_ingested_anew_makes_old_masks_worthless(segmented: Workspace, 
         export("r", "noise", "membrane", tmp_path / "m.tif", segmented, progress=False)
     segment("noise", "r", TILED, QUIET, segmented)
     assert verify("r", segmented, progress=False) == [
-        Fault("noise", "the volume has changed since the K-means; run again")
+        Fault("noise", "the volume has changed since the baseline; run again")
     ]
     warnings = evaluate("r", segmented, progress=False).volumes[0].warnings
-    assert any("no K-means baseline: the volume has changed" in warning for warning in warnings)
+    assert any("no baseline: the volume has changed" in warning for warning in warnings)
 
 
 def test_a_volume_replaced_during_a_stage_fails_it(

@@ -229,6 +229,13 @@ def test_labels_of_one_class_are_refused_with_the_polarity(workspace: Workspace,
     assert "polarity (membrane: zero or nonzero)" in told
 
 
+def test_a_net_that_no_machine_holds_is_refused_before_anything_is_read(workspace: Workspace, tmp_path: Path) -> None:
+    huge = SHORT.model_copy(update={"architecture": {"features": 256, "depth": 7}})
+    with pytest.raises(ConfigError, match=r"unet: the net is too large for this machine; .* for 31,853,412,609 param"):
+        trained(workspace, entry(tmp_path / "a"), config=huge)
+    assert workspace.volumes() == []
+
+
 def test_volumes_without_labels_are_refused(workspace: Workspace, tmp_path: Path) -> None:
     bare = entry(tmp_path / "a").model_copy(update={"labels": None})
     assert "no volume of this manifest has labels" in refused(workspace, ConfigError, bare)

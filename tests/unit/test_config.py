@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from segem.cli.options import option_of
 from segem.config import (
     BaselineConfig,
+    Config,
     ExecutionConfig,
     IngestConfig,
+    LabelSource,
     Manifest,
+    RefineConfig,
     SegmentConfig,
     Split,
     TrainConfig,
@@ -131,3 +135,20 @@ def test_memory_is_given_in_any_unit() -> None:
         2 * 10**9,
         None,
     ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "said"),
+    [
+        (SegmentConfig, {"tile_px": 3}, "w: --tile-px: Input should be greater than or equal to 16; found 3. Fix: "),
+        (TrainConfig, {"minutes": 1, "steps": 1}, "w: give either minutes or steps. Fix: change one of these settings"),
+        (TrainConfig, {"minutes": "inf"}, "w: --minutes: Input should be a finite number; found 'inf'"),
+        (RefineConfig, {"of": "../r"}, "w: --of: not a name, use letters, digits"),
+        (LabelSource, {"source": "a", "membrane": "all"}, "w: --membrane: Input should be 'zero' or 'nonzero' or "),
+    ],
+)
+def test_a_wrong_value_is_told_by_its_option(kind: type[Config], values: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(kind, values, where="w", called=option_of)
+    assert str(caught.value).startswith(said)
+    assert "Config" not in str(caught.value)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from segem.config import TrainConfig, parse
+from segem.config import Config, TrainConfig, parse
 from segem.errors import ConfigError, ModelError
 from segem.learn.models import deeplab_v1, deeplab_v2, deeplab_v3, fcn, fullres, patchnet, segnet, unet, unet2015, vgg
 from segem.learn.models.spec import Geometry, ModelSpec
@@ -32,6 +32,17 @@ def spec_of(name: str) -> ModelSpec:
     return ZOO[name]
 
 
+def options_of(name: str, architecture: dict[str, Any] | None = None) -> Config:
+    """Return the options of a net, those that are not given by default.
+
+    Raises
+    ------
+    ConfigError
+        When there is no such option, or not with this value.
+    """
+    return parse(spec_of(name).options, architecture or {}, where=name, called=lambda key: f"option {key}")
+
+
 def build(name: str, architecture: dict[str, Any] | None = None) -> nn.Module:
     """Return a freshly initialised net.
 
@@ -53,7 +64,7 @@ def build(name: str, architecture: dict[str, Any] | None = None) -> nn.Module:
     4
     """
     spec = spec_of(name)
-    return spec.build(parse(spec.options, architecture or {}, where=name))
+    return spec.build(options_of(name, architecture))
 
 
 def resolved(name: str, architecture: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -64,7 +75,7 @@ def resolved(name: str, architecture: dict[str, Any] | None = None) -> dict[str,
     >>> resolved("unet", {"depth": 3})
     {'context_sections': 1, 'features': 16, 'depth': 3}
     """
-    return parse(spec_of(name).options, architecture or {}, where=name).model_dump(mode="json")
+    return options_of(name, architecture).model_dump(mode="json")
 
 
 def geometry(name: str, architecture: dict[str, Any] | None = None) -> Geometry:
@@ -76,7 +87,7 @@ def geometry(name: str, architecture: dict[str, Any] | None = None) -> Geometry:
     96
     """
     spec = spec_of(name)
-    return spec.geometry(parse(spec.options, architecture or {}, where=name))
+    return spec.geometry(options_of(name, architecture))
 
 
 def recipe(config: TrainConfig) -> TrainConfig:
@@ -157,4 +168,4 @@ def patch_px(name: str, architecture: dict[str, Any] | None = None) -> int | Non
     spec = spec_of(name)
     if spec.sampling == "crops":
         return None
-    return spec.receptive_field_px(parse(spec.options, architecture or {}, where=name))
+    return spec.receptive_field_px(options_of(name, architecture))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 from torch import nn
 
 from segem.config import Config
@@ -20,6 +20,15 @@ class NetOptions(Config):
 
     context_sections: int = Field(default=1, ge=1, le=31)
     """Adjacent sections seen at once; odd, 1 = a single section."""
+
+    @field_validator("context_sections")
+    @classmethod
+    def _odd(cls, value: int) -> int:
+        if value % 2 == 0:
+            raise ValueError(
+                f"give an odd number such as {value - 1} or {value + 1}: a section and as many on either side"
+            )
+        return value
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def choose_runtime(runtime: RuntimeName, device: torch.device) -> RuntimeName:
         raise ConfigError(
             f"runtime {runtime} is not installed",
             expected=" and ".join(needed),
-            fix="pip install 'segem[cpu]', or use --runtime torch",
+            fix="run pip install -e '.[cpu]' in the clone of segem, or use --runtime torch",
         )
     return runtime
 

@@ -1,6 +1,6 @@
 """OpenVINO on the processor: the same float32 results as torch in less time, or 8-bit ones in far less.
 
-OpenVINO and NNCF are optional (``pip install 'segem[cpu]'``); nothing is imported from them before it is needed.
+OpenVINO and NNCF are optional (``pip install -e '.[cpu]'``); nothing is imported from them before it is needed.
 """
 
 from __future__ import annotations

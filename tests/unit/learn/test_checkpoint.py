@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -171,3 +172,18 @@ def test_nothing_is_written_before_it_is_time(tmp_path: Path) -> None:
     kept = Checkpoints(tmp_path / "c", every_seconds=1e9, every_steps=100)
     fit([striped()], [striped()], config(steps=2, crop_px=32), kept=kept)
     assert not (tmp_path / "c").exists()
+
+
+def test_ctrl_c_waits_for_the_step_and_keeps_what_was_learned(undisturbed: Fitted, tmp_path: Path) -> None:
+    settings, steps = config(steps=STEPS, crop_px=32), 0
+
+    def press(_: Progress) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt), checkpoints(tmp_path / "c", 1e9, 10**9) as kept:
+        fit([striped()], [striped()], settings, on_step=press, kept=kept)
+    assert '"step": 3' in (tmp_path / "c" / NOTE).read_text()
+    assert equal(trained(tmp_path / "c"), undisturbed)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 import torch
 from torch import nn
 
 from segem.errors import ConfigError, ModelError
-from segem.learn.models.registry import ZOO, build, geometry
+from segem.learn.models.registry import ZOO, build, geometry, resolved
 from segem.learn.models.unet import UNet, unet_halo_px
 
 
@@ -65,3 +67,14 @@ def test_registry_knows_what_it_builds() -> None:
         build("vnet")
     with pytest.raises(ConfigError, match="unknown key widht"):
         build("unet", {"widht": 3})
+
+
+@pytest.mark.parametrize("name", sorted(ZOO))
+def test_options_that_no_net_can_have_are_refused_by_name(name: str) -> None:
+    numbers = [key for key, field in ZOO[name].options.model_fields.items() if field.annotation is int]
+    assert "context_sections" in numbers
+    for key, value in product(numbers, ("0", "-1", "1000000", "1.5", "nan", "many", "")):
+        with pytest.raises(ConfigError, match=f"{name}: option {key}: "):
+            resolved(name, {key: value})
+    with pytest.raises(ConfigError, match=f"{name}: option context_sections: give an odd number such as 1 or 3"):
+        resolved(name, {"context_sections": "2"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -146,9 +147,30 @@ def test_an_architecture_without_an_encoder_cannot_freeze_one() -> None:
         encoder_of("fullres")
 
 
-def test_training_on_sections_smaller_than_the_crop() -> None:
+def test_training_on_sections_smaller_than_the_crop_warns(capsys: pytest.CaptureFixture[str]) -> None:
     fitted = fit([striped(size=40)], [striped(size=40)], config(crop_px=256, steps=1, batch=1))
     assert np.isfinite(fitted.final_loss)
+    assert capsys.readouterr().err.startswith(
+        "warning: v: its sections of 40 x 40 px are smaller than the 256 x 256 px"
+    )
+
+
+def test_sections_of_the_size_of_the_crop_warn_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    fit([striped(size=64)], [striped(size=64)], config(crop_px=64, steps=1, batch=1))
+    assert capsys.readouterr().err == ""
+
+
+def test_sections_too_small_to_learn_from_are_refused() -> None:
+    with pytest.raises(InputError, match="v: the train sections are too small to learn from; expected 32 x 32 px"):
+        fit([striped(size=31)], [striped()], config())
+
+
+@pytest.mark.parametrize("part", ["train", "validation"])
+def test_images_of_one_grey_level_are_refused(part: str) -> None:
+    grey = replace(striped("grey"), image=np.zeros((1, 96, 96), np.float32))
+    parts = {"train": [striped()], "validation": [striped()]} | {part: [striped(), grey]}
+    with pytest.raises(InputError, match=f"grey: the images of the {part} sections show one grey level only"):
+        fit(parts["train"], parts["validation"], config())
 
 
 def test_the_loss_falls() -> None:

@@ -178,7 +178,7 @@ def test_a_missing_baseline_is_a_warning(workspace):
     assert volume.model is not None
     assert volume.warnings == (
         "1 of 1 sections hold one intensity only: a.tif",
-        "no K-means baseline: disk full",
+        "no baseline: disk full",
     )
 
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segem.config.baseline import BASELINE_NAMES
 from segem.errors import WorkspaceError
 from segem.io.run import update_run
 from segem.stages.chart import line_chart, reliability_chart
-from segem.stages.evaluate import Evaluation, ReliabilityBin, SectionScores, VolumeScores, evaluate
+from segem.stages.evaluate import Evaluation, LayerScores, ReliabilityBin, SectionScores, VolumeScores, evaluate
 from segem.stages.page import baseline_of, headline, page
 from segem.stages.report import chosen_sections, report
 from tests.fabricate import add_kmeans, add_model, add_volume, guess, new_workspace, tissue
@@ -66,6 +67,7 @@ def test_json_has_the_keys_scripts_rely_on(mixed):
     assert fly["v_rand"] == scores.volumes[0].model.v_rand
     assert fly["seam_ratio"] == scores.volumes[0].seam_ratio > 0
     assert fly["sections"] == len(fly["per_section"]) == 4
+    assert fly["baseline"] == {"method": "kmeans", "name": "K-means", "iou": fly["iou"]["kmeans"]}
     assert fly["expected_iou"] is None
     assert fly["ece"] == scores.volumes[0].ece > 0
     assert fly["reliability"] == [one.model_dump() for one in scores.volumes[0].reliability]
@@ -157,6 +159,36 @@ def test_a_run_of_kmeans_alone_has_a_report(workspace):
     assert "iou_kmeans" in result.csv.read_text()
 
 
+@pytest.mark.parametrize("method", ["watershed", "kmeans-features"])
+def test_a_baseline_by_another_method_never_passes_for_kmeans(workspace, method):
+    image, truth = tissue((2, 48, 48))
+    add_volume(workspace, "fly", image, truth)
+    add_kmeans(workspace, RUN, "fly", truth, method=method)
+    result, key = report(RUN, workspace, progress=False), f"iou_{method.replace('-', '_')}"
+    (fly,) = json.loads(result.json.read_text())["volumes"]
+    assert fly["iou"] == {"model": None, "kmeans": None}
+    assert fly["baseline"] == {"method": method, "name": BASELINE_NAMES[method], "iou": 1.0}
+    assert set(fly["scores"]) == {"model", method}
+    assert fly["per_section"][0][key] == 1.0
+    with result.csv.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row[key] for row in rows] == ["1.000000"] * 3
+    for text in (result.json.read_text(), result.csv.read_text()):
+        assert "iou_kmeans" not in text.replace(key, "")
+    assert (result.index.parent / f"fly-0000-{method}.png").is_file()
+
+
+def test_a_table_of_two_methods_has_a_column_for_each(workspace):
+    image, truth = tissue((1, 48, 48))
+    for name, method in (("a", "kmeans"), ("b", "watershed")):
+        add_volume(workspace, name, image, truth)
+        add_kmeans(workspace, RUN, name, truth, method=method)
+    with report(RUN, workspace, progress=False).csv.open(newline="") as file:
+        first, _, second, _ = csv.DictReader(file)
+    assert (first["iou_kmeans"], first["iou_watershed"]) == ("1.000000", "")
+    assert (second["iou_kmeans"], second["iou_watershed"]) == ("", "1.000000")
+
+
 def test_unknown_run(workspace):
     with pytest.raises(WorkspaceError, match="no such run"):
         report("never", workspace, progress=False)
@@ -218,7 +250,7 @@ def test_reliability_is_drawn_where_there_is_truth(mixed):
 
 def test_a_baseline_is_called_by_its_name():
     values = {"clustered": True, "model": None, "kmeans": None}
-    flooded, clustered = complete("a", baseline="watershed", **values), complete("b", **values)
+    flooded, clustered = complete("a", method="watershed", **values), complete("b", **values)
     run = Evaluation(run="r", created="", segem_version="", environment={}, model=None, volumes=())
     of = [
         baseline_of(run.model_copy(update={"volumes": v})) for v in ((flooded,), (clustered,), (flooded, clustered), ())
@@ -230,9 +262,36 @@ def test_a_baseline_is_called_by_its_name():
     ]
 
 
-def test_an_empty_run_has_a_page():
-    empty = Evaluation(
-        run="r", created="2026-01-01T00:00:00", segem_version="1", environment={}, model=None, volumes=()
+EMPTY = Evaluation(run="r", created="2026-01-01T00:00:00", segem_version="1", environment={}, model=None, volumes=())
+
+
+def layer(iou):
+    return LayerScores(iou=iou, precision=1, recall=1, rand=None, information=None)
+
+
+@pytest.mark.parametrize(
+    ("volumes", "said"),
+    [
+        ([(0.7, None)], "On a the model reaches a membrane IoU of 0.700."),
+        ([(None, 0.4)], "On a K-means reaches a membrane IoU of 0.400."),
+        ([(0.7, 0.4)], "On a the model reaches a membrane IoU of 0.700, K-means 0.400."),
+        ([(0.7, None), (0.6, None)], "The model reaches a membrane IoU of 0.600 to 0.700 on 2 volumes with truth."),
+        ([(None, 0.3), (None, 0.4)], "K-means reaches a membrane IoU of 0.300 to 0.400 on 2 volumes with truth."),
+        (
+            [(0.7, 0.4), (0.3, 0.4), (0.6, None)],
+            "The model finds membrane better than K-means on 1 of 2 volumes with both.",
+        ),
+    ],
+)
+def test_the_headline_says_what_was_measured(volumes, said):
+    of = zip("abc", volumes, strict=False)
+    complete_ones = tuple(
+        complete(name, model=layer(model) if model else None, kmeans=layer(kmeans) if kmeans else None)
+        for name, (model, kmeans) in of
     )
-    assert headline(empty) == "Nothing was measured in this run."
-    assert "no volume yet" in page(empty, {})
+    assert headline(EMPTY.model_copy(update={"volumes": complete_ones})) == said
+
+
+def test_an_empty_run_has_a_page():
+    assert headline(EMPTY) == "Nothing was measured in this run."
+    assert "no volume yet" in page(EMPTY, {})

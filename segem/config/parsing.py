@@ -1,0 +1,70 @@
+"""From raw values to a configuration, or to one line that says what is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from segem.config.base import Config
+from segem.errors import ConfigError
+
+NAME_RULE = "use letters, digits, '.', '_' and '-', starting with a letter or digit, 100 at most"
+
+C = TypeVar("C", bound=Config)
+
+
+def parse(kind: type[C], values: dict[str, Any], *, where: object = None, called: Callable[[str], str] = str) -> C:
+    """Build a configuration, turning every complaint of the parser into one typed line.
+
+    Parameters
+    ----------
+    kind : type
+        The configuration to build.
+    values : dict
+        Raw values.
+    where : object, optional
+        The file or command the values came from, for the message.
+    called : callable
+        A key as the user knows it, where that is an option and no key of a file.
+
+    Raises
+    ------
+    ConfigError
+        When a key is unknown, missing or has a wrong value.
+
+    Examples
+    --------
+    >>> from segem.config import BaselineConfig
+    >>> parse(BaselineConfig, {"sigma_px": 2}).sigma_px
+    2.0
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+        first, key = errors[0], _key(errors[0])
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(kind.model_fields)
+            raise ConfigError(f"unknown key {key}", where=where, fix=f"keys at the top are {known}") from None
+        if first["type"] == "missing":
+            raise ConfigError(f"key {key} is missing", where=where, fix=f"add {key}") from None
+        # One value may be wrong in several ways, as neither this nor that.
+        reason = " or ".join(dict.fromkeys(_reason(one) for one in errors if f"{_key(one)}.".startswith(f"{key}.")))
+        if not key:
+            # What contradicts itself is no single value.
+            raise ConfigError(reason, where=where, fix="change one of these settings") from None
+        name, found = called(key), repr(first.get("input"))[:80]
+        raise ConfigError(f"{name}: {reason}", where=where, found=found, fix=f"correct {name}") from None
+
+
+def _key(error: Mapping[str, Any]) -> str:
+    """Return the key a complaint is about, without pydantic's own names such as ``literal['zero']``."""
+    return ".".join(str(part) for part in error["loc"] if "[" not in str(part))
+
+
+def _reason(error: Mapping[str, Any]) -> str:
+    if error["type"] == "string_pattern_mismatch":  # names alone have a pattern
+        return f"not a name, {NAME_RULE}"
+    return str(error["msg"]).removeprefix("Value error, ")

@@ -1,0 +1,77 @@
+"""What sections must hold before a net can learn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from segem.errors import InputError
+from segem.progress import tell
+
+if TYPE_CHECKING:
+    from segem.learn.train import LabelledSection
+
+LEAST_PX = 32
+"""Shortest edge of a section that has tissue to learn from around its pixels."""
+
+
+def check_sections(sections: Sequence[LabelledSection], part: str) -> None:
+    """Raise where nothing could be learned from sections, or judged by them.
+
+    Parameters
+    ----------
+    sections : sequence of LabelledSection
+        Those of one part of the split.
+    part : {"train", "validation"}
+        Which one, for the message.
+
+    Raises
+    ------
+    InputError
+        When there are none, when they are too small, when a volume shows one grey level only or when the truth is of
+        one class only.
+    """
+    if not sections:
+        raise InputError(f"no {part} sections", fix=f"give at least one labelled section to {part}")
+    for section in sections:
+        if min(section.truth.shape) < LEAST_PX:
+            raise InputError(
+                f"the {part} sections are too small to learn from",
+                where=section.volume,
+                expected=f"{LEAST_PX} x {LEAST_PX} px or more",
+                found=_size(section),
+                fix="give larger sections, or leave this volume out",
+            )
+    for volume in dict.fromkeys(section.volume for section in sections):
+        images = [section.image for section in sections if section.volume == volume]
+        if len({value for image in images for value in (image.min(), image.max())}) == 1:
+            raise InputError(
+                f"the images of the {part} sections show one grey level only",
+                where=volume,
+                fix="check the source of this volume, or leave it out",
+            )
+    membrane = float(np.mean([section.truth.mean() for section in sections]))
+    if not 0 < membrane < 1:
+        raise InputError(
+            f"the {part} labels hold one class only",
+            where=", ".join(sorted({section.volume for section in sections})),
+            expected="membrane and background",
+            found=f"{membrane:.0%} membrane",
+            fix="check the labels and their polarity (membrane: zero or nonzero)",
+        )
+
+
+def warn_of_small_sections(sections: Sequence[LabelledSection], crop_px: int) -> None:
+    """Say on stderr which volumes have sections that are smaller than what a net is shown at once."""
+    for volume, size in {s.volume: _size(s) for s in sections if min(s.truth.shape) < crop_px}.items():
+        tell(
+            f"warning: {volume}: its sections of {size} are smaller than the {crop_px} x {crop_px} px that training "
+            "shows at once, so they are continued by their mirror image"
+        )
+
+
+def _size(section: LabelledSection) -> str:
+    height, width = section.truth.shape
+    return f"{height} x {width} px"

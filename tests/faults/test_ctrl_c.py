@@ -1,0 +1,82 @@
+"""Ctrl-C says what is kept, and the same command goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+import pytest
+import tifffile
+import yaml
+
+from segem.cli import main
+from segem.config import SynthConfig
+from segem.kernels.synth import synthesize
+from segem.stages.verify import verify
+from segem.terminal import INTERRUPTED, STOPPED
+from tests.faults import harness
+from tests.faults.conftest import Undisturbed
+
+
+def command(words: list[str], log: Path) -> None:
+    """Run the command line, its stderr into a file."""
+    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), sys.stderr.fileno())
+    sys.argv = ["segem", *words]
+    main()
+
+
+def run(context: ForkServerContext, words: list[str], log: Path, press: Callable[[], bool] | None = None) -> int | None:
+    """Run a command in a process of its own and press Ctrl-C as soon as `press` says so; return its exit code."""
+    process = context.Process(target=command, args=(words, log))
+    process.start()
+    while press is not None and process.is_alive() and not press():
+        time.sleep(0.002)
+    if press is not None:
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGINT)
+    process.join()
+    return process.exitcode
+
+
+def test_a_run_that_is_stopped_says_so_and_goes_on(undisturbed: Undisturbed, tmp_path: Path) -> None:
+    workspace, log = undisturbed.copy(tmp_path / "workspace"), tmp_path / "log"
+    words = ["segment", "noise", "--model", "tiny", "--run", "r", "--runtime", "torch", "--device", "cpu"]
+    words += ["--workspace", str(workspace.root)]
+    code = run(undisturbed.context, words, log, lambda: harness.finished_blocks(workspace) > 0)
+    assert (code, log.read_text()) == (INTERRUPTED, f"error: {STOPPED}\n")
+    (fault,) = verify("r", workspace, progress=False)
+    assert fault.what == "interrupted; run the same command again, it goes on from there"
+    kept = harness.finished_blocks(workspace)
+    assert 0 < kept < harness.BLOCKS
+    assert run(undisturbed.context, words, log) == 0
+    assert harness.last_counts(workspace) == (harness.BLOCKS - kept, kept)
+    assert verify("r", workspace, progress=False) == []
+
+
+@pytest.mark.slow
+def test_a_training_that_is_stopped_keeps_what_it_has_learned(undisturbed: Undisturbed, tmp_path: Path) -> None:
+    em = synthesize(SynthConfig(shape=(3, 64, 64), seed=1))
+    tifffile.imwrite(tmp_path / "t.tif", em.image, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "l.tif", em.truth * 255, photometric="minisblack")
+    volume = {"name": "t", "source": "t.tif", "voxel_nm": [50, 4, 4]}
+    volume["labels"] = {"source": "l.tif", "membrane": "nonzero"}
+    (tmp_path / "m.yaml").write_text(yaml.safe_dump({"name": "m", "volumes": [volume]}))
+    workspace, log = tmp_path / "workspace", tmp_path / "log"
+    words = ["train", str(tmp_path / "m.yaml"), "--out", "mine", "--steps", "20", "--batch", "1", "--device", "cpu"]
+    words += ["--checkpoint-seconds", "1000", "--workspace", str(workspace)]
+
+    def learning() -> bool:
+        # The lock is taken just before the first step.
+        found = any(workspace.glob("models/mine/.training-*.lock"))
+        time.sleep(2 if found else 0)
+        return found
+
+    assert run(undisturbed.context, words, log, learning) == INTERRUPTED
+    assert log.read_text() == f"error: {STOPPED}\n"
+    assert run(undisturbed.context, words, log) == 0
+    assert "going on from step" in log.read_text()
