@@ -143,17 +143,17 @@ def show_models(models: list[dict[str, Any]]) -> None:
     table = Table(title="trained models")
     for column in ("name", "architecture", "scored on"):
         table.add_column(column)
-    for column in ("IoU", "V_rand"):
+    for column in ("IoU", "V_rand", "ECE"):
         table.add_column(column, justify="right")
     for model in models:
         names = (model["name"], model["architecture"] or "unreadable")
         for score in model["scores"]:
             first, stop = score["sections"]
-            rand = "-" if score["v_rand"] is None else f"{score['v_rand']:.3f}"
-            table.add_row(*names, f"{score['volume']} {first}-{stop - 1}", f"{score['iou']:.3f}", rand)
+            found = ("-" if score[key] is None else f"{score[key]:.3f}" for key in ("iou", "v_rand", "ece"))
+            table.add_row(*names, f"{score['volume']} {first}-{stop - 1}", *found)
             names = ("", "")
         if not model["scores"]:
-            table.add_row(*names, "-", "-", "-")
+            table.add_row(*names, "-", "-", "-", "-")
     _print(table)
     for model in models:
         stands = f" ({model['standing']})" if model["standing"] else ""

@@ -156,6 +156,33 @@ def models_show(
 
 
 @models_app.command(
+    "calibrate",
+    epilog="Example: `segem models calibrate mine data/manifests/mine.yaml --out mine --data-root /data/em`",
+)
+def models_calibrate(
+    name: Annotated[str, typer.Argument(help="Name of a trained model, or a version's folder.")],
+    manifest: Annotated[
+        Path, typer.Argument(help="YAML file; its validation sections calibrate, test sections score.")
+    ],
+    out: Annotated[str, typer.Option(help="Name of the calibrated model.")],
+    device: DeviceOption = "auto",
+    data_root: DataRootOption = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a model's probabilities frequencies, without training: of voxels of probability 0.8, 80 % are membrane.
+
+    Trained models are calibrated already; this is for older ones, or for tissue of another kind. Weights and masks stay
+    as they are, and the threshold moves with the probabilities. ECE, the expected calibration error, is how far
+    probabilities are from frequencies on average.
+    """
+    loaded = load_manifest(manifest, data_root)
+    from segem.stages.calibrate import calibrate_model
+
+    show(calibrate_model(name, loaded, out, workspace_at(workspace), device=device), as_json)
+
+
+@models_app.command(
     "promote",
     epilog="Example: `segem models promote mine --against unet-em data/manifests/mine.yaml --data-root /data/em`",
 )

@@ -21,6 +21,7 @@ from segem.errors import ConfigError, ModelError
 from segem.io.files import disk_errors, new_directory, write_bytes, write_text
 from segem.io.versions import standing, version_in_use
 from segem.io.workspace import Workspace
+from segem.learn.calibrated import NO_CALIBRATION, Calibration, calibrated
 from segem.learn.models.registry import build, geometry
 from segem.learn.models.spec import Geometry
 from segem.learn.tensors import check_finite, write_tensors
@@ -51,6 +52,8 @@ class Score(Config):
     iou: float
     v_rand: float | None
     v_info: float | None
+    ece: float | None = None
+    """Expected calibration error of the probability."""
 
 
 class MeasuredHalo(Config):
@@ -70,6 +73,8 @@ class ModelCard(Config):
     """Name in the zoo."""
     options: dict[str, Any] = {}
     normalisation: Literal["volume-zscore"] = "volume-zscore"
+    calibration: Calibration = NO_CALIBRATION
+    """What makes probabilities of the net's logits; the weights are those before."""
     threshold: float = Field(gt=0, lt=1)
     """Probability from which a voxel is membrane, chosen on validation sections."""
     halo: MeasuredHalo | None = None
@@ -155,12 +160,14 @@ def load_artefact(path: Path) -> Artefact:
                     fix="give a folder made by `segem train` or a name of `segem models list`",
                 )
         card = ModelCard.model_validate_json((path / CARD).read_text(encoding="utf-8"))
-        made_of = {
+        made_of: dict[str, Any] = {
             "weights": hashlib.sha256((path / WEIGHTS).read_bytes()).hexdigest(),
             "architecture": card.architecture,
             "options": card.options,
             "normalisation": card.normalisation,
         }
+        if card.calibration.line != NO_CALIBRATION.line:
+            made_of["calibration"] = card.calibration.line
         card.geometry()
     except (ValidationError, UnicodeDecodeError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
@@ -180,7 +187,7 @@ def load_artefact(path: Path) -> Artefact:
     return Artefact(path, card, digest)
 
 
-def load_net(artefact: Artefact, architecture: dict[str, Any] | None = None) -> nn.Module:
+def load_net(artefact: Artefact, architecture: dict[str, Any] | None = None, *, calibrate: bool = True) -> nn.Module:
     """Build the net of an artefact and fill in its weights.
 
     Parameters
@@ -190,6 +197,8 @@ def load_net(artefact: Artefact, architecture: dict[str, Any] | None = None) -> 
     architecture : dict, optional
         Options to build it with where they shall differ from its own in ``context_sections``: the net then gives what
         it gave before, until it is trained to use the sections around.
+    calibrate : bool
+        Whether its logits shall be calibrated as the card says; training goes on from those that are not.
 
     Returns
     -------
@@ -227,7 +236,7 @@ def load_net(artefact: Artefact, architecture: dict[str, Any] | None = None) -> 
             fix="fetch or train the model again",
         ) from None
     check_finite(state, where)
-    return net.eval()
+    return calibrated(net.eval(), artefact.card.calibration) if calibrate else net.eval()
 
 
 def _unreadable(path: Path, error: OSError) -> ModelError:

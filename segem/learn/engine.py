@@ -24,6 +24,7 @@ import segem.kernels.blend
 import segem.kernels.normalize
 import segem.kernels.threshold
 import segem.kernels.views
+import segem.learn.calibrated
 import segem.learn.fold
 import segem.learn.models
 import segem.learn.runtimes.base
@@ -50,6 +51,7 @@ _COMPUTE_PATH: tuple[ModuleType, ...] = (
     segem.kernels.normalize,
     segem.kernels.threshold,
     segem.kernels.views,
+    segem.learn.calibrated,
     segem.learn.fold,
     segem.learn.runtimes.base,
     segem.learn.runtimes.eager,

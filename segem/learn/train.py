@@ -24,10 +24,12 @@ from segem.kernels.borders import border_weights
 from segem.kernels.metrics.iou import Confusion
 from segem.learn.allocator import keep_activations
 from segem.learn.augment import IMAGE, LABEL, WEIGHT, em_augmentation
+from segem.learn.calibrated import Calibration, calibrated
 from segem.learn.checkpoint import Checkpoints, Reached
 from segem.learn.losses import MembraneLoss
 from segem.learn.models.registry import build, encoder_of, patch_px, pretrain, spec_of
 from segem.learn.patches import PatchClassifier, random_patch
+from segem.learn.platt import calibration_of
 from segem.learn.watch import Point, Watch
 
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -80,6 +82,8 @@ class Fitted:
     """What training yields."""
 
     net: nn.Module
+    """Not calibrated."""
+    calibration: Calibration
     threshold: float
     validation_iou: float
     steps: int
@@ -88,6 +92,11 @@ class Fitted:
     final_loss: float
     points: tuple[Point, ...]
     """What was reached on the way, and in the end."""
+
+    @property
+    def calibrated_net(self) -> nn.Module:
+        """The net whose probabilities the threshold is for."""
+        return calibrated(self.net, self.calibration)
 
 
 def fit(
@@ -101,7 +110,7 @@ def fit(
     on_look: Callable[[NDArray[np.float32], Sequence[Point]], None] | None = None,
     kept: Checkpoints | None = None,
 ) -> Fitted:
-    """Train a net and choose its threshold on the validation sections.
+    """Train a net, and calibrate it and choose its threshold on the validation sections.
 
     Parameters
     ----------
@@ -187,11 +196,27 @@ def fit(
                 kept.keep(reached, net, average, optimizer)
             if on_step is not None:
                 on_step(Progress(min(fraction, 1.0), recent, points[-1].validation_iou if points else None))
-    threshold, iou = choose_threshold(average, validation, device)
+    calibration = calibrate(average, validation, device)
+    threshold, iou = choose_threshold(calibrated(average, calibration), validation, device)
     last = Point(step=reached.step, seconds=reached.seconds, loss=reached.loss, validation_iou=iou)
-    return Fitted(
-        average, threshold, iou, reached.step, reached.seconds / 60, reached.loss, points=(*reached.points, last)
-    )
+    minutes, points = reached.seconds / 60, (*reached.points, last)
+    return Fitted(average, calibration, threshold, iou, reached.step, minutes, reached.loss, points)
+
+
+def calibrate(net: nn.Module, sections: Sequence[LabelledSection], device: torch.device | str = "cpu") -> Calibration:
+    """Return the calibration of a net by labelled sections; each volume counts as much as any other.
+
+    Raises
+    ------
+    InputError
+        When there is nothing to calibrate by, or the net gives NaN or infinity.
+    """
+    _check_truth(sections, "validation")
+    volumes: dict[str, list[tuple[NDArray[np.float32], NDArray[np.uint8]]]] = {}
+    for section in sections:
+        logits = predict_section(net, section.image, device, of_logits=lambda x: x)
+        volumes.setdefault(section.volume, []).append((logits, section.truth))
+    return calibration_of(list(volumes.values()))
 
 
 def choose_threshold(
@@ -211,11 +236,14 @@ def choose_threshold(
 
 @torch.inference_mode()
 def predict_section(
-    net: nn.Module, image: NDArray[np.float32], device: torch.device | str = "cpu"
+    net: nn.Module,
+    image: NDArray[np.float32],
+    device: torch.device | str = "cpu",
+    of_logits: Callable[[Tensor], Tensor] = torch.sigmoid,
 ) -> NDArray[np.float32]:
     """Return the membrane probability (H, W) of a whole section, given as (C, H, W) z-scores."""
     x = torch.from_numpy(np.ascontiguousarray(image))[None].to(device)
-    probability: NDArray[np.float32] = torch.sigmoid(net(x))[0, 0].float().cpu().numpy()
+    probability: NDArray[np.float32] = of_logits(net(x))[0, 0].float().cpu().numpy()
     return probability
 
 

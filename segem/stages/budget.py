@@ -19,7 +19,9 @@ from segem.plan import Plan
 DEFAULT_MEMORY = 3_000_000_000
 """Peak that the size of tiles is chosen for where none is asked for; the same on every machine, as the bytes are."""
 RESIDENT = 700_000_000
-"""What a process takes besides its tiles: libraries, weights, blocks on their way in and out."""
+"""What a process takes besides its tiles and weights: libraries, blocks on their way in and out."""
+WEIGHT_COPIES = 6
+"""How often weights are in memory at most: as loaded, folded, and rewritten and packed by what evaluates them."""
 _ALLOWED_MEMORY = Path("/sys/fs/cgroup/memory.max")
 TILES_IN_FLIGHT = 2
 """Tiles that shall fit at the same time; more cores work side by side where the memory allows it."""
@@ -38,11 +40,14 @@ class Budget:
         Bytes a net holds for each pixel of a tile that it evaluates.
     tile_px : int
         Longest edge of a tile.
+    resident : int
+        Bytes it takes besides its tiles.
     """
 
     memory: int
     voxel_bytes: float
     tile_px: int
+    resident: int
 
     @classmethod
     def of(cls, artefact: Artefact, execution: ExecutionConfig) -> Budget:
@@ -59,11 +64,17 @@ class Budget:
         net = folded(load_net(artefact))
         voxel_bytes = activation_bytes(net, (geometry.context_sections, probe, probe)) / probe**2
         least = geometry.stride_px + 2 * (geometry.halo_px or 0)
-        return cls.for_tiles(voxel_bytes, least, execution, artefact.card.name)
+        weights = WEIGHT_COPIES * sum(parameter.nbytes for parameter in net.parameters())
+        return cls.for_tiles(voxel_bytes, least, execution, artefact.card.name, weights)
 
     @classmethod
-    def for_tiles(cls, voxel_bytes: float, least_px: int, execution: ExecutionConfig, where: str) -> Budget:
+    def for_tiles(
+        cls, voxel_bytes: float, least_px: int, execution: ExecutionConfig, where: str, weights: int = 0
+    ) -> Budget:
         """Return the same for tiles that take so many bytes a pixel and have an edge of `least_px` or more.
+
+        Bytes for weights are set aside of a memory that somebody asked for. Where nobody did, the largest nets shall
+        not be left without tiles.
 
         Raises
         ------
@@ -71,18 +82,19 @@ class Budget:
             When not even such a tile fits.
         """
         memory = execution.memory
-        free = (memory or DEFAULT_MEMORY) - RESIDENT
-        tile_px = math.isqrt(int(free / TILES_IN_FLIGHT / voxel_bytes))
+        resident = RESIDENT + (weights if memory else 0)
+        free = (memory or DEFAULT_MEMORY) - resident
+        tile_px = math.isqrt(max(0, int(free / TILES_IN_FLIGHT / voxel_bytes)))
         if tile_px < least_px:
             raise ConfigError(
                 "the memory allowed is too little for a tile",
                 where=where,
-                expected=f"{(RESIDENT + TILES_IN_FLIGHT * voxel_bytes * least_px**2) / 1e9:.1f} GB or more",
+                expected=f"{(resident + TILES_IN_FLIGHT * voxel_bytes * least_px**2) / 1e9:.1f} GB or more",
                 found=f"{(memory or DEFAULT_MEMORY) / 1e9:.1f} GB",
                 fix="raise --memory",
             )
         share = half_of_the_machine() // execution.workers
-        return cls(memory or max(DEFAULT_MEMORY, share), voxel_bytes, tile_px)
+        return cls(memory or max(DEFAULT_MEMORY, share), voxel_bytes, tile_px, resident)
 
     def require(self, plan: Plan) -> None:
         """Raise unless one tile of a plan fits, as tiles that somebody chose may not.
@@ -92,7 +104,7 @@ class Budget:
         ConfigError
             Naming what would be needed.
         """
-        needed = RESIDENT + plan.tile_extent(1) * plan.tile_extent(2) * self.voxel_bytes
+        needed = self.resident + plan.tile_extent(1) * plan.tile_extent(2) * self.voxel_bytes
         if needed > self.memory:
             raise ConfigError(
                 "one tile does not fit the memory allowed",
@@ -104,7 +116,7 @@ class Budget:
     def threads(self, plan: Plan) -> int:
         """Return how many tiles of a plan fit side by side, at least one and no more than there are cores."""
         tile = plan.tile_extent(1) * plan.tile_extent(2) * self.voxel_bytes
-        return max(1, min(len(os.sched_getaffinity(0)), int((self.memory - RESIDENT) / tile)))
+        return max(1, min(len(os.sched_getaffinity(0)), int((self.memory - self.resident) / tile)))
 
 
 def half_of_the_machine() -> int:

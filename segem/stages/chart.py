@@ -1,11 +1,11 @@
-"""The geometry of a small line chart: scores section by section, as the page draws them."""
+"""The geometry of small line charts, as the page draws them: scores section by section, frequency by probability."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from segem.stages.evaluate import SectionScores
+from segem.stages.evaluate import ReliabilityBin, SectionScores
 
 WIDTH, HEIGHT = 720, 220
 LEFT, RIGHT, TOP, BOTTOM = 40, 84, 12, 36
@@ -79,6 +79,37 @@ def line_chart(sections: Sequence[SectionScores], baseline: str = "K-means") -> 
     )
 
 
+def reliability_chart(bins: Sequence[ReliabilityBin]) -> Chart | None:
+    """Lay out the share of membrane over the probability; None where fewer than two bins hold voxels.
+
+    Examples
+    --------
+    >>> bins = [ReliabilityBin(voxels=9, probability=p, membrane=p**2) for p in (0.1, 0.5, 0.9)]
+    >>> chart = reliability_chart(bins)
+    >>> [line.name for line in chart.lines]
+    ['Model', 'Ideal']
+    >>> chart.summary
+    'Share of membrane by probability: 0.01 at 0.10, 0.25 at 0.50, 0.81 at 0.90.'
+    """
+    if len(bins) < 2:
+        return None
+    named = (
+        ("Model", "model", [(one.probability, one.membrane) for one in bins]),
+        ("Ideal", "ideal", [(0.0, 0.0), (1.0, 1.0)]),
+    )
+    lines = []
+    for name, kind, values in named:
+        points = tuple((_across(p), _y(share)) for p, share in values)
+        lines.append(Line(name, kind, points, (_across(1), points[-1][1])))
+    found = ", ".join(f"{one.membrane:.2f} at {one.probability:.2f}" for one in bins)
+    return Chart(
+        lines=tuple(_names_apart(lines)),
+        x_ticks=tuple((_across(p / 5), f"{p / 5:g}") for p in range(6)),
+        y_ticks=tuple((_y(v), f"{v:g}") for v in (0.0, 0.25, 0.5, 0.75, 1.0)),
+        summary=f"Share of membrane by probability: {found}.",
+    )
+
+
 def _names_apart(lines: list[Line]) -> list[Line]:
     if len(lines) < 2 or abs(lines[0].end[1] - lines[1].end[1]) >= 14:
         return lines
@@ -94,7 +125,11 @@ def _ticks(count: int) -> list[int]:
 
 
 def _x(index: int, count: int) -> float:
-    return round(LEFT + index / (count - 1) * (WIDTH - LEFT - RIGHT), 1)
+    return _across(index / (count - 1))
+
+
+def _across(share: float) -> float:
+    return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)
 
 
 def _y(value: float) -> float:

@@ -18,6 +18,7 @@ from segem.io.layers import Layers, read_section
 from segem.io.run import ModelRecord, RunRecord, StageRecord, failure_of, fault_of, load_run, source_digest
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
+from segem.kernels.metrics.calibration import CalibrationBins
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.seam import SeamSums
 from segem.kernels.metrics.segmentation import Measure, SegmentationSums, StackScore
@@ -72,6 +73,16 @@ class SectionScores(Record):
     v_info: float | None
 
 
+class ReliabilityBin(Record):
+    """The voxels whose probability lies in one of 15 bins of equal width, from 0 to 1."""
+
+    voxels: int
+    probability: float
+    """Mean of what the model says."""
+    membrane: float
+    """Share of them that is membrane."""
+
+
 class VolumeScores(Record):
     """All that is known of one volume of a run."""
 
@@ -98,6 +109,10 @@ class VolumeScores(Record):
     model: LayerScores | None = None
     kmeans: LayerScores | None = None
     per_section: tuple[SectionScores, ...] = ()
+    ece: float | None = None
+    """Expected calibration error of the probability."""
+    reliability: tuple[ReliabilityBin, ...] = ()
+    """What the error is made of; bins without voxels are left out."""
     seam_ratio: float | None = None
     warnings: tuple[str, ...] = ()
 
@@ -187,9 +202,12 @@ class _Tally:
     model: _MaskTally = field(default_factory=_MaskTally)
     kmeans: _MaskTally = field(default_factory=_MaskTally)
     seams: SeamSums = field(default_factory=SeamSums)
+    bins: CalibrationBins = field(default_factory=CalibrationBins)
 
     def __add__(self, other: _Tally) -> _Tally:
-        return _Tally(self.model + other.model, self.kmeans + other.kmeans, self.seams + other.seams)
+        return _Tally(
+            self.model + other.model, self.kmeans + other.kmeans, self.seams + other.seams, self.bins + other.bins
+        )
 
 
 def _volume_scores(record: RunRecord, name: str, workspace: Workspace, progress: bool) -> VolumeScores:
@@ -239,6 +257,8 @@ def _scores_of_finished(record: RunRecord, name: str, workspace: Workspace, prog
         model=model,
         kmeans=kmeans,
         per_section=_section_scores(tallies, model, kmeans) if measured else (),
+        ece=total.bins.error if model else None,
+        reliability=tuple(_reliability(total.bins)),
         seam_ratio=total.seams.ratio,
         warnings=tuple(_warnings(source, missing, facts, total.seams.ratio)),
     )
@@ -260,7 +280,8 @@ def _tally(layers: Layers, rows: list[int], columns: list[int], z: int) -> _Tall
         tally += _Tally(seams=SeamSums.count(probability, rows, columns))
         if truth is not None:
             mask = read_section(layers.membrane, z)
-            tally += _Tally(model=_MaskTally(Confusion.count(truth, mask), SegmentationSums.count(truth, probability)))
+            scores = _MaskTally(Confusion.count(truth, mask), SegmentationSums.count(truth, probability))
+            tally += _Tally(model=scores, bins=CalibrationBins.count(truth, probability / 255))
     if layers.kmeans is not None and truth is not None:
         mask = read_section(layers.kmeans, z)
         cells = SegmentationSums.count(truth, np.where(mask != 0, np.uint8(255), np.uint8(0)))
@@ -283,6 +304,12 @@ def _section_scores(
         )
         for z, tally in enumerate(tallies)
     )
+
+
+def _reliability(bins: CalibrationBins) -> Iterator[ReliabilityBin]:
+    for voxels, promised, found in zip(bins.voxels, bins.promised, bins.found, strict=True):
+        if voxels:
+            yield ReliabilityBin(voxels=int(voxels), probability=promised / voxels, membrane=found / voxels)
 
 
 def _at_same_threshold(cells: SegmentationSums, measure: Measure, stack: StackScore | None) -> float | None:

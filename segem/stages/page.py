@@ -10,7 +10,7 @@ from jinja2 import Environment, StrictUndefined
 
 from segem.config.baseline import BASELINE_NAMES
 from segem.kernels.pictures import FOUND, INVENTED, MISSED, OVERLAID, Colour
-from segem.stages.chart import line_chart
+from segem.stages.chart import line_chart, reliability_chart
 from segem.stages.evaluate import Evaluation, VolumeScores
 
 TIMES = " \N{MULTIPLICATION SIGN} "
@@ -70,6 +70,7 @@ def page(evaluation: Evaluation, pictures: dict[str, list[SectionPictures]]) -> 
         facts=_facts,
         pictures=pictures,
         charts={volume.name: line_chart(volume.per_section, volume.baseline) for volume in evaluation.volumes},
+        reliability={volume.name: reliability_chart(volume.reliability) for volume in evaluation.volumes},
         colours={"found": FOUND, "invented": INVENTED, "missed": MISSED, "overlaid": OVERLAID},
     )
 

@@ -205,6 +205,8 @@ def _volume_values(volume: VolumeScores) -> dict[str, Any]:
         "iou": _iou(volume),
         "expected_iou": None,
         **_model(volume),
+        "ece": volume.ece,
+        "reliability": [one.model_dump() for one in volume.reliability],
         "warnings": list(volume.warnings),
         "scores": volume.model_dump(mode="json", include={"model", "kmeans"}),
         "per_section": [section.model_dump(mode="json") for section in volume.per_section],

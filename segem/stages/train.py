@@ -6,6 +6,7 @@ import json
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,15 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 import segem
-from segem.config import Device, Manifest, Split, TrainConfig
+from segem.config import Device, Manifest, SectionRange, Split, TrainConfig
 from segem.errors import ConfigError
 from segem.io.files import disk_errors, write_bytes
 from segem.io.versions import UNJUDGED, new_version, unjudged
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
+from segem.kernels.metrics.calibration import CalibrationBins
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.segmentation import SegmentationSums
-from segem.kernels.threshold import membrane_mask
+from segem.kernels.threshold import membrane_mask, stored_probability
 from segem.learn.artefact import (
     Artefact,
     MeasuredHalo,
@@ -96,7 +98,8 @@ def train(
     A training that was killed goes on from its last checkpoint when it is started again with the same settings, to the
     weights it would have reached; its checkpoints lie beside the models and are removed with the new one in place.
 
-    The threshold is chosen on the ``validation`` sections. Test sections are read only after that, to be scored.
+    Calibration is fitted and the threshold chosen on the ``validation`` sections. Test sections are read only after
+    that, to be scored.
 
     Parameters
     ----------
@@ -235,8 +238,9 @@ def learn(
     folder = home / f".training-{training_digest(config, before, learned)[:16]}"
     with checkpoints(folder, config.checkpoint_seconds, config.checkpoint_steps) as kept:
         fitted = _fit(config, before, learned, validation, kept, device, progress, on_step)
+        predict = partial(predict_section, fitted.calibrated_net, device=choose_device(device))
         scores = tuple(
-            _score(fitted, volumes[volume], (split.test.start, split.test.stop), context, device, progress)
+            score(predict, fitted.threshold, volumes[volume], split.test, context, progress)
             for volume, split in splits.items()
             if split.test is not None
         )
@@ -244,6 +248,7 @@ def learn(
             name=name,
             architecture=config.model,
             options=resolved(config.model, config.architecture),
+            calibration=fitted.calibration,
             threshold=fitted.threshold,
             halo=_halo(config.model, fitted, shape, volumes, splits),
             trained_on=trained_on(volumes, splits, course.taught)
@@ -266,7 +271,7 @@ def learn(
             },
         )
         beside = {UNJUDGED: made_by.encode()} if candidate else {}
-        found = predict_section(fitted.net, validation[0].image, choose_device(device))
+        found = predict(validation[0].image)
         beside[PICTURE] = training_picture(validation[0], found, fitted.points)
         beside[CURVE] = json.dumps([point.model_dump() for point in fitted.points], indent=2).encode()
         made = save_artefact(home / version if version else new_version(home), card, fitted.net, beside)
@@ -323,7 +328,7 @@ def _fit(
         def draw(probability: NDArray[np.float32], points: Sequence[Point]) -> None:
             write_bytes(kept.folder.parent / PICTURE, training_picture(validation[0], probability, points))
 
-        start = load_net(before, config.architecture) if before is not None else None
+        start = load_net(before, config.architecture, calibrate=False) if before is not None else None
         return fit(
             learned,
             validation,
@@ -345,17 +350,27 @@ def _halo(
     firsts = {name: (split.validation.start, split.validation.start + 1) for name, split in splits.items()}
     context = shape.context_sections
     seen = [s.image for name, first in firsts.items() for s in labelled_sections(volumes[name], first, context)]
-    px = measure_halo(fitted.net, shape.stride_px, context, TOLERANCE, sections=seen)
+    px = measure_halo(fitted.calibrated_net, shape.stride_px, context, TOLERANCE, sections=seen)
     return None if px is None else MeasuredHalo(px=px, tolerance=TOLERANCE)
 
 
-def _score(fitted: Fitted, volume: Volume, sections: Range, context: int, device: Device, progress: bool) -> Score:
-    confusion, sums = Confusion(), SegmentationSums.nothing()
+def score(
+    predict: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    threshold: float,
+    volume: Volume,
+    test: SectionRange,
+    context: int,
+    progress: bool,
+) -> Score:
+    """Return what a net reaches on sections of a labelled volume, as a report of a run would show it."""
+    confusion, sums, bins = Confusion(), SegmentationSums.nothing(), CalibrationBins()
+    sections = (test.start, test.stop)
     with track(f"test {volume.name}", sections[1] - sections[0], "section", progress) as advance:
         for section in labelled_sections(volume, sections, context, seen=(0, volume.shape[0])):
-            # The same 8 bits that a run stores and the neighbours it sees, so these are the scores a report will show.
-            stored = np.rint(predict_section(fitted.net, section.image, choose_device(device)) * 255).astype(np.uint8)
-            confusion += Confusion.count(section.truth, membrane_mask(stored, fitted.threshold))
+            # The same 8 bits that a run stores and the neighbours it sees.
+            stored = stored_probability(predict(section.image))
+            confusion += Confusion.count(section.truth, membrane_mask(stored, threshold))
+            bins += CalibrationBins.count(section.truth, stored / 255)
             sums += SegmentationSums.count(section.truth, stored)
             advance(1)
     rand, information = sums.best("rand"), sums.best("information")
@@ -365,4 +380,5 @@ def _score(fitted: Fitted, volume: Volume, sections: Range, context: int, device
         iou=round(confusion.iou, 4),
         v_rand=round(rand.value, 4) if rand else None,
         v_info=round(information.value, 4) if information else None,
+        ece=round(bins.error, 4),
     )

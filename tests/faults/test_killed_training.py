@@ -17,7 +17,8 @@ import yaml
 
 from segem.config import SynthConfig
 from segem.kernels.synth import synthesize
-from segem.learn.artefact import WEIGHTS
+from segem.learn.artefact import WEIGHTS, load_artefact
+from segem.learn.calibrated import Calibration
 
 KILLS = int(os.environ.get("SEGEM_KILLS", "3"))
 STEPS = 60
@@ -50,9 +51,11 @@ def run(folder: Path, workspace: str, seconds: float | None = None) -> tuple[int
     return process.returncode, errors
 
 
-def weights(folder: Path, workspace: str) -> str:
+def learned(folder: Path, workspace: str) -> tuple[str, Calibration, float]:
+    """Return all of a model that changes what it gives: weights, calibration, threshold."""
     (file,) = (folder / workspace / "models").rglob(WEIGHTS)
-    return sha256(file.read_bytes()).hexdigest()
+    card = load_artefact(file.parent).card
+    return sha256(file.read_bytes()).hexdigest(), card.calibration, card.threshold
 
 
 @pytest.mark.slow
@@ -81,5 +84,5 @@ def test_killed_at_random_moments_it_ends_at_the_same_weights(tmp_path: Path) ->
         assert code == 0, errors
         went_on += "going on from step" in errors
     assert went_on > 0, "no kill hit the training between its first and its last checkpoint"
-    assert weights(tmp_path, "killed") == weights(tmp_path, "undisturbed")
+    assert learned(tmp_path, "killed") == learned(tmp_path, "undisturbed")
     assert [path.name for path in (tmp_path / "killed" / "models" / "mine").glob(".*")] == []

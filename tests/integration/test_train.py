@@ -32,7 +32,7 @@ from segem.kernels.normalize import zscore
 from segem.kernels.synth import synthesize
 from segem.learn.artefact import WEIGHTS, MeasuredHalo, find_model, load_artefact, load_net
 from segem.learn.models.registry import ZOO
-from segem.learn.train import LabelledSection, choose_threshold
+from segem.learn.train import LabelledSection, calibrate, choose_threshold
 from segem.stages import lessons as lessons_module
 from segem.stages import train as train_module
 from segem.stages.ingest import ingest
@@ -108,9 +108,19 @@ def test_the_card_says_what_the_model_is_and_it_segments(workspace: Workspace, t
     assert card.training["crop_px"] == 64
     assert card.training["final_loss"] > 0
     assert card.training["validation_iou"] == result.validation_iou
+    assert card.calibration.line != (1, 0)
+    assert card.calibration.ece_validation is not None
+    assert 0 < card.calibration.ece_validation < 1
+    assert score.ece is not None
+    assert 0 <= score.ece < 1
     assert set(card.versions) == {"segem", "runtime", "python"}
 
-    chosen = choose_threshold(load_net(artefact), [labelled(workspace, "tissue", 3), labelled(workspace, "other", 4)])
+    validation = [labelled(workspace, "tissue", 3), labelled(workspace, "other", 4)]
+    # A trained net lies in memory otherwise than a loaded one, and so rounds otherwise.
+    assert card.calibration.line == pytest.approx(
+        calibrate(load_net(artefact, calibrate=False), validation).line, rel=1e-4
+    )
+    chosen = choose_threshold(load_net(artefact), validation)
     assert (card.threshold, result.validation_iou) == (chosen[0], pytest.approx(chosen[1], abs=1e-4))
 
     # What it reached on the way, and what it finds, in the folder of the version and nowhere else.

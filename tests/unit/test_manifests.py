@@ -17,6 +17,7 @@ MANIFESTS = (
     "isbi-vnc",
     "isbi-zoo",
     "recipe",
+    "unet-em-calibration",
     "unet-em-context",
     "unet-em-finish",
     "unet-em-train",

@@ -30,7 +30,7 @@ def test_results_are_lines_for_people(capsys: pytest.CaptureFixture[str]) -> Non
         "run: r",
         "path: m",
         "shape: (2, 3)",
-        "scores: volume isbi, sections (18, 24), iou 0.7, v_rand 0.95, v_info None",
+        "scores: volume isbi, sections (18, 24), iou 0.7, v_rand 0.95, v_info None, ece None",
     ]
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
+from segem.config import RuntimeName
 from segem.errors import ModelError
 from segem.io.workspace import Workspace
 from segem.learn.artefact import (
@@ -22,6 +26,10 @@ from segem.learn.artefact import (
     load_net,
     save_artefact,
 )
+from segem.learn.calibrated import Calibration
+from segem.learn.engine import Engine
+from segem.learn.halo import measure_halo
+from segem.learn.memory import activation_bytes
 from segem.learn.models.registry import ZOO, build
 from segem.learn.models.spec import Geometry
 from tests.nets import UNKNOWN_HALO
@@ -159,3 +167,63 @@ def test_a_folder_of_models_that_cannot_be_read(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(Path, "iterdir", refuse)
     with pytest.raises(ModelError, match="models: a model cannot be read"):
         find_model("mine", Workspace(tmp_path))
+
+
+BENT = Calibration(scale=0.5, bias=-0.75)
+
+
+def test_a_calibrated_model_gives_calibrated_logits_on_every_runtime(tmp_path: Path) -> None:
+    net = build("unet", {"features": 2, "depth": 2}).eval()
+    card = ModelCard(name="m", architecture="unet", options={"features": 2, "depth": 2}, threshold=0.5)
+    plain = save_artefact(tmp_path / "plain", card, net)
+    bent = save_artefact(tmp_path / "bent", card.model_copy(update={"calibration": BENT}), net)
+    assert bent.digest != plain.digest
+    channels = np.random.default_rng(0).normal(size=(1, 40, 52)).astype(np.float32)
+    x = torch.from_numpy(channels)[None]
+    with torch.inference_mode():
+        expected = 0.5 * net(x) - 0.75
+        assert torch.equal(load_net(plain)(x), net(x))
+        assert torch.equal(load_net(bent)(x), expected)
+        assert torch.equal(load_net(bent, calibrate=False)(x), net(x)), "training goes on from what was trained"
+    runtimes: tuple[RuntimeName, ...] = ("torch", "openvino")
+    for runtime in runtimes:
+        with Engine(load_net(bent), torch.device("cpu"), threads=1, runtime=runtime) as engine:
+            assert np.allclose(engine.probability(channels), expected.sigmoid()[0, 0].numpy(), atol=1e-5)
+    halo = measure_halo(load_net(bent), 4, limit_px=32)
+    assert halo is not None
+    assert halo <= (card.geometry().halo_px or 0)
+    assert activation_bytes(load_net(bent), (1, 64, 64)) >= activation_bytes(load_net(plain), (1, 64, 64))
+
+
+def test_cards_from_before_calibration_keep_their_digest_and_their_net(tmp_path: Path) -> None:
+    bundled = find_model("unet-em")
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / WEIGHTS).write_bytes((bundled.path / WEIGHTS).read_bytes())
+    card = json.loads((bundled.path / CARD).read_text())
+    del card["calibration"]
+    (old / CARD).write_text(json.dumps(card))
+    found = load_artefact(old)
+    assert found.card.calibration == Calibration()
+    made_of = {
+        "weights": sha256((old / WEIGHTS).read_bytes()).hexdigest(),
+        **{key: getattr(found.card, key) for key in ("architecture", "options", "normalisation")},
+    }
+    assert found.digest == sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
+    assert found.digest != bundled.digest
+    assert type(load_net(found)) is type(build("unet", bundled.card.options))
+
+
+def test_how_well_a_calibration_fits_is_no_part_of_the_digest(tmp_path: Path) -> None:
+    net, options = build("unet", {"features": 2, "depth": 1}), {"features": 2, "depth": 1}
+    card = ModelCard(name="m", architecture="unet", options=options, threshold=0.5, calibration=BENT)
+    judged = BENT.model_copy(update={"ece_validation": 0.01})
+    other = card.model_copy(update={"calibration": judged})
+    digests = {save_artefact(tmp_path / str(k), one, net).digest for k, one in enumerate((card, other))}
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("wrong", [{"scale": 0}, {"scale": -1}, {"bias": float("nan")}])
+def test_a_calibration_that_turns_membrane_round_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValidationError):
+        Calibration(**wrong)

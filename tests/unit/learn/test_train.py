@@ -16,7 +16,15 @@ from segem.errors import ConfigError, InputError, ModelError
 from segem.learn import train as train_module
 from segem.learn.checkpoint import Checkpoints
 from segem.learn.models.registry import ZOO, build, encoder_of
-from segem.learn.train import LabelledSection, _batches, _random_crop, choose_threshold, computes_in_half, fit
+from segem.learn.train import (
+    LabelledSection,
+    _batches,
+    _random_crop,
+    calibrate,
+    choose_threshold,
+    computes_in_half,
+    fit,
+)
 from segem.learn.watch import Point, Watch
 
 TINY = {"features": 2, "depth": 2}
@@ -199,6 +207,28 @@ def test_the_threshold_is_the_best_on_the_mean_of_the_volumes() -> None:
     threshold, iou = choose_threshold(as_is, above * 10 + [lower])
     assert 0.3 <= threshold <= 0.6
     assert iou == pytest.approx((40 / 70 + 1) / 2, abs=0.01)
+
+
+def test_calibration_makes_frequencies_of_probabilities_and_each_volume_counts_alike() -> None:
+    rng = np.random.default_rng(0)
+    true_logits = rng.normal(0, 2, (2, 60, 60))
+    truth = (rng.random(true_logits.shape) < 1 / (1 + np.exp(-true_logits))).astype(np.uint8)
+    # A net that is three times too sure, and biased towards membrane.
+    sure = (3 * true_logits + 2).astype(np.float32)
+    sections = [LabelledSection(v, sure[k : k + 1], truth[k]) for k, v in enumerate("vw")]
+    found = calibrate(nn.Identity(), sections)
+    assert found.ece_before is not None
+    assert found.ece_validation is not None
+    assert found.scale == pytest.approx(1 / 3, abs=0.03)
+    assert found.bias == pytest.approx(-2 / 3, abs=0.1)
+    assert found.ece_before > 0.1
+    assert found.ece_validation < 0.03
+
+
+def test_a_threshold_is_chosen_after_calibration() -> None:
+    fitted = fit([striped()], [striped()], config(steps=4))
+    assert choose_threshold(fitted.calibrated_net, [striped()]) == (fitted.threshold, fitted.validation_iou)
+    assert calibrate(fitted.net, [striped()]) == fitted.calibration
 
 
 def test_mixed_precision_learns_as_well() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from segem.errors import WorkspaceError
 from segem.io.run import update_run
+from segem.kernels.metrics.calibration import CalibrationBins
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.segmentation import SegmentationSums
 from segem.stages.evaluate import NOT_MEASURED, evaluate
@@ -64,6 +65,17 @@ def test_segmentation_scores_are_means_over_sections(workspace, scored):
     assert volume.model.rand.value == pytest.approx(np.mean([s.v_rand for s in volume.per_section]))
     assert volume.model.information.value == pytest.approx(np.mean([s.v_info for s in volume.per_section]))
     assert volume.kmeans.rand.threshold == 0.0
+
+
+def test_calibration_is_that_of_the_stored_probability(workspace, scored):
+    truth, _, probability = scored
+    volume = only(evaluate(RUN, workspace, progress=False))
+    assert volume.ece == pytest.approx(CalibrationBins.count(truth, probability / 255).error)
+    assert sum(one.voxels for one in volume.reliability) == truth.size
+    assert sum(one.voxels * one.membrane for one in volume.reliability) == pytest.approx(truth.sum())
+    off = sum(one.voxels * abs(one.probability - one.membrane) for one in volume.reliability)
+    assert volume.ece == pytest.approx(off / truth.size)
+    assert volume.ece > 0
 
 
 def test_per_section_scores(workspace, scored):

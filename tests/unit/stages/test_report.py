@@ -11,8 +11,8 @@ from PIL import Image
 
 from segem.errors import WorkspaceError
 from segem.io.run import update_run
-from segem.stages.chart import line_chart
-from segem.stages.evaluate import Evaluation, SectionScores, VolumeScores, evaluate
+from segem.stages.chart import line_chart, reliability_chart
+from segem.stages.evaluate import Evaluation, ReliabilityBin, SectionScores, VolumeScores, evaluate
 from segem.stages.page import baseline_of, headline, page
 from segem.stages.report import chosen_sections, report
 from tests.fabricate import add_kmeans, add_model, add_volume, guess, new_workspace, tissue
@@ -67,8 +67,11 @@ def test_json_has_the_keys_scripts_rely_on(mixed):
     assert fly["seam_ratio"] == scores.volumes[0].seam_ratio > 0
     assert fly["sections"] == len(fly["per_section"]) == 4
     assert fly["expected_iou"] is None
+    assert fly["ece"] == scores.volumes[0].ece > 0
+    assert fly["reliability"] == [one.model_dump() for one in scores.volumes[0].reliability]
     assert fly["warnings"] == ["section 2 is <b>dark</b>"]
     assert (blind["iou"], blind["v_rand"], blind["note"]) == (None, None, "not measured: no ground truth")
+    assert (blind["ece"], blind["reliability"]) == (None, [])
     assert (torn["iou"], torn["state"], torn["reason"]) == (None, "failed", "torn.tif: ends after <12> kB")
 
 
@@ -195,6 +198,22 @@ def test_chart_leaves_out_what_was_not_scored():
     chart = line_chart([scores(z, 0.5, None) for z in range(3)])
     assert [line.kind for line in chart.lines] == ["model"]
     assert "K-means" not in chart.summary
+
+
+def test_reliability_is_drawn_where_there_is_truth(mixed):
+    result = report(RUN, mixed, progress=False)
+    (fly, *_) = json.loads(result.json.read_text())["volumes"]
+    text = result.index.read_text()
+    assert text.count("<h3>Share of membrane by probability") == 1
+    assert f"(ECE {fly['ece']:.3f})" in text
+    bins = [
+        ReliabilityBin(voxels=5, probability=0.0, membrane=1.0),
+        ReliabilityBin(voxels=5, probability=1.0, membrane=0.0),
+    ]
+    model, ideal = reliability_chart(bins).lines
+    assert set(model.points) == {(40, 12), (636, 184)}
+    assert set(ideal.points) == {(40, 184), (636, 12)}
+    assert reliability_chart(bins[:1]) is None
 
 
 def test_a_baseline_is_called_by_its_name():

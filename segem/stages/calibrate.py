@@ -1,0 +1,139 @@
+"""Calibrates a trained model on labelled sections it has not learned from; weights and masks stay as they are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from segem.config import Device, Manifest, check_name
+from segem.errors import ConfigError
+from segem.io.versions import new_version
+from segem.io.volume import Volume
+from segem.io.workspace import Workspace
+from segem.learn.artefact import Artefact, Score, find_model, load_net, save_artefact
+from segem.learn.calibrated import Calibration, FittedOn, calibrated
+from segem.learn.runtimes.choice import choose_device
+from segem.learn.train import calibrate, predict_section
+from segem.stages.lessons import Range, labelled_sections, lessons
+from segem.stages.train import score
+
+
+@dataclass(frozen=True)
+class CalibrateResult:
+    """A calibrated model, and how far its probabilities are from frequencies."""
+
+    path: Path
+    name: str
+    scale: float
+    bias: float
+    threshold: float
+    ece_before: float | None
+    ece_validation: float | None
+    scores: tuple[Score, ...]
+
+
+def calibrate_model(
+    model: str, manifest: Manifest, name: str, workspace: Workspace, *, device: Device = "auto", progress: bool = True
+) -> CalibrateResult:
+    """Fit the calibration of a model on the ``validation`` sections of a manifest, and score it on ``test`` sections.
+
+    The threshold moves with the probabilities, so that it cuts the same mask from them. Blending tiles and averaging
+    views come after calibration and may change single voxels.
+
+    Parameters
+    ----------
+    model : str
+        Name or folder of the model.
+    manifest : Manifest
+        Labelled volumes; each says its split, or the last fifth of its sections validates.
+    name : str
+        Name of the new model.
+    workspace : Workspace
+        Where volumes are ingested and the new model is written.
+    device : {"auto", "cpu", "cuda", "mps"}
+        Where to compute.
+    progress : bool
+        Whether to draw progress bars.
+
+    Returns
+    -------
+    CalibrateResult
+
+    Raises
+    ------
+    ConfigError
+        When no volume has labels, or the model has learned from sections it would be calibrated or scored on.
+    InputError
+        When sources or labels are bad, or the net gives NaN or infinity.
+    ModelError
+        When the model is missing or damaged.
+    WorkspaceError
+        When a volume is damaged or the disk refuses.
+    """
+    check_name(name, "model")
+    artefact = find_model(model, workspace)
+    card, context, where = artefact.card, artefact.card.geometry().context_sections, choose_device(device)
+    volumes, splits = lessons(manifest, workspace, progress)
+    sections, fitted_on = [], []
+    for volume, split in splits.items():
+        for part in (split.validation, split.test):
+            if part is not None:
+                _check_unlearned(artefact, volumes[volume], (part.start, part.stop))
+        fits, source = (split.validation.start, split.validation.stop), volumes[volume]
+        sections += labelled_sections(source, fits, context, seen=(0, source.shape[0]))
+        fitted_on.append(FittedOn(volume=volume, source_digest=source.attributes["source_digest"], sections=fits))
+    plain = load_net(artefact, calibrate=False)
+    found = calibrate(plain.to(where), sections, where).model_copy(update={"fitted_on": tuple(fitted_on)})
+    found, threshold = with_same_mask(found, card.calibration, card.threshold)
+    predict = partial(predict_section, calibrated(plain, found), device=where)
+    scores = tuple(
+        score(predict, threshold, volumes[volume], split.test, context, progress)
+        for volume, split in splits.items()
+        if split.test is not None
+    )
+    # The mask is the same; V_rand and V_info are the best of eleven thresholds, which now cut other masks.
+    older = (known.model_copy(update={"v_rand": None, "v_info": None, "ece": None}) for known in card.scores)
+    kept = {(known.volume, known.sections): known for known in (*older, *scores)}
+    made = save_artefact(
+        new_version(workspace.models / name),
+        card.model_copy(
+            update={"name": name, "calibration": found, "threshold": threshold, "scores": tuple(kept.values())}
+        ),
+        plain,
+    )
+    return CalibrateResult(made.path, name, *found.line, threshold, found.ece_before, found.ece_validation, scores)
+
+
+def with_same_mask(found: Calibration, before: Calibration, threshold: float) -> tuple[Calibration, float]:
+    """Return a calibration, its bias moved a little, and the threshold that cuts from it the mask of another one.
+
+    Probabilities are stored in 255 steps, and a threshold lies between two of them. The bias is moved by less than half
+    a step there, so that the logit at which the mask begins lies between two steps again.
+
+    Examples
+    --------
+    >>> found, threshold = with_same_mask(Calibration(scale=0.5, bias=-0.6), Calibration(), 0.725)
+    >>> round(found.bias, 4), round(threshold * 255)
+    (-0.6067, 120)
+    """
+    step = math.ceil(round(threshold * 255, 9)) - 0.5
+    logit = (math.log(step / (255 - step)) - before.bias) / before.scale
+    reached = 127.5 * (1 + math.tanh((found.scale * logit + found.bias) / 2))
+    new = min(254, max(1, round(reached + 0.5)))
+    bias = math.log((new - 0.5) / (255.5 - new)) - found.scale * logit
+    return found.model_copy(update={"bias": bias}), new / 255
+
+
+def _check_unlearned(artefact: Artefact, volume: Volume, sections: Range) -> None:
+    for part in artefact.card.trained_on:
+        first, stop = max(part.train[0], sections[0]), min(part.train[1], sections[1])
+        if part.source_digest == volume.attributes["source_digest"] and first < stop:
+            raise ConfigError(
+                "a model cannot be calibrated or scored on sections it learned from",
+                where=volume.name,
+                expected=f"sections {sections[0]} to {sections[1] - 1} unseen by {artefact.path}",
+                found=f"{first} to {stop - 1} on its card",
+                fix="name other sections as validation and test in the manifest, or leave this volume out",
+            )

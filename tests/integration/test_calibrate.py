@@ -1,0 +1,139 @@
+"""A model is calibrated after its training: other probabilities, the same weights, the same masks everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from segem.config import ExecutionConfig, Manifest, RefineConfig, RuntimeName, SegmentConfig, TrainConfig
+from segem.errors import ConfigError, InputError
+from segem.io.volume import Volume
+from segem.io.workspace import Workspace
+from segem.learn.artefact import WEIGHTS, Artefact, find_model, load_artefact, load_net, save_artefact
+from segem.learn.calibrated import Calibration
+from segem.stages.calibrate import calibrate_model, with_same_mask
+from segem.stages.refine import refine_volume
+from segem.stages.segment import segment
+from segem.stages.train import train
+from tests.integration.test_train import entry
+
+QUIET = ExecutionConfig(device="cpu", progress=False)
+SPLIT = {"train": [0, 3], "validation": [3, 4], "test": [4, 5]}
+CONFIG = TrainConfig(architecture={"features": 2, "depth": 2}, steps=20, batch=2, crop_px=64, seed=3)
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Manifest:
+    return Manifest(name="m", volumes=(entry(tmp_path / "a", split=SPLIT),))
+
+
+@pytest.fixture
+def plain(workspace: Workspace, manifest: Manifest) -> Artefact:
+    """A model as it was before models were calibrated."""
+    torch.set_num_threads(1)
+    made = load_artefact(train(manifest, "mine", CONFIG, workspace, device="cpu", progress=False).path)
+    # Of a threshold of 0.5 nothing would show whether it moves.
+    card = made.card.model_copy(update={"name": "plain", "calibration": Calibration(), "threshold": 0.35})
+    return save_artefact(workspace.models / "plain" / "1", card, load_net(made, calibrate=False))
+
+
+def layers(workspace: Workspace, run: str) -> tuple[np.ndarray, np.ndarray]:
+    volume = Volume.open(workspace.result(run, "tissue"))
+    return np.asarray(volume.raw[:], np.int16), np.asarray(volume.label("membrane")[:])
+
+
+def test_probabilities_change_and_weights_and_masks_do_not(
+    workspace: Workspace, manifest: Manifest, plain: Artefact
+) -> None:
+    result = calibrate_model("plain", manifest, "new", workspace, device="cpu", progress=False)
+    new = find_model("new", workspace)
+    assert (new.path / WEIGHTS).read_bytes() == (plain.path / WEIGHTS).read_bytes()
+    assert new.digest != plain.digest
+    calibration = new.card.calibration
+    assert calibration.line == (result.scale, result.bias) != (1, 0)
+    assert calibration.ece_before is not None
+    assert calibration.ece_validation is not None
+    assert calibration.ece_validation < calibration.ece_before
+    assert [(part.volume, part.sections) for part in calibration.fitted_on] == [("tissue", (3, 4))]
+    (score,) = new.card.scores
+    assert score.sections == (4, 5)
+    assert score.ece is not None
+    assert new.card.trained_on == plain.card.trained_on
+
+    segment("tissue", "r", SegmentConfig(model="plain", runtime="torch"), QUIET, workspace)
+    before = layers(workspace, "r")
+    calibrated = SegmentConfig(model="new", runtime="torch")
+    with pytest.raises(ConfigError, match="made in another way"):
+        segment("tissue", "r", calibrated, QUIET, workspace)
+    replaced = segment("tissue", "r", calibrated, QUIET, workspace, replace=True)
+    assert replaced.computed == replaced.blocks, "blocks of an uncalibrated run are none of a calibrated one"
+    after = layers(workspace, "r")
+    assert np.array_equal(before[1], after[1])
+    assert 0 < before[1].mean() < 1
+    assert np.abs(after[0] - before[0]).mean() > 1
+
+    # A second calibration starts from the net, not from the first one.
+    calibrate_model("new", manifest, "newer", workspace, device="cpu", progress=False)
+    newer = find_model("newer", workspace).card
+    assert newer.calibration.line == pytest.approx(calibration.line, abs=0.01)
+    assert newer.threshold == new.card.threshold
+
+
+def test_every_runtime_and_a_crf_see_calibrated_probabilities(
+    workspace: Workspace, manifest: Manifest, plain: Artefact
+) -> None:
+    calibrate_model("plain", manifest, "new", workspace, device="cpu", progress=False)
+
+    def found(run: str, runtime: RuntimeName, model: str = "new", **more: object) -> np.ndarray:
+        config = SegmentConfig(**({"model": model, "runtime": runtime, "int8_tolerance": 0.5} | more))
+        segment("tissue", run, config, QUIET, workspace)
+        return layers(workspace, run)[0]
+
+    exact, uncalibrated = found("torch", "torch"), found("plain", "torch", model="plain")
+    moved = np.abs(exact - uncalibrated).mean()
+    assert moved > 1
+    assert np.abs(found("gaussian", "torch", stitch="gaussian", tile_px=48) - exact).mean() < 0.2 * moved
+    assert np.abs(found("openvino", "openvino") - exact).max() <= 1
+    assert np.abs(found("int8", "openvino-int8") - exact).mean() < 0.5 * moved
+    refined = []
+    for run in ("torch", "plain"):
+        refine_volume("tissue", f"{run}-crf", RefineConfig(of=run), QUIET, workspace)
+        refined.append(layers(workspace, f"{run}-crf")[0])
+    assert np.abs(refined[0] - refined[1]).mean() > 0.5 * moved
+
+
+def test_sections_a_model_learned_from_calibrate_nothing(workspace: Workspace, tmp_path: Path, plain: Artefact) -> None:
+    def refused(split: dict[str, list[int]]) -> str:
+        manifest = Manifest(name="m", volumes=(entry(tmp_path / "a", split=split),))
+        with pytest.raises(ConfigError, match="sections it learned from") as caught:
+            calibrate_model("plain", manifest, "new", workspace, device="cpu", progress=False)
+        return str(caught.value)
+
+    assert "found 2 to 2 on its card" in refused({"train": [0, 2], "validation": [2, 4]})
+    assert "found 0 to 1 on its card" in refused({"train": [2, 3], "validation": [3, 4], "test": [0, 2]})
+    assert not (workspace.models / "new").exists()
+
+
+def test_truth_of_one_class_calibrates_nothing(workspace: Workspace, tmp_path: Path, plain: Artefact) -> None:
+    blank = entry(tmp_path / "b", "blank", SPLIT, change=lambda truth: truth.fill(0))
+    with pytest.raises(InputError, match="one class only"):
+        calibrate_model("plain", Manifest(name="m", volumes=(blank,)), "new", workspace, device="cpu", progress=False)
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.5, 0.725, 0.95])
+@pytest.mark.parametrize("before", [Calibration(), Calibration(scale=2, bias=1.3)])
+def test_a_moved_threshold_cuts_the_same_mask(threshold: float, before: Calibration) -> None:
+    logits = np.linspace(-8, 8, 100_001)
+
+    def mask(calibration: Calibration, threshold: float) -> np.ndarray:
+        p = 1 / (1 + np.exp(-(calibration.scale * logits + calibration.bias)))
+        return np.rint(255 * p) >= round(255 * threshold, 6)
+
+    found = Calibration(scale=0.65, bias=-0.58)
+    moved, at = with_same_mask(found, before, threshold)
+    assert np.array_equal(mask(before, threshold), mask(moved, at))
+    assert moved.scale == found.scale
+    assert abs(moved.bias - found.bias) < 0.1
