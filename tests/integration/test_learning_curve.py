@@ -26,8 +26,9 @@ from segem.learn.artefact import list_models, load_artefact
 from segem.stages import learning_curve as stage
 from segem.stages.label_next import LabelNext, label_next
 from segem.stages.learning_curve import learning_curve, numbers, windows
-from segem.stages.learning_record import CHART, CURVE, POINTS, RANKING, LearningCurveResult, home_of
+from segem.stages.learning_record import CHART, CURVE, POINTS, RANKING, Estimate, LearningCurveResult, home_of
 from segem.stages.train import train
+from segem.terminal import show_label_next, show_learning_curve
 
 CONFIG = LearningCurveConfig(seeds=2, more=4, resamples=1000)
 TRAINING = TrainConfig(architecture={"features": 2, "depth": 2}, steps=3, batch=1, crop_px=64)
@@ -50,19 +51,22 @@ def manifest(
     size: int = 64,
     stacks: Sequence[int] = (2,),
 ) -> Path:
-    """Write six labelled sections of tissue, and stacks of five without labels: `unlabelled` changes the middle one."""
+    """Write six labelled sections of tissue, and stacks of five without labels: `unlabelled` changes the middle one.
+
+    Volumes are called after the folder too: one name is one source.
+    """
     folder.mkdir(exist_ok=True)
     em = synthesize(SynthConfig(shape=(6, size, size), seed=1))
     tifffile.imwrite(folder / "t.tif", em.image, photometric="minisblack")
     tifffile.imwrite(folder / "l.tif", em.truth * 255, photometric="minisblack")
-    tissue: dict[str, Any] = {"name": "t", "source": "t.tif", "voxel_nm": [50, 4, 4]}
+    tissue: dict[str, Any] = {"name": f"{folder.name}-t", "source": "t.tif", "voxel_nm": [50, 4, 4]}
     tissue["labels"] = {"source": "l.tif", "membrane": "nonzero"}
     volumes = [tissue | ({"split": split} if split else {})]
     for stack in stacks if unlabelled is not None else ():
         image = synthesize(SynthConfig(shape=(5, size, size), seed=stack)).image
         image[2] = np.clip(unlabelled(image[2].astype(float)), 0, 255).astype(np.uint8)
         tifffile.imwrite(folder / f"u{stack}.tif", image, photometric="minisblack")
-        volumes.append({"name": f"u{stack}", "source": f"u{stack}.tif", "voxel_nm": [50, 4, 4]})
+        volumes.append({"name": f"{folder.name}-u{stack}", "source": f"u{stack}.tif", "voxel_nm": [50, 4, 4]})
     (folder / "m.yaml").write_text(yaml.safe_dump({"name": "m", "volumes": volumes}))
     return folder / "m.yaml"
 
@@ -88,14 +92,16 @@ def test_windows_are_contiguous_within_the_part_and_as_many_as_asked_for(parts: 
     assert windows(parts, total, 1, 3) == parts
 
 
-def test_a_curve_is_made_of_trainings_like_any_other(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_curve_is_made_of_trainings_like_any_other(
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = load_manifest(manifest(tmp_path / "d"))
     found = curve(source, workspace)
     home = home_of("c", workspace)
     assert LearningCurveResult.model_validate_json((home / CURVE).read_text()) == found
-    assert (found.sections, found.test, found.left_out) == (4, {"t": (5, 6)}, "")
+    assert (found.sections, found.test, found.left_out) == (4, {"d-t": (5, 6)}, "")
     (arm,) = found.arms
-    assert [(p.sections, p.seed, p.taught["t"]) for p in arm.points] == [
+    assert [(p.sections, p.seed, p.taught["d-t"]) for p in arm.points] == [
         *((1, 0, (0, 1)), (1, 1, (3, 4))),
         *((2, 0, (0, 2)), (2, 1, (2, 4))),
         *((4, 0, (0, 4)), (4, 1, (0, 4))),
@@ -112,6 +118,11 @@ def test_a_curve_is_made_of_trainings_like_any_other(workspace: Workspace, tmp_p
     assert arm.why
     assert (arm.gain is None) == (arm.curve is None)
     assert (home / CHART).read_text().count("<circle") == 6
+    sure = arm.model_copy(update={"gain": Estimate(value=0.02, low=0.01, high=0.03), "verdict": "worth it"})
+    show_learning_curve(found.model_copy(update={"arms": (sure,)}).model_dump(mode="json"), "chart.svg")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "from scratch: 4 more sections should give +0.020 IoU (95% interval +0.010 to +0.030)" in said
+    assert f"from scratch: worth it: {arm.why}" in said
 
 
 def test_a_curve_that_was_stopped_trains_only_what_is_left(
@@ -160,7 +171,7 @@ def test_a_model_that_knows_the_sections_gets_no_curve(
 ) -> None:
     source = load_manifest(manifest(tmp_path / "d"))
     train(source, "knows", TRAINING, workspace, device="cpu", progress=False)
-    with pytest.raises(ConfigError, match=r"knows: .*would mean nothing; found sections 0 to 3 of t on its card"):
+    with pytest.raises(ConfigError, match=r"knows: .*would mean nothing; found sections 0 to 3 of d-t on its card"):
         curve(source, workspace, starts=("scratch", "knows"))
     # Left to segem, the bundled model is left out for that, and it is said.
     monkeypatch.setattr(stage, "BUNDLED_MODEL", "knows")
@@ -224,10 +235,12 @@ def darker(section: np.ndarray) -> np.ndarray:
 
 
 def order(found: LabelNext, volume: str = "u2") -> Sequence[int]:
-    return [one.section for one in found.sections if one.volume == volume]
+    return [one.section for one in found.sections if one.volume.endswith(f"-{volume}")]
 
 
-def test_the_section_that_differs_is_to_be_labelled_first(workspace: Workspace, tmp_path: Path) -> None:
+def test_the_section_that_differs_is_to_be_labelled_first(
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = load_manifest(manifest(tmp_path / "d", size=96))
     training = TRAINING.model_copy(update={"architecture": {"features": 4, "depth": 2}, "steps": 40, "batch": 2})
     with pytest.raises(ConfigError, match="no finished learning curve"):
@@ -238,6 +251,9 @@ def test_the_section_that_differs_is_to_be_labelled_first(workspace: Workspace, 
         assert order(found)[0] == 2, change.__name__
     assert LabelNext.model_validate_json((home_of("c", workspace) / RANKING).read_text()) == found
     assert len(found.digests) == 2
+    show_label_next(found.model_dump(mode="json"), "label-next.json")
+    rows = [line for line in capsys.readouterr().out.splitlines() if "-u2 " in line]
+    assert [row.split("│")[2].strip() for row in rows] == [str(z) for z in order(found)]
     # Sections that are in no part of the split may be chosen too, and no others of a labelled volume.
     assert order(found, "t") == [0]
     values = [one.disagreement for one in found.sections]
@@ -249,7 +265,7 @@ def test_the_section_that_differs_is_to_be_labelled_first(workspace: Workspace, 
     # What all models miss alike they do not disagree about: it shows in the share of membrane.
     found = ranked(tmp_path / "pale", workspace, paler, 96)
     assert order(found)[0] != 2
-    shares = {one.section: one.membrane for one in found.sections if one.volume == "u2"}
+    shares = {one.section: one.membrane for one in found.sections if one.volume.endswith("-u2")}
     assert min(shares, key=lambda z: shares[z]) == 2
     with pytest.raises(ConfigError, match="no section to choose from"):
         label_next(source, "c", workspace, progress=False)
