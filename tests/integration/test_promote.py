@@ -155,6 +155,43 @@ def test_the_first_model_has_to_beat_kmeans(workspace: Workspace, manifest: Mani
     assert judge(workspace, only_a(manifest), None).promoted
 
 
+def repainted(entry: VolumeEntry, *unpainted: tuple[int, slice]) -> VolumeEntry:
+    """Return a volume some rows of which, in some sections, nobody has painted."""
+    assert entry.labels is not None
+    labels = tifffile.imread(entry.labels.source)
+    for z, rows in unpainted:
+        labels[z, rows] = 128
+    path = entry.labels.source.with_name(f"{entry.name}-sparse.tif")
+    tifffile.imwrite(path, labels, photometric="minisblack")
+    source = LabelSource(source=path, membrane="nonzero", ignore=128)
+    return entry.model_copy(update={"name": f"{entry.name}-sparse", "labels": source})
+
+
+def test_what_nobody_painted_has_no_part_in_the_judgement(workspace: Workspace, manifest: Manifest) -> None:
+    model(workspace, "1", FAIR)
+    model(workspace, "2", GOOD)
+    # The first test section is blank and three tiles in four of the second: 4 of its 16 columns of tissue are left,
+    # and a strip of 8 rows in the next row of tiles.
+    sparse = repainted(manifest.volumes[0], (2, slice(None)), (3, slice(40, None)))
+    decided = promote(
+        "mine",
+        manifest.model_copy(update={"volumes": (sparse,)}),
+        CONFIG.model_copy(update={"fewest_blocks": 8}),
+        workspace,
+        against="mine",
+        device="cpu",
+        progress=False,
+    )
+    (a,) = decided.judged
+    assert (decided.promoted, a.blocks) == (True, 8)
+    assert a.iou_candidate == 1, "the model in use is right wherever the truth is known"
+    with pytest.raises(InputError, match=r"too little to judge.*found 8 with labels"):
+        judge(workspace, manifest.model_copy(update={"volumes": (sparse,)}))
+    blank = repainted(manifest.volumes[1], (2, slice(None)), (3, slice(None)))
+    with pytest.raises(InputError, match="b-sparse: nothing is known of the test sections"):
+        judge(workspace, manifest.model_copy(update={"volumes": (blank,)}))
+
+
 @pytest.mark.parametrize(
     ("seen", "told"),
     [(((0, 3), (3, 4)), "it learned from.*2 to 2"), (((0, 2), (3, 4)), "it chose its threshold on.*3 to 3")],

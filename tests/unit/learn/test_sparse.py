@@ -36,7 +36,7 @@ def step(logits: Tensor, truth: Tensor, weight: Tensor) -> tuple[float, Tensor]:
     loss = MembraneLoss()(logits, truth, weight)
     loss.backward()
     assert logits.grad is not None
-    return float(loss), logits.grad
+    return float(loss.detach()), logits.grad
 
 
 @settings(max_examples=25)
