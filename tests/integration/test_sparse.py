@@ -22,7 +22,7 @@ from segem.learn.artefact import find_model
 
 SHAPE = (6, 96, 96)
 SPLIT = {"train": [0, 3], "validation": [3, 4], "test": [4, 6]}
-TINY = ("--steps", 4, "--batch", 2, "--crop-px", 64, "--option", "features=2", "--option", "depth=2", "--device", "cpu")
+TINY = ("--steps", 4, "--batch", 2, "--option", "features=2", "--option", "depth=2", "--device", "cpu")
 
 
 @pytest.fixture(autouse=True)
