@@ -21,7 +21,7 @@ from segem.kernels.normalize import zscore
 from segem.learn.artefact import Artefact, ModelCard, TrainedOn, find_model, save_artefact
 from segem.learn.models.registry import ZOO
 from segem.stages.ingest import ingest
-from segem.stages.promote import promote
+from segem.stages.promote import promote, sections_to_judge
 from segem.stages.zoo import trained
 from tests.nets import BAND, Band
 
@@ -170,12 +170,14 @@ def repainted(entry: VolumeEntry, *unpainted: tuple[int, slice]) -> VolumeEntry:
 def test_what_nobody_painted_has_no_part_in_the_judgement(workspace: Workspace, manifest: Manifest) -> None:
     model(workspace, "1", FAIR)
     model(workspace, "2", GOOD)
-    # The first test section is blank and three tiles in four of the second: 4 of its 16 columns of tissue are left,
-    # and a strip of 8 rows in the next row of tiles.
+    # Of 16 tiles of 32 px, the first row is painted in the second test section, and 8 px of the next row.
     sparse = repainted(manifest.volumes[0], (2, slice(None)), (3, slice(40, None)))
+    part = manifest.model_copy(update={"volumes": (sparse,)})
+    with pytest.raises(InputError, match=r"too little to judge.*found 8 with labels"):
+        judge(workspace, part)
     decided = promote(
         "mine",
-        manifest.model_copy(update={"volumes": (sparse,)}),
+        part,
         CONFIG.model_copy(update={"fewest_blocks": 8}),
         workspace,
         against="mine",
@@ -184,12 +186,10 @@ def test_what_nobody_painted_has_no_part_in_the_judgement(workspace: Workspace, 
     )
     (a,) = decided.judged
     assert (decided.promoted, a.blocks) == (True, 8)
-    assert a.iou_candidate == 1, "the model in use is right wherever the truth is known"
-    with pytest.raises(InputError, match=r"too little to judge.*found 8 with labels"):
-        judge(workspace, manifest.model_copy(update={"volumes": (sparse,)}))
+    assert a.iou_candidate == 1, "it is right wherever the truth is known"
     blank = repainted(manifest.volumes[1], (2, slice(None)), (3, slice(None)))
     with pytest.raises(InputError, match="b-sparse: nothing is known of the test sections"):
-        judge(workspace, manifest.model_copy(update={"volumes": (blank,)}))
+        sections_to_judge(manifest.model_copy(update={"volumes": (blank,)}), CONFIG, workspace, progress=False)
 
 
 @pytest.mark.parametrize(
