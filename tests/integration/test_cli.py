@@ -239,7 +239,7 @@ def test_what_is_there_is_replaced_only_when_told_to(segem: Shell, stack: Path, 
         (ingest(other), "--replace"),
         (("baseline", "v", "--run", "r"), None),
         (("baseline", "v", "--run", "r", "--method", "watershed"), "--replace"),
-        (("export", "r", "v", "kmeans", out), None),
+        (("export", "r", "v", "baseline", out), None),
         (("export", "r", "v", "raw", out), "--force"),
     ):
         if option is not None:
