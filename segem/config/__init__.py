@@ -43,6 +43,18 @@ class LabelSource(Config):
     """``zero``, ``nonzero`` or the one pixel value that means membrane; never guessed."""
     dataset: str | None = None
     """Path of the array inside an HDF5 file."""
+    ignore: int | None = None
+    """The pixel value of what nobody has painted: neither membrane nor not, it counts for nothing."""
+
+    @model_validator(mode="after")
+    def _ignored_is_another(self) -> LabelSource:
+        if self.ignore is None:
+            return self
+        if self.ignore == {"zero": 0}.get(str(self.membrane), self.membrane):
+            raise ValueError(f"the value to ignore, {self.ignore}, is the one that means membrane; give two values")
+        if self.membrane == "nonzero" and self.ignore == 0:
+            raise ValueError("to ignore 0 where nonzero means membrane leaves nothing that is not membrane")
+        return self
 
 
 class IngestConfig(Config):

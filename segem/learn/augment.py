@@ -40,8 +40,8 @@ def em_augmentation(crop_px: int, seed: int) -> Compose:
     Returns
     -------
     Compose
-        Takes and returns ``{"image": (C, H, W) float32 z-scores, "label": (1, H, W) float32 in 0..1,
-        "weight": (1, H, W) float32}``.
+        Takes and returns ``{"image": (C, H, W) float32 z-scores, "label": (1, H, W) float32 of 0, 1
+        and, where nothing is known, 2, "weight": (1, H, W) float32, 0 there}``. Both are moved without being mixed.
     """
     moved = [IMAGE, LABEL, WEIGHT]
     transforms = Compose(

@@ -22,6 +22,7 @@ from segem.config import Precision, TrainConfig
 from segem.errors import ModelError
 from segem.kernels.borders import border_weights
 from segem.kernels.metrics.iou import Confusion
+from segem.kernels.truth import is_known
 from segem.learn.allocator import keep_activations
 from segem.learn.augment import IMAGE, LABEL, WEIGHT, em_augmentation
 from segem.learn.calibrated import Calibration, calibrated
@@ -50,7 +51,7 @@ class LabelledSection:
     image : (C, H, W) float32
         Z-scores by the statistics of the volume: the section itself in the middle, its neighbours around it.
     truth : (H, W) uint8
-        1 = membrane.
+        1 = membrane, 2 = unknown.
     weight : float
         How often its volume is drawn, relative to the others.
     """
@@ -311,6 +312,8 @@ def _batches(sections: Sequence[LabelledSection], config: TrainConfig, first: in
     weighted = [border_weights(section.truth, config.border_weight, config.border_sigma_px) for section in sections]
     by_volume: dict[str, list[tuple[LabelledSection, NDArray[np.float32]]]] = {}
     for section, weight in zip(sections, weighted, strict=True):
+        if not weight.any():
+            continue
         by_volume.setdefault(section.volume, []).append((section, weight))
     volumes = sorted(by_volume)
     weights = np.array([by_volume[volume][0][0].weight for volume in volumes])
@@ -365,7 +368,12 @@ def _random_crop(
     if any(short):
         widths = [(0, 0), *((0, n) for n in short)]
         layers = {key: np.pad(layer, widths, mode="reflect") for key, layer in layers.items()}
-    y, x = (int(rng.integers(n - crop_px + 1)) for n in layers[LABEL].shape[1:])
+    room = [n - crop_px for n in layers[LABEL].shape[1:]]
+    y, x = (int(rng.integers(n + 1)) for n in room)
+    if not is_known(layers[LABEL][0, y : y + crop_px, x : x + crop_px]).any():
+        # There is nothing to learn here: some known pixel becomes the middle, or is as near to it as the border lets.
+        known = np.argwhere(is_known(layers[LABEL][0]))
+        y, x = (min(max(int(at) - crop_px // 2, 0), n) for at, n in zip(rng.choice(known), room, strict=True))
     return {key: layer[:, y : y + crop_px, x : x + crop_px] for key, layer in layers.items()}
 
 
