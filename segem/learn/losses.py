@@ -22,6 +22,7 @@ class MembraneLoss(nn.Module):
 
     def forward(self, logits: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
         """Return the loss of (B, 1, H, W) logits against truth in 0..1 and weights, both of the same shape."""
+        logits = logits.float()  # Mixed precision gives bfloat16.
         cross_entropy = F.binary_cross_entropy_with_logits(logits, truth, weight)
         loss: Tensor = cross_entropy / weight.mean() + self.dice(logits, truth)
         return loss
