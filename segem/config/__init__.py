@@ -264,6 +264,10 @@ class TrainConfig(Config):
     """How much more than others a membrane pixel between two touching cells counts; 0 counts all alike."""
     border_sigma_px: float = Field(default=5.0, gt=0)
     """How fast that falls with the distance between the cells."""
+    deep_supervision: bool = False
+    """Whether coarser levels of the decoder have to show the membranes too, which the net then forgets."""
+    defects: float = Field(default=0.05, ge=0, le=1)
+    """Share of the crops in which a defect is made: dark or pale, dirty, folded or misaligned."""
     precision: Precision = "auto"
     """``bfloat16`` trains in mixed precision; ``auto`` does so where the hardware computes it."""
     checkpoint_seconds: float = Field(default=60.0, gt=0)

@@ -29,6 +29,7 @@ class MembraneLoss(nn.Module):
 
         Where the weight is 0, neither logit nor truth has a part in it; 0 everywhere makes it 0.
         """
+        logits = logits.float()  # Mixed precision gives bfloat16.
         counts = (weight > 0).to(logits.dtype)
         cross_entropy = F.binary_cross_entropy_with_logits(logits, truth, weight)
         dice = self.dice(torch.sigmoid(logits) * counts, truth * counts)

@@ -33,6 +33,7 @@ from segem.learn.losses import MembraneLoss
 from segem.learn.models.registry import build, encoder_of, patch_px, pretrain, spec_of
 from segem.learn.patches import PatchClassifier, random_patch
 from segem.learn.platt import calibration_of
+from segem.learn.supervision import supervised
 from segem.learn.watch import Point, Watch
 
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -161,12 +162,13 @@ def fit(
     if config.freeze is not None:
         _freeze(net, encoder_of(config.model))
     patches = patch_px(config.model, config.architecture) is not None
-    logits_of = cast(PatchClassifier, net).logits_of_patches if patches else net
     average = copy.deepcopy(net).eval().requires_grad_(False)
+    learner, loss_of = supervised(net, MembraneLoss(), config) if config.deep_supervision else (net, MembraneLoss())
+    logits_of = cast(PatchClassifier, net).logits_of_patches if patches else learner
     rate = config.learning_rate or spec_of(config.model).learning_rate
-    optimizer = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=config.weight_decay)
-    loss_of, half = MembraneLoss(), computes_in_half(config.precision, torch.device(device))
-    reached = kept.restore(net, average, optimizer) if kept is not None else Reached()
+    optimizer = torch.optim.AdamW(learner.parameters(), lr=rate, weight_decay=config.weight_decay)
+    half = computes_in_half(config.precision, torch.device(device))
+    reached = kept.restore(learner, average, optimizer) if kept is not None else Reached()
     watch = Watch()
     started = time.monotonic() - reached.seconds
     fraction = _fraction(config, reached)
@@ -179,12 +181,12 @@ def fit(
             image = image.to(device, memory_format=torch.channels_last)
             with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half):
                 logits = logits_of(image)
-            loss = loss_of(logits.float(), truth.to(device), weight.to(device))
+            loss = loss_of(logits, truth.to(device), weight.to(device))
             step = reached.step + 1
             value = _finite(loss, step)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+            nn.utils.clip_grad_norm_(learner.parameters(), 5.0)
             optimizer.step()
             _update_average(average, net, config.ema_decay, step)
             recent = value if step == 1 else 0.98 * reached.loss + 0.02 * value
@@ -200,7 +202,7 @@ def fit(
             fraction = _fraction(config, reached)
             stopped = interrupted()
             if kept is not None:
-                kept.keep(reached, net, average, optimizer, at_once=stopped)
+                kept.keep(reached, learner, average, optimizer, at_once=stopped)
             if stopped:
                 raise KeyboardInterrupt
             if on_step is not None:
@@ -308,7 +310,7 @@ def _batches(sections: Sequence[LabelledSection], config: TrainConfig, first: in
     """
     batch = config.batch or spec_of(config.model).batch
     patch = patch_px(config.model, config.architecture)
-    augment = em_augmentation(patch or config.crop_px, config.seed)
+    augment = em_augmentation(patch or config.crop_px, config.seed, config.defects)
     weighted = [border_weights(section.truth, config.border_weight, config.border_sigma_px) for section in sections]
     by_volume: dict[str, list[tuple[LabelledSection, NDArray[np.float32]]]] = {}
     for section, weight in zip(sections, weighted, strict=True):
