@@ -17,6 +17,7 @@ from segem.kernels.truth import UNKNOWN
 from segem.learn.augment import IMAGE, LABEL, WEIGHT, em_augmentation
 from segem.learn.losses import MembraneLoss
 from segem.learn.patches import random_patch
+from segem.learn.supervision import SupervisedLoss
 from segem.learn.train import LabelledSection, _batches, _random_crop, choose_threshold, fit
 
 TINY = TrainConfig(architecture={"features": 2, "depth": 2}, steps=2, batch=2, crop_px=32)
@@ -59,6 +60,22 @@ def test_a_training_step_is_the_same_whatever_unknown_pixels_are(seed: int) -> N
     assert torch.equal(known_gradient, gradient)
 
 
+def test_unknown_pixels_have_no_part_in_deep_supervision() -> None:
+    rng = torch.Generator().manual_seed(1)
+    truth, logits = torch.randint(0, 2, (1, 1, 8, 8), generator=rng).float(), torch.randn(1, 1, 8, 8, generator=rng)
+    weight = torch.ones_like(truth)
+    weight[..., :5, :] = 0
+    losses = []
+    for said in (truth, 1 - truth, torch.full_like(truth, float(UNKNOWN))):
+        coarse = torch.zeros(1, 1, 2, 2, requires_grad=True)
+        loss = SupervisedLoss(MembraneLoss())({1: logits, 4: coarse}, torch.where(weight == 0, said, truth), weight)
+        loss.backward()
+        assert coarse.grad is not None
+        assert (coarse.grad[..., 0, :] == 0).all()
+        losses.append((float(loss.detach()), coarse.grad.tolist()))
+    assert losses[0] == losses[1] == losses[2]
+
+
 def test_the_loss_of_known_pixels_by_hand() -> None:
     # Logits of 0 are probabilities of 1/2: cross-entropy ln 2, Dice 1 - 2 * 0.5 / (1 + 1) of the two that count.
     logits, truth = torch.zeros(1, 1, 1, 4), torch.tensor([[[[1.0, 0.0, 1.0, 2.0]]]])
@@ -83,7 +100,7 @@ def test_a_batch_of_which_nothing_is_known_teaches_nothing() -> None:
 
 def test_unknown_pixels_move_with_the_section_and_stay_unknown() -> None:
     truth = np.random.default_rng(0).integers(0, 3, (1, 64, 64)).astype(np.float32)
-    augment = em_augmentation(64, seed=3)
+    augment = em_augmentation(64, seed=3, defects=0.5)
     for _ in range(10):
         out = augment({IMAGE: truth * 0, LABEL: truth, WEIGHT: (truth != UNKNOWN).astype(np.float32)})
         label = np.asarray(out[LABEL])
