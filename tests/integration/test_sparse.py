@@ -91,6 +91,8 @@ def test_a_stack_with_three_fifths_unpainted_is_learned_scored_reported_and_expo
     assert [row["section"] for row in found["per_section"] if row["iou_kmeans"] is None] == [1, 5]
     page = next((tmp_path / "w").rglob("index.html")).read_text(encoding="utf-8")
     assert "truth not known" in page
+    kmeans = [row["iou_kmeans"] for row in found["per_section"] if row["iou_kmeans"] is not None]
+    assert f"K-means: {min(kmeans):.3f} to {max(kmeans):.3f}." in page, "the chart shows the sections that have a score"
 
     out = tmp_path / "truth.tif"
     assert segem(monkeypatch, capsys, "export", "r", "tissue", "truth", out)[0] == 0
