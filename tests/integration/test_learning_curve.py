@@ -32,6 +32,8 @@ from segem.terminal import show_label_next, show_learning_curve
 
 CONFIG = LearningCurveConfig(seeds=2, more=4, resamples=1000)
 TRAINING = TrainConfig(architecture={"features": 2, "depth": 2}, steps=3, batch=1, crop_px=64, defects=0.0)
+STACKS = int(os.environ.get("SEGEM_STACKS", "4"))
+"""In how many stacks a section is spoiled."""
 SPLIT = {"train": [0, 4], "validation": [4, 5], "test": [5, 6]}
 
 
@@ -276,13 +278,14 @@ def test_how_often_a_spoiled_section_ranks_first(workspace: Workspace, tmp_path:
     source = load_manifest(manifest(tmp_path / "d", size=96))
     training = TRAINING.model_copy(update={"architecture": {"features": 4, "depth": 2}, "steps": 150, "batch": 2})
     curve(source, workspace, training=training, config=CONFIG.model_copy(update={"seeds": 3}))
-    stacks, first = range(2, 14), {}
+    stacks, first = range(2, 2 + STACKS), {}
     for change in (rougher, starker, blurred, darker, paler):
         found = ranked(tmp_path / change.__name__, workspace, change, 96, stacks)
         first[change.__name__] = sum(order(found, f"u{stack}")[0] == 2 for stack in stacks)
     print(first)  # docs/training.md has these numbers
     assert first["rougher"] == first["starker"] == len(stacks)
-    assert first["paler"] <= 2, "no more often than by chance: all nets miss its membranes alike"
+    # No more often than by chance: all nets miss its membranes alike.
+    assert first["paler"] <= 1 + STACKS // 5
 
 
 @pytest.mark.slow
