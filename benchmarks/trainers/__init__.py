@@ -38,16 +38,18 @@ class Trainer:
         return find_spec(self.needs) is None
 
 
-ALL = (
-    Trainer("segem", segem.ABOUT, segem.train, "segem"),
-    Trainer("nnunet", nnunet.ABOUT, nnunet.train, "nnunetv2"),
-    Trainer(
-        "nnunet-small",
-        f"the same, planned for {nnunet.SMALL_GB:g} GB",
-        partial(nnunet.train, memory_gb=nnunet.SMALL_GB),
-        "nnunetv2",
-    ),
-    Trainer("torch-em", torch_em.ABOUT, torch_em.train, "torch_em"),
-    Trainer("monai", monai.ABOUT, monai.train, "monai"),
-)
-BY_NAME = {trainer.name: trainer for trainer in ALL}
+BY_NAME = {
+    trainer.name: trainer
+    for trainer in (
+        Trainer("segem", segem.ABOUT, segem.train, "segem"),
+        Trainer("nnunet", nnunet.ABOUT, nnunet.train, "nnunetv2"),
+        Trainer(
+            "nnunet-small",
+            f"the same, planned for {nnunet.SMALL_GB:g} GB of memory instead of 8",
+            partial(nnunet.train, memory_gb=nnunet.SMALL_GB),
+            "nnunetv2",
+        ),
+        Trainer("torch-em", torch_em.ABOUT, torch_em.train, "torch_em"),
+        Trainer("monai", monai.ABOUT, monai.train, "monai"),
+    )
+}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from segem.io.layers import read_section
 from segem.io.volume import Volume
-from trainers.course import Course, Part, Predict
+from trainers.course import Budget, Course, Part, Predict
 
 ABOUT = "UNet2d of 32 to 512 channels, Dice, AdamW 1e-3 with plateaus, crops of 512, one a step; best checkpoint"
 PATCH = (1, 512, 512)
@@ -35,7 +35,7 @@ def train(course: Course) -> Predict:
         val_loader=_loader(course, "validation"),
         device="cpu",
         logger=_Stop,
-        logger_kwargs={"course": course},
+        logger_kwargs={"budget": course.budget},
         save_root=str(course.folder),
     )
     course.budget.start()
@@ -69,8 +69,8 @@ def _loader(course: Course, part: Part) -> Any:
 class _Stop:
     """What the trainer takes for its logger: ends the last epoch when the time is over, so that it is validated."""
 
-    def __init__(self, trainer: Any, _save_root: str, course: Course) -> None:
-        self.trainer, self.budget = trainer, course.budget
+    def __init__(self, trainer: Any, _save_root: str, budget: Budget) -> None:
+        self.trainer, self.budget = trainer, budget
 
     def log_train(self, *_: Any, **__: Any) -> None:
         """Count a step."""
