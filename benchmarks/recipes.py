@@ -32,8 +32,10 @@ RECIPES: dict[str, dict[str, Any]] = {
     "one-section": {},
     "no-border-weights": {"architecture": {"context_sections": 3}, "border_weight": 0.0},
     "no-average": {"architecture": {"context_sections": 3}, "ema_decay": 0.0},
+    "no-defects": {"architecture": {"context_sections": 3}, "defects": 0.0},
+    "deep-supervision": {"architecture": {"context_sections": 3}, "deep_supervision": True},
 }
-"""`unet-em` is how the bundled model is trained; each of the others leaves out one part of it."""
+"""`unet-em` is how the bundled model is trained; each of the others leaves one part of it out or adds one."""
 VIEWS = (1, 4)
 
 

@@ -11,6 +11,8 @@ import typer
 from segem.cli.options import (
     DEFAULT_WORKSPACE,
     DataRootOption,
+    DeepSupervisionOption,
+    DefectsOption,
     DeviceOption,
     FreezeOption,
     JsonOption,
@@ -57,6 +59,8 @@ def train(
     rehearse: RehearseOption = None,
     share: ShareOption = 0.3,
     freeze: FreezeOption = None,
+    deep_supervision: DeepSupervisionOption = False,
+    defects: DefectsOption = 0.05,
     minutes: Annotated[
         float | None, typer.Option(help="Time budget; the schedule fits it. 30 if neither is given.")
     ] = None,
@@ -95,6 +99,8 @@ def train(
         "architecture": architecture,
         "pretrained": pretrained,
         "freeze": freeze,
+        "deep_supervision": deep_supervision,
+        "defects": defects,
         "minutes": minutes,
         "steps": steps,
         "seed": seed,

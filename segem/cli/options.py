@@ -70,6 +70,19 @@ FreezeOption = Annotated[
     Literal["encoder"] | None,
     typer.Option(help="Part that is not trained: with few sections, only the decoder then fits itself to them."),
 ]
+DeepSupervisionOption = Annotated[
+    bool,
+    typer.Option(
+        "--deep-supervision",
+        help="Coarser levels of the decoder have to show the membranes too; only in training, and for a unet.",
+    ),
+]
+DefectsOption = Annotated[
+    float,
+    typer.Option(
+        help="Share of the crops in which a defect of sections is made, for a net that bears them; 0 for none."
+    ),
+]
 DEFAULT_WORKSPACE = Path("workspace")
 
 

@@ -115,7 +115,7 @@ def export(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
-    """Write one layer as a multi-page TIFF; masks come out as 0 and 255."""
+    """Write one layer as a multi-page TIFF; masks come out as 0 and 255, truth that is unknown as 128."""
     from segem.stages.export import export as stage
 
     path = stage(run_name, volume, layer, out, existing_workspace(workspace), force=force)

@@ -10,6 +10,8 @@ import typer
 from segem.cli.options import (
     DEFAULT_WORKSPACE,
     DataRootOption,
+    DeepSupervisionOption,
+    DefectsOption,
     DeviceOption,
     FreezeOption,
     JsonOption,
@@ -38,6 +40,8 @@ def retrain(
     rehearse: RehearseOption = None,
     share: ShareOption = 0.3,
     freeze: FreezeOption = None,
+    deep_supervision: DeepSupervisionOption = False,
+    defects: DefectsOption = 0.05,
     against: Annotated[
         str | None,
         typer.Option(
@@ -76,6 +80,8 @@ def retrain(
     where = "segem retrain"
     learned: dict[str, object] = {
         "freeze": freeze,
+        "deep_supervision": deep_supervision,
+        "defects": defects,
         "minutes": minutes,
         "steps": steps,
         "learning_rate": learning_rate,

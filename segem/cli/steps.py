@@ -55,6 +55,9 @@ def ingest(
     membrane: Annotated[
         str | None, typer.Option(help="Which label values are membrane: zero, nonzero or one value.")
     ] = None,
+    ignore: Annotated[
+        int | None, typer.Option(help="Label value of what nobody has painted; it counts for nothing.")
+    ] = None,
     dataset: Annotated[str | None, typer.Option(help="Path of the array inside an HDF5 file or Zarr store.")] = None,
     labels_dataset: Annotated[str | None, typer.Option(help="The same for the ground truth.")] = None,
     again: Annotated[bool, typer.Option("--again", help="Read everything anew, even if nothing has changed.")] = False,
@@ -76,6 +79,8 @@ def ingest(
         )
     if labels is None and labels_dataset is not None:
         raise ConfigError("--labels-dataset needs --labels", fix="name the file that holds the dataset by --labels")
+    if labels is None and ignore is not None:
+        raise ConfigError("--ignore needs --labels", fix="name the labels of which this value says nothing by --labels")
     values: dict[str, Any] = {
         "source": source.absolute(),
         "name": name,
@@ -84,7 +89,12 @@ def ingest(
     }
     if labels is not None and membrane is not None:
         value = int(membrane) if membrane.isdigit() else membrane
-        values["labels"] = {"source": labels.absolute(), "membrane": value, "dataset": labels_dataset}
+        values["labels"] = {
+            "source": labels.absolute(),
+            "membrane": value,
+            "dataset": labels_dataset,
+            "ignore": ignore,
+        }
     config = parse(IngestConfig, values, where="segem ingest", called=option_of)
     from segem.stages.ingest import ingest as stage
 

@@ -43,6 +43,18 @@ class LabelSource(Config):
     """``zero``, ``nonzero`` or the one pixel value that means membrane; never guessed."""
     dataset: str | None = None
     """Path of the array inside an HDF5 file."""
+    ignore: int | None = None
+    """The pixel value of what nobody has painted: neither membrane nor not, it counts for nothing."""
+
+    @model_validator(mode="after")
+    def _ignored_is_another(self) -> LabelSource:
+        if self.ignore is None:
+            return self
+        if self.ignore == {"zero": 0}.get(str(self.membrane), self.membrane):
+            raise ValueError(f"the value to ignore, {self.ignore}, is the one that means membrane; give two values")
+        if self.membrane == "nonzero" and self.ignore == 0:
+            raise ValueError("to ignore 0 where nonzero means membrane leaves nothing that is not membrane")
+        return self
 
 
 class IngestConfig(Config):
@@ -252,6 +264,10 @@ class TrainConfig(Config):
     """How much more than others a membrane pixel between two touching cells counts; 0 counts all alike."""
     border_sigma_px: float = Field(default=5.0, gt=0)
     """How fast that falls with the distance between the cells."""
+    deep_supervision: bool = False
+    """Whether coarser levels of the decoder have to show the membranes too, which the net then forgets."""
+    defects: float = Field(default=0.05, ge=0, le=1)
+    """Share of the crops in which a defect is made: dark or pale, dirty, folded or misaligned."""
     precision: Precision = "auto"
     """``bfloat16`` trains in mixed precision; ``auto`` does so where the hardware computes it."""
     checkpoint_seconds: float = Field(default=60.0, gt=0)

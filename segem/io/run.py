@@ -217,8 +217,10 @@ def fault_of(stage: StageRecord | None, what: str, digest: str | None) -> str | 
     >>> fault_of(StageRecord(state="complete", source_digest="ab"), "segmentation", "cd")
     'the volume has changed since the segmentation; run again'
     """
-    if stage is None or stage.state == "waiting":
+    if stage is None:
         return f"the {what} was never started"
+    if stage.state == "waiting":
+        return f"the {what} is still to come in a run that is under way or was stopped; run again"
     if stage.state != "complete":
         return stage.reason or f"the {what} was never finished"
     if stage.source_digest != digest:

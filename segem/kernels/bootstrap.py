@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segem.errors import InputError
+from segem.kernels.truth import is_known, is_membrane
 
 _WEIGHTS_AT_ONCE = 2**22
 
@@ -43,12 +44,12 @@ class Difference:
 
 
 def block_counts(truth: NDArray[np.uint8], predicted: NDArray[np.uint8], block_px: int) -> NDArray[np.int64]:
-    """Count membrane found, invented and missed in each tile of a section.
+    """Count membrane found, invented and missed in each tile of a section, where the truth is known.
 
     Parameters
     ----------
     truth, predicted : array (y, x)
-        Masks in which 0 is background and any other value membrane.
+        Masks in which 0 is background and any other value membrane, but for `segem.kernels.truth.UNKNOWN` in the truth.
     block_px : int
         Edge of a tile; tiles are stretched or shrunk a little, so that they are alike and cover the section.
 
@@ -75,7 +76,7 @@ def block_counts(truth: NDArray[np.uint8], predicted: NDArray[np.uint8], block_p
             found=predicted.shape,
             fix="cut them to one shape",
         )
-    a, b = truth != 0, predicted != 0
+    a, b = is_membrane(truth), (predicted != 0) & is_known(truth)
     starts = [_starts(n, block_px) for n in truth.shape]
     kinds = (
         np.add.reduceat(np.add.reduceat(kind, starts[0], axis=0, dtype=np.int64), starts[1], axis=1)

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from segem.kernels.truth import is_known, is_membrane
+
 
 def border_weights(truth: NDArray[np.uint8], strength: float, sigma_px: float) -> NDArray[np.float32]:
     """Return how much each pixel counts in a loss: 1, and more on membrane between two close cells.
@@ -15,7 +17,7 @@ def border_weights(truth: NDArray[np.uint8], strength: float, sigma_px: float) -
     Parameters
     ----------
     truth : (H, W) uint8
-        1 = membrane; cells are the 4-connected parts that are not.
+        1 = membrane; cells are the 4-connected parts of 0.
     strength : float
         What is added where two cells touch; 0 counts all pixels alike.
     sigma_px : float
@@ -25,7 +27,7 @@ def border_weights(truth: NDArray[np.uint8], strength: float, sigma_px: float) -
     -------
     (H, W) float32
         1 in cells, ``1 + strength * exp(-(d1 + d2)**2 / (2 * sigma_px**2))`` on membrane, where d1 and d2 are the
-        distances to the nearest and the second nearest cell.
+        distances to the nearest and the second nearest cell; 0 where the truth is unknown.
 
     Notes
     -----
@@ -40,7 +42,7 @@ def border_weights(truth: NDArray[np.uint8], strength: float, sigma_px: float) -
     array([ 1.  , 10.23,  1.  ], dtype=float32)
     """
     if strength == 0:
-        return np.ones(truth.shape, np.float32)
+        return is_known(truth).astype(np.float32)
     reach = math.ceil(3 * sigma_px)
     cells, _ = ndimage.label(truth == 0)
     nearest = np.full(truth.shape, np.inf, np.float32)
@@ -51,4 +53,4 @@ def border_weights(truth: NDArray[np.uint8], strength: float, sigma_px: float) -
         second[around] = np.minimum(second[around], np.maximum(nearest[around], distance))
         nearest[around] = np.minimum(nearest[around], distance)
     added = strength * np.exp(-np.square(nearest + second) / (2 * sigma_px**2))
-    return (1 + np.where(truth != 0, added, 0)).astype(np.float32)
+    return (is_known(truth) + np.where(is_membrane(truth), added, 0)).astype(np.float32)

@@ -47,7 +47,12 @@ def disagreement(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
     [1.0, 0.0, 0.0]
     """
     if len(probabilities) < 2:
-        raise InputError("one model alone cannot disagree", expected="2 or more", found=len(probabilities))
+        raise InputError(
+            "one model alone cannot disagree",
+            expected="2 or more",
+            found=len(probabilities),
+            fix="train with two seeds or more (--seeds 3)",
+        )
     members = probabilities.astype(np.float64)
     bits = _entropy(members.mean(axis=0)) - _entropy(members).mean(axis=0)
     return np.asarray(np.maximum(bits, 0))

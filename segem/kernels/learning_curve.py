@@ -189,7 +189,12 @@ def learning_curve(
     counts, scores = _points(sections, iou)
     points = len(counts)
     if points < _FEWEST_POINTS:
-        raise InputError("too few points for a learning curve", expected=f"{_FEWEST_POINTS} or more", found=points)
+        raise InputError(
+            "too few points for a learning curve",
+            expected=f"{_FEWEST_POINTS} or more",
+            found=points,
+            fix="train with more seeds, or on more numbers of sections",
+        )
     curve = fit_curve(sections, iou)
     expected = curve.at(counts)
     freedom = points - PARAMETERS
@@ -236,7 +241,12 @@ def why_not(sections: Sequence[int], iou: Sequence[float], more: int) -> str:
 def _points(sections: Sequence[int], iou: Sequence[float]) -> tuple[Floats, Floats]:
     counts, scores = np.asarray(sections, float), np.asarray(iou, float)
     if counts.ndim != 1 or counts.shape != scores.shape or not len(counts):
-        raise InputError("every number of sections needs its score", expected=counts.shape, found=scores.shape)
+        raise InputError(
+            "every number of sections needs its score",
+            expected=counts.shape,
+            found=scores.shape,
+            fix="give one score for each training",
+        )
     return counts, scores
 
 

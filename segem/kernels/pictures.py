@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from segem.geometry import ceil_div
 from segem.kernels.pyramid import shrink
+from segem.kernels.truth import is_known, is_membrane
 
 Colour = tuple[int, int, int]
 
@@ -17,6 +18,7 @@ FOUND: Colour = (52, 58, 70)
 INVENTED: Colour = (230, 92, 0)
 MISSED: Colour = (0, 110, 230)
 OVERLAID: Colour = (0, 120, 140)
+UNLABELLED: Colour = (150, 150, 150)
 
 
 def reduction(shape: tuple[int, ...], longest_px: int) -> int:
@@ -62,7 +64,7 @@ def membrane_picture(mask: NDArray[Any], factor: int = 1) -> NDArray[np.uint8]:
     Parameters
     ----------
     mask : ndarray, shape (y, x)
-        Nonzero on membrane.
+        Nonzero on membrane; what is unknown of a truth comes out as middle grey.
     factor : int
         Shrink by this whole number; partly covered pixels come out grey.
 
@@ -72,10 +74,11 @@ def membrane_picture(mask: NDArray[Any], factor: int = 1) -> NDArray[np.uint8]:
 
     Examples
     --------
-    >>> membrane_picture(np.array([[1, 0]])).tolist()
-    [[0, 255]]
+    >>> membrane_picture(np.array([[1, 0, 2]])).tolist()
+    [[0, 255, 128]]
     """
-    return np.asarray(np.uint8(255) - _cover(mask, factor))
+    levels = np.where(is_known(mask), np.where(mask != 0, 0, 255), 128).astype(np.uint8)
+    return np.asarray(shrink(levels[None], (1, factor, factor), "mean")[0])
 
 
 def error_picture(
@@ -88,14 +91,15 @@ def error_picture(
     raw : ndarray of uint8, shape (y, x)
         Raw picture, as `grey` returns it, shrunk already.
     truth, predicted : ndarray
-        Full-size masks, nonzero on membrane.
+        Full-size masks, nonzero on membrane; the truth may be unknown in places.
     factor : int
         How much the masks are to be shrunk.
 
     Returns
     -------
     ndarray of uint8, shape (y, x, 3)
-        Red, green and blue: `FOUND` where both say membrane, `INVENTED` and `MISSED` where only one does.
+        Red, green and blue: `FOUND` where both say membrane, `INVENTED` and `MISSED` where only one does, `UNLABELLED`
+        where the truth is unknown.
 
     Examples
     --------
@@ -103,8 +107,9 @@ def error_picture(
     >>> picture[0, 0].tolist(), picture[0, 1].tolist()
     ([62, 67, 78], [120, 120, 120])
     """
-    a, b = truth != 0, predicted != 0
-    layers = ((a & b, FOUND), (b & ~a, INVENTED), (a & ~b, MISSED))
+    known = is_known(truth)
+    a, b = is_membrane(truth), (predicted != 0) & known
+    layers = ((a & b, FOUND), (b & ~a, INVENTED), (a & ~b, MISSED), (~known, UNLABELLED))
     return _tinted(raw, [(_cover(mask, factor), colour) for mask, colour in layers], opacity=0.85)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segem.errors import InputError
+from segem.kernels.truth import is_known, is_membrane
 
 Group = Sequence[tuple[NDArray[np.floating], NDArray[np.uint8]]]
 """Logits and truth of the sections of one volume."""
@@ -23,7 +24,8 @@ def fit_platt(volumes: Iterable[Group]) -> tuple[float, float]:
     Parameters
     ----------
     volumes : iterable of sequences of (logits, truth)
-        Arrays of the same shape each; truth is 1 where there is membrane. Each volume counts as much as any other.
+        Arrays of the same shape each; truth is 1 where there is membrane. Each volume counts as much as any other;
+        voxels whose truth is unknown count for nothing.
 
     Returns
     -------
@@ -56,6 +58,7 @@ def fit_platt(volumes: Iterable[Group]) -> tuple[float, float]:
     for logits, _ in (pair for group in groups for pair in group):
         if not np.isfinite(logits).all():
             raise InputError("logits are not finite", found="NaN or infinity", fix="check the model's weights")
+    groups = [[_known(*pair) for pair in group] for group in groups]
     line: NDArray[Any] = np.array([1.0, 0.0])
     step: NDArray[Any] = np.zeros(2)
     loss = np.inf
@@ -73,6 +76,12 @@ def fit_platt(volumes: Iterable[Group]) -> tuple[float, float]:
             break
     scale, bias = (float(value) for value in line)
     return (scale, bias) if scale > SMALLEST_SCALE else (1.0, 0.0)
+
+
+def _known(logits: NDArray[np.floating], truth: NDArray[np.uint8]) -> tuple[NDArray[np.floating], NDArray[np.uint8]]:
+    """Return the logits of known voxels, and 1 where they are membrane."""
+    known = is_known(truth)
+    return logits[known], is_membrane(truth)[known].astype(np.uint8)
 
 
 def _likelihood(

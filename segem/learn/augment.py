@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,16 +19,19 @@ from monai.transforms import (
     RandScaleIntensityd,
     RandShiftIntensityd,
 )
+from numpy.typing import NDArray
 
 IMAGE, LABEL, WEIGHT = "image", "label", "weight"
 
+Section = NDArray[np.float32]
 
-def em_augmentation(crop_px: int, seed: int) -> Compose:
+
+def em_augmentation(crop_px: int, seed: int, defects: float) -> Compose:
     """Return the transforms that make one training crop look like another section of the same tissue.
 
     Sections are cut at any angle, stretched by the knife and stained unevenly, so flips, rotations, smooth
-    deformation, contrast and blur all yield images that the microscope could have taken. Neighbouring sections that
-    serve as context may be out of place or lost.
+    deformation, contrast and blur all yield images that the microscope could have taken. Some sections have defects,
+    and neighbours that serve as context may be out of place or lost.
 
     Parameters
     ----------
@@ -36,16 +39,19 @@ def em_augmentation(crop_px: int, seed: int) -> Compose:
         Edge of the square crops, in pixels.
     seed : int
         Seed of all random choices.
+    defects : float
+        Share of the crops in which a defect is made.
 
     Returns
     -------
     Compose
-        Takes and returns ``{"image": (C, H, W) float32 z-scores, "label": (1, H, W) float32 in 0..1,
-        "weight": (1, H, W) float32}``.
+        Takes and returns ``{"image": (C, H, W) float32 z-scores, "label": (1, H, W) float32 of 0, 1
+        and, where nothing is known, 2, "weight": (1, H, W) float32, 0 there}``. Both are moved without being mixed.
     """
     moved = [IMAGE, LABEL, WEIGHT]
     transforms = Compose(
         [
+            RandSectionDefectsd([IMAGE], moved=[LABEL, WEIGHT], prob=defects),
             RandNeighbourDefectsd([IMAGE]),
             RandFlipd(moved, prob=0.5, spatial_axis=0),
             RandRotate90d(moved, prob=0.75, max_k=3),
@@ -111,9 +117,106 @@ class RandNeighbourDefectsd(Randomizable, MapTransform):
                     sections[z] = sections[z + (1 if z < middle else -1)]
                 elif chance < self.lost + self.shifted:
                     dy, dx = self.R.randint(-self.max_px, self.max_px + 1, 2)
-                    padded = np.pad(sections[z], self.max_px, mode="symmetric")
-                    height, width = sections[z].shape
-                    y, x = self.max_px + dy, self.max_px + dx
-                    sections[z] = padded[y : y + height, x : x + width]
+                    sections[z] = _shifted(sections[z], dy, dx)
             out[key] = np.stack(sections)
         return out
+
+
+class RandSectionDefectsd(Randomizable, MapTransform):
+    """Makes one defect in the section that the truth belongs to, as cutting, staining and imaging make them.
+
+    The truth stays as it is, so that a net learns to go on through what it cannot see; where a part of the section is
+    moved, its truth moves along. Neighbouring sections are never touched.
+
+    Parameters
+    ----------
+    keys : sequence of str
+        Entries that hold (C, H, W) z-scores of adjacent sections, C odd.
+    moved : sequence of str
+        Entries that hold (1, H, W) truth or weights of the middle one.
+    prob : float
+        Probability of a defect.
+    kinds : sequence of str
+        Those to choose from: ``dark``, ``pale`` (of low contrast), ``dirt`` (a blot of one grey), ``fold`` (a dark
+        line) and ``misaligned`` (a part that is shifted along a straight cut).
+
+    Notes
+    -----
+    After the defects of Funke et al. (2019), doi:10.1109/TPAMI.2018.2835450, and the misalignment of Lee et al. (2017),
+    arXiv:1706.00120.
+
+    Examples
+    --------
+    >>> truth = np.eye(64, dtype=np.float32)[np.newaxis]
+    >>> cut = RandSectionDefectsd(["image"], moved=["label"], prob=1.0, kinds=["misaligned"])
+    >>> out = cut({"image": 5 * truth, "label": truth})
+    >>> bool((out["image"] == 5 * out["label"]).all()), bool((out["label"] == truth).all())
+    (True, False)
+    """
+
+    def __init__(
+        self, keys: Sequence[str], moved: Sequence[str], prob: float = 0.05, kinds: Sequence[str] | None = None
+    ) -> None:
+        MapTransform.__init__(self, keys)
+        self.moved, self.prob, self.kinds = tuple(moved), prob, tuple(kinds or DEFECTS)
+
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
+        """Return the data, with a defect or without."""
+        out = dict(data)
+        if self.R.random() >= self.prob:
+            return out
+        kind, seed = self.kinds[self.R.randint(len(self.kinds))], self.R.randint(2**31)
+        for key in (*self.keys, *(self.moved if kind == "misaligned" else ())):
+            sections = np.array(out[key])
+            middle = len(sections) // 2
+            # One seed, so that the truth moves as its section does.
+            sections[middle] = DEFECTS[kind](sections[middle], np.random.default_rng(seed))
+            out[key] = sections
+        return out
+
+
+def _dark(section: Section, rng: np.random.Generator) -> Section:
+    return section - np.float32(rng.uniform(0.5, 2.0))
+
+
+def _pale(section: Section, rng: np.random.Generator) -> Section:
+    share = np.float32(rng.uniform(0.1, 0.5))
+    return section * share + np.float32(section.mean()) * (1 - share)
+
+
+def _dirt(section: Section, rng: np.random.Generator) -> Section:
+    """Dust is black, a hole in the section white."""
+    y, x = (np.arange(size) - rng.uniform(0, size) for size in section.shape)
+    radius = rng.uniform(0.02, 0.12) * min(section.shape)
+    blot = (y / rng.uniform(0.5, 1.0))[:, np.newaxis] ** 2 + x**2 <= max(radius, 2.0) ** 2
+    return np.where(blot, np.float32(rng.choice([-3.0, 3.0])), section)
+
+
+def _fold(section: Section, rng: np.random.Generator) -> Section:
+    """Where a section lies on itself, electrons pass it twice."""
+    y, x = (np.arange(size) - rng.uniform(0, size) for size in section.shape)
+    angle = rng.uniform(0, np.pi)
+    distance = np.abs(y[:, np.newaxis] * np.cos(angle) + x * np.sin(angle))
+    return np.where(distance <= rng.uniform(1.0, 6.0), np.minimum(section - 2, np.float32(-2.0)), section)
+
+
+def _misaligned(section: Section, rng: np.random.Generator) -> Section:
+    """Along a row: flips and rotations give the other directions."""
+    cut, dx = rng.integers(1, len(section)), rng.integers(1, 17) * rng.choice([-1, 1])
+    return np.concatenate([section[:cut], _shifted(section[cut:], 0, dx)])
+
+
+DEFECTS: dict[str, Callable[[Section, np.random.Generator], Section]] = {
+    "dark": _dark,
+    "pale": _pale,
+    "dirt": _dirt,
+    "fold": _fold,
+    "misaligned": _misaligned,
+}
+
+
+def _shifted(section: Section, dy: int, dx: int) -> Section:
+    """Return what stands so many pixels further down and right; beyond the borders, the mirror image."""
+    height, width = section.shape
+    padded: Section = np.pad(section, [(abs(dy), abs(dy)), (abs(dx), abs(dx))], mode="symmetric")
+    return padded[abs(dy) + dy :, abs(dx) + dx :][:height, :width]

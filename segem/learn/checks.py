@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from segem.errors import InputError
+from segem.kernels.truth import is_known, is_membrane
 from segem.progress import tell
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ def check_sections(sections: Sequence[LabelledSection], part: str) -> None:
     Raises
     ------
     InputError
-        When there are none, when they are too small, when a volume shows one grey level only or when the truth is of
-        one class only.
+        When there are none, when they are too small, when a volume shows one grey level only, when nothing of its truth
+        is known or when the truth is of one class only.
     """
     if not sections:
         raise InputError(f"no {part} sections", fix=f"give at least one labelled section to {part}")
@@ -52,7 +53,10 @@ def check_sections(sections: Sequence[LabelledSection], part: str) -> None:
                 where=volume,
                 fix="check the source of this volume, or leave it out",
             )
-    membrane = float(np.mean([section.truth.mean() for section in sections]))
+        if not any(is_known(section.truth).any() for section in sections if section.volume == volume):
+            raise nothing_known(part, volume)
+    known = sum(int(np.count_nonzero(is_known(section.truth))) for section in sections)
+    membrane = sum(int(np.count_nonzero(is_membrane(section.truth))) for section in sections) / known
     if not 0 < membrane < 1:
         raise InputError(
             f"the {part} labels hold one class only",
@@ -61,6 +65,15 @@ def check_sections(sections: Sequence[LabelledSection], part: str) -> None:
             found=f"{membrane:.0%} membrane",
             fix="check the labels and their polarity (membrane: zero or nonzero)",
         )
+
+
+def nothing_known(part: str, volume: str) -> InputError:
+    """Return the error for a volume of which no pixel of one part of the split is painted."""
+    return InputError(
+        f"nothing is known of the {part} sections: each of their pixels has the value to ignore",
+        where=volume,
+        fix="paint some tissue there, name other sections in the split, or correct the value (ignore, --ignore)",
+    )
 
 
 def warn_of_small_sections(sections: Sequence[LabelledSection], crop_px: int) -> None:

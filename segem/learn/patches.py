@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from segem.kernels.truth import is_known
 from segem.learn.augment import LABEL
 
 
@@ -31,7 +32,7 @@ def random_patch(
     edge_px : int
         Edge of the patch, odd.
     membrane : {0, 1}
-        Class of the centre; any pixel is taken where the section has none of it.
+        Class of the centre; any pixel that is known is taken where the section has none of it.
     rng : Generator
         Chooses among all pixels of the class.
 
@@ -47,7 +48,7 @@ def random_patch(
     """
     truth = layers[LABEL][0]
     of_class = np.flatnonzero(truth == membrane)
-    centre = rng.choice(of_class) if len(of_class) else rng.integers(truth.size)
+    centre = rng.choice(of_class if len(of_class) else np.flatnonzero(is_known(truth)))
     windows = [
         np.pad(np.arange(size), edge_px // 2, mode="reflect")[start : start + edge_px]
         for size, start in zip(truth.shape, np.unravel_index(centre, truth.shape), strict=True)

@@ -22,6 +22,7 @@ from segem.config import Precision, TrainConfig
 from segem.errors import ModelError
 from segem.kernels.borders import border_weights
 from segem.kernels.metrics.iou import Confusion
+from segem.kernels.truth import is_known
 from segem.learn.allocator import keep_activations
 from segem.learn.augment import IMAGE, LABEL, WEIGHT, em_augmentation
 from segem.learn.calibrated import Calibration, calibrated
@@ -32,6 +33,7 @@ from segem.learn.losses import MembraneLoss
 from segem.learn.models.registry import build, encoder_of, patch_px, pretrain, spec_of
 from segem.learn.patches import PatchClassifier, random_patch
 from segem.learn.platt import calibration_of
+from segem.learn.supervision import supervised
 from segem.learn.watch import Point, Watch
 
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -50,7 +52,7 @@ class LabelledSection:
     image : (C, H, W) float32
         Z-scores by the statistics of the volume: the section itself in the middle, its neighbours around it.
     truth : (H, W) uint8
-        1 = membrane.
+        1 = membrane, 2 = unknown.
     weight : float
         How often its volume is drawn, relative to the others.
     """
@@ -160,12 +162,13 @@ def fit(
     if config.freeze is not None:
         _freeze(net, encoder_of(config.model))
     patches = patch_px(config.model, config.architecture) is not None
-    logits_of = cast(PatchClassifier, net).logits_of_patches if patches else net
     average = copy.deepcopy(net).eval().requires_grad_(False)
+    learner, loss_of = supervised(net, MembraneLoss(), config) if config.deep_supervision else (net, MembraneLoss())
+    logits_of = cast(PatchClassifier, net).logits_of_patches if patches else learner
     rate = config.learning_rate or spec_of(config.model).learning_rate
-    optimizer = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=config.weight_decay)
-    loss_of, half = MembraneLoss(), computes_in_half(config.precision, torch.device(device))
-    reached = kept.restore(net, average, optimizer) if kept is not None else Reached()
+    optimizer = torch.optim.AdamW(learner.parameters(), lr=rate, weight_decay=config.weight_decay)
+    half = computes_in_half(config.precision, torch.device(device))
+    reached = kept.restore(learner, average, optimizer) if kept is not None else Reached()
     watch = Watch()
     started = time.monotonic() - reached.seconds
     fraction = _fraction(config, reached)
@@ -178,12 +181,12 @@ def fit(
             image = image.to(device, memory_format=torch.channels_last)
             with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half):
                 logits = logits_of(image)
-            loss = loss_of(logits.float(), truth.to(device), weight.to(device))
+            loss = loss_of(logits, truth.to(device), weight.to(device))
             step = reached.step + 1
             value = _finite(loss, step)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+            nn.utils.clip_grad_norm_(learner.parameters(), 5.0)
             optimizer.step()
             _update_average(average, net, config.ema_decay, step)
             recent = value if step == 1 else 0.98 * reached.loss + 0.02 * value
@@ -199,7 +202,7 @@ def fit(
             fraction = _fraction(config, reached)
             stopped = interrupted()
             if kept is not None:
-                kept.keep(reached, net, average, optimizer, at_once=stopped)
+                kept.keep(reached, learner, average, optimizer, at_once=stopped)
             if stopped:
                 raise KeyboardInterrupt
             if on_step is not None:
@@ -307,10 +310,12 @@ def _batches(sections: Sequence[LabelledSection], config: TrainConfig, first: in
     """
     batch = config.batch or spec_of(config.model).batch
     patch = patch_px(config.model, config.architecture)
-    augment = em_augmentation(patch or config.crop_px, config.seed)
+    augment = em_augmentation(patch or config.crop_px, config.seed, config.defects)
     weighted = [border_weights(section.truth, config.border_weight, config.border_sigma_px) for section in sections]
     by_volume: dict[str, list[tuple[LabelledSection, NDArray[np.float32]]]] = {}
     for section, weight in zip(sections, weighted, strict=True):
+        if not weight.any():
+            continue
         by_volume.setdefault(section.volume, []).append((section, weight))
     volumes = sorted(by_volume)
     weights = np.array([by_volume[volume][0][0].weight for volume in volumes])
@@ -365,7 +370,12 @@ def _random_crop(
     if any(short):
         widths = [(0, 0), *((0, n) for n in short)]
         layers = {key: np.pad(layer, widths, mode="reflect") for key, layer in layers.items()}
-    y, x = (int(rng.integers(n - crop_px + 1)) for n in layers[LABEL].shape[1:])
+    room = [n - crop_px for n in layers[LABEL].shape[1:]]
+    y, x = (int(rng.integers(n + 1)) for n in room)
+    if not is_known(layers[LABEL][0, y : y + crop_px, x : x + crop_px]).any():
+        # There is nothing to learn here: some known pixel becomes the middle, or is as near to it as the border lets.
+        known = np.argwhere(is_known(layers[LABEL][0]))
+        y, x = (min(max(int(at) - crop_px // 2, 0), n) for at, n in zip(rng.choice(known), room, strict=True))
     return {key: layer[:, y : y + crop_px, x : x + crop_px] for key, layer in layers.items()}
 
 

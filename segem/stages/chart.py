@@ -57,6 +57,8 @@ def line_chart(sections: Sequence[SectionScores], baseline: str = "K-means") -> 
     >>> chart.summary
     'IoU of each section. Model: 0.600 to 0.800. K-means: 0.400 to 0.400.'
     """
+    # Of some sections nothing may be known.
+    sections = [s for s in sections if s.iou_model is not None or s.iou_kmeans is not None]
     if len(sections) < 2:
         return None
     named = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from segem.kernels.metrics.calibration import CalibrationBins
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.seam import SeamSums
 from segem.kernels.metrics.segmentation import Measure, SegmentationSums, StackScore
+from segem.kernels.truth import is_known
 from segem.progress import track
 from segem.stages.verify import plan_of
 
@@ -113,6 +115,8 @@ class VolumeScores(Record):
     """Expected calibration error of the probability."""
     reliability: tuple[ReliabilityBin, ...] = ()
     """What the error is made of; bins without voxels are left out."""
+    known_fraction: float | None = None
+    """Share of the voxels whose truth is known; scores are of them alone. None without truth."""
     seam_ratio: float | None = None
     warnings: tuple[str, ...] = ()
 
@@ -208,10 +212,16 @@ class _Tally:
     kmeans: _MaskTally = field(default_factory=_MaskTally)
     seams: SeamSums = field(default_factory=SeamSums)
     bins: CalibrationBins = field(default_factory=CalibrationBins)
+    known: int = 0
+    """Voxels whose truth is known."""
 
     def __add__(self, other: _Tally) -> _Tally:
         return _Tally(
-            self.model + other.model, self.kmeans + other.kmeans, self.seams + other.seams, self.bins + other.bins
+            self.model + other.model,
+            self.kmeans + other.kmeans,
+            self.seams + other.seams,
+            self.bins + other.bins,
+            self.known + other.known,
         )
 
 
@@ -242,7 +252,8 @@ def _scores_of_finished(record: RunRecord, name: str, workspace: Workspace, prog
             tallies.append(tally)
             advance(1)
     total = reduce(_Tally.__add__, tallies, _Tally())
-    measured = layers.truth is not None
+    known = None if layers.truth is None else total.known / math.prod(source.shape)
+    measured = bool(known)
     model = total.model.scores() if measured and segmented else None
     kmeans = total.kmeans.scores() if measured and clustered else None
     facts = volume.segment.facts if volume.segment is not None and segmented else {}
@@ -264,8 +275,9 @@ def _scores_of_finished(record: RunRecord, name: str, workspace: Workspace, prog
         per_section=_section_scores(tallies, model, kmeans) if measured else (),
         ece=total.bins.error if model else None,
         reliability=tuple(_reliability(total.bins)),
+        known_fraction=known,
         seam_ratio=total.seams.ratio,
-        warnings=tuple(_warnings(source, missing, facts, total.seams.ratio)),
+        warnings=tuple(_warnings(source, missing, facts, total.seams.ratio, known)),
     )
 
 
@@ -280,6 +292,8 @@ def _tallies(layers: Layers, rows: list[int], columns: list[int]) -> Iterator[_T
 def _tally(layers: Layers, rows: list[int], columns: list[int], z: int) -> _Tally:
     tally = _Tally()
     truth = None if layers.truth is None else read_section(layers.truth, z)
+    if truth is not None:
+        tally += _Tally(known=int(np.count_nonzero(is_known(truth))))
     if layers.probability is not None and layers.membrane is not None:
         probability = read_section(layers.probability, z)
         tally += _Tally(seams=SeamSums.count(probability, rows, columns))
@@ -300,10 +314,10 @@ def _section_scores(
     return tuple(
         SectionScores(
             section=z,
-            iou_kmeans=tally.kmeans.confusion.iou if kmeans else None,
-            iou_model=tally.model.confusion.iou if model else None,
-            precision=tally.model.confusion.precision if model else None,
-            recall=tally.model.confusion.recall if model else None,
+            iou_kmeans=tally.kmeans.confusion.iou if kmeans and tally.known else None,
+            iou_model=tally.model.confusion.iou if model and tally.known else None,
+            precision=tally.model.confusion.precision if model and tally.known else None,
+            recall=tally.model.confusion.recall if model and tally.known else None,
             v_rand=_at_same_threshold(tally.model.cells, "rand", model.rand if model else None),
             v_info=_at_same_threshold(tally.model.cells, "information", model.information if model else None),
         )
@@ -348,10 +362,16 @@ def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _warnings(
-    source: Volume, missing: dict[str, str | None], facts: dict[str, Any], seam_ratio: float | None
+    source: Volume,
+    missing: dict[str, str | None],
+    facts: dict[str, Any],
+    seam_ratio: float | None,
+    known: float | None,
 ) -> Iterator[str]:
     noted = source.attributes
     yield from (str(warning) for warning in noted.get("warnings", []))
+    if known is not None and known < 1:
+        yield f"scores are of the {known:.1%} of the voxels whose truth is known"
     for what, reason in missing.items():
         if reason is not None:
             yield f"no {what}: {reason}"

@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import tifffile
 
 from segem.errors import ConfigError, SegemError
@@ -21,6 +22,8 @@ from segem.stages.baseline import LABEL
 LAYERS = ("raw", "truth", "probability", "membrane", "baseline", "kmeans")
 """``kmeans`` is the baseline where K-means has found it."""
 MASKS = ("truth", "membrane", "baseline", "kmeans")
+LEVELS = np.array([0, 255, 128], np.uint8)
+"""What is written of a mask for not membrane, membrane and, in a truth, unknown."""
 
 
 def export(
@@ -33,7 +36,7 @@ def export(
     progress: bool = True,
     force: bool = False,
 ) -> Path:
-    """Write a layer section by section; masks come out as 0 and 255, so that they can be seen.
+    """Write a layer section by section; masks come out as 0 and 255, to be seen, and unknown truth as 128.
 
     Parameters
     ----------
@@ -64,7 +67,6 @@ def export(
     _check_harmless(out, workspace, force)
     array = _layer(run, volume, layer, workspace)
     voxel_size = Volume.open(workspace.volume(volume)).voxel_size
-    factor = 255 if layer in MASKS else 1
     with (
         disk_errors(out),
         new_file(out) as partial,
@@ -74,7 +76,7 @@ def export(
         for z in range(array.shape[0]):
             section = read_section(array, z)
             tiff.write(
-                section * section.dtype.type(factor),
+                LEVELS[section] if layer in MASKS else section,
                 compression="zlib",
                 contiguous=False,
                 # Pixels per centimetre, as TIFF has it.

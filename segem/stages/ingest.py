@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import segem
-from segem.config import IngestConfig, LabelSource, Polarity
+from segem.config import IngestConfig, LabelSource
 from segem.errors import InputError, SegemError
 from segem.geometry import ZYX, Box, grid
 from segem.io.files import locked, new_directory, sweep_partials
@@ -27,6 +27,7 @@ from segem.io.volume import Volume, create_volume, write_block
 from segem.io.workspace import Workspace
 from segem.kernels.normalize import IntensityStatistics, histogram
 from segem.progress import track
+from segem.stages.labels import TruthTally
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +39,6 @@ _TYPE_FIXES = {
     "f": "scale it to 8 or 16 bit grey (Fiji: Image > Type > 16-bit)",
     "i": "shift it to unsigned 16 bit (Fiji: Image > Type > 16-bit)",
 }
-# Membranes are thin; more than this share of the voxels is most likely everything but the membranes.
-_PLAUSIBLE_MEMBRANE = 0.5
 
 
 @dataclass(frozen=True)
@@ -162,6 +161,7 @@ def settings_of(config: IngestConfig) -> dict[str, Any]:
         "labels": None if labels is None else str(labels.source.resolve()),
         "membrane": None if labels is None else str(labels.membrane),
         "labels_dataset": None if labels is None else labels.dataset,
+        "ignore": None if labels is None else labels.ignore,
     }
 
 
@@ -171,8 +171,11 @@ def _require_same(path: Path, config: IngestConfig) -> None:
     # What is too damaged to be read is replaced.
     with suppress(SegemError):
         held = Volume(path).attributes.get("settings", {})
+    if held:
+        # Volumes of earlier versions of segem say nothing of it.
+        held = {"ignore": None} | held
     asked = settings_of(config)
-    new = [key for key in ("labels", "membrane", "labels_dataset") if held.get("labels") is None]
+    new = [key for key in ("labels", "membrane", "labels_dataset", "ignore") if held.get("labels") is None]
     refuse_others(
         held,
         {key: value for key, value in asked.items() if key in held and key not in new},
@@ -237,7 +240,7 @@ def _write(
         labels={} if truth is None else {TRUTH: np.uint8},
         attributes={},
     )
-    image, membrane = _ImageTally(raw.dtype), None
+    image, painted = _ImageTally(raw.dtype), None
     stacks = 1 if truth is None else 2
     with track(f"ingest {config.name}", stacks * raw.shape[0], "section", progress) as advance:
         for box, slab in _slabs(raw, volume.write_block):
@@ -246,16 +249,16 @@ def _write(
                 advance(1)
             _write_slab(volume.raw, box, slab)
         if truth is not None and config.labels is not None:
-            membrane = _MembraneTally(truth, config.labels.membrane)
+            painted = TruthTally(truth, config.labels)
             for box, slab in _slabs(truth, volume.write_block):
-                masks = np.stack([membrane.mask(z, section) for z, section in enumerate(slab, box.start[0])])
-                advance(len(masks))
-                _write_slab(volume.label(TRUTH), box, masks)
-            membrane.check()
+                known = np.stack([painted.truth(z, section) for z, section in enumerate(slab, box.start[0])])
+                advance(len(known))
+                _write_slab(volume.label(TRUTH), box, known)
+            painted.check()
     volume.build_pyramid()
     if truth is not None:
         volume.build_pyramid(TRUTH)
-    warnings = (*raw.warnings, *image.warnings(raw), *_label_warnings(truth, membrane))
+    warnings = (*raw.warnings, *image.warnings(raw), *(() if painted is None else painted.warnings()))
     volume.set_attributes(
         source=str(config.source),
         settings=settings_of(config),
@@ -267,7 +270,7 @@ def _write(
         sections=raw.shape[0],
         dtype=str(raw.dtype),
         statistics=image.statistics(),
-        labels=None if membrane is None else membrane.facts(),
+        labels=None if painted is None else painted.facts(),
         warnings=list(warnings),
     )
     return warnings
@@ -320,63 +323,3 @@ class _ImageTally:
             listed = ", ".join(raw.label_of(z) for z in self.constant[:5])
             more = f" and {len(self.constant) - 5} more" if len(self.constant) > 5 else ""
             yield f"{len(self.constant)} of {self.sections} sections hold one intensity only: {listed}{more}"
-
-
-class _MembraneTally:
-    """Turns label sections into masks by an explicit polarity, and counts."""
-
-    def __init__(self, stack: Stack, polarity: Polarity) -> None:
-        self.stack = stack
-        self.polarity = polarity
-        self.membrane = 0
-        self.values: set[Any] = set()
-
-    def mask(self, z: int, section: NDArray[Any]) -> NDArray[np.uint8]:
-        if section.dtype.kind == "f" and not np.isfinite(section).all():
-            raise InputError(
-                "labels that are not numbers",
-                where=self.stack.label_of(z),
-                found="NaN or infinity",
-                fix="replace them by the value of background",
-            )
-        if self.polarity == "zero":
-            chosen = section == 0
-        elif self.polarity == "nonzero":
-            chosen = section != 0
-        else:
-            chosen = section == self.polarity
-        self.membrane += int(np.count_nonzero(chosen))
-        if len(self.values) < 20:
-            self.values.update(np.unique(section)[:20].tolist())
-        mask: NDArray[np.uint8] = chosen.astype(np.uint8)
-        return mask
-
-    @property
-    def fraction(self) -> float:
-        return self.membrane / int(np.prod(self.stack.shape, dtype=object))
-
-    def check(self) -> None:
-        if self.membrane == 0 and self.polarity not in ("zero", "nonzero"):
-            raise InputError(
-                f"no voxel of the labels has the value {self.polarity} that means membrane",
-                where=self.stack.source,
-                found=f"values {', '.join(str(value) for value in sorted(self.values)[:20])}",
-                fix="correct the polarity: zero, nonzero or one of these values",
-            )
-
-    def facts(self) -> dict[str, Any]:
-        return {
-            "source": str(self.stack.source),
-            "membrane": self.polarity,
-            "membrane_fraction": self.fraction,
-        }
-
-
-def _label_warnings(truth: Stack | None, membrane: _MembraneTally | None) -> Iterator[str]:
-    if truth is None or membrane is None:
-        return
-    yield from truth.warnings
-    if membrane.fraction in (0.0, 1.0):
-        yield f"the labels hold one class only: {membrane.fraction:.0%} membrane"
-    elif membrane.fraction > _PLAUSIBLE_MEMBRANE:
-        yield f"{membrane.fraction:.0%} of the labels is membrane: check the polarity (now: {membrane.polarity})"

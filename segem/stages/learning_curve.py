@@ -13,7 +13,7 @@ import numpy as np
 
 import segem
 from segem.config import BUNDLED_MODEL, Device, LearningCurveConfig, Manifest, TrainConfig
-from segem.errors import ConfigError, ModelError
+from segem.errors import ConfigError, InputError, ModelError
 from segem.io.files import locked, write_text
 from segem.io.workspace import Workspace
 from segem.kernels.learning_curve import Interval, why_not
@@ -34,7 +34,7 @@ from segem.stages.learning_record import (
     home_of,
     kept_points,
 )
-from segem.stages.lessons import Range, labelled_sections
+from segem.stages.lessons import Range, labelled_sections, unknown_sections
 from segem.stages.train import HOW_OFTEN, Course, learn, prepare, training_digest
 
 SCRATCH = "scratch"
@@ -94,7 +94,8 @@ def learning_curve(
     """
     home = home_of(name, workspace)
     courses, left_out = _courses(manifest, training, workspace, starts, progress)
-    splits = next(iter(courses.values())).splits
+    first = next(iter(courses.values()))
+    splits = first.splits
     test = {volume: (s.test.start, s.test.stop) for volume, s in splits.items() if s.test is not None}
     if not test:
         raise ConfigError(
@@ -102,6 +103,16 @@ def learning_curve(
             where=manifest.name,
             fix="give at least one labelled volume a split with test sections: all models are judged on them",
         )
+    for volume, split in splits.items():
+        blank = sorted(unknown_sections(first.volumes[volume]) & set(range(split.train.start, split.train.stop)))
+        if blank:
+            raise InputError(
+                "a learning curve counts labelled sections, but of some nothing is known",
+                where=f"{volume}, section {blank[0]}",
+                expected="labels in every section of train",
+                found=f"{len(blank)} without any",
+                fix="paint some tissue there, or name other sections as train",
+            )
     with locked(home / ".lock"):
         kept = kept_points(home, _identity(courses, config.seeds))
         points = _trained(courses, kept, home, name, config.seeds, device, progress)

@@ -17,6 +17,7 @@ from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.normalize import zscore
 from segem.learn.artefact import TrainedOn
+from segem.learn.checks import nothing_known
 from segem.learn.train import LabelledSection
 from segem.stages.ingest import ingest
 
@@ -31,7 +32,7 @@ def lessons(manifest: Manifest, workspace: Workspace, progress: bool) -> tuple[d
     ConfigError
         When no volume has labels, or a split does not fit its volume.
     InputError
-        When sources or labels are bad.
+        When sources or labels are bad, or nothing is known of the sections of a part.
     """
     labelled = [entry for entry in manifest.volumes if entry.labels is not None]
     if not labelled:
@@ -41,7 +42,19 @@ def lessons(manifest: Manifest, workspace: Workspace, progress: bool) -> tuple[d
     for entry in labelled:
         ingest(entry.ingest_config(), workspace, progress=progress)
     volumes = {entry.name: Volume.open(workspace.volume(entry.name)) for entry in labelled}
-    return volumes, {entry.name: split_of(entry, volumes[entry.name]) for entry in labelled}
+    splits = {entry.name: split_of(entry, volumes[entry.name]) for entry in labelled}
+    for volume, split in splits.items():
+        unknown = unknown_sections(volumes[volume])
+        for part in ("train", "validation", "test"):
+            sections = getattr(split, part)
+            if sections is not None and unknown.issuperset(range(sections.start, sections.stop)):
+                raise nothing_known(part, volume)
+    return volumes, splits
+
+
+def unknown_sections(volume: Volume) -> frozenset[int]:
+    """Return the sections of a labelled volume of which nothing is known."""
+    return frozenset((volume.attributes.get("labels") or {}).get("unknown_sections", ()))
 
 
 def trained_on(

@@ -9,7 +9,7 @@ from importlib import resources
 from jinja2 import Environment, StrictUndefined
 
 from segem.config.baseline import BASELINE_NAMES
-from segem.kernels.pictures import FOUND, INVENTED, MISSED, OVERLAID, Colour
+from segem.kernels.pictures import FOUND, INVENTED, MISSED, OVERLAID, UNLABELLED, Colour
 from segem.stages.chart import line_chart, reliability_chart
 from segem.stages.evaluate import Evaluation, VolumeScores
 
@@ -71,7 +71,13 @@ def page(evaluation: Evaluation, pictures: dict[str, list[SectionPictures]]) -> 
         pictures=pictures,
         charts={volume.name: line_chart(volume.per_section, volume.baseline) for volume in evaluation.volumes},
         reliability={volume.name: reliability_chart(volume.reliability) for volume in evaluation.volumes},
-        colours={"found": FOUND, "invented": INVENTED, "missed": MISSED, "overlaid": OVERLAID},
+        colours={
+            "found": FOUND,
+            "invented": INVENTED,
+            "missed": MISSED,
+            "overlaid": OVERLAID,
+            "unlabelled": UNLABELLED,
+        },
     )
 
 

@@ -23,6 +23,7 @@ from segem.io.workspace import Workspace
 from segem.kernels.bootstrap import Difference, block_counts, in_depth, iou_difference
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.threshold import membrane_mask, stored_probability
+from segem.kernels.truth import is_known
 from segem.learn.artefact import Artefact, TrainedOn, find_model, list_models, load_artefact, load_net
 from segem.learn.runtimes.choice import choose_device
 from segem.learn.train import predict_section
@@ -186,15 +187,14 @@ def sections_to_judge(manifest: Manifest, config: GateConfig, workspace: Workspa
     parts = {name: split.test or split.validation for name, split in splits.items()}
     chosen = [(volumes[name], range(part.start, part.stop)) for name, part in parts.items()]
     for volume, sections in chosen:
-        # Beside a mask of membrane alone, what is found is the membrane of the truth, and what is invented the rest.
-        truths = (_truth(volume, z) for z in sections)
-        counts = [block_counts(truth, np.ones_like(truth), config.block_px) for truth in truths]
-        _check_enough(volume, sections, _cubes(counts, volume, config), config)
+        counts = [_composition(_truth(volume, z), config) for z in sections]
+        blocks = _cubes(counts, volume, config)
+        _check_enough(volume, sections, blocks[blocks.any(axis=1)], config)
     return chosen
 
 
 def check_polarity(masks: Masks, chosen: Chosen) -> None:
-    """Raise where labels are rather the inverse of what a model finds, by the first section of each volume.
+    """Raise where labels are rather the inverse of what a model finds, by the first labelled section of each volume.
 
     Raises
     ------
@@ -202,12 +202,13 @@ def check_polarity(masks: Masks, chosen: Chosen) -> None:
         When there is such a volume: what learns from inverted labels would pass on them, too.
     """
     for volume, sections in chosen:
-        (mask,) = masks(volume, sections[:1])
-        correlation = Confusion.count(_truth(volume, sections[0]), mask).correlation
+        z = next((z for z in sections if is_known(_truth(volume, z)).any()), sections[0])
+        (mask,) = masks(volume, range(z, z + 1))
+        correlation = Confusion.count(_truth(volume, z), mask).correlation
         if correlation < INVERTED:
             raise InputError(
                 "the labels look inverted",
-                where=f"{volume.name}, section {sections[0]}",
+                where=f"{volume.name}, section {z}",
                 found=f"membrane where the model in use, or K-means, finds none (correlation {correlation:.2f})",
                 fix="check which value means membrane in the manifest (zero or nonzero); if it is right, give --force",
             )
@@ -246,13 +247,17 @@ def _judge(
     progress: bool,
 ) -> Judgement:
     counts: list[list[NDArray[np.int64]]] = [[], []]
+    held = []
     with track(f"judge {volume.name}", len(sections), "section", progress) as advance:
         for z, *pair in zip(sections, first(volume, sections), second(volume, sections), strict=True):
             truth = _truth(volume, z)
             for mine, mask in zip(counts, pair, strict=True):
                 mine.append(block_counts(truth, mask, config.block_px))
+            held.append(_composition(truth, config))
             advance(1)
-    blocks = [_cubes(mine, volume, config) for mine in counts]
+    # Blocks of which nothing is known are no observations.
+    known = _cubes(held, volume, config).any(axis=1)
+    blocks = [_cubes(mine, volume, config)[known] for mine in counts]
     found = iou_difference(*blocks, resamples=config.resamples, confidence=config.confidence, seed=config.seed)
     return Judgement(
         volume=volume.name,
@@ -267,6 +272,12 @@ def _judge(
         lower_bound=found.lower_bound,
         harm=_harm(found, config, replaces),
     )
+
+
+def _composition(truth: Mask, config: GateConfig) -> NDArray[np.int64]:
+    """Return membrane and other voxels of each tile of a truth, as far as it is known."""
+    # Beside a mask of membrane alone, what is found is the membrane of the truth, and what is invented the rest.
+    return block_counts(truth, np.ones_like(truth), config.block_px)
 
 
 def _truth(volume: Volume, z: int) -> Mask:
@@ -289,7 +300,7 @@ def _check_enough(volume: Volume, sections: range, blocks: NDArray[np.int64], co
             "too little to judge a model by",
             where=where,
             expected=f"{config.fewest_blocks} or more blocks of {config.block_px} px",
-            found=len(blocks),
+            found=f"{len(blocks)} with labels",
             fix="judge on larger sections, or leave this volume out",
         )
     membrane, other = blocks[:, 0].sum(), blocks[:, 1].sum()

@@ -36,7 +36,7 @@ from segem.learn.artefact import (
 )
 from segem.learn.checkpoint import Checkpoints, checkpoints
 from segem.learn.halo import TOLERANCE, measure_halo
-from segem.learn.models.registry import encoder_of, geometry, recipe, resolved, spec_of
+from segem.learn.models.registry import encoder_of, geometry, recipe, resolved, side_outputs, spec_of
 from segem.learn.models.spec import Geometry
 from segem.learn.runtimes.choice import choose_device, runtime_identity
 from segem.learn.train import Fitted, LabelledSection, Progress, fit, predict_section
@@ -206,6 +206,8 @@ def prepare(
                 where=config.model,
                 fix="give --from or --pretrained, or leave out --freeze",
             )
+    if config.deep_supervision:
+        side_outputs(config.model, config.architecture)
     require_training_memory(config.model, config.architecture, device)
     volumes, splits = lessons(manifest, workspace, progress)
     taught = {volume: (split.train.start, split.train.stop) for volume, split in splits.items()}

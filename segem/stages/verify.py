@@ -90,6 +90,10 @@ def _faults(record: RunRecord, name: str, workspace: Workspace, progress: bool) 
     except SegemError as error:
         yield "result", str(error)
         return
+    if result.voxel_size != source.voxel_size:
+        sizes = f"made for voxels of {result.voxel_size}, but the volume now has {source.voxel_size}"
+        yield "result", f"{sizes}; run again"
+        return
     if entry.segment is not None and entry.segment.state == "complete":
         plan = plan_of(entry.segment, result)
         with Ledger(workspace.ledger(record.run)) as ledger:

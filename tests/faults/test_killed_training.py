@@ -24,7 +24,7 @@ KILLS = int(os.environ.get("SEGEM_KILLS", "3"))
 STEPS = 60
 
 
-def command(folder: Path, workspace: str) -> list[str]:
+def command(folder: Path, workspace: str, more: str) -> list[str]:
     """Return a training of a few seconds, with checkpoints as often as can be."""
     words = f"train {folder / 'm.yaml'} --out mine --steps {STEPS} --batch 1 --checkpoint-seconds 0.001 --device cpu"
     return [
@@ -32,15 +32,16 @@ def command(folder: Path, workspace: str) -> list[str]:
         "-c",
         "from segem.cli import main; main()",
         *words.split(),
+        *more.split(),
         "--workspace",
         str(folder / workspace),
     ]
 
 
-def run(folder: Path, workspace: str, seconds: float | None = None) -> tuple[int, str]:
+def run(folder: Path, workspace: str, more: str, seconds: float | None = None) -> tuple[int, str]:
     """Run the training, kill it so many seconds after its first checkpoint can be there, and return how it ended."""
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command(folder, workspace), env=one_thread, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command(folder, workspace, more), env=one_thread, stderr=subprocess.PIPE, text=True)
     if seconds is not None:
         # It takes torch longer to load than the training itself, so time counts from the first sign of the training.
         while process.poll() is None and not list((folder / workspace / "models").glob("mine/.training-*")):
@@ -59,7 +60,8 @@ def learned(folder: Path, workspace: str) -> tuple[str, Calibration, float]:
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_it_ends_at_the_same_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", ["", "--deep-supervision"])
+def test_killed_at_random_moments_it_ends_at_the_same_weights(tmp_path: Path, more: str) -> None:
     em = synthesize(SynthConfig(shape=(3, 64, 64), seed=1))
     tifffile.imwrite(tmp_path / "t.tif", em.image, photometric="minisblack")
     tifffile.imwrite(tmp_path / "l.tif", em.truth * 255, photometric="minisblack")
@@ -68,19 +70,19 @@ def test_killed_at_random_moments_it_ends_at_the_same_weights(tmp_path: Path) ->
     (tmp_path / "m.yaml").write_text(yaml.safe_dump({"name": "m", "volumes": [volume]}))
 
     started = time.monotonic()
-    code, errors = run(tmp_path, "undisturbed")
+    code, errors = run(tmp_path, "undisturbed", more)
     assert code == 0, errors
     duration = time.monotonic() - started
     rng, went_on = random.Random(0), 0
     for _ in range(KILLS):
-        code, errors = run(tmp_path, "killed", rng.uniform(0, duration / (KILLS + 1)))
+        code, errors = run(tmp_path, "killed", more, rng.uniform(0, duration / (KILLS + 1)))
         went_on += "going on from step" in errors
         if code == 0:
             break
         assert code == -signal.SIGKILL, errors
         assert not list((tmp_path / "killed" / "models").rglob("model.json"))
     else:
-        code, errors = run(tmp_path, "killed")
+        code, errors = run(tmp_path, "killed", more)
         assert code == 0, errors
         went_on += "going on from step" in errors
     assert went_on > 0, "no kill hit the training between its first and its last checkpoint"

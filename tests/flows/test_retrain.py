@@ -86,7 +86,7 @@ def test_the_command_says_why_a_model_is_kept_aside_and_ends_with_1(
     kinds: dict[Any, Callable[..., Any]] = {GateConfig: lambda: CONFIG.gate, TrainConfig: lambda: LEARNED}
     monkeypatch.setattr(
         "segem.cli.retrain.parse",
-        lambda kind, values, where: kinds[kind]() if kind in kinds else kind.model_validate(values),
+        lambda kind, values, where, **_: kinds[kind]() if kind in kinds else kind.model_validate(values),
     )
     call = ["retrain", str(source), "--out", "mine", "--device", "cpu", "--workspace", str(tmp_path / "w")]
     refused = CliRunner().invoke(app, call)

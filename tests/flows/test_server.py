@@ -29,6 +29,7 @@ DEPLOYMENTS = {
     "baseline-volume/baseline-volume",
     "segment-volume/segment-volume",
     "refine-volume/refine-volume",
+    "retrain/retrain",
     "report-run/report-run",
 }
 

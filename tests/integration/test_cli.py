@@ -219,6 +219,19 @@ def test_a_model_is_trained_with_what_its_card_shall_say(
     assert seen["citation"] == "Us 2026"
 
 
+def test_what_a_training_is_told_reaches_it(segem: Shell, stack: Path, tmp_path: Path) -> None:
+    manifest, labels = tmp_path / "m.yaml", f"{{source: {stack}, membrane: zero}}"
+    manifest.write_text(
+        f"name: m\nvolumes:\n  - {{name: v, source: {stack}, voxel_nm: [50, 4, 4], labels: {labels}}}\n"
+    )
+    given = (manifest, "--out", "mine", "--steps", "1")
+    refused = segem.refused("train", *given, "--model", "segnet", "--deep-supervision")
+    assert "segnet: this net has no coarser outputs" in refused
+    for command in ("train", "retrain"):
+        refused = segem.refused(command, *given, "--defects", "1.5")
+        assert "--defects: Input should be less than or equal to 1; found 1.5" in refused
+
+
 def test_weights_to_start_from_are_given_once(segem: Shell, stack: Path, tmp_path: Path) -> None:
     manifest, labels = tmp_path / "m.yaml", f"{{source: {stack}, membrane: zero}}"
     manifest.write_text(
@@ -239,7 +252,7 @@ def test_what_is_there_is_replaced_only_when_told_to(segem: Shell, stack: Path, 
         (ingest(other), "--replace"),
         (("baseline", "v", "--run", "r"), None),
         (("baseline", "v", "--run", "r", "--method", "watershed"), "--replace"),
-        (("export", "r", "v", "kmeans", out), None),
+        (("export", "r", "v", "baseline", out), None),
         (("export", "r", "v", "raw", out), "--force"),
     ):
         if option is not None:

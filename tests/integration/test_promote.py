@@ -21,7 +21,7 @@ from segem.kernels.normalize import zscore
 from segem.learn.artefact import Artefact, ModelCard, TrainedOn, find_model, save_artefact
 from segem.learn.models.registry import ZOO
 from segem.stages.ingest import ingest
-from segem.stages.promote import promote
+from segem.stages.promote import promote, sections_to_judge
 from segem.stages.zoo import trained
 from tests.nets import BAND, Band
 
@@ -153,6 +153,43 @@ def test_the_first_model_has_to_beat_kmeans(workspace: Workspace, manifest: Mani
         find_model("mine", workspace)
     model(workspace, "2", GOOD)
     assert judge(workspace, only_a(manifest), None).promoted
+
+
+def repainted(entry: VolumeEntry, *unpainted: tuple[int, slice]) -> VolumeEntry:
+    """Return a volume some rows of which, in some sections, nobody has painted."""
+    assert entry.labels is not None
+    labels = tifffile.imread(entry.labels.source)
+    for z, rows in unpainted:
+        labels[z, rows] = 128
+    path = entry.labels.source.with_name(f"{entry.name}-sparse.tif")
+    tifffile.imwrite(path, labels, photometric="minisblack")
+    source = LabelSource(source=path, membrane="nonzero", ignore=128)
+    return entry.model_copy(update={"name": f"{entry.name}-sparse", "labels": source})
+
+
+def test_what_nobody_painted_has_no_part_in_the_judgement(workspace: Workspace, manifest: Manifest) -> None:
+    model(workspace, "1", FAIR)
+    model(workspace, "2", GOOD)
+    # Of 16 tiles of 32 px, the first row is painted in the second test section, and 8 px of the next row.
+    sparse = repainted(manifest.volumes[0], (2, slice(None)), (3, slice(40, None)))
+    part = manifest.model_copy(update={"volumes": (sparse,)})
+    with pytest.raises(InputError, match=r"too little to judge.*found 8 with labels"):
+        judge(workspace, part)
+    decided = promote(
+        "mine",
+        part,
+        CONFIG.model_copy(update={"fewest_blocks": 8}),
+        workspace,
+        against="mine",
+        device="cpu",
+        progress=False,
+    )
+    (a,) = decided.judged
+    assert (decided.promoted, a.blocks) == (True, 8)
+    assert a.iou_candidate == 1, "it is right wherever the truth is known"
+    blank = repainted(manifest.volumes[1], (2, slice(None)), (3, slice(None)))
+    with pytest.raises(InputError, match="b-sparse: nothing is known of the test sections"):
+        sections_to_judge(manifest.model_copy(update={"volumes": (blank,)}), CONFIG, workspace, progress=False)
 
 
 @pytest.mark.parametrize(

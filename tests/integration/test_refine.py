@@ -103,5 +103,5 @@ def test_from_the_command_line(
     assert segem(monkeypatch, capsys, "verify", "r-crf")[0] == 0
     code, _, err = segem(monkeypatch, capsys, "crf", "noise", "--of", "r", "--sa-px", "0")
     assert code == 1
-    assert "sa_px" in err
+    assert "--sa-px" in err
     assert "Traceback" not in err

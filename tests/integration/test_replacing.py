@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from segem.config import BUNDLED_MODEL, BaselineConfig, ExecutionConfig, RefineConfig, SegmentConfig
+from segem.config import BUNDLED_MODEL, BaselineConfig, ExecutionConfig, IngestConfig, RefineConfig, SegmentConfig
 from segem.errors import ConfigError
 from segem.io.run import enter_volumes
 from segem.io.volume import Volume
@@ -19,6 +19,7 @@ from segem.learn.models.registry import ZOO
 from segem.stages.baseline import baseline
 from segem.stages.campaign import open_campaign
 from segem.stages.export import export
+from segem.stages.ingest import ingest
 from segem.stages.refine import refine_volume
 from segem.stages.repair import repair
 from segem.stages.segment import segment
@@ -146,7 +147,8 @@ def test_a_campaign_is_refused_before_it_starts(finished: Workspace, tmp_path: P
 
 def test_a_campaign_that_was_killed_leaves_no_result_unprotected(copy: Workspace) -> None:
     enter_volumes(copy, "r", ["noise"])
-    assert [fault.what for fault in verify("r", copy, progress=False)] == ["the segmentation was never started"]
+    (fault,) = verify("r", copy, progress=False)
+    assert fault.what.startswith("the segmentation is still to come in a run that is under way or was stopped")
     refused(lambda: segment("noise", "r", TINY.model_copy(update={"views": 2}), QUIET, copy), copy)
     assert repair("r", copy, QUIET).left == ()
 
@@ -195,3 +197,9 @@ def test_an_export_never_touches_sources_or_the_workspace(finished: Workspace, t
 def test_a_new_model_hides_nothing_that_came_with_segem(name: str) -> None:
     with pytest.raises(ConfigError, match=r"this name is taken.*--out"):
         check_new_name(name)
+
+
+def test_a_run_for_another_voxel_size_is_not_whole(finished: Workspace, copy: Workspace) -> None:
+    source = finished.root.parent / "source" / "noise.tif"
+    ingest(IngestConfig(name="noise", source=source, voxel_nm=(40, 5, 5)), copy, progress=False, replace=True)
+    assert any("the volume now has" in fault.what for fault in verify("r", copy, progress=False))

@@ -31,7 +31,7 @@ from segem.io.workspace import Workspace
 from segem.kernels.normalize import zscore
 from segem.kernels.synth import synthesize
 from segem.learn.artefact import WEIGHTS, MeasuredHalo, find_model, load_artefact, load_net
-from segem.learn.models.registry import ZOO
+from segem.learn.models.registry import ZOO, build
 from segem.learn.train import LabelledSection, calibrate, choose_threshold
 from segem.stages import lessons as lessons_module
 from segem.stages import train as train_module
@@ -326,6 +326,25 @@ def test_a_model_to_go_on_from_brings_its_architecture(workspace: Workspace, tmp
         )
 
 
+def test_a_model_that_was_deeply_supervised_is_a_model_like_any_other(workspace: Workspace, tmp_path: Path) -> None:
+    options = {"features": 2, "depth": 3}
+    deep = SHORT.model_copy(update={"deep_supervision": True, "architecture": options})
+    made = load_artefact(trained(workspace, entry(tmp_path), config=deep).path)
+    assert made.card.training["deep_supervision"] is True
+    assert made.card.training["defects"] == 0.05
+    assert load_net(made, calibrate=False).state_dict().keys() == build("unet", options).state_dict().keys()
+    assert load_file(made.path / WEIGHTS).keys() == build("unet", options).state_dict().keys()
+
+
+def test_deep_supervision_of_another_architecture_is_refused_before_anything_is_read(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    other = TrainConfig(model="segnet", steps=3, deep_supervision=True)
+    with pytest.raises(ConfigError, match="segnet: this net has no coarser outputs"):
+        trained(workspace, entry(tmp_path), config=other)
+    assert not workspace.volume("tissue").exists()
+
+
 def test_an_encoder_that_has_learned_nothing_is_not_frozen(workspace: Workspace, tmp_path: Path) -> None:
     frozen = SHORT.model_copy(update={"freeze": "encoder"})
     with pytest.raises(ConfigError, match=r"learned nothing.*give --from or --pretrained"):
@@ -356,6 +375,10 @@ def test_a_checkpoint_is_taken_by_the_very_same_training_only(
     assert going_on(source, config=often.model_copy(update={"checkpoint_seconds": 1.0}))
     assert not going_on(source, config=often.model_copy(update={"seed": 4}))
     assert not going_on(source, config=often.model_copy(update={"learning_rate": 1e-4}))
+    assert not going_on(source, config=often.model_copy(update={"defects": 0.5}))
+    deeper = often.model_copy(update={"architecture": {"features": 2, "depth": 3}})
+    assert not going_on(source, config=deeper)
+    assert not going_on(source, config=deeper.model_copy(update={"deep_supervision": True}))
     assert not going_on(source.model_copy(update={"split": Split.model_validate(SPLIT | {"train": [0, 2]})}))
     other = Workspace(tmp_path / "o")
     plain = often.model_copy(update={"architecture": {}})

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segem.errors import InputError
+from segem.kernels.truth import is_known, is_membrane
 
 BINS = 15
 
@@ -40,7 +41,7 @@ class CalibrationBins:
 
     @classmethod
     def count(cls, truth: NDArray[np.uint8], probability: NDArray[np.floating]) -> CalibrationBins:
-        """Sort voxels into bins; truth is membrane where it is not 0.
+        """Sort the voxels whose truth is known into bins.
 
         Raises
         ------
@@ -56,9 +57,10 @@ class CalibrationBins:
             )
         if not ((probability >= 0) & (probability <= 1)).all():
             raise InputError("not probabilities", expected="0 to 1", found="others, or NaN", fix="give probabilities")
-        p = probability.ravel().astype(np.float64)
+        known = is_known(truth)
+        p = probability[known].astype(np.float64)
         bins = np.maximum(np.ceil(p * BINS).astype(np.intp) - 1, 0)
-        sums = [np.bincount(bins, weight, BINS) for weight in (None, p, truth.ravel() != 0)]
+        sums = [np.bincount(bins, weight, BINS) for weight in (None, p, is_membrane(truth)[known])]
         return cls(*(tuple(map(float, values)) for values in sums))
 
     def __add__(self, other: CalibrationBins) -> CalibrationBins:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segem.errors import InputError
+from segem.kernels.truth import is_known, is_membrane
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Confusion:
 
     @classmethod
     def count(cls, truth: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> Confusion:
-        """Compare two masks of the same shape in which 0 is background and any other value membrane."""
+        """Compare a truth and a mask of the same shape, where the truth is known; not 0 is membrane."""
         if truth.shape != predicted.shape:
             raise InputError(
                 "masks of different shapes cannot be compared",
@@ -43,14 +44,20 @@ class Confusion:
                 found=predicted.shape,
                 fix="cut them to one shape",
             )
-        a, b = truth != 0, predicted != 0
+        known = is_known(truth)
+        a, b = is_membrane(truth), (predicted != 0) & known
         tp = int(np.count_nonzero(a & b))
         fn = int(np.count_nonzero(a)) - tp
         fp = int(np.count_nonzero(b)) - tp
-        return cls(tp, fp, fn, a.size - tp - fn - fp)
+        return cls(tp, fp, fn, int(np.count_nonzero(known)) - tp - fn - fp)
 
     def __add__(self, other: Confusion) -> Confusion:
         return Confusion(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn, self.tn + other.tn)
+
+    @property
+    def voxels(self) -> int:
+        """How many were compared."""
+        return self.tp + self.fp + self.fn + self.tn
 
     @cached_property
     def iou(self) -> float:

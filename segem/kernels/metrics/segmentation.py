@@ -12,7 +12,8 @@ from segem.errors import InputError
 from segem.kernels.metrics.contingency import Contingency, Score
 from segem.kernels.metrics.information import information_score
 from segem.kernels.metrics.rand import rand_score
-from segem.kernels.metrics.segments import connected_cells, thinned_segments
+from segem.kernels.metrics.segments import connected_cells, parted_segments, thinned_segments
+from segem.kernels.truth import is_known
 
 # 0.1 is added up as the challenge does: the last threshold stays a hair below 1, so that P(cell) = 1 still exceeds it.
 THRESHOLDS: tuple[float, ...] = tuple(np.cumsum([0.0] + [0.1] * 10).tolist())
@@ -74,7 +75,8 @@ class SegmentationSums:
         Parameters
         ----------
         truth : ndarray, shape (y, x)
-            Nonzero on true membrane.
+            Nonzero on true membrane. What is unknown is left out: the pixels are in no cell, and cells and segments
+            that it parts are so many cells and segments, as if the section ended there.
         membrane : ndarray of uint8, shape (y, x)
             Membrane probability, 255 = certain; a mask of 0 and 255 is a proposal with one threshold.
 
@@ -95,6 +97,7 @@ class SegmentationSums:
                 found=f"{membrane.dtype} of shape {membrane.shape}",
                 fix="give both at the same resolution, the probability in 0..255",
             )
+        known = is_known(truth)
         cells = connected_cells(truth == 0)
         if not cells.any():
             return cls.nothing()
@@ -106,7 +109,8 @@ class SegmentationSums:
             # Masks only shrink as the threshold rises, so one of equal size is the same mask.
             size = int(np.count_nonzero(cell))
             if size != before:
-                table = Contingency.count(cells, thinned_segments(cell))
+                segments = thinned_segments(cell)
+                table = Contingency.count(cells, segments if known.all() else parted_segments(segments, known))
                 score = rand_score(table), information_score(table)
                 before = size
             rand.append(score[0])

@@ -32,6 +32,30 @@ def connected_cells(cell: NDArray[Any]) -> NDArray[np.int32]:
     return numbered
 
 
+def parted_segments(segments: NDArray[np.int32], inside: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Give each part of a segment a number of its own, where only some pixels of a section are looked at.
+
+    Parameters
+    ----------
+    segments : ndarray of int32, shape (y, x)
+        Numbers from 1; 0 on lines.
+    inside : ndarray of bool, shape (y, x)
+        The pixels that are looked at.
+
+    Returns
+    -------
+    ndarray of int32, shape (y, x)
+        Numbers from 1; 0 on lines and outside.
+
+    Examples
+    --------
+    >>> parted_segments(np.array([[1, 1, 1, 0, 2]], np.int32), np.array([[True, False, True, True, True]])).tolist()
+    [[1, 0, 2, 0, 3]]
+    """
+    numbered: NDArray[np.int32] = label(np.where(inside, segments, 0), connectivity=1).astype(np.int32, copy=False)
+    return numbered
+
+
 def thinned_segments(cell: NDArray[Any]) -> NDArray[np.int32]:
     """Give each cell of a proposal a number, after thinning the membrane between them to lines of one pixel.
 

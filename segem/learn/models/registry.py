@@ -10,7 +10,7 @@ from torch import nn
 from segem.config import Config, TrainConfig, parse
 from segem.errors import ConfigError, ModelError
 from segem.learn.models import deeplab_v1, deeplab_v2, deeplab_v3, fcn, fullres, patchnet, segnet, unet, unet2015, vgg
-from segem.learn.models.spec import Geometry, ModelSpec
+from segem.learn.models.spec import Geometry, ModelSpec, SideOutput
 
 FAMILIES = (patchnet, fullres, segnet, unet2015, unet, vgg, fcn, deeplab_v1, deeplab_v2, deeplab_v3)
 """In the order in which the field came to them."""
@@ -155,6 +155,30 @@ def encoder_of(name: str) -> str:
             fix=f"leave out --freeze, or take {known}",
         )
     return prefix
+
+
+def side_outputs(name: str, architecture: dict[str, Any] | None = None) -> tuple[SideOutput, ...]:
+    """Return the levels of a net's decoder that deep supervision is for.
+
+    Raises
+    ------
+    ConfigError
+        When there are none.
+
+    Examples
+    --------
+    >>> [side.stride_px for side in side_outputs("unet", {"depth": 4})]
+    [2, 4]
+    """
+    sides = spec_of(name).sides(options_of(name, architecture))
+    if not sides:
+        known = ", ".join(sorted(other for other, entry in ZOO.items() if entry.sides(entry.options())))
+        raise ConfigError(
+            "this net has no coarser outputs that could be supervised",
+            where=name,
+            fix=f"leave out --deep-supervision, or take {known} with --option depth=3 or more",
+        )
+    return sides
 
 
 def patch_px(name: str, architecture: dict[str, Any] | None = None) -> int | None:

@@ -51,6 +51,25 @@ class Geometry:
 
 
 @dataclass(frozen=True)
+class SideOutput:
+    """A level of a decoder that can be supervised in training.
+
+    Parameters
+    ----------
+    module : str
+        The part of the net whose output it is.
+    channels : int
+        Of that output.
+    stride_px : int
+        Input pixels to one pixel of that output.
+    """
+
+    module: str
+    channels: int
+    stride_px: int
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """One entry of the zoo.
 
@@ -78,6 +97,8 @@ class ModelSpec:
         What training draws: crops with all their labels, or patches with the label of their centre.
     encoder : str
         What the names of the weights of its contracting part begin with; empty where it has no such part.
+    sides : callable
+        Options to the levels that deep supervision is for; none where the net has no decoder of several levels.
     pretrained : callable, optional
         Fills a fresh net with the weights of another task, from torchvision's own loader (``"imagenet"``) or a file.
     """
@@ -95,4 +116,5 @@ class ModelSpec:
     batch: int = 4
     sampling: Literal["crops", "patches"] = "crops"
     encoder: str = ""
+    sides: Callable[[Any], tuple[SideOutput, ...]] = lambda _: ()
     pretrained: Callable[[nn.Module, Path | Literal["imagenet"]], None] | None = None

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segem.learn.models.receptive_field import Step, Transposed, Window, longest_px, reach_px
-from segem.learn.models.spec import Geometry, ModelSpec, NetOptions
+from segem.learn.models.spec import Geometry, ModelSpec, NetOptions, SideOutput
 
 
 class UNetOptions(NetOptions):
@@ -119,6 +119,17 @@ def unet_halo_px(depth: int) -> int:
     return reach_px(unet_steps(depth), 2**depth)
 
 
+def unet_sides(features: int, depth: int) -> tuple[SideOutput, ...]:
+    """Return the levels of a `UNet` that are supervised: all of the decoder but the two coarsest, as in nnU-Net.
+
+    Examples
+    --------
+    >>> unet_sides(features=16, depth=3)
+    (SideOutput(module='merge.1', channels=32, stride_px=2),)
+    """
+    return tuple(SideOutput(f"merge.{level}", features * 2**level, 2**level) for level in range(1, depth - 1))
+
+
 SPECS = (
     ModelSpec(
         name="unet",
@@ -129,5 +140,6 @@ SPECS = (
         geometry=lambda o: Geometry(2**o.depth, unet_halo_px(o.depth), o.context_sections),
         receptive_field_px=lambda o: longest_px(unet_steps(o.depth), 2**o.depth),
         encoder="down.",
+        sides=lambda o: unet_sides(o.features, o.depth),
     ),
 )

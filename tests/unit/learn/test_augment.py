@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from segem.learn.augment import IMAGE, LABEL, WEIGHT, RandNeighbourDefectsd, em_augmentation
+from segem.learn.augment import (
+    DEFECTS,
+    IMAGE,
+    LABEL,
+    WEIGHT,
+    RandNeighbourDefectsd,
+    RandSectionDefectsd,
+    em_augmentation,
+)
 
 
 def stack() -> np.ndarray:
@@ -14,7 +23,7 @@ def stack() -> np.ndarray:
 def test_truth_and_weight_move_with_the_section_they_belong_to() -> None:
     rng = np.random.default_rng(0)
     truth = (rng.random((1, 64, 64)) > 0.7).astype(np.float32)
-    augment = em_augmentation(64, seed=3)
+    augment = em_augmentation(64, seed=3, defects=0.5)
     for _ in range(10):
         out = augment({IMAGE: truth * 0, LABEL: truth, WEIGHT: 1 + truth})
         assert np.array_equal(np.asarray(out[WEIGHT]), 1 + np.asarray(out[LABEL]))
@@ -46,3 +55,86 @@ def test_a_lost_neighbour_is_replaced_by_the_next_one_towards_the_middle() -> No
 def test_a_single_section_passes_unchanged() -> None:
     section = stack()[:1]
     assert np.array_equal(RandNeighbourDefectsd([IMAGE], lost=1.0)({IMAGE: section})[IMAGE], section)
+
+
+def spoiled(kind: str, sections: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return image, truth and weights after a defect; before it, all were the section in the middle."""
+    middle = sections[len(sections) // 2][np.newaxis]
+    spoil = RandSectionDefectsd([IMAGE], moved=[LABEL, WEIGHT], prob=1.0, kinds=[kind])
+    spoil.set_random_state(seed)
+    out = spoil({IMAGE: sections, LABEL: middle, WEIGHT: middle})
+    return out[IMAGE], out[LABEL], out[WEIGHT]
+
+
+@pytest.mark.parametrize("kind", DEFECTS)
+@pytest.mark.parametrize("seed", range(5))
+def test_a_defect_is_one_of_the_section_itself_and_follows_from_its_seed(kind: str, seed: int) -> None:
+    sections = stack()
+    image, truth, weight = spoiled(kind, sections, seed)
+    assert np.array_equal(sections, stack()), "what was given is not changed"
+    assert image.dtype == truth.dtype == np.float32
+    assert image.shape == sections.shape
+    assert np.array_equal(image[[0, 1, 3, 4]], sections[[0, 1, 3, 4]])
+    assert not np.array_equal(image[2], sections[2])
+    assert np.array_equal(truth[0], image[2] if kind == "misaligned" else sections[2])
+    assert np.array_equal(truth, weight)
+    assert np.array_equal(spoiled(kind, sections, seed)[0], image)
+    assert not np.array_equal(spoiled(kind, sections, seed + 100)[0], image)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_each_defect_is_what_its_name_says(seed: int) -> None:
+    grey = np.full((1, 48, 64), 0.5, np.float32)
+    grey[0, ::2] = -0.5
+
+    dark = grey - spoiled("dark", grey, seed)[0]
+    assert dark.std() == pytest.approx(0, abs=1e-6)
+    assert 0.5 <= dark.mean() <= 2
+
+    pale = spoiled("pale", grey, seed)[0]
+    assert pale.mean() == pytest.approx(0, abs=1e-6)
+    assert 0.05 <= pale.max() <= 0.25
+
+    dirt = spoiled("dirt", grey, seed)[0]
+    (value,) = set(dirt[dirt != grey].tolist())
+    assert abs(value) == 3
+    assert 0 < np.mean(dirt != grey) < 0.1
+
+    fold = spoiled("fold", grey, seed)[0]
+    assert (fold[fold != grey] <= -2).all()
+    rows, columns = np.nonzero(fold[0] != grey[0])
+    line = np.stack([rows, columns]) - np.array([[rows.mean()], [columns.mean()]])
+    # A straight line: across it, all is within its 12 px.
+    across = np.linalg.svd(line, full_matrices=False)[0][:, -1] @ line
+    assert np.ptp(across) <= 13
+    assert len(rows) >= 1
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_misaligned_part_is_shifted_along_a_cut(seed: int) -> None:
+    ramp = np.tile(np.arange(64, dtype=np.float32), (1, 48, 1))
+    image, truth, _ = spoiled("misaligned", ramp, seed)
+    moved = (image[0] != ramp[0]).any(axis=1)
+    cut = int(np.argmax(moved))
+    assert 0 < cut < 48
+    assert moved[cut:].all()
+    assert not moved[:cut].any()
+    (dx,) = set((image[0, cut:, 20:44] - ramp[0, cut:, 20:44]).ravel().tolist())
+    assert 1 <= abs(dx) <= 16
+    assert np.array_equal(truth, image)
+
+
+def test_as_many_crops_have_a_defect_as_is_asked_for() -> None:
+    sections = stack()
+    spoil = RandSectionDefectsd([IMAGE], moved=[], prob=0.2).set_random_state(0)
+    touched = [not np.array_equal(spoil({IMAGE: sections})[IMAGE], sections) for _ in range(2000)]
+    # The standard deviation is 0.9 %.
+    assert np.mean(touched) == pytest.approx(0.2, abs=0.03)
+
+
+def test_without_defects_all_other_choices_stay_the_same() -> None:
+    crop = {IMAGE: stack(), LABEL: stack()[:1], WEIGHT: stack()[:1]}
+    with_few, without = (em_augmentation(32, seed=5, defects=share) for share in (0.2, 0.0))
+    pairs = [(with_few(crop)[IMAGE], without(crop)[IMAGE]) for _ in range(30)]
+    same = [np.array_equal(np.asarray(one), np.asarray(other)) for one, other in pairs]
+    assert 15 <= sum(same) < 30

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from segem.config import TrainConfig
@@ -82,6 +83,15 @@ def test_it_ends_at_the_same_weights_to_the_last_bit(
     assert resumed.steps == STEPS
     assert equal(resumed, undisturbed)
     assert list(folder.parent.iterdir()) == [], "nothing is left behind by a training that ended well"
+
+
+def test_with_deep_supervision_the_heads_go_on_too(tmp_path: Path) -> None:
+    deep = {"architecture": {"features": 2, "depth": 4}, "deep_supervision": True}
+    undisturbed = trained(tmp_path / "whole", **deep)
+    with pytest.raises(KilledError):
+        trained(tmp_path / "c", killed_at=5, **deep)
+    assert {"net.heads.0.weight", "net.heads.1.bias"} <= load_file(tmp_path / "c" / STATE).keys()
+    assert equal(trained(tmp_path / "c", **deep), undisturbed)
 
 
 def test_killed_again_and_again(tmp_path: Path, undisturbed: Fitted) -> None:

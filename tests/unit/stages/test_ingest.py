@@ -61,6 +61,11 @@ def run(
     return ingest(config, workspace, progress=False, replace=replace)
 
 
+def with_labels(workspace: Workspace, folder: Path, labels: LabelSource, *, replace: bool = False) -> IngestResult:
+    config = IngestConfig(name="v", source=tiff(folder / "a.tif", image()), voxel_nm=VOXEL, labels=labels)
+    return ingest(config, workspace, progress=False, replace=replace)
+
+
 def refused(workspace: Workspace, source: Path, *args, kind: type[SegemError] = InputError, **more) -> str:
     with pytest.raises(kind) as caught:
         run(workspace, source, *args, **more)
@@ -122,6 +127,49 @@ def test_membrane_is_one_whatever_the_source_says(tmp_path: Path, workspace: Wor
         "membrane": membrane,
         "membrane_fraction": pytest.approx(truth().mean()),
     }
+
+
+@pytest.mark.parametrize(
+    ("membrane", "painted"), [("nonzero", (0, 255)), ("zero", (255, 0)), (255, (0, 255)), (3, (5, 3))]
+)
+def test_pixels_to_ignore_are_unknown(tmp_path: Path, workspace: Workspace, membrane, painted: tuple[int, int]) -> None:
+    labels, expected = np.where(truth(), painted[1], painted[0]).astype(np.uint8), truth()
+    labels[1:, 20:], expected[1:, 20:] = 128, 2
+    labels[4], expected[4] = 128, 2
+    source = LabelSource(source=tiff(tmp_path / "t.tif", labels), membrane=membrane, ignore=128)
+    volume = Volume.open(with_labels(workspace, tmp_path, source).path)
+    assert np.array_equal(volume.label("truth")[...], expected)
+    known = expected != 2
+    assert volume.attributes["labels"] == {
+        "source": str(tmp_path / "t.tif"),
+        "membrane": membrane,
+        "membrane_fraction": pytest.approx(expected[known].mean()),
+        "ignore": 128,
+        "known_fraction": pytest.approx(known.mean()),
+        "unknown_sections": [4],
+    }
+
+
+def test_another_value_to_ignore_makes_another_volume(tmp_path: Path, workspace: Workspace) -> None:
+    labels = LabelSource(source=tiff(tmp_path / "t.tif", truth() + truth()[::-1]), membrane="nonzero")
+    with_labels(workspace, tmp_path, labels)
+    other = labels.model_copy(update={"ignore": 2})
+    with pytest.raises(ConfigError, match="ignore"):
+        with_labels(workspace, tmp_path, other)
+    assert not with_labels(workspace, tmp_path, other, replace=True).skipped
+
+
+def test_labels_of_which_nothing_is_known_are_refused(tmp_path: Path, workspace: Workspace) -> None:
+    labels = LabelSource(source=tiff(tmp_path / "t.tif", truth() * 0 + 7), membrane="nonzero", ignore=7)
+    with pytest.raises(InputError, match=r"nothing is known: every voxel.*found value 7 only.*--ignore"):
+        with_labels(workspace, tmp_path, labels)
+    assert nothing_left(workspace)
+
+
+def test_a_value_to_ignore_that_never_occurs_is_a_warning(tmp_path: Path, workspace: Workspace) -> None:
+    labels = LabelSource(source=tiff(tmp_path / "t.tif", truth()), membrane=1, ignore=254)
+    (warning,) = with_labels(workspace, tmp_path, labels).warnings
+    assert warning == "no voxel of the labels has the value 254 to ignore: all of them count"
 
 
 def test_two_validators_accept_the_volume(tmp_path: Path, workspace: Workspace) -> None:

@@ -1,0 +1,103 @@
+"""Labels of a source become a truth: what is membrane, what is not, and what nobody knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segem.config import LabelSource
+from segem.errors import InputError
+from segem.io.readers import Stack
+from segem.kernels.truth import UNKNOWN
+
+# Membranes are thin; more than this share of the voxels is most likely everything but the membranes.
+_PLAUSIBLE_MEMBRANE = 0.5
+
+
+class TruthTally:
+    """Turns label sections into truth by an explicit polarity, and counts."""
+
+    def __init__(self, stack: Stack, labels: LabelSource) -> None:
+        self.stack = stack
+        self.polarity, self.ignore = labels.membrane, labels.ignore
+        self.membrane = self.known = 0
+        self.unknown_sections: list[int] = []
+        self.values: set[Any] = set()
+
+    def truth(self, z: int, section: NDArray[Any]) -> NDArray[np.uint8]:
+        """Return the truth of a section, uint8: 1 is membrane, 0 is not, and `UNKNOWN` what is to be ignored."""
+        if section.dtype.kind == "f" and not np.isfinite(section).all():
+            raise InputError(
+                "labels that are not numbers",
+                where=self.stack.label_of(z),
+                found="NaN or infinity",
+                fix="replace them by the value of background",
+            )
+        if self.polarity == "zero":
+            chosen = section == 0
+        elif self.polarity == "nonzero":
+            chosen = section != 0
+        else:
+            chosen = section == self.polarity
+        if len(self.values) < 20:
+            self.values.update(np.unique(section)[:20].tolist())
+        truth: NDArray[np.uint8] = chosen.astype(np.uint8)
+        if self.ignore is not None:
+            truth[section == self.ignore] = UNKNOWN
+        known = int(np.count_nonzero(truth != UNKNOWN))
+        if known == 0:
+            self.unknown_sections.append(z)
+        self.known += known
+        self.membrane += int(np.count_nonzero(truth == 1))
+        return truth
+
+    @property
+    def fraction(self) -> float:
+        """Share of membrane in what is known."""
+        return self.membrane / self.known
+
+    def check(self) -> None:
+        """Raise where the values of the labels are not those that were named."""
+        if self.known == 0:
+            raise InputError(
+                "nothing is known: every voxel of the labels has the value to ignore",
+                where=self.stack.source,
+                found=f"value {self.ignore} only",
+                fix="correct the value (ignore, --ignore), or leave the labels out",
+            )
+        if self.membrane == 0 and self.polarity not in ("zero", "nonzero"):
+            raise InputError(
+                f"no voxel of the labels has the value {self.polarity} that means membrane",
+                where=self.stack.source,
+                found=f"values {', '.join(str(value) for value in sorted(self.values)[:20])}",
+                fix="correct the polarity: zero, nonzero or one of these values",
+            )
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is noted of the labels."""
+        facts = {
+            "source": str(self.stack.source),
+            "membrane": self.polarity,
+            "membrane_fraction": self.fraction,
+        }
+        if self.ignore is None:
+            return facts
+        share = {"known_fraction": self.known / self._voxels, "unknown_sections": self.unknown_sections}
+        return facts | {"ignore": self.ignore} | share
+
+    def warnings(self) -> Iterator[str]:
+        """Yield what is doubtful about the labels."""
+        yield from self.stack.warnings
+        if self.fraction in (0.0, 1.0):
+            yield f"the labels hold one class only: {self.fraction:.0%} membrane"
+        elif self.fraction > _PLAUSIBLE_MEMBRANE:
+            yield f"{self.fraction:.0%} of the labels is membrane: check the polarity (now: {self.polarity})"
+        if self.ignore is not None and self.known == self._voxels:
+            yield f"no voxel of the labels has the value {self.ignore} to ignore: all of them count"
+
+    @property
+    def _voxels(self) -> int:
+        return int(np.prod(self.stack.shape, dtype=object))
