@@ -51,7 +51,8 @@ loads its data in one process or thread beside the training.
 What is not as the tools have it: nnU-Net's polynomial schedule runs over the share of the budget that is spent instead
 of over 1000 epochs, and the validation after each epoch, which decides nothing, is left out. MONAI validates as many
 pixels for each it has learned from as its tutorial does, instead of every other epoch, because an epoch is short here.
-torch-em takes crops of 512 and one a step, as its script for the ISBI stack, and its library's defaults otherwise."""
+torch-em takes crops of 512 and one a step, as its script for the ISBI stack, and its library's defaults otherwise; its
+first step, in which the net is compiled, is free."""
 
 
 def main() -> None:

