@@ -60,8 +60,8 @@ def learned(folder: Path, workspace: str) -> tuple[str, Calibration, float]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", ["", "--deep-supervision"])
-def test_killed_at_random_moments_it_ends_at_the_same_weights(tmp_path: Path, more: str) -> None:
+@pytest.mark.parametrize(("more", "kills"), [("", KILLS), ("--deep-supervision", 1)])
+def test_killed_at_random_moments_it_ends_at_the_same_weights(tmp_path: Path, more: str, kills: int) -> None:
     em = synthesize(SynthConfig(shape=(3, 64, 64), seed=1))
     tifffile.imwrite(tmp_path / "t.tif", em.image, photometric="minisblack")
     tifffile.imwrite(tmp_path / "l.tif", em.truth * 255, photometric="minisblack")
@@ -74,8 +74,8 @@ def test_killed_at_random_moments_it_ends_at_the_same_weights(tmp_path: Path, mo
     assert code == 0, errors
     duration = time.monotonic() - started
     rng, went_on = random.Random(0), 0
-    for _ in range(KILLS):
-        code, errors = run(tmp_path, "killed", more, rng.uniform(0, duration / (KILLS + 1)))
+    for _ in range(kills):
+        code, errors = run(tmp_path, "killed", more, rng.uniform(0, duration / (kills + 1)))
         went_on += "going on from step" in errors
         if code == 0:
             break
