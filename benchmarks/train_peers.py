@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 from machine import facts, provenance, versions
-from trainers import ALL, BY_NAME, Trainer
+from trainers import BY_NAME, Trainer
 from trainers.course import Budget, Course
 from trainers.score import judge, write
 
@@ -51,7 +51,8 @@ loads its data in one process or thread beside the training.
 What is not as the tools have it: nnU-Net's polynomial schedule runs over the share of the budget that is spent instead
 of over 1000 epochs, and the validation after each epoch, which decides nothing, is left out. MONAI validates as many
 pixels for each it has learned from as its tutorial does, instead of every other epoch, because an epoch is short here.
-torch-em takes crops of 512 and one a step, as its script for the ISBI stack, and its library's defaults otherwise."""
+torch-em takes crops of 512 and one a step, as its script for the ISBI stack, and its library's defaults otherwise; its
+first step, in which the net is compiled, is free."""
 
 
 def main() -> None:
@@ -67,7 +68,6 @@ def main() -> None:
         folder = (
             arguments.work / "trained" / f"{name}-{arguments.minutes:g}-{kind}-{arguments.threads}-{arguments.seed}"
         )
-        folder.mkdir(parents=True, exist_ok=True)
         budget = Budget(arguments.minutes, arguments.threads, arguments.processor_time)
         return Course(manifest, work, volumes, splits, folder, budget, arguments.seed)
 
@@ -76,7 +76,10 @@ def main() -> None:
         return
     print(provenance(), flush=True)
     measured: dict[str, dict[str, Any]] = {}
-    for name in arguments.only:
+    for name in BY_NAME:
+        # What an earlier call has finished stays in the table.
+        if name not in arguments.only and not (course(name).folder / DONE).is_file():
+            continue
         print(f"{name} ... ", end="", flush=True)
         measured[name] = _measured(BY_NAME[name], course(name))
         print(_told(measured[name]), flush=True)
@@ -96,6 +99,7 @@ def _measured(trainer: Trainer, course: Course) -> dict[str, Any]:
         return {"failed": f"{trainer.needs} is not installed"}
     if not (course.folder / DONE).is_file():
         threads = str(course.budget.threads)
+        course.folder.mkdir(parents=True, exist_ok=True)
         with (course.folder / "log").open("w") as log:
             ended = subprocess.run(
                 [sys.executable, __file__, *sys.argv[1:], "--train", trainer.name],
@@ -175,8 +179,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=45.0, help="of training, for each tool")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--processor-time", action="store_true", help="count processor time instead of the clock")
-    names = [trainer.name for trainer in ALL]
-    parser.add_argument("--only", nargs="+", metavar="NAME", choices=names, default=names, help=f"of {names}")
+    names = list(BY_NAME)
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", choices=names, default=names, help=f"of {', '.join(names)}"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=HERE / "work" / "peers", help="where volumes and nets are kept")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "train_peers.json")

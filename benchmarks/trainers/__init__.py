@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from importlib.util import find_spec
 
 from trainers import monai, nnunet, segem, torch_em
@@ -38,16 +37,12 @@ class Trainer:
         return find_spec(self.needs) is None
 
 
-ALL = (
-    Trainer("segem", segem.ABOUT, segem.train, "segem"),
-    Trainer("nnunet", nnunet.ABOUT, nnunet.train, "nnunetv2"),
-    Trainer(
-        "nnunet-small",
-        f"the same, planned for {nnunet.SMALL_GB:g} GB",
-        partial(nnunet.train, memory_gb=nnunet.SMALL_GB),
-        "nnunetv2",
-    ),
-    Trainer("torch-em", torch_em.ABOUT, torch_em.train, "torch_em"),
-    Trainer("monai", monai.ABOUT, monai.train, "monai"),
-)
-BY_NAME = {trainer.name: trainer for trainer in ALL}
+BY_NAME = {
+    trainer.name: trainer
+    for trainer in (
+        Trainer("segem", segem.ABOUT, segem.train, "segem"),
+        Trainer("nnunet", nnunet.ABOUT, nnunet.train, "nnunetv2"),
+        Trainer("torch-em", torch_em.ABOUT, torch_em.train, "torch_em"),
+        Trainer("monai", monai.ABOUT, monai.train, "monai"),
+    )
+}

@@ -23,21 +23,19 @@ from segem.io.volume import Volume
 from trainers.course import Course, Part, Predict
 
 ABOUT = "v2, `2d` as it plans by itself, `nnUNetTrainer`, schedule over the budget; last weights, mirrored views"
-SMALL_GB = 2.0
-"""A memory target with which it plans smaller batches; its own is 8 GB."""
 DATASET, NUMBER = "Dataset001_Membrane", 1
 SPACING = {"spacing": (999, 1, 1)}
 """That of any image without one, as nnU-Net's reader of images has it."""
 
 
-def train(course: Course, memory_gb: float | None = None) -> Predict:
+def train(course: Course) -> Predict:
     """Plan, preprocess, train until the budget is spent, and predict with the weights at the end."""
     folders = {name: course.folder / name for name in ("raw", "preprocessed", "results")}
     # nnU-Net reads all these when it is imported or used, here and in the processes it starts.
     os.environ |= {f"nnUNet_{name}": str(folder) for name, folder in folders.items()}
     os.environ |= {"nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": str(course.budget.threads)}
     _write_dataset(course, folders["raw"] / DATASET)
-    _prepare(course, memory_gb)
+    _prepare(course.budget.threads)
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
     from nnunetv2.run.run_training import get_trainer_from_args
     from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
@@ -91,14 +89,13 @@ def _write_dataset(course: Course, folder: Path) -> None:
     (preprocessed / "splits_final.json").write_text(json.dumps([split]))
 
 
-def _prepare(course: Course, memory_gb: float | None) -> None:
+def _prepare(processes: int) -> None:
     from nnunetv2.experiment_planning.plan_and_preprocess_api import (
         extract_fingerprints,
         plan_experiments,
         preprocess_dataset,
     )
 
-    processes = course.budget.threads
     extract_fingerprints([NUMBER], num_processes=processes)
-    plan_experiments([NUMBER], gpu_memory_target_in_gb=memory_gb)
+    plan_experiments([NUMBER])
     preprocess_dataset(NUMBER, configurations=("2d",), num_processes=[processes])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from segem.io.layers import read_section
 from segem.io.volume import Volume
-from trainers.course import Course, Part, Predict
+from trainers.course import Budget, Course, Part, Predict
 
 ABOUT = "UNet2d of 32 to 512 channels, Dice, AdamW 1e-3 with plateaus, crops of 512, one a step; best checkpoint"
 PATCH = (1, 512, 512)
@@ -26,6 +26,7 @@ def train(course: Course) -> Predict:
     from torch_em import default_segmentation_trainer
     from torch_em.model import UNet2d
     from torch_em.transform.raw import standardize
+    from torch_em.util import load_model
 
     net = UNet2d(in_channels=1, out_channels=1, final_activation="Sigmoid")
     trainer = default_segmentation_trainer(
@@ -35,13 +36,11 @@ def train(course: Course) -> Predict:
         val_loader=_loader(course, "validation"),
         device="cpu",
         logger=_Stop,
-        logger_kwargs={"course": course},
+        logger_kwargs={"budget": course.budget},
         save_root=str(course.folder),
     )
-    course.budget.start()
     trainer.fit(epochs=10**6)
-    trainer.load_checkpoint("best")
-    net.eval()
+    load_model(trainer.checkpoint_folder, net, "best", device="cpu").eval()
 
     @torch.inference_mode()
     def predict(volume: Volume, z: int) -> NDArray[np.float32]:
@@ -69,11 +68,13 @@ def _loader(course: Course, part: Part) -> Any:
 class _Stop:
     """What the trainer takes for its logger: ends the last epoch when the time is over, so that it is validated."""
 
-    def __init__(self, trainer: Any, _save_root: str, course: Course) -> None:
-        self.trainer, self.budget = trainer, course.budget
+    def __init__(self, trainer: Any, _save_root: str, budget: Budget) -> None:
+        self.trainer, self.budget = trainer, budget
 
     def log_train(self, *_: Any, **__: Any) -> None:
-        """Count a step."""
+        """Count a step; the first one, in which the net is compiled, is free."""
+        if not self.budget.steps:
+            self.budget.start()
         if not self.budget.step():
             self.trainer.max_iteration, self.trainer.early_stopping = 0, -1
 
