@@ -44,7 +44,7 @@ def main() -> None:
             ingest(entry.ingest_config(), workspace, progress=False)
         for runtime in RUNTIMES:
             seconds = {}
-            for run in ("warm", runtime):
+            for run in (f"warm-{runtime}", runtime):
                 for entry in labelled:
                     config = SegmentConfig(model=arguments.model, runtime=runtime)
                     started = time.perf_counter()
