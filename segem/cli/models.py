@@ -10,14 +10,22 @@ import typer
 
 from segem.cli.options import (
     DEFAULT_WORKSPACE,
+    ArchitectureOption,
+    BatchOption,
+    CitationOption,
     DataRootOption,
     DeepSupervisionOption,
     DefectsOption,
     DeviceOption,
     FreezeOption,
     JsonOption,
+    LearningRateOption,
+    LicenceOption,
     RehearseOption,
+    SeedOption,
     ShareOption,
+    StartOption,
+    StepsOption,
     WorkspaceOption,
     assignment,
     option_of,
@@ -48,10 +56,8 @@ app.add_typer(models_app, name="models")
 def train(
     manifest: Annotated[Path, typer.Argument(help="YAML file; labelled volumes may give a split.")],
     out: Annotated[str, typer.Option(help="Name of the new model.")],
-    model: Annotated[
-        str | None, typer.Option(help="Architecture, one of the zoo; that of --from, or unet, if absent.")
-    ] = None,
-    start: Annotated[str | None, typer.Option("--from", help="Model to go on from, by name or folder.")] = None,
+    model: ArchitectureOption = None,
+    start: StartOption = None,
     pretrained: Annotated[
         str | None,
         typer.Option(help="Weights of a classifier to start from: imagenet downloads them, or a .pth or .safetensors."),
@@ -64,7 +70,7 @@ def train(
     minutes: Annotated[
         float | None, typer.Option(help="Time budget; the schedule fits it. 30 if neither is given.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Number of steps, for a run that can be repeated exactly.")] = None,
+    steps: StepsOption = None,
     context_sections: Annotated[
         int | None,
         typer.Option(help="Adjacent sections the net sees at once, an odd number; as --from has it, or 1, if absent."),
@@ -73,17 +79,15 @@ def train(
         list[str] | None,
         typer.Option(help="NAME=VALUE of the architecture, as `segem models show ARCHITECTURE` lists; repeatable."),
     ] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="Highest learning rate of the schedule; as suits the architecture if absent.")
-    ] = None,
-    batch: Annotated[int | None, typer.Option(help="Crops to a step; as suits the architecture if absent.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
+    learning_rate: LearningRateOption = None,
+    batch: BatchOption = None,
+    seed: SeedOption = 0,
     checkpoint_seconds: Annotated[
         float,
         typer.Option(help="How often to put aside what is learned; the same command goes on from there."),
     ] = 60.0,
-    licence: Annotated[str, typer.Option(help="Licence of the weights, noted on the model's card.")] = "",
-    citation: Annotated[str, typer.Option(help="What to cite with the weights, noted on the model's card.")] = "",
+    licence: LicenceOption = "",
+    citation: CitationOption = "",
     device: DeviceOption = "auto",
     data_root: DataRootOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
@@ -266,8 +270,8 @@ def models_import(
     threshold: Annotated[
         float | None, typer.Option(help="Probability that makes membrane, where segem has not trained them; 0.5.")
     ] = None,
-    licence: Annotated[str, typer.Option(help="Licence of the weights, noted on the model's card.")] = "",
-    citation: Annotated[str, typer.Option(help="What to cite with the weights, noted on the model's card.")] = "",
+    licence: LicenceOption = "",
+    citation: CitationOption = "",
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:

@@ -83,6 +83,18 @@ DefectsOption = Annotated[
         help="Share of the crops in which a defect of sections is made, for a net that bears them; 0 for none."
     ),
 ]
+StepsOption = Annotated[int | None, typer.Option(help="Number of steps, for a run that can be repeated exactly.")]
+ArchitectureOption = Annotated[
+    str | None, typer.Option("--model", help="Architecture, one of the zoo; that of --from, or unet, if absent.")
+]
+LearningRateOption = Annotated[
+    float | None, typer.Option(help="Highest learning rate of the schedule; as suits the architecture if absent.")
+]
+BatchOption = Annotated[int | None, typer.Option(help="Crops to a step; as suits the architecture if absent.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of all random choices.")]
+LicenceOption = Annotated[str, typer.Option(help="Licence of the weights, noted on the model's card.")]
+CitationOption = Annotated[str, typer.Option(help="What to cite with the weights, noted on the model's card.")]
+StartOption = Annotated[str | None, typer.Option("--from", help="Model to go on from, by name or folder.")]
 DEFAULT_WORKSPACE = Path("workspace")
 
 

@@ -9,14 +9,22 @@ import typer
 
 from segem.cli.options import (
     DEFAULT_WORKSPACE,
+    ArchitectureOption,
+    BatchOption,
+    CitationOption,
     DataRootOption,
     DeepSupervisionOption,
     DefectsOption,
     DeviceOption,
     FreezeOption,
     JsonOption,
+    LearningRateOption,
+    LicenceOption,
     RehearseOption,
+    SeedOption,
     ShareOption,
+    StartOption,
+    StepsOption,
     VerboseOption,
     WorkspaceOption,
     option_of,
@@ -31,12 +39,10 @@ app = typer.Typer()
 def retrain(
     manifest: Annotated[Path, typer.Argument(help="YAML file; labelled volumes, some of them with test sections.")],
     out: Annotated[str, typer.Option(help="Name of the model, of which a new version is made.")],
-    start: Annotated[str | None, typer.Option("--from", help="Model to go on from, by name or folder.")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Architecture, one of the zoo; that of --from, or unet, if absent.")
-    ] = None,
+    start: StartOption = None,
+    model: ArchitectureOption = None,
     minutes: Annotated[float | None, typer.Option(help="Time budget of the training. 30 if neither is given.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Number of steps, for a run that can be repeated exactly.")] = None,
+    steps: StepsOption = None,
     rehearse: RehearseOption = None,
     share: ShareOption = 0.3,
     freeze: FreezeOption = None,
@@ -53,13 +59,11 @@ def retrain(
         bool, typer.Option("--force", help="Put it in use whatever is found; the record says that it was forced.")
     ] = False,
     harm: Annotated[float, typer.Option(help="Loss of IoU that no volume may suffer.")] = 0.005,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="Highest learning rate of the schedule; as suits the architecture if absent.")
-    ] = None,
-    batch: Annotated[int | None, typer.Option(help="Crops to a step; as suits the architecture if absent.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
-    licence: Annotated[str, typer.Option(help="Licence of the weights, noted on the model's card.")] = "",
-    citation: Annotated[str, typer.Option(help="What to cite with the weights, noted on the model's card.")] = "",
+    learning_rate: LearningRateOption = None,
+    batch: BatchOption = None,
+    seed: SeedOption = 0,
+    licence: LicenceOption = "",
+    citation: CitationOption = "",
     device: DeviceOption = "auto",
     data_root: DataRootOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,

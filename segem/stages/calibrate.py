@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from segem.config import Device, Manifest, check_name
+from segem.config import Device, Manifest
 from segem.errors import ConfigError
 from segem.io.versions import new_version
 from segem.io.volume import Volume
@@ -18,6 +18,7 @@ from segem.learn.runtimes.choice import choose_device
 from segem.learn.train import calibrate, predict_section
 from segem.stages.lessons import Range, labelled_sections, lessons
 from segem.stages.train import score
+from segem.stages.zoo import check_new_name
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ def calibrate_model(
     Raises
     ------
     ConfigError
-        When no volume has labels, or the model has learned from sections it would be calibrated or scored on.
+        When the name is taken, no volume has labels, or the model has learned from sections it would be calibrated or
+        scored on.
     InputError
         When sources or labels are bad, or the net gives NaN or infinity.
     ModelError
@@ -72,7 +74,7 @@ def calibrate_model(
     WorkspaceError
         When a volume is damaged or the disk refuses.
     """
-    check_name(name, "model")
+    check_new_name(name)
     artefact = find_model(model, workspace)
     card, context, where = artefact.card, artefact.card.geometry().context_sections, choose_device(device)
     volumes, splits = lessons(manifest, workspace, progress)

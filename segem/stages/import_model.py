@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segem.config import check_name, parse
+from segem.config import parse
 from segem.errors import ConfigError, ModelError
 from segem.io.files import disk_errors, locked, new_directory, sweep_partials, write_text
 from segem.io.package import Package, opened, refuse_harmful
@@ -24,6 +24,7 @@ from segem.learn.exchange import fitted_net
 from segem.learn.models.registry import ZOO, geometry, resolved
 from segem.learn.tensors import read_tensors
 from segem.learn.train import predict_section
+from segem.stages.zoo import check_new_name
 
 PLAIN = (".safetensors", ".pt", ".pth")
 _AGREEMENT = 1e-3
@@ -89,7 +90,7 @@ def import_model(source: Path, name: str, workspace: Workspace, foreign: Foreign
     WorkspaceError
         When the disk refuses.
     """
-    check_name(name, "model")
+    check_new_name(name)
     with locked(workspace.models / f".{name}.lock"):
         if name in {known for known, _ in list_models(workspace)} or (workspace.models / name).exists():
             raise ConfigError("there is a model of this name", where=name, fix="give another name by --out")

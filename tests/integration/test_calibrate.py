@@ -137,3 +137,11 @@ def test_a_moved_threshold_cuts_the_same_mask(threshold: float, before: Calibrat
     assert np.array_equal(mask(before, threshold), mask(moved, at))
     assert moved.scale == found.scale
     assert abs(moved.bias - found.bias) < 0.1
+
+
+@pytest.mark.parametrize("name", ["unet-em", "unet"])
+def test_a_calibrated_model_hides_nothing_that_came_with_segem(
+    workspace: Workspace, manifest: Manifest, name: str
+) -> None:
+    with pytest.raises(ConfigError, match="this name is taken"):
+        calibrate_model("unet-em", manifest, name, workspace, progress=False)

@@ -192,8 +192,9 @@ def test_export_refuses(package: Path, workspace: Workspace) -> None:
 
 
 def test_a_name_that_is_taken(package: Path, workspace: Workspace) -> None:
-    for name in ("wide", "unet-em"):
-        with pytest.raises(ConfigError, match=r"there is a model of this name.*--out"):
+    taken = {"wide": "there is a model of this name", "unet-em": "this name is taken", "unet": "this name is taken"}
+    for name, why in taken.items():
+        with pytest.raises(ConfigError, match=rf"{why}.*--out"):
             import_model(package, name, workspace)
     with pytest.raises(ConfigError, match="not a model name"):
         import_model(package, "../up", workspace)
