@@ -20,6 +20,12 @@ from segem.learn.artefact import Artefact, list_models, load_artefact
 from segem.stages.ingest import ingest
 
 
+def ingested(manifest: Path, data_root: Path, work: Workspace) -> None:
+    """Ingest the volumes of a manifest, once, before trainings that run side by side all want to."""
+    for entry in load_manifest(manifest, data_root).volumes:
+        ingest(entry.ingest_config(), work, progress=False)
+
+
 def tested(manifest: Path, data_root: Path, work: Workspace) -> Iterator[tuple[Volume, range]]:
     """Ingest the volumes of a manifest that have test sections, and yield each with these."""
     for entry in load_manifest(manifest, data_root).volumes:

@@ -16,7 +16,7 @@ from statistics import mean
 from typing import Any
 
 from held_out import score
-from judged import trained
+from judged import ingested, trained
 from machine import facts, provenance
 from pinned import count_processor_time, run_pinned
 
@@ -52,6 +52,7 @@ def main() -> None:
         train(load_manifest(MANIFEST, arguments.data_root), name, config, work, device="cpu", progress=False)
         return
     print(provenance(), flush=True)
+    ingested(MANIFEST, arguments.data_root, work)
     wanted = [(recipe, seed) for recipe in arguments.recipes for seed in arguments.seeds]
     missing = [one for one in wanted if trained(_name(*one, arguments.minutes), work) is None]
     command = [sys.executable, __file__, *sys.argv[1:], "--train"]

@@ -15,6 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from judged import ingested
 from machine import facts, provenance
 from pinned import count_processor_time, run_pinned
 
@@ -42,6 +43,8 @@ def main() -> None:
         _train(arguments.train, arguments, work)
         return
     print(provenance(), flush=True)
+    for manifest in (OLD, NEW):
+        ingested(manifest, arguments.data_root, work)
     for names in (("isbi", "scratch"), ("warm", "rehearsed")):
         missing = [name for name in names if name not in {known for known, _ in list_models(work)}]
         run_pinned({name: [sys.executable, __file__, *sys.argv[1:], "--train", name] for name in missing}, work.root)

@@ -104,22 +104,23 @@ def ingest(
     Notes
     -----
     Voxels are read and written a slab of sections at a time, as deep as a shard, so memory does not grow with their
-    number. One name is ingested by one process at a time; a second one is refused, not queued.
+    number. One name is ingested by one process at a time; a second one is refused, not queued. A volume that is up to
+    date is read only, so any number of processes may start from it at once.
     """
     workspace.prepare()
     path = workspace.volume(config.name)
     fingerprint = source_fingerprint(config)
+    present = None if again else _present(path, config, fingerprint)
+    if present is not None:
+        log.info("%s is up to date", config.name)
+        return IngestResult(
+            path, config.name, present.shape, skipped=True, warnings=tuple(present.attributes["warnings"])
+        )
     with locked(path.with_name(f".{path.name}.lock")):
         for partial in sweep_partials(path.parent, path.name):
             log.warning("removed %s, left by an ingest that was killed", partial.name)
         if not replace:
             _require_same(path, config)
-        present = None if again else _present(path, config, fingerprint)
-        if present is not None:
-            log.info("%s is up to date", config.name)
-            return IngestResult(
-                path, config.name, present.shape, skipped=True, warnings=tuple(present.attributes["warnings"])
-            )
         with ExitStack() as stack:
             raw = stack.enter_context(open_stack(config.source, config.dataset))
             truth = None if config.labels is None else stack.enter_context(_open_labels(config.labels, raw))
@@ -195,12 +196,12 @@ def _present(path: Path, config: IngestConfig, fingerprint: str) -> Volume | Non
         layers = [volume.raw, *(volume.label(name) for name in volume.labels())]
         lost = [file for layer in layers for file in missing_shards(layer)]
     except SegemError as error:
-        log.warning("replacing a damaged volume: %s", error)
+        log.warning("the volume that is there is damaged: %s", error)
         return None
     made_by = {"config_hash": config.config_hash(), "source_fingerprint": fingerprint, "reader_version": READER_VERSION}
     same = all(noted.get(key) == value for key, value in made_by.items())
     if lost:
-        log.warning("replacing a volume that lost %d files, the first of them %s", len(lost), lost[0])
+        log.warning("the volume that is there lost %d files, the first of them %s", len(lost), lost[0])
     return volume if same and not lost else None
 
 

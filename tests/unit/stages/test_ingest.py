@@ -413,6 +413,13 @@ def test_one_name_is_ingested_once_at_a_time(tmp_path: Path, workspace: Workspac
     assert not run(workspace, source).skipped
 
 
+def test_a_volume_that_is_up_to_date_needs_no_lock(tmp_path: Path, workspace: Workspace) -> None:
+    source = tiff(tmp_path / "a.tif", image())
+    run(workspace, source)
+    with locked(workspace.root / "volumes" / ".v.ome.zarr.lock"):
+        assert run(workspace, source).skipped
+
+
 def test_leftovers_of_a_killed_ingest_are_swept(tmp_path: Path, workspace: Workspace) -> None:
     workspace.prepare()
     folder = workspace.root / "volumes"
