@@ -32,7 +32,7 @@ def check_sections(sections: Sequence[LabelledSection], part: str) -> None:
     ------
     InputError
         When there are none, when they are too small, when a volume shows one grey level only, when nothing of its truth
-        is known or when the truth is of one class only.
+        is known or when the truth is of one class only: all of it together, and of each volume that validates.
     """
     if not sections:
         raise InputError(f"no {part} sections", fix=f"give at least one labelled section to {part}")
@@ -45,7 +45,8 @@ def check_sections(sections: Sequence[LabelledSection], part: str) -> None:
                 found=_size(section),
                 fix="give larger sections, or leave this volume out",
             )
-    for volume in dict.fromkeys(section.volume for section in sections):
+    volumes = list(dict.fromkeys(section.volume for section in sections))
+    for volume in volumes:
         images = [section.image for section in sections if section.volume == volume]
         if len({value for image in images for value in (image.min(), image.max())}) == 1:
             raise InputError(
@@ -55,6 +56,14 @@ def check_sections(sections: Sequence[LabelledSection], part: str) -> None:
             )
         if not any(is_known(section.truth).any() for section in sections if section.volume == volume):
             raise nothing_known(part, volume)
+    _check_classes(sections, part)
+    if part == "validation":
+        # The IoU of a volume of one class is best at a threshold that no other volume wants.
+        for volume in volumes:
+            _check_classes([section for section in sections if section.volume == volume], part)
+
+
+def _check_classes(sections: Sequence[LabelledSection], part: str) -> None:
     known = sum(int(np.count_nonzero(is_known(section.truth))) for section in sections)
     membrane = sum(int(np.count_nonzero(is_membrane(section.truth))) for section in sections) / known
     if not 0 < membrane < 1:

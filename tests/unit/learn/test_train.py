@@ -218,6 +218,16 @@ def test_labels_of_one_class_are_refused_with_a_hint(value: int) -> None:
         fit([], [striped()], config())
 
 
+@pytest.mark.parametrize("value", [0, 1])
+def test_a_volume_of_one_class_chooses_no_threshold(value: int) -> None:
+    # Its IoU would be best where all of it is background, or membrane, and outweigh what the others say.
+    other = striped("w")
+    other.truth[...] = value
+    with pytest.raises(InputError, match="w: the validation labels hold one class only"):
+        fit([striped()], [striped(), other], config())
+    fit([striped(), other], [striped()], config(steps=1))
+
+
 def test_the_threshold_is_the_best_on_the_mean_of_the_volumes() -> None:
     levels = (np.arange(100, dtype=np.float32) + 0.5) / 100
     logits = np.log(levels / (1 - levels)).reshape(1, 10, 10)
