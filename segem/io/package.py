@@ -20,6 +20,7 @@ DESCRIPTION = "rdf.yaml"
 _DESCRIPTIONS = (DESCRIPTION, "bioimageio.yaml")
 _MOST_MEMBERS = 1000
 _LONGEST_DESCRIPTION = 2**20
+_MOST_NODES = 100_000
 _MOST_TIMES, _ALWAYS_ALLOWED = 100, 2**24
 """Weights hardly shrink; a member beyond 16 MB that unpacks to a hundred times its size is there to fill the disk."""
 _PIECE = 2**20
@@ -114,7 +115,11 @@ class Package:
         if self.archive.getinfo(name).file_size > _LONGEST_DESCRIPTION:
             raise self._broken("the description is too long", where=name, expected="at most 1 MB")
         try:
-            found = yaml.safe_load(b"".join(self._pieces(name)))
+            loader = yaml.SafeLoader(b"".join(self._pieces(name)))
+            node = loader.get_single_node()
+            if _grows(node):
+                raise _harmful(self.path, f"{name} that refers to its own parts until it is huge")
+            found = loader.construct_document(node) if node is not None else None
         except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
             raise self._broken("the description cannot be read", where=name, found=str(error)[:160]) from None
         if not isinstance(found, dict) or found.get("type") != "model":
@@ -187,6 +192,18 @@ def refuse_harmful(path: Path, archive: zipfile.ZipFile) -> None:
             raise _harmful(path, f"a member with the name {member.filename[:100]!r}")
         if member.file_size > max(_ALWAYS_ALLOWED, _MOST_TIMES * member.compress_size):
             raise _harmful(path, f"{member.compress_size} bytes that unpack to {member.file_size}")
+
+
+def _grows(root: yaml.Node | None) -> bool:
+    """Tell whether a description is too large with all that it refers to in place, as merging and printing put it."""
+    left, nodes = [root], 0
+    while left and nodes <= _MOST_NODES:
+        node, nodes = left.pop(), nodes + 1
+        if isinstance(node, yaml.SequenceNode):
+            left += node.value
+        elif isinstance(node, yaml.MappingNode):
+            left += [part for pair in node.value for part in pair]
+    return nodes > _MOST_NODES
 
 
 def _harmful(path: Path, found: str) -> ModelError:

@@ -107,6 +107,20 @@ def test_descriptions_that_describe_nothing(
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize(("first", "next_one"), [("[x]", "[{}]"), ("{k: v}", "{{<<: [{}]}}")])
+def test_a_description_that_grows_when_it_is_read(first: str, next_one: str, tmp_path: Path) -> None:
+    lines = [f"a0: &a0 {first}", *(f"a{i}: &a{i} {next_one.format(','.join([f'*a{i - 1}'] * 9))}" for i in range(1, 7))]
+    text = "\n".join(["type: model", *lines])
+    refused(pack(tmp_path / "p.zip", {"rdf.yaml": text.encode()}), "made to do harm.*rdf.yaml")
+    refused(pack(tmp_path / "q.zip", {"rdf.yaml": b"type: model\na: &a [*a]"}), "made to do harm.*rdf.yaml")
+
+
+def test_a_description_may_say_one_thing_twice(tmp_path: Path) -> None:
+    text = b"type: model\nauthors: &id001\n- name: Ada\nmaintainers: *id001\n"
+    with opened(pack(tmp_path / "p.zip", {"rdf.yaml": text})) as package:
+        assert package.description()["maintainers"] == [{"name": "Ada"}]
+
+
 def test_members_that_are_not_what_they_should_be(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with opened(made) as package:
