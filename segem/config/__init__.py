@@ -186,7 +186,7 @@ class Split(Config):
     train: SectionRange
     validation: SectionRange
     test: SectionRange | None = None
-    weight: float = Field(default=1.0, gt=0)
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """How often the volume is drawn in training, relative to the others."""
 
     @model_validator(mode="after")
@@ -257,12 +257,12 @@ class TrainConfig(Config):
     crop_px: int = Field(default=256, ge=32)
     learning_rate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Highest one of the schedule; as suits the architecture where absent."""
-    weight_decay: float = Field(default=1e-4, ge=0)
+    weight_decay: float = Field(default=1e-4, ge=0, allow_inf_nan=False)
     ema_decay: float = Field(default=0.998, ge=0, lt=1)
     """Decay of the running average of the weights; the average is what is kept."""
-    border_weight: float = Field(default=5.0, ge=0)
+    border_weight: float = Field(default=5.0, ge=0, allow_inf_nan=False)
     """How much more than others a membrane pixel between two touching cells counts; 0 counts all alike."""
-    border_sigma_px: float = Field(default=5.0, gt=0)
+    border_sigma_px: float = Field(default=5.0, gt=0, allow_inf_nan=False)
     """How fast that falls with the distance between the cells."""
     deep_supervision: bool = False
     """Whether coarser levels of the decoder have to show the membranes too, which the net then forgets."""

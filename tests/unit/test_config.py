@@ -142,6 +142,11 @@ def test_memory_is_given_in_any_unit() -> None:
     [
         (SegmentConfig, {"tile_px": 3}, "w: --tile-px: Input should be greater than or equal to 16; found 3. Fix: "),
         (TrainConfig, {"minutes": 1, "steps": 1}, "w: give either minutes or steps. Fix: change one of these settings"),
+        (
+            Split,
+            {"train": [0, 1], "validation": [1, 2], "weight": "inf"},
+            "w: --weight: Input should be a finite number",
+        ),
         (TrainConfig, {"minutes": "inf"}, "w: --minutes: Input should be a finite number; found 'inf'"),
         (RefineConfig, {"of": "../r"}, "w: --of: not a name, use letters, digits"),
         (LabelSource, {"source": "a", "membrane": "all"}, "w: --membrane: Input should be 'zero' or 'nonzero' or "),
