@@ -78,7 +78,7 @@ def score(sections: list[Section], config: CrfConfig | None, threshold: float) -
         probability = section.probability
         if config is not None:
             started = time.perf_counter()
-            probability = stored_probability(refine(probability / np.float32(255), section.image, config))
+            probability = stored_probability(refine((probability / 255).astype(np.float32), section.image, config))
             seconds += time.perf_counter() - started
         pixels += probability.size
         at_half += Confusion.count(section.truth, membrane_mask(probability, 0.5))
@@ -117,7 +117,8 @@ def main() -> None:
     geometry, threshold = artefact.card.geometry(), artefact.card.threshold
     print(provenance())
     print(f"model {artefact.card.name} {artefact.digest[:12]}, its own threshold {threshold}")
-    choice, test = {}, {}
+    choice: dict[str, list[Section]] = {}
+    test: dict[str, list[Section]] = {}
     with (
         tempfile.TemporaryDirectory() as folder,
         Engine(load_net(artefact), choose_device("auto"), geometry.context_sections) as engine,

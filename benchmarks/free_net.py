@@ -95,4 +95,5 @@ def pattern() -> NDArray[np.uint8]:
     """Return one grainy section, (y, x)."""
     (section,) = sections(SynthConfig(shape=(1, _PATTERN_PX, _PATTERN_PX)))
     grain = ndimage.gaussian_filter(np.random.default_rng(0).normal(0, 12, section.image.shape), 0.6)
-    return np.clip(section.image + grain, 0, 255).astype(np.uint8)
+    grainy: NDArray[np.uint8] = np.clip(section.image + grain, 0, 255).astype(np.uint8)
+    return grainy

@@ -14,6 +14,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from judged import rand_and_info, seen, tested
 from machine import provenance
 
@@ -68,7 +69,7 @@ def score(artefact: Artefact, manifest: Path, data_root: Path, views: int) -> di
         Engine(load_net(artefact), choose_device("auto"), context, views=views) as engine,
     ):
         for volume, sections in tested(manifest, data_root, Workspace(Path(folder))):
-            means = two_means(sum(histogram(read_section(volume.raw, z)) for z in sections))
+            means = two_means(np.sum([histogram(read_section(volume.raw, z)) for z in sections], axis=0))
             model, kmeans, cells = Confusion(), Confusion(), SegmentationSums.nothing()
             for z in sections:
                 image, truth = read_section(volume.raw, z), read_section(volume.label("truth"), z)

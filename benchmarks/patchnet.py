@@ -57,8 +57,8 @@ def main() -> None:
     pixels, patches = sample(x)
     engines = {name: Engine(net, torch.device("cpu"), threads=1, runtime=name) for name in runtimes()}
     patchwise = {
-        "patches one by one": lambda: torch.cat([net.logits_of_patches(patch) for patch in patches.split(1)]),
-        f"patches by {BATCH}": lambda: torch.cat([net.logits_of_patches(batch) for batch in patches.split(BATCH)]),
+        "patches one by one": lambda: torch.cat([net.logits_of_patches(one) for one in torch.split(patches, 1)]),
+        f"patches by {BATCH}": lambda: torch.cat([net.logits_of_patches(some) for some in torch.split(patches, BATCH)]),
     }
     dense = {
         "dense, fragments, torch": lambda: net.logits_fragments(x),

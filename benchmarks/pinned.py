@@ -39,4 +39,4 @@ def run_pinned(commands: Mapping[str, Sequence[str]], logs: Path) -> None:
 
 def count_processor_time() -> None:
     """Let the budget of a training in this process be processor time, so that other programs cost it nothing."""
-    segem.learn.train.time = SimpleNamespace(monotonic=time.process_time)  # type: ignore[attr-defined]
+    segem.learn.train.time = SimpleNamespace(monotonic=time.process_time)  # type: ignore[assignment, attr-defined]

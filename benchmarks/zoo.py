@@ -122,7 +122,7 @@ def judge_model(name: str, artefact: Artefact, volume: Volume, judged: range) ->
         started = time.perf_counter()
         images = [read_section(volume.raw, z) for z in judged]
         refined = [
-            stored_probability(refine(p.astype(np.float32) / 255, image, CrfConfig()))
+            stored_probability(refine((p / 255).astype(np.float32), image, CrfConfig()))
             for p, image in zip(stored, images, strict=True)
         ]
         after = (time.perf_counter() - started) / (len(judged) * stored[0].size / 1e6)

@@ -54,7 +54,8 @@ def zarr_to_zarr(case: Case) -> Callable[[Stack, Path], None]:
 def read(_: Stack, folder: Path) -> NDArray[np.float32]:
     """Return the probabilities that `zarr_to_zarr` has written."""
     logits = zarr.open_array(folder / LOGITS, mode="r")
-    return expit(np.asarray(logits[0], np.float32))
+    probability: NDArray[np.float32] = expit(np.asarray(logits[0], np.float32))
+    return probability
 
 
 def _predictor(net: nn.Module, block_px: int | None, halo_px: int) -> Callable[..., Any]:

@@ -25,7 +25,7 @@ def train(course: Course) -> Predict:
     """Do as `segem train` does; a training that was stopped goes on from its last checkpoint."""
     name, budget = course.folder.name, course.budget
     if budget.processor_time:
-        loop.time = SimpleNamespace(monotonic=budget.now)  # type: ignore[attr-defined]
+        loop.time = SimpleNamespace(monotonic=budget.now)  # type: ignore[assignment, attr-defined]
     config = TrainConfig(model="unet", minutes=budget.minutes, seed=course.seed, **RECIPE)
     if trained(name, course.workspace) is None:
         train_model(course.manifest, name, config, course.workspace, device="cpu", progress=False)
