@@ -18,8 +18,8 @@ from torch import nn
 import segem
 from segem.config import Config, Name
 from segem.errors import ConfigError, ModelError
-from segem.io.files import disk_errors, new_directory, write_bytes, write_text
-from segem.io.versions import standing, version_in_use
+from segem.io.files import disk_errors, locked, new_directory, write_bytes, write_text
+from segem.io.versions import new_version, standing, version_in_use
 from segem.io.workspace import Workspace
 from segem.learn.calibrated import NO_CALIBRATION, Calibration, calibrated
 from segem.learn.models.registry import ZOO, build, geometry
@@ -141,6 +141,18 @@ def save_artefact(
             write_bytes(partial / name, content)
         write_text(partial / CARD, json.dumps(card.model_dump(mode="json"), indent=2) + "\n")
     return load_artefact(directory)
+
+
+def save_version(model: Path, card: ModelCard, net: nn.Module, beside: Mapping[str, bytes] | None = None) -> Artefact:
+    """Write a new version into the folder of a model, beside those of others that end at the same time.
+
+    Raises
+    ------
+    ModelError, WorkspaceError
+        As for `save_artefact`.
+    """
+    with locked(model / ".version.lock", wait=True):
+        return save_artefact(new_version(model), card, net, beside)
 
 
 def load_artefact(path: Path) -> Artefact:

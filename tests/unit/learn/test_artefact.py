@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from segem.learn.artefact import (
     load_artefact,
     load_net,
     save_artefact,
+    save_version,
 )
 from segem.learn.calibrated import Calibration
 from segem.learn.engine import Engine
@@ -50,6 +52,13 @@ def test_round_trip(artefact: Artefact) -> None:
     found = load_net(load_artefact(artefact.path)).state_dict()
     assert all(torch.equal(expected[key], found[key]) for key in expected)
     assert load_artefact(artefact.path).card == artefact.card
+
+
+def test_models_of_one_name_that_are_finished_at_once_all_stay(tmp_path: Path, artefact: Artefact) -> None:
+    home, net = tmp_path / "home", load_net(artefact)
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: save_version(home, artefact.card, net).path, range(4)))
+    assert len({*made}) == len([path for path in home.iterdir() if path.is_dir()]) == 4
 
 
 def test_digest_follows_weights_and_architecture_but_not_scores(artefact: Artefact) -> None:
