@@ -8,15 +8,12 @@ from functools import partial
 from pathlib import Path
 
 from segem.config import Device, Manifest
-from segem.errors import ConfigError
-from segem.io.versions import new_version
-from segem.io.volume import Volume
 from segem.io.workspace import Workspace
-from segem.learn.artefact import Artefact, Score, find_model, load_net, save_artefact
+from segem.learn.artefact import Score, find_model, load_net, save_version
 from segem.learn.calibrated import Calibration, FittedOn, calibrated
 from segem.learn.runtimes.choice import choose_device
 from segem.learn.train import calibrate, predict_section
-from segem.stages.lessons import Range, labelled_sections, lessons
+from segem.stages.lessons import LEARNED, check_unseen, labelled_sections, lessons
 from segem.stages.train import score
 from segem.stages.zoo import check_new_name
 
@@ -65,8 +62,7 @@ def calibrate_model(
     Raises
     ------
     ConfigError
-        When the name is taken, no volume has labels, or the model has learned from sections it would be calibrated or
-        scored on.
+        When the name is taken, no volume has labels, or the model knows sections it would be calibrated or scored on.
     InputError
         When sources or labels are bad, or the net gives NaN or infinity.
     ModelError
@@ -80,10 +76,11 @@ def calibrate_model(
     volumes, splits = lessons(manifest, workspace, progress)
     sections, fitted_on = [], []
     for volume, split in splits.items():
-        for part in (split.validation, split.test):
-            if part is not None:
-                _check_unlearned(artefact, volumes[volume], (part.start, part.stop))
         fits, source = (split.validation.start, split.validation.stop), volumes[volume]
+        # Those that chose the threshold may calibrate: the mask stays as it is.
+        check_unseen(card.trained_on, artefact.path, source, fits, "calibrated", (LEARNED,))
+        if split.test is not None:
+            check_unseen(card.trained_on, artefact.path, source, (split.test.start, split.test.stop), "scored")
         sections += labelled_sections(source, fits, context, seen=(0, source.shape[0]))
         fitted_on.append(FittedOn(volume=volume, source_digest=source.attributes["source_digest"], sections=fits))
     plain = load_net(artefact, calibrate=False)
@@ -98,8 +95,8 @@ def calibrate_model(
     # The mask is the same; V_rand and V_info are the best of eleven thresholds, which now cut other masks.
     older = (known.model_copy(update={"v_rand": None, "v_info": None, "ece": None}) for known in card.scores)
     kept = {(known.volume, known.sections): known for known in (*older, *scores)}
-    made = save_artefact(
-        new_version(workspace.models / name),
+    made = save_version(
+        workspace.models / name,
         card.model_copy(
             update={"name": name, "calibration": found, "threshold": threshold, "scores": tuple(kept.values())}
         ),
@@ -126,16 +123,3 @@ def with_same_mask(found: Calibration, before: Calibration, threshold: float) ->
     new = min(254, max(1, round(reached + 0.5)))
     bias = math.log((new - 0.5) / (255.5 - new)) - found.scale * logit
     return found.model_copy(update={"bias": bias}), new / 255
-
-
-def _check_unlearned(artefact: Artefact, volume: Volume, sections: Range) -> None:
-    for part in artefact.card.trained_on:
-        first, stop = max(part.train[0], sections[0]), min(part.train[1], sections[1])
-        if part.source_digest == volume.attributes["source_digest"] and first < stop:
-            raise ConfigError(
-                "a model cannot be calibrated or scored on sections it learned from",
-                where=volume.name,
-                expected=f"sections {sections[0]} to {sections[1] - 1} unseen by {artefact.path}",
-                found=f"{first} to {stop - 1} on its card",
-                fix="name other sections as validation and test in the manifest, or leave this volume out",
-            )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,15 @@ from segem.io.shards import Array, shape_of
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.normalize import zscore
-from segem.learn.artefact import TrainedOn
+from segem.learn.artefact import Artefact, TrainedOn
 from segem.learn.checks import nothing_known
 from segem.learn.train import LabelledSection
 from segem.stages.ingest import ingest
 
 Range = tuple[int, int]
+
+LEARNED, CHOSE = "learned from", "chose its threshold on"
+"""What a model may have done with a section."""
 
 
 def lessons(manifest: Manifest, workspace: Workspace, progress: bool) -> tuple[dict[str, Volume], dict[str, Split]]:
@@ -58,7 +61,7 @@ def unknown_sections(volume: Volume) -> frozenset[int]:
 
 
 def trained_on(
-    volumes: dict[str, Volume], splits: dict[str, Split], taught: Mapping[str, Range] | None = None
+    volumes: Mapping[str, Volume], splits: Mapping[str, Split], taught: Mapping[str, Range] | None = None
 ) -> tuple[TrainedOn, ...]:
     """Return what the card of a model says of the sections that make it; `taught` are those to learn from if fewer."""
     total = sum(split.weight for split in splits.values())
@@ -72,6 +75,75 @@ def trained_on(
         )
         for volume, split in splits.items()
     )
+
+
+def known_of(trained_on: Iterable[TrainedOn], volume: Volume, sections: Range) -> Iterator[tuple[str, Range]]:
+    """Yield which of some sections of a volume a model knows, by its card, and what it did with them."""
+    for part in trained_on:
+        if part.source_digest != volume.attributes["source_digest"]:
+            continue
+        for use, (start, stop) in ((LEARNED, part.train), (CHOSE, part.validation)):
+            first, end = max(start, sections[0]), min(stop, sections[1])
+            if first < end:
+                yield use, (first, end)
+
+
+def check_unseen(
+    trained_on: Iterable[TrainedOn],
+    whose: object,
+    volume: Volume,
+    sections: Range,
+    done: str,
+    uses: Iterable[str] = (LEARNED, CHOSE),
+) -> None:
+    """Raise where a model knows sections of a volume that it is to be ``judged``, ``scored`` or ``calibrated`` on.
+
+    Raises
+    ------
+    ConfigError
+        When it has used some of them in one of these ways.
+    """
+    for use, (first, end) in known_of(trained_on, volume, sections):
+        if use in uses:
+            raise ConfigError(
+                f"a model cannot be {done} on sections it {use}",
+                where=volume.name,
+                expected=f"sections {sections[0]} to {sections[1] - 1} unseen by {whose}",
+                found=f"{first} to {end - 1}",
+                fix=f"name other sections as {'validation' if done == 'calibrated' else 'test'} in the manifest, or "
+                "leave this volume out",
+            )
+
+
+def check_apart(
+    volumes: Mapping[str, Volume], splits: Mapping[str, Split], taught: Mapping[str, Range], before: Artefact | None
+) -> None:
+    """Raise where a new model would be calibrated or scored on what it learned from, under whatever name.
+
+    Parameters
+    ----------
+    volumes, splits : mappings of str to Volume and Split
+        By name.
+    taught : mapping of str to (int, int)
+        The sections of each volume that are learned from.
+    before : Artefact or None
+        The model that is gone on from.
+
+    Raises
+    ------
+    ConfigError
+        When it would.
+    """
+    mine = trained_on(volumes, splits, taught)
+    for name, split in splits.items():
+        volume, fits = volumes[name], (split.validation.start, split.validation.stop)
+        tests = (split.test.start, split.test.stop) if split.test is not None else (0, 0)
+        check_unseen(mine, "the new model", volume, fits, "calibrated", (LEARNED,))
+        check_unseen(mine, "the new model", volume, tests, "scored")
+        if before is not None:
+            # The threshold of that model is not gone on with, so what chose it may be tested.
+            for sections, done in ((fits, "calibrated"), (tests, "scored")):
+                check_unseen(before.card.trained_on, before.path, volume, sections, done, (LEARNED,))
 
 
 def split_of(entry: VolumeEntry, volume: Volume) -> Split:

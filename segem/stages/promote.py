@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import os
 from collections.abc import Callable, Iterable, Iterator
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,7 @@ from segem.learn.artefact import Artefact, TrainedOn, find_model, list_models, l
 from segem.learn.runtimes.choice import choose_device
 from segem.learn.train import predict_section
 from segem.progress import track
-from segem.stages.lessons import labelled_sections, lessons
+from segem.stages.lessons import check_unseen, labelled_sections, lessons
 from segem.stages.unsupervised import finder_of
 
 Mask = NDArray[np.uint8]
@@ -102,7 +101,7 @@ def promote(
         rival = _rival(against, challenger, workspace)
         chosen = sections_to_judge(manifest, config, workspace, progress)
         for artefact in filter(None, (challenger, rival)):
-            check_unseen(artefact.card.trained_on, artefact.path, chosen)
+            check_all_unseen(artefact.card.trained_on, artefact.path, chosen)
         first, second = _masks_of(challenger, device), masks_of_rival(rival, device)
         if not force:
             check_polarity(second, chosen)
@@ -214,7 +213,7 @@ def check_polarity(masks: Masks, chosen: Chosen) -> None:
             )
 
 
-def check_unseen(trained_on: Iterable[TrainedOn], whose: object, chosen: Chosen) -> None:
+def check_all_unseen(trained_on: Iterable[TrainedOn], whose: object, chosen: Chosen) -> None:
     """Raise unless a model has seen none of the sections it is to be judged on.
 
     Raises
@@ -222,19 +221,8 @@ def check_unseen(trained_on: Iterable[TrainedOn], whose: object, chosen: Chosen)
     ConfigError
         When it has; the message names the first volume.
     """
-    for part, (volume, sections) in product(trained_on, chosen):
-        if part.source_digest != volume.attributes["source_digest"]:
-            continue
-        for use, (start, stop) in (("learned from", part.train), ("chose its threshold on", part.validation)):
-            first, end = max(start, sections.start), min(stop, sections.stop)
-            if first < end:
-                raise ConfigError(
-                    f"a model cannot be judged on sections it {use}",
-                    where=volume.name,
-                    expected=f"sections {sections.start} to {sections.stop - 1} unseen by {whose}",
-                    found=f"{first} to {end - 1}",
-                    fix="name other sections as test in the manifest, or leave this volume out",
-                )
+    for volume, sections in chosen:
+        check_unseen(trained_on, whose, volume, (sections.start, sections.stop), "judged")
 
 
 def _judge(

@@ -15,7 +15,7 @@ from segem.learn.artefact import Artefact, find_model, list_models
 from segem.progress import tell
 from segem.stages.campaign import open_workspace
 from segem.stages.lessons import lessons, trained_on
-from segem.stages.promote import check_polarity, check_unseen, masks_of_rival, promote, sections_to_judge
+from segem.stages.promote import check_all_unseen, check_polarity, masks_of_rival, promote, sections_to_judge
 from segem.stages.train import TrainResult, train
 from segem.stages.zoo import check_new_name
 
@@ -102,12 +102,12 @@ def prepare(job: Retraining, *, progress: bool = True) -> None:
     volumes, splits = lessons(job.manifest, job.workspace, progress)
     chosen = sections_to_judge(job.judged, job.config.gate, job.workspace, progress)
     before = _known(job.config.start, job.workspace)
-    check_unseen(trained_on(volumes, splits), "the new model", chosen)
+    check_all_unseen(trained_on(volumes, splits), "the new model", chosen)
     if before is not None:
-        check_unseen(before.card.trained_on, before.path, chosen)
+        check_all_unseen(before.card.trained_on, before.path, chosen)
     rival = _known(job.against, job.workspace)
     if rival is not None:
-        check_unseen(rival.card.trained_on, rival.path, chosen)
+        check_all_unseen(rival.card.trained_on, rival.path, chosen)
     if not job.config.force:
         check_polarity(masks_of_rival(rival, job.config.device), chosen)
     for name in sorted(set(splits) - {volume.name for volume, _ in chosen}):

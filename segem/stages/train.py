@@ -17,7 +17,7 @@ import segem
 from segem.config import Device, Manifest, SectionRange, Split, TrainConfig
 from segem.errors import ConfigError
 from segem.io.files import disk_errors, write_bytes
-from segem.io.versions import UNJUDGED, new_version, unjudged
+from segem.io.versions import UNJUDGED, unjudged
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.metrics.calibration import CalibrationBins
@@ -33,6 +33,7 @@ from segem.learn.artefact import (
     load_artefact,
     load_net,
     save_artefact,
+    save_version,
 )
 from segem.learn.checkpoint import Checkpoints, checkpoints
 from segem.learn.halo import TOLERANCE, measure_halo
@@ -43,7 +44,7 @@ from segem.learn.train import Fitted, LabelledSection, Progress, fit, predict_se
 from segem.learn.watch import Point
 from segem.progress import tell, track
 from segem.stages.budget import require_training_memory
-from segem.stages.lessons import Range, labelled_sections, lessons, trained_on
+from segem.stages.lessons import Range, check_apart, labelled_sections, lessons, trained_on
 from segem.stages.training_picture import training_picture
 from segem.stages.zoo import check_new_name
 
@@ -135,7 +136,7 @@ def train(
     ------
     ConfigError
         When the name is taken, the architecture is not that of `start`, a volume has no labels or a split does not fit
-        it, or weights to start from are given twice.
+        it, weights to start from are given twice, or sections that would calibrate or score were learned from.
     InputError
         When sources or labels are bad.
     WorkspaceError
@@ -232,6 +233,7 @@ def learn(
     Its folder there is called `version`, or else by the time. `on_step` is told how far the training is.
     """
     config, before, volumes, splits = course.config, course.before, course.volumes, course.splits
+    check_apart(volumes, splits, course.taught, before)
     shape = geometry(config.model, config.architecture)
     context = shape.context_sections
     learned, validation = [], []
@@ -284,7 +286,8 @@ def learn(
         found = predict(validation[0].image)
         beside[PICTURE] = training_picture(validation[0], found, fitted.points)
         beside[CURVE] = json.dumps([point.model_dump() for point in fitted.points], indent=2).encode()
-        made = save_artefact(home / version if version else new_version(home), card, fitted.net, beside)
+        saved = partial(save_artefact, home / version) if version else partial(save_version, home)
+        made = saved(card, fitted.net, beside)
         with disk_errors(home):
             (home / PICTURE).unlink(missing_ok=True)
     return made

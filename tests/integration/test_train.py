@@ -56,9 +56,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def entry(folder: Path, name: str = "tissue", split: dict[str, Any] | None = SPLIT, change: Any = None) -> VolumeEntry:
+def entry(
+    folder: Path, name: str = "tissue", split: dict[str, Any] | None = SPLIT, change: Any = None, seed: int = 1
+) -> VolumeEntry:
     """Write a synthetic volume; `change` may edit its truth in place."""
-    em = synthesize(SynthConfig(shape=SHAPE, seed=1))
+    em = synthesize(SynthConfig(shape=SHAPE, seed=seed))
     if change is not None:
         change(em.truth)
     folder.mkdir(exist_ok=True)
@@ -86,7 +88,7 @@ def refused(workspace: Workspace, kind: type[SegemError], *entries: VolumeEntry)
 
 
 def test_the_card_says_what_the_model_is_and_it_segments(workspace: Workspace, tmp_path: Path) -> None:
-    volumes = entry(tmp_path / "a"), entry(tmp_path / "a", "other", None)
+    volumes = entry(tmp_path / "a"), entry(tmp_path / "a", "other", None, seed=2)
     result = trained(workspace, *volumes, config=CONFIG, licence="CC0-1.0", citation="Someone")
     artefact = find_model("mine", workspace)
     card = artefact.card
@@ -290,6 +292,34 @@ def test_going_on_from_a_model_starts_at_its_weights_and_keeps_its_history(tmp_p
     assert len(card.trained_on) == 2
 
 
+@pytest.mark.parametrize(
+    ("split", "told"),
+    [
+        ({"train": [3, 4], "validation": [4, 5], "test": [0, 2]}, "scored on sections it learned from.*found 0 to 1"),
+        ({"train": [3, 5], "validation": [2, 3]}, "calibrated on sections it learned from.*found 2 to 2"),
+    ],
+)
+def test_what_a_model_to_go_on_from_learned_from_neither_calibrates_nor_scores(
+    workspace: Workspace, tmp_path: Path, split: dict[str, list[int]], told: str
+) -> None:
+    first = trained(workspace, entry(tmp_path / "d"))
+    again = SHORT.model_copy(update={"architecture": {}})
+    with pytest.raises(ConfigError, match=f"tissue: a model cannot be {told}") as caught:
+        trained(workspace, entry(tmp_path / "d", split=split), config=again, start=str(first.path))
+    assert f"unseen by {first.path}" in str(caught.value)
+    # Its validation sections left no trace in the weights.
+    other = {"train": [0, 3], "validation": [4, 5], "test": [3, 4]}
+    trained(workspace, entry(tmp_path / "d", split=other), config=again, start=str(first.path))
+
+
+def test_one_volume_under_two_names_does_not_test_what_it_taught(workspace: Workspace, tmp_path: Path) -> None:
+    other = {"train": [1, 2], "validation": [3, 4], "test": [0, 1]}
+    twice = entry(tmp_path / "d"), entry(tmp_path / "d", "twin", split=other)
+    told = refused(workspace, ConfigError, *twice)
+    assert "twin: a model cannot be scored on sections it learned from" in told
+    assert "unseen by the new model, found 0 to 0" in told
+
+
 def test_no_part_of_a_split_sees_the_images_of_another(workspace: Workspace, tmp_path: Path) -> None:
     trained(workspace, entry(tmp_path / "source"))
     volume = Volume.open(workspace.volume("tissue"))
@@ -364,7 +394,7 @@ def test_a_checkpoint_is_taken_by_the_very_same_training_only(
         """Train up to the last step, where saving fails, and tell whether that went on from a checkpoint."""
         capsys.readouterr()
         with monkeypatch.context() as patch:
-            patch.setattr(train_module, "save_artefact", full)
+            patch.setattr(train_module, "save_version", full)
             with pytest.raises(WorkspaceError, match="the disk refused"):
                 trained(workspace, *entries, config=config, **more)
         return "going on from step 3" in capsys.readouterr().err
