@@ -204,6 +204,24 @@ def learning_curve(
     return LearningCurve(curve, _fits(counts, expected + drawn), confidence)
 
 
+def too_few(sections: Sequence[int], more: int) -> str:
+    """Return why trainings on these numbers of sections can say nothing of so many `more`, whatever they reach.
+
+    Examples
+    --------
+    >>> too_few([1, 1, 2, 2, 3, 3], 5)
+    'no more than twice the 3 sections at hand can be foreseen (--more 3)'
+    """
+    levels = sorted(set(sections))
+    if len(levels) < PARAMETERS:
+        return f"three different numbers of sections are needed, and there are {len(levels)}"
+    if len(sections) < _FEWEST_POINTS:
+        return f"six trainings or more are needed, and there are {len(sections)}"
+    if more > levels[-1]:
+        return f"no more than twice the {levels[-1]} sections at hand can be foreseen (--more {levels[-1]})"
+    return ""
+
+
 def why_not(sections: Sequence[int], iou: Sequence[float], more: int) -> str:
     """Return why the points do not allow to say what so many `more` sections would bring, or nothing if they do.
 
@@ -221,13 +239,10 @@ def why_not(sections: Sequence[int], iou: Sequence[float], more: int) -> str:
     'three different numbers of sections are needed, and there are 2'
     """
     counts, scores = _points(sections, iou)
+    lacking_points = too_few(sections, more)
+    if lacking_points:
+        return lacking_points
     levels, level = np.unique(counts, return_inverse=True)
-    if len(levels) < PARAMETERS:
-        return f"three different numbers of sections are needed, and there are {len(levels)}"
-    if len(counts) < _FEWEST_POINTS:
-        return f"six trainings or more are needed, and there are {len(counts)}"
-    if more > levels[-1]:
-        return f"no more than twice the {levels[-1]:.0f} sections at hand can be foreseen"
     means = np.bincount(level, scores) / np.bincount(level)
     within = float(((scores - means[level]) ** 2).sum())
     misfit = float(((scores - fit_curve(sections, iou).at(counts)) ** 2).sum()) - within

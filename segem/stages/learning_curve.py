@@ -16,7 +16,7 @@ from segem.config import BUNDLED_MODEL, Device, LearningCurveConfig, Manifest, T
 from segem.errors import ConfigError, InputError, ModelError
 from segem.io.files import locked, write_text
 from segem.io.workspace import Workspace
-from segem.kernels.learning_curve import Interval, why_not
+from segem.kernels.learning_curve import Interval, too_few, why_not
 from segem.kernels.learning_curve import learning_curve as fitted_curve
 from segem.learn.train import Progress
 from segem.progress import Advance, tell, track
@@ -34,7 +34,7 @@ from segem.stages.learning_record import (
     home_of,
     kept_points,
 )
-from segem.stages.lessons import Range, labelled_sections, unknown_sections
+from segem.stages.lessons import Range, known_of, labelled_sections, unknown_sections
 from segem.stages.train import HOW_OFTEN, Course, learn, prepare, training_digest
 
 SCRATCH = "scratch"
@@ -113,6 +113,10 @@ def learning_curve(
                 found=f"{len(blank)} without any",
                 fix="paint some tissue there, or name other sections as train",
             )
+    tried = [count for count in numbers(_total(first.taught)) for _ in range(config.seeds)]
+    hopeless = too_few(tried, config.more)
+    if hopeless:
+        tell(f"warning: these trainings will not say what more sections bring: {hopeless}")
     with locked(home / ".lock"):
         kept = kept_points(home, _identity(courses, config.seeds))
         points = _trained(courses, kept, home, name, config.seeds, device, progress)
@@ -161,7 +165,7 @@ def windows(parts: Mapping[str, Range], count: int, turn: int, turns: int) -> di
     first = turn % len(parts)
     total, before, taught = _total(parts), 0, {}
     for volume, (start, stop) in [*list(parts.items())[first:], *list(parts.items())[:first]]:
-        begin, end = (-(-2 * count * there - total) // (2 * total) for there in (before, before + stop - start))
+        begin, end = ((2 * count * there + total) // (2 * total) for there in (before, before + stop - start))
         share, before = end - begin, before + stop - start
         if share:
             start += ((stop - start - share) * turn + (turns - 1) // 2) // (turns - 1)
@@ -211,14 +215,12 @@ def _course(start: str, manifest: Manifest, training: TrainConfig, workspace: Wo
 
 def _known(course: Course) -> str:
     """Return which sections of the manifest the model that is gone on from knows, if it does."""
-    for volume, split in course.splits.items():
-        for part in course.before.card.trained_on if course.before is not None else ():
-            if part.source_digest != course.volumes[volume].attributes["source_digest"]:
-                continue
+    if course.before is not None:
+        for volume, split in course.splits.items():
             for mine in (split.train, split.validation, split.test):
-                for start, stop in (part.train, part.validation):
-                    if mine is not None and max(start, mine.start) < min(stop, mine.stop):
-                        return f"sections {start} to {stop - 1} of {volume}"
+                sections = (mine.start, mine.stop) if mine is not None else (0, 0)
+                for _, (start, stop) in known_of(course.before.card.trained_on, course.volumes[volume], sections):
+                    return f"sections {start} to {stop - 1} of {volume}"
     return ""
 
 

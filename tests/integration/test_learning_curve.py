@@ -183,7 +183,9 @@ def test_a_model_that_knows_the_sections_gets_no_curve(
     assert found.left_out in capsys.readouterr().err
 
 
-def test_a_model_that_never_saw_the_sections_gets_its_own_curve(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_model_that_never_saw_the_sections_gets_its_own_curve(
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = load_manifest(manifest(tmp_path / "d"))
     early = load_manifest(manifest(tmp_path / "e", {"train": [0, 1], "validation": [1, 2]}))
     train(early, "early", TRAINING, workspace, device="cpu", progress=False)
@@ -196,6 +198,9 @@ def test_a_model_that_never_saw_the_sections_gets_its_own_curve(workspace: Works
     # One and two sections are no curve.
     assert [(arm.verdict, arm.gain) for arm in found.arms] == [("cannot say", None)] * 2
     assert "three different numbers" in found.arms[0].why
+    # Known before hours of training.
+    told = capsys.readouterr().err
+    assert "will not say what more sections bring: three different numbers of sections are needed" in told
     with pytest.raises(ConfigError, match="two curves would have one name"):
         curve(source, workspace, "d", starts=("scratch", "scratch"))
 
