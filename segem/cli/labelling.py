@@ -14,6 +14,7 @@ from segem.cli.options import (
     JsonOption,
     WorkspaceOption,
     assignment,
+    option_of,
     workspace_at,
 )
 from segem.config import LearningCurveConfig, TrainConfig, load_manifest, parse
@@ -38,7 +39,7 @@ def learning_curve(
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(help="Trainings of each number of sections.")] = 3,
-    more: Annotated[int, typer.Option(help="Sections that might be labelled next.")] = 5,
+    more: Annotated[int, typer.Option(help="Sections that might be labelled next, no more than `train` has.")] = 5,
     worthwhile: Annotated[float, typer.Option(help="Gain of IoU that is worth labelling so many.")] = 0.01,
     minutes: Annotated[float | None, typer.Option(help="Time budget of each training. 10 if neither is given.")] = None,
     steps: Annotated[
@@ -77,9 +78,10 @@ def learning_curve(
             "checkpoint_seconds": checkpoint_seconds,
         },
         where="segem learning-curve",
+        called=option_of,
     )
     values = {"seeds": seeds, "more": more, "worthwhile": worthwhile}
-    config = parse(LearningCurveConfig, values, where="segem learning-curve")
+    config = parse(LearningCurveConfig, values, where="segem learning-curve", called=option_of)
     loaded = load_manifest(manifest, data_root)
     from segem.stages.learning_curve import learning_curve as stage
     from segem.stages.learning_record import CHART, home_of

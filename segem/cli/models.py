@@ -225,7 +225,7 @@ def models_promote(
     A new model that is better on average may be worse on your data, and a difference of two scores may be chance. So
     both models segment the same test sections, which neither has learned from. Blocks of tissue are then drawn at
     random, over and over, the same for both: that shows how far chance moves the difference of their IoU. The
-    candidate passes a volume if the 95 % interval of the difference lies above a loss of 0.005, and it is promoted if
+    candidate passes a volume if the 95 % interval of the difference lies above a loss of --harm, and it is promoted if
     it passes every volume: its name then means this version. Otherwise it is kept aside, with the reason, and its name
     means what it meant before. `segem models list` shows both; the whole decision is in promotion.json beside the
     weights.

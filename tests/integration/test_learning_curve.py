@@ -18,6 +18,7 @@ import torch
 import yaml
 from scipy import ndimage
 
+from segem.cli import main
 from segem.config import LearningCurveConfig, Manifest, SynthConfig, TrainConfig, load_manifest
 from segem.errors import ConfigError, WorkspaceError
 from segem.io.workspace import Workspace
@@ -203,6 +204,17 @@ def test_a_model_that_never_saw_the_sections_gets_its_own_curve(
     assert "will not say what more sections bring: three different numbers of sections are needed" in told
     with pytest.raises(ConfigError, match="two curves would have one name"):
         curve(source, workspace, "d", starts=("scratch", "scratch"))
+
+
+def test_a_setting_that_is_out_of_range_is_told_by_its_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option, value in (("--seeds", "1"), ("--checkpoint-seconds", "-1")):
+        words = ["segem", "learning-curve", str(manifest(tmp_path / "d")), "--out", "c", option, value]
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit):
+            main()
+        assert f"segem learning-curve: {option}: " in capsys.readouterr().err
 
 
 def test_without_test_sections_there_is_nothing_to_judge_by(workspace: Workspace, tmp_path: Path) -> None:
