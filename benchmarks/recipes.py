@@ -36,7 +36,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "deep-supervision": {"architecture": {"context_sections": 3}, "deep_supervision": True},
 }
 """`unet-em` is how the bundled model is trained; each of the others leaves one part of it out or adds one."""
-VIEWS = (1, 4)
+VIEWS = (1, 4, 8)
 
 
 def main() -> None:
