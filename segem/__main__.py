@@ -2,4 +2,6 @@
 
 from segem.cli import main
 
-main()
+# A worker process imports this module under another name, and must not start a command of its own.
+if __name__ == "__main__":
+    main()
