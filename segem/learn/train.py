@@ -30,8 +30,9 @@ from segem.learn.checkpoint import Checkpoints, Reached
 from segem.learn.checks import check_sections, warn_of_small_sections
 from segem.learn.interrupt import interrupt_deferred
 from segem.learn.losses import MembraneLoss
-from segem.learn.models.registry import build, encoder_of, patch_px, pretrain, spec_of
+from segem.learn.models.registry import build, encoder_of, geometry, patch_px, pretrain, spec_of
 from segem.learn.patches import PatchClassifier, random_patch
+from segem.learn.pieces import in_pieces
 from segem.learn.platt import calibration_of
 from segem.learn.supervision import supervised
 from segem.learn.watch import Point, Watch
@@ -163,6 +164,7 @@ def fit(
         _freeze(net, encoder_of(config.model))
     patches = patch_px(config.model, config.architecture) is not None
     average = copy.deepcopy(net).eval().requires_grad_(False)
+    judged = in_pieces(average, geometry(config.model, config.architecture))
     learner, loss_of = supervised(net, MembraneLoss(), config) if config.deep_supervision else (net, MembraneLoss())
     logits_of = cast(PatchClassifier, net).logits_of_patches if patches else learner
     rate = config.learning_rate or spec_of(config.model).learning_rate
@@ -194,10 +196,10 @@ def fit(
             points = reached.points
             if watch.due():
                 with watch.looking(seconds):
-                    iou = choose_threshold(average, validation, device)[1]
+                    iou = choose_threshold(judged, validation, device)[1]
                     points += (Point(step=step, seconds=seconds, loss=recent, validation_iou=iou),)
                     if on_look is not None:
-                        on_look(predict_section(average, validation[0].image, device), points)
+                        on_look(predict_section(judged, validation[0].image, device), points)
             reached = Reached(step=step, seconds=seconds, loss=recent, points=points)
             fraction = _fraction(config, reached)
             stopped = interrupted()
@@ -207,8 +209,8 @@ def fit(
                 raise KeyboardInterrupt
             if on_step is not None:
                 on_step(Progress(min(fraction, 1.0), recent, points[-1].validation_iou if points else None))
-    calibration = calibrate(average, validation, device)
-    threshold, iou = choose_threshold(calibrated(average, calibration), validation, device)
+    calibration = calibrate(judged, validation, device)
+    threshold, iou = choose_threshold(calibrated(judged, calibration), validation, device)
     last = Point(step=reached.step, seconds=reached.seconds, loss=reached.loss, validation_iou=iou)
     minutes, points = reached.seconds / 60, (*reached.points, last)
     return Fitted(average, calibration, threshold, iou, reached.step, minutes, reached.loss, points)

@@ -11,6 +11,7 @@ from segem.config import Device, Manifest
 from segem.io.workspace import Workspace
 from segem.learn.artefact import Score, find_model, load_net, save_version
 from segem.learn.calibrated import Calibration, FittedOn, calibrated
+from segem.learn.pieces import in_pieces
 from segem.learn.runtimes.choice import choose_device
 from segem.learn.train import calibrate, predict_section
 from segem.stages.lessons import LEARNED, check_unseen, labelled_sections, lessons
@@ -72,7 +73,9 @@ def calibrate_model(
     """
     check_new_name(name)
     artefact = find_model(model, workspace)
-    card, context, where = artefact.card, artefact.card.geometry().context_sections, choose_device(device)
+    card, where = artefact.card, choose_device(device)
+    shape = card.geometry()
+    context = shape.context_sections
     volumes, splits = lessons(manifest, workspace, progress)
     sections, fitted_on = [], []
     for volume, split in splits.items():
@@ -84,9 +87,10 @@ def calibrate_model(
         sections += labelled_sections(source, fits, context, seen=(0, source.shape[0]))
         fitted_on.append(FittedOn(volume=volume, source_digest=source.attributes["source_digest"], sections=fits))
     plain = load_net(artefact, calibrate=False)
-    found = calibrate(plain.to(where), sections, where).model_copy(update={"fitted_on": tuple(fitted_on)})
+    judged = in_pieces(plain.to(where), shape)
+    found = calibrate(judged, sections, where).model_copy(update={"fitted_on": tuple(fitted_on)})
     found, threshold = with_same_mask(found, card.calibration, card.threshold)
-    predict = partial(predict_section, calibrated(plain, found), device=where)
+    predict = partial(predict_section, calibrated(judged, found), device=where)
     scores = tuple(
         score(predict, threshold, volumes[volume], split.test, context, progress)
         for volume, split in splits.items()

@@ -15,6 +15,7 @@ from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.disagreement import disagreement, hottest_tile
 from segem.learn.artefact import Artefact, load_artefact, load_net
+from segem.learn.pieces import in_pieces
 from segem.learn.runtimes.choice import choose_device
 from segem.learn.train import predict_section
 from segem.progress import track
@@ -165,7 +166,7 @@ def _offered(manifest: Manifest, workspace: Workspace, progress: bool) -> Iterat
 
 def _probability_of(artefact: Artefact, device: Device) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
     where = choose_device(device)
-    net = load_net(artefact).to(where)
+    net = in_pieces(load_net(artefact).to(where), artefact.card.geometry())
 
     def probability(image: NDArray[np.float32]) -> NDArray[np.float32]:
         found = predict_section(net, image, where)

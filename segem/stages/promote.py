@@ -24,6 +24,7 @@ from segem.kernels.metrics.iou import Confusion
 from segem.kernels.threshold import membrane_mask, stored_probability
 from segem.kernels.truth import is_known
 from segem.learn.artefact import Artefact, TrainedOn, find_model, list_models, load_artefact, load_net
+from segem.learn.pieces import in_pieces
 from segem.learn.runtimes.choice import choose_device
 from segem.learn.train import predict_section
 from segem.progress import track
@@ -106,7 +107,7 @@ def promote(
         if not force:
             check_polarity(second, chosen)
         judged = tuple(
-            _judge(first, second, volume, sections, config, rival is not None, progress) for volume, sections in chosen
+            judge(first, second, volume, sections, config, rival is not None, progress) for volume, sections in chosen
         )
         reason = "; ".join(f"{one.volume}: {one.harm}" for one in judged if one.harm)
         promotion = Promotion(
@@ -225,7 +226,7 @@ def check_all_unseen(trained_on: Iterable[TrainedOn], whose: object, chosen: Cho
         check_unseen(trained_on, whose, volume, (sections.start, sections.stop), "judged")
 
 
-def _judge(
+def judge(
     first: Masks,
     second: Masks,
     volume: Volume,
@@ -234,6 +235,7 @@ def _judge(
     replaces: bool,
     progress: bool,
 ) -> Judgement:
+    """Compare what two models find in the same sections of a volume; `replaces` says that the second is in use."""
     counts: list[list[NDArray[np.int64]]] = [[], []]
     held = []
     with track(f"judge {volume.name}", len(sections), "section", progress) as advance:
@@ -321,8 +323,8 @@ def masks_of_rival(rival: Artefact | None, device: Device) -> Masks:
 
 def _masks_of(artefact: Artefact, device: Device) -> Masks:
     net, where = load_net(artefact), choose_device(device)
-    net = net.to(where)
-    context = artefact.card.geometry().context_sections
+    shape = artefact.card.geometry()
+    net, context = in_pieces(net.to(where), shape), shape.context_sections
 
     def masks(volume: Volume, sections: Iterable[int]) -> Iterator[Mask]:
         for z in sections:

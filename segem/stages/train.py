@@ -39,6 +39,7 @@ from segem.learn.checkpoint import Checkpoints, checkpoints
 from segem.learn.halo import TOLERANCE, measure_halo
 from segem.learn.models.registry import encoder_of, geometry, recipe, resolved, side_outputs, spec_of
 from segem.learn.models.spec import Geometry
+from segem.learn.pieces import in_pieces
 from segem.learn.runtimes.choice import choose_device, runtime_identity
 from segem.learn.train import Fitted, LabelledSection, Progress, fit, predict_section
 from segem.learn.watch import Point
@@ -250,7 +251,7 @@ def learn(
     folder = home / f".training-{training_digest(config, before, learned)[:16]}"
     with checkpoints(folder, config.checkpoint_seconds, config.checkpoint_steps) as kept:
         fitted = _fit(config, before, learned, validation, kept, device, progress, on_step)
-        predict = partial(predict_section, fitted.calibrated_net, device=choose_device(device))
+        predict = partial(predict_section, in_pieces(fitted.calibrated_net, shape), device=choose_device(device))
         scores = tuple(
             score(predict, fitted.threshold, volumes[volume], split.test, context, progress)
             for volume, split in splits.items()
