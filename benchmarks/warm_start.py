@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from itertools import chain
 from pathlib import Path
 
 from judged import ingested
@@ -22,8 +23,8 @@ from pinned import count_processor_time, run_pinned
 from segem.config import GateConfig, Manifest, TrainConfig, load_manifest
 from segem.config.retrain import with_rehearsal
 from segem.io.workspace import Workspace
-from segem.learn.artefact import list_models
-from segem.stages.promote import promote
+from segem.learn.artefact import find_model, list_models
+from segem.stages.promote import judge, masks_of_rival, sections_to_judge
 from segem.stages.train import train
 
 HERE = Path(__file__).resolve().parent
@@ -48,7 +49,9 @@ def main() -> None:
     for names in (("isbi", "scratch"), ("warm", "rehearsed")):
         missing = [name for name in names if name not in {known for known, _ in list_models(work)}]
         run_pinned({name: [sys.executable, __file__, *sys.argv[1:], "--train", name] for name in missing}, work.root)
-    both, found = _both(arguments.data_root, SHARE), facts()
+    both, found, config = _both(arguments.data_root, SHARE), facts(), GateConfig()
+    chosen = sections_to_judge(both, config, work, progress=False)
+    masks = {name: masks_of_rival(find_model(name, work), "cpu") for name in dict.fromkeys(chain(*PAIRS))}
     lines = [
         f"{arguments.minutes:g} minutes of one core ({found['cpu']}) for each lesson on VNC, "
         f"{arguments.first_minutes:g} for that on ISBI, commit {found['commit']}, {found['date']}. "
@@ -58,12 +61,12 @@ def main() -> None:
         "|---|---:|---|---:|---|---:|",
     ]
     for first, second in PAIRS:
-        decided = promote(first, both, GateConfig(), work, against=second, force=True, device="cpu")
-        lines += [
-            f"| {first} | {one.iou_candidate:.4f} | {second} | {one.iou_against:.4f} | {one.volume} | "
-            f"{one.difference:+.4f} ({one.low:+.4f} to {one.high:+.4f}) |"
-            for one in decided.judged
-        ]
+        for volume, sections in chosen:
+            one = judge(masks[first], masks[second], volume, sections, config, replaces=True, progress=False)
+            lines.append(
+                f"| {first} | {one.iou_candidate:.4f} | {second} | {one.iou_against:.4f} | {one.volume} | "
+                f"{one.difference:+.4f} ({one.low:+.4f} to {one.high:+.4f}) |"
+            )
     text = "\n".join(lines) + "\n"
     (HERE / "results" / "warm_start.md").write_text(text)
     print(text)
