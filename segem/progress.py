@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -65,6 +66,30 @@ def track(description: str, total: int, unit: str = "voxel", show: bool = True) 
 def tell(text: str) -> None:
     """Print one line for people, where it does not get among results."""
     print(text, file=sys.stderr, flush=True)  # noqa: T201 - stderr is for people
+
+
+@contextmanager
+def warnings_told() -> Iterator[None]:
+    """Let the warnings that segem logs be lines for people on stderr while the body runs, and nothing else there.
+
+    Examples
+    --------
+    >>> with warnings_told():
+    ...     logging.getLogger("segem.stages").warning("cortex: look at it")
+    """
+    logger, handler = logging.getLogger("segem"), _Teller(logging.WARNING)
+    before, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = before
+
+
+class _Teller(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        tell(f"{record.levelname.lower()}: {record.getMessage()}")
 
 
 def _columns(unit: str) -> tuple[ProgressColumn, ...]:

@@ -183,6 +183,8 @@ def show_promotion(values: dict[str, Any], as_json: bool) -> None:
 
 def _show_judged(values: dict[str, Any]) -> None:
     rival = values["against"]["name"] if values["against"] else "K-means"
+    if rival == values["name"]:
+        rival += " (before)"
     confidence = f"{values['gate']['confidence']:.0%}"
     table = Table(title=f"membrane IoU of {values['name']} beside {rival}, on sections neither has seen")
     table.add_column("volume")
@@ -274,7 +276,9 @@ def exit_code_of(command: Callable[[], Any]) -> int:
         return _fail(str(error), 1)
     except typer.TyperException as error:
         # Without a message, the help itself was the answer and has been printed.
-        return _fail(f"{error.format_message()} See `segem --help`.", 2) if str(error) else 2
+        return (
+            _fail(f"{error.format_message().replace('Value error, ', '')} See `segem --help`.", 2) if str(error) else 2
+        )
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except Exception as error:

@@ -13,6 +13,7 @@ import typer
 import segem
 from segem.cli import campaign, labelling, machine, models, results, retrain, steps
 from segem.learn.allocator import keep_activations
+from segem.progress import warnings_told
 from segem.terminal import exit_code_of
 
 app = typer.Typer(
@@ -46,4 +47,5 @@ def main() -> None:
     """Run the command line; every failure is one line on stderr and a non-zero exit code."""
     # Before any thread has a heap of its own.
     keep_activations()
-    sys.exit(exit_code_of(lambda: app(standalone_mode=False)))
+    with warnings_told():
+        sys.exit(exit_code_of(lambda: app(standalone_mode=False)))

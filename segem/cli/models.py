@@ -29,6 +29,7 @@ from segem.cli.options import (
     WorkspaceOption,
     assignment,
     option_of,
+    share_of,
     workspace_at,
 )
 from segem.config import GateConfig, TrainConfig, load_manifest, parse
@@ -63,7 +64,7 @@ def train(
         typer.Option(help="Weights of a classifier to start from: imagenet downloads them, or a .pth or .safetensors."),
     ] = None,
     rehearse: RehearseOption = None,
-    share: ShareOption = 0.3,
+    share: ShareOption = None,
     freeze: FreezeOption = None,
     deep_supervision: DeepSupervisionOption = False,
     defects: DefectsOption = 0.05,
@@ -93,7 +94,11 @@ def train(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a model on labelled sections and score it on test sections it never saw."""
+    """Train a model on labelled sections and score it on test sections it never saw.
+
+    To put it in use only if it does no harm, take `segem retrain`; to learn whether more sections are worth labelling,
+    `segem learning-curve`.
+    """
     if minutes is None and steps is None:
         minutes = 30.0
     architecture = dict(assignment(text, "--option") for text in option or ())
@@ -115,9 +120,10 @@ def train(
     if model is not None:
         values["model"] = model
     config = parse(TrainConfig, values, where="segem train", called=option_of)
+    rehearsed = share_of(share, rehearse)
     loaded = load_manifest(manifest, data_root)
     if rehearse is not None:
-        loaded = with_rehearsal(loaded, load_manifest(rehearse, data_root), share)
+        loaded = with_rehearsal(loaded, load_manifest(rehearse, data_root), rehearsed)
     from segem.stages.train import train as stage
 
     space = workspace_at(workspace)

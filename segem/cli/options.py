@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from segem.config import Device, EngineName, ExecutionConfig, RuntimeName, parse
+from segem.config.retrain import SHARE
 from segem.errors import ConfigError, InputError, WorkspaceError
 
 WorkspaceOption = Annotated[
@@ -65,7 +66,9 @@ RehearseOption = Annotated[
         help="Manifest of what the model of --from learned from: learned again beside the new, not forgotten."
     ),
 ]
-ShareOption = Annotated[float, typer.Option(help="Share of the crops that --rehearse is given.")]
+ShareOption = Annotated[
+    float | None, typer.Option(help=f"Share of the crops that --rehearse is given; {SHARE} if absent.")
+]
 FreezeOption = Annotated[
     Literal["encoder"] | None,
     typer.Option(help="Part that is not trained: with few sections, only the decoder then fits itself to them."),
@@ -171,6 +174,26 @@ def execution_of(device: Device, engine: EngineName | None, workers: int, memory
         "memory": memory,
     }
     return parse(ExecutionConfig, values, where="command line", called=option_of)
+
+
+def share_of(share: float | None, rehearse: Path | None) -> float:
+    """Return the share of --rehearse.
+
+    Raises
+    ------
+    ConfigError
+        When one is given, but nothing that it could be of.
+
+    Examples
+    --------
+    >>> share_of(None, None), share_of(0.5, Path("old.yaml"))
+    (0.3, 0.5)
+    """
+    if share is not None and rehearse is None:
+        raise ConfigError(
+            "--share needs --rehearse", fix="name the manifest of what the model of --from learned from by --rehearse"
+        )
+    return SHARE if share is None else share
 
 
 def option_of(key: str) -> str:

@@ -28,6 +28,7 @@ from segem.cli.options import (
     VerboseOption,
     WorkspaceOption,
     option_of,
+    share_of,
 )
 from segem.config import GateConfig, TrainConfig, parse
 from segem.terminal import show_promotion
@@ -44,7 +45,7 @@ def retrain(
     minutes: Annotated[float | None, typer.Option(help="Time budget of the training. 30 if neither is given.")] = None,
     steps: StepsOption = None,
     rehearse: RehearseOption = None,
-    share: ShareOption = 0.3,
+    share: ShareOption = None,
     freeze: FreezeOption = None,
     deep_supervision: DeepSupervisionOption = False,
     defects: DefectsOption = 0.05,
@@ -99,7 +100,7 @@ def retrain(
         "train": parse(TrainConfig, learned, where=where, called=option_of),
         "start": start,
         "rehearse": rehearse,
-        "share": share,
+        "share": share_of(share, rehearse),
         "against": against,
         "force": force,
         "gate": parse(GateConfig, {"harm": harm}, where=where, called=option_of),

@@ -164,13 +164,15 @@ class SectionRange(Config):
     """Contiguous sections ``start <= z < stop``."""
 
     start: int = Field(ge=0)
-    stop: int = Field(ge=1)
+    stop: int
 
     @model_validator(mode="before")
     @classmethod
     def _from_pair(cls, value: Any) -> Any:
         if isinstance(value, (list, tuple)) and len(value) == 2:
             return {"start": value[0], "stop": value[1]}
+        if not isinstance(value, (dict, SectionRange)):
+            raise ValueError("sections must be given as [first, one past the last]")  # noqa: TRY004 - pydantic catches these
         return value
 
     @model_validator(mode="after")

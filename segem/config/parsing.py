@@ -55,7 +55,10 @@ def parse(kind: type[C], values: dict[str, Any], *, where: object = None, called
         if not key:
             # What contradicts itself is no single value.
             raise ConfigError(reason, where=where, fix="change one of these settings") from None
-        name, found = called(key), repr(first.get("input"))[:80]
+        value = first.get("input")
+        # A part of a list or a mapping says nothing.
+        found = repr(value)[:80] if isinstance(value, str) or len(repr(value)) <= 80 else None
+        name = called(key)
         raise ConfigError(f"{name}: {reason}", where=where, found=found, fix=f"correct {name}") from None
 
 

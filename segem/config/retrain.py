@@ -7,6 +7,9 @@ from pathlib import Path
 from segem.config import Config, Device, GateConfig, Manifest, Name, Split, TrainConfig, parse
 from segem.errors import ConfigError
 
+SHARE = 0.3
+"""Share of the crops that is rehearsed where none is given."""
+
 
 class RetrainConfig(Config):
     """How a better model is made, and what it has to pass before it is used."""
@@ -18,7 +21,7 @@ class RetrainConfig(Config):
     """Model to go on from, by name or folder."""
     rehearse: Path | None = None
     """A manifest of what that model learned from; its volumes are learned again beside the new ones, and judged."""
-    share: float = 0.3
+    share: float = SHARE
     """Share of the crops that is drawn from rehearsed volumes."""
     against: str | None = None
     """Model to beat; when absent, what the name `out` means now, else the model that is gone on from, else K-means."""
@@ -64,7 +67,7 @@ def with_rehearsal(manifest: Manifest, old: Manifest, share: float) -> Manifest:
     [('new', 1.0), ('old', 0.3333)]
     """
     if not 0 < share < 1:
-        raise ConfigError("--share out of range", expected="more than 0, less than 1", found=share, fix="try 0.3")
+        raise ConfigError("--share out of range", expected="more than 0, less than 1", found=share, fix=f"try {SHARE}")
     new, rehearsed = _splits(manifest), _splits(old)
     factor = share / (1 - share) * _weight(new) / _weight(rehearsed)
     volumes = [entry for entry in manifest.volumes if entry.name in new]

@@ -103,6 +103,9 @@ def _flat(settings: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, 
 def _named(settings: Mapping[str, Any], keys: list[str]) -> str:
     """Return settings as a user writes them, without those that there are only on the other side."""
     known = [key for key in keys if key in settings] or keys
-    words = [f"{key.replace('_', '-')} {'none' if settings.get(key) is None else settings[key]}" for key in known]
+    names = {key: key.replace("_", "-") for key in known}
+    words = [
+        f"no {name} given" if settings.get(key) is None else f"{name} {settings[key]}" for key, name in names.items()
+    ]
     more = [f"{len(words) - _SHOWN} more"] if len(words) > _SHOWN else []
     return ", ".join(words[:_SHOWN] + more)

@@ -164,6 +164,13 @@ def load_artefact(path: Path) -> Artefact:
         When a file is missing or the card cannot be read.
     """
     try:
+        if path.is_file():
+            raise ModelError(
+                "this is a file, and a model is a folder",
+                where=path,
+                fix="give a name of `segem models list` or a folder; `segem models import` makes one of a package or "
+                "of weights",
+            )
         for file in (CARD, WEIGHTS):
             if not (path / file).is_file():
                 raise ModelError(
@@ -280,6 +287,8 @@ def find_model(name: str, workspace: Workspace | None = None) -> Artefact:
             found=standing(versions[0]),
             fix="give the path of a version's folder to use it all the same, or `segem models promote` another one",
         )
+    if Path(name).is_file():
+        return load_artefact(Path(name))
     known = ", ".join(sorted({known for known, _ in at_hand})) or "none"
     if name in ZOO:
         raise ModelError(

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from segem.errors import InputError
+from segem.errors import InputError, ModelError
 from segem.kernels.truth import is_known, is_membrane
 from segem.progress import tell
 
@@ -73,6 +74,23 @@ def _check_classes(sections: Sequence[LabelledSection], part: str) -> None:
             expected="membrane and background",
             found=f"{membrane:.0%} membrane",
             fix="check the labels and their polarity (membrane: zero or nonzero)",
+        )
+
+
+def check_logits(logits: NDArray[np.float32], volume: str) -> None:
+    """Raise where a net gives NaN or infinity for a validation section.
+
+    Raises
+    ------
+    ModelError
+        Then.
+    """
+    if not np.isfinite(logits).all():
+        raise ModelError(
+            "the net gives values that are not finite",
+            where=f"a validation section of {volume}",
+            found="NaN or infinity",
+            fix="train the model again with a lower --learning-rate",
         )
 
 

@@ -78,10 +78,22 @@ def bytes_needed(spec: ModelSpec, options: Config, size_px: int) -> int:
     >>> bytes_needed(unet, unet.options(), 512) // 10**6
     162
     """
+    return _COPIES_OF_WEIGHTS * 4 * parameter_count(spec, options) + tile_bytes(spec, options, size_px)
+
+
+def tile_bytes(spec: ModelSpec, options: Config, size_px: int) -> int:
+    """Return about how many bytes evaluating one square tile takes besides the weights, without building the net.
+
+    Examples
+    --------
+    >>> from segem.learn.models.registry import spec_of
+    >>> unet = spec_of("unet")
+    >>> tile_bytes(unet, unet.options(), 512) // 10**6
+    138
+    """
     net, channels = bare_net(spec, options), spec.geometry(options).context_sections
     with torch.device("meta"):
-        activations = activation_bytes(net, (channels, size_px, size_px))
-    return _COPIES_OF_WEIGHTS * 4 * parameter_count(spec, options) + activations
+        return activation_bytes(net, (channels, size_px, size_px))
 
 
 def megapixels_per_second(spec: ModelSpec, options: Config, size_px: int) -> float:

@@ -7,16 +7,15 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from segem.config import Device, ExecutionConfig
+from segem.config import Device, ExecutionConfig, TrainConfig
 from segem.errors import ConfigError
 from segem.geometry import round_up
 from segem.learn.artefact import Artefact, load_net
-from segem.learn.cost import parameter_count
+from segem.learn.cost import parameter_count, tile_bytes
 from segem.learn.fold import folded
 from segem.learn.memory import activation_bytes
-from segem.learn.models.registry import options_of, spec_of
+from segem.learn.models.registry import options_of, patch_px, spec_of
 from segem.learn.runtimes.choice import choose_device
 from segem.plan import Plan
 
@@ -134,21 +133,37 @@ def half_of_the_machine() -> int:
     return memory // 2
 
 
-def require_training_memory(model: str, architecture: dict[str, Any], device: Device) -> None:
-    """Raise where not even the weights of a net fit the machine while it is trained.
+def require_training_memory(config: TrainConfig, device: Device) -> None:
+    """Raise where the weights of a net or the crops of one step surely do not fit the machine while it is trained.
+
+    Of a crop, what evaluating it takes is counted, which is less than training takes.
 
     Raises
     ------
     ConfigError
         Naming what would be needed.
     """
-    count = parameter_count(spec_of(model), options_of(model, architecture))
+    if choose_device(device).type != "cpu":
+        return
+    model, options = config.model, options_of(config.model, config.architecture)
+    count = parameter_count(spec_of(model), options)
     needed, there = count * _BYTES_A_PARAMETER, 2 * half_of_the_machine()
-    if choose_device(device).type == "cpu" and needed > there:
+    if needed > there:
         raise ConfigError(
             "the net is too large for this machine",
             where=model,
             expected=f"at most {there / 1e9:.1f} GB while it is trained",
             found=f"{needed / 1e9:.1f} GB for {count:,} parameters",
             fix="choose smaller values for the options of the architecture (`segem models show` lists them)",
+        )
+    batch = config.batch or spec_of(model).batch
+    # A net of patches evaluates a section in another way than it learns from patches.
+    crop = 0 if patch_px(model, config.architecture) else tile_bytes(spec_of(model), options, config.crop_px)
+    if needed + batch * crop > there:
+        raise ConfigError(
+            "so many crops to a step do not fit this machine",
+            where=model,
+            expected=f"at most {there / 1e9:.1f} GB while it is trained",
+            found=f"more than {(needed + batch * crop) / 1e9:.1f} GB with --batch {batch}",
+            fix="give a smaller --batch, or leave it out",
         )

@@ -210,7 +210,7 @@ def prepare(
             )
     if config.deep_supervision:
         side_outputs(config.model, config.architecture)
-    require_training_memory(config.model, config.architecture, device)
+    require_training_memory(config, device)
     volumes, splits = lessons(manifest, workspace, progress)
     taught = {volume: (split.train.start, split.train.stop) for volume, split in splits.items()}
     return Course(config, before, volumes, splits, taught)

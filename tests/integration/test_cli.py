@@ -186,6 +186,11 @@ def test_workers_choose_the_engine(
     assert [found.engine for found in seen] == [engine]
 
 
+def test_doubtful_labels_are_a_warning_in_a_line_of_its_own(segem: Shell, stack: Path) -> None:
+    code, _, err = segem(*ingest(stack, "--labels", stack, "--membrane", "nonzero"))
+    assert (code, err) == (0, "warning: v: 100% of the labels is membrane: check the polarity (now: nonzero)\n")
+
+
 def test_labels_come_from_a_dataset(segem: Shell, tmp_path: Path) -> None:
     with h5py.File(tmp_path / "both.h5", "w") as file:
         file["raw"] = noise()
@@ -230,6 +235,7 @@ def test_what_a_training_is_told_reaches_it(segem: Shell, stack: Path, tmp_path:
     for command in ("train", "retrain"):
         refused = segem.refused(command, *given, "--defects", "1.5")
         assert "--defects: Input should be less than or equal to 1; found 1.5" in refused
+        assert "--share needs --rehearse" in segem.refused(command, *given, "--share", "2")
 
 
 def test_weights_to_start_from_are_given_once(segem: Shell, stack: Path, tmp_path: Path) -> None:

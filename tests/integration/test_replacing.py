@@ -73,9 +73,9 @@ def refused(call: Any, workspace: Workspace) -> str:
     [
         ({"model": "other"}, "model other ("),
         ({"stitch": "hann"}, "expected stitch hann, found stitch auto"),
-        ({"tile_px": 48}, "expected tile-px 48, found tile-px none"),
-        ({"halo_px": 32}, "expected halo-px 32, found halo-px none"),
-        ({"threshold": 0.4}, "expected threshold 0.4, found threshold none"),
+        ({"tile_px": 48}, "expected tile-px 48, found no tile-px given"),
+        ({"halo_px": 32}, "expected halo-px 32, found no halo-px given"),
+        ({"threshold": 0.4}, "expected threshold 0.4, found no threshold given"),
         ({"views": 4}, "expected views 4, found views 1"),
     ],
 )

@@ -25,6 +25,9 @@ from segem.config import (
 from segem.errors import ConfigError
 
 VOLUME = {"name": "a", "source": "a.tif", "voxel_nm": [50, 4, 4]}
+SPLIT = (
+    "name: m\nvolumes:\n  - {{name: a, source: a, voxel_nm: [50, 4, 4], split: {{train: {}, validation: [4, 5]}}}}\n"
+)
 
 
 def test_unknown_key_is_refused_by_name() -> None:
@@ -51,6 +54,12 @@ def test_hash_depends_on_content_only() -> None:
 def test_names_that_could_leave_their_folder_are_refused(name: str) -> None:
     with pytest.raises(ConfigError):
         check_name(name, "volume")
+
+
+def test_what_is_too_long_to_be_shown_whole_is_not_shown_in_part() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(Manifest, {"name": "m", "volumes": [VOLUME, VOLUME]})
+    assert "found" not in str(caught.value)
 
 
 def test_volume_names_must_differ_even_by_case() -> None:
@@ -87,6 +96,8 @@ def test_manifest_sources_count_from_its_folder_or_the_data_root(tmp_path: Path)
         ("[" * 5000, "not readable as YAML"),
         ("name: m\n1: 2\nvolumes:\n  - {name: a, source: a, voxel_nm: [50, 4, 4]}\n", "1: Keys should be strings"),
         ("name: m\nvolumes:\n  - {name: a, source: a, voxel_nm: [50, 4, 4], 2: b}\n", "Keys should be strings"),
+        (SPLIT.format("0-3"), r"train: sections must be given as \[first, one past the last\]; found '0-3'"),
+        (SPLIT.format([0, 0]), r"train: sections must be given as \[first, one past the last\], found \[0, 0\]"),
         ("name: m\nspeed: 3\nvolumes:\n  - {name: a, source: a, voxel_nm: [50, 4, 4]}\n", "unknown key speed"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 
 from segem.errors import InputError
 from segem.learn.artefact import Score
-from segem.terminal import exit_code_of, show
+from segem.terminal import exit_code_of, show, show_promotion
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,15 @@ def test_an_error_is_one_line_and_code_1(capsys: pytest.CaptureFixture[str]) -> 
 
     assert exit_code_of(fail) == 1
     assert capsys.readouterr().err == "error: a.tif: broken file. Fix: mend it\n"
+
+
+def test_a_model_beside_an_older_version_of_its_own_is_told_from_it(capsys: pytest.CaptureFixture[str]) -> None:
+    judged = {"volume": "v", "sections": [3, 4], "blocks": 16, "harm": ""}
+    numbers = dict.fromkeys(("iou_against", "iou_candidate", "difference", "low", "high"), 0.5)
+    values = {"name": "mine", "against": {"name": "mine"}, "gate": {"confidence": 0.95}, "judged": [judged | numbers]}
+    show_promotion(values | {"promoted": True, "forced": False, "version": "2"}, as_json=False)
+    out = capsys.readouterr().out
+    assert "membrane IoU of mine beside mine (before), on" in out
 
 
 def test_an_unexpected_error_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> None:

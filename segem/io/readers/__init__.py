@@ -44,7 +44,7 @@ def open_stack(source: Path, dataset: str | None = None) -> Stack:
     if source.suffix.lower() in HDF5_SUFFIXES:
         return Hdf5Stack(source, dataset)
     if dataset is not None:
-        raise InputError("only HDF5 and zarr sources hold datasets", where=source, fix="leave --dataset out")
+        raise InputError("only HDF5 and zarr sources hold datasets", where=source, fix="leave the dataset out")
     kind = source.suffix.lower()
     if source.is_dir() and kind not in FILE_READERS:
         return SeriesStack(source)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from segem.errors import InputError
 from segem.geometry import ceil_div
-from segem.io.readers.stack import Stack, check_declared, check_file, chunk_indices, damaged, incomplete
+from segem.io.readers.stack import NAME_IT, Stack, check_declared, check_file, chunk_indices, damaged, incomplete
 
 # Chunks of an HDF5 dataset mostly span several sections; a cache saves unpacking each of them once a section.
 _CHUNK_CACHE_BYTES = 128 * 2**20
@@ -79,13 +79,16 @@ class Hdf5Stack(Stack):
                     where=path,
                     expected="a file with one stack, or the dataset's name",
                     found=f"stacks: {known}",
-                    fix="name it with --dataset",
+                    fix=NAME_IT,
                 )
             dataset = candidates[0]
         name = dataset.strip("/")
         if name not in candidates:
             raise InputError(
-                f"no stack named {dataset} in the file", where=path, found=f"stacks: {known}", fix="correct --dataset"
+                f"no stack named {dataset} in the file",
+                where=path,
+                found=f"stacks: {known}",
+                fix="correct --dataset or --labels-dataset, or dataset in the manifest",
             )
         chosen = self._file[name]
         if chosen.is_virtual or chosen.external:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from segem.errors import InputError
 from segem.geometry import ceil_div
-from segem.io.readers.stack import Stack, check_declared, chunk_indices, damaged, incomplete
+from segem.io.readers.stack import NAME_IT, Stack, check_declared, chunk_indices, damaged, incomplete
 from segem.io.shards import path_of
 
 MARKERS = ("zarr.json", ".zgroup", ".zarray")
@@ -47,7 +47,7 @@ class ZarrStack(Stack):
             raise damaged(path, None, cause=error) from error
         if not isinstance(node, zarr.Array) or node.ndim < 2 or any(n != 1 for n in node.shape[:-3]):
             found = f"shape {node.shape}" if isinstance(node, zarr.Array) else "a group"
-            raise InputError("not a stack", where=path, expected="axes z, y, x", found=found, fix="name a --dataset")
+            raise InputError("not a stack", where=path, expected="axes z, y, x", found=found, fix=NAME_IT)
         self._array = node
         shape = (node.shape[-3] if node.ndim > 2 else 1, node.shape[-2], node.shape[-1])
         dtype = np.dtype(node.dtype)
@@ -89,9 +89,7 @@ def _full_resolution(group: zarr.Group, path: Path) -> str:
         return str(ome["multiscales"][0]["datasets"][0]["path"])
     except (KeyError, IndexError, TypeError):
         arrays = ", ".join(sorted(group.array_keys())[:10]) or "none"
-        raise InputError(
-            "which array is meant?", where=path, found=f"arrays: {arrays}", fix="name it with --dataset"
-        ) from None
+        raise InputError("which array is meant?", where=path, found=f"arrays: {arrays}", fix=NAME_IT) from None
 
 
 def _refuse_links(path: Path) -> None:

@@ -23,6 +23,9 @@ UNCHECKED_BYTES = 64 * 2**20
 
 Plane = tuple[int, int]
 
+NAME_IT = "name it by --dataset (for labels --labels-dataset), or as dataset in the manifest"
+"""What to do where a file holds several arrays."""
+
 
 class Stack(ABC):
     """Sections of one shape and type that are read one at a time; use it as a context manager.

@@ -147,6 +147,14 @@ def test_models_are_found_by_path_by_name_and_newest_first(tmp_path: Path) -> No
         find_model(str(tmp_path / "nowhere"))
 
 
+def test_a_file_is_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("name: mine")
+    for name in ("mine.yaml", "./mine.yaml"):
+        with pytest.raises(ModelError, match=r"^mine\.yaml: this is a file, and a model is a folder\. Fix: .*import"):
+            find_model(name)
+
+
 def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
     net = build("unet", OPTIONS)
     torch.nn.init.constant_(net.head.bias, float("inf"))

@@ -199,6 +199,14 @@ def test_training_that_diverges_stops_at_the_step() -> None:
         fit([striped()], [striped()], config(learning_rate=1e38))
 
 
+def test_a_net_that_the_last_step_has_broken_is_told_with_what_to_do() -> None:
+    net = build("unet", TINY)
+    with torch.no_grad():
+        next(net.parameters()).fill_(np.inf)
+    with pytest.raises(ModelError, match=r"a validation section of v.*NaN or infinity\. Fix: .* lower --learning-rate"):
+        calibrate(net.eval(), [striped()])
+
+
 def test_an_image_that_is_no_number_stops_training_at_once() -> None:
     broken = striped()
     broken.image[...] = np.nan

@@ -49,7 +49,9 @@ def test_which_of_several(hdf5: Path) -> None:
     with h5py.File(hdf5, "a") as file:
         file["volumes/labels"] = DATA.astype(">u2")
         file["one"] = DATA[0]
-    assert "found stacks: one, volumes/labels, volumes/raw. Fix: name it with --dataset" in refused(hdf5)
+    assert "found stacks: one, volumes/labels, volumes/raw. Fix: name it by --dataset (for labels --labels" in refused(
+        hdf5
+    )
     assert np.array_equal(read(hdf5, "volumes/labels"), DATA)
     assert np.array_equal(read(hdf5, "one"), DATA[:1])
     assert "no stack named volumes/table in the file" in refused(hdf5, "volumes/table")
