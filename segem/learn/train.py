@@ -5,13 +5,9 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import count
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -20,24 +16,20 @@ from torch import Tensor, nn
 
 from segem.config import Precision, TrainConfig
 from segem.errors import ModelError
-from segem.kernels.borders import border_weights
 from segem.kernels.metrics.iou import Confusion
-from segem.kernels.truth import is_known
 from segem.learn.allocator import keep_activations
-from segem.learn.augment import IMAGE, LABEL, WEIGHT, em_augmentation
+from segem.learn.batches import ahead, batches_of, seed_of
 from segem.learn.calibrated import Calibration, calibrated
 from segem.learn.checkpoint import Checkpoints, Reached
 from segem.learn.checks import check_logits, check_sections, warn_of_small_sections
 from segem.learn.interrupt import interrupt_deferred
 from segem.learn.losses import MembraneLoss
 from segem.learn.models.registry import build, encoder_of, geometry, patch_px, pretrain, spec_of
-from segem.learn.patches import PatchClassifier, random_patch
+from segem.learn.patches import PatchClassifier
 from segem.learn.pieces import in_pieces
 from segem.learn.platt import calibration_of
 from segem.learn.supervision import supervised
 from segem.learn.watch import Point, Watch
-
-Batch = tuple[Tensor, Tensor, Tensor]
 
 THRESHOLDS = np.round(np.arange(0.1, 0.96, 0.025), 3)
 
@@ -174,11 +166,11 @@ def fit(
     watch = Watch()
     started = time.monotonic() - reached.seconds
     fraction = _fraction(config, reached)
-    with _ahead(_batches(train, config, reached.step)) as batches, interrupt_deferred() as interrupted:
+    with ahead(batches_of(train, config, reached.step)) as batches, interrupt_deferred() as interrupted:
         while fraction < 1:
             for group in optimizer.param_groups:
                 group["lr"] = rate * _schedule(fraction)
-            torch.manual_seed(_seed(config.seed, reached.step))
+            torch.manual_seed(seed_of(config.seed, reached.step))
             image, truth, weight = next(batches)
             image = image.to(device, memory_format=torch.channels_last)
             with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half):
@@ -297,89 +289,6 @@ def _fraction(config: TrainConfig, reached: Reached) -> float:
     if config.steps:
         return reached.step / config.steps
     return reached.seconds / 60 / (config.minutes or math.inf)
-
-
-def _seed(seed: int, step: int) -> int:
-    """Return the seed of all that is random in one step, which thus depends on no step before."""
-    return int(np.random.SeedSequence((seed, step)).generate_state(1)[0])
-
-
-def _batches(sections: Sequence[LabelledSection], config: TrainConfig, first: int = 0) -> Iterator[Batch]:
-    """Yield augmented (image, truth, weight) batches for ever, taking each volume as often as its weight says.
-
-    Each batch follows from the seed and its number alone, counted from `first`.
-
-    A net of patches gets patches, and the truth and the weight of their centres.
-    """
-    batch = config.batch or spec_of(config.model).batch
-    patch = patch_px(config.model, config.architecture)
-    augment = em_augmentation(patch or config.crop_px, config.seed, config.defects)
-    weighted = [border_weights(section.truth, config.border_weight, config.border_sigma_px) for section in sections]
-    by_volume: dict[str, list[tuple[LabelledSection, NDArray[np.float32]]]] = {}
-    for section, weight in zip(sections, weighted, strict=True):
-        if not weight.any():
-            continue
-        by_volume.setdefault(section.volume, []).append((section, weight))
-    volumes = sorted(by_volume)
-    weights = np.array([by_volume[volume][0][0].weight for volume in volumes])
-    labelled = slice(patch // 2, patch // 2 + 1) if patch else slice(None)
-    for number in count(first):
-        seed = _seed(config.seed, number)
-        rng, crops = np.random.default_rng(seed), []
-        augment.set_random_state(seed)
-        for turn in range(batch):
-            candidates = by_volume[rng.choice(volumes, p=weights / weights.sum())]
-            section, weight = candidates[rng.integers(len(candidates))]
-            if patch:
-                crop = random_patch(_layers(section, weight), patch, membrane=turn % 2, rng=rng)
-            else:
-                crop = _random_crop(section, weight, config.crop_px, rng)
-            crops.append(augment(crop))
-        truth, weight_map = (_stacked(crops, key)[..., labelled, labelled] for key in (LABEL, WEIGHT))
-        yield _stacked(crops, IMAGE), truth, weight_map
-
-
-@contextmanager
-def _ahead(batches: Iterator[Batch]) -> Iterator[Iterator[Batch]]:
-    """Prepare the next batch in a thread while the net computes; one thread only, so that the order stays the same."""
-    with ThreadPoolExecutor(1, "augment") as pool:
-        coming = deque(pool.submit(next, batches) for _ in range(2))
-
-        def take() -> Iterator[Batch]:
-            while True:
-                coming.append(pool.submit(next, batches))
-                yield coming.popleft().result()
-
-        try:
-            yield take()
-        finally:
-            for future in coming:
-                future.cancel()
-
-
-def _stacked(crops: Sequence[Mapping[str, Any]], key: str) -> Tensor:
-    return torch.stack([torch.as_tensor(np.asarray(crop[key])) for crop in crops]).float()
-
-
-def _layers(section: LabelledSection, weight: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    return {IMAGE: section.image, LABEL: section.truth[np.newaxis].astype(np.float32), WEIGHT: weight[np.newaxis]}
-
-
-def _random_crop(
-    section: LabelledSection, weight: NDArray[np.float32], crop_px: int, rng: np.random.Generator
-) -> dict[str, NDArray[np.float32]]:
-    layers = _layers(section, weight)
-    short = [max(0, crop_px - n) for n in section.truth.shape]
-    if any(short):
-        widths = [(0, 0), *((0, n) for n in short)]
-        layers = {key: np.pad(layer, widths, mode="reflect") for key, layer in layers.items()}
-    room = [n - crop_px for n in layers[LABEL].shape[1:]]
-    y, x = (int(rng.integers(n + 1)) for n in room)
-    if not is_known(layers[LABEL][0, y : y + crop_px, x : x + crop_px]).any():
-        # There is nothing to learn here: some known pixel becomes the middle, or is as near to it as the border lets.
-        known = np.argwhere(is_known(layers[LABEL][0]))
-        y, x = (min(max(int(at) - crop_px // 2, 0), n) for at, n in zip(rng.choice(known), room, strict=True))
-    return {key: layer[:, y : y + crop_px, x : x + crop_px] for key, layer in layers.items()}
 
 
 def _schedule(fraction: float, warm_up: float = 0.03) -> float:

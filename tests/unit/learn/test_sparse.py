@@ -15,10 +15,11 @@ from segem.config import TrainConfig
 from segem.errors import InputError
 from segem.kernels.truth import UNKNOWN
 from segem.learn.augment import IMAGE, LABEL, WEIGHT, em_augmentation
+from segem.learn.batches import batches_of, random_crop
 from segem.learn.losses import MembraneLoss
 from segem.learn.patches import random_patch
 from segem.learn.supervision import SupervisedLoss
-from segem.learn.train import LabelledSection, _batches, _random_crop, choose_threshold, fit
+from segem.learn.train import LabelledSection, choose_threshold, fit
 
 TINY = TrainConfig(architecture={"features": 2, "depth": 2}, steps=2, batch=2, crop_px=32)
 
@@ -112,14 +113,14 @@ def test_a_crop_shows_something_that_is_known() -> None:
     section = striped(slice(90, 92))
     weight = (section.truth != UNKNOWN).astype(np.float32)
     rng = np.random.default_rng(0)
-    crops = [_random_crop(section, weight, 32, rng) for _ in range(50)]
+    crops = [random_crop(section, weight, 32, rng) for _ in range(50)]
     assert all(crop[WEIGHT].any() and crop[LABEL].shape == (1, 32, 32) for crop in crops)
 
 
 def test_sections_of_which_nothing_is_known_are_never_drawn() -> None:
     blank = striped(slice(0, 0))
     blank.image[...] = 9
-    batches = _batches([blank, striped(slice(0, 96)), blank], TINY.model_copy(update={"batch": 4}))
+    batches = batches_of([blank, striped(slice(0, 96)), blank], TINY.model_copy(update={"batch": 4}))
     for _ in range(5):
         image, truth, weight = next(batches)
         assert image.max() < 5

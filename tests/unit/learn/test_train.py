@@ -14,13 +14,12 @@ from torch import nn
 
 from segem.config import Precision, TrainConfig
 from segem.errors import ConfigError, InputError, ModelError
-from segem.learn import train as train_module
+from segem.learn import batches as batches_module
+from segem.learn.batches import batches_of, random_crop
 from segem.learn.checkpoint import Checkpoints
 from segem.learn.models.registry import ZOO, build, encoder_of
 from segem.learn.train import (
     LabelledSection,
-    _batches,
-    _random_crop,
     calibrate,
     choose_threshold,
     computes_in_half,
@@ -52,12 +51,12 @@ def striped(volume: str = "v", size: int = 96, weight: float = 1.0) -> LabelledS
 
 
 def test_volumes_are_drawn_as_often_as_their_weights_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_module, "em_augmentation", lambda *_: Compose([]))
+    monkeypatch.setattr(batches_module, "em_augmentation", lambda *_: Compose([]))
     flat = [
         LabelledSection(volume, np.full((1, 64, 64), value, np.float32), np.zeros((64, 64), np.uint8), weight)
         for volume, value, weight in (("a", 0.0, 3.0), ("b", 1.0, 1.0), ("b", 1.0, 1.0))
     ]
-    batches = _batches(flat, config(batch=50))
+    batches = batches_of(flat, config(batch=50))
     images = torch.cat([next(batches)[0] for _ in range(40)])
     assert images.shape == (2000, 1, 64, 64)
     # Of 2000 draws a quarter, with a standard deviation of 1 %: a volume counts by its weight, not by its sections.
@@ -68,7 +67,7 @@ def test_volumes_are_drawn_as_often_as_their_weights_say(monkeypatch: pytest.Mon
 def test_any_section_gives_a_whole_crop_of_itself(shape: tuple[int, int]) -> None:
     image = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
     section = LabelledSection("v", np.stack([-image, image, -image]), (image % 2 == 0).astype(np.uint8))
-    crop = _random_crop(section, image, 256, np.random.default_rng(0))
+    crop = random_crop(section, image, 256, np.random.default_rng(0))
     assert crop["image"].shape == (3, 256, 256)
     assert crop["label"].shape == crop["weight"].shape == (1, 256, 256)
     assert np.isin(crop["image"][1], image).all()

@@ -1,0 +1,111 @@
+"""The batches of augmented crops that a net learns from."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from segem.config import TrainConfig
+from segem.kernels.borders import border_weights
+from segem.kernels.truth import is_known
+from segem.learn.augment import IMAGE, LABEL, WEIGHT, em_augmentation
+from segem.learn.models.registry import patch_px, spec_of
+from segem.learn.patches import random_patch
+
+if TYPE_CHECKING:
+    from segem.learn.train import LabelledSection
+
+Batch = tuple[Tensor, Tensor, Tensor]
+
+
+def seed_of(seed: int, step: int) -> int:
+    """Return the seed of all that is random in one step, which thus depends on no step before."""
+    return int(np.random.SeedSequence((seed, step)).generate_state(1)[0])
+
+
+def batches_of(sections: Sequence[LabelledSection], config: TrainConfig, first: int = 0) -> Iterator[Batch]:
+    """Yield augmented (image, truth, weight) batches for ever, taking each volume as often as its weight says.
+
+    Each batch follows from the seed and its number alone, counted from `first`.
+
+    A net of patches gets patches, and the truth and the weight of their centres.
+    """
+    batch = config.batch or spec_of(config.model).batch
+    patch = patch_px(config.model, config.architecture)
+    augment = em_augmentation(patch or config.crop_px, config.seed, config.defects)
+    weighted = [border_weights(section.truth, config.border_weight, config.border_sigma_px) for section in sections]
+    by_volume: dict[str, list[tuple[LabelledSection, NDArray[np.float32]]]] = {}
+    for section, weight in zip(sections, weighted, strict=True):
+        if not weight.any():
+            continue
+        by_volume.setdefault(section.volume, []).append((section, weight))
+    volumes = sorted(by_volume)
+    weights = np.array([by_volume[volume][0][0].weight for volume in volumes])
+    labelled = slice(patch // 2, patch // 2 + 1) if patch else slice(None)
+    for number in count(first):
+        seed = seed_of(config.seed, number)
+        rng, crops = np.random.default_rng(seed), []
+        augment.set_random_state(seed)
+        for turn in range(batch):
+            candidates = by_volume[rng.choice(volumes, p=weights / weights.sum())]
+            section, weight = candidates[rng.integers(len(candidates))]
+            if patch:
+                crop = random_patch(_layers(section, weight), patch, membrane=turn % 2, rng=rng)
+            else:
+                crop = random_crop(section, weight, config.crop_px, rng)
+            crops.append(augment(crop))
+        truth, weight_map = (_stacked(crops, key)[..., labelled, labelled] for key in (LABEL, WEIGHT))
+        yield _stacked(crops, IMAGE), truth, weight_map
+
+
+@contextmanager
+def ahead(batches: Iterator[Batch]) -> Iterator[Iterator[Batch]]:
+    """Prepare the next batch in a thread while the net computes; one thread only, so that the order stays the same."""
+    with ThreadPoolExecutor(1, "augment") as pool:
+        coming = deque(pool.submit(next, batches) for _ in range(2))
+
+        def take() -> Iterator[Batch]:
+            while True:
+                coming.append(pool.submit(next, batches))
+                yield coming.popleft().result()
+
+        try:
+            yield take()
+        finally:
+            for future in coming:
+                future.cancel()
+
+
+def _stacked(crops: Sequence[Mapping[str, Any]], key: str) -> Tensor:
+    return torch.stack([torch.as_tensor(np.asarray(crop[key])) for crop in crops]).float()
+
+
+def _layers(section: LabelledSection, weight: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    return {IMAGE: section.image, LABEL: section.truth[np.newaxis].astype(np.float32), WEIGHT: weight[np.newaxis]}
+
+
+def random_crop(
+    section: LabelledSection, weight: NDArray[np.float32], crop_px: int, rng: np.random.Generator
+) -> dict[str, NDArray[np.float32]]:
+    """Return a crop of a section, its truth and its weight, in which something is known."""
+    layers = _layers(section, weight)
+    short = [max(0, crop_px - n) for n in section.truth.shape]
+    if any(short):
+        widths = [(0, 0), *((0, n) for n in short)]
+        layers = {key: np.pad(layer, widths, mode="reflect") for key, layer in layers.items()}
+    room = [n - crop_px for n in layers[LABEL].shape[1:]]
+    y, x = (int(rng.integers(n + 1)) for n in room)
+    if not is_known(layers[LABEL][0, y : y + crop_px, x : x + crop_px]).any():
+        # There is nothing to learn here: some known pixel becomes the middle, or is as near to it as the border lets.
+        known = np.argwhere(is_known(layers[LABEL][0]))
+        y, x = (min(max(int(at) - crop_px // 2, 0), n) for at, n in zip(rng.choice(known), room, strict=True))
+    return {key: layer[:, y : y + crop_px, x : x + crop_px] for key, layer in layers.items()}
