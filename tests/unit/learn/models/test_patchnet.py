@@ -9,10 +9,11 @@ from monai.transforms import Compose
 from torch import Tensor, nn
 
 from segem.config import TrainConfig
-from segem.learn import train as train_module
+from segem.learn import batches as batches_module
+from segem.learn.batches import batches_of
 from segem.learn.models.patchnet import PatchNet
 from segem.learn.patches import random_patch
-from segem.learn.train import LabelledSection, _batches
+from segem.learn.train import LabelledSection
 
 
 def with_whole_numbers(net: PatchNet) -> PatchNet:
@@ -110,11 +111,11 @@ def test_a_section_without_membrane_still_gives_patches() -> None:
 
 
 def test_batches_hold_as_many_membranes_as_other_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_module, "em_augmentation", lambda *_: Compose([]))
+    monkeypatch.setattr(batches_module, "em_augmentation", lambda *_: Compose([]))
     truth = np.zeros((50, 60), np.uint8)
     truth[3, 4] = truth[40, 50] = 1
     labelled = LabelledSection("v", truth[np.newaxis].astype(np.float32), truth)
-    image, label, weight = next(_batches([labelled], TrainConfig(model="patchnet", steps=1, batch=32)))
+    image, label, weight = next(batches_of([labelled], TrainConfig(model="patchnet", steps=1, batch=32)))
     assert image.shape == (32, 1, 95, 95)
     assert label.shape == weight.shape == (32, 1, 1, 1)
     assert float(label.mean()) == 0.5
