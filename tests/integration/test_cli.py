@@ -194,12 +194,12 @@ def test_doubtful_labels_are_a_warning_in_a_line_of_its_own(segem: Shell, stack:
 def test_labels_come_from_a_dataset(segem: Shell, tmp_path: Path) -> None:
     with h5py.File(tmp_path / "both.h5", "w") as file:
         file["raw"] = noise()
-        file["truth"] = noise() // 128
+        file["truth"] = noise() // 224
     words = ingest(tmp_path / "both.h5", "--dataset", "raw", "--labels", tmp_path / "both.h5", "--membrane", 1)
     code, _, err = segem(*words, "--labels-dataset", "truth")
     assert (code, err) == (0, "")
     stored = Volume.open(segem.workspace / "volumes" / "v.ome.zarr").label("truth")
-    np.testing.assert_array_equal(np.asarray(stored[:]), noise() // 128)
+    np.testing.assert_array_equal(np.asarray(stored[:]), noise() // 224)
 
 
 def test_ingest_again_reads_again(segem: Shell, stack: Path) -> None:
