@@ -3,17 +3,18 @@
     .venv/bin/python benchmarks/warm_start.py --data-root DIR [--minutes 15] [--first-minutes 45] [--work DIR]
 
 A model learns from ISBI sections 0-17 alone. Five sections of the VNC stack (four to learn from, one for the threshold)
-are then learned from scratch, from that model, and from it with a rehearsal of the ISBI sections. VNC 8-9 and ISBI
-21-23, which none has seen, judge them by pairs: the difference of IoU with its 95 % interval, by the paired block
-bootstrap of `segem models promote`. Each training has one core for itself; its budget is processor time. What is
-finished is kept in --work, and what was stopped goes on from its last checkpoint.
+are then learned from scratch, from that model (`warm`), and from it with a rehearsal of the ISBI sections: `rehearsed`
+by default, `gentle` with half of the crops and a quarter of the learning rate. VNC 8-9 and ISBI 21-23, which none has
+seen, judge them by pairs: the difference of IoU with its 95 % interval, by the paired block bootstrap of `segem models
+promote`. Each training has one core for itself; its budget is processor time. What is finished is kept in --work, and
+what was stopped goes on from its last checkpoint.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 
 from judged import ingested
@@ -21,7 +22,7 @@ from machine import facts, provenance
 from pinned import count_processor_time, run_pinned
 
 from segem.config import GateConfig, Manifest, TrainConfig, load_manifest
-from segem.config.retrain import with_rehearsal
+from segem.config.retrain import SHARE, with_rehearsal
 from segem.io.workspace import Workspace
 from segem.learn.artefact import find_model, list_models
 from segem.stages.promote import judge, masks_of_rival, sections_to_judge
@@ -30,9 +31,10 @@ from segem.stages.train import train
 HERE = Path(__file__).resolve().parent
 MANIFESTS = HERE.parent / "data" / "manifests"
 OLD, NEW = MANIFESTS / "isbi-only.yaml", MANIFESTS / "vnc-five.yaml"
-SHARE = 0.3
+REHEARSED: dict[str, tuple[float, float | None]] = {"rehearsed": (SHARE, None), "gentle": (0.5, 5e-4)}
+"""Share of the crops that is rehearsed, and learning rate."""
 CONTEXT = {"context_sections": 3}
-PAIRS = (("warm", "scratch"), ("warm", "isbi"), ("rehearsed", "scratch"), ("rehearsed", "isbi"), ("rehearsed", "warm"))
+PAIRS = (("warm", "scratch"), *product(("warm", *REHEARSED), ("isbi",)), *product(REHEARSED, ("scratch", "warm")))
 
 
 def main() -> None:
@@ -46,7 +48,7 @@ def main() -> None:
     print(provenance(), flush=True)
     for manifest in (OLD, NEW):
         ingested(manifest, arguments.data_root, work)
-    for names in (("isbi", "scratch"), ("warm", "rehearsed")):
+    for names in (("isbi", "scratch"), ("warm", *REHEARSED)):
         missing = [name for name in names if name not in {known for known, _ in list_models(work)}]
         run_pinned({name: [sys.executable, __file__, *sys.argv[1:], "--train", name] for name in missing}, work.root)
     both, found, config = _both(arguments.data_root, SHARE), facts(), GateConfig()
@@ -75,12 +77,12 @@ def main() -> None:
 def _train(name: str, arguments: argparse.Namespace, work: Workspace) -> None:
     count_processor_time()
     minutes = arguments.first_minutes if name == "isbi" else arguments.minutes
-    config = TrainConfig(model="unet", architecture=CONTEXT, minutes=minutes)
-    manifest = {
-        "isbi": load_manifest(OLD, arguments.data_root),
-        "rehearsed": _both(arguments.data_root, SHARE),
-    }.get(name) or load_manifest(NEW, arguments.data_root)
-    start = "isbi" if name in ("warm", "rehearsed") else None
+    share, rate = REHEARSED.get(name, (None, None))
+    config = TrainConfig(model="unet", architecture=CONTEXT, minutes=minutes, learning_rate=rate)
+    start = None if name in ("isbi", "scratch") else "isbi"
+    manifest = load_manifest(OLD if name == "isbi" else NEW, arguments.data_root)
+    if share is not None:
+        manifest = _both(arguments.data_root, share)
     train(manifest, name, config, work, start=start, device="cpu", progress=False)
 
 
