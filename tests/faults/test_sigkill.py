@@ -65,15 +65,16 @@ def test_a_killed_run_is_finished_by_repair(undisturbed: Undisturbed, tmp_path: 
 @pytest.mark.slow
 def test_a_careless_writer_is_caught_by_this_harness(undisturbed: Undisturbed, tmp_path: Path) -> None:
     rng = random.Random(0)
-    spoilt = 0
-    for attempt in range(max(4, harness.TIMES)):
+    # Not every kill falls between the record and the voxels; one that does is enough.
+    for attempt in range(20):
         workspace = undisturbed.copy(tmp_path / str(attempt))
         harness.run_and_kill_at(undisturbed.context, segment_carelessly, workspace, rng.randrange(1, harness.BLOCKS))
         process = undisturbed.context.Process(target=segment_carelessly, args=(workspace.root,))
         process.start()
         process.join()
-        spoilt += process.exitcode != 0 or harness.output_digest(workspace) != undisturbed.digest
-    assert spoilt > 0
+        if process.exitcode != 0 or harness.output_digest(workspace) != undisturbed.digest:
+            return
+    pytest.fail("no kill spoilt what a careless writer leaves")
 
 
 def segment_carelessly(root: Path) -> None:
