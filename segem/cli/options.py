@@ -63,7 +63,7 @@ DataRootOption = Annotated[
 RehearseOption = Annotated[
     Path | None,
     typer.Option(
-        help="Manifest of what the model of --from learned from: learned again beside the new, so that less is forgotten."
+        help="Manifest of what the model of --from learned from: learned again beside the new, to forget less."
     ),
 ]
 ShareOption = Annotated[
