@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ from hypothesis import settings
 # Timings on a busy machine say nothing; on a build machine the same examples must come up every time.
 settings.register_profile("segem", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("segem")
+
+# In the background of a script, tests and the processes they start would inherit that Ctrl-C is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -388,5 +388,5 @@ def test_a_section_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_a_dataset_of_a_tiff(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="leave --dataset out"):
+    with pytest.raises(InputError, match="leave the dataset out"):
         open_stack(written(tmp_path / "a.tif", sections()), "raw")
