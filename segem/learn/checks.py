@@ -77,20 +77,20 @@ def _check_classes(sections: Sequence[LabelledSection], part: str) -> None:
         )
 
 
-def check_logits(logits: NDArray[np.float32], volume: str) -> None:
-    """Raise where a net gives NaN or infinity for a validation section.
+def check_predicted(values: NDArray[np.float32], where: object, again: str = "train the model") -> None:
+    """Raise where a model gives NaN or infinity for a section; `again` is what to do anew.
 
     Raises
     ------
     ModelError
         Then.
     """
-    if not np.isfinite(logits).all():
+    if not np.isfinite(values).all():
         raise ModelError(
-            "the net gives values that are not finite",
-            where=f"a validation section of {volume}",
+            "the model gives values that are not finite",
+            where=where,
             found="NaN or infinity",
-            fix="train the model again with a lower --learning-rate",
+            fix=f"{again} again with a lower --learning-rate",
         )
 
 

@@ -21,7 +21,7 @@ from segem.learn.allocator import keep_activations
 from segem.learn.batches import ahead, batches_of, seed_of
 from segem.learn.calibrated import Calibration, calibrated
 from segem.learn.checkpoint import Checkpoints, Reached
-from segem.learn.checks import check_logits, check_sections, warn_of_small_sections
+from segem.learn.checks import check_predicted, check_sections, warn_of_small_sections
 from segem.learn.interrupt import interrupt_deferred
 from segem.learn.losses import MembraneLoss
 from segem.learn.models.registry import build, encoder_of, geometry, patch_px, pretrain, spec_of
@@ -220,7 +220,7 @@ def calibrate(net: nn.Module, sections: Sequence[LabelledSection], device: torch
     volumes: dict[str, list[tuple[NDArray[np.float32], NDArray[np.uint8]]]] = {}
     for section in sections:
         logits = predict_section(net, section.image, device, of_logits=lambda x: x)
-        check_logits(logits, section.volume)
+        check_predicted(logits, f"a validation section of {section.volume}")
         volumes.setdefault(section.volume, []).append((logits, section.truth))
     return calibration_of(list(volumes.values()))
 

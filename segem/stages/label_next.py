@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segem.config import Config, Device, Manifest
-from segem.errors import ConfigError, ModelError
+from segem.errors import ConfigError
 from segem.io.files import write_text
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.disagreement import disagreement, hottest_tile
 from segem.learn.artefact import Artefact, load_artefact, load_net
+from segem.learn.checks import check_predicted
 from segem.learn.pieces import in_pieces
 from segem.learn.runtimes.choice import choose_device
 from segem.learn.train import predict_section
@@ -170,13 +171,7 @@ def _probability_of(artefact: Artefact, device: Device) -> Callable[[NDArray[np.
 
     def probability(image: NDArray[np.float32]) -> NDArray[np.float32]:
         found = predict_section(net, image, where)
-        if not np.isfinite(found).all():
-            raise ModelError(
-                "the model gives values that are not finite",
-                where=artefact.path,
-                found="NaN or infinity",
-                fix="make the learning curve again with a lower learning rate",
-            )
+        check_predicted(found, artefact.path, "make the learning curve")
         return found
 
     return probability

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import segem
 from segem.config import BaselineConfig, Device, GateConfig, Manifest
-from segem.errors import ConfigError, InputError, ModelError
+from segem.errors import ConfigError, InputError
 from segem.io.files import locked
 from segem.io.layers import read_section
 from segem.io.run import now
@@ -24,6 +24,7 @@ from segem.kernels.metrics.iou import Confusion
 from segem.kernels.threshold import membrane_mask, stored_probability
 from segem.kernels.truth import is_known
 from segem.learn.artefact import Artefact, TrainedOn, find_model, list_models, load_artefact, load_net
+from segem.learn.checks import check_predicted
 from segem.learn.pieces import in_pieces
 from segem.learn.runtimes.choice import choose_device
 from segem.learn.train import predict_section
@@ -330,13 +331,7 @@ def _masks_of(artefact: Artefact, device: Device) -> Masks:
         for z in sections:
             (section,) = labelled_sections(volume, (z, z + 1), context, seen=(0, volume.shape[0]))
             probability = predict_section(net, section.image, where)
-            if not np.isfinite(probability).all():
-                raise ModelError(
-                    "the model gives values that are not finite",
-                    where=f"{artefact.path}, section {z} of {volume.name}",
-                    found="NaN or infinity",
-                    fix="train the model again with a lower learning rate",
-                )
+            check_predicted(probability, f"{artefact.path}, section {z} of {volume.name}")
             # The same 8 bits that a run stores, so that this is the mask a run would write.
             yield membrane_mask(stored_probability(probability), artefact.card.threshold)
 
