@@ -190,6 +190,8 @@ class Split(Config):
     test: SectionRange | None = None
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """How often the volume is drawn in training, relative to the others."""
+    rehearsed: bool = False
+    """Whether the model that is gone on from has learned it, and is to be remembered in it."""
 
     @model_validator(mode="after")
     def _disjoint(self) -> Split:
@@ -268,6 +270,8 @@ class TrainConfig(Config):
     """How fast that falls with the distance between the cells."""
     deep_supervision: bool = False
     """Whether coarser levels of the decoder have to show the membranes too, which the net then forgets."""
+    remember: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    """How much it counts, on rehearsed volumes, that the net still gives what the model gone on from gave."""
     defects: float = Field(default=0.05, ge=0, le=1)
     """Share of the crops in which a defect is made: dark or pale, dirty, folded or misaligned."""
     precision: Precision = "auto"

@@ -74,7 +74,7 @@ def with_rehearsal(manifest: Manifest, old: Manifest, share: float) -> Manifest:
     for entry in old.volumes:
         split = rehearsed.get(entry.name)
         if split is not None:
-            lighter = split.model_copy(update={"weight": split.weight * factor})
+            lighter = split.model_copy(update={"weight": split.weight * factor, "rehearsed": True})
             volumes.append(entry.model_copy(update={"split": lighter}))
     values = manifest.model_dump() | {"volumes": [entry.model_dump() for entry in volumes]}
     return parse(Manifest, values, where=f"{manifest.name} with --rehearse {old.name}")

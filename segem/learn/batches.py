@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +24,18 @@ from segem.learn.patches import random_patch
 if TYPE_CHECKING:
     from segem.learn.train import LabelledSection
 
-Batch = tuple[Tensor, Tensor, Tensor]
+
+class Batch(NamedTuple):
+    """Augmented crops, or patches and what is known of their centres."""
+
+    image: Tensor
+    """(B, C, H, W) float32 z-scores."""
+    truth: Tensor
+    """(B, 1, H, W) float32, 1 = membrane."""
+    weight: Tensor
+    """(B, 1, H, W) float32, 0 where nothing is known."""
+    rehearsed: Tensor
+    """(B,) bool: which are of volumes that are rehearsed."""
 
 
 def seed_of(seed: int, step: int) -> int:
@@ -33,7 +44,7 @@ def seed_of(seed: int, step: int) -> int:
 
 
 def batches_of(sections: Sequence[LabelledSection], config: TrainConfig, first: int = 0) -> Iterator[Batch]:
-    """Yield augmented (image, truth, weight) batches for ever, taking each volume as often as its weight says.
+    """Yield augmented batches for ever, taking each volume as often as its weight says.
 
     Each batch follows from the seed and its number alone, counted from `first`.
 
@@ -53,7 +64,7 @@ def batches_of(sections: Sequence[LabelledSection], config: TrainConfig, first: 
     labelled = slice(patch // 2, patch // 2 + 1) if patch else slice(None)
     for number in count(first):
         seed = seed_of(config.seed, number)
-        rng, crops = np.random.default_rng(seed), []
+        rng, crops, rehearsed = np.random.default_rng(seed), [], []
         augment.set_random_state(seed)
         for turn in range(batch):
             candidates = by_volume[rng.choice(volumes, p=weights / weights.sum())]
@@ -63,8 +74,9 @@ def batches_of(sections: Sequence[LabelledSection], config: TrainConfig, first: 
             else:
                 crop = random_crop(section, weight, config.crop_px, rng)
             crops.append(augment(crop))
+            rehearsed.append(section.rehearsed)
         truth, weight_map = (_stacked(crops, key)[..., labelled, labelled] for key in (LABEL, WEIGHT))
-        yield _stacked(crops, IMAGE), truth, weight_map
+        yield Batch(_stacked(crops, IMAGE), truth, weight_map, torch.tensor(rehearsed))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from segem.learn.models.registry import build, encoder_of, geometry, patch_px, p
 from segem.learn.patches import PatchClassifier
 from segem.learn.pieces import in_pieces
 from segem.learn.platt import calibration_of
+from segem.learn.rehearsal import Memory
 from segem.learn.supervision import supervised
 from segem.learn.watch import Point, Watch
 
@@ -48,12 +49,15 @@ class LabelledSection:
         1 = membrane, 2 = unknown.
     weight : float
         How often its volume is drawn, relative to the others.
+    rehearsed : bool
+        Whether the net that is gone on from has learned it, and is to be remembered in it.
     """
 
     volume: str
     image: NDArray[np.float32]
     truth: NDArray[np.uint8]
     weight: float = 1.0
+    rehearsed: bool = False
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,10 @@ def fit(
     average = copy.deepcopy(net).eval().requires_grad_(False)
     judged = in_pieces(average, geometry(config.model, config.architecture))
     learner, loss_of = supervised(net, MembraneLoss(), config) if config.deep_supervision else (net, MembraneLoss())
-    logits_of = cast(PatchClassifier, net).logits_of_patches if patches else learner
+    logits_of = _of_crops(learner, patches)
+    memory = None
+    if start is not None and config.remember and any(section.rehearsed for section in train):
+        memory = Memory(_of_crops(copy.deepcopy(average), patches), config.remember)
     rate = config.learning_rate or spec_of(config.model).learning_rate
     optimizer = torch.optim.AdamW(learner.parameters(), lr=rate, weight_decay=config.weight_decay)
     half = computes_in_half(config.precision, torch.device(device))
@@ -171,11 +178,13 @@ def fit(
             for group in optimizer.param_groups:
                 group["lr"] = rate * _schedule(fraction)
             torch.manual_seed(seed_of(config.seed, reached.step))
-            image, truth, weight = next(batches)
-            image = image.to(device, memory_format=torch.channels_last)
+            batch = next(batches)
+            image = batch.image.to(device, memory_format=torch.channels_last)
             with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half):
                 logits = logits_of(image)
-            loss = loss_of(logits, truth.to(device), weight.to(device))
+                final = logits[1] if config.deep_supervision else logits
+                forgotten = memory.forgotten(image, final, batch.rehearsed) if memory is not None else 0.0
+            loss = forgotten + loss_of(logits, batch.truth.to(device), batch.weight.to(device))
             step = reached.step + 1
             value = _finite(loss, step)
             optimizer.zero_grad(set_to_none=True)
@@ -270,6 +279,11 @@ def _freeze(net: nn.Module, prefix: str) -> None:
     for name, module in net.named_modules():
         if f"{name}.".startswith(prefix):
             module.eval().requires_grad_(False)
+
+
+def _of_crops(net: nn.Module, patches: bool) -> Callable[[Tensor], Any]:
+    """Return what is computed of the crops of a batch; a net of patches gives one pixel of each."""
+    return cast(PatchClassifier, net).logits_of_patches if patches else net
 
 
 def _finite(loss: Tensor, step: int) -> float:

@@ -181,12 +181,18 @@ def split_of(entry: VolumeEntry, volume: Volume) -> Split:
 
 
 def labelled_sections(
-    volume: Volume, sections: Range, context: int, weight: float = 1.0, seen: Range | None = None
+    volume: Volume,
+    sections: Range,
+    context: int,
+    weight: float = 1.0,
+    seen: Range | None = None,
+    *,
+    rehearsed: bool = False,
 ) -> list[LabelledSection]:
     """Read sections with their truth and their neighbours, as `section_images` does."""
     truth, images = volume.label("truth"), section_images(volume, sections, context, seen)
     return [
-        LabelledSection(volume.name, image, _section(truth, z, volume.name), weight)
+        LabelledSection(volume.name, image, _section(truth, z, volume.name), weight, rehearsed)
         for z, image in zip(range(*sections), images, strict=True)
     ]
 

@@ -240,7 +240,9 @@ def learn(
     learned, validation = [], []
     for volume, split in splits.items():
         if volume in course.taught:
-            learned += labelled_sections(volumes[volume], course.taught[volume], context, split.weight)
+            learned += labelled_sections(
+                volumes[volume], course.taught[volume], context, split.weight, rehearsed=split.rehearsed
+            )
         validation += labelled_sections(volumes[volume], (split.validation.start, split.validation.stop), context)
     # The sections that validate have no part in the weights, but in the threshold.
     made_by = training_digest(config, before, learned + validation) if candidate else ""
@@ -311,7 +313,7 @@ def training_digest(config: TrainConfig, before: Artefact | None, sections: list
     }
     digest = sha256(json.dumps(made_of, sort_keys=True).encode())
     for section in sections:
-        digest.update(json.dumps([section.volume, section.weight, section.image.shape]).encode())
+        digest.update(json.dumps([section.volume, section.weight, section.rehearsed, section.image.shape]).encode())
         digest.update(np.ascontiguousarray(section.image).data)
         digest.update(np.ascontiguousarray(section.truth).data)
     return digest.hexdigest()

@@ -1,0 +1,102 @@
+"""Going on with new tissue without forgetting the old."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from segem.config import TrainConfig
+from segem.learn.batches import batches_of
+from segem.learn.checkpoint import Checkpoints
+from segem.learn.models.registry import build
+from segem.learn.rehearsal import Memory
+from segem.learn.train import Fitted, LabelledSection, Progress, fit
+
+TINY = TrainConfig(architecture={"features": 4, "depth": 2}, steps=40, batch=4, crop_px=64)
+
+
+def section(volume: str, sign: float = 1.0, *, rehearsed: bool = False) -> LabelledSection:
+    """Return a section whose membranes are dark rows, or pale ones."""
+    truth = np.zeros((96, 96), np.uint8)
+    truth[::8] = truth[1::8] = 1
+    return LabelledSection(volume, (sign * (0.5 - 2.0 * truth)).astype(np.float32)[np.newaxis], truth, 1.0, rehearsed)
+
+
+def test_what_is_forgotten_is_the_divergence_on_rehearsed_crops() -> None:
+    images = torch.zeros(4, 1, 2, 2)
+    memory = Memory(torch.zeros_like, 3.0)
+    logits = torch.full((4, 1, 2, 2), math.log(3))
+    # From one half to three quarters: ln 2 below the cross-entropy of (1/2, 1/2) with (3/4, 1/4); one crop of four.
+    divergence = -0.5 * math.log(0.75) - 0.5 * math.log(0.25) - math.log(2)
+    which = torch.tensor([False, True, False, False])
+    assert float(memory.forgotten(images, logits, which)) == pytest.approx(3 * divergence / 4, abs=1e-6)
+    logits[which] = 0
+    assert float(memory.forgotten(images, logits, which)) == pytest.approx(0, abs=1e-6)
+    assert float(memory.forgotten(images, logits, ~which)) == pytest.approx(9 * divergence / 4, abs=1e-6)
+
+
+def test_new_tissue_is_not_held_back() -> None:
+    def never(_: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("the old net is not asked of new tissue")
+
+    logits = torch.ones(2, 1, 4, 4, requires_grad=True)
+    assert float(Memory(never, 1.0).forgotten(torch.zeros(2, 1, 4, 4), logits, torch.zeros(2, dtype=torch.bool))) == 0
+
+
+def test_batches_say_which_crops_are_rehearsed() -> None:
+    flat = np.zeros((96, 96), np.uint8)
+    flat[:48] = 1
+    ways = [
+        LabelledSection(name, np.full((1, 96, 96), value, np.float32), flat, 1.0, rehearsed)
+        for name, value, rehearsed in (("old", 9.0, True), ("new", -9.0, False))
+    ]
+    batch = next(batches_of(ways, TINY.model_copy(update={"batch": 40, "defects": 0.0})))
+    assert torch.equal(batch.image.mean((1, 2, 3)) > 0, batch.rehearsed)
+    assert 0 < int(batch.rehearsed.sum()) < 40
+
+
+def far(net: nn.Module, other: nn.Module) -> float:
+    image = torch.from_numpy(section("old").image)[None]
+    with torch.inference_mode():
+        return float((net(image).sigmoid() - other(image).sigmoid()).abs().mean())
+
+
+@pytest.mark.parametrize("depth", [2, 4])
+def test_a_net_that_remembers_stays_nearer_to_what_it_gave(depth: int) -> None:
+    # New tissue whose membranes are pale, where those of the old are dark.
+    config = TINY.model_copy(update={"architecture": {"features": 4, "depth": depth}, "deep_supervision": depth == 4})
+    first = fit([section("old")], [section("old")], config).net
+    ways = [section("old", rehearsed=True), section("new", -1.0)], [section("new", -1.0)]
+    free, kept = (fit(*ways, config.model_copy(update={"remember": weight}), start=first) for weight in (0.0, 10.0))
+    assert far(kept.net, first) < 0.7 * far(free.net, first)
+
+
+def test_without_a_net_to_go_on_from_there_is_nothing_to_remember() -> None:
+    ways = [section("old", rehearsed=True)], [section("old")]
+    alike = [fit(*ways, TINY.model_copy(update={"remember": weight, "steps": 3})) for weight in (0.0, 10.0)]
+    assert weights(alike[0]) == weights(alike[1])
+
+
+def test_a_training_that_was_stopped_remembers_the_first_net_still(tmp_path: Path) -> None:
+    start = build("unet", TINY.architecture)
+    ways = [section("old", rehearsed=True), section("new", -1.0)], [section("new", -1.0)]
+    whole = fit(*ways, TINY.model_copy(update={"steps": 8}), start=start)
+
+    def stop(now: Progress) -> None:
+        if now.fraction == 0.5:
+            raise KeyboardInterrupt
+
+    kept = Checkpoints(tmp_path / "c", 1e9, 1)
+    with pytest.raises(KeyboardInterrupt):
+        fit(*ways, TINY.model_copy(update={"steps": 8}), start=start, kept=kept, on_step=stop)
+    again = fit(*ways, TINY.model_copy(update={"steps": 8}), start=start, kept=kept)
+    assert weights(again) == weights(whole)
+
+
+def weights(fitted: Fitted) -> list[bytes]:
+    return [value.numpy().tobytes() for value in fitted.net.state_dict().values()]
