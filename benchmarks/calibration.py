@@ -20,7 +20,7 @@ from segem.io.workspace import Workspace
 from segem.learn.artefact import find_model, load_net
 from segem.learn.train import predict_section
 from segem.stages.ingest import ingest
-from segem.stages.train import score
+from segem.stages.score import score
 
 ROOT = Path(__file__).resolve().parent.parent
 

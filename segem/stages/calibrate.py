@@ -15,7 +15,7 @@ from segem.learn.pieces import in_pieces
 from segem.learn.runtimes.choice import choose_device
 from segem.learn.train import calibrate, predict_section
 from segem.stages.lessons import LEARNED, check_unseen, labelled_sections, lessons
-from segem.stages.train import score
+from segem.stages.score import score
 from segem.stages.zoo import check_new_name
 
 

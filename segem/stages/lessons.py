@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -19,10 +20,13 @@ from segem.kernels.normalize import zscore
 from segem.learn.artefact import Artefact, TrainedOn
 from segem.learn.checks import nothing_known
 from segem.learn.train import LabelledSection
+from segem.stages.budget import half_of_the_machine
 from segem.stages.ingest import ingest
 
 Range = tuple[int, int]
 
+_BYTES_A_PIXEL = 4 + 4 + 1
+"""While a net learns from it: its grey value, its weight and its truth."""
 LEARNED, CHOSE = "learned from", "chose its threshold on"
 """What a model may have done with a section."""
 
@@ -53,6 +57,26 @@ def lessons(manifest: Manifest, workspace: Workspace, progress: bool) -> tuple[d
             if sections is not None and unknown.issuperset(range(sections.start, sections.stop)):
                 raise nothing_known(part, volume)
     return volumes, splits
+
+
+def require_memory_of_sections(volumes: Mapping[str, Volume], splits: Mapping[str, Split]) -> None:
+    """Raise where the sections that teach surely do not fit the machine.
+
+    Raises
+    ------
+    ConfigError
+        Naming what would be needed.
+    """
+    pixels = sum((s.train.stop - s.train.start) * math.prod(volumes[name].shape[1:]) for name, s in splits.items())
+    needed, there = _BYTES_A_PIXEL * pixels, 2 * half_of_the_machine()
+    if needed > there:
+        raise ConfigError(
+            "the sections to learn from do not fit into memory",
+            where=", ".join(splits),
+            expected=f"at most {there / 1e9:.1f} GB",
+            found=f"{needed / 1e9:.1f} GB or more",
+            fix="name fewer sections as train in the manifest, or leave a volume out",
+        )
 
 
 def unknown_sections(volume: Volume) -> frozenset[int]:
@@ -202,12 +226,18 @@ def section_images(
 ) -> list[NDArray[np.float32]]:
     """Read sections with their neighbours; beyond what may be `seen`, by default the sections, the last one repeats.
 
-    So no image of one part of a split is ever learned from in another.
+    So no image of one part of a split is ever learned from in another. Images next to each other share their sections,
+    so that a net which sees many takes no more memory than one which sees one.
     """
     first, stop = seen or sections
-    reach = range(max(first, sections[0] - context // 2), min(stop, sections[1] + context // 2))
-    images = {z: zscore(_section(volume.raw, z, volume.name), volume.statistics) for z in reach}
-    return [np.stack([images[min(max(z + dz, first), stop - 1)] for dz in around(context)]) for z in range(*sections)]
+    near = around(context)
+    wanted = [min(max(z, first), stop - 1) for z in range(sections[0] + near[0], sections[1] + near[-1])]
+    _, height, width = shape_of(volume.raw)
+    images = np.empty((len(wanted), height, width), np.float32)
+    for k, z in enumerate(wanted):
+        repeated = k > 0 and wanted[k - 1] == z
+        images[k] = images[k - 1] if repeated else zscore(_section(volume.raw, z, volume.name), volume.statistics)
+    return [images[k : k + context] for k in range(sections[1] - sections[0])]
 
 
 def _section(array: Array, z: int, volume: str) -> NDArray[Any]:

@@ -14,16 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import segem
-from segem.config import Device, Manifest, SectionRange, Split, TrainConfig
+from segem.config import Device, Manifest, Split, TrainConfig
 from segem.errors import ConfigError
 from segem.io.files import disk_errors, write_bytes
 from segem.io.versions import UNJUDGED, unjudged
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
-from segem.kernels.metrics.calibration import CalibrationBins
-from segem.kernels.metrics.iou import Confusion
-from segem.kernels.metrics.segmentation import SegmentationSums
-from segem.kernels.threshold import membrane_mask, stored_probability
 from segem.learn.artefact import (
     Artefact,
     MeasuredHalo,
@@ -45,7 +41,15 @@ from segem.learn.train import Fitted, LabelledSection, Progress, fit, predict_se
 from segem.learn.watch import Point
 from segem.progress import tell, track
 from segem.stages.budget import require_training_memory
-from segem.stages.lessons import Range, check_apart, labelled_sections, lessons, trained_on
+from segem.stages.lessons import (
+    Range,
+    check_apart,
+    labelled_sections,
+    lessons,
+    require_memory_of_sections,
+    trained_on,
+)
+from segem.stages.score import score
 from segem.stages.training_picture import training_picture
 from segem.stages.zoo import check_new_name
 
@@ -212,6 +216,7 @@ def prepare(
         side_outputs(config.model, config.architecture)
     require_training_memory(config, device)
     volumes, splits = lessons(manifest, workspace, progress)
+    require_memory_of_sections(volumes, splits)
     taught = {volume: (split.train.start, split.train.stop) for volume, split in splits.items()}
     return Course(config, before, volumes, splits, taught)
 
@@ -368,33 +373,3 @@ def _halo(
     seen = [s.image for name, first in firsts.items() for s in labelled_sections(volumes[name], first, context)]
     px = measure_halo(fitted.calibrated_net, shape.stride_px, context, TOLERANCE, sections=seen)
     return None if px is None else MeasuredHalo(px=px, tolerance=TOLERANCE)
-
-
-def score(
-    predict: Callable[[NDArray[np.float32]], NDArray[np.float32]],
-    threshold: float,
-    volume: Volume,
-    test: SectionRange,
-    context: int,
-    progress: bool,
-) -> Score:
-    """Return what a net reaches on sections of a labelled volume, as a report of a run would show it."""
-    confusion, sums, bins = Confusion(), SegmentationSums.nothing(), CalibrationBins()
-    sections = (test.start, test.stop)
-    with track(f"test {volume.name}", sections[1] - sections[0], "section", progress) as advance:
-        for section in labelled_sections(volume, sections, context, seen=(0, volume.shape[0])):
-            # The same 8 bits that a run stores and the neighbours it sees.
-            stored = stored_probability(predict(section.image))
-            confusion += Confusion.count(section.truth, membrane_mask(stored, threshold))
-            bins += CalibrationBins.count(section.truth, stored / 255)
-            sums += SegmentationSums.count(section.truth, stored)
-            advance(1)
-    rand, information = sums.best("rand"), sums.best("information")
-    return Score(
-        volume=volume.name,
-        sections=sections,
-        iou=round(confusion.iou, 4),
-        v_rand=round(rand.value, 4) if rand else None,
-        v_info=round(information.value, 4) if information else None,
-        ece=round(bins.error, 4),
-    )

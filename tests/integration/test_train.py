@@ -320,6 +320,15 @@ def test_one_volume_under_two_names_does_not_test_what_it_taught(workspace: Work
     assert "unseen by the new model, found 0 to 0" in told
 
 
+def test_more_sections_than_memory_holds_are_refused_before_they_are_read(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lessons_module, "half_of_the_machine", lambda: 1000)
+    told = refused(workspace, ConfigError, entry(tmp_path / "d"))
+    assert "tissue: the sections to learn from do not fit into memory" in told
+    assert "Fix: name fewer sections as train in the manifest" in told
+
+
 def test_no_part_of_a_split_sees_the_images_of_another(workspace: Workspace, tmp_path: Path) -> None:
     trained(workspace, entry(tmp_path / "source"))
     volume = Volume.open(workspace.volume("tissue"))
@@ -328,6 +337,8 @@ def test_no_part_of_a_split_sees_the_images_of_another(workspace: Workspace, tmp
     assert np.array_equal(train_part[2].image[2], train_part[2].image[3])
     assert np.array_equal(train_part[2].image[2], train_part[2].image[4])
     assert np.array_equal(train_part[2].image[0], train_part[0].image[2])
+    # Seen twice, a section is in memory once.
+    assert np.shares_memory(train_part[2].image[0], train_part[0].image[2])
 
 
 def test_a_tested_section_sees_its_neighbours_as_in_a_run(workspace: Workspace, tmp_path: Path) -> None:
