@@ -44,7 +44,7 @@ Every tool learns from the same sections, from random weights, by its own recipe
 IoU on the validation sections, averaged over volumes; IoU is that on the test sections at this threshold, V_rand and
 V_info are those of their best thresholds, as the ISBI challenge takes them.
 
-segem sees the sections above and below, draws the ISBI stack twice as often, and computes in bfloat16 where the
+segem sees the sections above and below, draws the ISBI stack four times as often, and computes in bfloat16 where the
 processor does; the others see one section, draw from all alike and compute in float32, as they do on a processor. Each
 loads its data in one process or thread beside the training.
 

@@ -81,6 +81,14 @@ def opened(path: Path) -> Iterator[Package]:
         archive = zipfile.ZipFile(path)
     except FileNotFoundError:
         raise ModelError("no such package", where=path, fix="check the path") from None
+    except IsADirectoryError:
+        raise ModelError(
+            "not a package of bioimage.io",
+            where=path,
+            expected="a zip file, or weights as .pt, .pth or .safetensors",
+            found="a folder",
+            fix="zip what it holds, with rdf.yaml at the top, or name the file of its weights",
+        ) from None
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise ModelError(
             "not a package of bioimage.io",

@@ -80,7 +80,7 @@ def test_a_name_given_twice(tmp_path: Path) -> None:
 
 def test_what_is_no_package(made: Path, tmp_path: Path) -> None:
     refused(tmp_path / "missing.zip", "no such package")
-    refused(tmp_path, "not a package")
+    refused(tmp_path, "not a package of bioimage.io; .* found a folder. Fix: zip what it holds")
     (tmp_path / "noise.zip").write_bytes(b"noise")
     refused(tmp_path / "noise.zip", "not a package")
     (tmp_path / "cut.zip").write_bytes(made.read_bytes()[:-30])
