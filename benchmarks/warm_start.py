@@ -3,11 +3,11 @@
     .venv/bin/python benchmarks/warm_start.py --data-root DIR [--minutes 15] [--first-minutes 45] [--work DIR]
 
 A model learns from ISBI sections 0-17 alone. Five sections of the VNC stack (four to learn from, one for the threshold)
-are then learned from scratch, from that model (`warm`), and from it with a rehearsal of the ISBI sections: `rehearsed`
-by default, `gentle` with half of the crops and a quarter of the learning rate. VNC 8-9 and ISBI 21-23, which none has
-seen, judge them by pairs: the difference of IoU with its 95 % interval, by the paired block bootstrap of `segem models
-promote`. Each training has one core for itself; its budget is processor time. What is finished is kept in --work, and
-what was stopped goes on from its last checkpoint.
+are then learned from scratch, from that model (`warm`), and from it with a rehearsal of the ISBI sections: by their
+labels and by what that model gave there (`rehearsed`, the default), or by their labels alone (`by-labels`). VNC 8-9 and
+ISBI 21-23, which none has seen, judge them by pairs: the difference of IoU with its 95 % interval, by the paired block
+bootstrap of `segem models promote`. Each training has one core for itself; its budget is processor time. What is
+finished is kept in --work, and what was stopped goes on from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import argparse
 import sys
 from itertools import chain, product
 from pathlib import Path
+from typing import Any
 
 from judged import ingested
 from machine import facts, provenance
@@ -31,8 +32,7 @@ from segem.stages.train import train
 HERE = Path(__file__).resolve().parent
 MANIFESTS = HERE.parent / "data" / "manifests"
 OLD, NEW = MANIFESTS / "isbi-only.yaml", MANIFESTS / "vnc-five.yaml"
-REHEARSED: dict[str, tuple[float, float | None]] = {"rehearsed": (SHARE, None), "gentle": (0.5, 5e-4)}
-"""Share of the crops that is rehearsed, and learning rate."""
+REHEARSED: dict[str, dict[str, Any]] = {"rehearsed": {}, "by-labels": {"remember": 0.0}}
 CONTEXT = {"context_sections": 3}
 PAIRS = (("warm", "scratch"), *product(("warm", *REHEARSED), ("isbi",)), *product(REHEARSED, ("scratch", "warm")))
 
@@ -51,7 +51,7 @@ def main() -> None:
     for names in (("isbi", "scratch"), ("warm", *REHEARSED)):
         missing = [name for name in names if name not in {known for known, _ in list_models(work)}]
         run_pinned({name: [sys.executable, __file__, *sys.argv[1:], "--train", name] for name in missing}, work.root)
-    both, found, config = _both(arguments.data_root, SHARE), facts(), GateConfig()
+    both, found, config = _both(arguments.data_root), facts(), GateConfig()
     chosen = sections_to_judge(both, config, work, progress=False)
     masks = {name: masks_of_rival(find_model(name, work), "cpu") for name in dict.fromkeys(chain(*PAIRS))}
     lines = [
@@ -77,17 +77,16 @@ def main() -> None:
 def _train(name: str, arguments: argparse.Namespace, work: Workspace) -> None:
     count_processor_time()
     minutes = arguments.first_minutes if name == "isbi" else arguments.minutes
-    share, rate = REHEARSED.get(name, (None, None))
-    config = TrainConfig(model="unet", architecture=CONTEXT, minutes=minutes, learning_rate=rate)
+    config = TrainConfig(model="unet", architecture=CONTEXT, minutes=minutes, **REHEARSED.get(name, {}))
     start = None if name in ("isbi", "scratch") else "isbi"
     manifest = load_manifest(OLD if name == "isbi" else NEW, arguments.data_root)
-    if share is not None:
-        manifest = _both(arguments.data_root, share)
+    if name in REHEARSED:
+        manifest = _both(arguments.data_root)
     train(manifest, name, config, work, start=start, device="cpu", progress=False)
 
 
-def _both(data_root: Path, share: float) -> Manifest:
-    return with_rehearsal(load_manifest(NEW, data_root), load_manifest(OLD, data_root), share)
+def _both(data_root: Path) -> Manifest:
+    return with_rehearsal(load_manifest(NEW, data_root), load_manifest(OLD, data_root), SHARE)
 
 
 def _arguments() -> argparse.Namespace:

@@ -22,6 +22,7 @@ from segem.cli.options import (
     LearningRateOption,
     LicenceOption,
     RehearseOption,
+    RememberOption,
     SeedOption,
     ShareOption,
     StartOption,
@@ -65,6 +66,7 @@ def train(
     ] = None,
     rehearse: RehearseOption = None,
     share: ShareOption = None,
+    remember: RememberOption = 2.0,
     freeze: FreezeOption = None,
     deep_supervision: DeepSupervisionOption = False,
     defects: DefectsOption = 0.05,
@@ -107,6 +109,7 @@ def train(
     values = {
         "architecture": architecture,
         "pretrained": pretrained,
+        "remember": remember,
         "freeze": freeze,
         "deep_supervision": deep_supervision,
         "defects": defects,

@@ -63,11 +63,18 @@ DataRootOption = Annotated[
 RehearseOption = Annotated[
     Path | None,
     typer.Option(
-        help="Manifest of what the model of --from learned from: learned again beside the new, to forget less."
+        help="Manifest of what the model of --from learned from: learned again beside the new, so as not to forget."
     ),
 ]
 ShareOption = Annotated[
     float | None, typer.Option(help=f"Share of the crops that --rehearse is given; {SHARE} if absent.")
+]
+RememberOption = Annotated[
+    float,
+    typer.Option(
+        help="How much it counts on what --rehearse names, beside the labels, that the net gives what it gave before; "
+        "0 for the labels alone."
+    ),
 ]
 FreezeOption = Annotated[
     Literal["encoder"] | None,

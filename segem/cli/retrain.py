@@ -21,6 +21,7 @@ from segem.cli.options import (
     LearningRateOption,
     LicenceOption,
     RehearseOption,
+    RememberOption,
     SeedOption,
     ShareOption,
     StartOption,
@@ -46,6 +47,7 @@ def retrain(
     steps: StepsOption = None,
     rehearse: RehearseOption = None,
     share: ShareOption = None,
+    remember: RememberOption = 2.0,
     freeze: FreezeOption = None,
     deep_supervision: DeepSupervisionOption = False,
     defects: DefectsOption = 0.05,
@@ -84,6 +86,7 @@ def retrain(
         minutes = 30.0
     where = "segem retrain"
     learned: dict[str, object] = {
+        "remember": remember,
         "freeze": freeze,
         "deep_supervision": deep_supervision,
         "defects": defects,

@@ -270,8 +270,8 @@ class TrainConfig(Config):
     """How fast that falls with the distance between the cells."""
     deep_supervision: bool = False
     """Whether coarser levels of the decoder have to show the membranes too, which the net then forgets."""
-    remember: float = Field(default=1.0, ge=0, allow_inf_nan=False)
-    """How much it counts, on rehearsed volumes, that the net still gives what the model gone on from gave."""
+    remember: float = Field(default=2.0, ge=0, allow_inf_nan=False)
+    """How much it counts on rehearsed volumes, beside their truth, that the net gives what it gave before."""
     defects: float = Field(default=0.05, ge=0, le=1)
     """Share of the crops in which a defect is made: dark or pale, dirty, folded or misaligned."""
     precision: Precision = "auto"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
@@ -55,3 +55,10 @@ class Memory:
             before, probability
         )
         return self.weight * rehearsed.float().mean() * far
+
+
+def keep_statistics(net: nn.Module) -> None:
+    """Keep the statistics of batch norm as they are: those of a batch of two tissues would be neither's."""
+    for module in net.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()

@@ -28,7 +28,7 @@ from segem.learn.models.registry import build, encoder_of, geometry, patch_px, p
 from segem.learn.patches import PatchClassifier
 from segem.learn.pieces import in_pieces
 from segem.learn.platt import calibration_of
-from segem.learn.rehearsal import Memory
+from segem.learn.rehearsal import Memory, keep_statistics
 from segem.learn.supervision import supervised
 from segem.learn.watch import Point, Watch
 
@@ -166,6 +166,7 @@ def fit(
     memory = None
     if start is not None and config.remember and any(section.rehearsed for section in train):
         memory = Memory(_of_crops(copy.deepcopy(average), patches), config.remember)
+        keep_statistics(net)
     rate = config.learning_rate or spec_of(config.model).learning_rate
     optimizer = torch.optim.AdamW(learner.parameters(), lr=rate, weight_decay=config.weight_decay)
     half = computes_in_half(config.precision, torch.device(device))

@@ -76,6 +76,21 @@ def test_a_net_that_remembers_stays_nearer_to_what_it_gave(depth: int) -> None:
     assert far(kept.net, first) < 0.7 * far(free.net, first)
 
 
+def test_layers_normalise_by_the_statistics_of_the_old_net() -> None:
+    start = build("unet", TINY.architecture)
+    config = TINY.model_copy(update={"steps": 3})
+    ways = [section("old", rehearsed=True), section("new", -1.0)], [section("new", -1.0)]
+
+    def moved(weight: float) -> set[str]:
+        after = fit(*ways, config.model_copy(update={"remember": weight}), start=start).net.state_dict()
+        return {
+            key.rpartition(".")[2] for key, value in start.state_dict().items() if not torch.equal(value, after[key])
+        }
+
+    assert moved(0.0) == {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
+    assert moved(1.0) == {"weight", "bias"}
+
+
 def test_without_a_net_to_go_on_from_there_is_nothing_to_remember() -> None:
     ways = [section("old", rehearsed=True)], [section("old")]
     alike = [fit(*ways, TINY.model_copy(update={"remember": weight, "steps": 3})) for weight in (0.0, 10.0)]
