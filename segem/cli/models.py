@@ -30,7 +30,7 @@ from segem.cli.options import (
     WorkspaceOption,
     assignment,
     option_of,
-    share_of,
+    rehearsal_of,
     workspace_at,
 )
 from segem.config import GateConfig, TrainConfig, load_manifest, parse
@@ -66,7 +66,7 @@ def train(
     ] = None,
     rehearse: RehearseOption = None,
     share: ShareOption = None,
-    remember: RememberOption = 2.0,
+    remember: RememberOption = None,
     freeze: FreezeOption = None,
     deep_supervision: DeepSupervisionOption = False,
     defects: DefectsOption = 0.05,
@@ -103,13 +103,14 @@ def train(
     """
     if minutes is None and steps is None:
         minutes = 30.0
+    rehearsed, remembered = rehearsal_of(rehearse, share, remember)
     architecture = dict(assignment(text, "--option") for text in option or ())
     if context_sections is not None:
         architecture["context_sections"] = str(context_sections)
     values = {
         "architecture": architecture,
         "pretrained": pretrained,
-        "remember": remember,
+        "remember": remembered,
         "freeze": freeze,
         "deep_supervision": deep_supervision,
         "defects": defects,
@@ -123,7 +124,6 @@ def train(
     if model is not None:
         values["model"] = model
     config = parse(TrainConfig, values, where="segem train", called=option_of)
-    rehearsed = share_of(share, rehearse)
     loaded = load_manifest(manifest, data_root)
     if rehearse is not None:
         loaded = with_rehearsal(loaded, load_manifest(rehearse, data_root), rehearsed)

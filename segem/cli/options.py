@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from segem.config import Device, EngineName, ExecutionConfig, RuntimeName, parse
-from segem.config.retrain import SHARE
+from segem.config.retrain import REMEMBER, SHARE
 from segem.errors import ConfigError, InputError, WorkspaceError
 
 WorkspaceOption = Annotated[
@@ -70,10 +70,10 @@ ShareOption = Annotated[
     float | None, typer.Option(help=f"Share of the crops that --rehearse is given; {SHARE} if absent.")
 ]
 RememberOption = Annotated[
-    float,
+    float | None,
     typer.Option(
         help="How much it counts on what --rehearse names, beside the labels, that the net gives what it gave before; "
-        "0 for the labels alone."
+        f"{REMEMBER:g} if absent, 0 for the labels alone."
     ),
 ]
 FreezeOption = Annotated[
@@ -183,8 +183,8 @@ def execution_of(device: Device, engine: EngineName | None, workers: int, memory
     return parse(ExecutionConfig, values, where="command line", called=option_of)
 
 
-def share_of(share: float | None, rehearse: Path | None) -> float:
-    """Return the share of --rehearse.
+def rehearsal_of(rehearse: Path | None, share: float | None, remember: float | None) -> tuple[float, float]:
+    """Return the share of --rehearse, and how much it counts there what the net gave before.
 
     Raises
     ------
@@ -193,14 +193,16 @@ def share_of(share: float | None, rehearse: Path | None) -> float:
 
     Examples
     --------
-    >>> share_of(None, None), share_of(0.5, Path("old.yaml"))
-    (0.3, 0.5)
+    >>> rehearsal_of(None, None, None), rehearsal_of(Path("old.yaml"), 0.5, 0.0)
+    ((0.3, 2.0), (0.5, 0.0))
     """
-    if share is not None and rehearse is None:
-        raise ConfigError(
-            "--share needs --rehearse", fix="name the manifest of what the model of --from learned from by --rehearse"
-        )
-    return SHARE if share is None else share
+    for option, value in (("--share", share), ("--remember", remember)):
+        if value is not None and rehearse is None:
+            raise ConfigError(
+                f"{option} needs --rehearse",
+                fix="name the manifest of what the model of --from learned from by --rehearse",
+            )
+    return SHARE if share is None else share, REMEMBER if remember is None else remember
 
 
 def option_of(key: str) -> str:

@@ -29,7 +29,7 @@ from segem.cli.options import (
     VerboseOption,
     WorkspaceOption,
     option_of,
-    share_of,
+    rehearsal_of,
 )
 from segem.config import GateConfig, TrainConfig, parse
 from segem.terminal import show_promotion
@@ -47,7 +47,7 @@ def retrain(
     steps: StepsOption = None,
     rehearse: RehearseOption = None,
     share: ShareOption = None,
-    remember: RememberOption = 2.0,
+    remember: RememberOption = None,
     freeze: FreezeOption = None,
     deep_supervision: DeepSupervisionOption = False,
     defects: DefectsOption = 0.05,
@@ -85,8 +85,9 @@ def retrain(
     if minutes is None and steps is None:
         minutes = 30.0
     where = "segem retrain"
+    rehearsed, remembered = rehearsal_of(rehearse, share, remember)
     learned: dict[str, object] = {
-        "remember": remember,
+        "remember": remembered,
         "freeze": freeze,
         "deep_supervision": deep_supervision,
         "defects": defects,
@@ -103,7 +104,7 @@ def retrain(
         "train": parse(TrainConfig, learned, where=where, called=option_of),
         "start": start,
         "rehearse": rehearse,
-        "share": share_of(share, rehearse),
+        "share": rehearsed,
         "against": against,
         "force": force,
         "gate": parse(GateConfig, {"harm": harm}, where=where, called=option_of),

@@ -9,6 +9,8 @@ from segem.errors import ConfigError
 
 SHARE = 0.3
 """Share of the crops that is rehearsed where none is given."""
+REMEMBER: float = TrainConfig.model_fields["remember"].default
+"""How much it counts there that the net gives what it gave before, where nothing is said."""
 
 
 class RetrainConfig(Config):

@@ -235,7 +235,8 @@ def test_what_a_training_is_told_reaches_it(segem: Shell, stack: Path, tmp_path:
     for command in ("train", "retrain"):
         refused = segem.refused(command, *given, "--defects", "1.5")
         assert "--defects: Input should be less than or equal to 1; found 1.5" in refused
-        assert "--share needs --rehearse" in segem.refused(command, *given, "--share", "2")
+        for option in ("--share", "--remember"):
+            assert f"{option} needs --rehearse" in segem.refused(command, *given, option, "2")
 
 
 def test_weights_to_start_from_are_given_once(segem: Shell, stack: Path, tmp_path: Path) -> None:
