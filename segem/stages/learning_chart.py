@@ -74,6 +74,10 @@ def draw(series: Sequence[Series]) -> str:
             parts.append(f'<polygon points="{there} {back}" fill="{colour}" opacity="0.15"/>')
             parts.append(f'<polyline points="{curve}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts += [f'<circle cx="{x(n)}" cy="{y(iou)}" r="3.5" fill="{colour}"/>' for n, iou in one.points]
-        name_x = LEFT + 140 + 200 * turn
-        parts.append(f'<text x="{name_x}" y="{TOP - 14}" fill="{colour}" font-weight="600">{escape(one.name)}</text>')
+        # Curves rise to the right, so there is room below them.
+        name_y = HEIGHT - BOTTOM - 12 - 18 * (len(series) - 1 - turn)
+        parts.append(
+            f'<text x="{WIDTH - RIGHT - 8}" y="{name_y}" text-anchor="end" fill="{colour}" font-weight="600">'
+            f"{escape(one.name)}</text>"
+        )
     return "\n".join([*parts, "</svg>", ""])
