@@ -17,7 +17,7 @@ from segem.io.shards import Array, shape_of
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.normalize import zscore
-from segem.learn.artefact import Artefact, TrainedOn
+from segem.learn.artefact import Artefact, ModelCard, TrainedOn
 from segem.learn.checks import nothing_known
 from segem.learn.train import LabelledSection
 from segem.stages.budget import half_of_the_machine
@@ -110,6 +110,11 @@ def known_of(trained_on: Iterable[TrainedOn], volume: Volume, sections: Range) -
             first, end = max(start, sections[0]), min(stop, sections[1])
             if first < end:
                 yield use, (first, end)
+
+
+def has_learned(card: ModelCard, volume: Volume, sections: Range) -> bool:
+    """Return whether a model has learned from any of some sections of a volume, by its card."""
+    return any(use == LEARNED for use, _ in known_of(card.trained_on, volume, sections))
 
 
 def check_unseen(

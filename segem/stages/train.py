@@ -44,6 +44,7 @@ from segem.stages.budget import require_training_memory
 from segem.stages.lessons import (
     Range,
     check_apart,
+    has_learned,
     labelled_sections,
     lessons,
     require_memory_of_sections,
@@ -245,9 +246,11 @@ def learn(
     learned, validation = [], []
     for volume, split in splits.items():
         if volume in course.taught:
-            learned += labelled_sections(
-                volumes[volume], course.taught[volume], context, split.weight, rehearsed=split.rehearsed
-            )
+            sections = course.taught[volume]
+            known = split.rehearsed and before is not None and has_learned(before.card, volumes[volume], sections)
+            if split.rehearsed and not known:
+                tell(f"{volume}: no model is gone on from that has learned it, so its labels alone are rehearsed")
+            learned += labelled_sections(volumes[volume], sections, context, split.weight, rehearsed=known)
         validation += labelled_sections(volumes[volume], (split.validation.start, split.validation.stop), context)
     # The sections that validate have no part in the weights, but in the threshold.
     made_by = training_digest(config, before, learned + validation) if candidate else ""
