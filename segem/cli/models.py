@@ -27,6 +27,7 @@ from segem.cli.options import (
     ShareOption,
     StartOption,
     StepsOption,
+    TrainReplaceOption,
     WorkspaceOption,
     assignment,
     option_of,
@@ -91,6 +92,7 @@ def train(
     ] = 60.0,
     licence: LicenceOption = "",
     citation: CitationOption = "",
+    replace: TrainReplaceOption = False,
     device: DeviceOption = "auto",
     data_root: DataRootOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
@@ -103,7 +105,7 @@ def train(
     """
     if minutes is None and steps is None:
         minutes = 30.0
-    rehearsed, remembered = rehearsal_of(rehearse, share, remember)
+    rehearsed, remembered = rehearsal_of(rehearse, start, share, remember)
     architecture = dict(assignment(text, "--option") for text in option or ())
     if context_sections is not None:
         architecture["context_sections"] = str(context_sections)
@@ -130,7 +132,17 @@ def train(
     from segem.stages.train import train as stage
 
     space = workspace_at(workspace)
-    made = stage(loaded, out, config, space, start=start, device=device, licence=licence, citation=citation)
+    made = stage(
+        loaded,
+        out,
+        config,
+        space,
+        start=start,
+        device=device,
+        licence=licence,
+        citation=citation,
+        replace=replace,
+    )
     show(made, as_json)
 
 

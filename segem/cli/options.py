@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from segem.config import Device, EngineName, ExecutionConfig, RuntimeName, parse
-from segem.config.retrain import REMEMBER, SHARE
+from segem.config.retrain import REMEMBER, SHARE, nothing_to_rehearse
 from segem.errors import ConfigError, InputError, WorkspaceError
 
 WorkspaceOption = Annotated[
@@ -28,6 +28,14 @@ ReplaceOption = Annotated[
         "--replace",
         help="Lose what the run holds of this volume by another model or other settings, and make it anew; without "
         "this, it is kept and the command refused.",
+    ),
+]
+TrainReplaceOption = Annotated[
+    bool,
+    typer.Option(
+        "--replace",
+        help="Lose volumes of these names that have another source, voxel size or labels, and make them anew; without "
+        "this, they are kept and the command refused.",
     ),
 ]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.")]
@@ -183,17 +191,19 @@ def execution_of(device: Device, engine: EngineName | None, workers: int, memory
     return parse(ExecutionConfig, values, where="command line", called=option_of)
 
 
-def rehearsal_of(rehearse: Path | None, share: float | None, remember: float | None) -> tuple[float, float]:
+def rehearsal_of(
+    rehearse: Path | None, start: str | None, share: float | None, remember: float | None
+) -> tuple[float, float]:
     """Return the share of --rehearse, and how much it counts there what the net gave before.
 
     Raises
     ------
     ConfigError
-        When one is given, but nothing that it could be of.
+        When one is given, but nothing that it could be of, or something that no model can have learned.
 
     Examples
     --------
-    >>> rehearsal_of(None, None, None), rehearsal_of(Path("old.yaml"), 0.5, 0.0)
+    >>> rehearsal_of(None, None, None, None), rehearsal_of(Path("old.yaml"), "mine", 0.5, 0.0)
     ((0.3, 2.0), (0.5, 0.0))
     """
     for option, value in (("--share", share), ("--remember", remember)):
@@ -202,6 +212,8 @@ def rehearsal_of(rehearse: Path | None, share: float | None, remember: float | N
                 f"{option} needs --rehearse",
                 fix="name the manifest of what the model of --from learned from by --rehearse",
             )
+    if rehearse is not None and start is None:
+        raise nothing_to_rehearse()
     return SHARE if share is None else share, REMEMBER if remember is None else remember
 
 

@@ -26,6 +26,7 @@ from segem.cli.options import (
     ShareOption,
     StartOption,
     StepsOption,
+    TrainReplaceOption,
     VerboseOption,
     WorkspaceOption,
     option_of,
@@ -67,6 +68,7 @@ def retrain(
     seed: SeedOption = 0,
     licence: LicenceOption = "",
     citation: CitationOption = "",
+    replace: TrainReplaceOption = False,
     device: DeviceOption = "auto",
     data_root: DataRootOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
@@ -85,7 +87,7 @@ def retrain(
     if minutes is None and steps is None:
         minutes = 30.0
     where = "segem retrain"
-    rehearsed, remembered = rehearsal_of(rehearse, share, remember)
+    rehearsed, remembered = rehearsal_of(rehearse, start, share, remember)
     learned: dict[str, object] = {
         "remember": remembered,
         "freeze": freeze,
@@ -106,6 +108,7 @@ def retrain(
         "rehearse": rehearse,
         "share": rehearsed,
         "against": against,
+        "replace": replace,
         "force": force,
         "gate": parse(GateConfig, {"harm": harm}, where=where, called=option_of),
         "device": device,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
@@ -46,8 +46,8 @@ def parse(kind: type[C], values: dict[str, Any], *, where: object = None, called
         errors = error.errors(include_url=False)
         first, key = errors[0], _key(errors[0])
         if first["type"] == "extra_forbidden":
-            known = ", ".join(kind.model_fields)
-            raise ConfigError(f"unknown key {key}", where=where, fix=f"keys at the top are {known}") from None
+            known = ", ".join(_keys_beside(kind, first["loc"]))
+            raise ConfigError(f"unknown key {key}", where=where, fix=f"keys there are {known}") from None
         if first["type"] == "missing":
             raise ConfigError(f"key {key} is missing", where=where, fix=f"add {key}") from None
         # One value may be wrong in several ways, as neither this nor that.
@@ -60,6 +60,27 @@ def parse(kind: type[C], values: dict[str, Any], *, where: object = None, called
         found = repr(value)[:80] if isinstance(value, str) or len(repr(value)) <= 80 else None
         name = called(key)
         raise ConfigError(f"{name}: {reason}", where=where, found=found, fix=f"correct {name}") from None
+
+
+def _keys_beside(kind: type[Config], place: Sequence[int | str]) -> list[str]:
+    """Return the keys that are known where an unknown one was found; those at the top where that is not clear."""
+    here = kind
+    for part in place[:-1]:
+        if not isinstance(part, str):
+            continue
+        field = here.model_fields.get(part)
+        kinds = list(_configs_in(field.annotation)) if field is not None else []
+        if len(kinds) != 1:
+            return list(kind.model_fields)
+        here = kinds[0]
+    return list(here.model_fields)
+
+
+def _configs_in(annotation: Any) -> Iterator[type[Config]]:
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _configs_in(inner)
 
 
 def _key(error: Mapping[str, Any]) -> str:

@@ -27,6 +27,8 @@ class RetrainConfig(Config):
     """Share of the crops that is drawn from rehearsed volumes."""
     against: str | None = None
     """Model to beat; when absent, what the name `out` means now, else the model that is gone on from, else K-means."""
+    replace: bool = False
+    """Whether volumes of these names that have another source, voxel size or labels are lost, and made anew."""
     force: bool = False
     """Whether the new model is put in use whatever is found; the record says so."""
     gate: GateConfig = GateConfig()
@@ -80,6 +82,14 @@ def with_rehearsal(manifest: Manifest, old: Manifest, share: float) -> Manifest:
             volumes.append(entry.model_copy(update={"split": lighter}))
     values = manifest.model_dump() | {"volumes": [entry.model_dump() for entry in volumes]}
     return parse(Manifest, values, where=f"{manifest.name} with --rehearse {old.name}")
+
+
+def nothing_to_rehearse() -> ConfigError:
+    """Return what to raise where there is no model to go on from that could have learned anything."""
+    return ConfigError(
+        "--rehearse needs a model to go on from",
+        fix="name by --from the model that has learned it, or list these volumes in the manifest itself",
+    )
 
 
 def _splits(manifest: Manifest) -> dict[str, Split]:

@@ -182,7 +182,7 @@ def _require_same(path: Path, config: IngestConfig) -> None:
         {key: value for key, value in asked.items() if key in held and key not in new},
         what="there is another volume of this name",
         where=config.name,
-        fix="give another name, or `segem ingest` or `segem run` --replace to lose what is there",
+        fix="give another name, or --replace to `segem ingest`, `run`, `train` or `retrain` to lose what is there",
     )
 
 

@@ -31,8 +31,12 @@ LEARNED, CHOSE = "learned from", "chose its threshold on"
 """What a model may have done with a section."""
 
 
-def lessons(manifest: Manifest, workspace: Workspace, progress: bool) -> tuple[dict[str, Volume], dict[str, Split]]:
+def lessons(
+    manifest: Manifest, workspace: Workspace, progress: bool, replace: bool = False
+) -> tuple[dict[str, Volume], dict[str, Split]]:
     """Ingest the labelled volumes of a manifest; return them, and which of their sections are for what.
+
+    Volumes of their names with another source, voxel size or labels are lost if `replace` says so, or else refused.
 
     Raises
     ------
@@ -47,7 +51,7 @@ def lessons(manifest: Manifest, workspace: Workspace, progress: bool) -> tuple[d
             "no volume of this manifest has labels", where=manifest.name, fix="give at least one volume labels"
         )
     for entry in labelled:
-        ingest(entry.ingest_config(), workspace, progress=progress)
+        ingest(entry.ingest_config(), workspace, progress=progress, replace=replace)
     volumes = {entry.name: Volume.open(workspace.volume(entry.name)) for entry in labelled}
     splits = {entry.name: split_of(entry, volumes[entry.name]) for entry in labelled}
     for volume, split in splits.items():

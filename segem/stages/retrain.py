@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segem.config import Manifest, load_manifest
-from segem.config.retrain import RetrainConfig, with_rehearsal
+from segem.config.retrain import RetrainConfig, nothing_to_rehearse, with_rehearsal
 from segem.errors import ConfigError
 from segem.io.versions import Promotion as Promotion
 from segem.io.versions import version_in_use
@@ -71,6 +71,8 @@ def open_retraining(
         When the workspace cannot be written.
     """
     check_new_name(config.out)
+    if config.rehearse is not None and config.start is None:
+        raise nothing_to_rehearse()
     loaded = load_manifest(manifest, data_root)
     if config.rehearse is not None:
         loaded = with_rehearsal(loaded, load_manifest(config.rehearse, data_root), config.share)
@@ -99,7 +101,7 @@ def prepare(job: Retraining, *, progress: bool = True) -> None:
     InputError
         When sources or labels are bad, or there is too little to judge by.
     """
-    volumes, splits = lessons(job.manifest, job.workspace, progress)
+    volumes, splits = lessons(job.manifest, job.workspace, progress, job.config.replace)
     chosen = sections_to_judge(job.judged, job.config.gate, job.workspace, progress)
     before = _known(job.config.start, job.workspace)
     check_all_unseen(trained_on(volumes, splits), "the new model", chosen)

@@ -99,6 +99,7 @@ def train(
     licence: str = "",
     citation: str = "",
     candidate: bool = False,
+    replace: bool = False,
     progress: bool = True,
 ) -> TrainResult:
     """Train a model on the ``train`` sections of a manifest and score it on the ``test`` sections.
@@ -131,6 +132,8 @@ def train(
     candidate : bool
         Whether the model is to be judged before its name may mean it. A candidate that the very same training has left
         unjudged is returned, and nothing is trained.
+    replace : bool
+        Whether volumes of these names that have another source, voxel size or labels are lost, and made anew.
     progress : bool
         Whether to draw progress bars.
 
@@ -151,7 +154,7 @@ def train(
         When the loss is no longer finite, or pretrained weights cannot be had or do not fit.
     """
     check_new_name(name)
-    course = prepare(manifest, config, workspace, start=start, device=device, progress=progress)
+    course = prepare(manifest, config, workspace, start=start, device=device, replace=replace, progress=progress)
     return _result(
         learn(
             course,
@@ -173,6 +176,7 @@ def prepare(
     *,
     start: str | None = None,
     device: Device = "auto",
+    replace: bool = False,
     progress: bool = True,
 ) -> Course:
     """Ingest the labelled volumes of a manifest and settle how a model is made from them; see `train`."""
@@ -216,7 +220,7 @@ def prepare(
     if config.deep_supervision:
         side_outputs(config.model, config.architecture)
     require_training_memory(config, device)
-    volumes, splits = lessons(manifest, workspace, progress)
+    volumes, splits = lessons(manifest, workspace, progress, replace)
     require_memory_of_sections(volumes, splits)
     taught = {volume: (split.train.start, split.train.stop) for volume, split in splits.items()}
     return Course(config, before, volumes, splits, taught)

@@ -237,6 +237,8 @@ def test_what_a_training_is_told_reaches_it(segem: Shell, stack: Path, tmp_path:
         assert "--defects: Input should be less than or equal to 1; found 1.5" in refused
         for option in ("--share", "--remember"):
             assert f"{option} needs --rehearse" in segem.refused(command, *given, option, "2")
+        refused = segem.refused(command, *given, "--rehearse", manifest)
+        assert "--rehearse needs a model to go on from. Fix: name by --from" in refused
 
 
 def test_weights_to_start_from_are_given_once(segem: Shell, stack: Path, tmp_path: Path) -> None:

@@ -320,6 +320,15 @@ def test_one_volume_under_two_names_does_not_test_what_it_taught(workspace: Work
     assert "unseen by the new model, found 0 to 0" in told
 
 
+def test_a_corrected_manifest_replaces_the_volume_of_the_wrong_one(workspace: Workspace, tmp_path: Path) -> None:
+    right = entry(tmp_path / "d")
+    wrong = right.model_copy(update={"labels": right.labels.model_copy(update={"membrane": "zero"})})
+    trained(workspace, wrong)
+    with pytest.raises(ConfigError, match=r"another volume of this name.*--replace to .* `train` or `retrain`"):
+        trained(workspace, right)
+    assert trained(workspace, right, replace=True).scores
+
+
 def test_more_sections_than_memory_holds_are_refused_before_they_are_read(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -98,7 +98,18 @@ def test_manifest_sources_count_from_its_folder_or_the_data_root(tmp_path: Path)
         ("name: m\nvolumes:\n  - {name: a, source: a, voxel_nm: [50, 4, 4], 2: b}\n", "Keys should be strings"),
         (SPLIT.format("0-3"), r"train: sections must be given as \[first, one past the last\]; found '0-3'"),
         (SPLIT.format([0, 0]), r"train: sections must be given as \[first, one past the last\], found \[0, 0\]"),
-        ("name: m\nspeed: 3\nvolumes:\n  - {name: a, source: a, voxel_nm: [50, 4, 4]}\n", "unknown key speed"),
+        (
+            "name: m\nspeed: 3\nvolumes:\n  - {name: a, source: a, voxel_nm: [50, 4, 4]}\n",
+            "unknown key speed. Fix: keys there are name, model, volumes,",
+        ),
+        (
+            "name: m\nvolumes:\n  - {name: a, source: a, voxel_nm: [50, 4, 4], splitt: {}}\n",
+            "unknown key volumes.0.splitt. Fix: keys there are name, source, voxel_nm, labels, dataset, split",
+        ),
+        (
+            "name: m\nvolumes:\n  - {name: a, source: a, voxel_nm: [50, 4, 4], labels: {source: b, membrane: zero, ignor: 3}}\n",
+            "unknown key volumes.0.labels.ignor. Fix: keys there are source, membrane, dataset, ignore",
+        ),
     ],
 )
 def test_bad_manifests_are_refused_with_the_file_and_reason(tmp_path: Path, text: str, reason: str) -> None:
