@@ -107,7 +107,8 @@ def test_manifest_sources_count_from_its_folder_or_the_data_root(tmp_path: Path)
             "unknown key volumes.0.splitt. Fix: keys there are name, source, voxel_nm, labels, dataset, split",
         ),
         (
-            "name: m\nvolumes:\n  - {name: a, source: a, voxel_nm: [50, 4, 4], labels: {source: b, membrane: zero, ignor: 3}}\n",
+            "name: m\nvolumes:\n  - {name: a, source: a, voxel_nm: [50, 4, 4], "
+            "labels: {source: b, membrane: zero, ignor: 3}}\n",
             "unknown key volumes.0.labels.ignor. Fix: keys there are source, membrane, dataset, ignore",
         ),
     ],
