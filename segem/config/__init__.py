@@ -331,7 +331,10 @@ def load_manifest(path: Path, data_root: Path | None = None) -> Manifest:
     """
     try:
         if not path.is_file():
-            raise ConfigError("no such manifest", where=path, fix="give the path of a YAML file; data/ has examples")
+            found = "a folder" if path.is_dir() else None
+            raise ConfigError(
+                "no such manifest", where=path, found=found, fix="give the path of a YAML file; data/ has examples"
+            )
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(

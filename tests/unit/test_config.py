@@ -121,6 +121,11 @@ def test_bad_manifests_are_refused_with_the_file_and_reason(tmp_path: Path, text
     assert "m.yaml" in str(caught.value)
 
 
+def test_a_folder_is_no_manifest(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no such manifest; found a folder\. Fix: give the path of a YAML file"):
+        load_manifest(tmp_path)
+
+
 def test_a_manifest_that_cannot_be_read_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> str:
         raise PermissionError(13, "Permission denied")
