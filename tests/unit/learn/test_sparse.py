@@ -122,7 +122,7 @@ def test_sections_of_which_nothing_is_known_are_never_drawn() -> None:
     blank.image[...] = 9
     batches = batches_of([blank, striped(slice(0, 96)), blank], TINY.model_copy(update={"batch": 4}))
     for _ in range(5):
-        image, truth, weight = next(batches)
+        image, truth, weight, _ = next(batches)
         assert image.max() < 5
         assert ((weight == 0) == (truth == UNKNOWN)).all()
 

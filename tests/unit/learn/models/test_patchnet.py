@@ -115,7 +115,7 @@ def test_batches_hold_as_many_membranes_as_other_pixels(monkeypatch: pytest.Monk
     truth = np.zeros((50, 60), np.uint8)
     truth[3, 4] = truth[40, 50] = 1
     labelled = LabelledSection("v", truth[np.newaxis].astype(np.float32), truth)
-    image, label, weight = next(batches_of([labelled], TrainConfig(model="patchnet", steps=1, batch=32)))
+    image, label, weight, _ = next(batches_of([labelled], TrainConfig(model="patchnet", steps=1, batch=32)))
     assert image.shape == (32, 1, 95, 95)
     assert label.shape == weight.shape == (32, 1, 1, 1)
     assert float(label.mean()) == 0.5
