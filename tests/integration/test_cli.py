@@ -376,7 +376,10 @@ def test_doctor_finds_what_is_needed(segem: Shell) -> None:
     code, out, _ = segem("doctor", "--json")
     findings = {finding["topic"]: finding for finding in json.loads(out)}
     assert code == 0
-    assert findings["torch"]["state"] == findings["workspace"]["state"] == "ok"
+    assert findings["torch"]["state"] == "ok"
+    # On a nearly full disk this is a note.
+    assert findings["workspace"]["state"] in {"ok", "note"}
+    assert "is writable" in findings["workspace"]["text"]
 
 
 COMMANDS = "demo run ingest baseline segment evaluate report verify export train synth doctor bench models"
