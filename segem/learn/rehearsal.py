@@ -8,53 +8,44 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class Memory:
-    """A net as it was before it went on learning.
+def forgotten(before: Callable[[Tensor], Tensor], image: Tensor, logits: Tensor, rehearsed: Tensor) -> Tensor:
+    """Return how far the answers to the rehearsed crops of a batch are from what they were.
 
     Parameters
     ----------
     before : callable
-        (B, C, H, W) to (B, 1, H, W) logits, without gradients.
-    weight : float
-        How much a forgotten crop counts, beside what its truth counts.
+        The net as it was, (B, C, H, W) to (B, 1, H, W) logits, without gradients.
+    image : (B, C, H, W) float32
+        Z-scores.
+    logits : (B, 1, H, W)
+        What the net gives now.
+    rehearsed : (B,) bool
+        Which crops are to be remembered.
+
+    Returns
+    -------
+    () float32 Tensor
+        The mean divergence (Kullback-Leibler) of a pixel in nats, where other crops count as 0; 0 when nothing is
+        forgotten.
 
     Notes
     -----
     Li and Hoiem (2016), Learning without forgetting, doi:10.1007/978-3-319-46493-0_37, keep the answers of the old net
     to new images; here they are those to old images, as in the dark experience replay of Buzzega et al. (2020),
     arXiv:2004.07211. Labels say on which side of a border a pixel lies; the old net says also how near.
+
+    Examples
+    --------
+    >>> import torch
+    >>> images, which = torch.zeros(2, 1, 4, 4), torch.tensor([True, False])
+    >>> forgotten(torch.zeros_like, images, torch.zeros(2, 1, 4, 4), which).item()
+    0.0
     """
-
-    def __init__(self, before: Callable[[Tensor], Tensor], weight: float) -> None:
-        self.before, self.weight = before, weight
-
-    def forgotten(self, image: Tensor, logits: Tensor, rehearsed: Tensor) -> Tensor:
-        """Return how far the answers to the rehearsed crops of a batch are from what they were.
-
-        Parameters
-        ----------
-        image : (B, C, H, W) float32
-            Z-scores.
-        logits : (B, 1, H, W)
-            What the net gives now.
-        rehearsed : (B,) bool
-            Which crops are to be remembered.
-
-        Returns
-        -------
-        () float32 Tensor
-            The mean divergence (Kullback-Leibler) of a pixel in nats, where other crops count as 0; 0 when nothing is
-            forgotten.
-        """
-        if not rehearsed.any():
-            return logits.new_zeros(())
-        before = self.before(image[rehearsed]).float()
-        now = logits[rehearsed].float()
-        probability = before.sigmoid()
-        far = F.binary_cross_entropy_with_logits(now, probability) - F.binary_cross_entropy_with_logits(
-            before, probability
-        )
-        return self.weight * rehearsed.float().mean() * far
+    if not rehearsed.any():
+        return logits.new_zeros(())
+    then, now = before(image[rehearsed]).float(), logits[rehearsed].float()
+    probability, surprise = then.sigmoid(), F.binary_cross_entropy_with_logits
+    return rehearsed.float().mean() * (surprise(now, probability) - surprise(then, probability))
 
 
 def keep_statistics(net: nn.Module) -> None:

@@ -28,7 +28,7 @@ from segem.learn.models.registry import build, encoder_of, geometry, patch_px, p
 from segem.learn.patches import PatchClassifier
 from segem.learn.pieces import in_pieces
 from segem.learn.platt import calibration_of
-from segem.learn.rehearsal import Memory, keep_statistics
+from segem.learn.rehearsal import forgotten, keep_statistics
 from segem.learn.supervision import supervised
 from segem.learn.watch import Point, Watch
 
@@ -163,9 +163,9 @@ def fit(
     judged = in_pieces(average, geometry(config.model, config.architecture))
     learner, loss_of = supervised(net, MembraneLoss(), config) if config.deep_supervision else (net, MembraneLoss())
     logits_of = _of_crops(learner, patches)
-    memory = None
+    before = None
     if start is not None and config.remember and any(section.rehearsed for section in train):
-        memory = Memory(_of_crops(copy.deepcopy(average), patches), config.remember)
+        before = _of_crops(copy.deepcopy(average), patches)
         keep_statistics(net)
     rate = config.learning_rate or spec_of(config.model).learning_rate
     optimizer = torch.optim.AdamW(learner.parameters(), lr=rate, weight_decay=config.weight_decay)
@@ -184,8 +184,8 @@ def fit(
             with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half):
                 logits = logits_of(image)
                 final = logits[1] if config.deep_supervision else logits
-                forgotten = memory.forgotten(image, final, batch.rehearsed) if memory is not None else 0.0
-            loss = forgotten + loss_of(logits, batch.truth.to(device), batch.weight.to(device))
+                lost = forgotten(before, image, final, batch.rehearsed) if before is not None else 0.0
+            loss = config.remember * lost + loss_of(logits, batch.truth.to(device), batch.weight.to(device))
             step = reached.step + 1
             value = _finite(loss, step)
             optimizer.zero_grad(set_to_none=True)

@@ -14,7 +14,7 @@ from segem.config import TrainConfig
 from segem.learn.batches import batches_of
 from segem.learn.checkpoint import Checkpoints
 from segem.learn.models.registry import build
-from segem.learn.rehearsal import Memory
+from segem.learn.rehearsal import forgotten
 from segem.learn.train import Fitted, LabelledSection, Progress, fit
 
 TINY = TrainConfig(architecture={"features": 4, "depth": 2}, steps=40, batch=4, crop_px=64)
@@ -29,15 +29,14 @@ def section(volume: str, sign: float = 1.0, *, rehearsed: bool = False) -> Label
 
 def test_what_is_forgotten_is_the_divergence_on_rehearsed_crops() -> None:
     images = torch.zeros(4, 1, 2, 2)
-    memory = Memory(torch.zeros_like, 3.0)
     logits = torch.full((4, 1, 2, 2), math.log(3))
     # From one half to three quarters: ln 2 below the cross-entropy of (1/2, 1/2) with (3/4, 1/4); one crop of four.
     divergence = -0.5 * math.log(0.75) - 0.5 * math.log(0.25) - math.log(2)
     which = torch.tensor([False, True, False, False])
-    assert float(memory.forgotten(images, logits, which)) == pytest.approx(3 * divergence / 4, abs=1e-6)
+    assert float(forgotten(torch.zeros_like, images, logits, which)) == pytest.approx(divergence / 4, abs=1e-6)
     logits[which] = 0
-    assert float(memory.forgotten(images, logits, which)) == pytest.approx(0, abs=1e-6)
-    assert float(memory.forgotten(images, logits, ~which)) == pytest.approx(9 * divergence / 4, abs=1e-6)
+    assert float(forgotten(torch.zeros_like, images, logits, which)) == pytest.approx(0, abs=1e-6)
+    assert float(forgotten(torch.zeros_like, images, logits, ~which)) == pytest.approx(3 * divergence / 4, abs=1e-6)
 
 
 def test_new_tissue_is_not_held_back() -> None:
@@ -45,7 +44,7 @@ def test_new_tissue_is_not_held_back() -> None:
         raise AssertionError("the old net is not asked of new tissue")
 
     logits = torch.ones(2, 1, 4, 4, requires_grad=True)
-    assert float(Memory(never, 1.0).forgotten(torch.zeros(2, 1, 4, 4), logits, torch.zeros(2, dtype=torch.bool))) == 0
+    assert float(forgotten(never, torch.zeros(2, 1, 4, 4), logits, torch.zeros(2, dtype=torch.bool))) == 0
 
 
 def test_batches_say_which_crops_are_rehearsed() -> None:
