@@ -9,9 +9,12 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Config(BaseModel):
-    """Base of every configuration: frozen, strict about keys, hashable by content."""
+    """Base of every configuration: frozen, strict about keys, hashable by content.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    What stands below a setting describes it to users too: in error messages, and where Prefect asks for it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     def config_hash(self) -> str:
         """Return the sha256 of the configuration's canonical JSON, as 64 hexadecimal digits."""

@@ -12,6 +12,17 @@ from segem.errors import ConfigError
 
 NAME_RULE = "use letters, digits, '.', '_' and '-', starting with a letter or digit, 100 at most"
 
+_MUST = "must be"
+_PLAIN = {
+    "tuple_type": "a list",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+}
+"""What the parser says in the words of Python, by the kind of the complaint."""
+
 C = TypeVar("C", bound=Config)
 
 
@@ -46,24 +57,35 @@ def parse(kind: type[C], values: dict[str, Any], *, where: object = None, called
         errors = error.errors(include_url=False)
         first, key = errors[0], _key(errors[0])
         if first["type"] == "extra_forbidden":
-            known = ", ".join(_keys_beside(kind, first["loc"]))
+            known = ", ".join((_holder(kind, first["loc"]) or kind).model_fields)
             raise ConfigError(f"unknown key {key}", where=where, fix=f"keys there are {known}") from None
         if first["type"] == "missing":
             raise ConfigError(f"key {key} is missing", where=where, fix=f"add {key}") from None
         # One value may be wrong in several ways, as neither this nor that.
-        reason = " or ".join(dict.fromkeys(_reason(one) for one in errors if f"{_key(one)}.".startswith(f"{key}.")))
+        reasons = dict.fromkeys(_reason(one) for one in errors if f"{_key(one)}.".startswith(f"{key}."))
+        reason = " or ".join(reasons).replace(f" or {_MUST} ", " or ")
         if not key:
             # What contradicts itself is no single value.
             raise ConfigError(reason, where=where, fix="change one of these settings") from None
         value = first.get("input")
         # A part of a list or a mapping says nothing.
         found = repr(value)[:80] if isinstance(value, str) or len(repr(value)) <= 80 else None
-        name = called(key)
-        raise ConfigError(f"{name}: {reason}", where=where, found=found, fix=f"correct {name}") from None
+        name, means = called(key), _description(kind, first["loc"])
+        fix = f"correct {name}{f' ({means})' if means else ''}"
+        raise ConfigError(f"{name}: {reason}", where=where, found=found, fix=fix) from None
 
 
-def _keys_beside(kind: type[Config], place: Sequence[int | str]) -> list[str]:
-    """Return the keys that are known where an unknown one was found; those at the top where that is not clear."""
+def _description(kind: type[Config], place: Sequence[int | str]) -> str:
+    """Return what stands below the setting where it is defined, on one line; nothing where that is not clear."""
+    names = [part for part in place if isinstance(part, str) and _is_key(part)]
+    holder = _holder(kind, names)
+    field = holder.model_fields.get(names[-1]) if holder is not None and names else None
+    said = " ".join(((field.description if field is not None else None) or "").split())
+    return said.replace("`", "").rstrip(".")
+
+
+def _holder(kind: type[Config], place: Sequence[int | str]) -> type[Config] | None:
+    """Return the configuration that a key stands in, by the place of the key; None where that is not clear."""
     here = kind
     for part in place[:-1]:
         if not isinstance(part, str):
@@ -71,9 +93,9 @@ def _keys_beside(kind: type[Config], place: Sequence[int | str]) -> list[str]:
         field = here.model_fields.get(part)
         kinds = list(_configs_in(field.annotation)) if field is not None else []
         if len(kinds) != 1:
-            return list(kind.model_fields)
+            return None
         here = kinds[0]
-    return list(here.model_fields)
+    return here
 
 
 def _configs_in(annotation: Any) -> Iterator[type[Config]]:
@@ -85,10 +107,16 @@ def _configs_in(annotation: Any) -> Iterator[type[Config]]:
 
 def _key(error: Mapping[str, Any]) -> str:
     """Return the key a complaint is about, without pydantic's own names such as ``literal['zero']``."""
-    return ".".join(str(part) for part in error["loc"] if "[" not in str(part))
+    return ".".join(str(part) for part in error["loc"] if _is_key(part))
+
+
+def _is_key(part: int | str) -> bool:
+    return "[" not in str(part)
 
 
 def _reason(error: Mapping[str, Any]) -> str:
     if error["type"] == "string_pattern_mismatch":  # names alone have a pattern
         return f"not a name, {NAME_RULE}"
-    return str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] in _PLAIN:
+        return f"{_MUST} {_PLAIN[error['type']]}"
+    return str(error["msg"]).removeprefix("Value error, ").replace("Input should be", _MUST, 1)

@@ -234,7 +234,7 @@ def test_what_a_training_is_told_reaches_it(segem: Shell, stack: Path, tmp_path:
     assert "segnet: this net has no coarser outputs" in refused
     for command in ("train", "retrain"):
         refused = segem.refused(command, *given, "--defects", "1.5")
-        assert "--defects: Input should be less than or equal to 1; found 1.5" in refused
+        assert "--defects: must be less than or equal to 1; found 1.5" in refused
         for option in ("--share", "--remember"):
             assert f"{option} needs --rehearse" in segem.refused(command, *given, option, "2")
         refused = segem.refused(command, *given, "--rehearse", manifest)

@@ -168,16 +168,21 @@ def test_memory_is_given_in_any_unit() -> None:
 @pytest.mark.parametrize(
     ("kind", "values", "said"),
     [
-        (SegmentConfig, {"tile_px": 3}, "w: --tile-px: Input should be greater than or equal to 16; found 3. Fix: "),
+        (SegmentConfig, {"tile_px": 3}, "w: --tile-px: must be greater than or equal to 16; found 3. Fix: "),
         (TrainConfig, {"minutes": 1, "steps": 1}, "w: give either minutes or steps. Fix: change one of these settings"),
         (
             Split,
             {"train": [0, 1], "validation": [1, 2], "weight": "inf"},
-            "w: --weight: Input should be a finite number",
+            "w: --weight: must be a finite number",
         ),
-        (TrainConfig, {"minutes": "inf"}, "w: --minutes: Input should be a finite number; found 'inf'"),
+        (TrainConfig, {"minutes": "inf"}, "w: --minutes: must be a finite number; found 'inf'"),
         (RefineConfig, {"of": "../r"}, "w: --of: not a name, use letters, digits"),
-        (LabelSource, {"source": "a", "membrane": "all"}, "w: --membrane: Input should be 'zero' or 'nonzero' or "),
+        (
+            LabelSource,
+            {"source": "a", "membrane": "all"},
+            "w: --membrane: must be 'zero' or 'nonzero' or a whole number; found 'all'. Fix: correct --membrane (zero, "
+            "nonzero or the one pixel value that means membrane; never guessed)",
+        ),
     ],
 )
 def test_a_wrong_value_is_told_by_its_option(kind: type[Config], values: dict[str, object], said: str) -> None:
@@ -185,3 +190,11 @@ def test_a_wrong_value_is_told_by_its_option(kind: type[Config], values: dict[st
         parse(kind, values, where="w", called=option_of)
     assert str(caught.value).startswith(said)
     assert "Config" not in str(caught.value)
+
+
+def test_a_wrong_value_deep_in_a_manifest_is_told_with_what_it_means() -> None:
+    entry = {"name": "v", "source": "a.tif", "voxel_nm": ["fifty", 4, 4], "labels": None}
+    with pytest.raises(ConfigError) as caught:
+        parse(Manifest, {"name": "m", "volumes": [entry]}, where="m.yaml")
+    said = "m.yaml: volumes.0.voxel_nm.0: must be a number; found 'fifty'. Fix: correct volumes.0.voxel_nm.0 "
+    assert str(caught.value) == f"{said}(Voxel size in nanometres along (z, y, x))"
