@@ -199,6 +199,10 @@ def models_calibrate(
         Path, typer.Argument(help="YAML file; its validation sections calibrate, test sections score.")
     ],
     out: Annotated[str, typer.Option(help="Name of the calibrated model.")],
+    choose: Annotated[
+        bool,
+        typer.Option("--choose-threshold", help="Choose the threshold anew, by the IoU of the validation sections."),
+    ] = False,
     device: DeviceOption = "auto",
     data_root: DataRootOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
@@ -209,11 +213,14 @@ def models_calibrate(
     Trained models are calibrated already; this is for older ones, or for tissue of another kind. Weights and masks stay
     as they are, and the threshold moves with the probabilities. ECE, the expected calibration error, is how far
     probabilities are from frequencies on average.
+
+    A model that learned several tissues has one threshold for all of them. With --choose-threshold and a manifest of
+    your tissue alone, a section or two of it are enough for a threshold of its own: other masks, the same weights.
     """
     loaded = load_manifest(manifest, data_root)
     from segem.stages.calibrate import calibrate_model
 
-    show(calibrate_model(name, loaded, out, workspace_at(workspace), device=device), as_json)
+    show(calibrate_model(name, loaded, out, workspace_at(workspace), choose=choose, device=device), as_json)
 
 
 @models_app.command(

@@ -1,4 +1,4 @@
-"""Calibrates a trained model on labelled sections it has not learned from; weights and masks stay as they are."""
+"""Calibrates a trained model on labelled sections it has not learned from; its weights stay as they are."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 from segem.config import Device, Manifest
 from segem.io.workspace import Workspace
-from segem.learn.artefact import Score, find_model, load_net, save_version
+from segem.learn.artefact import Score, TrainedOn, find_model, load_net, save_version
 from segem.learn.calibrated import Calibration, FittedOn, calibrated
 from segem.learn.pieces import in_pieces
 from segem.learn.runtimes.choice import choose_device
-from segem.learn.train import calibrate, predict_section
+from segem.learn.train import calibrate, choose_threshold, predict_section
 from segem.stages.lessons import LEARNED, check_unseen, labelled_sections, lessons
 from segem.stages.score import score
 from segem.stages.zoo import check_new_name
@@ -34,12 +34,19 @@ class CalibrateResult:
 
 
 def calibrate_model(
-    model: str, manifest: Manifest, name: str, workspace: Workspace, *, device: Device = "auto", progress: bool = True
+    model: str,
+    manifest: Manifest,
+    name: str,
+    workspace: Workspace,
+    *,
+    choose: bool = False,
+    device: Device = "auto",
+    progress: bool = True,
 ) -> CalibrateResult:
     """Fit the calibration of a model on the ``validation`` sections of a manifest, and score it on ``test`` sections.
 
-    The threshold moves with the probabilities, so that it cuts the same mask from them. Blending tiles and averaging
-    views come after calibration and may change single voxels.
+    The threshold moves with the probabilities, so that it cuts the same mask from them, unless a new one is asked for.
+    Blending tiles and averaging views come after calibration and may change single voxels.
 
     Parameters
     ----------
@@ -51,6 +58,9 @@ def calibrate_model(
         Name of the new model.
     workspace : Workspace
         Where volumes are ingested and the new model is written.
+    choose : bool
+        Whether these ``validation`` sections choose the threshold too, for the best IoU averaged over their volumes.
+        What was known of the masks of the model is then no longer true of the new one, and is left out of its card.
     device : {"auto", "cpu", "cuda", "mps"}
         Where to compute.
     progress : bool
@@ -77,32 +87,49 @@ def calibrate_model(
     shape = card.geometry()
     context = shape.context_sections
     volumes, splits = lessons(manifest, workspace, progress)
-    sections, fitted_on = [], []
+    sections, fitted_on, chose = [], [], []
     for volume, split in splits.items():
         fits, source = (split.validation.start, split.validation.stop), volumes[volume]
-        # Those that chose the threshold may calibrate: the mask stays as it is.
+        # Those that chose the threshold may calibrate, and choose it again.
         check_unseen(card.trained_on, artefact.path, source, fits, "calibrated", (LEARNED,))
         if split.test is not None:
             check_unseen(card.trained_on, artefact.path, source, (split.test.start, split.test.stop), "scored")
         sections += labelled_sections(source, fits, context, seen=(0, source.shape[0]))
-        fitted_on.append(FittedOn(volume=volume, source_digest=source.attributes["source_digest"], sections=fits))
+        digest = source.attributes["source_digest"]
+        fitted_on.append(FittedOn(volume=volume, source_digest=digest, sections=fits))
+        chose.append(TrainedOn(volume=volume, source_digest=digest, train=(0, 0), validation=fits, share=0.0))
+    for volume, split in splits.items():
+        if split.test is not None:
+            # One stack may come under two names.
+            check_unseen(chose, "the new model", volumes[volume], (split.test.start, split.test.stop), "scored")
     plain = load_net(artefact, calibrate=False)
     judged = in_pieces(plain.to(where), shape)
     found = calibrate(judged, sections, where).model_copy(update={"fitted_on": tuple(fitted_on)})
-    found, threshold = with_same_mask(found, card.calibration, card.threshold)
+    if choose:
+        threshold, _ = choose_threshold(calibrated(judged, found), sections, where)
+    else:
+        found, threshold = with_same_mask(found, card.calibration, card.threshold)
     predict = partial(predict_section, calibrated(judged, found), device=where)
     scores = tuple(
         score(predict, threshold, volumes[volume], split.test, context, progress)
         for volume, split in splits.items()
         if split.test is not None
     )
-    # The mask is the same; V_rand and V_info are the best of eleven thresholds, which now cut other masks.
+    # Of an old score the IoU is true where the mask is the same; V_rand and V_info are the best of eleven thresholds,
+    # which now cut other masks.
     older = (known.model_copy(update={"v_rand": None, "v_info": None, "ece": None}) for known in card.scores)
-    kept = {(known.volume, known.sections): known for known in (*older, *scores)}
+    kept = {(known.volume, known.sections): known for known in (*(() if choose else older), *scores)}
+    trained_on = card.trained_on + tuple(chose if choose else ())
     made = save_version(
         workspace.models / name,
         card.model_copy(
-            update={"name": name, "calibration": found, "threshold": threshold, "scores": tuple(kept.values())}
+            update={
+                "name": name,
+                "calibration": found,
+                "threshold": threshold,
+                "scores": tuple(kept.values()),
+                "trained_on": trained_on,
+            }
         ),
         plain,
     )

@@ -124,6 +124,35 @@ def test_sections_that_chose_the_threshold_score_nothing(workspace: Workspace, t
         calibrate_model("plain", manifest, "new", workspace, device="cpu", progress=False)
 
 
+def test_a_threshold_is_chosen_anew_where_it_is_asked_for(
+    workspace: Workspace, manifest: Manifest, plain: Artefact, tmp_path: Path
+) -> None:
+    new = find_model("mine", workspace)
+    wrong = new.card.model_copy(update={"name": "wrong", "threshold": 0.9})
+    save_artefact(workspace.models / "wrong" / "1", wrong, load_net(new, calibrate=False))
+    kept = calibrate_model("wrong", manifest, "kept", workspace, device="cpu", progress=False)
+    chosen = calibrate_model("wrong", manifest, "chosen", workspace, choose=True, device="cpu", progress=False)
+    assert kept.threshold > 0.85
+    assert chosen.threshold == pytest.approx(new.card.threshold, abs=0.03)
+    (before,), (after,) = kept.scores, chosen.scores
+    assert after.iou > before.iou + 0.02
+    card = find_model("chosen", workspace).card
+    assert card.trained_on[0] == wrong.trained_on[0]
+    assert [(part.train, part.validation) for part in card.trained_on[1:]] == [((0, 0), (3, 4))]
+    assert card.scores == chosen.scores, "an IoU of other masks is none of this model"
+
+    # What chose a threshold judges nothing, under whatever name.
+    twice = (
+        entry(tmp_path / "a", split={"train": [0, 2], "validation": [3, 4]}),
+        entry(tmp_path / "a", "again", split={"train": [0, 2], "validation": [4, 5], "test": [3, 4]}),
+    )
+    other = load_artefact(plain.path)
+    free = other.card.model_copy(update={"name": "free", "trained_on": ()})
+    save_artefact(workspace.models / "free" / "1", free, load_net(other, calibrate=False))
+    with pytest.raises(ConfigError, match="cannot be scored on sections it chose its threshold on"):
+        calibrate_model("free", Manifest(name="m", volumes=twice), "no", workspace, device="cpu", progress=False)
+
+
 def test_truth_of_one_class_calibrates_nothing(workspace: Workspace, tmp_path: Path, plain: Artefact) -> None:
     blank = entry(tmp_path / "b", "blank", SPLIT, change=lambda truth: truth.fill(0))
     with pytest.raises(InputError, match="one class only"):
