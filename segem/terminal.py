@@ -20,7 +20,7 @@ INTERRUPTED = 130
 """Exit code of what a user has stopped, as shells have it."""
 STOPPED = (
     "stopped by Ctrl-C; finished blocks and what a training has learned are kept. "
-    "Fix: give the same command to go on from there (on another day with the name of the run, --run)"
+    "Fix: give the same command to go on from there (a segmentation, on another day, with the name of its run, --run)"
 )
 
 

@@ -271,6 +271,7 @@ def learn(
             for volume, split in splits.items()
             if split.test is not None
         )
+        unused = set() if any(section.rehearsed for section in learned) else {"remember"}
         card = ModelCard(
             name=name,
             architecture=config.model,
@@ -281,7 +282,7 @@ def learn(
             trained_on=trained_on(volumes, splits, course.taught)
             + (before.card.trained_on if before is not None else ()),
             scores=scores,
-            training=config.model_dump(mode="json", exclude=HOW_OFTEN)
+            training=config.model_dump(mode="json", exclude=HOW_OFTEN | unused)
             | {
                 "from": {"digest": before.digest, "training": before.card.training} if before is not None else None,
                 "steps": fitted.steps,

@@ -170,10 +170,12 @@ def test_only_what_the_first_model_has_learned_is_remembered(
     told = "no model is gone on from that has learned it, so its labels alone are rehearsed"
     other = manifest(tmp_path, tissue(tmp_path, "other", seed=7), name="other")
     source = manifest(tmp_path, noisy(tmp_path))
-    retrained(space, source, 2, rehearse=other)
+    _, without = retrained(space, source, 2, rehearse=other)
     assert f"other: {told}" in capsys.readouterr().err
-    retrained(space, source, 3, rehearse=taught / "old.yaml")
+    assert "remember" not in without.card.training
+    _, remembering = retrained(space, source, 3, rehearse=taught / "old.yaml")
     assert told not in capsys.readouterr().err
+    assert remembering.card.training["remember"] == 2
 
 
 def test_a_candidate_is_not_in_use_before_it_is_judged_and_not_trained_twice(
