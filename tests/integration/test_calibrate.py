@@ -15,6 +15,7 @@ from segem.io.workspace import Workspace
 from segem.learn.artefact import WEIGHTS, Artefact, find_model, load_artefact, load_net, save_artefact
 from segem.learn.calibrated import Calibration
 from segem.stages.calibrate import calibrate_model, with_same_mask
+from segem.stages.evaluate import evaluate
 from segem.stages.refine import refine_volume
 from segem.stages.segment import segment
 from segem.stages.train import train
@@ -151,6 +152,24 @@ def test_a_threshold_is_chosen_anew_where_it_is_asked_for(
     save_artefact(workspace.models / "free" / "1", free, load_net(other, calibrate=False))
     with pytest.raises(ConfigError, match="cannot be scored on sections it chose its threshold on"):
         calibrate_model("free", Manifest(name="m", volumes=twice), "no", workspace, device="cpu", progress=False)
+
+
+def test_a_report_names_the_sections_that_a_model_knows(
+    workspace: Workspace, manifest: Manifest, plain: Artefact
+) -> None:
+    strange = plain.card.model_copy(update={"name": "strange", "trained_on": ()})
+    save_artefact(workspace.models / "strange" / "1", strange, load_net(plain, calibrate=False))
+    calibrate_model("strange", manifest, "own", workspace, choose=True, device="cpu", progress=False)
+
+    def known_to(model: str) -> list[str]:
+        segment("tissue", model, SegmentConfig(model=model, runtime="torch"), QUIET, workspace)
+        (scores,) = evaluate(model, workspace, progress=False).volumes
+        return [warning for warning in scores.warnings if "of this volume" in warning]
+
+    learned = "the model was trained on sections 0 to 2 of this volume: scores there are no test"
+    chose = "the model chose its threshold on sections 3 to 3 of this volume: scores there are no test"
+    assert known_to("plain") == [learned, chose]
+    assert known_to("own") == [chose]
 
 
 def test_truth_of_one_class_calibrates_nothing(workspace: Workspace, tmp_path: Path, plain: Artefact) -> None:
