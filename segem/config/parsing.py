@@ -56,11 +56,12 @@ def parse(kind: type[C], values: dict[str, Any], *, where: object = None, called
     except ValidationError as error:
         errors = error.errors(include_url=False)
         first, key = errors[0], _key(errors[0])
+        means = _description(kind, first["loc"])
         if first["type"] == "extra_forbidden":
             known = ", ".join((_holder(kind, first["loc"]) or kind).model_fields)
             raise ConfigError(f"unknown key {key}", where=where, fix=f"keys there are {known}") from None
         if first["type"] == "missing":
-            raise ConfigError(f"key {key} is missing", where=where, fix=f"add {key}") from None
+            raise ConfigError(f"key {key} is missing", where=where, fix=f"add {key}{means}") from None
         # One value may be wrong in several ways, as neither this nor that.
         reasons = dict.fromkeys(_reason(one) for one in errors if f"{_key(one)}.".startswith(f"{key}."))
         reason = " or ".join(reasons).replace(f" or {_MUST} ", " or ")
@@ -70,18 +71,19 @@ def parse(kind: type[C], values: dict[str, Any], *, where: object = None, called
         value = first.get("input")
         # A part of a list or a mapping says nothing.
         found = repr(value)[:80] if isinstance(value, str) or len(repr(value)) <= 80 else None
-        name, means = called(key), _description(kind, first["loc"])
-        fix = f"correct {name}{f' ({means})' if means else ''}"
-        raise ConfigError(f"{name}: {reason}", where=where, found=found, fix=fix) from None
+        name = called(key)
+        raise ConfigError(f"{name}: {reason}", where=where, found=found, fix=f"correct {name}{means}") from None
 
 
 def _description(kind: type[Config], place: Sequence[int | str]) -> str:
-    """Return what stands below the setting where it is defined, on one line; nothing where that is not clear."""
+    """Return, in brackets, what stands below the setting where it is defined; nothing where that is not clear."""
     names = [part for part in place if isinstance(part, str) and _is_key(part)]
     holder = _holder(kind, names)
     field = holder.model_fields.get(names[-1]) if holder is not None and names else None
-    said = " ".join(((field.description if field is not None else None) or "").split())
-    return said.replace("`", "").rstrip(".")
+    if field is None or field.description is None:
+        return ""
+    said = " ".join(field.description.split())
+    return f" ({said.replace('`', '').rstrip('.')})"
 
 
 def _holder(kind: type[Config], place: Sequence[int | str]) -> type[Config] | None:

@@ -87,24 +87,32 @@ def calibrate_model(
     shape = card.geometry()
     context = shape.context_sections
     volumes, splits = lessons(manifest, workspace, progress)
-    sections, fitted_on, chose = [], [], []
-    for volume, split in splits.items():
-        fits, source = (split.validation.start, split.validation.stop), volumes[volume]
+    chose = tuple(
+        TrainedOn(
+            volume=volume,
+            source_digest=volumes[volume].attributes["source_digest"],
+            train=(0, 0),
+            validation=(split.validation.start, split.validation.stop),
+            share=0.0,
+        )
+        for volume, split in splits.items()
+    )
+    sections = []
+    for part in chose:
+        source, tests = volumes[part.volume], splits[part.volume].test
         # Those that chose the threshold may calibrate, and choose it again.
-        check_unseen(card.trained_on, artefact.path, source, fits, "calibrated", (LEARNED,))
-        if split.test is not None:
-            check_unseen(card.trained_on, artefact.path, source, (split.test.start, split.test.stop), "scored")
-        sections += labelled_sections(source, fits, context, seen=(0, source.shape[0]))
-        digest = source.attributes["source_digest"]
-        fitted_on.append(FittedOn(volume=volume, source_digest=digest, sections=fits))
-        chose.append(TrainedOn(volume=volume, source_digest=digest, train=(0, 0), validation=fits, share=0.0))
-    for volume, split in splits.items():
-        if split.test is not None:
-            # One stack may come under two names.
-            check_unseen(chose, "the new model", volumes[volume], (split.test.start, split.test.stop), "scored")
+        check_unseen(card.trained_on, artefact.path, source, part.validation, "calibrated", (LEARNED,))
+        # One stack may come under two names: what calibrates under one is not to score under the other.
+        for known, whose in ((card.trained_on, artefact.path), (chose, "the new model")):
+            if tests is not None:
+                check_unseen(known, whose, source, (tests.start, tests.stop), "scored")
+        sections += labelled_sections(source, part.validation, context, seen=(0, source.shape[0]))
     plain = load_net(artefact, calibrate=False)
     judged = in_pieces(plain.to(where), shape)
-    found = calibrate(judged, sections, where).model_copy(update={"fitted_on": tuple(fitted_on)})
+    fitted_on = tuple(
+        FittedOn(volume=part.volume, source_digest=part.source_digest, sections=part.validation) for part in chose
+    )
+    found = calibrate(judged, sections, where).model_copy(update={"fitted_on": fitted_on})
     if choose:
         threshold, _ = choose_threshold(calibrated(judged, found), sections, where)
     else:
@@ -119,7 +127,6 @@ def calibrate_model(
     # which now cut other masks.
     older = (known.model_copy(update={"v_rand": None, "v_info": None, "ece": None}) for known in card.scores)
     kept = {(known.volume, known.sections): known for known in (*(() if choose else older), *scores)}
-    trained_on = card.trained_on + tuple(chose if choose else ())
     made = save_version(
         workspace.models / name,
         card.model_copy(
@@ -128,7 +135,7 @@ def calibrate_model(
                 "calibration": found,
                 "threshold": threshold,
                 "scores": tuple(kept.values()),
-                "trained_on": trained_on,
+                "trained_on": card.trained_on + (chose if choose else ()),
             }
         ),
         plain,
