@@ -377,12 +377,13 @@ def _warnings(
             yield f"no {what}: {reason}"
     yield from facts.get("warnings", ())
     mine = [known for known in facts.get("trained_on", []) if known.get("source_digest") == noted.get("source_digest")]
-    for part, done in (("train", "was trained"), ("validation", "chose its threshold")):
+    chose = "the threshold of the model, or of one it goes on from, was chosen"
+    for part, done in (("train", "the model was trained"), ("validation", chose)):
         # A model may have done one without the other.
         seen = _merged((first, stop) for first, stop in (known[part] for known in mine) if first < stop)
         if seen:
             sections = " and ".join(f"{first} to {stop - 1}" for first, stop in seen)
-            yield f"the model {done} on sections {sections} of this volume: scores there are no test"
+            yield f"{done} on sections {sections} of this volume: scores there are no test"
     if "refined_from" in facts:
         yield f"the probability is that of run {facts['refined_from']}, refined by a CRF"
     coarse = facts.get("int8")
