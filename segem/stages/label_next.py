@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -22,7 +22,7 @@ from segem.learn.train import predict_section
 from segem.progress import track
 from segem.stages.ingest import ingest
 from segem.stages.learning_record import RANKING, Arm, home_of, load_learning_curve
-from segem.stages.lessons import section_images, split_of
+from segem.stages.lessons import known_of, section_images, split_of
 
 TILE_PX = 256
 
@@ -74,7 +74,7 @@ def label_next(
 
     The models are those that learned from all sections, of the start that was best with them; see
     `segem.kernels.disagreement`. They are asked about every section of volumes without labels, and about the sections
-    of labelled ones that belong to no part of the split.
+    of labelled ones that belong to no part of the split, but for those that they know under whatever name.
 
     Parameters
     ----------
@@ -108,7 +108,8 @@ def label_next(
     """
     curve = load_learning_curve(name, workspace)
     home, best = home_of(name, workspace), max(curve.arms, key=_mean_with_all)
-    offered = list(_offered(manifest, workspace, progress))
+    members = [load_artefact(home / member) for member in best.members]
+    offered = list(_offered(manifest, members, workspace, progress))
     if not offered:
         raise ConfigError(
             "no section to choose from",
@@ -116,7 +117,6 @@ def label_next(
             expected="a volume without labels, or sections outside train, validation and test",
             fix="add the volume that is to be labelled to the manifest, without labels",
         )
-    members = [load_artefact(home / member) for member in best.members]
     ask = [_probability_of(member, device) for member in members]
     context = members[0].card.geometry().context_sections
     found = []
@@ -153,7 +153,10 @@ def _mean_with_all(arm: Arm) -> float:
     return float(np.mean([point.iou for point in arm.points if point.sections == most]))
 
 
-def _offered(manifest: Manifest, workspace: Workspace, progress: bool) -> Iterator[tuple[Volume, int]]:
+def _offered(
+    manifest: Manifest, members: Sequence[Artefact], workspace: Workspace, progress: bool
+) -> Iterator[tuple[Volume, int]]:
+    known = [part for member in members for part in member.card.trained_on]
     for entry in manifest.volumes:
         ingest(entry.ingest_config(), workspace, progress=progress)
         volume = Volume.open(workspace.volume(entry.name))
@@ -162,6 +165,7 @@ def _offered(manifest: Manifest, workspace: Workspace, progress: bool) -> Iterat
             split = split_of(entry, volume)
             parts = (part for part in (split.train, split.validation, split.test) if part is not None)
             used = {z for part in parts for z in range(part.start, part.stop)}
+        used |= {z for z in range(volume.shape[0]) if any(known_of(known, volume, (z, z + 1)))}
         yield from ((volume, z) for z in range(volume.shape[0]) if z not in used)
 
 
