@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from hashlib import sha256
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
 from segem.config import Config
+from segem.learn.artefact import CARD, WEIGHTS
 from segem.learn.models.spec import Geometry, ModelSpec
 
 
@@ -76,3 +81,10 @@ UNKNOWN_HALO = {"dilated": _entry("dilated", Dilated, 2), "pooled": _entry("pool
 """Entries of the zoo whose architecture does not say what halo they need."""
 
 BAND = _entry("band", Band, 1)
+
+
+def vouch_for_weights(folder: Path) -> None:
+    """Let the card of a model be that of the weights that lie beside it now."""
+    card = json.loads((folder / CARD).read_text())
+    weights = sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    (folder / CARD).write_text(json.dumps(card | {"weights_sha256": weights}))

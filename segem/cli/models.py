@@ -77,7 +77,9 @@ def train(
     steps: StepsOption = None,
     context_sections: Annotated[
         int | None,
-        typer.Option(help="Adjacent sections the net sees at once, an odd number; as --from has it, or 1, if absent."),
+        typer.Option(
+            help="Adjacent sections the net sees at once, an odd number; 1 or as --from has it if absent, and no fewer."
+        ),
     ] = None,
     option: Annotated[
         list[str] | None,
@@ -255,8 +257,8 @@ def models_promote(
     random, over and over, the same for both: that shows how far chance moves the difference of their IoU. The
     candidate passes a volume if the 95 % interval of the difference lies above a loss of --harm, and it is promoted if
     it passes every volume: its name then means this version. Otherwise it is kept aside, with the reason, and its name
-    means what it meant before. `segem models list` shows both; the whole decision is in promotion.json beside the
-    weights.
+    means the version promoted before, or the newest that was not kept aside, or none. `segem models list` shows them;
+    the whole decision is in promotion.json beside the weights.
     """
     config = parse(GateConfig, {"harm": harm}, where="segem models promote", called=option_of)
     loaded = load_manifest(manifest, data_root)
@@ -272,7 +274,7 @@ def models_promote(
 def models_export(
     name: Annotated[str, typer.Argument(help="Name of a model, or a version's folder.")],
     out: Annotated[Path, typer.Argument(help="The package to write, a zip file.")],
-    licence: Annotated[str, typer.Option(help="SPDX identifier of the licence; that on the card if absent.")] = "",
+    licence: Annotated[str, typer.Option(help="SPDX identifier of the licence, if the card has none.")] = "",
     author: Annotated[list[str] | None, typer.Option(help="Whom users of the model may ask; repeatable.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,

@@ -110,7 +110,9 @@ LearningRateOption = Annotated[
 ]
 BatchOption = Annotated[int | None, typer.Option(help="Crops to a step; as suits the architecture if absent.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of all random choices.")]
-LicenceOption = Annotated[str, typer.Option(help="Licence of the weights, noted on the model's card.")]
+LicenceOption = Annotated[
+    str, typer.Option(help="Licence of the weights, noted on the card; if absent, that of the model gone on from.")
+]
 CitationOption = Annotated[str, typer.Option(help="What to cite with the weights, noted on the model's card.")]
 StartOption = Annotated[str | None, typer.Option("--from", help="Model to go on from, by name or folder.")]
 DEFAULT_WORKSPACE = Path("workspace")

@@ -186,20 +186,24 @@ def unjudged(versions: Sequence[Path], digest: str) -> Path | None:
 
 
 def standing(version: Path) -> str:
-    """Return ``current``, or ``kept aside:`` and the reason, or nothing where a version need not be judged.
+    """Return ``current``, or ``kept aside:`` and the reason, or nothing where no version of the model was promoted.
 
-    A version that was promoted once and replaced since is ``promoted before``.
+    A version that was promoted once and replaced since is ``promoted before``; one that nobody has judged, of a model
+    whose name means another that was promoted, is ``not in use: not promoted``.
 
     Raises
     ------
     ModelError
         When what was decided cannot be read.
     """
-    if promoted_version(version.parent) == version:
+    promoted = promoted_version(version.parent)
+    if promoted == version:
         return "current"
     promotion = read_promotion(version)
     if promotion is None:
-        return "kept aside: not judged yet" if _is_candidate(version) else ""
+        if _is_candidate(version):
+            return "kept aside: not judged yet"
+        return "not in use: not promoted" if promoted is not None else ""
     return "promoted before" if promotion.promoted else f"kept aside: {promotion.reason}"
 
 

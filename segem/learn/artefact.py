@@ -85,6 +85,8 @@ class ModelCard(Config):
     licence: str = ""
     citation: str = ""
     versions: dict[str, str] = {}
+    weights_sha256: str = ""
+    """Of the file of weights; cards of before do not say."""
 
     def geometry(self) -> Geometry:
         """Return stride, halo and context: those of the architecture, and the measured halo where it has none."""
@@ -139,6 +141,8 @@ def save_artefact(
         write_tensors(partial / WEIGHTS, state)
         for name, content in (beside or {}).items():
             write_bytes(partial / name, content)
+        weights = hashlib.sha256((partial / WEIGHTS).read_bytes()).hexdigest()
+        card = card.model_copy(update={"weights_sha256": weights})
         write_text(partial / CARD, json.dumps(card.model_dump(mode="json"), indent=2) + "\n")
     return load_artefact(directory)
 
@@ -161,7 +165,7 @@ def load_artefact(path: Path) -> Artefact:
     Raises
     ------
     ModelError
-        When a file is missing or the card cannot be read.
+        When a file is missing, the card cannot be read or the weights are not those it was written for.
     """
     try:
         if path.is_file():
@@ -179,8 +183,17 @@ def load_artefact(path: Path) -> Artefact:
                     fix="give a folder made by `segem train` or a name of `segem models list`",
                 )
         card = ModelCard.model_validate_json((path / CARD).read_text(encoding="utf-8"))
+        weights = hashlib.sha256((path / WEIGHTS).read_bytes()).hexdigest()
+        if weights != (card.weights_sha256 or weights):
+            raise ModelError(
+                "the weights are damaged, or not those of the card",
+                where=path / WEIGHTS,
+                expected=f"sha256 {card.weights_sha256}",
+                found=weights,
+                fix="fetch or train the model again; `segem models import` takes weights from elsewhere",
+            )
         made_of: dict[str, Any] = {
-            "weights": hashlib.sha256((path / WEIGHTS).read_bytes()).hexdigest(),
+            "weights": weights,
             "architecture": card.architecture,
             "options": card.options,
             "normalisation": card.normalisation,

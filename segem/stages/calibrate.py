@@ -16,7 +16,7 @@ from segem.learn.runtimes.choice import choose_device
 from segem.learn.train import calibrate, choose_threshold, predict_section
 from segem.stages.lessons import LEARNED, check_unseen, labelled_sections, lessons
 from segem.stages.score import score
-from segem.stages.zoo import check_new_name
+from segem.stages.zoo import check_new_name, tell_if_not_in_use
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,7 @@ def calibrate_model(
         ),
         plain,
     )
+    tell_if_not_in_use(made.path)
     return CalibrateResult(made.path, name, *found.line, threshold, found.ece_before, found.ece_validation, scores)
 
 

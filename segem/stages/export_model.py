@@ -6,6 +6,7 @@ import hashlib
 import io
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +16,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segem.config import SynthConfig
+from segem.errors import ConfigError, ModelError
 from segem.io.files import disk_errors
 from segem.io.package import DESCRIPTION, refuse_existing, write_package
 from segem.io.workspace import Workspace
 from segem.kernels.normalize import IntensityStatistics, histogram, zscore
 from segem.kernels.pictures import grey, overlay_picture
 from segem.kernels.synth import synthesize
-from segem.learn.artefact import CARD, WEIGHTS, find_model, load_net
+from segem.learn.artefact import CARD, WEIGHTS, Artefact, find_model, load_net
 from segem.learn.exchange import torch_version, write_torchscript
 from segem.learn.train import predict_section
 from segem.stages.model_description import (
@@ -69,7 +71,7 @@ def export_model(
     workspace : Workspace
         Where its name is looked for.
     licence : str
-        SPDX identifier; that of the card if empty.
+        SPDX identifier, where the card has none.
     authors : tuple of str
         Whom users of the model may ask.
     force : bool
@@ -78,7 +80,7 @@ def export_model(
     Raises
     ------
     ConfigError
-        When `out` exists.
+        When `out` exists, or the card names another licence.
     ModelError
         When there is no such model, it is damaged, names no licence or cannot be recorded.
     WorkspaceError
@@ -86,7 +88,7 @@ def export_model(
     """
     refuse_existing(out, force)
     model = find_model(name, workspace)
-    terms = spdx(licence or model.card.licence)
+    terms = _terms(model, licence)
     net, geometry = load_net(model), model.card.geometry()
     edge = max(least_px(geometry), _TESTED_PX)
     image = synthesize(SynthConfig(shape=(geometry.context_sections, edge, edge))).image
@@ -106,6 +108,22 @@ def export_model(
         (folder / DESCRIPTION).write_text(yaml.safe_dump(said, sort_keys=False, width=120), encoding="utf-8")
         write_package(folder, out, force=force)
     return ExportedModel(out, model.card.name, model.digest)
+
+
+def _terms(model: Artefact, licence: str) -> str:
+    if not licence:
+        return spdx(model.card.licence)
+    terms = spdx(licence)
+    with suppress(ModelError):  # a card that names no licence, or none of SPDX, speaks against nothing
+        if terms != spdx(model.card.licence):
+            raise ConfigError(
+                "the card of the model names another licence",
+                where=model.path / CARD,
+                expected=model.card.licence,
+                found=licence,
+                fix="leave --licence out; where you may give the weights on other terms, correct the card first",
+            )
+    return terms
 
 
 def _cover(section: NDArray[np.uint8], membrane: NDArray[np.bool_]) -> bytes:

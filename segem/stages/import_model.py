@@ -92,8 +92,14 @@ def import_model(source: Path, name: str, workspace: Workspace, foreign: Foreign
     """
     check_new_name(name)
     with locked(workspace.models / f".{name}.lock"):
-        if name in {known for known, _ in list_models(workspace)} or (workspace.models / name).exists():
+        if name in {known for known, _ in list_models(workspace)}:
             raise ConfigError("there is a model of this name", where=name, fix="give another name by --out")
+        if (workspace.models / name).exists():
+            raise ConfigError(
+                "this name is in use by a learning curve, or by a training that did not end",
+                where=workspace.models / name,
+                fix="give another name by --out, or remove the folder if you need nothing in it",
+            )
         sweep_partials(workspace.models, name)
         # The folder of the model is made with its only version in it, so that a refused one leaves nothing.
         with new_directory(workspace.models / name) as partial:

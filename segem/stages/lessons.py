@@ -20,6 +20,7 @@ from segem.kernels.normalize import zscore
 from segem.learn.artefact import Artefact, ModelCard, TrainedOn
 from segem.learn.checks import nothing_known
 from segem.learn.train import LabelledSection
+from segem.progress import tell
 from segem.stages.budget import half_of_the_machine
 from segem.stages.ingest import ingest
 
@@ -121,6 +122,15 @@ def has_learned(card: ModelCard, volume: Volume, sections: Range) -> bool:
     return any(use == LEARNED for use, _ in known_of(card.trained_on, volume, sections))
 
 
+def warn_of_unknown_origin(model: Artefact) -> None:
+    """Say on stderr where the card of a model does not say what it learned from, as that of imported weights."""
+    if not model.card.trained_on:
+        tell(
+            f"warning: {model.path}: its card does not say what it learned from, so nobody knows whether it has seen "
+            "the sections that are tested"
+        )
+
+
 def check_unseen(
     trained_on: Iterable[TrainedOn],
     whose: object,
@@ -168,6 +178,8 @@ def check_apart(
         When it would.
     """
     mine = trained_on(volumes, splits, taught)
+    if before is not None:
+        warn_of_unknown_origin(before)
     for name, split in splits.items():
         volume, fits = volumes[name], (split.validation.start, split.validation.stop)
         tests = (split.test.start, split.test.stop) if split.test is not None else (0, 0)

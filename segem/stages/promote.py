@@ -4,42 +4,33 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 import segem
-from segem.config import BaselineConfig, Device, GateConfig, Manifest
+from segem.config import Device, GateConfig, Manifest
 from segem.errors import ConfigError, InputError
 from segem.io.files import locked
-from segem.io.layers import read_section
 from segem.io.run import now
 from segem.io.versions import Judgement, Promotion, Rival, decide, promoted_version, version_in_use
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.bootstrap import Difference, block_counts, in_depth, iou_difference
-from segem.kernels.metrics.iou import Confusion
 from segem.kernels.threshold import membrane_mask, stored_probability
-from segem.kernels.truth import is_known
 from segem.learn.artefact import Artefact, TrainedOn, find_model, list_models, load_artefact, load_net
 from segem.learn.checks import check_predicted
 from segem.learn.pieces import in_pieces
 from segem.learn.runtimes.choice import choose_device
 from segem.learn.train import predict_section
-from segem.progress import track
-from segem.stages.lessons import check_unseen, labelled_sections, lessons
-from segem.stages.unsupervised import finder_of
+from segem.progress import tell, track
+from segem.stages.lessons import check_unseen, labelled_sections, lessons, warn_of_unknown_origin
+from segem.stages.polarity import Mask, Masks, check_polarity, kmeans_masks, truth_of
 
-Mask = NDArray[np.uint8]
-Masks = Callable[[Volume, range], Iterator[Mask]]
-"""Finds the membrane of some sections of a volume, one after the other."""
 Chosen = list[tuple[Volume, range]]
 """The sections of each volume that a model is judged on."""
-
-INVERTED = -0.2
-"""Correlation of two masks below which one is taken for the inverse of the other; masks that agree have about 0.5."""
 
 
 def promote(
@@ -103,6 +94,7 @@ def promote(
         rival = _rival(against, challenger, workspace)
         chosen = sections_to_judge(manifest, config, workspace, progress)
         for artefact in filter(None, (challenger, rival)):
+            warn_of_unknown_origin(artefact)
             check_all_unseen(artefact.card.trained_on, artefact.path, chosen)
         first, second = _masks_of(challenger, device), masks_of_rival(rival, device)
         if not force:
@@ -127,6 +119,9 @@ def promote(
             segem_version=segem.__version__,
         )
         decide(challenger.path, promotion)
+        if not promotion.promoted:
+            means = version_in_use(_versions(home.name, workspace))
+            tell(f"{home.name} means {means.name if means else 'no version now: all were kept aside'}")
     return promotion
 
 
@@ -188,31 +183,10 @@ def sections_to_judge(manifest: Manifest, config: GateConfig, workspace: Workspa
     parts = {name: split.test or split.validation for name, split in splits.items()}
     chosen = [(volumes[name], range(part.start, part.stop)) for name, part in parts.items()]
     for volume, sections in chosen:
-        counts = [_composition(_truth(volume, z), config) for z in sections]
+        counts = [_composition(truth_of(volume, z), config) for z in sections]
         blocks = _cubes(counts, volume, config)
         _check_enough(volume, sections, blocks[blocks.any(axis=1)], config)
     return chosen
-
-
-def check_polarity(masks: Masks, chosen: Chosen) -> None:
-    """Raise where labels are rather the inverse of what a model finds, by the first labelled section of each volume.
-
-    Raises
-    ------
-    InputError
-        When there is such a volume: what learns from inverted labels would pass on them, too.
-    """
-    for volume, sections in chosen:
-        z = next((z for z in sections if is_known(_truth(volume, z)).any()), sections[0])
-        (mask,) = masks(volume, range(z, z + 1))
-        correlation = Confusion.count(_truth(volume, z), mask).correlation
-        if correlation < INVERTED:
-            raise InputError(
-                "the labels look inverted",
-                where=f"{volume.name}, section {z}",
-                found=f"membrane where the model in use, or K-means, finds none (correlation {correlation:.2f})",
-                fix="check which value means membrane in the manifest (zero or nonzero); if it is right, give --force",
-            )
 
 
 def check_all_unseen(trained_on: Iterable[TrainedOn], whose: object, chosen: Chosen) -> None:
@@ -241,7 +215,7 @@ def judge(
     held = []
     with track(f"judge {volume.name}", len(sections), "section", progress) as advance:
         for z, *pair in zip(sections, first(volume, sections), second(volume, sections), strict=True):
-            truth = _truth(volume, z)
+            truth = truth_of(volume, z)
             for mine, mask in zip(counts, pair, strict=True):
                 mine.append(block_counts(truth, mask, config.block_px))
             held.append(_composition(truth, config))
@@ -269,14 +243,6 @@ def _composition(truth: Mask, config: GateConfig) -> NDArray[np.int64]:
     """Return membrane and other voxels of each tile of a truth, as far as it is known."""
     # Beside a mask of membrane alone, what is found is the membrane of the truth, and what is invented the rest.
     return block_counts(truth, np.ones_like(truth), config.block_px)
-
-
-def _truth(volume: Volume, z: int) -> Mask:
-    return read_section(volume.label("truth"), z, _ingest_again(volume))
-
-
-def _ingest_again(volume: Volume) -> str:
-    return f"run `segem ingest` for {volume.name} with --again"
 
 
 def _cubes(counts: list[NDArray[np.int64]], volume: Volume, config: GateConfig) -> NDArray[np.int64]:
@@ -319,7 +285,7 @@ def _harm(found: Difference, config: GateConfig, replaces: bool) -> str:
 
 def masks_of_rival(rival: Artefact | None, device: Device) -> Masks:
     """Return what finds the membrane that a candidate is compared with: the model in use, or K-means without one."""
-    return _kmeans if rival is None else _masks_of(rival, device)
+    return kmeans_masks if rival is None else _masks_of(rival, device)
 
 
 def _masks_of(artefact: Artefact, device: Device) -> Masks:
@@ -336,12 +302,6 @@ def _masks_of(artefact: Artefact, device: Device) -> Masks:
             yield membrane_mask(stored_probability(probability), artefact.card.threshold)
 
     return masks
-
-
-def _kmeans(volume: Volume, sections: Iterable[int]) -> Iterator[Mask]:
-    finder = finder_of(volume, BaselineConfig(), lambda _: None)
-    for z in sections:
-        yield finder.find(read_section(volume.raw, z, _ingest_again(volume)))
 
 
 def _user() -> str:

@@ -15,7 +15,8 @@ from segem.learn.artefact import Artefact, find_model, list_models
 from segem.progress import tell
 from segem.stages.campaign import open_workspace
 from segem.stages.lessons import lessons, trained_on
-from segem.stages.promote import check_all_unseen, check_polarity, masks_of_rival, promote, sections_to_judge
+from segem.stages.polarity import check_polarity
+from segem.stages.promote import check_all_unseen, masks_of_rival, promote, sections_to_judge
 from segem.stages.train import TrainResult, train
 from segem.stages.zoo import check_new_name
 

@@ -50,9 +50,10 @@ from segem.stages.lessons import (
     require_memory_of_sections,
     trained_on,
 )
+from segem.stages.polarity import warn_of_polarity
 from segem.stages.score import score
 from segem.stages.training_picture import training_picture
-from segem.stages.zoo import check_new_name
+from segem.stages.zoo import check_new_name, tell_if_not_in_use
 
 PICTURE, CURVE = "training.png", "training.json"
 """Beside the weights; the picture of a training that goes on, or was killed, lies in the folder of the model."""
@@ -126,9 +127,9 @@ def train(
     device : {"auto", "cpu", "cuda", "mps"}
         Where to compute.
     licence : str
-        Licence of the weights, for the card.
+        Licence of the weights, for the card; that of the model that is gone on from if empty.
     citation : str
-        What to cite when the model is used, for the card.
+        What to cite when the model is used, for the card; what that model has there is cited too.
     candidate : bool
         Whether the model is to be judged before its name may mean it. A candidate that the very same training has left
         unjudged is returned, and nothing is trained.
@@ -155,18 +156,19 @@ def train(
     """
     check_new_name(name)
     course = prepare(manifest, config, workspace, start=start, device=device, replace=replace, progress=progress)
-    return _result(
-        learn(
-            course,
-            name,
-            workspace.models / name,
-            device=device,
-            licence=licence,
-            citation=citation,
-            candidate=candidate,
-            progress=progress,
-        )
+    made = learn(
+        course,
+        name,
+        workspace.models / name,
+        device=device,
+        licence=licence,
+        citation=citation,
+        candidate=candidate,
+        progress=progress,
     )
+    if not candidate:
+        tell_if_not_in_use(made.path)
+    return _result(made)
 
 
 def prepare(
@@ -207,6 +209,15 @@ def prepare(
                 fix="leave these options out, or train from scratch without --from",
             )
         architecture = before.card.options | config.architecture
+        seen = before.card.geometry().context_sections
+        if architecture.get("context_sections", seen) < seen:
+            raise ConfigError(
+                "a model to go on from can learn to see more sections at once, not fewer",
+                where=start,
+                expected=f"--context-sections {seen} or more",
+                found=architecture["context_sections"],
+                fix="leave --context-sections out, or train from scratch without --from",
+            )
         config = config.model_copy(update={"model": before.card.architecture, "architecture": architecture})
     config = recipe(config)
     if config.freeze is not None:
@@ -222,6 +233,8 @@ def prepare(
     require_training_memory(config, device)
     volumes, splits = lessons(manifest, workspace, progress, replace)
     require_memory_of_sections(volumes, splits)
+    for name, split in splits.items():
+        warn_of_polarity(volumes[name], range(split.train.start, split.train.stop))
     taught = {volume: (split.train.start, split.train.stop) for volume, split in splits.items()}
     return Course(config, before, volumes, splits, taught)
 
@@ -290,8 +303,9 @@ def learn(
                 "final_loss": round(fitted.final_loss, 4),
                 "validation_iou": round(fitted.validation_iou, 4),
             },
-            licence=licence,
-            citation=citation,
+            # What a model is made of keeps its terms, and is cited with it.
+            licence=licence or (before.card.licence if before is not None else ""),
+            citation="; ".join(dict.fromkeys(filter(None, (citation, before.card.citation if before else "")))),
             versions={
                 "segem": segem.__version__,
                 "runtime": runtime_identity("torch", choose_device(device)),

@@ -13,7 +13,7 @@ from pydantic_core import PydanticUndefined
 
 from segem.config import check_name
 from segem.errors import ConfigError, ModelError, SegemError
-from segem.io.versions import standing
+from segem.io.versions import promoted_version, standing
 from segem.io.workspace import Workspace
 from segem.learn.artefact import Artefact, find_model, list_models, load_artefact
 from segem.learn.cost import bare_net, bytes_needed, gflop_per_megapixel, megapixels_per_second, parameter_count
@@ -222,6 +222,22 @@ def check_new_name(name: str) -> None:
             where=name,
             found="a model that comes with segem" if bundled else "an architecture",
             fix="give --out another name",
+        )
+
+
+def tell_if_not_in_use(version: Path) -> None:
+    """Say on stderr where the name of a new version still means another one, because that was promoted.
+
+    Raises
+    ------
+    ModelError
+        When the file that names it is damaged.
+    """
+    promoted = promoted_version(version.parent)
+    if promoted is not None and promoted != version:
+        tell(
+            f"warning: {version.parent.name} still means {promoted.name}, which was promoted; "
+            f"`segem models promote {version} MANIFEST` judges the new version and puts it in use"
         )
 
 

@@ -27,6 +27,7 @@ from segem.stages import segment as stage
 from segem.stages.segment import segment
 from segem.stages.verify import verify
 from tests.integration.conftest import make_artefact, make_volume
+from tests.nets import vouch_for_weights
 
 QUIET = ExecutionConfig(progress=False, device="cpu")
 TINY = SegmentConfig(model="tiny")
@@ -87,9 +88,11 @@ def test_one_weight_of_a_model(artefact: Artefact) -> None:
         kept = file.read_bytes()
         state[key].view(-1)[-1] = torch.nan
         save_file(state, file)
+        vouch_for_weights(artefact.path)
         with pytest.raises(ModelError, match=f"NaN or infinity in {key}"):
             load_net(load_artefact(artefact.path))
         file.write_bytes(kept)
+    vouch_for_weights(artefact.path)
     load_net(load_artefact(artefact.path))
 
 

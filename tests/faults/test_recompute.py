@@ -21,6 +21,7 @@ from segem.learn.models.registry import build
 from segem.stages.ingest import ingest
 from segem.stages.segment import segment
 from tests.integration.conftest import OPTIONS, make_artefact, make_volume
+from tests.nets import vouch_for_weights
 from tests.processes import ROOT
 
 SHAPE = (18, 64, 64)
@@ -107,6 +108,7 @@ def test_one_changed_weight_concerns_every_block(segmented: Workspace) -> None:
     state = load_file(file)
     state["head.bias"] = state["head.bias"] + 1e-3
     save_file(state, file)
+    vouch_for_weights(file.parent)
     assert segment("noise", "r", TILED, QUIET, segmented, replace=True).computed == 3
 
 

@@ -191,6 +191,13 @@ def test_export_refuses(package: Path, workspace: Workspace) -> None:
     assert sorted(path.name for path in package.parent.iterdir()) == ["tiny.zip", "wide.zip", "workspace"]
 
 
+def test_the_licence_on_a_card_is_not_replaced(package: Path, workspace: Workspace) -> None:
+    with pytest.raises(ConfigError, match=r"names another licence; expected CC BY 4.0: mine, found MIT.*--licence out"):
+        export_model("wide", package, workspace, licence="MIT", force=True)
+    export_model("wide", package, workspace, licence="CC-BY-4.0", force=True)
+    assert yaml.safe_load(members(package)["rdf.yaml"])["license"] == "CC-BY-4.0"
+
+
 def test_a_name_that_is_taken(package: Path, workspace: Workspace) -> None:
     taken = {"wide": "there is a model of this name", "unet-em": "this name is taken", "unet": "this name is taken"}
     for name, why in taken.items():
@@ -198,6 +205,9 @@ def test_a_name_that_is_taken(package: Path, workspace: Workspace) -> None:
             import_model(package, name, workspace)
     with pytest.raises(ConfigError, match="not a model name"):
         import_model(package, "../up", workspace)
+    (workspace.models / "curve" / "learning-curve").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="in use by a learning curve, or by a training that did not end"):
+        import_model(package, "curve", workspace)
 
 
 def test_segems_own_package_must_be_whole(package: Path, workspace: Workspace) -> None:
@@ -224,7 +234,8 @@ def test_segems_own_package_must_be_whole(package: Path, workspace: Workspace) -
 
     nan = save({key: value * float("nan") for key, value in load(weights).items()})
     digest = hashlib.sha256(nan).hexdigest()
-    bad = repacked(again(), weights_safetensors=nan)
+    vouched = card.replace(hashlib.sha256(weights).hexdigest().encode(), digest.encode())
+    bad = repacked(with_card(vouched), weights_safetensors=nan)
     refused(described(bad, lambda said: said["attachments"][0].update(sha256=digest)), workspace, "not finite")
     import_model(again(), "new", workspace)
 

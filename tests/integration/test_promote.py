@@ -113,7 +113,12 @@ def test_a_better_model_is_promoted_and_stays_in_use(workspace: Workspace, manif
     ids=["inverted", "membrane everywhere", "good on one volume only"],
 )
 def test_harm_on_any_volume_keeps_a_model_aside(
-    workspace: Workspace, manifest: Manifest, greys: tuple[int, int], gain: float, speaks: list[str]
+    workspace: Workspace,
+    manifest: Manifest,
+    greys: tuple[int, int],
+    gain: float,
+    speaks: list[str],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     before = model(workspace, "1", FAIR)
     aside = model(workspace, "2", greys, gain)
@@ -122,6 +127,7 @@ def test_harm_on_any_volume_keeps_a_model_aside(
     assert [one.volume for one in decided.judged if one.harm] == speaks
     assert all("worse than the model in use: IoU -0." in one.harm for one in decided.judged if one.harm)
     assert find_model("mine", workspace).path == before.path
+    assert "mine means 1\n" in capsys.readouterr().err
     assert standing(aside.path) == f"kept aside: {decided.reason}"
     assert [one.standing for one in trained(workspace)][:2] == [standing(aside.path), ""]
 

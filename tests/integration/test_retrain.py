@@ -20,7 +20,9 @@ from segem.io.versions import UNJUDGED, Promotion, standing
 from segem.io.workspace import Workspace
 from segem.kernels.synth import synthesize
 from segem.learn.artefact import Artefact, find_model, load_artefact
+from segem.stages.calibrate import calibrate_model
 from segem.stages.retrain import Retraining, judge, learn, open_retraining, prepare
+from segem.stages.train import train
 
 SIZE, GATE = 128, GateConfig(block_px=32, resamples=1000)
 TINY: dict[str, Any] = {
@@ -125,10 +127,13 @@ def all_membrane(truth: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("labels", [inverted, all_membrane])
-def test_a_model_of_wrong_corrections_is_kept_aside(space: Workspace, tmp_path: Path, labels: Any) -> None:
+def test_a_model_of_wrong_corrections_is_kept_aside(
+    space: Workspace, tmp_path: Path, labels: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = find_model("mine", space)
     decided, worse = retrained(space, manifest(tmp_path, tissue(tmp_path, "new", seed=2, labels=labels)), 25)
     assert not decided.promoted
+    assert ("warning: new: the labels look inverted" in capsys.readouterr().err) == (labels is inverted)
     assert "new: worse than the model in use: IoU -0." in decided.reason
     assert standing(worse.path) == f"kept aside: {decided.reason}"
     assert find_model("mine", space).path == before.path
@@ -226,6 +231,20 @@ def test_what_would_be_refused_in_the_end_is_refused_before_the_training(
     prepare(open_retraining(source, config, space.root), progress=False)
     source = manifest(tmp_path, tissue(tmp_path, "full", seed=2, labels=lambda truth: truth[3:].fill(1)))
     refused(InputError, source, "truth of these sections holds one class only; expected .*, found 100% membrane")
+
+
+def test_what_is_made_under_the_name_of_a_promoted_model_is_said_not_to_be_in_use(
+    space: Workspace, taught: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    promoted, source = find_model("mine", space).path, load_manifest(taught / "old.yaml")
+    calibrated = calibrate_model("mine", source, "mine", space, device="cpu", progress=False)
+    told = f"warning: mine still means {promoted.name}, which was promoted; `segem models promote {{}} MANIFEST`"
+    assert told.format(calibrated.path) in capsys.readouterr().err
+    fresh = train(source, "mine", TrainConfig(**FRESH, steps=1), space, device="cpu", progress=False)
+    assert told.format(fresh.path) in capsys.readouterr().err
+    assert standing(fresh.path) == "not in use: not promoted"
+    train(source, "other", TrainConfig(**FRESH, steps=1), space, device="cpu", progress=False)
+    assert "still means" not in capsys.readouterr().err
 
 
 def test_the_model_to_beat_is_what_the_name_means_or_what_is_gone_on_from(space: Workspace, taught: Path) -> None:

@@ -30,7 +30,7 @@ from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.normalize import zscore
 from segem.kernels.synth import synthesize
-from segem.learn.artefact import WEIGHTS, MeasuredHalo, find_model, load_artefact, load_net
+from segem.learn.artefact import WEIGHTS, MeasuredHalo, find_model, load_artefact, load_net, save_artefact
 from segem.learn.models.registry import ZOO, build
 from segem.learn.train import LabelledSection, calibrate, choose_threshold
 from segem.stages import lessons as lessons_module
@@ -292,6 +292,42 @@ def test_going_on_from_a_model_starts_at_its_weights_and_keeps_its_history(tmp_p
     assert len(card.trained_on) == 2
 
 
+def test_the_terms_of_a_model_are_those_of_what_goes_on_from_it(workspace: Workspace, tmp_path: Path) -> None:
+    source = entry(tmp_path / "d")
+    trained(workspace, source, licence="MIT", citation="Ada 2026")
+    further = SHORT.model_copy(update={"architecture": {}})
+    card = load_artefact(trained(workspace, source, config=further, start="mine").path).card
+    assert (card.licence, card.citation) == ("MIT", "Ada 2026")
+    own = {"licence": "CC0-1.0", "citation": "Bob 2026"}
+    card = load_artefact(trained(workspace, source, config=further, start="mine", **own).path).card
+    assert (card.licence, card.citation) == ("CC0-1.0", "Bob 2026; Ada 2026")
+
+
+def test_going_on_from_weights_of_unknown_origin_is_warned_of(
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made, told = trained(workspace, entry(tmp_path / "d")), "does not say what it learned from"
+    further = SHORT.model_copy(update={"architecture": {}})
+    trained(workspace, entry(tmp_path / "d"), config=further, start=str(made.path))
+    assert told not in capsys.readouterr().err
+    card = load_artefact(made.path).card
+    save_artefact(made.path, card.model_copy(update={"trained_on": ()}), load_net(load_artefact(made.path)))
+    trained(workspace, entry(tmp_path / "d"), config=further, start=str(made.path))
+    assert f"warning: {made.path}: its card {told}" in capsys.readouterr().err
+
+
+def test_labels_that_look_inverted_are_warned_of(
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def inverted(truth: np.ndarray) -> None:
+        truth[...] = 1 - truth
+
+    trained(workspace, entry(tmp_path / "a", "upright"), entry(tmp_path / "b", "inverted", change=inverted, seed=2))
+    said = capsys.readouterr().err
+    assert "warning: inverted: the labels look inverted, membrane where K-means finds none (section 0" in said
+    assert "upright: the labels" not in said
+
+
 @pytest.mark.parametrize(
     ("split", "told"),
     [
@@ -366,6 +402,13 @@ def test_a_model_of_single_sections_goes_on_with_three(workspace: Workspace, tmp
     card = load_artefact(second.path).card
     assert card.options == {"context_sections": 3, "features": 2, "depth": 2}
     assert load_net(load_artefact(second.path)).down[0][0].weight.shape[1] == 3
+    with pytest.raises(ConfigError, match=r"not fewer; expected --context-sections 3 or more, found 1"):
+        trained(
+            workspace,
+            source,
+            config=SHORT.model_copy(update={"architecture": {"context_sections": 1}}),
+            start=str(second.path),
+        )
 
 
 def test_a_model_to_go_on_from_brings_its_architecture(workspace: Workspace, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_a_promoted_version_counts_whatever_comes_later(tmp_path: Path) -> None:
     assert version_in_use(found) == oldest
     decide(middle, promotion(middle, True))
     assert version_in_use(found) == middle
-    assert [standing(version) for version in found] == ["", "current", "promoted before"]
+    assert [standing(version) for version in found] == ["not in use: not promoted", "current", "promoted before"]
     assert read_promotion(middle) == promotion(middle, True)
 
 

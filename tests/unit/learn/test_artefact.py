@@ -34,7 +34,7 @@ from segem.learn.halo import measure_halo
 from segem.learn.memory import activation_bytes
 from segem.learn.models.registry import ZOO, build
 from segem.learn.models.spec import Geometry
-from tests.nets import UNKNOWN_HALO
+from tests.nets import UNKNOWN_HALO, vouch_for_weights
 
 OPTIONS = {"features": 2, "depth": 2}
 
@@ -66,6 +66,9 @@ def test_digest_follows_weights_and_architecture_but_not_scores(artefact: Artefa
     first = next(iter(state))
     state[first] = state[first] + 1e-3
     save_file(state, artefact.path / WEIGHTS)
+    with pytest.raises(ModelError, match="weights are damaged, or not those of the card; expected sha256"):
+        load_artefact(artefact.path)
+    vouch_for_weights(artefact.path)
     changed = load_artefact(artefact.path)
     assert changed.digest != artefact.digest
     card = json.loads((artefact.path / CARD).read_text())
@@ -93,9 +96,19 @@ def test_a_card_from_before_halos_were_measured_is_read(artefact: Artefact) -> N
     assert load_artefact(artefact.path).card.halo is None
 
 
+def test_a_card_from_before_weights_were_vouched_for_is_read(artefact: Artefact) -> None:
+    card = json.loads((artefact.path / CARD).read_text())
+    assert card.pop("weights_sha256") == sha256((artefact.path / WEIGHTS).read_bytes()).hexdigest()
+    (artefact.path / CARD).write_text(json.dumps(card))
+    assert load_artefact(artefact.path).digest == artefact.digest
+
+
 def test_truncated_weights_are_refused(artefact: Artefact) -> None:
     data = (artefact.path / WEIGHTS).read_bytes()
     (artefact.path / WEIGHTS).write_bytes(data[: len(data) // 2])
+    with pytest.raises(ModelError, match="damaged"):
+        load_artefact(artefact.path)
+    vouch_for_weights(artefact.path)
     with pytest.raises(ModelError, match="cannot be read"):
         load_net(load_artefact(artefact.path))
 
@@ -104,6 +117,7 @@ def test_a_pickle_in_disguise_is_never_run(artefact: Artefact, tmp_path: Path) -
     canary = tmp_path / "canary"
     payload = f"cposix\nsystem\n(S'touch {canary}'\ntR.".encode()
     (artefact.path / WEIGHTS).write_bytes(payload)
+    vouch_for_weights(artefact.path)
     with pytest.raises(ModelError, match="cannot be read"):
         load_net(load_artefact(artefact.path))
     assert not canary.exists()
@@ -111,6 +125,7 @@ def test_a_pickle_in_disguise_is_never_run(artefact: Artefact, tmp_path: Path) -
 
 def test_weights_of_another_architecture_are_refused(artefact: Artefact) -> None:
     save_file(build("unet", {"features": 4, "depth": 2}).state_dict(), artefact.path / WEIGHTS)
+    vouch_for_weights(artefact.path)
     with pytest.raises(ModelError, match="do not fit"):
         load_net(load_artefact(artefact.path))
 
@@ -119,6 +134,7 @@ def test_nan_weights_are_refused_by_name(artefact: Artefact) -> None:
     state = load_file(artefact.path / WEIGHTS)
     state["head.bias"] = torch.full_like(state["head.bias"], float("nan"))
     save_file(state, artefact.path / WEIGHTS)
+    vouch_for_weights(artefact.path)
     with pytest.raises(ModelError, match=r"NaN or infinity in head\.bias"):
         load_net(load_artefact(artefact.path))
 
