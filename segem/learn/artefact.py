@@ -40,6 +40,9 @@ class TrainedOn(Config):
     """sha256 of the volume's voxels."""
     train: tuple[int, int]
     validation: tuple[int, int]
+    train_digests: tuple[str, ...] = ()
+    validation_digests: tuple[str, ...] = ()
+    """Of each section, by which it is known in a stack that has grown; cards of before do not say."""
     share: float | None = None
     """Share of what was drawn that came from this volume; cards of before do not say."""
 

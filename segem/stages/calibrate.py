@@ -9,12 +9,12 @@ from pathlib import Path
 
 from segem.config import Device, Manifest
 from segem.io.workspace import Workspace
-from segem.learn.artefact import Score, TrainedOn, find_model, load_net, save_version
+from segem.learn.artefact import Score, find_model, load_net, save_version
 from segem.learn.calibrated import Calibration, FittedOn, calibrated
 from segem.learn.pieces import in_pieces
 from segem.learn.runtimes.choice import choose_device
 from segem.learn.train import calibrate, choose_threshold, predict_section
-from segem.stages.lessons import LEARNED, check_unseen, labelled_sections, lessons
+from segem.stages.lessons import LEARNED, check_unseen, labelled_sections, lessons, used_sections
 from segem.stages.score import score
 from segem.stages.zoo import check_new_name, tell_if_not_in_use
 
@@ -88,13 +88,7 @@ def calibrate_model(
     context = shape.context_sections
     volumes, splits = lessons(manifest, workspace, progress)
     chose = tuple(
-        TrainedOn(
-            volume=volume,
-            source_digest=volumes[volume].attributes["source_digest"],
-            train=(0, 0),
-            validation=(split.validation.start, split.validation.stop),
-            share=0.0,
-        )
+        used_sections(volumes[volume], volume, (0, 0), (split.validation.start, split.validation.stop), 0.0)
         for volume, split in splits.items()
     )
     sections = []

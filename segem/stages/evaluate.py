@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial, reduce
@@ -17,6 +17,7 @@ from segem.config.baseline import BASELINE_NAMES, BaselineMethod
 from segem.errors import SegemError
 from segem.io.layers import Layers, read_section
 from segem.io.run import ModelRecord, RunRecord, StageRecord, failure_of, fault_of, load_run, source_digest
+from segem.io.seen import merged, seen_again
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.metrics.calibration import CalibrationBins
@@ -344,23 +345,6 @@ def _seams(segment: StageRecord | None, workspace: Workspace, run: str, volume: 
     return rows, columns
 
 
-def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return half-open ranges in order, those that overlap or touch joined into one.
-
-    Examples
-    --------
-    >>> _merged([(11, 18), (2, 18), (0, 1), (20, 22)])
-    [(0, 1), (2, 18), (20, 22)]
-    """
-    joined: list[tuple[int, int]] = []
-    for first, stop in sorted(ranges):
-        if joined and first <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
-        else:
-            joined.append((first, stop))
-    return joined
-
-
 def _warnings(
     source: Volume,
     missing: dict[str, str | None],
@@ -376,11 +360,11 @@ def _warnings(
         if reason is not None:
             yield f"no {what}: {reason}"
     yield from facts.get("warnings", ())
-    mine = [known for known in facts.get("trained_on", []) if known.get("source_digest") == noted.get("source_digest")]
     chose = "the threshold of the model, or of one it goes on from, was chosen"
-    for part, done in (("train", "the model was trained"), ("validation", chose)):
+    done_with: dict[Literal["train", "validation"], str] = {"train": "the model was trained", "validation": chose}
+    for part, done in done_with.items():
         # A model may have done one without the other.
-        seen = _merged((first, stop) for first, stop in (known[part] for known in mine) if first < stop)
+        seen = merged(each for used in facts.get("trained_on", ()) for each in seen_again(used, part, noted))
         if seen:
             sections = " and ".join(f"{first} to {stop - 1}" for first, stop in seen)
             yield f"{done} on sections {sections} of this volume: scores there are no test"

@@ -22,6 +22,7 @@ from segem.io.files import locked, new_directory, sweep_partials
 from segem.io.readers import READER_VERSION, Stack, open_stack, source_files
 from segem.io.readers.stack import check_reachable
 from segem.io.replacing import refuse_others
+from segem.io.seen import DIGEST_DIGITS
 from segem.io.shards import missing_shards
 from segem.io.volume import Volume, create_volume, write_block
 from segem.io.workspace import Workspace
@@ -200,6 +201,8 @@ def _present(path: Path, config: IngestConfig, fingerprint: str) -> Volume | Non
         return None
     made_by = {"config_hash": config.config_hash(), "source_fingerprint": fingerprint, "reader_version": READER_VERSION}
     same = all(noted.get(key) == value for key, value in made_by.items())
+    # Volumes of earlier versions of segem do not tell their sections apart.
+    same = same and (config.labels is None or "section_digests" in noted)
     if lost:
         log.warning("the volume that is there lost %d files, the first of them %s", len(lost), lost[0])
     return volume if same and not lost else None
@@ -241,7 +244,7 @@ def _write(
         labels={} if truth is None else {TRUTH: np.uint8},
         attributes={},
     )
-    image, painted = _ImageTally(raw.dtype), None
+    image, painted = _ImageTally(raw.dtype, each=truth is not None), None
     stacks = 1 if truth is None else 2
     with track(f"ingest {config.name}", stacks * raw.shape[0], "section", progress) as advance:
         for box, slab in _slabs(raw, volume.write_block):
@@ -264,6 +267,7 @@ def _write(
         source=str(config.source),
         settings=settings_of(config),
         source_digest=image.digest.hexdigest(),
+        **({"section_digests": image.of_sections} if truth is not None else {}),
         source_fingerprint=fingerprint,
         config_hash=config.config_hash(),
         reader_version=READER_VERSION,
@@ -299,6 +303,9 @@ class _ImageTally:
     """What is counted while the sections of an image go by."""
 
     dtype: np.dtype[Any]
+    each: bool
+    """Whether each section is to be known again, as those that a model may learn from."""
+    of_sections: list[str] = field(default_factory=list)
     digest: Any = field(default_factory=hashlib.sha256)
     constant: list[int] = field(default_factory=list)
     sections: int = 0
@@ -309,11 +316,15 @@ class _ImageTally:
 
     def add(self, section: NDArray[Any]) -> None:
         # Little endian, so that a volume has one digest whatever the byte order of its source or of the machine.
-        self.digest.update(np.ascontiguousarray(section, section.dtype.newbyteorder("<")))
+        data = np.ascontiguousarray(section, section.dtype.newbyteorder("<"))
+        self.digest.update(data)
         counts = histogram(section)
         self.counts += counts
-        if np.count_nonzero(counts) == 1:
+        constant = np.count_nonzero(counts) == 1
+        if constant:
             self.constant.append(self.sections)
+        if self.each:
+            self.of_sections.append("" if constant else hashlib.sha256(data.data).hexdigest()[:DIGEST_DIGITS])
         self.sections += 1
 
     def statistics(self) -> dict[str, Any]:

@@ -165,7 +165,8 @@ def _offered(
             split = split_of(entry, volume)
             parts = (part for part in (split.train, split.validation, split.test) if part is not None)
             used = {z for part in parts for z in range(part.start, part.stop)}
-        used |= {z for z in range(volume.shape[0]) if any(known_of(known, volume, (z, z + 1)))}
+        for _, (first, stop) in known_of(known, volume, (0, volume.shape[0])):
+            used.update(range(first, stop))
         yield from ((volume, z) for z in range(volume.shape[0]) if z not in used)
 
 

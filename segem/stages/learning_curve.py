@@ -15,6 +15,7 @@ import segem
 from segem.config import BUNDLED_MODEL, Device, LearningCurveConfig, Manifest, TrainConfig
 from segem.errors import ConfigError, InputError, ModelError
 from segem.io.files import locked, write_text
+from segem.io.seen import Range
 from segem.io.workspace import Workspace
 from segem.kernels.learning_curve import Interval, too_few, why_not
 from segem.kernels.learning_curve import learning_curve as fitted_curve
@@ -34,7 +35,7 @@ from segem.stages.learning_record import (
     home_of,
     kept_points,
 )
-from segem.stages.lessons import Range, known_of, labelled_sections, unknown_sections
+from segem.stages.lessons import known_of, labelled_sections, unknown_sections
 from segem.stages.train import HOW_OFTEN, Course, learn, prepare, training_digest
 
 SCRATCH = "scratch"

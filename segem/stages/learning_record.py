@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from segem.config import Config, LearningCurveConfig, check_name
 from segem.errors import ConfigError, WorkspaceError
 from segem.io.files import disk_errors
+from segem.io.seen import Range
 from segem.io.workspace import Workspace
-from segem.stages.lessons import Range
 
 FOLDER, CURVE, CHART = "learning-curve", "learning-curve.json", "learning-curve.svg"
 POINTS, RANKING = "points.json", "label-next.json"

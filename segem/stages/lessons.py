@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from segem.config import Manifest, Split, VolumeEntry
 from segem.errors import ConfigError
 from segem.geometry import Box, around
 from segem.io.blocks import read_block
+from segem.io.seen import Range, digests_of, seen_again
 from segem.io.shards import Array, shape_of
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
@@ -23,8 +24,6 @@ from segem.learn.train import LabelledSection
 from segem.progress import tell
 from segem.stages.budget import half_of_the_machine
 from segem.stages.ingest import ingest
-
-Range = tuple[int, int]
 
 _BYTES_A_PIXEL = 4 + 4 + 1
 """While a net learns from it: its grey value, its weight and its truth."""
@@ -95,26 +94,39 @@ def trained_on(
     """Return what the card of a model says of the sections that make it; `taught` are those to learn from if fewer."""
     total = sum(split.weight for split in splits.values())
     return tuple(
-        TrainedOn(
-            volume=volume,
-            source_digest=volumes[volume].attributes["source_digest"],
-            train=(split.train.start, split.train.stop) if taught is None else taught.get(volume, (0, 0)),
-            validation=(split.validation.start, split.validation.stop),
-            share=round(split.weight / total, 4),
+        used_sections(
+            volumes[name],
+            name,
+            (split.train.start, split.train.stop) if taught is None else taught.get(name, (0, 0)),
+            (split.validation.start, split.validation.stop),
+            round(split.weight / total, 4),
         )
-        for volume, split in splits.items()
+        for name, split in splits.items()
+    )
+
+
+def used_sections(volume: Volume, name: str, train: Range, validation: Range, share: float) -> TrainedOn:
+    """Return what a card says of the sections of one volume, which has this name in the manifest."""
+    return TrainedOn(
+        volume=name,
+        source_digest=volume.attributes["source_digest"],
+        train=train,
+        validation=validation,
+        train_digests=digests_of(volume.attributes, train),
+        validation_digests=digests_of(volume.attributes, validation),
+        share=share,
     )
 
 
 def known_of(trained_on: Iterable[TrainedOn], volume: Volume, sections: Range) -> Iterator[tuple[str, Range]]:
     """Yield which of some sections of a volume a model knows, by its card, and what it did with them."""
-    for part in trained_on:
-        if part.source_digest != volume.attributes["source_digest"]:
-            continue
-        for use, (start, stop) in ((LEARNED, part.train), (CHOSE, part.validation)):
-            first, end = max(start, sections[0]), min(stop, sections[1])
-            if first < end:
-                yield use, (first, end)
+    parts: tuple[tuple[Literal["train", "validation"], str], ...] = (("train", LEARNED), ("validation", CHOSE))
+    for used in trained_on:
+        for part, use in parts:
+            for start, stop in seen_again(used.model_dump(), part, volume.attributes):
+                first, end = max(start, sections[0]), min(stop, sections[1])
+                if first < end:
+                    yield use, (first, end)
 
 
 def has_learned(card: ModelCard, volume: Volume, sections: Range) -> bool:

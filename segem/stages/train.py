@@ -17,6 +17,7 @@ import segem
 from segem.config import Device, Manifest, Split, TrainConfig
 from segem.errors import ConfigError
 from segem.io.files import disk_errors, write_bytes
+from segem.io.seen import Range
 from segem.io.versions import UNJUDGED, unjudged
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
@@ -42,7 +43,6 @@ from segem.learn.watch import Point
 from segem.progress import tell, track
 from segem.stages.budget import require_training_memory
 from segem.stages.lessons import (
-    Range,
     check_apart,
     has_learned,
     labelled_sections,

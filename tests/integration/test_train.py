@@ -348,6 +348,31 @@ def test_what_a_model_to_go_on_from_learned_from_neither_calibrates_nor_scores(
     trained(workspace, entry(tmp_path / "d", split=other), config=again, start=str(first.path))
 
 
+def test_what_a_model_learned_from_is_known_in_a_stack_that_has_grown(workspace: Workspace, tmp_path: Path) -> None:
+    first, again = trained(workspace, entry(tmp_path / "d")), SHORT.model_copy(update={"architecture": {}})
+    for file in ("tissue", "tissue-truth"):
+        stack = tifffile.imread(tmp_path / "d" / f"{file}.tif")
+        new = stack[:, ::-1].copy()
+        tifffile.imwrite(tmp_path / f"{file}.tif", np.concatenate([new, stack[1:]]), photometric="minisblack")
+    # What were sections 1 to 4 are 5 to 8 now, and the model learned from 0 to 2.
+    grown = entry(tmp_path / "d").model_copy(
+        update={
+            "name": "grown",
+            "source": tmp_path / "tissue.tif",
+            "labels": LabelSource(source=tmp_path / "tissue-truth.tif", membrane="nonzero"),
+        }
+    )
+
+    def split(test: list[int]) -> VolumeEntry:
+        return grown.model_copy(
+            update={"split": Split.model_validate({"train": [0, 3], "validation": [3, 5], "test": test})}
+        )
+
+    with pytest.raises(ConfigError, match=r"grown: a model cannot be scored on sections it learned from.*found 5 to 6"):
+        trained(workspace, split([5, 9]), config=again, start=str(first.path))
+    trained(workspace, split([7, 9]), config=again, start=str(first.path))
+
+
 def test_one_volume_under_two_names_does_not_test_what_it_taught(workspace: Workspace, tmp_path: Path) -> None:
     other = {"train": [1, 2], "validation": [3, 4], "test": [0, 1]}
     twice = entry(tmp_path / "d"), entry(tmp_path / "d", "twin", split=other)

@@ -212,6 +212,29 @@ def test_odd_shapes(tmp_path: Path, workspace: Workspace, shape: tuple[int, int,
     assert np.array_equal(Volume.open(run(workspace, tmp_path / "a.h5").path).raw[...], data)
 
 
+def test_labelled_sections_are_known_by_digests_of_their_own(tmp_path: Path, workspace: Workspace) -> None:
+    data = image()
+    data[2], data[5] = 7, data[4]
+    source, labels = tiff(tmp_path / "a.tif", data), tiff(tmp_path / "t.tif", truth())
+    assert "section_digests" not in Volume.open(run(workspace, source, name="bare").path).attributes
+    path = run(workspace, source, labels).path
+    digests = Volume.open(path).attributes["section_digests"]
+    assert digests[0] == hashlib.sha256(data[0].tobytes()).hexdigest()[:16]
+    # A section of one grey level is nobody's tissue.
+    assert digests[2] == ""
+    assert (len(digests), len(set(digests)), digests[4]) == (11, 10, digests[5])
+    big = Volume.open(run(workspace, tiff(tmp_path / "b.tif", data, byteorder=">"), labels, name="big").path)
+    assert big.attributes["section_digests"] == digests
+    # A volume of an earlier version has none, and is made again.
+    assert run(workspace, source, labels).skipped
+    file = path / "zarr.json"
+    held = json.loads(file.read_text())
+    del held["attributes"]["segem"]["section_digests"]
+    file.write_text(json.dumps(held))
+    assert not run(workspace, source, labels).skipped
+    assert Volume.open(path).attributes["section_digests"] == digests
+
+
 def test_the_same_ingest_is_skipped(tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     data = image()
     data[3] = 9

@@ -1,0 +1,72 @@
+"""Which sections of a volume a model has used, by the digests on its card, also where the stack has grown since."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+Range = tuple[int, int]
+
+DIGEST_DIGITS = 16
+"""Hexadecimal digits of a section's digest: with a million sections, the chance that any two agree is 3e-8."""
+
+
+def digests_of(attributes: Mapping[str, Any], sections: Range) -> tuple[str, ...]:
+    """Return the digests of some sections of a volume; nothing where it was ingested without."""
+    return tuple(attributes.get("section_digests", ())[slice(*sections)])
+
+
+def seen_again(
+    used: Mapping[str, Any], part: Literal["train", "validation"], attributes: Mapping[str, Any]
+) -> list[Range]:
+    """Return which sections of a volume are those that a model has used.
+
+    A stack that is the same as a whole is known by its digest. Of another one the sections are compared one by one:
+    so a stack is known that has grown, was cut in z or put together anew. One whose grey values were changed, or whose
+    edges were cut off, is not.
+
+    Parameters
+    ----------
+    used : mapping of str to object
+        What a card says of one volume: ``source_digest``, ``train``, ``validation`` and the digests of their sections.
+    part : {"train", "validation"}
+        What they were used for.
+    attributes : mapping of str to object
+        Of the volume.
+
+    Returns
+    -------
+    list of (int, int)
+        Half-open, in order, none of them next to another.
+
+    Examples
+    --------
+    >>> used = {"source_digest": "whole", "train": (0, 2), "train_digests": ("a", "b")}
+    >>> seen_again(used, "train", {"source_digest": "whole"})
+    [(0, 2)]
+    >>> seen_again(used, "train", {"source_digest": "other", "section_digests": ["x", "a", "b", "", "b"]})
+    [(1, 3), (4, 5)]
+    """
+    first, stop = used[part]
+    if used["source_digest"] == attributes.get("source_digest"):
+        return [(first, stop)] if first < stop else []
+    # A section of one grey level has no digest: it is nobody's tissue.
+    known = set(used.get(f"{part}_digests", ())) - {""}
+    return merged((z, z + 1) for z, digest in enumerate(attributes.get("section_digests", ())) if digest in known)
+
+
+def merged(ranges: Iterable[Range]) -> list[Range]:
+    """Return half-open ranges in order, those that overlap or touch joined into one.
+
+    Examples
+    --------
+    >>> merged([(11, 18), (2, 18), (0, 1), (20, 22)])
+    [(0, 1), (2, 18), (20, 22)]
+    """
+    joined: list[Range] = []
+    for first, stop in sorted(ranges):
+        if joined and first <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
+        else:
+            joined.append((first, stop))
+    return joined
