@@ -73,7 +73,7 @@ def main() -> None:
             *rows,
         ]
     )
-    (HERE / "results" / "recipes.md").write_text(text + "\n")
+    (HERE / "results" / f"recipes-{arguments.minutes:g}.md").write_text(text + "\n")
     print(text)
 
 
