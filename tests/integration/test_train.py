@@ -93,13 +93,18 @@ def test_the_card_says_what_the_model_is_and_it_segments(workspace: Workspace, t
     artefact = find_model("mine", workspace)
     card = artefact.card
     assert artefact.path == result.path
-    digests = {name: Volume.open(workspace.volume(name)).attributes["source_digest"] for name in ("tissue", "other")}
-    shares = [{"share": pytest.approx(share, abs=1e-4)} for share in (2 / 3, 1 / 3)]
-    assert [part.model_dump() for part in card.trained_on] == [
-        {"volume": "tissue", "source_digest": digests["tissue"], "train": (0, 3), "validation": (3, 4)} | shares[0],
-        # Without a split the last fifth validates.
-        {"volume": "other", "source_digest": digests["other"], "train": (0, 4), "validation": (4, 5)} | shares[1],
-    ]
+    used = []
+    # Without a split the last fifth validates.
+    for name, cut, stop, share in (("tissue", 3, 4, 2 / 3), ("other", 4, 5, 1 / 3)):
+        noted = Volume.open(workspace.volume(name)).attributes
+        known = {
+            "train_digests": tuple(noted["section_digests"][:cut]),
+            "validation_digests": tuple(noted["section_digests"][cut:stop]),
+        }
+        parts = {"train": (0, cut), "validation": (cut, stop), "share": pytest.approx(share, abs=1e-4)}
+        used.append({"volume": name, "source_digest": noted["source_digest"]} | parts | known)
+        assert len({*noted["section_digests"]} - {""}) == 5
+    assert [part.model_dump() for part in card.trained_on] == used
     assert card.scores == result.scores
     (score,) = card.scores
     assert (score.volume, score.sections) == ("tissue", (4, 5))
