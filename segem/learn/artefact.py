@@ -99,6 +99,17 @@ class ModelCard(Config):
         return found
 
 
+def cited_once(*citations: str) -> str:
+    """Return the citations of cards as one, each source once.
+
+    Examples
+    --------
+    >>> cited_once("Bob 2026", "", "Bob 2026; Ada 2026")
+    'Bob 2026; Ada 2026'
+    """
+    return "; ".join(dict.fromkeys(part for text in citations for part in text.split("; ") if part))
+
+
 @dataclass(frozen=True)
 class Artefact:
     """A model found on disk, its weights not yet loaded."""

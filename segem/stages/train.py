@@ -26,6 +26,7 @@ from segem.learn.artefact import (
     MeasuredHalo,
     ModelCard,
     Score,
+    cited_once,
     find_model,
     load_artefact,
     load_net,
@@ -305,7 +306,7 @@ def learn(
             },
             # What a model is made of keeps its terms, and is cited with it.
             licence=licence or (before.card.licence if before is not None else ""),
-            citation="; ".join(dict.fromkeys(filter(None, (citation, before.card.citation if before else "")))),
+            citation=cited_once(citation, before.card.citation if before is not None else ""),
             versions={
                 "segem": segem.__version__,
                 "runtime": runtime_identity("torch", choose_device(device)),

@@ -306,6 +306,8 @@ def test_the_terms_of_a_model_are_those_of_what_goes_on_from_it(workspace: Works
     own = {"licence": "CC0-1.0", "citation": "Bob 2026"}
     card = load_artefact(trained(workspace, source, config=further, start="mine", **own).path).card
     assert (card.licence, card.citation) == ("CC0-1.0", "Bob 2026; Ada 2026")
+    card = load_artefact(trained(workspace, source, config=further, start="mine", **own).path).card
+    assert card.citation == "Bob 2026; Ada 2026"
 
 
 def test_going_on_from_weights_of_unknown_origin_is_warned_of(
