@@ -25,8 +25,8 @@ from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.segmentation import SegmentationSums
-from segem.stages.baseline import baseline
-from segem.stages.ingest import ingest
+from segem.stages.segmentation.baseline import baseline
+from segem.stages.volumes.ingest import ingest
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULTS: tuple[dict[str, Any], ...] = (

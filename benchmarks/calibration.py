@@ -19,8 +19,8 @@ from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.learn.artefact import find_model, load_net
 from segem.learn.train import predict_section
-from segem.stages.ingest import ingest
-from segem.stages.score import score
+from segem.stages.volumes.ingest import ingest
+from segem.stages.training.score import score
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -20,9 +20,9 @@ from segem.config import ExecutionConfig, RuntimeName, SegmentConfig, load_manif
 from segem.io.run import load_run
 from segem.io.workspace import Workspace
 from segem.learn.speed import gemm_gflops
-from segem.stages.evaluate import evaluate
-from segem.stages.ingest import ingest
-from segem.stages.segment import segment
+from segem.stages.reporting.evaluate import evaluate
+from segem.stages.volumes.ingest import ingest
+from segem.stages.segmentation.segment import segment
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNTIMES: tuple[RuntimeName, ...] = ("openvino", "openvino-int8")

@@ -17,7 +17,7 @@ from segem.io.workspace import Workspace
 from segem.kernels.metrics.segmentation import SegmentationSums
 from segem.kernels.normalize import zscore
 from segem.learn.artefact import Artefact, list_models, load_artefact
-from segem.stages.ingest import ingest
+from segem.stages.volumes.ingest import ingest
 
 
 def ingested(manifest: Path, data_root: Path, work: Workspace) -> None:

@@ -33,22 +33,22 @@ import segem.io.shards
 import segem.kernels.normalize
 import segem.kernels.threshold
 import segem.learn.engine
-import segem.stages.segment
+import segem.stages.segmentation.segment
 from segem.config import ExecutionConfig, SegmentConfig
 from segem.io.ledger import Ledger
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 
 PHASES: tuple[tuple[Any, str], ...] = (
-    (segem.stages.segment.SegmentWork, "load"),
+    (segem.stages.segmentation.segment.SegmentWork, "load"),
     (segem.io.blocks, "read_block"),
-    (segem.stages.segment, "block_identity"),
-    (segem.stages.segment.SegmentWork, "compute"),
+    (segem.stages.segmentation.segment, "block_identity"),
+    (segem.stages.segmentation.segment.SegmentWork, "compute"),
     (segem.kernels.normalize, "zscore"),
     (segem.learn.engine.Engine, "predict_block"),
     (segem.kernels.threshold, "stored_probability"),
     (segem.kernels.threshold, "membrane_mask"),
-    (segem.stages.segment.SegmentWork, "store"),
+    (segem.stages.segmentation.segment.SegmentWork, "store"),
     (segem.io.shards, "write_block"),
     (segem.io.chunks, "encode_shard"),
     (segem.io.files, "write_bytes"),
@@ -136,7 +136,7 @@ def main() -> None:
         for number in range(arguments.rounds):
             with stopped() as watch:
                 started, cpu = time.perf_counter(), time.process_time()
-                segem.stages.segment.segment("noise", f"run{number}", config, execution, workspace)
+                segem.stages.segmentation.segment.segment("noise", f"run{number}", config, execution, workspace)
                 wall, cpu = time.perf_counter() - started, time.process_time() - cpu
             sweep, busy = watch.wall["execute"], watch.process["execute"]
             print(

@@ -23,7 +23,7 @@ from pinned import count_processor_time, run_pinned
 from segem.config import TrainConfig, load_manifest
 from segem.io.workspace import Workspace
 from segem.learn.artefact import Artefact
-from segem.stages.train import train
+from segem.stages.training.train import train
 
 HERE = Path(__file__).resolve().parent
 MANIFEST = HERE.parent / "data" / "manifests" / "recipe.yaml"

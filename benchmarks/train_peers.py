@@ -33,7 +33,7 @@ from trainers.score import judge, write
 
 from segem.config import load_manifest
 from segem.io.workspace import Workspace
-from segem.stages.lessons import lessons
+from segem.stages.training.labelled import lessons
 
 HERE = Path(__file__).resolve().parent
 MANIFEST = HERE.parent / "data" / "manifests" / "recipe.yaml"

@@ -26,8 +26,8 @@ from segem.config import GateConfig, Manifest, TrainConfig, load_manifest
 from segem.config.retrain import SHARE, with_rehearsal
 from segem.io.workspace import Workspace
 from segem.learn.artefact import find_model, list_models
-from segem.stages.promote import judge, masks_of_rival, sections_to_judge
-from segem.stages.train import train
+from segem.stages.training.gate.promote import judge, masks_of_rival, sections_to_judge
+from segem.stages.training.train import train
 
 HERE = Path(__file__).resolve().parent
 MANIFESTS = HERE.parent / "data" / "manifests"

@@ -41,8 +41,8 @@ from segem.kernels.threshold import membrane_mask, stored_probability
 from segem.learn.artefact import Artefact, load_net
 from segem.learn.engine import Engine, choose_device
 from segem.learn.models.registry import ZOO, build
-from segem.stages.baseline import baseline
-from segem.stages.train import train
+from segem.stages.segmentation.baseline import baseline
+from segem.stages.training.train import train
 
 HERE = Path(__file__).resolve().parent
 MANIFEST = HERE.parent / "data" / "manifests" / "isbi-zoo.yaml"

@@ -8,7 +8,7 @@ from prefect import flow
 
 from flows.steps import step
 from segem.config import BaselineConfig
-from segem.stages.baseline import BaselineResult, baseline
+from segem.stages.segmentation.baseline import BaselineResult, baseline
 from segem.stages.campaign import open_workspace
 
 DEFAULT = BaselineConfig()

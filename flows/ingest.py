@@ -9,7 +9,7 @@ from prefect import flow
 from flows.steps import step
 from segem.config import IngestConfig
 from segem.stages.campaign import open_workspace
-from segem.stages.ingest import IngestResult, ingest
+from segem.stages.volumes.ingest import IngestResult, ingest
 
 
 @step("ingest", "ingest {config.name}")

@@ -8,9 +8,9 @@ from prefect import flow
 
 from flows.steps import step
 from segem.config import ExecutionConfig, RefineConfig
-from segem.stages import refine
+from segem.stages.segmentation import crf as refine
 from segem.stages.campaign import open_workspace
-from segem.stages.refine import RefineResult
+from segem.stages.segmentation.crf import RefineResult
 
 QUIET = ExecutionConfig(progress=False)
 

@@ -11,7 +11,7 @@ from prefect.artifacts import create_link_artifact, create_table_artifact
 
 from flows.steps import step
 from segem.stages.campaign import open_workspace
-from segem.stages.report import ReportResult, report
+from segem.stages.reporting.write import ReportResult, report
 
 
 @step("report", "report {run}")

@@ -12,8 +12,8 @@ from prefect.states import Completed
 
 from flows.steps import step
 from segem.config.retrain import RetrainConfig
-from segem.stages.retrain import Promotion, Retraining, judge, learn, open_retraining, prepare
-from segem.stages.train import TrainResult
+from segem.stages.training.retrain import Promotion, Retraining, judge, learn, open_retraining, prepare
+from segem.stages.training.train import TrainResult
 
 
 @step("prepare", "prepare {job.config.out}")

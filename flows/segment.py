@@ -9,7 +9,7 @@ from prefect import flow
 from flows.steps import step
 from segem.config import ExecutionConfig, SegmentConfig
 from segem.stages.campaign import open_workspace
-from segem.stages.segment import SegmentResult, segment
+from segem.stages.segmentation.segment import SegmentResult, segment
 
 DEFAULT = SegmentConfig()
 QUIET = ExecutionConfig(progress=False)

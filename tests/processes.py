@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from flows.local import QUIET
+from flows.launch.local import QUIET
 
 ROOT = Path(__file__).resolve().parents[1]
 

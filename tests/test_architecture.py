@@ -241,10 +241,10 @@ BAD = [
     ("segem/kernels/blend.py", "from segem import io", "from kernels to io"),
     ("segem/geometry.py", "def f():\n    '''Do.'''\n    from segem.config import Config", "from geometry to config"),
     ("segem/io/volume.py", "from segem.learn.engine import predict", "from io to learn"),
-    ("segem/learn/engine.py", "from segem.stages.segment import segment", "from learn to stages"),
-    ("segem/execute.py", "from segem.stages.segment import segment", "from execute to stages"),
-    ("segem/stages/segment.py", "from segem.review.app import app", "from stages to review"),
-    ("segem/stages/segment.py", "import segem.cli", "from stages to cli"),
+    ("segem/learn/engine.py", "from segem.stages.segmentation.segment import segment", "from learn to stages"),
+    ("segem/execute.py", "from segem.stages.segmentation.segment import segment", "from execute to stages"),
+    ("segem/stages/segmentation/segment.py", "from segem.review.app import app", "from stages to review"),
+    ("segem/stages/segmentation/segment.py", "import segem.cli", "from stages to cli"),
     ("segem/progress.py", "from segem.io import files", "from progress to io"),
     ("segem/progress.py", "import numpy", "progress may import rich"),
     ("segem/__init__.py", "from segem.config import Config", "segem/__init__.py imports no layer"),
@@ -253,8 +253,8 @@ BAD = [
     ("segem/kernels/blend.py", "import zarr", "kernels may import numpy"),
     ("segem/plan.py", "import numpy as np", "plan may import no package"),
     ("segem/io/volume.py", "import torch.nn", "torch belongs in segem/learn"),
-    ("segem/stages/train.py", "from monai.networks import nets", "monai belongs in segem/learn"),
-    ("segem/stages/train.py", "import importlib\nimportlib.import_module('torch')", "torch belongs in segem/learn"),
+    ("segem/stages/training/train.py", "from monai.networks import nets", "monai belongs in segem/learn"),
+    ("segem/stages/training/train.py", "import importlib\nimportlib.import_module('torch')", "torch belongs in segem/learn"),
     ("segem/stages/run.py", "from prefect import flow", "prefect belongs in flows/"),
     ("segem/learn/engine.py", "import prefect", "prefect belongs in flows/"),
     ("segem/cli/campaign.py", "def f():\n    '''Do.'''\n    import prefect", "prefect belongs in flows/"),
@@ -290,7 +290,7 @@ GOOD = [
         "from segem.errors import InputError\nfrom segem.kernels.normalize import zscore\nimport zarr",
     ),
     ("segem/geometry.py", "from segem.errors import ConfigError"),
-    ("segem/stages/segment.py", "from segem.execute import execute\nfrom segem import __version__"),
+    ("segem/stages/segmentation/segment.py", "from segem.execute import execute\nfrom segem import __version__"),
     ("segem/learn/artefact.py", "import torch\nt = torch.load('a', weights_only=True)"),
     ("segem/kernels/blend.py", "import numpy as np\nfrom scipy import ndimage\nfrom .metrics import iou"),
     ("segem/cli/campaign.py", "import typer\ndef f():\n    '''Do.'''\n    from flows.campaign import campaign"),
@@ -302,7 +302,7 @@ GOOD = [
     ),
     (
         "flows/campaign.py",
-        "import logging\nfrom prefect import flow\nfrom segem.stages.ingest import ingest\nimport flows.ingest",
+        "import logging\nfrom prefect import flow\nfrom segem.stages.volumes.ingest import ingest\nimport flows.ingest",
     ),
     (
         "flows/campaign.py",
@@ -363,4 +363,4 @@ def test_import_is_light(module: str) -> None:
 
 
 def test_a_sweep_does_not_wait_for_the_compiler_of_torch() -> None:
-    assert not loaded_by("import segem.stages.segment") & {"torchvision", "monai"}
+    assert not loaded_by("import segem.stages.segmentation.segment") & {"torchvision", "monai"}

@@ -22,7 +22,7 @@ from segem.learn.allocator import keep_activations
 from segem.learn.artefact import ModelCard, save_artefact
 from segem.learn.fold import folded
 from segem.learn.models.registry import build
-from segem.stages.ingest import ingest
+from segem.stages.volumes.ingest import ingest
 
 DEPTH, SEED = 4, 0
 VOXEL_NM = (50.0, 4.6, 4.6)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from contenders.case import Case, Stack
 from segem.config import ExecutionConfig, SegmentConfig, parse
 from segem.io.volume import Volume
-from segem.stages.segment import segment
+from segem.stages.segmentation.segment import segment
 
 
 def start(case: Case, **settings: Any) -> Callable[[Stack, Path], None]:

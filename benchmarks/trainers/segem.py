@@ -14,7 +14,7 @@ import segem.learn.train as loop
 from segem.config import TrainConfig
 from segem.io.volume import Volume
 from segem.learn.artefact import load_net
-from segem.stages.train import train as train_model
+from segem.stages.training.train import train as train_model
 from trainers.course import Course, Predict
 
 RECIPE: dict[str, Any] = RECIPES["unet-em"]

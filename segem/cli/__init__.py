@@ -14,7 +14,7 @@ import segem
 from segem.cli import campaign, labelling, machine, models, results, retrain, steps
 from segem.learn.allocator import keep_activations
 from segem.progress import warnings_told
-from segem.terminal import exit_code_of
+from segem.cli.show import exit_code_of
 
 app = typer.Typer(
     name="segem",

@@ -24,7 +24,7 @@ from segem.cli.options import (
 )
 from segem.config import BUNDLED_MODEL, ExecutionConfig, SynthConfig, load_manifest
 from segem.errors import SegemError
-from segem.terminal import show_scores
+from segem.cli.show import show_scores
 
 app = typer.Typer()
 
@@ -35,7 +35,7 @@ def demo(
 ) -> None:
     """Run the main job on two generated stacks with the bundled model; nothing is downloaded."""
     from segem.io.files import write_text
-    from segem.stages.synth import synth
+    from segem.stages.volumes.synth import synth
 
     space = workspace_at(workspace)
     space.prepare()
@@ -86,7 +86,7 @@ def _campaign(
     as_json: bool,
     replace: bool = False,
 ) -> None:
-    from flows.local import run_campaign
+    from flows.launch.local import run_campaign
     from segem.stages.campaign import open_campaign
 
     job = open_campaign(manifest, run_name, workspace, data_root, replace=replace)

@@ -18,7 +18,7 @@ from segem.cli.options import (
     workspace_at,
 )
 from segem.config import LearningCurveConfig, TrainConfig, load_manifest, parse
-from segem.terminal import show, show_label_next, show_learning_curve
+from segem.cli.show import show, show_label_next, show_learning_curve
 
 app = typer.Typer()
 
@@ -83,8 +83,8 @@ def learning_curve(
     values = {"seeds": seeds, "more": more, "worthwhile": worthwhile}
     config = parse(LearningCurveConfig, values, where="segem learning-curve", called=option_of)
     loaded = load_manifest(manifest, data_root)
-    from segem.stages.learning_curve import learning_curve as stage
-    from segem.stages.learning_record import CHART, home_of
+    from segem.stages.training.learning_curve import learning_curve as stage
+    from segem.stages.training.learning_record import CHART, home_of
 
     space = workspace_at(workspace)
     found = stage(loaded, out, config, training, space, starts=starts or (), device=device)
@@ -109,8 +109,8 @@ def label_next(
     the sections of labelled ones that are in no part of the split.
     """
     loaded = load_manifest(manifest, data_root)
-    from segem.stages.label_next import label_next as stage
-    from segem.stages.learning_record import RANKING, home_of
+    from segem.stages.training.label_next import label_next as stage
+    from segem.stages.training.learning_record import RANKING, home_of
 
     space = workspace_at(workspace)
     found = stage(loaded, of, space, device=device)

@@ -18,7 +18,7 @@ from segem.cli.options import (
     workspace_at,
 )
 from segem.config import BUNDLED_MODEL, BenchConfig, parse
-from segem.terminal import show_speeds
+from segem.cli.show import show_speeds
 
 app = typer.Typer()
 
@@ -50,7 +50,7 @@ def bench(
     """Measure how fast this machine segments with each installed runtime, from volume to result on disk."""
     values = {"model": model, "size_px": size, "shape": triple(shape, int, "--shape"), "device": device}
     config = parse(BenchConfig, values, where="segem bench", called=lambda key: option_of(key.removesuffix("_px")))
-    from segem.stages.bench import bench as stage
+    from segem.stages.segmentation.bench import bench as stage
 
     result = asdict(stage(config, workspace_at(workspace)))
     if as_json:

@@ -37,7 +37,7 @@ from segem.cli.options import (
 from segem.config import GateConfig, TrainConfig, load_manifest, parse
 from segem.config.retrain import with_rehearsal
 from segem.errors import ConfigError
-from segem.terminal import (
+from segem.cli.show import (
     show,
     show_architecture,
     show_architectures,
@@ -131,7 +131,7 @@ def train(
     loaded = load_manifest(manifest, data_root)
     if rehearse is not None:
         loaded = with_rehearsal(loaded, load_manifest(rehearse, data_root), rehearsed)
-    from segem.stages.train import train as stage
+    from segem.stages.training.train import train as stage
 
     space = workspace_at(workspace)
     made = stage(
@@ -160,7 +160,7 @@ def models_list(
     as_json: JsonOption = False,
 ) -> None:
     """List the architectures of the zoo with what they cost, and the trained models at hand with what they reach."""
-    from segem.stages.zoo import architectures, trained
+    from segem.stages.models.zoo import architectures, trained
 
     space = workspace_at(workspace)
     nets = [asdict(net) for net in architectures(names or (), measure=measure)]
@@ -179,7 +179,7 @@ def models_show(
     as_json: JsonOption = False,
 ) -> None:
     """Print the card of a trained model as JSON, or explain an architecture: its options, costs and geometry."""
-    from segem.stages.zoo import explain, is_architecture, shown_model
+    from segem.stages.models.zoo import explain, is_architecture, shown_model
 
     space = workspace_at(workspace)
     if is_architecture(name, space):
@@ -220,7 +220,7 @@ def models_calibrate(
     your tissue alone, a section or two of it are enough for a threshold of its own: other masks, the same weights.
     """
     loaded = load_manifest(manifest, data_root)
-    from segem.stages.calibrate import calibrate_model
+    from segem.stages.training.calibrate import calibrate_model
 
     show(calibrate_model(name, loaded, out, workspace_at(workspace), choose=choose, device=device), as_json)
 
@@ -262,7 +262,7 @@ def models_promote(
     """
     config = parse(GateConfig, {"harm": harm}, where="segem models promote", called=option_of)
     loaded = load_manifest(manifest, data_root)
-    from segem.stages.promote import promote
+    from segem.stages.training.gate.promote import promote
 
     decided = promote(candidate, loaded, config, workspace_at(workspace), against=against, force=force, device=device)
     show_promotion(decided.model_dump(mode="json"), as_json)
@@ -281,7 +281,7 @@ def models_export(
     as_json: JsonOption = False,
 ) -> None:
     """Pack a model as bioimage.io has it, for others to run without segem and for `segem models import`."""
-    from segem.stages.export_model import export_model
+    from segem.stages.models.export_model import export_model
 
     space = workspace_at(workspace)
     show(export_model(name, out, space, licence=licence, authors=tuple(author or ()), force=force), as_json)
@@ -311,7 +311,7 @@ def models_import(
     name the architecture, and their output must be the logit of membrane. A foreign package is taken only if the net
     gives the test output that the package holds.
     """
-    from segem.stages.import_model import Foreign, import_model
+    from segem.stages.models.import_model import Foreign, import_model
 
     foreign = None
     if model is not None or option or threshold is not None or licence or citation:

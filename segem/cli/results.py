@@ -22,7 +22,7 @@ from segem.cli.options import (
     existing_workspace,
 )
 from segem.config import ExecutionConfig
-from segem.terminal import complain, show, show_scores
+from segem.cli.show import complain, show, show_scores
 
 app = typer.Typer()
 
@@ -35,8 +35,8 @@ def evaluate(
 
     The scores are a table on a terminal, and JSON with --json or where they go to a file or a pipe.
     """
-    from segem.stages.evaluate import evaluate as stage
-    from segem.stages.report import report_values
+    from segem.stages.reporting.evaluate import evaluate as stage
+    from segem.stages.reporting.write import report_values
 
     evaluation = stage(run_name, existing_workspace(workspace))
     values = report_values(evaluation)
@@ -50,7 +50,7 @@ def evaluate(
 @app.command(epilog="Example: `segem report monday`")
 def report(run_name: RunArgument, workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
     """Write the report of a run: a web page with pictures, CSV and JSON; exit 1 and name the volumes that failed."""
-    from segem.stages.report import report as stage
+    from segem.stages.reporting.write import report as stage
 
     result = stage(run_name, existing_workspace(workspace))
     show(result, as_json, run=run_name)
@@ -81,7 +81,7 @@ def verify(
     if repair:
         _repair(run_name, existing_workspace(workspace), execution_of(device, engine, workers), as_json)
         return
-    from segem.stages.verify import verify as stage
+    from segem.stages.segmentation.verify import verify as stage
 
     faults = stage(run_name, existing_workspace(workspace))
     if as_json:
@@ -92,7 +92,7 @@ def verify(
 
 
 def _repair(run: str, workspace: Any, execution: ExecutionConfig, as_json: bool) -> None:
-    from segem.stages.repair import repair as stage
+    from segem.stages.segmentation.repair import repair as stage
 
     done = stage(run, workspace, execution)
     if as_json:
@@ -116,7 +116,7 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write one layer as a multi-page TIFF; masks come out as 0 and 255, truth that is unknown as 128."""
-    from segem.stages.export import export as stage
+    from segem.stages.segmentation.export import export as stage
 
     path = stage(run_name, volume, layer, out, existing_workspace(workspace), force=force)
     show({"volume": volume, "layer": layer, "path": path}, as_json, run=run_name)

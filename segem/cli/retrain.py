@@ -33,7 +33,7 @@ from segem.cli.options import (
     rehearsal_of,
 )
 from segem.config import GateConfig, TrainConfig, parse
-from segem.terminal import show_promotion
+from segem.cli.show import show_promotion
 
 app = typer.Typer()
 
@@ -116,8 +116,8 @@ def retrain(
         "citation": citation,
     }
     config = parse(RetrainConfig, values, where=where, called=option_of)
-    from flows.local import run_retraining
-    from segem.stages.retrain import open_retraining
+    from flows.launch.local import run_retraining
+    from segem.stages.training.retrain import open_retraining
 
     job = open_retraining(manifest, config, workspace, data_root)
     show_promotion(run_retraining(job, verbose=verbose).model_dump(mode="json"), as_json)

@@ -40,7 +40,7 @@ from segem.config import (
 from segem.config.baseline import BaselineMethod
 from segem.errors import ConfigError
 from segem.stages.naming import default_run
-from segem.terminal import show
+from segem.cli.show import show
 
 app = typer.Typer()
 
@@ -97,7 +97,7 @@ def ingest(
             "ignore": ignore,
         }
     config = parse(IngestConfig, values, where="segem ingest", called=option_of)
-    from segem.stages.ingest import ingest as stage
+    from segem.stages.volumes.ingest import ingest as stage
 
     show(stage(config, workspace_at(workspace), again=again, replace=replace), as_json)
 
@@ -128,7 +128,7 @@ def baseline(
     )
     run = run_name or default_run(check_name(volume, "volume"))
     space = workspace_with(workspace, volume)
-    from segem.stages.baseline import baseline as stage
+    from segem.stages.segmentation.baseline import baseline as stage
 
     show(stage(volume, run, config, space, replace=replace), as_json, run=run)
 
@@ -175,7 +175,7 @@ def segment(
     execution = execution_of(device, engine, workers, memory)
     run = run_name or default_run(check_name(volume, "volume"))
     space = workspace_with(workspace, volume)
-    from segem.stages.segment import segment as stage
+    from segem.stages.segmentation.segment import segment as stage
 
     show(stage(volume, run, config, execution, space, replace=replace), as_json, run=run)
 
@@ -216,7 +216,7 @@ def crf(
     execution = execution_of("auto", engine, workers, memory)
     run = check_name(run_name or f"{config.of}-crf", "run")
     space = workspace_with(workspace, volume)
-    from segem.stages.refine import refine_volume as stage
+    from segem.stages.segmentation.crf import refine_volume as stage
 
     show(stage(volume, run, config, execution, space, replace=replace), as_json, run=run)
 
@@ -232,6 +232,6 @@ def synth(
     config = parse(
         SynthConfig, {"shape": triple(shape, int, "--shape"), "seed": seed}, where="segem synth", called=option_of
     )
-    from segem.stages.synth import synth as stage
+    from segem.stages.volumes.synth import synth as stage
 
     show(stage(out, config), as_json)

@@ -14,7 +14,7 @@ from segem.io.run import campaign_lock, enter_volumes, update_run
 from segem.io.workspace import Workspace
 from segem.learn.artefact import find_model
 from segem.stages.naming import default_run
-from segem.stages.segment import model_record
+from segem.stages.segmentation.segment import model_record
 
 
 @dataclass(frozen=True)

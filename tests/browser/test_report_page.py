@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from segem.io.run import update_run
-from segem.stages.report import report
+from segem.stages.reporting.write import report
 from tests.fabricate import add_kmeans, add_model, add_volume, guess, new_workspace, tissue
 
 pytestmark = pytest.mark.browser

@@ -10,7 +10,7 @@ import tifffile
 
 from segem.config import IngestConfig
 from segem.io.workspace import Workspace
-from segem.stages.ingest import ingest
+from segem.stages.volumes.ingest import ingest
 from tests.faults import harness
 from tests.integration.conftest import artefact, make_artefact, workspace
 

@@ -22,8 +22,8 @@ from segem.io.run import load_run
 from segem.io.shards import path_of
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
-from segem.stages.segment import segment
-from segem.stages.verify import result_layers
+from segem.stages.segmentation.segment import segment
+from segem.stages.segmentation.verify import result_layers
 
 CONFIG = SegmentConfig(model="tiny", runtime="torch")
 """torch starts at once, so that a kill hits the work and not the start."""

@@ -17,8 +17,8 @@ import yaml
 from segem.cli import main
 from segem.config import SynthConfig
 from segem.kernels.synth import synthesize
-from segem.stages.verify import verify
-from segem.terminal import INTERRUPTED, STOPPED
+from segem.stages.segmentation.verify import verify
+from segem.cli.show import INTERRUPTED, STOPPED
 from tests.faults import harness
 from tests.faults.conftest import Undisturbed
 

@@ -20,10 +20,10 @@ from segem.io.run import load_run
 from segem.io.shards import Array, path_of, shape_of, shard_of
 from segem.io.volume import Volume, write_block
 from segem.io.workspace import Workspace
-from segem.stages.baseline import baseline
-from segem.stages.repair import Repair, repair
-from segem.stages.segment import segment
-from segem.stages.verify import verify
+from segem.stages.segmentation.baseline import baseline
+from segem.stages.segmentation.repair import Repair, repair
+from segem.stages.segmentation.segment import segment
+from segem.stages.segmentation.verify import verify
 from tests.faults import harness
 from tests.integration.conftest import make_artefact, make_volume
 

@@ -15,7 +15,7 @@ import pytest
 
 from segem.cli import main
 from segem.io.workspace import Workspace
-from segem.stages.verify import verify
+from segem.stages.segmentation.verify import verify
 from tests.faults import harness
 from tests.faults.conftest import Undisturbed
 

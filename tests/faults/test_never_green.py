@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 from segem.io.workspace import Workspace
-from segem.stages import segment as stage
+from segem.stages.segmentation import segment as stage
 from tests.faults import harness
 from tests.integration.conftest import make_artefact
 from tests.integration.test_cli import Shell, segem

@@ -23,9 +23,9 @@ from segem.learn.artefact import Artefact, load_artefact, load_net
 from segem.learn.engine import Engine
 from segem.learn.runtimes.eager import EagerCpu
 from segem.plan import Plan, crop_tiling
-from segem.stages import segment as stage
-from segem.stages.segment import segment
-from segem.stages.verify import verify
+from segem.stages.segmentation import segment as stage
+from segem.stages.segmentation.segment import segment
+from segem.stages.segmentation.verify import verify
 from tests.integration.conftest import make_artefact, make_volume
 from tests.nets import vouch_for_weights
 

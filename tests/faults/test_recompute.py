@@ -18,8 +18,8 @@ from segem.io.ledger import Ledger
 from segem.io.workspace import Workspace
 from segem.learn.artefact import ModelCard, save_artefact
 from segem.learn.models.registry import build
-from segem.stages.ingest import ingest
-from segem.stages.segment import segment
+from segem.stages.volumes.ingest import ingest
+from segem.stages.segmentation.segment import segment
 from tests.integration.conftest import OPTIONS, make_artefact, make_volume
 from tests.nets import vouch_for_weights
 from tests.processes import ROOT
@@ -117,7 +117,7 @@ import json, sys
 from pathlib import Path
 from segem.config import ExecutionConfig, SegmentConfig
 from segem.io.workspace import Workspace
-from segem.stages.segment import segment
+from segem.stages.segmentation.segment import segment
 if __name__ == "__main__":
     execution = ExecutionConfig(**json.loads(sys.argv[2]))
     config = SegmentConfig(model="tiny", tile_px=32)

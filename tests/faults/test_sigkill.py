@@ -13,9 +13,9 @@ from segem.io.blocks import block_digest
 from segem.io.ledger import Ledger, LedgerRow
 from segem.io.workspace import Workspace
 from segem.plan import Block
-from segem.stages import segment as stage
-from segem.stages.repair import repair
-from segem.stages.verify import verify
+from segem.stages.segmentation import segment as stage
+from segem.stages.segmentation.repair import repair
+from segem.stages.segmentation.verify import verify
 from tests.faults import harness
 from tests.faults.conftest import Undisturbed
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 import yaml
 
-from flows.local import QUIET
+from flows.launch.local import QUIET
 from segem.config import SynthConfig
 from segem.learn.artefact import ModelCard, save_artefact
 from segem.learn.models.registry import build
-from segem.stages.synth import synth
+from segem.stages.volumes.synth import synth
 
 OPTIONS = {"features": 2, "depth": 2}
 

@@ -42,7 +42,7 @@ from segem.errors import (
     WorkspaceError,
 )
 from segem.stages.campaign import enter, held, open_campaign
-from segem.stages.verify import verify
+from segem.stages.segmentation.verify import verify
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from flows.local import prefect_ready, run_campaign
+from flows.launch.local import prefect_ready, run_campaign
 from segem.config import ExecutionConfig
 from segem.errors import ConfigError, IncompleteError, WorkspaceError
 from segem.stages.campaign import held, open_campaign
@@ -28,7 +28,7 @@ from pathlib import Path
 from segem.config import ExecutionConfig
 from segem.errors import SegemError
 from segem.stages.campaign import open_campaign
-from flows.local import run_campaign
+from flows.launch.local import run_campaign
 SILENT = ExecutionConfig(progress=False)
 manifest, workspace = sys.argv[1:]
 try:
@@ -41,7 +41,7 @@ except SegemError as error:
 PROBE = """
 import json, sys, urllib.error, urllib.request
 from pathlib import Path
-from flows.local import prefect_ready
+from flows.launch.local import prefect_ready
 
 def status(url, **headers):
     body = json.dumps({"name": "planted", "value": "1"}).encode()
@@ -76,7 +76,7 @@ with prefect_ready(Path(sys.argv[1])):
 WAIT = """
 import signal, sys, time
 from pathlib import Path
-from flows.local import prefect_ready
+from flows.launch.local import prefect_ready
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs deaf to it
 with prefect_ready(Path(sys.argv[1])):
     from prefect import flow, task
@@ -102,7 +102,7 @@ def states(home: Path) -> list[str]:
 
 
 def test_importing_the_launcher_does_not_import_prefect() -> None:
-    code = "import sys, flows.local; sys.exit('prefect' in sys.modules or 'torch' in sys.modules)"
+    code = "import sys, flows.launch.local; sys.exit('prefect' in sys.modules or 'torch' in sys.modules)"
     assert subprocess.run(python(code), env=clean_environment(), cwd=ROOT, check=False).returncode == 0
 
 

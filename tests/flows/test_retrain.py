@@ -16,7 +16,7 @@ from segem.cli import app
 from segem.config import GateConfig, SynthConfig, TrainConfig
 from segem.config.retrain import RetrainConfig
 from segem.errors import ConfigError, WorkspaceError
-from segem.stages.synth import synth
+from segem.stages.volumes.synth import synth
 from tests.flows.test_flows import artifacts, task_runs
 
 pytestmark = pytest.mark.usefixtures("prefect_server")

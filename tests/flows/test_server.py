@@ -15,7 +15,7 @@ import httpx
 import pytest
 import yaml
 
-from flows.local import prefect_ready
+from flows.launch.local import prefect_ready
 from segem.errors import ConfigError
 from tests.processes import ROOT, clean_environment, free_port, listening, started, wait_for
 

@@ -13,7 +13,7 @@ from segem.config import IngestConfig
 from segem.io.workspace import Workspace
 from segem.learn.artefact import Artefact, ModelCard, save_artefact
 from segem.learn.models.registry import build
-from segem.stages.ingest import ingest
+from segem.stages.volumes.ingest import ingest
 
 OPTIONS = {"features": 2, "depth": 2}
 

@@ -15,8 +15,8 @@ from segem.config import BenchConfig
 from segem.errors import ConfigError, ModelError
 from segem.io.workspace import Workspace
 from segem.learn.artefact import Artefact
-from segem.stages import bench as stage
-from segem.terminal import show_speeds
+from segem.stages.segmentation import bench as stage
+from segem.cli.show import show_speeds
 
 
 @pytest.fixture

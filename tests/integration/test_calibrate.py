@@ -14,11 +14,11 @@ from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.learn.artefact import WEIGHTS, Artefact, find_model, load_artefact, load_net, save_artefact
 from segem.learn.calibrated import Calibration
-from segem.stages.calibrate import calibrate_model, with_same_mask
-from segem.stages.evaluate import evaluate
-from segem.stages.refine import refine_volume
-from segem.stages.segment import segment
-from segem.stages.train import train
+from segem.stages.training.calibrate import calibrate_model, with_same_mask
+from segem.stages.reporting.evaluate import evaluate
+from segem.stages.segmentation.crf import refine_volume
+from segem.stages.segmentation.segment import segment
+from segem.stages.training.train import train
 from tests.integration.test_train import entry
 
 QUIET = ExecutionConfig(device="cpu", progress=False)

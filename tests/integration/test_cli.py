@@ -181,7 +181,7 @@ def test_workers_choose_the_engine(
         seen.append(execution)
         return {}
 
-    monkeypatch.setattr("segem.stages.segment.segment", stage)
+    monkeypatch.setattr("segem.stages.segmentation.segment.segment", stage)
     assert segem("segment", "v", *words)[0] == 0
     assert [found.engine for found in seen] == [engine]
 
@@ -216,7 +216,7 @@ def test_a_model_is_trained_with_what_its_card_shall_say(
         seen.update(given)
         return {}
 
-    monkeypatch.setattr("segem.stages.train.train", stage)
+    monkeypatch.setattr("segem.stages.training.train.train", stage)
     manifest = tmp_path / "m.yaml"
     manifest.write_text(f"name: m\nvolumes:\n  - {{name: v, source: {stack}, voxel_nm: [50, 4, 4]}}\n")
     assert segem("train", manifest, "--out", "mine", "--licence", "CC-BY-4.0", "--citation", "Us 2026")[0] == 0
@@ -291,9 +291,9 @@ def test_an_old_report_is_not_shown_for_a_run_that_made_none(
         (folder / "new").rename(folder / "report.json")
         refuse()
 
-    monkeypatch.setattr("flows.local.run_campaign", refuse)
+    monkeypatch.setattr("flows.launch.local.run_campaign", refuse)
     assert "no space left" in segem.refused("run", manifest, "--run", "r")
-    monkeypatch.setattr("flows.local.run_campaign", report_and_refuse)
+    monkeypatch.setattr("flows.launch.local.run_campaign", report_and_refuse)
     code, out, err = segem("run", manifest, "--run", "r", "--json")
     assert (code, json.loads(out), err) == (1, old, "error: no space left. Fix: free some\n")
 

@@ -18,9 +18,9 @@ from segem.kernels.normalize import zscore
 from segem.kernels.threshold import membrane_mask, stored_probability
 from segem.learn.artefact import ModelCard, find_model, load_net, save_artefact
 from segem.learn.models.registry import ZOO, build
-from segem.stages.ingest import ingest
-from segem.stages.segment import segment
-from segem.stages.verify import verify
+from segem.stages.volumes.ingest import ingest
+from segem.stages.segmentation.segment import segment
+from segem.stages.segmentation.verify import verify
 from tests.integration.conftest import make_volume
 from tests.nets import UNKNOWN_HALO
 

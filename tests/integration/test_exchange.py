@@ -28,8 +28,8 @@ from segem.learn.artefact import Artefact, ModelCard, find_model, load_net, save
 from segem.learn.exchange import write_torchscript
 from segem.learn.models.registry import ZOO, build
 from segem.learn.train import predict_section
-from segem.stages.export_model import export_model
-from segem.stages.import_model import Foreign, import_model
+from segem.stages.models.export_model import export_model
+from segem.stages.models.import_model import Foreign, import_model
 from tests.nets import UNKNOWN_HALO
 
 OPTIONS = {"features": 2, "depth": 2}

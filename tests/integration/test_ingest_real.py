@@ -26,7 +26,7 @@ from segem.errors import WorkspaceError
 from segem.io.files import PARTIAL
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
-from segem.stages.ingest import ingest
+from segem.stages.volumes.ingest import ingest
 
 ISBI = (50.0, 4.0, 4.0)
 VNC = (50.0, 4.6, 4.6)
@@ -110,7 +110,7 @@ from pathlib import Path
 from segem.config import IngestConfig
 from segem.errors import SegemError
 from segem.io.workspace import Workspace
-from segem.stages.ingest import ingest
+from segem.stages.volumes.ingest import ingest
 {before}
 config = IngestConfig(name="v", source=Path({str(source)!r}), voxel_nm=(50, 4, 4))
 print("started", flush=True)

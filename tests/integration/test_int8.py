@@ -12,9 +12,9 @@ from segem.io.run import load_run
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.learn.artefact import Artefact
-from segem.stages.evaluate import evaluate
-from segem.stages.quantize import sample_tiles
-from segem.stages.segment import segment
+from segem.stages.reporting.evaluate import evaluate
+from segem.stages.segmentation.quantize import sample_tiles
+from segem.stages.segmentation.segment import segment
 from tests.integration.conftest import make_volume
 
 QUIET = ExecutionConfig(progress=False, device="cpu")

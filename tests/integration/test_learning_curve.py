@@ -24,12 +24,12 @@ from segem.errors import ConfigError, WorkspaceError
 from segem.io.workspace import Workspace
 from segem.kernels.synth import synthesize
 from segem.learn.artefact import list_models, load_artefact
-from segem.stages import learning_curve as stage
-from segem.stages.label_next import LabelNext, label_next
-from segem.stages.learning_curve import learning_curve, numbers, windows
-from segem.stages.learning_record import CHART, CURVE, POINTS, RANKING, Estimate, LearningCurveResult, home_of
-from segem.stages.train import train
-from segem.terminal import show_label_next, show_learning_curve
+from segem.stages.training import learning_curve as stage
+from segem.stages.training.label_next import LabelNext, label_next
+from segem.stages.training.learning_curve import learning_curve, numbers, windows
+from segem.stages.training.learning_record import CHART, CURVE, POINTS, RANKING, Estimate, LearningCurveResult, home_of
+from segem.stages.training.train import train
+from segem.cli.show import show_label_next, show_learning_curve
 
 CONFIG = LearningCurveConfig(seeds=2, more=4, resamples=1000)
 TRAINING = TrainConfig(architecture={"features": 2, "depth": 2}, steps=3, batch=1, crop_px=64, defects=0.0)

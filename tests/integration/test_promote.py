@@ -20,9 +20,9 @@ from segem.io.workspace import Workspace
 from segem.kernels.normalize import zscore
 from segem.learn.artefact import Artefact, ModelCard, TrainedOn, find_model, save_artefact
 from segem.learn.models.registry import ZOO
-from segem.stages.ingest import ingest
-from segem.stages.promote import promote, sections_to_judge
-from segem.stages.zoo import trained
+from segem.stages.volumes.ingest import ingest
+from segem.stages.training.gate.promote import promote, sections_to_judge
+from segem.stages.models.zoo import trained
 from tests.nets import BAND, Band
 
 CONFIG = GateConfig(block_px=32, resamples=1000)

@@ -17,7 +17,7 @@ from segem.kernels.normalize import histogram
 from segem.learn.artefact import find_model, load_net
 from segem.learn.engine import Engine, choose_device
 from segem.plan import Plan, blend_tiling, crop_tiling
-from segem.stages.ingest import ingest
+from segem.stages.volumes.ingest import ingest
 
 
 @pytest.fixture(scope="module")

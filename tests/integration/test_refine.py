@@ -20,9 +20,9 @@ from segem.io.run import load_run
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.learn.artefact import Artefact
-from segem.stages.refine import RefineWork, refine_volume
-from segem.stages.segment import segment
-from segem.stages.verify import verify
+from segem.stages.segmentation.crf import RefineWork, refine_volume
+from segem.stages.segmentation.segment import segment
+from segem.stages.segmentation.verify import verify
 from tests.integration.conftest import make_volume
 
 QUIET = ExecutionConfig(progress=False, device="cpu")

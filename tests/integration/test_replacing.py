@@ -16,15 +16,15 @@ from segem.io.run import enter_volumes
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.learn.models.registry import ZOO
-from segem.stages.baseline import baseline
+from segem.stages.segmentation.baseline import baseline
 from segem.stages.campaign import open_campaign
-from segem.stages.export import export
-from segem.stages.ingest import ingest
-from segem.stages.refine import refine_volume
-from segem.stages.repair import repair
-from segem.stages.segment import segment
-from segem.stages.verify import verify
-from segem.stages.zoo import check_new_name
+from segem.stages.segmentation.export import export
+from segem.stages.volumes.ingest import ingest
+from segem.stages.segmentation.crf import refine_volume
+from segem.stages.segmentation.repair import repair
+from segem.stages.segmentation.segment import segment
+from segem.stages.segmentation.verify import verify
+from segem.stages.models.zoo import check_new_name
 from tests.integration.conftest import make_artefact, make_volume
 
 SHAPE = (2, 64, 64)

@@ -20,9 +20,9 @@ from segem.io.versions import UNJUDGED, Promotion, standing
 from segem.io.workspace import Workspace
 from segem.kernels.synth import synthesize
 from segem.learn.artefact import Artefact, find_model, load_artefact
-from segem.stages.calibrate import calibrate_model
-from segem.stages.retrain import Retraining, judge, learn, open_retraining, prepare
-from segem.stages.train import train
+from segem.stages.training.calibrate import calibrate_model
+from segem.stages.training.retrain import Retraining, judge, learn, open_retraining, prepare
+from segem.stages.training.train import train
 
 SIZE, GATE = 128, GateConfig(block_px=32, resamples=1000)
 TINY: dict[str, Any] = {

@@ -20,7 +20,7 @@ from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.learn.runtimes.base import TilePool
 from segem.plan import Block
-from segem.stages import segment as stage
+from segem.stages.segmentation import segment as stage
 from tests.integration.conftest import make_artefact, make_volume
 
 # Windows that overlap within and across blocks: voxels are sums, and a sum depends on its order.

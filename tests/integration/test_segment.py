@@ -22,12 +22,12 @@ from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.learn.artefact import Artefact
 from segem.plan import Block, Plan, crop_tiling
-from segem.stages import segment as stage
-from segem.stages.baseline import baseline
-from segem.stages.evaluate import evaluate
-from segem.stages.export import export
-from segem.stages.segment import segment
-from segem.stages.verify import Fault, verify
+from segem.stages.segmentation import segment as stage
+from segem.stages.segmentation.baseline import baseline
+from segem.stages.reporting.evaluate import evaluate
+from segem.stages.segmentation.export import export
+from segem.stages.segmentation.segment import segment
+from segem.stages.segmentation.verify import Fault, verify
 from tests.integration.conftest import make_artefact, make_volume
 
 QUIET = ExecutionConfig(progress=False, device="cpu")

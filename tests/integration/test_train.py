@@ -33,11 +33,11 @@ from segem.kernels.synth import synthesize
 from segem.learn.artefact import WEIGHTS, MeasuredHalo, find_model, load_artefact, load_net, save_artefact
 from segem.learn.models.registry import ZOO, build
 from segem.learn.train import LabelledSection, calibrate, choose_threshold
-from segem.stages import lessons as lessons_module
-from segem.stages import train as train_module
-from segem.stages.ingest import ingest
-from segem.stages.segment import segment
-from segem.stages.train import TrainResult, train
+from segem.stages.training import labelled as lessons_module
+from segem.stages.training import train as train_module
+from segem.stages.volumes.ingest import ingest
+from segem.stages.segmentation.segment import segment
+from segem.stages.training.train import TrainResult, train
 from tests.nets import UNKNOWN_HALO
 
 SHAPE = (5, 96, 96)

@@ -11,8 +11,8 @@ import pytest
 from segem.config import SegmentConfig
 from segem.io.workspace import Workspace
 from segem.learn.artefact import Artefact
-from segem.stages.evaluate import evaluate
-from segem.stages.segment import segment
+from segem.stages.reporting.evaluate import evaluate
+from segem.stages.segmentation.segment import segment
 from tests.fabricate import add_kmeans, add_volume, tissue
 from tests.integration.conftest import make_volume
 from tests.integration.test_cli import Shell, segem
@@ -74,7 +74,7 @@ def test_an_architecture_is_no_model(segem: Shell) -> None:
 
 
 def test_architectures_are_listed_and_measured_by_name(segem: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segem.stages.zoo.MEASURED_PX", 64)
+    monkeypatch.setattr("segem.stages.models.zoo.MEASURED_PX", 64)
     code, out, err = segem("models", "list", "unet", "--measure", "--json")
     (net,) = json.loads(out)["architectures"]
     assert (code, net["name"]) == (0, "unet")

@@ -22,9 +22,9 @@ from segem.config import (
 from segem.io.workspace import Workspace
 from segem.kernels.synth import synthesize
 from segem.learn.models.registry import ZOO
-from segem.stages.report import report
-from segem.stages.segment import segment
-from segem.stages.train import train
+from segem.stages.reporting.write import report
+from segem.stages.segmentation.segment import segment
+from segem.stages.training.train import train
 
 NARROW: dict[str, dict[str, Any]] = {
     "fullres": {"features": 4, "layers": 3},

@@ -10,7 +10,7 @@ import pytest
 
 from segem.errors import InputError
 from segem.learn.artefact import Score
-from segem.terminal import exit_code_of, show, show_promotion
+from segem.cli.show import exit_code_of, show, show_promotion
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from segem.io.volume import Volume, create_volume, write_block
 from segem.io.workspace import Workspace
 from segem.kernels.kmeans import membrane_of, smoothed, two_means
 from segem.kernels.normalize import histogram
-from segem.stages.baseline import BaselineResult, baseline
+from segem.stages.segmentation.baseline import BaselineResult, baseline
 
 RAW = BaselineConfig()
 

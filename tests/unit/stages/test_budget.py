@@ -9,7 +9,7 @@ import pytest
 from segem.config import ExecutionConfig, TrainConfig
 from segem.errors import ConfigError
 from segem.learn.models.registry import ZOO, recipe
-from segem.stages.budget import DEFAULT_MEMORY, RESIDENT, TILES_IN_FLIGHT, Budget, require_training_memory
+from segem.stages.segmentation.budget import DEFAULT_MEMORY, RESIDENT, TILES_IN_FLIGHT, Budget, require_training_memory
 
 PIXEL, WEIGHTS = 1000.0, 300_000_000
 

@@ -10,7 +10,7 @@ from segem.io.run import update_run
 from segem.kernels.metrics.calibration import CalibrationBins
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.segmentation import SegmentationSums
-from segem.stages.evaluate import NOT_MEASURED, evaluate
+from segem.stages.reporting.evaluate import NOT_MEASURED, evaluate
 from tests.fabricate import add_kmeans, add_model, add_volume, guess, new_workspace, source_digest, tissue
 
 RUN = "r1"

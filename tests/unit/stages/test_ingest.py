@@ -22,8 +22,8 @@ from segem.errors import ConfigError, InputError, SegemError, WorkspaceError
 from segem.io.files import locked
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
-from segem.stages import ingest as ingest_module
-from segem.stages.ingest import IngestResult, ingest
+from segem.stages.volumes import ingest as ingest_module
+from segem.stages.volumes.ingest import IngestResult, ingest
 
 VOXEL = (50.0, 4.0, 4.0)
 SHAPE = (11, 270, 300)

@@ -14,11 +14,11 @@ from segem.io.volume import Volume
 from segem.kernels.crf import refine
 from segem.kernels.pictures import grey
 from segem.kernels.threshold import stored_probability
-from segem.stages.evaluate import evaluate
-from segem.stages.export import export
-from segem.stages.refine import refine_volume
-from segem.stages.repair import repair
-from segem.stages.verify import plan_of, result_layers, verify
+from segem.stages.reporting.evaluate import evaluate
+from segem.stages.segmentation.export import export
+from segem.stages.segmentation.crf import refine_volume
+from segem.stages.segmentation.repair import repair
+from segem.stages.segmentation.verify import plan_of, result_layers, verify
 from tests.fabricate import add_model, add_volume, fill, guess, new_workspace, tissue
 
 SHAPE = (2, 300, 290)

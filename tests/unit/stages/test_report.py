@@ -12,10 +12,10 @@ from PIL import Image
 from segem.config.baseline import BASELINE_NAMES
 from segem.errors import WorkspaceError
 from segem.io.run import update_run
-from segem.stages.chart import line_chart, reliability_chart
-from segem.stages.evaluate import Evaluation, LayerScores, ReliabilityBin, SectionScores, VolumeScores, evaluate
-from segem.stages.page import baseline_of, headline, page
-from segem.stages.report import chosen_sections, report
+from segem.stages.reporting.charts import line_chart, reliability_chart
+from segem.stages.reporting.evaluate import Evaluation, LayerScores, ReliabilityBin, SectionScores, VolumeScores, evaluate
+from segem.stages.reporting.page import baseline_of, headline, page
+from segem.stages.reporting.write import chosen_sections, report
 from tests.fabricate import add_kmeans, add_model, add_volume, guess, new_workspace, tissue
 
 RUN = "r1"
@@ -131,7 +131,7 @@ def test_the_report_folder_is_whole_or_absent(mixed, monkeypatch):
     def broken(*_):
         raise WorkspaceError("the disk refused")
 
-    monkeypatch.setattr("segem.stages.report.page", broken)
+    monkeypatch.setattr("segem.stages.reporting.write.page", broken)
     with pytest.raises(WorkspaceError):
         report(RUN, mixed, progress=False)
     assert first.index.read_bytes() == before

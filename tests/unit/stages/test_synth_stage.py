@@ -10,7 +10,7 @@ from segem.config import SynthConfig, load_manifest
 from segem.errors import ConfigError, WorkspaceError
 from segem.io.files import new_file
 from segem.kernels.synth import sections, synthesize
-from segem.stages.synth import synth
+from segem.stages.volumes.synth import synth
 
 CONFIG = SynthConfig(shape=(3, 48, 64), seed=3, voxel_nm=(40, 5, 5))
 
@@ -62,7 +62,7 @@ def test_an_interrupted_run_leaves_no_file(tmp_path, monkeypatch):
         yield next(sections(config))
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("segem.stages.synth.sections", stop_after_one)
+    monkeypatch.setattr("segem.stages.volumes.synth.sections", stop_after_one)
     with pytest.raises(WorkspaceError, match="No space left"):
         synth(tmp_path / "full", CONFIG, progress=False)
     assert list((tmp_path / "full").iterdir()) == []
@@ -93,7 +93,7 @@ def test_synth_knows_its_own_files_after_being_killed_between_them(tmp_path, mon
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("segem.stages.synth.new_file", killed_after_truth)
+        patch.setattr("segem.stages.volumes.synth.new_file", killed_after_truth)
         with pytest.raises(KeyboardInterrupt):
             synth(tmp_path / "a", CONFIG, progress=False)
     assert (tmp_path / "a" / "truth.tif").exists()

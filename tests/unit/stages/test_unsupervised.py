@@ -9,8 +9,8 @@ from segem.errors import ConfigError
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.metrics.iou import Confusion
-from segem.stages.baseline import baseline
-from segem.stages.evaluate import evaluate
+from segem.stages.segmentation.baseline import baseline
+from segem.stages.reporting.evaluate import evaluate
 from tests.fabricate import add_volume, new_workspace, tissue
 
 METHODS = ("kmeans", "kmeans-features", "watershed", "ncut")

@@ -8,7 +8,7 @@ from segem.errors import ModelError
 from segem.io.workspace import Workspace
 from segem.learn.artefact import ModelCard, Score, save_artefact
 from segem.learn.models.registry import ZOO, build
-from segem.stages.zoo import architectures, explain, is_architecture, trained
+from segem.stages.models.zoo import architectures, explain, is_architecture, trained
 
 OPTIONS = {"features": 2, "depth": 1}
 SCORE = Score(volume="v", sections=(1, 3), iou=0.5, v_rand=None, v_info=0.25)
@@ -29,16 +29,16 @@ def test_the_zoo_is_listed_with_its_geometry() -> None:
 
 
 def test_what_is_measured_has_a_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segem.stages.zoo.ZOO", {"unet": ZOO["unet"]})
-    monkeypatch.setattr("segem.stages.zoo.MEASURED_PX", 64)
+    monkeypatch.setattr("segem.stages.models.zoo.ZOO", {"unet": ZOO["unet"]})
+    monkeypatch.setattr("segem.stages.models.zoo.MEASURED_PX", 64)
     (unet,) = architectures(measure=True, progress=False)
     assert unet.megapixels_per_second is not None
     assert 0.001 < unet.megapixels_per_second < 10_000
 
 
 def test_what_does_not_fit_the_memory_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segem.stages.zoo.ZOO", {"unet": ZOO["unet"]})
-    monkeypatch.setattr("segem.stages.zoo.half_of_the_machine", lambda: 800_000_000)
+    monkeypatch.setattr("segem.stages.models.zoo.ZOO", {"unet": ZOO["unet"]})
+    monkeypatch.setattr("segem.stages.models.zoo.half_of_the_machine", lambda: 800_000_000)
     (unet,) = architectures(measure=True, progress=False)
     assert unet.megapixels_per_second is None
     assert unet.not_measured == "needs 0.9 GB, half of the memory here is 0.8 GB"

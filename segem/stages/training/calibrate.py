@@ -1,0 +1,158 @@
+"""Calibrates a trained model on labelled sections it has not learned from; its weights stay as they are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from segem.config import Device, Manifest
+from segem.io.workspace import Workspace
+from segem.learn.artefact import Score, find_model, load_net, save_version
+from segem.learn.calibrated import Calibration, FittedOn, calibrated
+from segem.learn.pieces import in_pieces
+from segem.learn.runtimes.choice import choose_device
+from segem.learn.train import calibrate, choose_threshold, predict_section
+from segem.stages.training.labelled import LEARNED, check_unseen, labelled_sections, lessons, used_sections
+from segem.stages.training.score import score
+from segem.stages.models.zoo import check_new_name, tell_if_not_in_use
+
+
+@dataclass(frozen=True)
+class CalibrateResult:
+    """A calibrated model, and how far its probabilities are from frequencies."""
+
+    path: Path
+    name: str
+    scale: float
+    bias: float
+    threshold: float
+    ece_before: float | None
+    ece_validation: float | None
+    scores: tuple[Score, ...]
+
+
+def calibrate_model(
+    model: str,
+    manifest: Manifest,
+    name: str,
+    workspace: Workspace,
+    *,
+    choose: bool = False,
+    device: Device = "auto",
+    progress: bool = True,
+) -> CalibrateResult:
+    """Fit the calibration of a model on the ``validation`` sections of a manifest, and score it on ``test`` sections.
+
+    The threshold moves with the probabilities, so that it cuts the same mask from them, unless a new one is asked for.
+    Blending tiles and averaging views come after calibration and may change single voxels.
+
+    Parameters
+    ----------
+    model : str
+        Name or folder of the model.
+    manifest : Manifest
+        Labelled volumes; each says its split, or the last fifth of its sections validates.
+    name : str
+        Name of the new model.
+    workspace : Workspace
+        Where volumes are ingested and the new model is written.
+    choose : bool
+        Whether these ``validation`` sections choose the threshold too, for the best IoU averaged over their volumes.
+        What was known of the masks of the model is then no longer true of the new one, and is left out of its card.
+    device : {"auto", "cpu", "cuda", "mps"}
+        Where to compute.
+    progress : bool
+        Whether to draw progress bars.
+
+    Returns
+    -------
+    CalibrateResult
+
+    Raises
+    ------
+    ConfigError
+        When the name is taken, no volume has labels, or the model knows sections it would be calibrated or scored on.
+    InputError
+        When sources or labels are bad, or the net gives NaN or infinity.
+    ModelError
+        When the model is missing or damaged.
+    WorkspaceError
+        When a volume is damaged or the disk refuses.
+    """
+    check_new_name(name)
+    artefact = find_model(model, workspace)
+    card, where = artefact.card, choose_device(device)
+    shape = card.geometry()
+    context = shape.context_sections
+    volumes, splits = lessons(manifest, workspace, progress)
+    chose = tuple(
+        used_sections(volumes[volume], volume, (0, 0), (split.validation.start, split.validation.stop), 0.0)
+        for volume, split in splits.items()
+    )
+    sections = []
+    for part in chose:
+        source, tests = volumes[part.volume], splits[part.volume].test
+        # Those that chose the threshold may calibrate, and choose it again.
+        check_unseen(card.trained_on, artefact.path, source, part.validation, "calibrated", (LEARNED,))
+        # One stack may come under two names: what calibrates under one is not to score under the other.
+        for known, whose in ((card.trained_on, artefact.path), (chose, "the new model")):
+            if tests is not None:
+                check_unseen(known, whose, source, (tests.start, tests.stop), "scored")
+        sections += labelled_sections(source, part.validation, context, seen=(0, source.shape[0]))
+    plain = load_net(artefact, calibrate=False)
+    judged = in_pieces(plain.to(where), shape)
+    fitted_on = tuple(
+        FittedOn(volume=part.volume, source_digest=part.source_digest, sections=part.validation) for part in chose
+    )
+    found = calibrate(judged, sections, where).model_copy(update={"fitted_on": fitted_on})
+    if choose:
+        threshold, _ = choose_threshold(calibrated(judged, found), sections, where)
+    else:
+        found, threshold = with_same_mask(found, card.calibration, card.threshold)
+    predict = partial(predict_section, calibrated(judged, found), device=where)
+    scores = tuple(
+        score(predict, threshold, volumes[volume], split.test, context, progress)
+        for volume, split in splits.items()
+        if split.test is not None
+    )
+    # Of an old score the IoU is true where the mask is the same; V_rand and V_info are the best of eleven thresholds,
+    # which now cut other masks.
+    older = (known.model_copy(update={"v_rand": None, "v_info": None, "ece": None}) for known in card.scores)
+    kept = {(known.volume, known.sections): known for known in (*(() if choose else older), *scores)}
+    made = save_version(
+        workspace.models / name,
+        card.model_copy(
+            update={
+                "name": name,
+                "calibration": found,
+                "threshold": threshold,
+                "scores": tuple(kept.values()),
+                "trained_on": card.trained_on + (chose if choose else ()),
+            }
+        ),
+        plain,
+    )
+    tell_if_not_in_use(made.path)
+    return CalibrateResult(made.path, name, *found.line, threshold, found.ece_before, found.ece_validation, scores)
+
+
+def with_same_mask(found: Calibration, before: Calibration, threshold: float) -> tuple[Calibration, float]:
+    """Return a calibration, its bias moved a little, and the threshold that cuts from it the mask of another one.
+
+    Probabilities are stored in 255 steps, and a threshold lies between two of them. The bias is moved by less than half
+    a step there, so that the logit at which the mask begins lies between two steps again.
+
+    Examples
+    --------
+    >>> found, threshold = with_same_mask(Calibration(scale=0.5, bias=-0.6), Calibration(), 0.725)
+    >>> round(found.bias, 4), round(threshold * 255)
+    (-0.6067, 120)
+    """
+    step = math.ceil(round(threshold * 255, 9)) - 0.5
+    logit = (math.log(step / (255 - step)) - before.bias) / before.scale
+    reached = 127.5 * (1 + math.tanh((found.scale * logit + found.bias) / 2))
+    new = min(254, max(1, round(reached + 0.5)))
+    bias = math.log((new - 0.5) / (255.5 - new)) - found.scale * logit
+    return found.model_copy(update={"bias": bias}), new / 255

@@ -1,0 +1,182 @@
+"""Ranks sections without use in training by how much models of different seeds disagree about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segem.config import Config, Device, Manifest
+from segem.errors import ConfigError
+from segem.io.files import write_text
+from segem.io.volume import Volume
+from segem.io.workspace import Workspace
+from segem.kernels.disagreement import disagreement, hottest_tile
+from segem.learn.artefact import Artefact, load_artefact, load_net
+from segem.learn.checks import check_predicted
+from segem.learn.pieces import in_pieces
+from segem.learn.runtimes.choice import choose_device
+from segem.learn.train import predict_section
+from segem.progress import track
+from segem.stages.volumes.ingest import ingest
+from segem.stages.training.learning_record import RANKING, Arm, home_of, load_learning_curve
+from segem.stages.training.labelled import known_of, section_images, split_of
+
+TILE_PX = 256
+
+
+class Spot(Config):
+    """A box of voxels in (z, y, x)."""
+
+    start: tuple[int, int, int]
+    stop: tuple[int, int, int]
+    disagreement: float
+
+
+class Candidate(Config):
+    """One section that might be labelled."""
+
+    volume: str
+    section: int
+    disagreement: float
+    """Mean over its pixels, in bits: 0 where all models agree."""
+    membrane: float
+    """Mean probability of membrane. Far below that of the neighbours, all models may miss it alike."""
+    hottest: Spot
+    """The tile where they disagree most."""
+
+
+class LabelNext(Config):
+    """The content of ``label-next.json``: sections, the one to label first at the top."""
+
+    format: Literal[1] = 1
+    name: str
+    manifest: str
+    start: str
+    """Where the models started that were asked."""
+    digests: tuple[str, ...]
+    """Of those models."""
+    sections: tuple[Candidate, ...]
+
+
+def label_next(
+    manifest: Manifest,
+    name: str,
+    workspace: Workspace,
+    *,
+    device: Device = "auto",
+    tile_px: int = TILE_PX,
+    progress: bool = True,
+) -> LabelNext:
+    """Rank the sections of a manifest that no training used by how much the models of a learning curve disagree.
+
+    The models are those that learned from all sections, of the start that was best with them; see
+    `segem.kernels.disagreement`. They are asked about every section of volumes without labels, and about the sections
+    of labelled ones that belong to no part of the split, but for those that they know under whatever name.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Volumes to choose from.
+    name : str
+        Of the learning curve.
+    workspace : Workspace
+        Where it is; the ranking is written beside it.
+    device : {"auto", "cpu", "cuda", "mps"}
+        Where to compute.
+    tile_px : int
+        Edge of the tile that is pointed out in each section.
+    progress : bool
+        Whether to draw a progress bar.
+
+    Returns
+    -------
+    LabelNext
+
+    Raises
+    ------
+    ConfigError
+        When there is no such learning curve, or no section to choose from.
+    InputError
+        When sources are bad.
+    ModelError
+        When a model is missing or damaged, or gives NaN or infinity.
+    WorkspaceError
+        When a volume is damaged or the disk refuses.
+    """
+    curve = load_learning_curve(name, workspace)
+    home, best = home_of(name, workspace), max(curve.arms, key=_mean_with_all)
+    members = [load_artefact(home / member) for member in best.members]
+    offered = list(_offered(manifest, members, workspace, progress))
+    if not offered:
+        raise ConfigError(
+            "no section to choose from",
+            where=manifest.name,
+            expected="a volume without labels, or sections outside train, validation and test",
+            fix="add the volume that is to be labelled to the manifest, without labels",
+        )
+    ask = [_probability_of(member, device) for member in members]
+    context = members[0].card.geometry().context_sections
+    found = []
+    with track("disagreement", len(offered), "section", progress) as advance:
+        for volume, z in offered:
+            (image,) = section_images(volume, (z, z + 1), context, seen=(0, volume.shape[0]))
+            probabilities = np.stack([member(image) for member in ask])
+            bits = disagreement(probabilities)
+            (top, bottom), (left, right), most = hottest_tile(bits, tile_px)
+            spot = Spot(start=(z, top, left), stop=(z + 1, bottom, right), disagreement=round(most, 6))
+            found.append(
+                Candidate(
+                    volume=volume.name,
+                    section=z,
+                    disagreement=round(float(bits.mean()), 6),
+                    membrane=round(float(probabilities.mean()), 4),
+                    hottest=spot,
+                )
+            )
+            advance(1)
+    result = LabelNext(
+        name=name,
+        manifest=manifest.name,
+        start=best.start,
+        digests=tuple(member.digest for member in members),
+        sections=tuple(sorted(found, key=lambda one: (-one.disagreement, one.volume, one.section))),
+    )
+    write_text(home / RANKING, result.model_dump_json(indent=2) + "\n")
+    return result
+
+
+def _mean_with_all(arm: Arm) -> float:
+    most = max(point.sections for point in arm.points)
+    return float(np.mean([point.iou for point in arm.points if point.sections == most]))
+
+
+def _offered(
+    manifest: Manifest, members: Sequence[Artefact], workspace: Workspace, progress: bool
+) -> Iterator[tuple[Volume, int]]:
+    known = [part for member in members for part in member.card.trained_on]
+    for entry in manifest.volumes:
+        ingest(entry.ingest_config(), workspace, progress=progress)
+        volume = Volume.open(workspace.volume(entry.name))
+        used: set[int] = set()
+        if entry.labels is not None:
+            split = split_of(entry, volume)
+            parts = (part for part in (split.train, split.validation, split.test) if part is not None)
+            used = {z for part in parts for z in range(part.start, part.stop)}
+        for _, (first, stop) in known_of(known, volume, (0, volume.shape[0])):
+            used.update(range(first, stop))
+        yield from ((volume, z) for z in range(volume.shape[0]) if z not in used)
+
+
+def _probability_of(artefact: Artefact, device: Device) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    where = choose_device(device)
+    net = in_pieces(load_net(artefact).to(where), artefact.card.geometry())
+
+    def probability(image: NDArray[np.float32]) -> NDArray[np.float32]:
+        found = predict_section(net, image, where)
+        check_predicted(found, artefact.path, "make the learning curve")
+        return found
+
+    return probability

@@ -1,0 +1,48 @@
+"""What a net reaches on sections of a labelled volume that have no part in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segem.config import SectionRange
+from segem.io.volume import Volume
+from segem.kernels.metrics.calibration import CalibrationBins
+from segem.kernels.metrics.iou import Confusion
+from segem.kernels.metrics.segmentation import SegmentationSums
+from segem.kernels.threshold import membrane_mask, stored_probability
+from segem.learn.artefact import Score
+from segem.progress import track
+from segem.stages.training.labelled import labelled_sections
+
+
+def score(
+    predict: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    threshold: float,
+    volume: Volume,
+    test: SectionRange,
+    context: int,
+    progress: bool,
+) -> Score:
+    """Return what a net reaches on sections of a labelled volume, as a report of a run would show it."""
+    confusion, sums, bins = Confusion(), SegmentationSums.nothing(), CalibrationBins()
+    sections = (test.start, test.stop)
+    with track(f"test {volume.name}", sections[1] - sections[0], "section", progress) as advance:
+        for section in labelled_sections(volume, sections, context, seen=(0, volume.shape[0])):
+            # The same 8 bits that a run stores and the neighbours it sees.
+            stored = stored_probability(predict(section.image))
+            confusion += Confusion.count(section.truth, membrane_mask(stored, threshold))
+            bins += CalibrationBins.count(section.truth, stored / 255)
+            sums += SegmentationSums.count(section.truth, stored)
+            advance(1)
+    rand, information = sums.best("rand"), sums.best("information")
+    return Score(
+        volume=volume.name,
+        sections=sections,
+        iou=round(confusion.iou, 4),
+        v_rand=round(rand.value, 4) if rand else None,
+        v_info=round(information.value, 4) if information else None,
+        ece=round(bins.error, 4),
+    )

@@ -1,0 +1,337 @@
+"""Ingest: one source of sections becomes one OME-Zarr volume of the workspace."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import segem
+from segem.config import IngestConfig, LabelSource
+from segem.errors import InputError, SegemError
+from segem.geometry import ZYX, Box, grid
+from segem.io.files import locked, new_directory, sweep_partials
+from segem.io.readers import READER_VERSION, Stack, open_stack, source_files
+from segem.io.readers.stack import check_reachable
+from segem.io.replacing import refuse_others
+from segem.io.seen import DIGEST_DIGITS
+from segem.io.shards import missing_shards
+from segem.io.volume import Volume, create_volume, write_block
+from segem.io.workspace import Workspace
+from segem.kernels.normalize import IntensityStatistics, histogram
+from segem.progress import track
+from segem.stages.volumes.labels import TruthTally
+
+log = logging.getLogger(__name__)
+
+TRUTH = "truth"
+RAW_TYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
+
+_TYPE_FIXES = {
+    "b": "give the grey image; a mask of one bit can only be a label",
+    "f": "scale it to 8 or 16 bit grey (Fiji: Image > Type > 16-bit)",
+    "i": "shift it to unsigned 16 bit (Fiji: Image > Type > 16-bit)",
+}
+
+
+@dataclass(frozen=True)
+class IngestResult:
+    """What an ingest left behind.
+
+    Parameters
+    ----------
+    path : Path
+        The volume.
+    name : str
+        Its name.
+    shape : tuple of int
+        Its extent along (z, y, x).
+    skipped : bool
+        True when the volume was there already, made from the same source in the same way.
+    warnings : tuple of str
+        What the user should know about the data.
+    """
+
+    path: Path
+    name: str
+    shape: ZYX
+    skipped: bool
+    warnings: tuple[str, ...]
+
+
+def ingest(
+    config: IngestConfig, workspace: Workspace, *, progress: bool = True, again: bool = False, replace: bool = False
+) -> IngestResult:
+    """Turn a source of sections into a volume of the workspace.
+
+    The volume appears in one step when it is whole; an earlier one of the same name is replaced in that step. It is
+    left as it is when its configuration and the readers are the same, none of its files is missing and no source file
+    has changed its name, size or time of change.
+
+    Parameters
+    ----------
+    config : IngestConfig
+        Name, source, voxel size and labels.
+    workspace : Workspace
+        Where the volume goes.
+    progress : bool
+        Show a progress bar.
+    again : bool
+        Replace a volume that seems up to date too, for example because it was damaged on disk.
+    replace : bool
+        Also where another source, voxel size or labels are lost by it.
+
+    Returns
+    -------
+    IngestResult
+
+    Raises
+    ------
+    ConfigError
+        When the volume that is there has another source, voxel size or labels, and `replace` is false.
+    InputError
+        When the source or its labels are missing, damaged, inconsistent or of a type that is not supported.
+    WorkspaceError
+        When the workspace cannot be written, or another process is ingesting the same name.
+
+    Notes
+    -----
+    Voxels are read and written a slab of sections at a time, as deep as a shard, so memory does not grow with their
+    number. One name is ingested by one process at a time; a second one is refused, not queued. A volume that is up to
+    date is read only, so any number of processes may start from it at once.
+    """
+    workspace.prepare()
+    path = workspace.volume(config.name)
+    fingerprint = source_fingerprint(config)
+    present = None if again else _present(path, config, fingerprint)
+    if present is not None:
+        log.info("%s is up to date", config.name)
+        return IngestResult(
+            path, config.name, present.shape, skipped=True, warnings=tuple(present.attributes["warnings"])
+        )
+    with locked(path.with_name(f".{path.name}.lock")):
+        for partial in sweep_partials(path.parent, path.name):
+            log.warning("removed %s, left by an ingest that was killed", partial.name)
+        if not replace:
+            _require_same(path, config)
+        with ExitStack() as stack:
+            raw = stack.enter_context(open_stack(config.source, config.dataset))
+            truth = None if config.labels is None else stack.enter_context(_open_labels(config.labels, raw))
+            _check_type(raw)
+            with new_directory(path) as partial:
+                warnings = _write(partial, config, raw, truth, fingerprint, progress)
+                if source_fingerprint(config) != fingerprint:
+                    raise InputError(
+                        "the source changed while it was read", where=config.source, fix="run the command again"
+                    )
+    for warning in warnings:
+        log.warning("%s: %s", config.name, warning)
+    return IngestResult(path, config.name, raw.shape, skipped=False, warnings=warnings)
+
+
+def source_fingerprint(config: IngestConfig) -> str:
+    """Return a digest of the names, sizes and times of change of all source files; no voxel is read for it.
+
+    A file that is changed without changing any of the three is not noticed. Give the source a new time of change
+    (``touch``), or ingest with `again`.
+    """
+    sources = [config.source] if config.labels is None else [config.source, config.labels.source]
+    digest = hashlib.sha256()
+    for source in sources:
+        for file in source_files(source):
+            status = check_reachable(file)
+            digest.update(json.dumps([str(file), status.st_size, status.st_mtime_ns]).encode())
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+def settings_of(config: IngestConfig) -> dict[str, Any]:
+    """Return what decides a volume, in the words of the command line; two spellings of a path are one."""
+    labels = config.labels
+    return {
+        "source": str(config.source.resolve()),
+        "dataset": config.dataset,
+        "voxel_nm": ",".join(f"{size:g}" for size in config.voxel_nm),
+        "labels": None if labels is None else str(labels.source.resolve()),
+        "membrane": None if labels is None else str(labels.membrane),
+        "labels_dataset": None if labels is None else labels.dataset,
+        "ignore": None if labels is None else labels.ignore,
+    }
+
+
+def _require_same(path: Path, config: IngestConfig) -> None:
+    """Raise if another volume would be lost; labels may come to one that has none."""
+    held: dict[str, Any] = {}
+    # What is too damaged to be read is replaced.
+    with suppress(SegemError):
+        held = Volume(path).attributes.get("settings", {})
+    if held:
+        # Volumes of earlier versions of segem say nothing of it.
+        held = {"ignore": None} | held
+    asked = settings_of(config)
+    new = [key for key in ("labels", "membrane", "labels_dataset", "ignore") if held.get("labels") is None]
+    refuse_others(
+        held,
+        {key: value for key, value in asked.items() if key in held and key not in new},
+        what="there is another volume of this name",
+        where=config.name,
+        fix="give another name, or --replace to `segem ingest`, `run`, `train` or `retrain` to lose what is there",
+    )
+
+
+def _present(path: Path, config: IngestConfig, fingerprint: str) -> Volume | None:
+    """Return the volume that is there, if it is the one that this ingest would make."""
+    if not path.exists():
+        return None
+    try:
+        volume = Volume.open(path)
+        noted = volume.attributes
+        layers = [volume.raw, *(volume.label(name) for name in volume.labels())]
+        lost = [file for layer in layers for file in missing_shards(layer)]
+    except SegemError as error:
+        log.warning("the volume that is there is damaged: %s", error)
+        return None
+    made_by = {"config_hash": config.config_hash(), "source_fingerprint": fingerprint, "reader_version": READER_VERSION}
+    same = all(noted.get(key) == value for key, value in made_by.items())
+    # Volumes of earlier versions of segem do not tell their sections apart.
+    same = same and (config.labels is None or "section_digests" in noted)
+    if lost:
+        log.warning("the volume that is there lost %d files, the first of them %s", len(lost), lost[0])
+    return volume if same and not lost else None
+
+
+def _open_labels(labels: LabelSource, raw: Stack) -> Stack:
+    stack = open_stack(labels.source, labels.dataset)
+    if stack.shape == raw.shape:
+        return stack
+    stack.close()
+    raise InputError(
+        "the labels do not fit the image",
+        where=labels.source,
+        expected=f"(z, y, x) {raw.shape} as in {raw.source}",
+        found=stack.shape,
+        fix="give one label section for every image section, of the same size",
+    )
+
+
+def _check_type(raw: Stack) -> None:
+    if raw.dtype not in RAW_TYPES:
+        raise InputError(
+            "intensities of an unsupported type",
+            where=raw.source,
+            expected="uint8 or uint16",
+            found=raw.dtype,
+            fix=_TYPE_FIXES.get(raw.dtype.kind, "convert it to 8 or 16 bit grey (Fiji: Image > Type > 16-bit)"),
+        )
+
+
+def _write(
+    partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None, fingerprint: str, progress: bool
+) -> tuple[str, ...]:
+    volume = create_volume(
+        partial,
+        shape=raw.shape,
+        dtype=raw.dtype,
+        voxel_size=config.voxel_size,
+        labels={} if truth is None else {TRUTH: np.uint8},
+        attributes={},
+    )
+    image, painted = _ImageTally(raw.dtype, each=truth is not None), None
+    stacks = 1 if truth is None else 2
+    with track(f"ingest {config.name}", stacks * raw.shape[0], "section", progress) as advance:
+        for box, slab in _slabs(raw, volume.write_block):
+            for section in slab:
+                image.add(section)
+                advance(1)
+            _write_slab(volume.raw, box, slab)
+        if truth is not None and config.labels is not None:
+            painted = TruthTally(truth, config.labels)
+            for box, slab in _slabs(truth, volume.write_block):
+                known = np.stack([painted.truth(z, section) for z, section in enumerate(slab, box.start[0])])
+                advance(len(known))
+                _write_slab(volume.label(TRUTH), box, known)
+            painted.check()
+    volume.build_pyramid()
+    if truth is not None:
+        volume.build_pyramid(TRUTH)
+    warnings = (*raw.warnings, *image.warnings(raw), *(() if painted is None else painted.warnings()))
+    volume.set_attributes(
+        source=str(config.source),
+        settings=settings_of(config),
+        source_digest=image.digest.hexdigest(),
+        **({"section_digests": image.of_sections} if truth is not None else {}),
+        source_fingerprint=fingerprint,
+        config_hash=config.config_hash(),
+        reader_version=READER_VERSION,
+        segem_version=segem.__version__,
+        sections=raw.shape[0],
+        dtype=str(raw.dtype),
+        statistics=image.statistics(),
+        labels=None if painted is None else painted.facts(),
+        warnings=list(warnings),
+    )
+    return warnings
+
+
+def _slabs(stack: Stack, write_block: ZYX) -> Iterator[tuple[Box, NDArray[Any]]]:
+    _, height, width = stack.shape
+    for _, box in grid(stack.shape, (write_block[0], height, width)):
+        slab = np.empty(box.shape, stack.dtype)
+        for z in range(box.start[0], box.stop[0]):
+            slab[z - box.start[0]] = stack.section(z)
+        yield box, slab
+
+
+def _write_slab(array: Any, box: Box, slab: NDArray[Any]) -> None:
+    depth, height, width = array.shards
+    for _, part in grid(box.shape, (depth, height, width)):
+        (z, y, x), stop = part.start, part.stop
+        z0 = box.start[0]
+        write_block(array, Box((z + z0, y, x), (stop[0] + z0, stop[1], stop[2])), slab[part.slices])
+
+
+@dataclass
+class _ImageTally:
+    """What is counted while the sections of an image go by."""
+
+    dtype: np.dtype[Any]
+    each: bool
+    """Whether each section is to be known again, as those that a model may learn from."""
+    of_sections: list[str] = field(default_factory=list)
+    digest: Any = field(default_factory=hashlib.sha256)
+    constant: list[int] = field(default_factory=list)
+    sections: int = 0
+    counts: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.counts = np.zeros(int(np.iinfo(self.dtype).max) + 1, np.int64)
+
+    def add(self, section: NDArray[Any]) -> None:
+        # Little endian, so that a volume has one digest whatever the byte order of its source or of the machine.
+        data = np.ascontiguousarray(section, section.dtype.newbyteorder("<"))
+        self.digest.update(data)
+        counts = histogram(section)
+        self.counts += counts
+        constant = np.count_nonzero(counts) == 1
+        if constant:
+            self.constant.append(self.sections)
+        if self.each:
+            self.of_sections.append("" if constant else hashlib.sha256(data.data).hexdigest()[:DIGEST_DIGITS])
+        self.sections += 1
+
+    def statistics(self) -> dict[str, Any]:
+        return {**IntensityStatistics.from_histogram(self.counts).to_dict(), "constant_sections": self.constant}
+
+    def warnings(self, raw: Stack) -> Iterator[str]:
+        if self.constant:
+            listed = ", ".join(raw.label_of(z) for z in self.constant[:5])
+            more = f" and {len(self.constant) - 5} more" if len(self.constant) > 5 else ""
+            yield f"{len(self.constant)} of {self.sections} sections hold one intensity only: {listed}{more}"
