@@ -69,7 +69,7 @@ def main() -> None:
         for entry in manifest.volumes:
             if entry.labels is None or (arguments.choose and entry.name != "isbi"):
                 continue
-            volume = Volume.open(ingest(entry.ingest_config(), space, progress=False).path)
+            volume = Volume.open(ingest(entry.ingest_config(), space).path)
             sections = CHOSEN_ON if arguments.choose else range(volume.shape[0])
             for number, values in enumerate(CHOICES if arguments.choose else DEFAULTS):
                 print(_row(volume, sections, values, f"r{number}", space), flush=True)
@@ -77,7 +77,7 @@ def main() -> None:
 
 def _row(volume: Volume, sections: range, values: dict[str, Any], run: str, space: Workspace) -> str:
     started = time.perf_counter()
-    baseline(volume.name, run, parse(BaselineConfig, values), space, progress=False)
+    baseline(volume.name, run, parse(BaselineConfig, values), space)
     seconds = time.perf_counter() - started
     pixels, cells = Confusion(), SegmentationSums.nothing()
     mask = Volume.open(space.result(run, volume.name)).label("kmeans")

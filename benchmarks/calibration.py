@@ -17,10 +17,10 @@ from machine import provenance
 from segem.config import load_manifest
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
-from segem.learn.artefact import find_model, load_net
+from segem.learn.artefact import find_model, geometry_of, load_net
 from segem.learn.train import predict_section
-from segem.stages.volumes.ingest import ingest
 from segem.stages.training.score import score
+from segem.stages.volumes.ingest import ingest
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--manifest", type=Path, default=ROOT / "data" / "manifests" / "unet-em-calibration.yaml")
     arguments = parser.parse_args()
     artefact = find_model(arguments.model)
-    context, threshold = artefact.card.geometry().context_sections, artefact.card.threshold
+    context, threshold = geometry_of(artefact.card).context_sections, artefact.card.threshold
     nets = [load_net(artefact, calibrate=calibrate) for calibrate in (False, True)]
     print(provenance())
     print(f"model {artefact.card.name} {artefact.digest[:12]}, scale and bias {artefact.card.calibration.line}")
@@ -42,11 +42,8 @@ def main() -> None:
             if entry.split is None or entry.split.test is None:
                 continue
             test = entry.split.test
-            volume = Volume.open(ingest(entry.ingest_config(), Workspace(Path(folder)), progress=False).path)
-            before, after = (
-                score(partial(predict_section, net), threshold, volume, test, context, progress=False).ece
-                for net in nets
-            )
+            volume = Volume.open(ingest(entry.ingest_config(), Workspace(Path(folder))).path)
+            before, after = (score(partial(predict_section, net), threshold, volume, test, context).ece for net in nets)
             print(f"{entry.name}: sections {test.start}-{test.stop - 1}: ECE {before:.4f} before, {after:.4f} after")
 
 

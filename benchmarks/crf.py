@@ -31,7 +31,7 @@ from segem.kernels.crf import refine
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.segmentation import SegmentationSums
 from segem.kernels.threshold import membrane_mask, stored_probability
-from segem.learn.artefact import find_model, load_net
+from segem.learn.artefact import find_model, geometry_of, load_net
 from segem.learn.engine import Engine, choose_device
 
 HEAD = "| {}: w1, sa, sb, w2, sg | volume | IoU at 0.5 | IoU at own | V_rand | V_info | s |\n" + "|---" * 7 + "|"
@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument("--manifest", type=Path, default=ROOT / "data" / "manifests" / "unet-em-train.yaml")
     arguments = parser.parse_args()
     artefact = find_model(arguments.model)
-    geometry, threshold = artefact.card.geometry(), artefact.card.threshold
+    geometry, threshold = geometry_of(artefact.card), artefact.card.threshold
     print(provenance())
     print(f"model {artefact.card.name} {artefact.digest[:12]}, its own threshold {threshold}")
     choice: dict[str, list[Section]] = {}

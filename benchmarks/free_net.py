@@ -15,9 +15,10 @@ from segem.io.volume import Volume, create_volume, write_block
 from segem.io.workspace import Workspace
 from segem.kernels.normalize import IntensityStatistics, histogram
 from segem.kernels.synth import sections
-from segem.learn.artefact import ModelCard, save_artefact
+from segem.learn.artefact import save_artefact
 from segem.learn.models.registry import ZOO
 from segem.learn.models.spec import Geometry, ModelSpec
+from segem.records.card import ModelCard
 
 NAME = "free"
 _PATTERN_PX = 1024

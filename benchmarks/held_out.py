@@ -25,7 +25,7 @@ from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.segmentation import SegmentationSums
 from segem.kernels.normalize import histogram
 from segem.kernels.threshold import membrane_mask, stored_probability
-from segem.learn.artefact import Artefact, find_model, load_net
+from segem.learn.artefact import Artefact, find_model, geometry_of, load_net
 from segem.learn.engine import Engine, choose_device
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -63,7 +63,7 @@ class Scores:
 
 def score(artefact: Artefact, manifest: Path, data_root: Path, views: int) -> dict[str, Scores]:
     """Return the scores of a model on every volume of a manifest that has test sections."""
-    context, found = artefact.card.geometry().context_sections, {}
+    context, found = geometry_of(artefact.card).context_sections, {}
     with (
         tempfile.TemporaryDirectory() as folder,
         Engine(load_net(artefact), choose_device("auto"), context, views=views) as engine,
@@ -73,7 +73,7 @@ def score(artefact: Artefact, manifest: Path, data_root: Path, views: int) -> di
             model, kmeans, cells = Confusion(), Confusion(), SegmentationSums.nothing()
             for z in sections:
                 image, truth = read_section(volume.raw, z), read_section(volume.label("truth"), z)
-                (probability,) = engine.averaged([seen(volume, z, context)], artefact.card.geometry().stride_px)
+                (probability,) = engine.averaged([seen(volume, z, context)], geometry_of(artefact.card).stride_px)
                 stored = stored_probability(probability)
                 model += Confusion.count(truth, membrane_mask(stored, artefact.card.threshold))
                 kmeans += Confusion.count(truth, membrane_of(image, means))

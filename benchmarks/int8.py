@@ -21,8 +21,8 @@ from segem.io.run import load_run
 from segem.io.workspace import Workspace
 from segem.learn.speed import gemm_gflops
 from segem.stages.reporting.evaluate import evaluate
-from segem.stages.volumes.ingest import ingest
 from segem.stages.segmentation.segment import segment
+from segem.stages.volumes.ingest import ingest
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNTIMES: tuple[RuntimeName, ...] = ("openvino", "openvino-int8")
@@ -41,16 +41,16 @@ def main() -> None:
         workspace = Workspace(Path(folder))
         labelled = [entry for entry in load_manifest(arguments.manifest, arguments.data_root).volumes if entry.labels]
         for entry in labelled:
-            ingest(entry.ingest_config(), workspace, progress=False)
+            ingest(entry.ingest_config(), workspace)
         for runtime in RUNTIMES:
             seconds = {}
             for run in (f"warm-{runtime}", runtime):
                 for entry in labelled:
                     config = SegmentConfig(model=arguments.model, runtime=runtime)
                     started = time.perf_counter()
-                    segment(entry.name, run, config, ExecutionConfig(progress=False, device="cpu"), workspace)
+                    segment(entry.name, run, config, ExecutionConfig(device="cpu"), workspace)
                     seconds[entry.name] = time.perf_counter() - started
-            for scores in evaluate(runtime, workspace, progress=False).volumes:
+            for scores in evaluate(runtime, workspace).volumes:
                 assert scores.model is not None
                 assert scores.shape is not None
                 facts = load_run(workspace, runtime).volumes[scores.name].segment

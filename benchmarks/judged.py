@@ -23,14 +23,14 @@ from segem.stages.volumes.ingest import ingest
 def ingested(manifest: Path, data_root: Path, work: Workspace) -> None:
     """Ingest the volumes of a manifest, once, before trainings that run side by side all want to."""
     for entry in load_manifest(manifest, data_root).volumes:
-        ingest(entry.ingest_config(), work, progress=False)
+        ingest(entry.ingest_config(), work)
 
 
 def tested(manifest: Path, data_root: Path, work: Workspace) -> Iterator[tuple[Volume, range]]:
     """Ingest the volumes of a manifest that have test sections, and yield each with these."""
     for entry in load_manifest(manifest, data_root).volumes:
         if entry.split is not None and entry.split.test is not None:
-            volume = Volume.open(ingest(entry.ingest_config(), work, progress=False).path)
+            volume = Volume.open(ingest(entry.ingest_config(), work).path)
             yield volume, range(entry.split.test.start, entry.split.test.stop)
 
 

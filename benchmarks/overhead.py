@@ -25,7 +25,7 @@ from typing import Any
 from free_net import add_noise_volume, save_free_net
 from machine import provenance
 
-import segem.execute
+import segem.execute.run
 import segem.io.blocks
 import segem.io.chunks
 import segem.io.files
@@ -54,7 +54,7 @@ PHASES: tuple[tuple[Any, str], ...] = (
     (segem.io.files, "write_bytes"),
     (segem.io.blocks, "block_digest"),
     (Ledger, "record"),
-    (segem.execute, "execute"),
+    (segem.execute.run, "execute"),
     (Volume, "build_pyramid"),
 )
 """What is timed, in the order in which a block goes through it."""
@@ -131,7 +131,7 @@ def main() -> None:
         add_noise_volume(workspace, "noise", shape)
         model = save_free_net(workspace, context=arguments.context, halo_px=arguments.halo)
         config = SegmentConfig(model=model, runtime=arguments.runtime)
-        execution = ExecutionConfig(device="cpu", progress=False)
+        execution = ExecutionConfig(device="cpu")
         megapixels = shape[0] * shape[1] * shape[2] / 1e6
         for number in range(arguments.rounds):
             with stopped() as watch:

@@ -49,7 +49,7 @@ def main() -> None:
         count_processor_time()
         config = TrainConfig(model="unet", minutes=arguments.minutes, seed=int(seed), **RECIPES[recipe])
         name = _name(recipe, int(seed), arguments.minutes)
-        train(load_manifest(MANIFEST, arguments.data_root), name, config, work, device="cpu", progress=False)
+        train(load_manifest(MANIFEST, arguments.data_root), name, config, work, device="cpu")
         return
     print(provenance(), flush=True)
     ingested(MANIFEST, arguments.data_root, work)

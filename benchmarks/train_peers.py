@@ -61,7 +61,7 @@ def main() -> None:
     manifest = load_manifest(MANIFEST, arguments.data_root)
     work = Workspace(arguments.work)
     work.prepare()
-    volumes, splits = lessons(manifest, work, progress=False)
+    volumes, splits = lessons(manifest, work)
 
     def course(name: str) -> Course:
         kind = "processor" if arguments.processor_time else "clock"

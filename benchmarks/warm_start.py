@@ -52,7 +52,7 @@ def main() -> None:
         missing = [name for name in names if name not in {known for known, _ in list_models(work)}]
         run_pinned({name: [sys.executable, __file__, *sys.argv[1:], "--train", name] for name in missing}, work.root)
     both, found, config = _both(arguments.data_root), facts(), GateConfig()
-    chosen = sections_to_judge(both, config, work, progress=False)
+    chosen = sections_to_judge(both, config, work)
     masks = {name: masks_of_rival(find_model(name, work), "cpu") for name in dict.fromkeys(chain(*PAIRS))}
     lines = [
         f"{arguments.minutes:g} minutes of one core ({found['cpu']}) for each lesson on VNC, "
@@ -64,7 +64,7 @@ def main() -> None:
     ]
     for first, second in PAIRS:
         for volume, sections in chosen:
-            one = judge(masks[first], masks[second], volume, sections, config, replaces=True, progress=False)
+            one = judge(masks[first], masks[second], volume, sections, config, replaces=True)
             lines.append(
                 f"| {first} | {one.iou_candidate:.4f} | {second} | {one.iou_against:.4f} | {one.volume} | "
                 f"{one.difference:+.4f} ({one.low:+.4f} to {one.high:+.4f}) |"
@@ -82,7 +82,7 @@ def _train(name: str, arguments: argparse.Namespace, work: Workspace) -> None:
     manifest = load_manifest(OLD if name == "isbi" else NEW, arguments.data_root)
     if name in REHEARSED:
         manifest = _both(arguments.data_root)
-    train(manifest, name, config, work, start=start, device="cpu", progress=False)
+    train(manifest, name, config, work, start=start, device="cpu")
 
 
 def _both(data_root: Path) -> Manifest:

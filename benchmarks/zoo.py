@@ -38,7 +38,7 @@ from segem.kernels.metrics.segmentation import SegmentationSums
 from segem.kernels.normalize import IntensityStatistics, histogram, zscore
 from segem.kernels.synth import sections as synthetic
 from segem.kernels.threshold import membrane_mask, stored_probability
-from segem.learn.artefact import Artefact, load_net
+from segem.learn.artefact import Artefact, geometry_of, load_net
 from segem.learn.engine import Engine, choose_device
 from segem.learn.models.registry import ZOO, build
 from segem.stages.segmentation.baseline import baseline
@@ -89,13 +89,13 @@ def _train(name: str, arguments: argparse.Namespace, work: Workspace) -> None:
     narrowed = {"width": arguments.width} if "width" in ZOO[name].options.model_fields else {}
     config = TrainConfig(model=name, architecture=narrowed, minutes=arguments.minutes)
     count_processor_time()
-    train(load_manifest(MANIFEST, arguments.data_root), f"zoo-{name}", config, work, device="cpu", progress=False)
+    train(load_manifest(MANIFEST, arguments.data_root), f"zoo-{name}", config, work, device="cpu")
 
 
 def judge_mask(method: str, volume: Volume, judged: range, work: Workspace) -> dict[str, Any]:
     """Return the row of a method that learns nothing."""
     started = time.perf_counter()
-    baseline(volume.name, method, BaselineConfig.model_validate({"method": method}), work, progress=False)
+    baseline(volume.name, method, BaselineConfig.model_validate({"method": method}), work)
     seconds = (time.perf_counter() - started) / (np.prod(volume.shape) / 1e6)
     mask = Volume.open(work.result(method, volume.name)).label("kmeans")
     sections = [read_section(mask, z) for z in judged]
@@ -105,7 +105,7 @@ def judge_mask(method: str, volume: Volume, judged: range, work: Workspace) -> d
 
 def judge_model(name: str, artefact: Artefact, volume: Volume, judged: range) -> dict[str, dict[str, Any]]:
     """Return the row of a model, and that of it with the CRF behind it where the papers have one."""
-    context = artefact.card.geometry().context_sections
+    context = geometry_of(artefact.card).context_sections
     with Engine(load_net(artefact), choose_device("cpu"), context) as engine:
         inputs = [seen(volume, z, context) for z in judged]
         engine.probability(inputs[0])
@@ -160,7 +160,7 @@ def draw(names: list[str], volume: Volume, z: int, work: Workspace) -> None:
         for name in names:
             artefact = trained(f"zoo-{name}", work)
             if artefact is not None:
-                context = artefact.card.geometry().context_sections
+                context = geometry_of(artefact.card).context_sections
                 with Engine(load_net(artefact), choose_device("cpu"), context) as engine:
                     panels[name] = 255 - stored_probability(engine.probability(sees(context)))
         montage(panels).save(work.root / file, optimize=True)

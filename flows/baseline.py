@@ -8,18 +8,18 @@ from prefect import flow
 
 from flows.steps import step
 from segem.config import BaselineConfig
+from segem.io.workspace import open_workspace
 from segem.stages.segmentation.baseline import BaselineResult, baseline
-from segem.stages.campaign import open_workspace
 
 DEFAULT = BaselineConfig()
 
 
 @step("baseline", "baseline {volume}")
 def baseline_step(
-    volume: str, run: str, config: BaselineConfig, workspace: Path, progress: bool = True, replace: bool = False
+    volume: str, run: str, config: BaselineConfig, workspace: Path, replace: bool = False
 ) -> BaselineResult:
     """Write the baseline's layer of one volume of a run."""
-    return baseline(volume, run, config, open_workspace(workspace), progress=progress, replace=replace)
+    return baseline(volume, run, config, open_workspace(workspace), replace=replace)
 
 
 @flow(name="baseline-volume", flow_run_name="baseline {volume} of {run}")
@@ -28,7 +28,6 @@ def baseline_volume(
     run: str,
     config: BaselineConfig = DEFAULT,
     workspace: Path = Path("workspace"),
-    progress: bool = False,
     replace: bool = False,
 ) -> BaselineResult:
     """Write the baseline's layer of one volume.
@@ -41,9 +40,7 @@ def baseline_volume(
         The method and its settings.
     workspace : Path
         Root of the workspace.
-    progress : bool
-        Draw a progress bar on stderr.
     replace : bool
         Also where the run holds a result of this volume that was made in another way, which is then lost.
     """
-    return baseline_step(volume, run, config, workspace, progress, replace)
+    return baseline_step(volume, run, config, workspace, replace)

@@ -62,7 +62,7 @@ def campaign(
     data_root : Path, optional
         Folder that relative sources count from; the manifest's own when absent.
     execution : ExecutionConfig
-        Device, engine, workers, progress bars.
+        Device, engine, workers, memory.
     replace : bool
         Also where the run, or a volume of the workspace, was made in another way, and is then lost.
 
@@ -80,7 +80,7 @@ def campaign(
         enter(job)
         failed = _find_all_membranes(job, execution)
         try:
-            pages = report_step(job.run, job.workspace.root, execution.progress)
+            pages = report_step(job.run, job.workspace.root)
             publish(job.run, pages)
         except Exception:
             _raise_if_any(failed, job)
@@ -106,8 +106,8 @@ def _find_all_membranes(job: Campaign, execution: ExecutionConfig) -> dict[str, 
 
 def _find_membranes(volume: VolumeEntry, job: Campaign, execution: ExecutionConfig) -> None:
     workspace = job.workspace.root
-    ingest_step(volume.ingest_config(), workspace, execution.progress, job.replace)
-    baseline_step(volume.name, job.run, job.manifest.baseline, workspace, execution.progress, job.replace)
+    ingest_step(volume.ingest_config(), workspace, job.replace)
+    baseline_step(volume.name, job.run, job.manifest.baseline, workspace, job.replace)
     segment_step(volume.name, job.run, job.manifest.segment_config(), execution, workspace, job.replace)
 
 

@@ -8,20 +8,18 @@ from prefect import flow
 
 from flows.steps import step
 from segem.config import IngestConfig
-from segem.stages.campaign import open_workspace
+from segem.io.workspace import open_workspace
 from segem.stages.volumes.ingest import IngestResult, ingest
 
 
 @step("ingest", "ingest {config.name}")
-def ingest_step(config: IngestConfig, workspace: Path, progress: bool = True, replace: bool = False) -> IngestResult:
+def ingest_step(config: IngestConfig, workspace: Path, replace: bool = False) -> IngestResult:
     """Ingest one source; a volume that is already there with the same content is kept."""
-    return ingest(config, open_workspace(workspace), progress=progress, replace=replace)
+    return ingest(config, open_workspace(workspace), replace=replace)
 
 
 @flow(name="ingest-volume", flow_run_name="ingest {config.name}")
-def ingest_volume(
-    config: IngestConfig, workspace: Path = Path("workspace"), progress: bool = False, replace: bool = False
-) -> IngestResult:
+def ingest_volume(config: IngestConfig, workspace: Path = Path("workspace"), replace: bool = False) -> IngestResult:
     """Ingest one volume.
 
     Parameters
@@ -30,9 +28,7 @@ def ingest_volume(
         Name, source, voxel size and labels of the volume.
     workspace : Path
         Root of the workspace.
-    progress : bool
-        Draw a progress bar on stderr.
     replace : bool
         Also where another source, voxel size or labels are lost by it.
     """
-    return ingest_step(config, workspace, progress, replace)
+    return ingest_step(config, workspace, replace)

@@ -8,11 +8,11 @@ from prefect import flow
 
 from flows.steps import step
 from segem.config import ExecutionConfig, RefineConfig
+from segem.io.workspace import open_workspace
 from segem.stages.segmentation import crf as refine
-from segem.stages.campaign import open_workspace
 from segem.stages.segmentation.crf import RefineResult
 
-QUIET = ExecutionConfig(progress=False)
+QUIET = ExecutionConfig()
 
 
 @step("refine", "refine {volume}")

@@ -10,18 +10,18 @@ from prefect import flow
 from prefect.artifacts import create_link_artifact, create_table_artifact
 
 from flows.steps import step
-from segem.stages.campaign import open_workspace
+from segem.io.workspace import open_workspace
 from segem.stages.reporting.write import ReportResult, report
 
 
 @step("report", "report {run}")
-def report_step(run: str, workspace: Path, progress: bool = True) -> ReportResult:
+def report_step(run: str, workspace: Path) -> ReportResult:
     """Score every volume of a run and write its report."""
-    return report(run, open_workspace(workspace), progress=progress)
+    return report(run, open_workspace(workspace))
 
 
 @flow(name="report-run", flow_run_name="report {run}")
-def report_run(run: str, workspace: Path = Path("workspace"), progress: bool = False) -> ReportResult:
+def report_run(run: str, workspace: Path = Path("workspace")) -> ReportResult:
     """Score every volume of a run and write its report.
 
     Parameters
@@ -30,10 +30,8 @@ def report_run(run: str, workspace: Path = Path("workspace"), progress: bool = F
         Name of the run.
     workspace : Path
         Root of the workspace.
-    progress : bool
-        Draw progress bars on stderr.
     """
-    pages = report_step(run, workspace, progress)
+    pages = report_step(run, workspace)
     publish(run, pages)
     return pages
 

@@ -17,21 +17,21 @@ from segem.stages.training.train import TrainResult
 
 
 @step("prepare", "prepare {job.config.out}")
-def prepare_step(job: Retraining, progress: bool) -> None:
+def prepare_step(job: Retraining) -> None:
     """Ingest every volume, and refuse before the training what would be refused after it."""
-    prepare(job, progress=progress)
+    prepare(job)
 
 
 @step("train", "train {job.config.out}")
-def train_step(job: Retraining, progress: bool) -> TrainResult:
+def train_step(job: Retraining) -> TrainResult:
     """Train the candidate; a training that was killed goes on from its checkpoint."""
-    return learn(job, progress=progress)
+    return learn(job)
 
 
 @step("gate", "gate {job.config.out}")
-def gate_step(job: Retraining, version: Path, progress: bool) -> Promotion:
+def gate_step(job: Retraining, version: Path) -> Promotion:
     """Judge the candidate beside the model in use."""
-    return judge(job, version, progress=progress)
+    return judge(job, version)
 
 
 @flow(name="retrain", flow_run_name="retrain {config.out}")
@@ -40,7 +40,6 @@ def retrain(
     config: RetrainConfig,
     workspace: Path = Path("workspace"),
     data_root: Path | None = None,
-    progress: bool = False,
 ) -> State[Promotion]:
     """Train a model on labelled sections, and put it in use if it does no harm.
 
@@ -57,8 +56,6 @@ def retrain(
         Root of the workspace.
     data_root : Path, optional
         Folder that relative sources count from; the manifest's own when absent.
-    progress : bool
-        Draw progress bars on stderr.
 
     Raises
     ------
@@ -66,9 +63,9 @@ def retrain(
         When nothing could start, the training failed, or nothing could be judged.
     """
     job = open_retraining(manifest, config, workspace, data_root)
-    prepare_step(job, progress)
-    candidate = train_step(job, progress)
-    decided = gate_step(job, candidate.path, progress)
+    prepare_step(job)
+    candidate = train_step(job)
+    decided = gate_step(job, candidate.path)
     publish(decided)
     name = "Completed" if decided.promoted else "KeptAside"
     return Completed(name=name, message=_said(decided), data=decided)

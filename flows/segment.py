@@ -8,11 +8,11 @@ from prefect import flow
 
 from flows.steps import step
 from segem.config import ExecutionConfig, SegmentConfig
-from segem.stages.campaign import open_workspace
+from segem.io.workspace import open_workspace
 from segem.stages.segmentation.segment import SegmentResult, segment
 
 DEFAULT = SegmentConfig()
-QUIET = ExecutionConfig(progress=False)
+QUIET = ExecutionConfig()
 
 
 @step("segment", "segment {volume}")

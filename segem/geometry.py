@@ -8,6 +8,8 @@ from itertools import product
 
 from segem.errors import ConfigError
 
+Range = tuple[int, int]
+"""Half-open: the first section, and one past the last."""
 ZYX = tuple[int, int, int]
 
 

@@ -19,6 +19,8 @@ _SI = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 SECONDS_BETWEEN_LINES = 30.0
 
+_shown = False
+
 
 class Advance(Protocol):
     """Takes the amount of work just finished, and a word on how it stands."""
@@ -27,8 +29,33 @@ class Advance(Protocol):
 
 
 @contextmanager
-def track(description: str, total: int, unit: str = "voxel", show: bool = True) -> Iterator[Advance]:
-    """Show a progress bar while the body runs.
+def shown() -> Iterator[None]:
+    """Let `track` show how far the work is, in the whole process, while the body runs; the command line does.
+
+    Without it nothing is drawn, so that a notebook, a worker or a program that calls segem stays quiet.
+
+    Examples
+    --------
+    >>> with shown():
+    ...     is_shown()
+    True
+    """
+    global _shown
+    before, _shown = _shown, True
+    try:
+        yield
+    finally:
+        _shown = before
+
+
+def is_shown() -> bool:
+    """Return whether somebody watches."""
+    return _shown
+
+
+@contextmanager
+def track(description: str, total: int, unit: str = "voxel") -> Iterator[Advance]:
+    """Show a progress bar while the body runs, where progress is `shown`.
 
     Parameters
     ----------
@@ -38,8 +65,6 @@ def track(description: str, total: int, unit: str = "voxel", show: bool = True) 
         Amount of work.
     unit : str
         What is counted.
-    show : bool
-        False draws nothing.
 
     Yields
     ------
@@ -48,12 +73,12 @@ def track(description: str, total: int, unit: str = "voxel", show: bool = True) 
 
     Examples
     --------
-    >>> with track("count", 3, "section", show=False) as advance:
+    >>> with track("count", 3, "section") as advance:
     ...     for _ in range(3):
     ...         advance(1)
     """
     console = Console(stderr=True)
-    if not show:
+    if not _shown:
         yield lambda amount, note="": None  # noqa: ARG005 - nobody looks
     elif console.is_terminal:
         with Progress(*_columns(unit), console=console) as bar:

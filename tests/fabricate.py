@@ -10,11 +10,12 @@ from scipy import ndimage
 
 from segem.geometry import Box, Halo, VoxelSize, grid
 from segem.io.blocks import layer_digest, voxel_digest
-from segem.io.run import ModelRecord, StageRecord, now, result_volume, update_run
+from segem.io.run import now, result_volume, update_run
 from segem.io.volume import Volume, create_volume, write_block
 from segem.io.workspace import Workspace
 from segem.kernels.normalize import IntensityStatistics, histogram
 from segem.plan import Tiling
+from segem.records.run import ModelRecord, StageRecord
 
 MODEL = ModelRecord(name="unet-em", digest="ab" * 32)
 

@@ -19,9 +19,10 @@ from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.normalize import IntensityStatistics, histogram, zscore
 from segem.learn.allocator import keep_activations
-from segem.learn.artefact import ModelCard, save_artefact
+from segem.learn.artefact import save_artefact
 from segem.learn.fold import folded
 from segem.learn.models.registry import build
+from segem.records.card import ModelCard
 from segem.stages.volumes.ingest import ingest
 
 DEPTH, SEED = 4, 0
@@ -124,7 +125,7 @@ class Stack:
         source = self.case.folder / f"{self.name}.tif"
         if not self._statistics.is_file():
             tifffile.imwrite(source, repeated, photometric="minisblack")
-            ingest(IngestConfig(name=self.name, source=source, voxel_nm=VOXEL_NM), self.case.workspace, progress=False)
+            ingest(IngestConfig(name=self.name, source=source, voxel_nm=VOXEL_NM), self.case.workspace)
             statistics = IntensityStatistics.from_histogram(histogram(repeated))
             self._statistics.write_text(json.dumps(statistics.to_dict()))
         if with_reference and not self._reference.is_file():
@@ -148,7 +149,7 @@ def make_volume(folder: Path, source: Path, size: int) -> None:
     if (folder / "volume.npy").is_file():
         return
     workspace = Workspace(folder / "workspace")
-    made = ingest(IngestConfig(name="real", source=source, voxel_nm=VOXEL_NM), workspace, progress=False)
+    made = ingest(IngestConfig(name="real", source=source, voxel_nm=VOXEL_NM), workspace)
     raw = Volume.open(made.path).raw
     np.save(folder / "volume.npy", np.stack([read_section(raw, z)[:size, :size] for z in range(made.shape[0])]))
 

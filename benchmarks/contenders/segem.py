@@ -20,7 +20,7 @@ def start(case: Case, **settings: Any) -> Callable[[Stack, Path], None]:
     config = parse(SegmentConfig, {"model": str(case.artefact), **settings})
 
     def predict(stack: Stack, folder: Path) -> None:
-        segment(stack.name, folder.name, config, ExecutionConfig(device="cpu", progress=False), case.workspace)
+        segment(stack.name, folder.name, config, ExecutionConfig(device="cpu"), case.workspace)
 
     return predict
 

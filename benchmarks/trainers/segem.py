@@ -13,7 +13,7 @@ from recipes import RECIPES
 import segem.learn.train as loop
 from segem.config import TrainConfig
 from segem.io.volume import Volume
-from segem.learn.artefact import load_net
+from segem.learn.artefact import geometry_of, load_net
 from segem.stages.training.train import train as train_model
 from trainers.course import Course, Predict
 
@@ -28,11 +28,11 @@ def train(course: Course) -> Predict:
         loop.time = SimpleNamespace(monotonic=budget.now)  # type: ignore[assignment, attr-defined]
     config = TrainConfig(model="unet", minutes=budget.minutes, seed=course.seed, **RECIPE)
     if trained(name, course.workspace) is None:
-        train_model(course.manifest, name, config, course.workspace, device="cpu", progress=False)
+        train_model(course.manifest, name, config, course.workspace, device="cpu")
     artefact = trained(name, course.workspace)
     assert artefact is not None
     budget.steps, budget.spent = artefact.card.training["steps"], artefact.card.training["minutes"]
-    net, context = load_net(artefact), artefact.card.geometry().context_sections
+    net, context = load_net(artefact), geometry_of(artefact.card).context_sections
 
     def predict(volume: Volume, z: int) -> NDArray[np.float32]:
         return loop.predict_section(net, seen(volume, z, context))

@@ -46,7 +46,7 @@ def run_campaign(job: Campaign, *, execution: ExecutionConfig = DEFAULT, verbose
     job : Campaign
         What `segem.stages.campaign.open_campaign` returned.
     execution : ExecutionConfig
-        Device, engine, workers, progress bars.
+        Device, engine, workers, memory.
     verbose : bool
         Show Prefect's own log lines on stderr.
 
@@ -71,15 +71,13 @@ def run_campaign(job: Campaign, *, execution: ExecutionConfig = DEFAULT, verbose
         return campaign(job.source, job.run, job.workspace.root, job.data_root, execution, job.replace)
 
 
-def run_retraining(job: Retraining, *, progress: bool = True, verbose: bool = False) -> Promotion:
+def run_retraining(job: Retraining, *, verbose: bool = False) -> Promotion:
     """Run the flow that makes a better model, with a private Prefect server unless the user has one.
 
     Parameters
     ----------
     job : Retraining
         What `segem.stages.training.retrain.open_retraining` returned.
-    progress : bool
-        Draw progress bars on stderr.
     verbose : bool
         Show Prefect's own log lines on stderr.
 
@@ -96,7 +94,7 @@ def run_retraining(job: Retraining, *, progress: bool = True, verbose: bool = Fa
     with prefect_ready(job.workspace.root / ".prefect", verbose=verbose):
         from flows.retrain import retrain
 
-        return cast("Promotion", retrain(job.source, job.config, job.workspace.root, job.data_root, progress))
+        return cast("Promotion", retrain(job.source, job.config, job.workspace.root, job.data_root))
 
 
 @contextmanager

@@ -12,9 +12,9 @@ import typer
 
 import segem
 from segem.cli import campaign, labelling, machine, models, results, retrain, steps
-from segem.learn.allocator import keep_activations
-from segem.progress import warnings_told
 from segem.cli.show import exit_code_of
+from segem.learn.allocator import keep_activations
+from segem.progress import shown, warnings_told
 
 app = typer.Typer(
     name="segem",
@@ -47,5 +47,5 @@ def main() -> None:
     """Run the command line; every failure is one line on stderr and a non-zero exit code."""
     # Before any thread has a heap of its own.
     keep_activations()
-    with warnings_told():
+    with warnings_told(), shown():
         sys.exit(exit_code_of(lambda: app(standalone_mode=False)))

@@ -22,9 +22,9 @@ from segem.cli.options import (
     execution_of,
     workspace_at,
 )
+from segem.cli.show import show_scores
 from segem.config import BUNDLED_MODEL, ExecutionConfig, SynthConfig, load_manifest
 from segem.errors import SegemError
-from segem.cli.show import show_scores
 
 app = typer.Typer()
 

@@ -17,8 +17,8 @@ from segem.cli.options import (
     option_of,
     workspace_at,
 )
-from segem.config import LearningCurveConfig, TrainConfig, load_manifest, parse
 from segem.cli.show import show, show_label_next, show_learning_curve
+from segem.config import LearningCurveConfig, TrainConfig, load_manifest, parse
 
 app = typer.Typer()
 

@@ -17,8 +17,8 @@ from segem.cli.options import (
     triple,
     workspace_at,
 )
-from segem.config import BUNDLED_MODEL, BenchConfig, parse
 from segem.cli.show import show_speeds
+from segem.config import BUNDLED_MODEL, BenchConfig, parse
 
 app = typer.Typer()
 

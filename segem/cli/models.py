@@ -34,9 +34,6 @@ from segem.cli.options import (
     rehearsal_of,
     workspace_at,
 )
-from segem.config import GateConfig, TrainConfig, load_manifest, parse
-from segem.config.retrain import with_rehearsal
-from segem.errors import ConfigError
 from segem.cli.show import (
     show,
     show_architecture,
@@ -44,6 +41,9 @@ from segem.cli.show import (
     show_models,
     show_promotion,
 )
+from segem.config import GateConfig, TrainConfig, load_manifest, parse
+from segem.config.retrain import with_rehearsal
+from segem.errors import ConfigError
 
 app = typer.Typer()
 models_app = typer.Typer(

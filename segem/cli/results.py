@@ -21,8 +21,8 @@ from segem.cli.options import (
     execution_of,
     existing_workspace,
 )
-from segem.config import ExecutionConfig
 from segem.cli.show import complain, show, show_scores
+from segem.config import ExecutionConfig
 
 app = typer.Typer()
 

@@ -32,8 +32,8 @@ from segem.cli.options import (
     option_of,
     rehearsal_of,
 )
-from segem.config import GateConfig, TrainConfig, parse
 from segem.cli.show import show_promotion
+from segem.config import GateConfig, TrainConfig, parse
 
 app = typer.Typer()
 

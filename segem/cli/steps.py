@@ -26,6 +26,7 @@ from segem.cli.options import (
     workspace_at,
     workspace_with,
 )
+from segem.cli.show import show
 from segem.config import (
     BUNDLED_MODEL,
     BaselineConfig,
@@ -39,8 +40,7 @@ from segem.config import (
 )
 from segem.config.baseline import BaselineMethod
 from segem.errors import ConfigError
-from segem.stages.naming import default_run
-from segem.cli.show import show
+from segem.io.workspace import default_run
 
 app = typer.Typer()
 

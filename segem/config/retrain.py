@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from segem.config import Config, Device, GateConfig, Manifest, Name, Split, TrainConfig, parse
+from segem.config.base import Config
+from segem.config.execution import Device
+from segem.config.gate import GateConfig
+from segem.config.manifest import Manifest, Split
+from segem.config.names import Name
+from segem.config.parsing import parse
+from segem.config.train import TrainConfig
 from segem.errors import ConfigError
 
 SHARE = 0.3

@@ -8,10 +8,11 @@ from typing import Any
 from segem.config import Config
 from segem.errors import ConfigError, InputError, WorkspaceError
 from segem.geometry import Box
-from segem.io.run import ModelRecord, Stage, load_run
+from segem.io.run import load_run
 from segem.io.shards import shape_of, shard_files
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
+from segem.records.run import ModelRecord, Stage
 
 _SHOWN = 4
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-Range = tuple[int, int]
+from segem.geometry import Range
 
 DIGEST_DIGITS = 16
 """Hexadecimal digits of a section's digest: with a million sections, the chance that any two agree is 3e-8."""

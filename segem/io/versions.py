@@ -7,69 +7,18 @@ import re
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
-from typing import Literal
 
 from pydantic import ValidationError
 
-from segem.config import NAME_PATTERN, Config, GateConfig
+from segem.config import NAME_PATTERN
 from segem.errors import ModelError
 from segem.io.files import disk_errors, write_text
 from segem.io.run import now
+from segem.records.promotion import Promotion
 
 PROMOTION, CURRENT, UNJUDGED = "promotion.json", "current", "unjudged"
 """In the folder of a version: what was decided about it. In the folder of a model: the name of the version in use. In
 the folder of a candidate nobody has decided about yet: a digest of all that made it."""
-
-
-class Judgement(Config):
-    """A candidate beside the model in use, on sections of one volume that neither has seen."""
-
-    volume: str
-    source_digest: str
-    """sha256 of the volume's voxels."""
-    sections: tuple[int, int]
-    blocks: int
-    iou_candidate: float
-    iou_against: float
-    difference: float
-    low: float
-    high: float
-    """Ends of the two-sided interval of the difference, which decides."""
-    lower_bound: float
-    """End of the one-sided interval of the same confidence."""
-    harm: str = ""
-    """Why the volume speaks against the candidate; empty where it does not."""
-
-
-class Rival(Config):
-    """The model that a candidate was compared with."""
-
-    name: str
-    path: str
-    digest: str
-
-
-class Promotion(Config):
-    """The content of ``promotion.json``: whether a version was promoted, and on what grounds."""
-
-    format: Literal[1] = 1
-    name: str
-    version: str
-    digest: str
-    against: Rival | None
-    """None where there was no model yet and K-means had to be beaten."""
-    promoted: bool
-    forced: bool
-    """Whether it was promoted although the gate refused it."""
-    reason: str
-    """Why the gate refused it; empty where it did not."""
-    judged: tuple[Judgement, ...]
-    gate: GateConfig
-    manifest: str
-    who: str
-    when: str
-    """ISO 8601 in UTC."""
-    segem_version: str
 
 
 def new_version(model: Path) -> Path:

@@ -8,95 +8,37 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 import segem
-from segem.config import Config, Name
 from segem.errors import ConfigError, ModelError
 from segem.io.files import disk_errors, locked, new_directory, write_bytes, write_text
 from segem.io.versions import new_version, standing, version_in_use
 from segem.io.workspace import Workspace
-from segem.learn.calibrated import NO_CALIBRATION, Calibration, calibrated
+from segem.learn.calibrated import calibrated
 from segem.learn.models.registry import ZOO, build, geometry
 from segem.learn.models.spec import Geometry
 from segem.learn.tensors import check_finite, write_tensors
 from segem.learn.widen import widened
+from segem.records.card import NO_CALIBRATION, ModelCard
+from segem.records.run import ModelRecord
 
 WEIGHTS, CARD = "weights.safetensors", "model.json"
 BUNDLED = (Path(segem.__file__).parent.parent / "models", Path(sys.prefix) / "share" / "segem" / "models")
 """Where bundled models lie: in a source tree, and in an installed package."""
 
 
-class TrainedOn(Config):
-    """The sections of one volume that made a model."""
-
-    volume: str
-    source_digest: str
-    """sha256 of the volume's voxels."""
-    train: tuple[int, int]
-    validation: tuple[int, int]
-    train_digests: tuple[str, ...] = ()
-    validation_digests: tuple[str, ...] = ()
-    """Of each section, by which it is known in a stack that has grown; cards of before do not say."""
-    share: float | None = None
-    """Share of what was drawn that came from this volume; cards of before do not say."""
-
-
-class Score(Config):
-    """What a model reached on sections it never saw, and which ones."""
-
-    volume: str
-    sections: tuple[int, int]
-    iou: float
-    v_rand: float | None
-    v_info: float | None
-    ece: float | None = None
-    """Expected calibration error of the probability."""
-
-
-class MeasuredHalo(Config):
-    """The context around a core that a net was found to need, where its architecture does not say."""
-
-    px: int = Field(ge=0)
-    tolerance: float = Field(gt=0)
-    """Largest difference of a logit that counted as none."""
-
-
-class ModelCard(Config):
-    """The content of ``model.json``."""
-
-    format: Literal[1] = 1
-    name: Name
-    architecture: str
-    """Name in the zoo."""
-    options: dict[str, Any] = {}
-    normalisation: Literal["volume-zscore"] = "volume-zscore"
-    calibration: Calibration = NO_CALIBRATION
-    """What makes probabilities of the net's logits; the weights are those before."""
-    threshold: float = Field(gt=0, lt=1)
-    """Probability from which a voxel is membrane, chosen on validation sections."""
-    halo: MeasuredHalo | None = None
-    trained_on: tuple[TrainedOn, ...] = ()
-    scores: tuple[Score, ...] = ()
-    training: dict[str, Any] = {}
-    """Settings and outcome of the training run."""
-    licence: str = ""
-    citation: str = ""
-    versions: dict[str, str] = {}
-    weights_sha256: str = ""
-    """Of the file of weights; cards of before do not say."""
-
-    def geometry(self) -> Geometry:
-        """Return stride, halo and context: those of the architecture, and the measured halo where it has none."""
-        found = geometry(self.architecture, self.options)
-        if found.halo_px is None and self.halo is not None:
-            return replace(found, halo_px=self.halo.px)
-        return found
+def geometry_of(card: ModelCard) -> Geometry:
+    """Return stride, halo and context of a model: its architecture's, and the measured halo where that has none."""
+    found = geometry(card.architecture, card.options)
+    if found.halo_px is None and card.halo is not None:
+        return replace(found, halo_px=card.halo.px)
+    return found
 
 
 def cited_once(*citations: str) -> str:
@@ -214,7 +156,7 @@ def load_artefact(path: Path) -> Artefact:
         }
         if card.calibration.line != NO_CALIBRATION.line:
             made_of["calibration"] = card.calibration.line
-        card.geometry()
+        geometry_of(card)
     except (ValidationError, UnicodeDecodeError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise ModelError(
@@ -356,3 +298,8 @@ def _list_models(workspace: Workspace | None) -> list[tuple[str, Path]]:
         if root.is_dir():
             found += [(folder.name, folder) for folder in sorted(root.iterdir()) if (folder / CARD).is_file()]
     return found
+
+
+def model_record(artefact: Artefact) -> ModelRecord:
+    """Return what a run notes of the model in use."""
+    return ModelRecord(name=artefact.card.name, digest=artefact.digest)

@@ -22,7 +22,7 @@ from segem.learn.models.registry import patch_px, spec_of
 from segem.learn.patches import random_patch
 
 if TYPE_CHECKING:
-    from segem.learn.train import LabelledSection
+    from segem.learn.sections import LabelledSection
 
 
 class Batch(NamedTuple):

@@ -2,40 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
 from torch import Tensor, nn
 
-from segem.config import Config
-
-
-class FittedOn(Config):
-    """Sections of one volume that a calibration was fitted on."""
-
-    volume: str
-    source_digest: str
-    """sha256 of the volume's voxels."""
-    sections: tuple[int, int]
-
-
-class Calibration(Config):
-    """The line that logits are put through, found by `segem.kernels.platt.fit_platt`, and how well it fits."""
-
-    scale: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    bias: float = Field(default=0.0, allow_inf_nan=False)
-    ece_before: float | None = None
-    """Expected calibration error of the net alone on the sections it was fitted on, mean over their volumes."""
-    ece_validation: float | None = None
-    """The same of the calibrated net."""
-    fitted_on: tuple[FittedOn, ...] = ()
-    """Empty where these are the sections that validated the training."""
-
-    @property
-    def line(self) -> tuple[float, float]:
-        """All that changes what the net gives: scale and bias."""
-        return self.scale, self.bias
-
-
-NO_CALIBRATION = Calibration()
+from segem.records.card import NO_CALIBRATION, Calibration
 
 
 class Calibrated(nn.Module):

@@ -13,7 +13,7 @@ from segem.kernels.truth import is_known, is_membrane
 from segem.progress import tell
 
 if TYPE_CHECKING:
-    from segem.learn.train import LabelledSection
+    from segem.learn.sections import LabelledSection
 
 LEAST_PX = 32
 """Shortest edge of a section that has tissue to learn from around its pixels."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from segem.kernels.metrics.calibration import CalibrationBins
 from segem.kernels.platt import Group, fit_platt
-from segem.learn.calibrated import NO_CALIBRATION, Calibration
+from segem.records.card import NO_CALIBRATION, Calibration
 
 
 def calibration_of(volumes: Sequence[Group]) -> Calibration:

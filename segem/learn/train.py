@@ -19,7 +19,7 @@ from segem.errors import ModelError
 from segem.kernels.metrics.iou import Confusion
 from segem.learn.allocator import keep_activations
 from segem.learn.batches import ahead, batches_of, seed_of
-from segem.learn.calibrated import Calibration, calibrated
+from segem.learn.calibrated import calibrated
 from segem.learn.checkpoint import Checkpoints, Reached
 from segem.learn.checks import check_predicted, check_sections, warn_of_small_sections
 from segem.learn.interrupt import interrupt_deferred
@@ -29,35 +29,12 @@ from segem.learn.patches import PatchClassifier
 from segem.learn.pieces import in_pieces
 from segem.learn.platt import calibration_of
 from segem.learn.rehearsal import forgotten, keep_statistics
+from segem.learn.sections import LabelledSection
 from segem.learn.supervision import supervised
 from segem.learn.watch import Point, Watch
+from segem.records.card import Calibration
 
 THRESHOLDS = np.round(np.arange(0.1, 0.96, 0.025), 3)
-
-
-@dataclass(frozen=True)
-class LabelledSection:
-    """One section with its truth.
-
-    Parameters
-    ----------
-    volume : str
-        Volume the section belongs to.
-    image : (C, H, W) float32
-        Z-scores by the statistics of the volume: the section itself in the middle, its neighbours around it.
-    truth : (H, W) uint8
-        1 = membrane, 2 = unknown.
-    weight : float
-        How often its volume is drawn, relative to the others.
-    rehearsed : bool
-        Whether the net that is gone on from has learned it, and is to be remembered in it.
-    """
-
-    volume: str
-    image: NDArray[np.float32]
-    truth: NDArray[np.uint8]
-    weight: float = 1.0
-    rehearsed: bool = False
 
 
 @dataclass(frozen=True)

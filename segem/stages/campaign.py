@@ -11,10 +11,8 @@ from segem.config import Manifest, check_name, load_manifest
 from segem.errors import SegemError, WorkspaceError
 from segem.io.replacing import require_same_request
 from segem.io.run import campaign_lock, enter_volumes, update_run
-from segem.io.workspace import Workspace
-from segem.learn.artefact import find_model
-from segem.stages.naming import default_run
-from segem.stages.segmentation.segment import model_record
+from segem.io.workspace import Workspace, default_run, open_workspace
+from segem.learn.artefact import find_model, model_record
 
 
 @dataclass(frozen=True)
@@ -34,19 +32,6 @@ class Campaign:
     def volumes(self) -> tuple[str, ...]:
         """The names of the manifest's volumes."""
         return tuple(volume.name for volume in self.manifest.volumes)
-
-
-def open_workspace(root: Path) -> Workspace:
-    """Return the workspace at `root`, ready to be written.
-
-    Raises
-    ------
-    WorkspaceError
-        When its folders cannot be made or written.
-    """
-    workspace = Workspace(root.absolute())
-    workspace.prepare()
-    return workspace
 
 
 def open_campaign(

@@ -38,7 +38,7 @@ def written(tmp_path_factory):
         add_model(workspace, RUN, name, probability, core_px=64)
     long_path = "/data/" + "a-very-long-folder-name/" * 12 + "03.tif"
     update_run(workspace, RUN, "x" * 100, failure=f"{long_path}: not readable as an image")
-    return report(RUN, workspace, progress=False)
+    return report(RUN, workspace)
 
 
 @pytest.fixture(scope="module")

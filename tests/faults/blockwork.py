@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from segem.execute import BlockOutcome
+from segem.execute.work import BlockOutcome
 from segem.geometry import ZYX, Halo, VoxelSize
 from segem.io.blocks import block_digest
 from segem.io.ledger import LedgerRow

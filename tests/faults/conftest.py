@@ -28,7 +28,6 @@ class Undisturbed:
         ingest(
             IngestConfig(name="noise", source=folder / "noise.tif", voxel_nm=(50, 4, 4)),
             self.workspace,
-            progress=False,
         )
         self.context = harness.processes()
         self.reference = self.copy(folder / "reference")

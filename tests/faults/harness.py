@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from segem.config import ExecutionConfig, SegmentConfig
-from segem.execute import WRITERS
+from segem.execute.loop import WRITERS
 from segem.io.run import load_run
 from segem.io.shards import path_of
 from segem.io.volume import Volume
@@ -27,7 +27,7 @@ from segem.stages.segmentation.verify import result_layers
 
 CONFIG = SegmentConfig(model="tiny", runtime="torch")
 """torch starts at once, so that a kill hits the work and not the start."""
-QUIET = ExecutionConfig(progress=False, device="cpu")
+QUIET = ExecutionConfig(device="cpu")
 SHAPE = (256, 64, 64)
 BLOCKS = 32
 """Of 8 sections each."""

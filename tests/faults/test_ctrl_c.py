@@ -15,10 +15,10 @@ import tifffile
 import yaml
 
 from segem.cli import main
+from segem.cli.show import INTERRUPTED, STOPPED
 from segem.config import SynthConfig
 from segem.kernels.synth import synthesize
 from segem.stages.segmentation.verify import verify
-from segem.cli.show import INTERRUPTED, STOPPED
 from tests.faults import harness
 from tests.faults.conftest import Undisturbed
 
@@ -49,13 +49,13 @@ def test_a_run_that_is_stopped_says_so_and_goes_on(undisturbed: Undisturbed, tmp
     words += ["--workspace", str(workspace.root)]
     code = run(undisturbed.context, words, log, lambda: harness.finished_blocks(workspace) > 0)
     assert (code, log.read_text()) == (INTERRUPTED, f"error: {STOPPED}\n")
-    (fault,) = verify("r", workspace, progress=False)
+    (fault,) = verify("r", workspace)
     assert fault.what == "interrupted; run the same command again, it goes on from there"
     kept = harness.finished_blocks(workspace)
     assert 0 < kept < harness.BLOCKS
     assert run(undisturbed.context, words, log) == 0
     assert harness.last_counts(workspace) == (harness.BLOCKS - kept, kept)
-    assert verify("r", workspace, progress=False) == []
+    assert verify("r", workspace) == []
 
 
 @pytest.mark.slow

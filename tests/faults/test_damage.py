@@ -27,7 +27,7 @@ from segem.stages.segmentation.verify import verify
 from tests.faults import harness
 from tests.integration.conftest import make_artefact, make_volume
 
-QUIET = ExecutionConfig(progress=False, device="cpu")
+QUIET = ExecutionConfig(device="cpu")
 TINY = SegmentConfig(model="tiny")
 SHAPE = (10, 300, 40)
 """Two blocks of 8 and 2 sections, and one coarser level."""
@@ -60,7 +60,7 @@ class Whole:
         return {f: (s.st_ino, s.st_mtime_ns) if (s := f.stat() if f.exists() else None) else None for f in self.files()}
 
     def faults(self) -> list[str]:
-        return [fault.what for fault in verify("r", self.workspace, progress=False)]
+        return [fault.what for fault in verify("r", self.workspace)]
 
     def repair(self) -> Repair:
         return repair("r", self.workspace, QUIET)
@@ -78,7 +78,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace.prepare()
     make_artefact(workspace, seed=0)
     make_volume(workspace, folder / "source", SHAPE)
-    baseline("noise", "r", BaselineConfig(), workspace, progress=False)
+    baseline("noise", "r", BaselineConfig(), workspace)
     segment("noise", "r", TINY, QUIET, workspace)
     return workspace
 
@@ -250,7 +250,7 @@ def test_a_stopped_run_is_taken_up_again_by_its_own_settings(
         patched.setattr(Volume, "build_pyramid", refuse)
         with pytest.raises(WorkspaceError, match="no space left"):
             segment("noise", "stopped", config, QUIET, finished)
-    assert [fault.what for fault in verify("stopped", finished, progress=False)] == ["no space left"]
+    assert [fault.what for fault in verify("stopped", finished)] == ["no space left"]
     assert repair("stopped", finished, QUIET).left == ()
     stage = load_run(finished, "stopped").volumes["noise"].segment
     assert stage is not None

@@ -18,7 +18,7 @@ import yaml
 from segem.config import SynthConfig
 from segem.kernels.synth import synthesize
 from segem.learn.artefact import WEIGHTS, load_artefact
-from segem.learn.calibrated import Calibration
+from segem.records.card import Calibration
 
 KILLS = int(os.environ.get("SEGEM_KILLS", "3"))
 STEPS = 60

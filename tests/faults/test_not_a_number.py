@@ -29,7 +29,7 @@ from segem.stages.segmentation.verify import verify
 from tests.integration.conftest import make_artefact, make_volume
 from tests.nets import vouch_for_weights
 
-QUIET = ExecutionConfig(progress=False, device="cpu")
+QUIET = ExecutionConfig(device="cpu")
 TINY = SegmentConfig(model="tiny")
 SHAPE = (2, 32, 48)
 STATISTICS = IntensityStatistics(mean=128, std=70, minimum=0, maximum=255, percentiles={})
@@ -73,7 +73,7 @@ def test_the_statistics_of_the_volume(
         segment("noise", "r", TINY, QUIET, workspace)
     with Ledger(workspace.ledger("r")) as ledger:
         assert ledger.rows("noise") == {}
-    assert verify("r", workspace, progress=False) != []
+    assert verify("r", workspace) != []
 
 
 def weights(artefact: Artefact) -> dict[str, torch.Tensor]:

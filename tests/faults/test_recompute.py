@@ -16,17 +16,18 @@ import torch
 from segem.config import ExecutionConfig, IngestConfig, SegmentConfig
 from segem.io.ledger import Ledger
 from segem.io.workspace import Workspace
-from segem.learn.artefact import ModelCard, save_artefact
+from segem.learn.artefact import save_artefact
 from segem.learn.models.registry import build
-from segem.stages.volumes.ingest import ingest
+from segem.records.card import ModelCard
 from segem.stages.segmentation.segment import segment
+from segem.stages.volumes.ingest import ingest
 from tests.integration.conftest import OPTIONS, make_artefact, make_volume
 from tests.nets import vouch_for_weights
 from tests.processes import ROOT
 
 SHAPE = (18, 64, 64)
 """Three blocks: sections 0 to 7, 8 to 15, 16 and 17."""
-QUIET = ExecutionConfig(progress=False, device="cpu")
+QUIET = ExecutionConfig(device="cpu")
 TILED = SegmentConfig(model="tiny", tile_px=32)
 
 
@@ -77,7 +78,7 @@ def test_a_changed_section_concerns_the_blocks_that_read_it(
     before = digests(segmented, "c")
     swap_two_voxels(tmp_path / "source", section)
     source = IngestConfig(name="noise", source=tmp_path / "source" / "noise.tif", voxel_nm=(50, 4, 4))
-    assert not ingest(source, segmented, progress=False, again=True).skipped
+    assert not ingest(source, segmented, again=True).skipped
     again = segment("noise", "c", config, QUIET, segmented)
     assert (again.computed, again.skipped) == (len(blocks), 3 - len(blocks))
     after = digests(segmented, "c")
@@ -141,7 +142,7 @@ def computed_by(package: Path, workspace: Workspace, execution: dict[str, object
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("module", "computed"), [("kernels/blend.py", 3), ("learn/engine.py", 3), ("terminal.py", 0), ("progress.py", 0)]
+    ("module", "computed"), [("kernels/blend.py", 3), ("learn/engine.py", 3), ("cli/show.py", 0), ("progress.py", 0)]
 )
 def test_changed_code_concerns_every_block_if_voxels_pass_through_it(
     segmented: Workspace, tmp_path: Path, module: str, computed: int
@@ -150,15 +151,14 @@ def test_changed_code_concerns_every_block_if_voxels_pass_through_it(
     shutil.copytree(ROOT / "segem", package / "segem", ignore=shutil.ignore_patterns("__pycache__"))
     with (package / "segem" / module).open("a") as source:
         source.write("# changed\n")
-    assert computed_by(package, segmented, {"progress": False}) == computed
+    assert computed_by(package, segmented, {}) == computed
 
 
 @pytest.mark.slow
 def test_how_it_is_run_concerns_no_block(segmented: Workspace) -> None:
     how: list[tuple[dict[str, object], dict[str, str]]] = [
-        ({"progress": True}, {}),
-        ({"progress": False}, {"SEGEM_DEBUG": "1", "PYTHONDEVMODE": "1", "TZ": "Asia/Tokyo"}),
-        ({"progress": False, "engine": "dask", "workers": 2}, {"OMP_NUM_THREADS": "2"}),
+        ({}, {"SEGEM_DEBUG": "1", "PYTHONDEVMODE": "1", "TZ": "Asia/Tokyo"}),
+        ({"engine": "dask", "workers": 2}, {"OMP_NUM_THREADS": "2"}),
     ]
     for execution, environment in how:
         assert computed_by(ROOT, segmented, execution, **environment) == 0
@@ -167,7 +167,7 @@ def test_how_it_is_run_concerns_no_block(segmented: Workspace) -> None:
 def test_another_voxel_size_of_the_same_voxels_concerns_no_block_of_them(segmented: Workspace, tmp_path: Path) -> None:
     before = digests(segmented)
     source = IngestConfig(name="noise", source=tmp_path / "source" / "noise.tif", voxel_nm=(40, 4, 4))
-    ingest(source, segmented, progress=False, replace=True)
+    ingest(source, segmented, replace=True)
     # The result is another image, so it is written anew, but of the same making.
     assert segment("noise", "r", TILED, QUIET, segmented).computed == 3
     assert digests(segmented) == before

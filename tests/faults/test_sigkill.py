@@ -44,7 +44,7 @@ def test_killed_at_a_random_moment_and_killed_again_while_resuming(
     # So no more than those that were on their way are ever computed twice.
     assert harness.last_counts(workspace) == (harness.BLOCKS - kept, kept)
     assert harness.output_digest(workspace) == undisturbed.digest
-    assert verify("r", workspace, progress=False) == []
+    assert verify("r", workspace) == []
     assert not list(workspace.root.rglob("*.partial"))
 
 
@@ -57,7 +57,7 @@ def test_a_killed_run_is_finished_by_repair(undisturbed: Undisturbed, tmp_path: 
             break
     else:
         pytest.fail("no kill hit the run between its first and its last block")
-    assert verify("r", workspace, progress=False) != []
+    assert verify("r", workspace) != []
     assert repair("r", workspace, harness.QUIET).left == ()
     assert harness.output_digest(workspace) == undisturbed.digest
 

@@ -15,16 +15,17 @@ import numpy as np
 import psutil
 import pytest
 
-import segem.execute
+import segem.execute.local_cluster
 from segem.config import ExecutionConfig
-from segem.execute import Summary, execute
+from segem.execute.run import execute
+from segem.execute.work import Summary
 from segem.io.ledger import Ledger
 from segem.io.volume import Volume
 from segem.plan import Plan
 from tests.faults.blockwork import NoiseWork, empty_result
 
-LOOP = ExecutionConfig(progress=False)
-DASK = ExecutionConfig(progress=False, engine="dask", workers=2)
+LOOP = ExecutionConfig()
+DASK = ExecutionConfig(engine="dask", workers=2)
 BLOCKS = 80
 KILLS = 8
 BLOCKS_BETWEEN_KILLS = 6
@@ -104,7 +105,7 @@ def test_a_block_that_kills_its_worker_fails_alone(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_nothing_of_the_cluster_can_be_reached_from_outside(tmp_path: Path) -> None:
-    with segem.execute._cluster(1, tmp_path) as client:
+    with segem.execute.local_cluster._cluster(1, tmp_path) as client:
         address = client.cluster.dashboard_link.removesuffix("/status")
         assert urllib.request.urlopen(f"{address}/health", timeout=10).read() == b"ok"
         listening = {

@@ -13,8 +13,9 @@ import yaml
 
 from flows.launch.local import QUIET
 from segem.config import SynthConfig
-from segem.learn.artefact import ModelCard, save_artefact
+from segem.learn.artefact import save_artefact
 from segem.learn.models.registry import build
+from segem.records.card import ModelCard
 from segem.stages.volumes.synth import synth
 
 OPTIONS = {"features": 2, "depth": 2}
@@ -46,7 +47,7 @@ def tiny_stacks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with three stacks of two sections and their truth."""
     root = tmp_path_factory.mktemp("stacks")
     for seed, name in enumerate(("alpha", "Beta_2", "gamma")):
-        synth(root / name, SynthConfig(shape=(2, 96, 80), seed=seed), progress=False)
+        synth(root / name, SynthConfig(shape=(2, 96, 80), seed=seed))
     return root
 
 

@@ -46,7 +46,7 @@ from segem.stages.segmentation.verify import verify
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
-QUIET = ExecutionConfig(progress=False)
+QUIET = ExecutionConfig()
 MOST_TASK_RUNS_PER_VOLUME = 50
 
 

@@ -20,7 +20,7 @@ from segem.errors import ConfigError, IncompleteError, WorkspaceError
 from segem.stages.campaign import held, open_campaign
 from tests.processes import ROOT, clean_environment, listening, python, started, wait_for
 
-SILENT = ExecutionConfig(progress=False)
+SILENT = ExecutionConfig()
 
 RUN = """
 import json, sys
@@ -29,10 +29,10 @@ from segem.config import ExecutionConfig
 from segem.errors import SegemError
 from segem.stages.campaign import open_campaign
 from flows.launch.local import run_campaign
-SILENT = ExecutionConfig(progress=False)
+SILENT = ExecutionConfig()
 manifest, workspace = sys.argv[1:]
 try:
-    outcome = run_campaign(open_campaign(Path(manifest), "r1", Path(workspace)), execution=SILENT)
+    outcome = run_campaign(open_campaign(Path(manifest), "r1", Path(workspace)))
     print(outcome.report)
 except SegemError as error:
     sys.exit(f"error: {error}")
@@ -109,13 +109,13 @@ def test_importing_the_launcher_does_not_import_prefect() -> None:
 def test_a_run_in_use_is_refused_before_anything_starts(manifest_of: Callable[..., Path], tmp_path: Path) -> None:
     job = open_campaign(manifest_of("alpha"), "r1", tmp_path / "w")
     with held(job), pytest.raises(WorkspaceError, match="run r1 cannot start"):
-        run_campaign(job, execution=SILENT)
+        run_campaign(job)
     assert not (tmp_path / "w" / ".prefect").exists()
     assert not (tmp_path / "w" / "runs" / "r1" / "run.json").exists()
 
 
 def test_a_server_of_the_user_is_used(prefect_server: None, manifest_of: Callable[..., Path], tmp_path: Path) -> None:
-    outcome = run_campaign(open_campaign(manifest_of("alpha"), "r1", tmp_path / "w"), execution=SILENT)
+    outcome = run_campaign(open_campaign(manifest_of("alpha"), "r1", tmp_path / "w"))
 
     assert outcome.report.is_file()
     assert not (tmp_path / "w" / ".prefect").exists()
@@ -140,7 +140,7 @@ def test_failed_volumes_reach_the_caller_as_one_line(
     manifest = manifest_of("alpha", "gamma", changes={"gamma": {"source": str(tmp_path / "nowhere.tif")}})
 
     with pytest.raises(IncompleteError, match=r"1 of 2 volumes failed; found gamma .*nowhere\.tif") as caught:
-        run_campaign(open_campaign(manifest, "r1", tmp_path / "w"), execution=SILENT)
+        run_campaign(open_campaign(manifest, "r1", tmp_path / "w"))
 
     assert "\n" not in str(caught.value)
     assert "Traceback" not in capfd.readouterr().err

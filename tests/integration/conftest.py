@@ -11,8 +11,9 @@ import torch
 
 from segem.config import IngestConfig
 from segem.io.workspace import Workspace
-from segem.learn.artefact import Artefact, ModelCard, save_artefact
+from segem.learn.artefact import Artefact, save_artefact
 from segem.learn.models.registry import build
+from segem.records.card import ModelCard
 from segem.stages.volumes.ingest import ingest
 
 OPTIONS = {"features": 2, "depth": 2}
@@ -56,6 +57,5 @@ def make_volume(
     ingest(
         IngestConfig(name=name, source=folder / "noise.tif", voxel_nm=(50, 4, 4)),
         workspace,
-        progress=False,
     )
     return name

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from segem.cli import main
+from segem.cli.show import show_speeds
 from segem.config import BenchConfig
 from segem.errors import ConfigError, ModelError
 from segem.io.workspace import Workspace
 from segem.learn.artefact import Artefact
 from segem.stages.segmentation import bench as stage
-from segem.cli.show import show_speeds
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def config(artefact: Artefact, shape: tuple[int, int, int] = (10, 96, 96)) -> Be
 
 
 def test_a_speed_for_each_runtime_or_why_there_is_none(artefact: Artefact, workspace: Workspace, scratch: Path) -> None:
-    result = stage.bench(config(artefact), workspace, progress=False)
+    result = stage.bench(config(artefact), workspace)
     assert [speed.runtime for speed in result.runtimes] == list(stage.RUNTIMES)
     torch = result.runtimes[0]
     assert torch.megapixels_per_second > 0
@@ -52,8 +52,7 @@ def test_the_halo_of_large_sections_is_counted(
 ) -> None:
     monkeypatch.setattr(stage, "_seconds", lambda volume, *_: volume.shape[0] * 1.0)
     small, large = (
-        stage.bench(config(artefact, shape), workspace, progress=False).runtimes[0]
-        for shape in ((16, 1024, 1024), (1, 4096, 4096))
+        stage.bench(config(artefact, shape), workspace).runtimes[0] for shape in ((16, 1024, 1024), (1, 4096, 4096))
     )
     assert large.megapixels_per_second == small.megapixels_per_second
     assert 1.01 < large.expected_seconds / small.expected_seconds < 1.5
@@ -68,7 +67,7 @@ def test_a_missing_runtime_is_said_and_a_broken_torch_ends_it(
         return 1.0
 
     monkeypatch.setattr(stage, "_seconds", only_torch)
-    result = stage.bench(config(artefact), workspace, progress=False)
+    result = stage.bench(config(artefact), workspace)
     assert [bool(speed.unavailable) for speed in result.runtimes] == [False, True, True]
     show_speeds(asdict(result))
     assert "no openvino here. Fix: install it" in capsys.readouterr().out
@@ -78,7 +77,7 @@ def test_a_missing_runtime_is_said_and_a_broken_torch_ends_it(
 
     monkeypatch.setattr(stage, "_seconds", broken)
     with pytest.raises(ModelError):
-        stage.bench(config(artefact), workspace, progress=False)
+        stage.bench(config(artefact), workspace)
 
 
 def test_the_command_prints_json(

@@ -13,15 +13,15 @@ from segem.errors import ConfigError, InputError
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.learn.artefact import WEIGHTS, Artefact, find_model, load_artefact, load_net, save_artefact
-from segem.learn.calibrated import Calibration
-from segem.stages.training.calibrate import calibrate_model, with_same_mask
+from segem.records.card import Calibration
 from segem.stages.reporting.evaluate import evaluate
 from segem.stages.segmentation.crf import refine_volume
 from segem.stages.segmentation.segment import segment
+from segem.stages.training.calibrate import calibrate_model, with_same_mask
 from segem.stages.training.train import train
 from tests.integration.test_train import entry
 
-QUIET = ExecutionConfig(device="cpu", progress=False)
+QUIET = ExecutionConfig(device="cpu")
 SPLIT = {"train": [0, 3], "validation": [3, 4], "test": [4, 5]}
 CONFIG = TrainConfig(architecture={"features": 2, "depth": 2}, steps=20, batch=2, crop_px=64, seed=3)
 
@@ -35,7 +35,7 @@ def manifest(tmp_path: Path) -> Manifest:
 def plain(workspace: Workspace, manifest: Manifest) -> Artefact:
     """A model as it was before models were calibrated."""
     torch.set_num_threads(1)
-    made = load_artefact(train(manifest, "mine", CONFIG, workspace, device="cpu", progress=False).path)
+    made = load_artefact(train(manifest, "mine", CONFIG, workspace, device="cpu").path)
     # Of a threshold of 0.5 nothing would show whether it moves.
     card = made.card.model_copy(update={"name": "plain", "calibration": Calibration(), "threshold": 0.35})
     return save_artefact(workspace.models / "plain" / "1", card, load_net(made, calibrate=False))
@@ -49,7 +49,7 @@ def layers(workspace: Workspace, run: str) -> tuple[np.ndarray, np.ndarray]:
 def test_probabilities_change_and_weights_and_masks_do_not(
     workspace: Workspace, manifest: Manifest, plain: Artefact
 ) -> None:
-    result = calibrate_model("plain", manifest, "new", workspace, device="cpu", progress=False)
+    result = calibrate_model("plain", manifest, "new", workspace, device="cpu")
     new = find_model("new", workspace)
     assert (new.path / WEIGHTS).read_bytes() == (plain.path / WEIGHTS).read_bytes()
     assert new.digest != plain.digest
@@ -77,7 +77,7 @@ def test_probabilities_change_and_weights_and_masks_do_not(
     assert np.abs(after[0] - before[0]).mean() > 1
 
     # A second calibration starts from the net, not from the first one.
-    calibrate_model("new", manifest, "newer", workspace, device="cpu", progress=False)
+    calibrate_model("new", manifest, "newer", workspace, device="cpu")
     newer = find_model("newer", workspace).card
     assert newer.calibration.line == pytest.approx(calibration.line, abs=0.01)
     assert newer.threshold == new.card.threshold
@@ -86,7 +86,7 @@ def test_probabilities_change_and_weights_and_masks_do_not(
 def test_every_runtime_and_a_crf_see_calibrated_probabilities(
     workspace: Workspace, manifest: Manifest, plain: Artefact
 ) -> None:
-    calibrate_model("plain", manifest, "new", workspace, device="cpu", progress=False)
+    calibrate_model("plain", manifest, "new", workspace, device="cpu")
 
     def found(run: str, runtime: RuntimeName, model: str = "new", **more: object) -> np.ndarray:
         config = SegmentConfig(**({"model": model, "runtime": runtime, "int8_tolerance": 0.5} | more))
@@ -110,7 +110,7 @@ def test_sections_a_model_learned_from_calibrate_nothing(workspace: Workspace, t
     def refused(split: dict[str, list[int]]) -> str:
         manifest = Manifest(name="m", volumes=(entry(tmp_path / "a", split=split),))
         with pytest.raises(ConfigError, match="sections it learned from") as caught:
-            calibrate_model("plain", manifest, "new", workspace, device="cpu", progress=False)
+            calibrate_model("plain", manifest, "new", workspace, device="cpu")
         return str(caught.value)
 
     assert "found 2 to 2." in refused({"train": [0, 2], "validation": [2, 4]})
@@ -122,7 +122,7 @@ def test_sections_that_chose_the_threshold_score_nothing(workspace: Workspace, t
     split = {"train": [0, 3], "validation": [4, 5], "test": [3, 4]}
     manifest = Manifest(name="m", volumes=(entry(tmp_path / "a", split=split),))
     with pytest.raises(ConfigError, match=r"cannot be scored on sections it chose its threshold on.*found 3 to 3"):
-        calibrate_model("plain", manifest, "new", workspace, device="cpu", progress=False)
+        calibrate_model("plain", manifest, "new", workspace, device="cpu")
 
 
 def test_a_threshold_is_chosen_anew_where_it_is_asked_for(
@@ -131,8 +131,8 @@ def test_a_threshold_is_chosen_anew_where_it_is_asked_for(
     new = find_model("mine", workspace)
     wrong = new.card.model_copy(update={"name": "wrong", "threshold": 0.9})
     save_artefact(workspace.models / "wrong" / "1", wrong, load_net(new, calibrate=False))
-    kept = calibrate_model("wrong", manifest, "kept", workspace, device="cpu", progress=False)
-    chosen = calibrate_model("wrong", manifest, "chosen", workspace, choose=True, device="cpu", progress=False)
+    kept = calibrate_model("wrong", manifest, "kept", workspace, device="cpu")
+    chosen = calibrate_model("wrong", manifest, "chosen", workspace, choose=True, device="cpu")
     assert kept.threshold > 0.85
     assert chosen.threshold == pytest.approx(new.card.threshold, abs=0.03)
     (before,), (after,) = kept.scores, chosen.scores
@@ -151,7 +151,7 @@ def test_a_threshold_is_chosen_anew_where_it_is_asked_for(
     free = other.card.model_copy(update={"name": "free", "trained_on": ()})
     save_artefact(workspace.models / "free" / "1", free, load_net(other, calibrate=False))
     with pytest.raises(ConfigError, match="cannot be scored on sections it chose its threshold on"):
-        calibrate_model("free", Manifest(name="m", volumes=twice), "no", workspace, device="cpu", progress=False)
+        calibrate_model("free", Manifest(name="m", volumes=twice), "no", workspace, device="cpu")
 
 
 def test_a_report_names_the_sections_that_a_model_knows(
@@ -159,11 +159,11 @@ def test_a_report_names_the_sections_that_a_model_knows(
 ) -> None:
     strange = plain.card.model_copy(update={"name": "strange", "trained_on": ()})
     save_artefact(workspace.models / "strange" / "1", strange, load_net(plain, calibrate=False))
-    calibrate_model("strange", manifest, "own", workspace, choose=True, device="cpu", progress=False)
+    calibrate_model("strange", manifest, "own", workspace, choose=True, device="cpu")
 
     def known_to(model: str) -> list[str]:
         segment("tissue", model, SegmentConfig(model=model, runtime="torch"), QUIET, workspace)
-        (scores,) = evaluate(model, workspace, progress=False).volumes
+        (scores,) = evaluate(model, workspace).volumes
         return [warning for warning in scores.warnings if "of this volume" in warning]
 
     learned = "the model was trained on sections 0 to 2 of this volume: scores there are no test"
@@ -176,7 +176,7 @@ def test_a_report_names_the_sections_that_a_model_knows(
 def test_truth_of_one_class_calibrates_nothing(workspace: Workspace, tmp_path: Path, plain: Artefact) -> None:
     blank = entry(tmp_path / "b", "blank", SPLIT, change=lambda truth: truth.fill(0))
     with pytest.raises(InputError, match="one class only"):
-        calibrate_model("plain", Manifest(name="m", volumes=(blank,)), "new", workspace, device="cpu", progress=False)
+        calibrate_model("plain", Manifest(name="m", volumes=(blank,)), "new", workspace, device="cpu")
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.5, 0.725, 0.95])
@@ -200,4 +200,4 @@ def test_a_calibrated_model_hides_nothing_that_came_with_segem(
     workspace: Workspace, manifest: Manifest, name: str
 ) -> None:
     with pytest.raises(ConfigError, match="this name is taken"):
-        calibrate_model("unet-em", manifest, name, workspace, progress=False)
+        calibrate_model("unet-em", manifest, name, workspace)

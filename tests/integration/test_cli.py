@@ -17,8 +17,7 @@ from PIL import Image
 from segem.cli import main
 from segem.errors import WorkspaceError
 from segem.io.volume import Volume
-from segem.io.workspace import Workspace
-from segem.stages.naming import default_run
+from segem.io.workspace import Workspace, default_run
 
 SHAPE = (3, 64, 64)
 

@@ -16,15 +16,16 @@ from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.normalize import zscore
 from segem.kernels.threshold import membrane_mask, stored_probability
-from segem.learn.artefact import ModelCard, find_model, load_net, save_artefact
+from segem.learn.artefact import find_model, load_net, save_artefact
 from segem.learn.models.registry import ZOO, build
-from segem.stages.volumes.ingest import ingest
+from segem.records.card import ModelCard
 from segem.stages.segmentation.segment import segment
 from segem.stages.segmentation.verify import verify
+from segem.stages.volumes.ingest import ingest
 from tests.integration.conftest import make_volume
 from tests.nets import UNKNOWN_HALO
 
-QUIET = ExecutionConfig(progress=False, device="cpu")
+QUIET = ExecutionConfig(device="cpu")
 ISOTROPIC, SECTIONS = (8.0, 8.0, 8.0), (40.0, 4.0, 4.0)
 
 
@@ -42,11 +43,11 @@ def test_the_stage_gives_what_each_section_gives_with_its_neighbours(
     # 19 sections lie in three blocks, so that neighbours come from other blocks, and from beyond the ends.
     image = np.random.default_rng(0).integers(0, 256, (19, 117, 90), np.uint8)
     tifffile.imwrite(tmp_path / "cube.tif", image, photometric="minisblack")
-    ingest(IngestConfig(name="cube", source=tmp_path / "cube.tif", voxel_nm=voxel_nm), workspace, progress=False)
+    ingest(IngestConfig(name="cube", source=tmp_path / "cube.tif", voxel_nm=voxel_nm), workspace)
     make_model(workspace, "unet", {"features": 4, "depth": 2, "context_sections": context})
     done = segment("cube", "r", SegmentConfig(model="tiny", tile_px=32), QUIET, workspace)
     assert done.blocks == done.computed == 3
-    assert verify("r", workspace, progress=False) == []
+    assert verify("r", workspace) == []
 
     net, statistics = load_net(find_model("tiny", workspace)), Volume.open(workspace.volume("cube")).statistics
     expected = np.empty(image.shape, np.float32)
@@ -91,7 +92,7 @@ def test_a_net_that_sees_the_whole_section_cannot_be_cropped(pooled: Workspace) 
 @pytest.mark.parametrize("window", ["gaussian", "hann"])
 def test_a_net_that_sees_the_whole_section_is_blended(pooled: Workspace, window: Window) -> None:
     segment("noise", "r", SegmentConfig(model="tiny", stitch=window, tile_px=64), QUIET, pooled)
-    assert verify("r", pooled, progress=False) == []
+    assert verify("r", pooled) == []
     segment("noise", "auto", SegmentConfig(model="tiny", tile_px=64), QUIET, pooled)
     blended, automatic = (np.asarray(Volume.open(pooled.result(run, "noise")).raw[...]) for run in ("r", "auto"))
     assert (blended == automatic).all() == (window == "gaussian")

@@ -42,7 +42,7 @@ def test_isbi_train(em_data: Path, tmp_path: Path) -> None:
     folder = em_data / "isbi2012"
     labels = LabelSource(source=folder / "train-labels.tif", membrane="zero")
     config = IngestConfig(name="isbi", source=folder / "train-volume.tif", voxel_nm=ISBI, labels=labels)
-    result = ingest(config, Workspace(tmp_path), progress=False)
+    result = ingest(config, Workspace(tmp_path))
     volume = Volume.open(result.path)
     data = tifffile.imread(folder / "train-volume.tif")
     assert (result.shape, result.warnings) == ((24, 512, 512), ())
@@ -53,14 +53,14 @@ def test_isbi_train(em_data: Path, tmp_path: Path) -> None:
     assert volume.statistics.mean == pytest.approx(data.mean())
     check_valid(result.path)
     check_valid(result.path / "labels" / "truth")
-    assert ingest(config, Workspace(tmp_path), progress=False).skipped
+    assert ingest(config, Workspace(tmp_path)).skipped
 
 
 def test_vnc_stack1(em_data: Path, tmp_path: Path) -> None:
     folder = em_data / "vnc" / "stack1"
     labels = LabelSource(source=folder / "membranes", membrane="nonzero")
     config = IngestConfig(name="stack1", source=folder / "raw", voxel_nm=VNC, labels=labels)
-    result = ingest(config, Workspace(tmp_path), progress=False)
+    result = ingest(config, Workspace(tmp_path))
     volume = Volume.open(result.path)
     assert (result.shape, result.warnings) == ((10, 1024, 1024), ())
     assert volume.attributes["labels"]["membrane_fraction"] == pytest.approx(0.2074, abs=5e-5)
@@ -74,7 +74,7 @@ def test_codes_of_the_vnc_labels_are_kept(em_data: Path, tmp_path: Path) -> None
     folder = em_data / "vnc" / "stack1"
     labels = LabelSource(source=folder / "labels", membrane=191)
     config = IngestConfig(name="mitochondria", source=folder / "raw", voxel_nm=VNC, labels=labels)
-    volume = Volume.open(ingest(config, Workspace(tmp_path), progress=False).path)
+    volume = Volume.open(ingest(config, Workspace(tmp_path)).path)
     codes = np.asarray(Image.open(folder / "labels" / "labels00000009.png"))
     assert set(np.unique(codes)) <= {0, 32, 64, 96, 128, 159, 191, 223, 255}
     assert np.array_equal(volume.label("truth")[9], codes == 191)
@@ -86,7 +86,7 @@ def test_codes_of_the_vnc_labels_are_kept(em_data: Path, tmp_path: Path) -> None
 )
 def test_unlabelled_stacks(em_data: Path, tmp_path: Path, source: str, voxel_nm, shape) -> None:
     config = IngestConfig(name="v", source=em_data / source, voxel_nm=voxel_nm)
-    result = ingest(config, Workspace(tmp_path), progress=False)
+    result = ingest(config, Workspace(tmp_path))
     assert result.shape == shape
     assert Volume.open(result.path).labels() == []
     check_valid(result.path)
@@ -115,7 +115,7 @@ from segem.stages.volumes.ingest import ingest
 config = IngestConfig(name="v", source=Path({str(source)!r}), voxel_nm=(50, 4, 4))
 print("started", flush=True)
 try:
-    result = ingest(config, Workspace(Path({str(workspace)!r})), progress=False)
+    result = ingest(config, Workspace(Path({str(workspace)!r})))
     error = ""
 except SegemError as caught:
     error = f"{{type(caught).__name__}} {{caught}}"
@@ -149,23 +149,23 @@ def test_a_disk_that_fills_up(tmp_path: Path, small_disk: Path) -> None:
     workspace = Workspace(small_disk / "w")
     config = IngestConfig(name="v", source=source, voxel_nm=ISBI)
     with pytest.raises(WorkspaceError, match=r"No space left on device \(\d+ MB free\)\. Fix: free some space"):
-        ingest(config, workspace, progress=False)
+        ingest(config, workspace)
     assert workspace.volumes() == []
     assert list((small_disk / "w" / "volumes").iterdir()) == []
     subprocess.run(["mount", "-o", "remount,size=30m", str(small_disk)], check=True)
-    assert np.array_equal(Volume.open(ingest(config, workspace, progress=False).path).raw[...], tifffile.imread(source))
+    assert np.array_equal(Volume.open(ingest(config, workspace).path).raw[...], tifffile.imread(source))
 
 
 def test_a_disk_that_is_read_only(tmp_path: Path, small_disk: Path) -> None:
     source = noise(tmp_path / "a.tif", 1, 64)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(WorkspaceError, match=r"Read-only file system .* choose a --workspace on a writable disk"):
-        ingest(IngestConfig(name="v", source=source, voxel_nm=ISBI), Workspace(small_disk), progress=False)
+        ingest(IngestConfig(name="v", source=source, voxel_nm=ISBI), Workspace(small_disk))
 
 
 def test_a_volume_on_a_read_only_disk_can_be_read(tmp_path: Path, small_disk: Path) -> None:
     source = noise(tmp_path / "a.tif", 2, 64)
-    ingest(IngestConfig(name="v", source=source, voxel_nm=ISBI), Workspace(small_disk), progress=False)
+    ingest(IngestConfig(name="v", source=source, voxel_nm=ISBI), Workspace(small_disk))
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     assert Volume.open(Workspace(small_disk).volume("v")).raw[...].any()
 

@@ -17,7 +17,7 @@ from segem.stages.segmentation.quantize import sample_tiles
 from segem.stages.segmentation.segment import segment
 from tests.integration.conftest import make_volume
 
-QUIET = ExecutionConfig(progress=False, device="cpu")
+QUIET = ExecutionConfig(device="cpu")
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_eight_bits_are_refused_where_the_mask_changes_too_much(ingested: Worksp
     assert facts["int8"]["disagreement"] > 0
     exact = segment("noise", "exact", config(runtime="openvino"), QUIET, ingested)
     assert np.array_equal(Volume.open(refused.path).raw[:], Volume.open(exact.path).raw[:])
-    (scores,) = evaluate("r", ingested, progress=False).volumes
+    (scores,) = evaluate("r", ingested).volumes
     assert any("too many: computed in float32" in warning for warning in scores.warnings)
 
 

@@ -19,17 +19,19 @@ import yaml
 from scipy import ndimage
 
 from segem.cli import main
+from segem.cli.show import show_label_next, show_learning_curve
 from segem.config import LearningCurveConfig, Manifest, SynthConfig, TrainConfig, load_manifest
 from segem.errors import ConfigError, WorkspaceError
 from segem.io.workspace import Workspace
 from segem.kernels.synth import synthesize
 from segem.learn.artefact import list_models, load_artefact
+from segem.records.label_next import LabelNext
+from segem.records.learning_curve import Estimate, LearningCurveResult
 from segem.stages.training import learning_curve as stage
-from segem.stages.training.label_next import LabelNext, label_next
+from segem.stages.training.label_next import label_next
 from segem.stages.training.learning_curve import learning_curve, numbers, windows
-from segem.stages.training.learning_record import CHART, CURVE, POINTS, RANKING, Estimate, LearningCurveResult, home_of
+from segem.stages.training.learning_record import CHART, CURVE, POINTS, RANKING, home_of
 from segem.stages.training.train import train
-from segem.cli.show import show_label_next, show_learning_curve
 
 CONFIG = LearningCurveConfig(seeds=2, more=4, resamples=1000)
 TRAINING = TrainConfig(architecture={"features": 2, "depth": 2}, steps=3, batch=1, crop_px=64, defects=0.0)
@@ -77,7 +79,7 @@ def manifest(
 def curve(source: Manifest, space: Workspace, name: str = "c", **changes: Any) -> LearningCurveResult:
     options: dict[str, Any] = {"starts": ("scratch",), "config": CONFIG, "training": TRAINING} | changes
     config, training = options.pop("config"), options.pop("training")
-    return learning_curve(source, name, config, training, space, device="cpu", progress=False, **options)
+    return learning_curve(source, name, config, training, space, device="cpu", **options)
 
 
 def test_numbers_double_up_to_all_there_are() -> None:
@@ -111,7 +113,7 @@ def test_a_curve_is_made_of_trainings_like_any_other(
     ]
     # With all sections it is what `segem train` makes; no two numbers of sections share a seed.
     seeded = TRAINING.model_copy(update={"seed": 2 * 4 + 1})
-    alike = train(source, "alike", seeded, workspace, device="cpu", progress=False)
+    alike = train(source, "alike", seeded, workspace, device="cpu")
     assert arm.points[-1].iou == alike.scores[0].iou
     # The nets of all sections stay, and none of them is a model of the workspace.
     assert arm.members == ("scratch-4-0", "scratch-4-1")
@@ -174,7 +176,7 @@ def test_a_model_that_knows_the_sections_gets_no_curve(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = load_manifest(manifest(tmp_path / "d"))
-    train(source, "knows", TRAINING, workspace, device="cpu", progress=False)
+    train(source, "knows", TRAINING, workspace, device="cpu")
     with pytest.raises(ConfigError, match=r"knows: .*would mean nothing; found sections 0 to 3 of d-t on its card"):
         curve(source, workspace, starts=("scratch", "knows"))
     # Left to segem, the bundled model is left out for that, and it is said.
@@ -190,7 +192,7 @@ def test_a_model_that_never_saw_the_sections_gets_its_own_curve(
 ) -> None:
     source = load_manifest(manifest(tmp_path / "d"))
     early = load_manifest(manifest(tmp_path / "e", {"train": [0, 1], "validation": [1, 2]}))
-    train(early, "early", TRAINING, workspace, device="cpu", progress=False)
+    train(early, "early", TRAINING, workspace, device="cpu")
     later = load_manifest(manifest(tmp_path / "d", {"train": [2, 4], "validation": [4, 5], "test": [5, 6]}))
     found = curve(later, workspace, starts=("early", "scratch"))
     assert [(arm.start, len(arm.points), arm.digest is None) for arm in found.arms] == [
@@ -231,7 +233,7 @@ def ranked(
     stacks: Sequence[int] = (2,),
 ) -> LabelNext:
     source = load_manifest(manifest(folder, SPLIT | {"train": [2, 4]}, change, size, stacks))
-    return label_next(source, "c", space, device="cpu", tile_px=32, progress=False)
+    return label_next(source, "c", space, device="cpu", tile_px=32)
 
 
 def rougher(section: np.ndarray) -> np.ndarray:
@@ -289,7 +291,7 @@ def test_the_section_that_differs_is_to_be_labelled_first(
     shares = {one.section: one.membrane for one in found.sections if one.volume.endswith("-u2")}
     assert min(shares, key=lambda z: shares[z]) == 2
     with pytest.raises(ConfigError, match="no section to choose from"):
-        label_next(load_manifest(manifest(tmp_path / "all", size=96)), "c", workspace, progress=False)
+        label_next(load_manifest(manifest(tmp_path / "all", size=96)), "c", workspace)
 
 
 @pytest.mark.slow

@@ -14,15 +14,17 @@ from typer.testing import CliRunner
 from segem.cli import app
 from segem.config import GateConfig, LabelSource, Manifest, Split, VolumeEntry
 from segem.errors import ConfigError, InputError, ModelError
-from segem.io.versions import PROMOTION, Promotion, standing
+from segem.io.versions import PROMOTION, standing
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.normalize import zscore
-from segem.learn.artefact import Artefact, ModelCard, TrainedOn, find_model, save_artefact
+from segem.learn.artefact import Artefact, find_model, save_artefact
 from segem.learn.models.registry import ZOO
-from segem.stages.volumes.ingest import ingest
-from segem.stages.training.gate.promote import promote, sections_to_judge
+from segem.records.card import ModelCard, TrainedOn
+from segem.records.promotion import Promotion
 from segem.stages.models.zoo import trained
+from segem.stages.training.gate.promote import promote, sections_to_judge
+from segem.stages.volumes.ingest import ingest
 from tests.nets import BAND, Band
 
 CONFIG = GateConfig(block_px=32, resamples=1000)
@@ -53,7 +55,7 @@ def manifest(workspace: Workspace, tmp_path: Path) -> Manifest:
     """Two volumes: in the second one membrane is brighter."""
     entries = volume(tmp_path / "d", "a", (100, 160)), volume(tmp_path / "d", "b", (130, 190))
     for entry in entries:
-        ingest(entry.ingest_config(), workspace, progress=False)
+        ingest(entry.ingest_config(), workspace)
     return Manifest(name="m", volumes=entries)
 
 
@@ -83,7 +85,7 @@ def model(
 
 
 def judge(workspace: Workspace, manifest: Manifest, against: str | None = "mine", force: bool = False) -> Promotion:
-    decided = promote("mine", manifest, CONFIG, workspace, against=against, force=force, device="cpu", progress=False)
+    decided = promote("mine", manifest, CONFIG, workspace, against=against, force=force, device="cpu")
     assert decided == Promotion.model_validate_json(
         (workspace.models / "mine" / decided.version / PROMOTION).read_text(encoding="utf-8")
     )
@@ -188,14 +190,13 @@ def test_what_nobody_painted_has_no_part_in_the_judgement(workspace: Workspace, 
         workspace,
         against="mine",
         device="cpu",
-        progress=False,
     )
     (a,) = decided.judged
     assert (decided.promoted, a.blocks) == (True, 8)
     assert a.iou_candidate == 1, "it is right wherever the truth is known"
     blank = repainted(manifest.volumes[1], (2, slice(None)), (3, slice(None)))
     with pytest.raises(InputError, match="b-sparse: nothing is known of the test sections"):
-        sections_to_judge(manifest.model_copy(update={"volumes": (blank,)}), CONFIG, workspace, progress=False)
+        sections_to_judge(manifest.model_copy(update={"volumes": (blank,)}), CONFIG, workspace)
 
 
 @pytest.mark.parametrize(
@@ -218,15 +219,15 @@ def test_what_cannot_be_judged_is_refused(workspace: Workspace, manifest: Manife
     with pytest.raises(ConfigError, match="compared with itself"):
         judge(workspace, manifest)
     with pytest.raises(ConfigError, match="only a model of the workspace"):
-        promote("unet-em", manifest, CONFIG, workspace, device="cpu", progress=False)
+        promote("unet-em", manifest, CONFIG, workspace, device="cpu")
     with pytest.raises(InputError, match="too little to judge"):
-        promote("mine", manifest, GateConfig(), workspace, device="cpu", progress=False)
+        promote("mine", manifest, GateConfig(), workspace, device="cpu")
     bare = manifest.model_copy(update={"volumes": (manifest.volumes[0].model_copy(update={"labels": None}),)})
     with pytest.raises(ConfigError, match="no volume of this manifest has labels"):
         judge(workspace, bare, None)
     judge(workspace, only_a(manifest), None)
     with pytest.raises(ConfigError, match="in use already"):
-        promote(str(only.path), manifest, CONFIG, workspace, device="cpu", progress=False)
+        promote(str(only.path), manifest, CONFIG, workspace, device="cpu")
 
 
 def test_the_command_says_why_and_ends_with_1(

@@ -14,7 +14,7 @@ from segem.io.workspace import Workspace
 from segem.kernels.kmeans import membrane_of, two_means
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.normalize import histogram
-from segem.learn.artefact import find_model, load_net
+from segem.learn.artefact import find_model, geometry_of, load_net
 from segem.learn.engine import Engine, choose_device
 from segem.plan import Plan, blend_tiling, crop_tiling
 from segem.stages.volumes.ingest import ingest
@@ -26,7 +26,7 @@ def isbi(em_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Volume:
     source = em_data / "isbi2012"
     labels = LabelSource(source=source / "train-labels.tif", membrane="zero")
     config = IngestConfig(name="isbi", source=source / "train-volume.tif", voxel_nm=(50, 4, 4), labels=labels)
-    return Volume.open(ingest(config, workspace, progress=False).path)
+    return Volume.open(ingest(config, workspace).path)
 
 
 def predict(volume: Volume, plan: Plan, z: int) -> np.ndarray:
@@ -34,7 +34,7 @@ def predict(volume: Volume, plan: Plan, z: int) -> np.ndarray:
     section = np.asarray(volume.raw[z : z + 1])
     out = np.empty(plan.shape, np.float32)
     # The section stands for its neighbours too, as at the end of a stack.
-    with Engine(load_net(artefact), choose_device("cpu"), artefact.card.geometry().context_sections) as engine:
+    with Engine(load_net(artefact), choose_device("cpu"), geometry_of(artefact.card).context_sections) as engine:
         for block in plan.blocks():
             voxels = section[block.read.slices]
             out[block.write.slices] = engine.predict_block(plan, block, voxels, volume.statistics)
@@ -45,7 +45,7 @@ def predict(volume: Volume, plan: Plan, z: int) -> np.ndarray:
 @pytest.mark.parametrize("shape", [(1, 512, 512), (1, 489, 505)])
 @pytest.mark.parametrize("tile_px", [128, 256])
 def test_tiled_crop_output_equals_the_whole_section(isbi: Volume, tile_px: int, shape: ZYX) -> None:
-    geometry = find_model("unet-em").card.geometry()
+    geometry = geometry_of(find_model("unet-em").card)
     assert geometry.halo_px is not None
     halo = Halo(0, geometry.halo_px, geometry.halo_px)
     whole = Plan(shape, shape, crop_tiling(shape, shape, halo, geometry.stride_px))
@@ -56,7 +56,7 @@ def test_tiled_crop_output_equals_the_whole_section(isbi: Volume, tile_px: int, 
 
 
 def test_blended_output_is_close_but_not_equal(isbi: Volume) -> None:
-    shape, geometry = (1, 512, 512), find_model("unet-em").card.geometry()
+    shape, geometry = (1, 512, 512), geometry_of(find_model("unet-em").card)
     whole = Plan(shape, shape, crop_tiling(shape, shape, Halo(), geometry.stride_px, 512))
     blended = Plan(shape, shape, blend_tiling(shape, geometry.stride_px, 256, 0.5))
     difference = np.abs(predict(isbi, whole, 20) - predict(isbi, blended, 20))
@@ -70,7 +70,7 @@ def vnc(em_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Volume:
     labels = LabelSource(source=em_data / "vnc" / "stack1" / "membranes", membrane="nonzero")
     source = em_data / "vnc" / "stack1" / "raw"
     config = IngestConfig(name="stack1", source=source, voxel_nm=(50, 4.6, 4.6), labels=labels)
-    return Volume.open(ingest(config, workspace, progress=False).path)
+    return Volume.open(ingest(config, workspace).path)
 
 
 @pytest.mark.parametrize(("name", "expected"), [("isbi", 0.406), ("vnc", 0.439)])
@@ -88,7 +88,7 @@ def test_kmeans_of_a_whole_stack_reaches_the_known_iou(
 
 
 def test_the_model_beats_kmeans_on_a_section_it_never_saw(isbi: Volume) -> None:
-    shape, geometry = (1, 512, 512), find_model("unet-em").card.geometry()
+    shape, geometry = (1, 512, 512), geometry_of(find_model("unet-em").card)
     plan = Plan(shape, shape, crop_tiling(shape, shape, Halo(), geometry.stride_px, 512))
     threshold = find_model("unet-em").card.threshold
     truth = np.asarray(isbi.label("truth")[22])

@@ -14,7 +14,7 @@ import pytest
 
 from segem.cli import main
 from segem.config import CrfConfig, ExecutionConfig, RefineConfig, SegmentConfig
-from segem.execute import BlockOutcome
+from segem.execute.work import BlockOutcome
 from segem.io.ledger import Ledger
 from segem.io.run import load_run
 from segem.io.volume import Volume
@@ -25,7 +25,7 @@ from segem.stages.segmentation.segment import segment
 from segem.stages.segmentation.verify import verify
 from tests.integration.conftest import make_volume
 
-QUIET = ExecutionConfig(progress=False, device="cpu")
+QUIET = ExecutionConfig(device="cpu")
 CONFIG = RefineConfig(of="r", crf=CrfConfig(w1=2, sa_px=8, sb_grey=32, w2=1, sg_px=1))
 BLOCKS = 3
 
@@ -44,7 +44,7 @@ def output_of(workspace: Workspace, run: str) -> tuple[bytes, bytes]:
 
 def test_processes_give_the_bytes_of_the_loop(segmented: Workspace) -> None:
     assert refine_volume("noise", "loop", CONFIG, QUIET, segmented).computed == BLOCKS
-    dask = ExecutionConfig(engine="dask", workers=2, progress=False)
+    dask = ExecutionConfig(engine="dask", workers=2)
     assert refine_volume("noise", "dask", CONFIG, dask, segmented).computed == BLOCKS
     assert output_of(segmented, "dask") == output_of(segmented, "loop") != output_of(segmented, "r")
 
@@ -72,12 +72,12 @@ def test_a_killed_refinement_resumes_to_the_same_bytes(segmented: Workspace) -> 
     stage = load_run(segmented, "r2").volumes["noise"].segment
     assert stage is not None
     assert stage.state == "running"
-    assert verify("r2", segmented, progress=False) != []
+    assert verify("r2", segmented) != []
     with Ledger(segmented.ledger("r2")) as ledger:
         known = len(ledger.rows("noise"))
     found = refine_volume("noise", "r2", CONFIG, QUIET, segmented)
     assert (found.computed, found.skipped) == (BLOCKS - known, known)
-    assert verify("r2", segmented, progress=False) == []
+    assert verify("r2", segmented) == []
     refine_volume("noise", "undisturbed", CONFIG, QUIET, segmented)
     assert output_of(segmented, "r2") == output_of(segmented, "undisturbed")
 

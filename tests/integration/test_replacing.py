@@ -16,19 +16,19 @@ from segem.io.run import enter_volumes
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.learn.models.registry import ZOO
-from segem.stages.segmentation.baseline import baseline
 from segem.stages.campaign import open_campaign
-from segem.stages.segmentation.export import export
-from segem.stages.volumes.ingest import ingest
+from segem.stages.models.zoo import check_new_name
+from segem.stages.segmentation.baseline import baseline
 from segem.stages.segmentation.crf import refine_volume
+from segem.stages.segmentation.export import export
 from segem.stages.segmentation.repair import repair
 from segem.stages.segmentation.segment import segment
 from segem.stages.segmentation.verify import verify
-from segem.stages.models.zoo import check_new_name
+from segem.stages.volumes.ingest import ingest
 from tests.integration.conftest import make_artefact, make_volume
 
 SHAPE = (2, 64, 64)
-QUIET = ExecutionConfig(progress=False, device="cpu")
+QUIET = ExecutionConfig(device="cpu")
 TINY = SegmentConfig(model="tiny", runtime="torch")
 CRF = RefineConfig(of="r")
 
@@ -42,7 +42,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     make_artefact(workspace, seed=0)
     make_artefact(workspace, seed=1, name="other")
     make_volume(workspace, folder / "source", SHAPE)
-    baseline("noise", "r", BaselineConfig(), workspace, progress=False)
+    baseline("noise", "r", BaselineConfig(), workspace)
     segment("noise", "r", TINY, QUIET, workspace)
     refine_volume("noise", "r-crf", CRF, QUIET, workspace)
     return workspace
@@ -84,7 +84,7 @@ def test_another_segmentation_is_refused(finished: Workspace, change: dict[str, 
     assert named in line
     assert "--run" in line
     assert "--replace" in line
-    assert verify("r", finished, progress=False) == []
+    assert verify("r", finished) == []
 
 
 def test_the_same_command_resumes_and_replace_makes_anew(copy: Workspace) -> None:
@@ -107,11 +107,11 @@ def test_other_weights_under_the_same_name_are_another_model(copy: Workspace) ->
 
 def test_another_baseline_is_refused(copy: Workspace) -> None:
     watershed = BaselineConfig(method="watershed")
-    line = refused(lambda: baseline("noise", "r", watershed, copy, progress=False), copy)
+    line = refused(lambda: baseline("noise", "r", watershed, copy), copy)
     assert "a baseline made in another way; expected method watershed, found method kmeans" in line
-    baseline("noise", "r", BaselineConfig(), copy, progress=False)
-    baseline("noise", "r", watershed, copy, progress=False, replace=True)
-    assert verify("r", copy, progress=False) == []
+    baseline("noise", "r", BaselineConfig(), copy)
+    baseline("noise", "r", watershed, copy, replace=True)
+    assert verify("r", copy) == []
 
 
 def test_a_crf_and_a_model_do_not_replace_each_other(finished: Workspace) -> None:
@@ -147,24 +147,24 @@ def test_a_campaign_is_refused_before_it_starts(finished: Workspace, tmp_path: P
 
 def test_a_campaign_that_was_killed_leaves_no_result_unprotected(copy: Workspace) -> None:
     enter_volumes(copy, "r", ["noise"])
-    (fault,) = verify("r", copy, progress=False)
+    (fault,) = verify("r", copy)
     assert fault.what.startswith("the segmentation is still to come in a run that is under way or was stopped")
     refused(lambda: segment("noise", "r", TINY.model_copy(update={"views": 2}), QUIET, copy), copy)
     assert repair("r", copy, QUIET).left == ()
 
 
 def test_verify_names_a_refined_run_whose_origin_was_replaced(copy: Workspace) -> None:
-    assert verify("r-crf", copy, progress=False) == []
+    assert verify("r-crf", copy) == []
     other = TINY.model_copy(update={"model": "other"})
     segment("noise", "r", other, QUIET, copy, replace=True)
-    (fault,) = verify("r-crf", copy, progress=False)
+    (fault,) = verify("r-crf", copy)
     assert "the probability of run r has changed since it was refined" in fault.what
     assert "segem crf noise --of r --run r-crf" in fault.what
     assert repair("r-crf", copy, QUIET).left == (fault,)
     assert refine_volume("noise", "r-crf", CRF, QUIET, copy).computed == 1, "the same command follows its origin"
-    assert verify("r-crf", copy, progress=False) == []
+    assert verify("r-crf", copy) == []
     shutil.rmtree(copy.run("r"))
-    assert "the probability of run r is gone" in verify("r-crf", copy, progress=False)[0].what
+    assert "the probability of run r is gone" in verify("r-crf", copy)[0].what
     assert not copy.run("r").exists(), "looking makes nothing"
 
 
@@ -172,13 +172,13 @@ def test_an_export_replaces_a_file_only_when_told_to(finished: Workspace, tmp_pa
     out = tmp_path / "out.tif"
     out.write_bytes(b"precious")
     with pytest.raises(ConfigError, match=r"the file exists already.*--force"):
-        export("r", "noise", "membrane", out, finished, progress=False)
+        export("r", "noise", "membrane", out, finished)
     assert out.read_bytes() == b"precious"
-    export("r", "noise", "membrane", out, finished, progress=False, force=True)
+    export("r", "noise", "membrane", out, finished, force=True)
     mask = np.asarray(Volume.open(finished.result("r", "noise")).label("membrane")[:])
     assert np.array_equal(tifffile.imread(out), mask * 255)
     with pytest.raises(ConfigError, match="this is a folder"):
-        export("r", "noise", "membrane", tmp_path, finished, progress=False, force=True)
+        export("r", "noise", "membrane", tmp_path, finished, force=True)
 
 
 def test_an_export_never_touches_sources_or_the_workspace(finished: Workspace, tmp_path: Path) -> None:
@@ -188,9 +188,9 @@ def test_an_export_never_touches_sources_or_the_workspace(finished: Workspace, t
     folder.symlink_to(source.parent)
     inside = [finished.run("r") / "a.tif", finished.volume("noise") / "a.tif", finished.models / "a.tif"]
     for out in (source, link, folder / "noise.tif", *inside):
-        line = refused(lambda: export("r", "noise", "raw", out, finished, progress=False, force=True), finished)  # noqa: B023
+        line = refused(lambda: export("r", "noise", "raw", out, finished, force=True), finished)  # noqa: B023
         assert "must not write here" in line
-    export("r", "noise", "raw", finished.root / "a.tif", finished, progress=False)
+    export("r", "noise", "raw", finished.root / "a.tif", finished)
 
 
 @pytest.mark.parametrize("name", [BUNDLED_MODEL, *ZOO])
@@ -201,5 +201,5 @@ def test_a_new_model_hides_nothing_that_came_with_segem(name: str) -> None:
 
 def test_a_run_for_another_voxel_size_is_not_whole(finished: Workspace, copy: Workspace) -> None:
     source = finished.root.parent / "source" / "noise.tif"
-    ingest(IngestConfig(name="noise", source=source, voxel_nm=(40, 5, 5)), copy, progress=False, replace=True)
-    assert any("the volume now has" in fault.what for fault in verify("r", copy, progress=False))
+    ingest(IngestConfig(name="noise", source=source, voxel_nm=(40, 5, 5)), copy, replace=True)
+    assert any("the volume now has" in fault.what for fault in verify("r", copy))

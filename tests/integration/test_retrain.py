@@ -16,10 +16,11 @@ import yaml
 from segem.config import GateConfig, SynthConfig, TrainConfig, load_manifest
 from segem.config.retrain import RetrainConfig, with_rehearsal
 from segem.errors import ConfigError, InputError, ModelError, SegemError
-from segem.io.versions import UNJUDGED, Promotion, standing
+from segem.io.versions import UNJUDGED, standing
 from segem.io.workspace import Workspace
 from segem.kernels.synth import synthesize
 from segem.learn.artefact import Artefact, find_model, load_artefact
+from segem.records.promotion import Promotion
 from segem.stages.training.calibrate import calibrate_model
 from segem.stages.training.retrain import Retraining, judge, learn, open_retraining, prepare
 from segem.stages.training.train import train
@@ -73,9 +74,9 @@ def retrained(
     learned = TrainConfig(**(TINY if start else FRESH), steps=steps)
     config = RetrainConfig(**({"out": "mine", "train": learned, "start": start, "gate": GATE, "device": "cpu"} | more))
     job = open_retraining(source, config, workspace.root)
-    prepare(job, progress=False)
-    version = learn(job, progress=False).path
-    decided = judge(job, version, progress=False)
+    prepare(job)
+    version = learn(job).path
+    decided = judge(job, version)
     return decided, load_artefact(version)
 
 
@@ -193,16 +194,16 @@ def test_a_candidate_is_not_in_use_before_it_is_judged_and_not_trained_twice(
         config = RetrainConfig(out="mine", train=learned, start=str(before.path), gate=GATE, device="cpu")
         return open_retraining(taught / "old.yaml", config, space.root)
 
-    first = learn(opened(), progress=False)
+    first = learn(opened())
     assert standing(first.path) == "kept aside: not judged yet"
     assert find_model("mine", space).path == before.path
     # Killed here, the same command finds what it has trained, and another one does not.
-    assert learn(opened(), progress=False) == first
+    assert learn(opened()) == first
     assert f"{first.path}: trained already" in capsys.readouterr().err
-    assert learn(opened(seed=1), progress=False).path != first.path
-    judge(opened(), first.path, progress=False)
+    assert learn(opened(seed=1)).path != first.path
+    judge(opened(), first.path)
     assert standing(first.path) != "kept aside: not judged yet"
-    assert learn(opened(), progress=False).path != first.path
+    assert learn(opened()).path != first.path
 
 
 def test_what_would_be_refused_in_the_end_is_refused_before_the_training(
@@ -228,7 +229,7 @@ def test_what_would_be_refused_in_the_end_is_refused_before_the_training(
     source = manifest(tmp_path, tissue(tmp_path, "upside-down", seed=2, labels=all_inverted))
     refused(InputError, source, "upside-down, section 3: the labels look inverted")
     config = RetrainConfig(out="mine", gate=GATE, device="cpu", force=True)
-    prepare(open_retraining(source, config, space.root), progress=False)
+    prepare(open_retraining(source, config, space.root))
     source = manifest(tmp_path, tissue(tmp_path, "full", seed=2, labels=lambda truth: truth[3:].fill(1)))
     refused(InputError, source, "truth of these sections holds one class only; expected .*, found 100% membrane")
 
@@ -237,13 +238,13 @@ def test_what_is_made_under_the_name_of_a_promoted_model_is_said_not_to_be_in_us
     space: Workspace, taught: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     promoted, source = find_model("mine", space).path, load_manifest(taught / "old.yaml")
-    calibrated = calibrate_model("mine", source, "mine", space, device="cpu", progress=False)
+    calibrated = calibrate_model("mine", source, "mine", space, device="cpu")
     told = f"warning: mine still means {promoted.name}, which was promoted; `segem models promote {{}} MANIFEST`"
     assert told.format(calibrated.path) in capsys.readouterr().err
-    fresh = train(source, "mine", TrainConfig(**FRESH, steps=1), space, device="cpu", progress=False)
+    fresh = train(source, "mine", TrainConfig(**FRESH, steps=1), space, device="cpu")
     assert told.format(fresh.path) in capsys.readouterr().err
     assert standing(fresh.path) == "not in use: not promoted"
-    train(source, "other", TrainConfig(**FRESH, steps=1), space, device="cpu", progress=False)
+    train(source, "other", TrainConfig(**FRESH, steps=1), space, device="cpu")
     assert "still means" not in capsys.readouterr().err
 
 

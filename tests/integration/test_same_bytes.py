@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import segem.execute
+import segem.execute.local_cluster
 from segem.config import ExecutionConfig, SegmentConfig
 from segem.io import shards
 from segem.io.volume import Volume
@@ -55,7 +55,7 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
 
 @pytest.fixture(scope="module")
 def expected(noise: Workspace) -> str:
-    return digest_of(noise, "expected", ExecutionConfig(progress=False, device="cpu"))
+    return digest_of(noise, "expected", ExecutionConfig(device="cpu"))
 
 
 def digest_of(workspace: Workspace, run: str, execution: ExecutionConfig) -> str:
@@ -97,7 +97,7 @@ def test_the_loop_gives_one_result(
 
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(threads)))
     monkeypatch.setattr(TilePool, "evaluate", noted)
-    assert set(digests(noise, f"loop-{threads}", ExecutionConfig(progress=False, device="cpu"))) == {expected}
+    assert set(digests(noise, f"loop-{threads}", ExecutionConfig(device="cpu"))) == {expected}
     assert used == {threads}
 
 
@@ -106,7 +106,7 @@ def test_the_loop_gives_one_result(
 def test_dask_gives_the_same_result(
     noise: Workspace, expected: str, workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with segem.execute._cluster(workers, tmp_path) as client:
+    with segem.execute.local_cluster._cluster(workers, tmp_path) as client:
         assert len(client.scheduler_info()["workers"]) == workers
 
         @contextmanager
@@ -114,6 +114,6 @@ def test_dask_gives_the_same_result(
             yield client
 
         # Starting the processes takes longer than all that they are asked for here.
-        monkeypatch.setattr(segem.execute, "_cluster", running)
-        execution = ExecutionConfig(engine="dask", workers=workers, progress=False, device="cpu")
+        monkeypatch.setattr(segem.execute.local_cluster, "_cluster", running)
+        execution = ExecutionConfig(engine="dask", workers=workers, device="cpu")
         assert set(digests(noise, f"dask-{workers}", execution)) == {expected}

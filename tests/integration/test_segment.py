@@ -13,7 +13,8 @@ import pytest
 
 from segem.config import BaselineConfig, EngineName, ExecutionConfig, SegmentConfig
 from segem.errors import ConfigError, IncompleteError, InputError, ModelError, WorkspaceError
-from segem.execute import BlockOutcome, execute
+from segem.execute.run import execute
+from segem.execute.work import BlockOutcome
 from segem.geometry import Box, Halo
 from segem.io.blocks import shard_path
 from segem.io.ledger import Ledger, LedgerRow
@@ -22,15 +23,15 @@ from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.learn.artefact import Artefact
 from segem.plan import Block, Plan, crop_tiling
+from segem.stages.reporting.evaluate import evaluate
 from segem.stages.segmentation import segment as stage
 from segem.stages.segmentation.baseline import baseline
-from segem.stages.reporting.evaluate import evaluate
 from segem.stages.segmentation.export import export
 from segem.stages.segmentation.segment import segment
 from segem.stages.segmentation.verify import Fault, verify
 from tests.integration.conftest import make_artefact, make_volume
 
-QUIET = ExecutionConfig(progress=False, device="cpu")
+QUIET = ExecutionConfig(device="cpu")
 TILED = SegmentConfig(model="tiny", tile_px=64)
 
 
@@ -54,7 +55,7 @@ def test_every_voxel_is_written_and_recorded(segmented: Workspace) -> None:
     assert record.state == "complete"
     # 18 sections of 300 x 290 fill shards of 8 x 512 x 512.
     assert record.facts["blocks"] == record.facts["computed"] == 3
-    assert verify("r", segmented, progress=False) == []
+    assert verify("r", segmented) == []
     probability = np.asarray(Volume.open(segmented.result("r", "noise")).raw[:])
     mask = np.asarray(Volume.open(segmented.result("r", "noise")).label("membrane")[:])
     assert (mask == (probability >= 128)).all()
@@ -98,14 +99,14 @@ def test_only_a_damaged_block_is_computed_again(segmented: Workspace) -> None:
     data = bytearray(damaged.read_bytes())
     data[len(data) // 2] ^= 1
     damaged.write_bytes(data)
-    faults = verify("r", segmented, progress=False)
+    faults = verify("r", segmented)
     assert [fault.what for fault in faults] == [
         "block (1, 0, 0): its file is missing",
         "block (2, 0, 0): its voxels are not those that were written",
     ]
     again = segment("noise", "r", TILED, QUIET, segmented)
     assert (again.computed, again.skipped) == (2, 1)
-    assert verify("r", segmented, progress=False) == []
+    assert verify("r", segmented) == []
     assert output_of(segmented) == before
 
 
@@ -113,13 +114,13 @@ def test_a_lost_ledger_costs_time_and_nothing_else(segmented: Workspace) -> None
     before = output_of(segmented)
     for file in segmented.run("r").glob("ledger.sqlite*"):
         file.unlink()
-    assert "no record" in verify("r", segmented, progress=False)[0].what
+    assert "no record" in verify("r", segmented)[0].what
     assert segment("noise", "r", TILED, QUIET, segmented).computed == 3
     assert output_of(segmented) == before
 
 
 def test_dask_gives_the_same_bytes_as_the_loop(segmented: Workspace) -> None:
-    execution = ExecutionConfig(engine="dask", workers=2, progress=False, device="cpu")
+    execution = ExecutionConfig(engine="dask", workers=2, device="cpu")
     result = segment("noise", "dask", TILED, execution, segmented)
     assert result.computed == 3
     assert output_of(segmented, "dask") == output_of(segmented, "r")
@@ -144,7 +145,7 @@ def test_a_failing_block_is_named_and_the_others_are_kept(
     assert record is not None
     assert record.state == "failed"
     assert "block (1, 0, 0)" in str(record.reason)
-    assert "block (1, 0, 0)" in verify("r", workspace, progress=False)[0].what
+    assert "block (1, 0, 0)" in verify("r", workspace)[0].what
     monkeypatch.undo()
     again = segment("noise", "r", TILED, QUIET, workspace)
     assert (again.computed, again.skipped) == (1, 2)
@@ -191,32 +192,30 @@ def test_the_ledger_keeps_rows_of_a_volume_apart(tmp_path: Path, segmented: Work
 def test_export_writes_what_is_stored_and_masks_as_255(segmented: Workspace, tmp_path: Path) -> None:
     import tifffile
 
-    out = export("r", "noise", "membrane", tmp_path / "m.tif", segmented, progress=False)
+    out = export("r", "noise", "membrane", tmp_path / "m.tif", segmented)
     mask = np.asarray(Volume.open(segmented.result("r", "noise")).label("membrane")[:])
     assert np.array_equal(tifffile.imread(out), mask * 255)
-    raw = export("r", "noise", "raw", tmp_path / "r.tif", segmented, progress=False)
+    raw = export("r", "noise", "raw", tmp_path / "r.tif", segmented)
     assert np.array_equal(tifffile.imread(raw), tifffile.imread(tmp_path / "source" / "noise.tif"))
     with pytest.raises(ConfigError, match="kmeans of this volume is not finished"):
-        export("r", "noise", "kmeans", tmp_path / "k.tif", segmented, progress=False)
+        export("r", "noise", "kmeans", tmp_path / "k.tif", segmented)
     with pytest.raises(ConfigError, match="no such layer"):
-        export("r", "noise", "cells", tmp_path / "k.tif", segmented, progress=False)
+        export("r", "noise", "cells", tmp_path / "k.tif", segmented)
     assert not (tmp_path / "k.tif").exists()
     shutil.rmtree(segmented.root)
 
 
 def test_a_volume_ingested_anew_makes_old_masks_worthless(segmented: Workspace, tmp_path: Path) -> None:
-    baseline("noise", "r", BaselineConfig(), segmented, progress=False)
+    baseline("noise", "r", BaselineConfig(), segmented)
     make_volume(segmented, tmp_path / "source", change=3)
     changed = "the volume has changed since the segmentation; run again"
-    assert [fault.what for fault in verify("r", segmented, progress=False)] == [changed]
-    assert evaluate("r", segmented, progress=False).failed() == {"noise": changed}
+    assert [fault.what for fault in verify("r", segmented)] == [changed]
+    assert evaluate("r", segmented).failed() == {"noise": changed}
     with pytest.raises(ConfigError, match="has changed since"):
-        export("r", "noise", "membrane", tmp_path / "m.tif", segmented, progress=False)
+        export("r", "noise", "membrane", tmp_path / "m.tif", segmented)
     segment("noise", "r", TILED, QUIET, segmented)
-    assert verify("r", segmented, progress=False) == [
-        Fault("noise", "the volume has changed since the baseline; run again")
-    ]
-    warnings = evaluate("r", segmented, progress=False).volumes[0].warnings
+    assert verify("r", segmented) == [Fault("noise", "the volume has changed since the baseline; run again")]
+    warnings = evaluate("r", segmented).volumes[0].warnings
     assert any("no baseline: the volume has changed" in warning for warning in warnings)
 
 
@@ -239,7 +238,7 @@ def test_a_volume_replaced_during_a_stage_fails_it(
 
 def test_a_volume_a_run_never_reached_is_missed(segmented: Workspace) -> None:
     enter_volumes(segmented, "r", ["noise", "second"])
-    faults = {fault.volume: fault.what for fault in verify("r", segmented, progress=False)}
+    faults = {fault.volume: fault.what for fault in verify("r", segmented)}
     assert faults["noise"].startswith("the segmentation is still to come")
     assert faults["second"] == "the segmentation was never started"
 
@@ -250,11 +249,11 @@ def test_volumes_may_be_named_like_files_of_a_run(
 ) -> None:
     make_volume(workspace, tmp_path / "source", shape=(2, 64, 64), name=name)
     assert segment(name, "r", TILED, QUIET, workspace).computed == 1
-    assert verify("r", workspace, progress=False) == []
+    assert verify("r", workspace) == []
 
 
 def test_verify_sees_damage_in_every_layer(segmented: Workspace) -> None:
-    baseline("noise", "r", BaselineConfig(), segmented, progress=False)
+    baseline("noise", "r", BaselineConfig(), segmented)
     result, source = Volume.open(segmented.result("r", "noise")), Volume.open(segmented.volume("noise"))
     layers = [result.label("kmeans"), result.levels()[1], result.levels("membrane")[1], source.raw, source.levels()[1]]
     first = Box((0, 0, 0), (1, 1, 1))
@@ -262,9 +261,9 @@ def test_verify_sees_damage_in_every_layer(segmented: Workspace) -> None:
         file = shard_path(layer, first)
         kept = file.read_bytes()
         file.unlink()
-        assert len(verify("r", segmented, progress=False)) == 1, file
+        assert len(verify("r", segmented)) == 1, file
         file.write_bytes(kept)
-    assert verify("r", segmented, progress=False) == []
+    assert verify("r", segmented) == []
 
 
 def test_a_result_too_damaged_to_open_is_made_anew(segmented: Workspace) -> None:
@@ -287,7 +286,7 @@ def test_a_model_replaced_during_a_run_is_refused(workspace: Workspace, artefact
 @pytest.mark.parametrize("engine", ["loop", "dask"])
 def test_an_unexpected_error_in_one_block_stops_no_other(tmp_path: Path, engine: EngineName) -> None:
     plan = Plan((4, 8, 8), (1, 8, 8), crop_tiling((4, 8, 8), (1, 8, 8), Halo(), 1))
-    config = ExecutionConfig(engine=engine, workers=2 if engine == "dask" else 1, progress=False)
+    config = ExecutionConfig(engine=engine, workers=2 if engine == "dask" else 1)
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         summary = execute(plan, Fragile(), ledger, "v", config, tmp_path)
         assert len(ledger.rows("v")) == 3

@@ -30,21 +30,23 @@ from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.normalize import zscore
 from segem.kernels.synth import synthesize
-from segem.learn.artefact import WEIGHTS, MeasuredHalo, find_model, load_artefact, load_net, save_artefact
+from segem.learn.artefact import WEIGHTS, find_model, load_artefact, load_net, save_artefact
 from segem.learn.models.registry import ZOO, build
-from segem.learn.train import LabelledSection, calibrate, choose_threshold
+from segem.learn.sections import LabelledSection
+from segem.learn.train import calibrate, choose_threshold
+from segem.records.card import MeasuredHalo
+from segem.stages.segmentation.segment import segment
 from segem.stages.training import labelled as lessons_module
 from segem.stages.training import train as train_module
-from segem.stages.volumes.ingest import ingest
-from segem.stages.segmentation.segment import segment
 from segem.stages.training.train import TrainResult, train
+from segem.stages.volumes.ingest import ingest
 from tests.nets import UNKNOWN_HALO
 
 SHAPE = (5, 96, 96)
 SPLIT = {"train": [0, 3], "validation": [3, 4], "test": [4, 5], "weight": 2.0}
 CONFIG = TrainConfig(architecture={"features": 2, "depth": 2}, steps=20, batch=2, crop_px=64, seed=3)
 SHORT = CONFIG.model_copy(update={"steps": 3})
-QUIET = ExecutionConfig(device="cpu", progress=False)
+QUIET = ExecutionConfig(device="cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +79,7 @@ def entry(
 
 def trained(workspace: Workspace, *entries: VolumeEntry, config: TrainConfig = SHORT, **more: Any) -> TrainResult:
     manifest = Manifest(name="m", volumes=entries)
-    return train(manifest, "mine", config, workspace, device="cpu", progress=False, **more)
+    return train(manifest, "mine", config, workspace, device="cpu", **more)
 
 
 def refused(workspace: Workspace, kind: type[SegemError], *entries: VolumeEntry) -> str:
@@ -279,7 +281,7 @@ def test_a_damaged_volume_is_one_clear_error(workspace: Workspace, tmp_path: Pat
         return
     with pytest.raises(WorkspaceError, match="Fix: run `segem ingest` for tissue with --again"):
         trained(workspace, volume)
-    ingest(volume.ingest_config(), workspace, progress=False, again=True)
+    ingest(volume.ingest_config(), workspace, again=True)
     trained(workspace, volume)
 
 

@@ -41,7 +41,7 @@ def test_a_costly_or_inexact_tiling_is_warned_of(
     make_volume(workspace, tmp_path / "source", (1, 128, 128))
     segment("noise", "r", SegmentConfig(model=artefact.card.name, **changes), QUIET, workspace)
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
-    (volume,) = evaluate("r", workspace, progress=False).volumes
+    (volume,) = evaluate("r", workspace).volumes
     assert [bool(said) and line.startswith(f"warning: noise: {said}") for line in lines] == [True] * bool(said)
     assert [line for line in volume.warnings if f"warning: noise: {line}" in lines] == [
         line.removeprefix("warning: noise: ") for line in lines

@@ -57,13 +57,13 @@ def test_from_labels_to_a_report(name: str, manifest: Manifest, tmp_path: Path) 
     workspace.prepare()
     options = NARROW.get(name, {"width": 2} if "width" in ZOO[name].options.model_fields else {})
     config = TrainConfig(model=name, architecture=options, steps=2, batch=2, crop_px=32)
-    made = train(manifest, "mine", config, workspace, device="cpu", progress=False)
+    made = train(manifest, "mine", config, workspace, device="cpu")
     assert made.scores[0].sections == (3, 4)
 
-    quiet = ExecutionConfig(device="cpu", progress=False)
+    quiet = ExecutionConfig(device="cpu")
     found = segment("em", "r", SegmentConfig(model="mine", runtime="torch"), quiet, workspace)
     assert found.computed == found.blocks > 0
-    made_report = report("r", workspace, progress=False)
+    made_report = report("r", workspace)
     (scored,) = json.loads(made_report.json.read_text())["volumes"]
     assert scored["state"] == "complete"
     assert scored["iou"] is not None

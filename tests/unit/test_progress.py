@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from segem import progress
-from segem.progress import track
+from segem.progress import shown, track
 
 
 def test_a_log_file_gets_lines_with_share_rate_and_time_left(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
-    with track("ingest isbi", 4, "section") as advance:
+    with shown(), track("ingest isbi", 4, "section") as advance:
         advance(1, "loss 0.5")
     line = capsys.readouterr().err
     assert line.startswith("ingest isbi: 25%, ")
@@ -22,6 +22,6 @@ def test_a_log_file_gets_lines_with_share_rate_and_time_left(
 
 def test_nothing_is_said_when_not_wanted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
-    with track("quiet", 2, show=False) as advance:
+    with track("quiet", 2) as advance:
         advance(2)
     assert capsys.readouterr().err == ""

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from segem.errors import InputError
-from segem.learn.artefact import Score
 from segem.cli.show import exit_code_of, show, show_promotion
+from segem.errors import InputError
+from segem.records.card import Score
 
 
 @dataclass(frozen=True)

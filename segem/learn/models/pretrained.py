@@ -41,7 +41,7 @@ def _published(name: str) -> dict[str, Tensor]:
 
     weights = get_weight(name)
     try:
-        return dict(weights.get_state_dict(progress=False, check_hash=True))
+        return dict(weights.get_state_dict(check_hash=True))
     except Exception as error:
         # No network, a proxy that refuses, a file that is not the published one: each comes as another type of error.
         raise ModelError(

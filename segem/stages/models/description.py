@@ -12,7 +12,7 @@ import segem
 from segem.config import NAME_PATTERN
 from segem.errors import ModelError
 from segem.geometry import around, round_up
-from segem.learn.artefact import CARD, WEIGHTS, Artefact
+from segem.learn.artefact import CARD, WEIGHTS, Artefact, geometry_of
 from segem.learn.models.registry import spec_of
 from segem.learn.models.spec import Geometry
 
@@ -91,7 +91,7 @@ def description(
     torch : str
         The version that recorded the net.
     """
-    card, spec, geometry = model.card, spec_of(model.card.architecture), model.card.geometry()
+    card, spec, geometry = model.card, spec_of(model.card.architecture), geometry_of(model.card)
 
     def file(name: str) -> dict[str, str]:
         return {"source": name, "sha256": sha256[name]}
@@ -167,10 +167,12 @@ def page(model: Artefact, licence: str) -> str:
     # Text for people, not HTML, so nothing is escaped.
     environment = Environment(autoescape=False, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # noqa: S701
     environment.filters["span"] = lambda sections: f"{sections[0]} to {sections[1] - 1}"
-    template = environment.from_string(files("segem.stages.models").joinpath("templates/model.md.j2").read_text("utf-8"))
+    template = environment.from_string(
+        files("segem.stages.models").joinpath("templates/model.md.j2").read_text("utf-8")
+    )
     return template.render(
         card=model.card,
-        geometry=model.card.geometry(),
+        geometry=geometry_of(model.card),
         paper=spec_of(model.card.architecture).source,
         licence=licence,
         segem=segem.__version__,

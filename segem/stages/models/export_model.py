@@ -23,7 +23,7 @@ from segem.io.workspace import Workspace
 from segem.kernels.normalize import IntensityStatistics, histogram, zscore
 from segem.kernels.pictures import grey, overlay_picture
 from segem.kernels.synth import synthesize
-from segem.learn.artefact import CARD, WEIGHTS, Artefact, find_model, load_net
+from segem.learn.artefact import CARD, WEIGHTS, Artefact, find_model, geometry_of, load_net
 from segem.learn.exchange import torch_version, write_torchscript
 from segem.learn.train import predict_section
 from segem.stages.models.description import (
@@ -89,7 +89,7 @@ def export_model(
     refuse_existing(out, force)
     model = find_model(name, workspace)
     terms = _terms(model, licence)
-    net, geometry = load_net(model), model.card.geometry()
+    net, geometry = load_net(model), geometry_of(model.card)
     edge = max(least_px(geometry), _TESTED_PX)
     image = synthesize(SynthConfig(shape=(geometry.context_sections, edge, edge))).image
     statistics = IntensityStatistics.from_histogram(histogram(image))

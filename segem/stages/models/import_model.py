@@ -19,11 +19,12 @@ from segem.io.files import disk_errors, locked, new_directory, sweep_partials, w
 from segem.io.package import Package, opened, refuse_harmful
 from segem.io.versions import new_version
 from segem.io.workspace import Workspace
-from segem.learn.artefact import CARD, WEIGHTS, ModelCard, list_models, load_artefact, save_artefact
+from segem.learn.artefact import CARD, WEIGHTS, list_models, load_artefact, save_artefact
 from segem.learn.exchange import fitted_net
 from segem.learn.models.registry import ZOO, geometry, resolved
 from segem.learn.tensors import read_tensors
 from segem.learn.train import predict_section
+from segem.records.card import ModelCard
 from segem.stages.models.zoo import check_new_name
 
 PLAIN = (".safetensors", ".pt", ".pth")

@@ -18,7 +18,7 @@ from segem.io.workspace import Workspace
 from segem.learn.artefact import Artefact, find_model, list_models, load_artefact
 from segem.learn.cost import bare_net, bytes_needed, gflop_per_megapixel, megapixels_per_second, parameter_count
 from segem.learn.models.registry import ZOO, spec_of
-from segem.progress import tell, track
+from segem.progress import is_shown, tell, track
 from segem.stages.segmentation.budget import RESIDENT, half_of_the_machine
 
 MEASURED_PX = 512
@@ -98,9 +98,7 @@ class TrainedModel:
     standing: str = ""
 
 
-def architectures(
-    names: Collection[str] = (), *, measure: bool = False, progress: bool = True
-) -> tuple[Architecture, ...]:
+def architectures(names: Collection[str] = (), *, measure: bool = False) -> tuple[Architecture, ...]:
     """Return architectures of the zoo, by name, and on request how fast they are here.
 
     Parameters
@@ -109,8 +107,6 @@ def architectures(
         Which ones; all when empty.
     measure : bool
         Evaluate a tile with each of them, one after the other, on the runtime that this machine takes.
-    progress : bool
-        Show a progress bar and each rate while they are measured.
 
     Raises
     ------
@@ -126,11 +122,11 @@ def architectures(
     if not measure:
         return found
     measured = []
-    with track("measure", len(found), "net", progress) as advance:
+    with track("measure", len(found), "net") as advance:
         for net in found:
             measured.append(_measured(net))
-            if progress:
-                rate = measured[-1].megapixels_per_second
+            rate = measured[-1].megapixels_per_second
+            if is_shown():
                 tell(f"{net.name}: {f'{rate:.2f} Mpx/s' if rate else measured[-1].not_measured}")
             advance(1, net.name)
     return tuple(measured)

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from segem.config.baseline import BASELINE_NAMES, BaselineMethod
 from segem.errors import SegemError
 from segem.io.layers import Layers, read_section
-from segem.io.run import ModelRecord, RunRecord, StageRecord, failure_of, fault_of, load_run, source_digest
+from segem.io.run import failure_of, fault_of, load_run, source_digest
 from segem.io.seen import merged, seen_again
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
@@ -26,6 +26,7 @@ from segem.kernels.metrics.seam import SeamSums
 from segem.kernels.metrics.segmentation import Measure, SegmentationSums, StackScore
 from segem.kernels.truth import is_known
 from segem.progress import track
+from segem.records.run import ModelRecord, RunRecord, StageRecord
 from segem.stages.segmentation.verify import plan_of
 
 NOT_MEASURED = "not measured: no ground truth"
@@ -147,7 +148,7 @@ class Evaluation(Record):
         return {volume.name: volume.reason or "unknown" for volume in self.volumes if volume.state == "failed"}
 
 
-def evaluate(run: str, workspace: Workspace, *, progress: bool = True) -> Evaluation:
+def evaluate(run: str, workspace: Workspace) -> Evaluation:
     """Score every volume of a run.
 
     IoU is pooled over all voxels of a volume; V_rand and V_info are means over sections at the one threshold that suits
@@ -159,8 +160,6 @@ def evaluate(run: str, workspace: Workspace, *, progress: bool = True) -> Evalua
         Name of the run.
     workspace : Workspace
         Where it lives.
-    progress : bool
-        Whether to draw progress bars.
 
     Returns
     -------
@@ -174,7 +173,7 @@ def evaluate(run: str, workspace: Workspace, *, progress: bool = True) -> Evalua
         When there is no such run, or its record is damaged.
     """
     record = load_run(workspace, run)
-    volumes = tuple(_volume_scores(record, name, workspace, progress) for name in record.volumes)
+    volumes = tuple(_volume_scores(record, name, workspace) for name in record.volumes)
     return Evaluation(
         run=run,
         created=record.created,
@@ -226,17 +225,17 @@ class _Tally:
         )
 
 
-def _volume_scores(record: RunRecord, name: str, workspace: Workspace, progress: bool) -> VolumeScores:
+def _volume_scores(record: RunRecord, name: str, workspace: Workspace) -> VolumeScores:
     try:
         reason = failure_of(record, name, workspace)
         if reason is None:
-            return _scores_of_finished(record, name, workspace, progress)
+            return _scores_of_finished(record, name, workspace)
     except SegemError as error:
         reason = record.volumes[name].failure or str(error)
     return VolumeScores(name=name, state="failed", reason=reason)
 
 
-def _scores_of_finished(record: RunRecord, name: str, workspace: Workspace, progress: bool) -> VolumeScores:
+def _scores_of_finished(record: RunRecord, name: str, workspace: Workspace) -> VolumeScores:
     run, volume = record.run, record.volumes[name]
     digest = source_digest(workspace, name)
     missing = {
@@ -248,7 +247,7 @@ def _scores_of_finished(record: RunRecord, name: str, workspace: Workspace, prog
     source = layers.source
     rows, columns = _seams(volume.segment, workspace, run, name) if segmented else ([], [])
     tallies = []
-    with track(f"evaluate {name}", source.shape[0], "section", progress) as advance:
+    with track(f"evaluate {name}", source.shape[0], "section") as advance:
         for tally in _tallies(layers, rows, columns):
             tallies.append(tally)
             advance(1)

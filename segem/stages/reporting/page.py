@@ -62,7 +62,9 @@ def page(evaluation: Evaluation, pictures: dict[str, list[SectionPictures]]) -> 
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"score": _score, "ratio": _ratio, "rgb": _rgb}
-    template = resources.files("segem.stages.reporting").joinpath("templates/report.html.j2").read_text(encoding="utf-8")
+    template = (
+        resources.files("segem.stages.reporting").joinpath("templates/report.html.j2").read_text(encoding="utf-8")
+    )
     return environment.from_string(template).render(
         evaluation=evaluation,
         headline=headline(evaluation),

@@ -38,7 +38,7 @@ class ReportResult:
     """Volumes that did not finish, with the reason."""
 
 
-def report(run: str, workspace: Workspace, *, progress: bool = True) -> ReportResult:
+def report(run: str, workspace: Workspace) -> ReportResult:
     """Score a run and write its report; an older report is replaced as a whole.
 
     Parameters
@@ -47,8 +47,6 @@ def report(run: str, workspace: Workspace, *, progress: bool = True) -> ReportRe
         Name of the run.
     workspace : Workspace
         Where it lives.
-    progress : bool
-        Whether to draw progress bars.
 
     Returns
     -------
@@ -59,9 +57,9 @@ def report(run: str, workspace: Workspace, *, progress: bool = True) -> ReportRe
     SegemError
         When there is no such run, or the disk refuses.
     """
-    evaluation = evaluate(run, workspace, progress=progress)
+    evaluation = evaluate(run, workspace)
     folder = workspace.report(run)
-    drawn = [_drawn(run, volume, workspace, progress) for volume in evaluation.volumes]
+    drawn = [_drawn(run, volume, workspace) for volume in evaluation.volumes]
     evaluation = evaluation.model_copy(update={"volumes": tuple(volume for volume, _ in drawn)})
     pictures = {volume.name: sections for volume, sections in drawn}
     with locked(folder.with_name(".report.lock"), wait=True):
@@ -131,24 +129,20 @@ def _write(folder: Path, evaluation: Evaluation, pictures: dict[str, list[Sectio
         write_text(partial / "index.html", page(evaluation, pictures))
 
 
-def _drawn(
-    run: str, volume: VolumeScores, workspace: Workspace, progress: bool
-) -> tuple[VolumeScores, list[SectionPictures]]:
+def _drawn(run: str, volume: VolumeScores, workspace: Workspace) -> tuple[VolumeScores, list[SectionPictures]]:
     """Return the pictures of a volume; where they cannot be drawn, the volume with a warning that says so."""
     try:
-        return volume, list(_section_pictures(run, volume, workspace, progress))
+        return volume, list(_section_pictures(run, volume, workspace))
     except SegemError as error:
         return volume.model_copy(update={"warnings": (*volume.warnings, f"no pictures: {error}")}), []
 
 
-def _section_pictures(
-    run: str, volume: VolumeScores, workspace: Workspace, progress: bool
-) -> Iterator[SectionPictures]:
+def _section_pictures(run: str, volume: VolumeScores, workspace: Workspace) -> Iterator[SectionPictures]:
     if volume.state != "complete":
         return
     layers = Layers.open(run, volume.name, workspace, segmented=volume.segmented, clustered=volume.clustered)
     chosen = chosen_sections(volume)
-    with track(f"pictures {volume.name}", len(chosen), "section", progress) as advance:
+    with track(f"pictures {volume.name}", len(chosen), "section") as advance:
         for z, why in chosen.items():
             yield SectionPictures(z, why, tuple(_pictures(volume, layers, z)))
             advance(1)

@@ -53,7 +53,6 @@ def baseline(
     config: BaselineConfig,
     workspace: Workspace,
     *,
-    progress: bool = True,
     replace: bool = False,
 ) -> BaselineResult:
     """Find the membrane of a whole volume without labels and write it as a mask.
@@ -70,8 +69,6 @@ def baseline(
         The method and its settings.
     workspace : Workspace
         Where both live.
-    progress : bool
-        Whether to draw a progress bar.
     replace : bool
         Also where the run holds a result of this volume that was made in another way, which is then lost.
 
@@ -94,7 +91,7 @@ def baseline(
         with recorded(workspace, run, source, "baseline", config) as facts:
             require_whole(source.raw, f"run `segem ingest` for {volume} with --again")
             passes = 2 if config.method == "kmeans" else 1
-            with track(f"baseline {volume}", passes * Box.of_shape(source.shape).size, show=progress) as advance:
+            with track(f"baseline {volume}", passes * Box.of_shape(source.shape).size) as advance:
                 finder = finder_of(source, config, advance)
                 found = _write(source, result, finder, advance)
             result.build_pyramid(LABEL)

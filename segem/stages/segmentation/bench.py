@@ -22,8 +22,8 @@ from segem.learn.artefact import Artefact, find_model
 from segem.learn.speed import gemm_gflops
 from segem.progress import track
 from segem.stages.segmentation.budget import Budget
-from segem.stages.volumes.ingest import ingest
 from segem.stages.segmentation.segment import make_plan, segment
+from segem.stages.volumes.ingest import ingest
 
 RUNTIMES = ("torch", "openvino", "openvino-int8")
 VOXEL_NM = (50.0, 4.0, 4.0)
@@ -70,7 +70,7 @@ class BenchResult:
     runtimes: tuple[RuntimeSpeed, ...]
 
 
-def bench(config: BenchConfig, workspace: Workspace, *, progress: bool = True) -> BenchResult:
+def bench(config: BenchConfig, workspace: Workspace) -> BenchResult:
     """Segment synthetic sections with each runtime, from volume to result on disk, in a folder that goes afterwards.
 
     Two volumes, a thin one and a thicker one, tell what starting takes from what a section takes.
@@ -81,8 +81,6 @@ def bench(config: BenchConfig, workspace: Workspace, *, progress: bool = True) -
         Model, size of a section, and the volume whose time is wanted.
     workspace : Workspace
         Where models are looked for; nothing is written to it.
-    progress : bool
-        Show a progress bar.
 
     Returns
     -------
@@ -102,7 +100,7 @@ def bench(config: BenchConfig, workspace: Workspace, *, progress: bool = True) -
         space = Workspace(Path(folder))
         volumes = [_ingested(space, config.size_px, depth) for depth in depths]
         effort = _effort(config.shape, volumes[-1], artefact, space)
-        with track("bench", len(RUNTIMES) * sum(depths), "section", progress) as advance:
+        with track("bench", len(RUNTIMES) * sum(depths), "section") as advance:
             speeds = []
             for runtime in RUNTIMES:
                 try:
@@ -128,7 +126,7 @@ def _ingested(space: Workspace, size_px: int, depth: int) -> Volume:
     section = next(iter(sections(SynthConfig(shape=(1, size_px, size_px)))))
     source = space.root / f"{depth}.tif"
     tifffile.imwrite(source, np.repeat(section.image[None], depth, axis=0), photometric="minisblack")
-    made = ingest(IngestConfig(name=f"sections-{depth}", source=source, voxel_nm=VOXEL_NM), space, progress=False)
+    made = ingest(IngestConfig(name=f"sections-{depth}", source=source, voxel_nm=VOXEL_NM), space)
     return Volume.open(made.path)
 
 
@@ -147,7 +145,7 @@ def _seconds(volume: Volume, runtime: str, artefact: Artefact, config: BenchConf
     # A model may be no judge of generated sections; how fast 8 bits are is wanted all the same.
     settings = parse(SegmentConfig, {"model": str(artefact.path), "runtime": runtime, "int8_tolerance": 1})
     started = time.perf_counter()
-    segment(volume.name, runtime, settings, ExecutionConfig(device=config.device, progress=False), space)
+    segment(volume.name, runtime, settings, ExecutionConfig(device=config.device), space)
     return time.perf_counter() - started
 
 

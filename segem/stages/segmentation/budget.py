@@ -11,7 +11,7 @@ from pathlib import Path
 from segem.config import Device, ExecutionConfig, TrainConfig
 from segem.errors import ConfigError
 from segem.geometry import round_up
-from segem.learn.artefact import Artefact, load_net
+from segem.learn.artefact import Artefact, geometry_of, load_net
 from segem.learn.cost import parameter_count, tile_bytes
 from segem.learn.fold import folded
 from segem.learn.memory import activation_bytes
@@ -63,7 +63,7 @@ class Budget:
         ConfigError
             When not even a small tile fits.
         """
-        geometry = artefact.card.geometry()
+        geometry = geometry_of(artefact.card)
         # A net may add a border of its own, which weighs more the smaller a tile is.
         probe = round_up(_PROBE_PX, geometry.stride_px)
         net = folded(load_net(artefact))

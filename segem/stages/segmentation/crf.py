@@ -23,12 +23,13 @@ import segem.kernels.threshold
 import segem.plan
 from segem.config import ExecutionConfig, RefineConfig
 from segem.errors import ConfigError, WorkspaceError
-from segem.execute import BlockOutcome, execute
+from segem.execute.run import execute
+from segem.execute.work import BlockOutcome
 from segem.geometry import Box, Halo
 from segem.io.blocks import read_block
 from segem.io.ledger import Ledger, LedgerRow, blocks_digest
 from segem.io.replacing import require_same_request
-from segem.io.run import StageRecord, fault_of, load_run, recorded, result_volume, source_digest, volume_lock
+from segem.io.run import fault_of, load_run, recorded, result_volume, source_digest, volume_lock
 from segem.io.shards import Array
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
@@ -37,8 +38,9 @@ from segem.kernels.pictures import grey
 from segem.kernels.threshold import membrane_mask, stored_probability
 from segem.plan import Block, Plan, Tile, crop_tiling
 from segem.progress import track
-from segem.stages.segmentation.step import audit, intact, write_layers
+from segem.records.run import StageRecord
 from segem.stages.segmentation.budget import Budget
+from segem.stages.segmentation.step import audit, intact, write_layers
 from segem.stages.segmentation.verify import result_layers
 
 KEPT_FACTS = ("trained_on", "int8")
@@ -74,7 +76,7 @@ def refine_volume(
     Parameters
     ----------
     volume, run : str
-        Names of the ingested volume and of the run that is made; it looks like one of `segem.stages.segmentation.segment`.
+        Names of the ingested volume and of the run that is made; it looks like a segmentation.
     config : RefineConfig
         The run whose probability is refined, and the CRF: all that decides the result.
     execution : ExecutionConfig
@@ -145,7 +147,7 @@ def refine_volume(
             )
             with (
                 Ledger(workspace.ledger(run)) as ledger,
-                track(f"refine {volume}", Box.of_shape(plan.shape).size, show=execution.progress) as advance,
+                track(f"refine {volume}", Box.of_shape(plan.shape).size) as advance,
             ):
                 summary = execute(
                     plan, work, ledger, volume, execution, workspace.run(run), advance, tiles_at_once=work.threads

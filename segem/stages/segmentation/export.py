@@ -33,7 +33,6 @@ def export(
     out: Path,
     workspace: Workspace,
     *,
-    progress: bool = True,
     force: bool = False,
 ) -> Path:
     """Write a layer section by section; masks come out as 0 and 255, to be seen, and unknown truth as 128.
@@ -48,8 +47,6 @@ def export(
         The TIFF to make; whole or absent.
     workspace : Workspace
         Where the run lies.
-    progress : bool
-        Whether to draw a progress bar.
     force : bool
         Replace a file that exists; never one that a volume was read from, or that is the workspace's own.
 
@@ -71,7 +68,7 @@ def export(
         disk_errors(out),
         new_file(out) as partial,
         tifffile.TiffWriter(partial, bigtiff=array.nbytes > 2**31) as tiff,
-        track(f"export {layer}", array.shape[0], "section", progress) as advance,
+        track(f"export {layer}", array.shape[0], "section") as advance,
     ):
         for z in range(array.shape[0]):
             section = read_section(array, z)

@@ -14,7 +14,7 @@ from segem.geometry import Box, Halo
 from segem.io.blocks import read_block
 from segem.io.volume import Volume
 from segem.kernels.threshold import membrane_mask, stored_probability
-from segem.learn.artefact import Artefact, load_net
+from segem.learn.artefact import Artefact, geometry_of, load_net
 from segem.learn.engine import Engine, choose_device, compute_digest, tile_channels
 from segem.learn.runtimes.base import Channels
 from segem.learn.runtimes.choice import runtime_identity
@@ -68,7 +68,7 @@ def quantized(artefact: Artefact, source: Volume, threshold: float, tolerance: f
         "runtime": runtime_identity("openvino", choose_device("cpu")),
     }
     path = folder / hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32]
-    geometry = artefact.card.geometry()
+    geometry = geometry_of(artefact.card)
     tiles = sample_tiles(source, geometry.context_sections, geometry.stride_px)
     if not is_whole(path):
         # A model for other weights or other voxels serves no block of this run any more.
@@ -97,7 +97,7 @@ def sample_tiles(source: Volume, context: int, stride_px: int, count: int = SAMP
 
 
 def _disagreement(artefact: Artefact, tiles: list[Channels], threshold: float, model: Path) -> float:
-    net, cpu, context = load_net(artefact), choose_device("cpu"), artefact.card.geometry().context_sections
+    net, cpu, context = load_net(artefact), choose_device("cpu"), geometry_of(artefact.card).context_sections
     with Engine(net, cpu, context, runtime="openvino") as exact:
         expected = [membrane_mask(stored_probability(p), threshold) for p in exact.probabilities(tiles)]
     with Engine(net, cpu, context, runtime="openvino-int8", quantized=model) as coarse:

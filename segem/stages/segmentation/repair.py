@@ -10,12 +10,13 @@ from segem.config import BaselineConfig, ExecutionConfig, RefineConfig, SegmentC
 from segem.errors import ConfigError, SegemError, WorkspaceError
 from segem.io.files import locked
 from segem.io.ledger import blocks_digest
-from segem.io.run import StageRecord, VolumeRecord, load_run, volume_lock
+from segem.io.run import load_run, volume_lock
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.learn.artefact import find_model
 from segem.learn.engine import choose_device, compute_digest
 from segem.learn.runtimes.choice import choose_runtime, runtime_identity
+from segem.records.run import StageRecord, VolumeRecord
 from segem.stages.segmentation.baseline import baseline
 from segem.stages.segmentation.crf import refine_digest, refine_volume
 from segem.stages.segmentation.segment import segment
@@ -44,7 +45,7 @@ def repair(run: str, workspace: Workspace, execution: ExecutionConfig) -> Repair
     workspace : Workspace
         Where it lives.
     execution : ExecutionConfig
-        Device, engine, workers, progress bars.
+        Device, engine, workers, memory.
 
     Returns
     -------
@@ -55,7 +56,7 @@ def repair(run: str, workspace: Workspace, execution: ExecutionConfig) -> Repair
     WorkspaceError
         When there is no such run, or its record is damaged.
     """
-    left = verify(run, workspace, progress=execution.progress)
+    left = verify(run, workspace)
     repaired: list[Fault] = []
     refused: dict[str, str] = {}
     while names := list(dict.fromkeys(fault.volume for fault in left if fault.volume not in refused)):
@@ -64,7 +65,7 @@ def repair(run: str, workspace: Workspace, execution: ExecutionConfig) -> Repair
                 _mend(run, name, {fault.part for fault in left if fault.volume == name}, workspace, execution)
             except SegemError as error:
                 refused[name] = str(error)
-        found = verify(run, workspace, volumes=names, progress=execution.progress)
+        found = verify(run, workspace, volumes=names)
         repaired += [fault for fault in left if fault.volume in names and fault not in found]
         # What a look finds that was there before will not go away by doing the same again.
         stuck = {fault.volume for fault in found if fault in left}
@@ -102,7 +103,7 @@ def _mend(run: str, name: str, parts: Iterable[Part], workspace: Workspace, exec
             segment(name, run, config, as_then, workspace)
     if parts & {"result", "baseline"} and entry.baseline is not None:
         config_of_mask = parse(BaselineConfig, entry.baseline.config, where=run)
-        baseline(name, run, config_of_mask, workspace, progress=execution.progress)
+        baseline(name, run, config_of_mask, workspace)
     if "pyramid" in parts:
         with volume_lock(workspace, run, name):
             result = Volume.open(workspace.result(run, name))

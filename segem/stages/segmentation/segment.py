@@ -17,25 +17,27 @@ from numpy.typing import NDArray
 
 from segem.config import Device, ExecutionConfig, RuntimeName, SegmentConfig
 from segem.errors import ConfigError, ModelError
-from segem.execute import BlockOutcome, execute
+from segem.execute.run import execute
+from segem.execute.work import BlockOutcome
 from segem.geometry import Box, Halo
 from segem.io.cache import CachedReader, bytes_to_decode_once
 from segem.io.ledger import Ledger, LedgerRow
 from segem.io.replacing import require_same_request
-from segem.io.run import ModelRecord, recorded, result_volume, volume_lock
+from segem.io.run import recorded, result_volume, volume_lock
 from segem.io.shards import Array
 from segem.io.volume import Volume
 from segem.io.workspace import VOLUME_SUFFIX, Workspace
 from segem.kernels.threshold import membrane_mask
 from segem.learn.allocator import keep_activations
-from segem.learn.artefact import Artefact, ModelCard, find_model, load_artefact, load_net
+from segem.learn.artefact import Artefact, find_model, geometry_of, load_artefact, load_net, model_record
 from segem.learn.engine import Engine, choose_device, compute_digest
 from segem.learn.runtimes.choice import choose_runtime, runtime_identity
 from segem.plan import MAX_TILE_PX, Block, Plan, Tiling, blend_tiling, crop_tiling
 from segem.progress import tell, track
-from segem.stages.segmentation.step import audit, intact, write_layers
+from segem.records.card import ModelCard
 from segem.stages.segmentation.budget import Budget
 from segem.stages.segmentation.quantize import Quantized, quantized
+from segem.stages.segmentation.step import audit, intact, write_layers
 from segem.stages.segmentation.verify import result_layers
 
 BLENDED_TILE_PX = 512
@@ -151,7 +153,7 @@ def segment(
             facts["runtime"] = work.runtime_identity
             with (
                 Ledger(workspace.ledger(run)) as ledger,
-                track(f"segment {volume}", Box.of_shape(plan.shape).size, show=execution.progress) as advance,
+                track(f"segment {volume}", Box.of_shape(plan.shape).size) as advance,
             ):
                 order = _reading_order(plan, source)
                 try:
@@ -177,16 +179,11 @@ def segment(
     )
 
 
-def model_record(artefact: Artefact) -> ModelRecord:
-    """Return what a run notes of the model in use."""
-    return ModelRecord(name=artefact.card.name, digest=artefact.digest)
-
-
 def make_plan(
     config: SegmentConfig, card: ModelCard, source: Volume, result: Volume, max_tile_px: int = MAX_TILE_PX
 ) -> Plan:
     """Return what has to be computed: the model says which halo it needs, the result volume how it is written."""
-    geometry = card.geometry()
+    geometry = geometry_of(card)
     halo_px = config.halo_px if config.halo_px is not None else geometry.halo_px
     mode = config.stitch if config.stitch != "auto" else ("gaussian" if halo_px is None else "crop")
     reach = geometry.context_sections // 2
@@ -214,7 +211,7 @@ def make_plan(
 
 def cautions_of(plan: Plan, card: ModelCard) -> Iterator[str]:
     """Yield what a user should know of a tiling that was chosen by hand."""
-    needed, halo_px = card.geometry().halo_px, plan.tiling.halo.y
+    needed, halo_px = geometry_of(card).halo_px, plan.tiling.halo.y
     if plan.tiling.mode == "crop" and plan.tiles_per_section > 1 and (needed is None or halo_px < needed):
         enough = "the whole section" if needed is None else f"{needed} px"
         yield f"inexact near the borders of tiles: the halo is {halo_px} px, and {card.name} needs {enough}"
@@ -352,6 +349,6 @@ def _release() -> None:
 
 def _opened_engine(work: SegmentWork, threads: int) -> Engine:
     artefact = _open(work)[2]
-    context = artefact.card.geometry().context_sections
+    context = geometry_of(artefact.card).context_sections
     net, device = load_net(artefact), choose_device(work.device)
     return Engine(net, device, context, threads, views=work.views, runtime=work.runtime, quantized=work.quantized)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segem.errors import IncompleteError
-from segem.execute import BlockOutcome, Summary
+from segem.execute.work import BlockOutcome, Summary
 from segem.io.blocks import block_digest, stored_digest
 from segem.io.ledger import Ledger, LedgerRow
 from segem.io.shards import Array

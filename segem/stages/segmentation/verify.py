@@ -11,12 +11,13 @@ from segem.geometry import ZYX, Box, Halo
 from segem.io.blocks import block_digest, layer_digest, shard_path, stored_digest, voxel_digest
 from segem.io.layers import read_section
 from segem.io.ledger import Ledger, LedgerRow, blocks_digest
-from segem.io.run import RunRecord, StageRecord, VolumeRecord, failure_of, fault_of, load_run, source_digest
+from segem.io.run import failure_of, fault_of, load_run, source_digest
 from segem.io.shards import Array, path_of
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.plan import Plan, Tiling
 from segem.progress import track
+from segem.records.run import RunRecord, StageRecord, VolumeRecord
 
 Part = Literal["run", "source", "source pyramid", "result", "segment", "pyramid", "baseline"]
 """What a fault is a fault of: the run as a whole, the ingested voxels, or something that can be computed again."""
@@ -31,9 +32,7 @@ class Fault:
     part: Part = "run"
 
 
-def verify(
-    run: str, workspace: Workspace, *, volumes: Collection[str] | None = None, progress: bool = True
-) -> list[Fault]:
+def verify(run: str, workspace: Workspace, *, volumes: Collection[str] | None = None) -> list[Fault]:
     """Read back everything a run was made of and has made, and return what is missing, damaged or out of date.
 
     Every block of probability and mask is compared with its digest in the ledger, the mask of the baseline and
@@ -48,8 +47,6 @@ def verify(
         Where it lives.
     volumes : collection of str, optional
         The volumes to look at; all of the run when absent.
-    progress : bool
-        Whether to draw progress bars.
 
     Returns
     -------
@@ -67,7 +64,7 @@ def verify(
         if volumes is not None and name not in volumes:
             continue
         try:
-            for part, what in _faults(record, name, workspace, progress):
+            for part, what in _faults(record, name, workspace):
                 faults.append(Fault(name, what, part))
         except SegemError as error:
             faults.append(Fault(name, str(error)))
@@ -77,7 +74,7 @@ def verify(
 Found = Iterator[tuple[Part, str]]
 
 
-def _faults(record: RunRecord, name: str, workspace: Workspace, progress: bool) -> Found:
+def _faults(record: RunRecord, name: str, workspace: Workspace) -> Found:
     entry = record.volumes[name]
     failure = failure_of(record, name, workspace)
     if failure is not None:
@@ -98,7 +95,7 @@ def _faults(record: RunRecord, name: str, workspace: Workspace, progress: bool) 
         plan = plan_of(entry.segment, result)
         with Ledger(workspace.ledger(record.run)) as ledger:
             rows = ledger.rows(name)
-        with track(f"verify {name}", plan.count, "block", progress) as advance:
+        with track(f"verify {name}", plan.count, "block") as advance:
             found = damage(plan, rows, result, deep=True, on_block=advance)
         yield from (("segment", f"block {index}: {reason}") for index, reason in found.items())
         damaged = [plan.block(index).write for index in found]

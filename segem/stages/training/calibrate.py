@@ -9,14 +9,15 @@ from pathlib import Path
 
 from segem.config import Device, Manifest
 from segem.io.workspace import Workspace
-from segem.learn.artefact import Score, find_model, load_net, save_version
-from segem.learn.calibrated import Calibration, FittedOn, calibrated
+from segem.learn.artefact import find_model, geometry_of, load_net, save_version
+from segem.learn.calibrated import calibrated
 from segem.learn.pieces import in_pieces
 from segem.learn.runtimes.choice import choose_device
 from segem.learn.train import calibrate, choose_threshold, predict_section
+from segem.records.card import Calibration, FittedOn, Score
+from segem.stages.models.zoo import check_new_name, tell_if_not_in_use
 from segem.stages.training.labelled import LEARNED, check_unseen, labelled_sections, lessons, used_sections
 from segem.stages.training.score import score
-from segem.stages.models.zoo import check_new_name, tell_if_not_in_use
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,6 @@ def calibrate_model(
     *,
     choose: bool = False,
     device: Device = "auto",
-    progress: bool = True,
 ) -> CalibrateResult:
     """Fit the calibration of a model on the ``validation`` sections of a manifest, and score it on ``test`` sections.
 
@@ -63,8 +63,6 @@ def calibrate_model(
         What was known of the masks of the model is then no longer true of the new one, and is left out of its card.
     device : {"auto", "cpu", "cuda", "mps"}
         Where to compute.
-    progress : bool
-        Whether to draw progress bars.
 
     Returns
     -------
@@ -84,9 +82,9 @@ def calibrate_model(
     check_new_name(name)
     artefact = find_model(model, workspace)
     card, where = artefact.card, choose_device(device)
-    shape = card.geometry()
+    shape = geometry_of(card)
     context = shape.context_sections
-    volumes, splits = lessons(manifest, workspace, progress)
+    volumes, splits = lessons(manifest, workspace)
     chose = tuple(
         used_sections(volumes[volume], volume, (0, 0), (split.validation.start, split.validation.stop), 0.0)
         for volume, split in splits.items()
@@ -113,7 +111,7 @@ def calibrate_model(
         found, threshold = with_same_mask(found, card.calibration, card.threshold)
     predict = partial(predict_section, calibrated(judged, found), device=where)
     scores = tuple(
-        score(predict, threshold, volumes[volume], split.test, context, progress)
+        score(predict, threshold, volumes[volume], split.test, context)
         for volume, split in splits.items()
         if split.test is not None
     )

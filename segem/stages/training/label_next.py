@@ -3,62 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segem.config import Config, Device, Manifest
+from segem.config import Device, Manifest
 from segem.errors import ConfigError
 from segem.io.files import write_text
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.disagreement import disagreement, hottest_tile
-from segem.learn.artefact import Artefact, load_artefact, load_net
+from segem.learn.artefact import Artefact, geometry_of, load_artefact, load_net
 from segem.learn.checks import check_predicted
 from segem.learn.pieces import in_pieces
 from segem.learn.runtimes.choice import choose_device
 from segem.learn.train import predict_section
 from segem.progress import track
-from segem.stages.volumes.ingest import ingest
-from segem.stages.training.learning_record import RANKING, Arm, home_of, load_learning_curve
+from segem.records.label_next import Candidate, LabelNext, Spot
+from segem.records.learning_curve import Arm
 from segem.stages.training.labelled import known_of, section_images, split_of
+from segem.stages.training.learning_record import RANKING, home_of, load_learning_curve
+from segem.stages.volumes.ingest import ingest
 
 TILE_PX = 256
-
-
-class Spot(Config):
-    """A box of voxels in (z, y, x)."""
-
-    start: tuple[int, int, int]
-    stop: tuple[int, int, int]
-    disagreement: float
-
-
-class Candidate(Config):
-    """One section that might be labelled."""
-
-    volume: str
-    section: int
-    disagreement: float
-    """Mean over its pixels, in bits: 0 where all models agree."""
-    membrane: float
-    """Mean probability of membrane. Far below that of the neighbours, all models may miss it alike."""
-    hottest: Spot
-    """The tile where they disagree most."""
-
-
-class LabelNext(Config):
-    """The content of ``label-next.json``: sections, the one to label first at the top."""
-
-    format: Literal[1] = 1
-    name: str
-    manifest: str
-    start: str
-    """Where the models started that were asked."""
-    digests: tuple[str, ...]
-    """Of those models."""
-    sections: tuple[Candidate, ...]
 
 
 def label_next(
@@ -68,7 +35,6 @@ def label_next(
     *,
     device: Device = "auto",
     tile_px: int = TILE_PX,
-    progress: bool = True,
 ) -> LabelNext:
     """Rank the sections of a manifest that no training used by how much the models of a learning curve disagree.
 
@@ -88,8 +54,6 @@ def label_next(
         Where to compute.
     tile_px : int
         Edge of the tile that is pointed out in each section.
-    progress : bool
-        Whether to draw a progress bar.
 
     Returns
     -------
@@ -109,7 +73,7 @@ def label_next(
     curve = load_learning_curve(name, workspace)
     home, best = home_of(name, workspace), max(curve.arms, key=_mean_with_all)
     members = [load_artefact(home / member) for member in best.members]
-    offered = list(_offered(manifest, members, workspace, progress))
+    offered = list(_offered(manifest, members, workspace))
     if not offered:
         raise ConfigError(
             "no section to choose from",
@@ -118,9 +82,9 @@ def label_next(
             fix="add the volume that is to be labelled to the manifest, without labels",
         )
     ask = [_probability_of(member, device) for member in members]
-    context = members[0].card.geometry().context_sections
+    context = geometry_of(members[0].card).context_sections
     found = []
-    with track("disagreement", len(offered), "section", progress) as advance:
+    with track("disagreement", len(offered), "section") as advance:
         for volume, z in offered:
             (image,) = section_images(volume, (z, z + 1), context, seen=(0, volume.shape[0]))
             probabilities = np.stack([member(image) for member in ask])
@@ -153,12 +117,10 @@ def _mean_with_all(arm: Arm) -> float:
     return float(np.mean([point.iou for point in arm.points if point.sections == most]))
 
 
-def _offered(
-    manifest: Manifest, members: Sequence[Artefact], workspace: Workspace, progress: bool
-) -> Iterator[tuple[Volume, int]]:
+def _offered(manifest: Manifest, members: Sequence[Artefact], workspace: Workspace) -> Iterator[tuple[Volume, int]]:
     known = [part for member in members for part in member.card.trained_on]
     for entry in manifest.volumes:
-        ingest(entry.ingest_config(), workspace, progress=progress)
+        ingest(entry.ingest_config(), workspace)
         volume = Volume.open(workspace.volume(entry.name))
         used: set[int] = set()
         if entry.labels is not None:
@@ -172,7 +134,7 @@ def _offered(
 
 def _probability_of(artefact: Artefact, device: Device) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
     where = choose_device(device)
-    net = in_pieces(load_net(artefact).to(where), artefact.card.geometry())
+    net = in_pieces(load_net(artefact).to(where), geometry_of(artefact.card))
 
     def probability(image: NDArray[np.float32]) -> NDArray[np.float32]:
         found = predict_section(net, image, where)

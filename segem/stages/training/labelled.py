@@ -11,17 +11,18 @@ from numpy.typing import NDArray
 
 from segem.config import Manifest, Split, VolumeEntry
 from segem.errors import ConfigError
-from segem.geometry import Box, around
+from segem.geometry import Box, Range, around
 from segem.io.blocks import read_block
-from segem.io.seen import Range, digests_of, seen_again
+from segem.io.seen import digests_of, seen_again
 from segem.io.shards import Array, shape_of
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.normalize import zscore
-from segem.learn.artefact import Artefact, ModelCard, TrainedOn
+from segem.learn.artefact import Artefact
 from segem.learn.checks import nothing_known
-from segem.learn.train import LabelledSection
+from segem.learn.sections import LabelledSection
 from segem.progress import tell
+from segem.records.card import ModelCard, TrainedOn
 from segem.stages.segmentation.budget import half_of_the_machine
 from segem.stages.volumes.ingest import ingest
 
@@ -32,7 +33,7 @@ LEARNED, CHOSE = "learned from", "chose its threshold on"
 
 
 def lessons(
-    manifest: Manifest, workspace: Workspace, progress: bool, replace: bool = False
+    manifest: Manifest, workspace: Workspace, replace: bool = False
 ) -> tuple[dict[str, Volume], dict[str, Split]]:
     """Ingest the labelled volumes of a manifest; return them, and which of their sections are for what.
 
@@ -51,7 +52,7 @@ def lessons(
             "no volume of this manifest has labels", where=manifest.name, fix="give at least one volume labels"
         )
     for entry in labelled:
-        ingest(entry.ingest_config(), workspace, progress=progress, replace=replace)
+        ingest(entry.ingest_config(), workspace, replace=replace)
     volumes = {entry.name: Volume.open(workspace.volume(entry.name)) for entry in labelled}
     splits = {entry.name: split_of(entry, volumes[entry.name]) for entry in labelled}
     for volume, split in splits.items():

@@ -14,28 +14,17 @@ import numpy as np
 import segem
 from segem.config import BUNDLED_MODEL, Device, LearningCurveConfig, Manifest, TrainConfig
 from segem.errors import ConfigError, InputError, ModelError
+from segem.geometry import Range
 from segem.io.files import locked, write_text
-from segem.io.seen import Range
 from segem.io.workspace import Workspace
 from segem.kernels.learning_curve import Interval, too_few, why_not
 from segem.kernels.learning_curve import learning_curve as fitted_curve
 from segem.learn.train import Progress
 from segem.progress import Advance, tell, track
-from segem.stages.training.learning_chart import Series, draw
-from segem.stages.training.learning_record import (
-    CHART,
-    CURVE,
-    POINTS,
-    Arm,
-    Estimate,
-    Kept,
-    LearningCurveResult,
-    Point,
-    Verdict,
-    home_of,
-    kept_points,
-)
+from segem.records.learning_curve import Arm, Estimate, Kept, LearningCurveResult, Point, Verdict
 from segem.stages.training.labelled import known_of, labelled_sections, unknown_sections
+from segem.stages.training.learning_chart import Series, draw
+from segem.stages.training.learning_record import CHART, CURVE, POINTS, home_of, kept_points
 from segem.stages.training.train import HOW_OFTEN, Course, learn, prepare, training_digest
 
 SCRATCH = "scratch"
@@ -52,7 +41,6 @@ def learning_curve(
     *,
     starts: Sequence[str] = (),
     device: Device = "auto",
-    progress: bool = True,
 ) -> LearningCurveResult:
     """Train on 1, 2, 4, 8, ... and all ``train`` sections, score each on the same ``test`` sections, and fit a curve.
 
@@ -78,8 +66,6 @@ def learning_curve(
         model, which is left out, and that is said, if it knows any of the sections.
     device : {"auto", "cpu", "cuda", "mps"}
         Where to compute.
-    progress : bool
-        Whether to draw a progress bar.
 
     Returns
     -------
@@ -94,7 +80,7 @@ def learning_curve(
         As for `segem.stages.training.train.train`.
     """
     home = home_of(name, workspace)
-    courses, left_out = _courses(manifest, training, workspace, starts, progress)
+    courses, left_out = _courses(manifest, training, workspace, starts)
     first = next(iter(courses.values()))
     splits = first.splits
     test = {volume: (s.test.start, s.test.stop) for volume, s in splits.items() if s.test is not None}
@@ -120,7 +106,7 @@ def learning_curve(
         tell(f"warning: these trainings will not say what more sections bring: {hopeless}")
     with locked(home / ".lock"):
         kept = kept_points(home, _identity(courses, config.seeds))
-        points = _trained(courses, kept, home, name, config.seeds, device, progress)
+        points = _trained(courses, kept, home, name, config.seeds, device)
         arms = tuple(
             _arm(start, course, [p for p in points if p.start == start], config) for start, course in courses.items()
         )
@@ -175,14 +161,14 @@ def windows(parts: Mapping[str, Range], count: int, turn: int, turns: int) -> di
 
 
 def _courses(
-    manifest: Manifest, training: TrainConfig, workspace: Workspace, starts: Sequence[str], progress: bool
+    manifest: Manifest, training: TrainConfig, workspace: Workspace, starts: Sequence[str]
 ) -> tuple[dict[str, Course], str]:
     """Return what is learned from each start, and why the bundled model is left out, if it is."""
     left_out = ""
     found: dict[str, Course] = {}
     for start in starts or (SCRATCH, BUNDLED_MODEL):
         try:
-            course = _course(start, manifest, training, workspace, progress)
+            course = _course(start, manifest, training, workspace)
         except (ConfigError, ModelError) as error:
             if starts or start == SCRATCH:
                 raise
@@ -196,13 +182,13 @@ def _courses(
     return found, left_out
 
 
-def _course(start: str, manifest: Manifest, training: TrainConfig, workspace: Workspace, progress: bool) -> Course:
+def _course(start: str, manifest: Manifest, training: TrainConfig, workspace: Workspace) -> Course:
     if start == SCRATCH:
-        return prepare(manifest, training, workspace, progress=progress)
+        return prepare(manifest, training, workspace)
     own = {key: value for key, value in training.architecture.items() if key == "context_sections"}
     budget = training.model_dump(exclude={"model", "architecture", "pretrained"}, exclude_unset=True)
     config = TrainConfig(architecture=own, **budget)
-    course = prepare(manifest, config, workspace, start=start, progress=progress)
+    course = prepare(manifest, config, workspace, start=start)
     known = _known(course)
     if known:
         raise ConfigError(
@@ -243,7 +229,6 @@ def _trained(
     name: str,
     seeds: int,
     device: Device,
-    progress: bool,
 ) -> list[Point]:
     """Do every training that is not done yet, and return the points of all in their order."""
     parts = next(iter(courses.values())).taught
@@ -251,7 +236,7 @@ def _trained(
     done = {(point.start, point.sections, point.seed): point for point in kept.points}
     wanted = [(start, n, seed) for n in numbers(available) for start in courses for seed in range(seeds)]
     todo = [each for each in wanted if each not in done]
-    with track("learning curve", 1000 * len(todo), "permille", progress) as advance:
+    with track("learning curve", 1000 * len(todo), "permille") as advance:
         for start, count, seed in todo:
             course, taught = courses[start], windows(parts, count, seed, seeds)
             # Two trainings with one seed start from the same weights: their luck would be alike at all numbers of
@@ -263,7 +248,6 @@ def _trained(
                 home,
                 version=_version(start, count, seed),
                 device=device,
-                progress=False,
                 on_step=_Permille(advance, f"{start}, {count} sections, seed {seed}"),
             )
             scores = {score.volume: score.iou for score in artefact.card.scores}

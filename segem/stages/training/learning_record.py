@@ -3,89 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from segem.config import Config, LearningCurveConfig, check_name
+from segem.config import check_name
 from segem.errors import ConfigError, WorkspaceError
 from segem.io.files import disk_errors
-from segem.io.seen import Range
 from segem.io.workspace import Workspace
+from segem.records.learning_curve import Kept, LearningCurveResult
 
 FOLDER, CURVE, CHART = "learning-curve", "learning-curve.json", "learning-curve.svg"
 POINTS, RANKING = "points.json", "label-next.json"
 """The folder below that of the model, and the files in it."""
-
-Verdict = Literal["worth it", "not worth it", "cannot say"]
-
-
-class Point(Config):
-    """One training and what it reached."""
-
-    start: str
-    sections: int
-    seed: int
-    taught: dict[str, Range]
-    """The sections it learned from, of each volume."""
-    volumes: dict[str, float]
-    """IoU on the test sections of each volume."""
-    iou: float
-    """Their mean."""
-
-
-class Estimate(Config):
-    """A value with its interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-class Arm(Config):
-    """The curve of trainings that start from one place."""
-
-    start: str
-    """``scratch``, or the name of the model that was gone on from."""
-    digest: str | None
-    """Of that model."""
-    points: tuple[Point, ...]
-    curve: dict[str, float] | None
-    """Asymptote, height and exponent of ``IoU(n) = asymptote - height * n ** -exponent``."""
-    line: tuple[tuple[float, float, float, float], ...]
-    """The curve as it is drawn: number of sections, IoU, and the ends of its interval."""
-    gain: Estimate | None
-    """What so many more sections as asked for would add on average."""
-    verdict: Verdict
-    why: str
-    """The verdict in words."""
-    members: tuple[str, ...]
-    """Folders of the nets that learned from all sections."""
-
-
-class LearningCurveResult(Config):
-    """The content of ``learning-curve.json``."""
-
-    format: Literal[1] = 1
-    name: str
-    manifest: str
-    sections: int
-    """As many as can be learned from."""
-    test: dict[str, Range]
-    arms: tuple[Arm, ...]
-    left_out: str
-    """Why there is no curve that starts from the bundled model; empty where there is one, or none was wanted."""
-    config: LearningCurveConfig
-    training: dict[str, Any]
-    segem_version: str
-
-
-class Kept(Config):
-    """The content of ``points.json``: the finished trainings."""
-
-    identity: str
-    """sha256 of all that decides the scores."""
-    points: tuple[Point, ...] = ()
 
 
 def home_of(name: str, workspace: Workspace) -> Path:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from segem.kernels.pictures import grey, membrane_picture, reduction
-from segem.learn.train import LabelledSection
+from segem.learn.sections import LabelledSection
 from segem.learn.watch import Point
 
 PANEL_PX, CURVE_PX, MARGIN_PX = 400, 160, 24

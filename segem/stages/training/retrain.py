@@ -8,17 +8,16 @@ from pathlib import Path
 from segem.config import Manifest, load_manifest
 from segem.config.retrain import RetrainConfig, nothing_to_rehearse, with_rehearsal
 from segem.errors import ConfigError
-from segem.io.versions import Promotion as Promotion
 from segem.io.versions import version_in_use
-from segem.io.workspace import Workspace
+from segem.io.workspace import Workspace, open_workspace
 from segem.learn.artefact import Artefact, find_model, list_models
 from segem.progress import tell
-from segem.stages.campaign import open_workspace
-from segem.stages.training.labelled import lessons, trained_on
+from segem.records.promotion import Promotion as Promotion
+from segem.stages.models.zoo import check_new_name
 from segem.stages.training.gate.polarity import check_polarity
 from segem.stages.training.gate.promote import check_all_unseen, masks_of_rival, promote, sections_to_judge
+from segem.stages.training.labelled import lessons, trained_on
 from segem.stages.training.train import TrainResult, train
-from segem.stages.models.zoo import check_new_name
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def open_retraining(
     return job
 
 
-def prepare(job: Retraining, *, progress: bool = True) -> None:
+def prepare(job: Retraining) -> None:
     """Ingest every volume, and refuse before the training what would be refused after it.
 
     Raises
@@ -102,8 +101,8 @@ def prepare(job: Retraining, *, progress: bool = True) -> None:
     InputError
         When sources or labels are bad, or there is too little to judge by.
     """
-    volumes, splits = lessons(job.manifest, job.workspace, progress, job.config.replace)
-    chosen = sections_to_judge(job.judged, job.config.gate, job.workspace, progress)
+    volumes, splits = lessons(job.manifest, job.workspace, job.config.replace)
+    chosen = sections_to_judge(job.judged, job.config.gate, job.workspace)
     before = _known(job.config.start, job.workspace)
     check_all_unseen(trained_on(volumes, splits), "the new model", chosen)
     if before is not None:
@@ -117,7 +116,7 @@ def prepare(job: Retraining, *, progress: bool = True) -> None:
         tell(f"{name}: has no test sections, so nothing is said of how the new model does there")
 
 
-def learn(job: Retraining, *, progress: bool = True) -> TrainResult:
+def learn(job: Retraining) -> TrainResult:
     """Train the candidate; one that was killed goes on, and one that was trained but not judged is not trained again.
 
     Raises
@@ -136,11 +135,10 @@ def learn(job: Retraining, *, progress: bool = True) -> TrainResult:
         licence=config.licence,
         citation=config.citation,
         candidate=True,
-        progress=progress,
     )
 
 
-def judge(job: Retraining, version: Path, *, progress: bool = True) -> Promotion:
+def judge(job: Retraining, version: Path) -> Promotion:
     """Put the candidate in use if no volume speaks against it; else keep it aside and say why.
 
     Raises
@@ -157,7 +155,6 @@ def judge(job: Retraining, version: Path, *, progress: bool = True) -> Promotion
         against=job.against,
         force=config.force,
         device=config.device,
-        progress=progress,
     )
 
 

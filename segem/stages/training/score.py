@@ -13,8 +13,8 @@ from segem.kernels.metrics.calibration import CalibrationBins
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.segmentation import SegmentationSums
 from segem.kernels.threshold import membrane_mask, stored_probability
-from segem.learn.artefact import Score
 from segem.progress import track
+from segem.records.card import Score
 from segem.stages.training.labelled import labelled_sections
 
 
@@ -24,12 +24,11 @@ def score(
     volume: Volume,
     test: SectionRange,
     context: int,
-    progress: bool,
 ) -> Score:
     """Return what a net reaches on sections of a labelled volume, as a report of a run would show it."""
     confusion, sums, bins = Confusion(), SegmentationSums.nothing(), CalibrationBins()
     sections = (test.start, test.stop)
-    with track(f"test {volume.name}", sections[1] - sections[0], "section", progress) as advance:
+    with track(f"test {volume.name}", sections[1] - sections[0], "section") as advance:
         for section in labelled_sections(volume, sections, context, seen=(0, volume.shape[0])):
             # The same 8 bits that a run stores and the neighbours it sees.
             stored = stored_probability(predict(section.image))

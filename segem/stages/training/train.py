@@ -16,18 +16,16 @@ from numpy.typing import NDArray
 import segem
 from segem.config import Device, Manifest, Split, TrainConfig
 from segem.errors import ConfigError
+from segem.geometry import Range
 from segem.io.files import disk_errors, write_bytes
-from segem.io.seen import Range
 from segem.io.versions import UNJUDGED, unjudged
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.learn.artefact import (
     Artefact,
-    MeasuredHalo,
-    ModelCard,
-    Score,
     cited_once,
     find_model,
+    geometry_of,
     load_artefact,
     load_net,
     save_artefact,
@@ -39,10 +37,14 @@ from segem.learn.models.registry import encoder_of, geometry, recipe, resolved, 
 from segem.learn.models.spec import Geometry
 from segem.learn.pieces import in_pieces
 from segem.learn.runtimes.choice import choose_device, runtime_identity
-from segem.learn.train import Fitted, LabelledSection, Progress, fit, predict_section
+from segem.learn.sections import LabelledSection
+from segem.learn.train import Fitted, Progress, fit, predict_section
 from segem.learn.watch import Point
 from segem.progress import tell, track
+from segem.records.card import MeasuredHalo, ModelCard, Score
+from segem.stages.models.zoo import check_new_name, tell_if_not_in_use
 from segem.stages.segmentation.budget import require_training_memory
+from segem.stages.training.gate.polarity import warn_of_polarity
 from segem.stages.training.labelled import (
     check_apart,
     has_learned,
@@ -51,10 +53,8 @@ from segem.stages.training.labelled import (
     require_memory_of_sections,
     trained_on,
 )
-from segem.stages.training.gate.polarity import warn_of_polarity
-from segem.stages.training.score import score
 from segem.stages.training.pictures import training_picture
-from segem.stages.models.zoo import check_new_name, tell_if_not_in_use
+from segem.stages.training.score import score
 
 PICTURE, CURVE = "training.png", "training.json"
 """Beside the weights; the picture of a training that goes on, or was killed, lies in the folder of the model."""
@@ -102,7 +102,6 @@ def train(
     citation: str = "",
     candidate: bool = False,
     replace: bool = False,
-    progress: bool = True,
 ) -> TrainResult:
     """Train a model on the ``train`` sections of a manifest and score it on the ``test`` sections.
 
@@ -136,8 +135,6 @@ def train(
         unjudged is returned, and nothing is trained.
     replace : bool
         Whether volumes of these names that have another source, voxel size or labels are lost, and made anew.
-    progress : bool
-        Whether to draw progress bars.
 
     Returns
     -------
@@ -156,7 +153,7 @@ def train(
         When the loss is no longer finite, or pretrained weights cannot be had or do not fit.
     """
     check_new_name(name)
-    course = prepare(manifest, config, workspace, start=start, device=device, replace=replace, progress=progress)
+    course = prepare(manifest, config, workspace, start=start, device=device, replace=replace)
     made = learn(
         course,
         name,
@@ -165,7 +162,6 @@ def train(
         licence=licence,
         citation=citation,
         candidate=candidate,
-        progress=progress,
     )
     if not candidate:
         tell_if_not_in_use(made.path)
@@ -180,7 +176,6 @@ def prepare(
     start: str | None = None,
     device: Device = "auto",
     replace: bool = False,
-    progress: bool = True,
 ) -> Course:
     """Ingest the labelled volumes of a manifest and settle how a model is made from them; see `train`."""
     if start is not None and config.pretrained is not None:
@@ -210,7 +205,7 @@ def prepare(
                 fix="leave these options out, or train from scratch without --from",
             )
         architecture = before.card.options | config.architecture
-        seen = before.card.geometry().context_sections
+        seen = geometry_of(before.card).context_sections
         if architecture.get("context_sections", seen) < seen:
             raise ConfigError(
                 "a model to go on from can learn to see more sections at once, not fewer",
@@ -232,7 +227,7 @@ def prepare(
     if config.deep_supervision:
         side_outputs(config.model, config.architecture)
     require_training_memory(config, device)
-    volumes, splits = lessons(manifest, workspace, progress, replace)
+    volumes, splits = lessons(manifest, workspace, replace)
     require_memory_of_sections(volumes, splits)
     for name, split in splits.items():
         warn_of_polarity(volumes[name], range(split.train.start, split.train.stop))
@@ -250,7 +245,6 @@ def learn(
     licence: str = "",
     citation: str = "",
     candidate: bool = False,
-    progress: bool = True,
     on_step: Callable[[Progress], None] | None = None,
 ) -> Artefact:
     """Train a model, score it on the test sections and put it into the folder `home`; see `train`.
@@ -278,10 +272,10 @@ def learn(
         return load_artefact(left)
     folder = home / f".training-{training_digest(config, before, learned)[:16]}"
     with checkpoints(folder, config.checkpoint_seconds, config.checkpoint_steps) as kept:
-        fitted = _fit(config, before, learned, validation, kept, device, progress, on_step)
+        fitted = _fit(config, before, learned, validation, kept, device, on_step)
         predict = partial(predict_section, in_pieces(fitted.calibrated_net, shape), device=choose_device(device))
         scores = tuple(
-            score(predict, fitted.threshold, volumes[volume], split.test, context, progress)
+            score(predict, fitted.threshold, volumes[volume], split.test, context)
             for volume, split in splits.items()
             if split.test is not None
         )
@@ -354,10 +348,9 @@ def _fit(
     validation: list[LabelledSection],
     kept: Checkpoints,
     device: Device,
-    progress: bool,
     on_step: Callable[[Progress], None] | None,
 ) -> Fitted:
-    with track(f"train {config.model}", 1000, "permille", progress) as advance:
+    with track(f"train {config.model}", 1000, "permille") as advance:
         done = 0
 
         def show(now_at: Progress) -> None:

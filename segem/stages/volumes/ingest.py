@@ -67,9 +67,7 @@ class IngestResult:
     warnings: tuple[str, ...]
 
 
-def ingest(
-    config: IngestConfig, workspace: Workspace, *, progress: bool = True, again: bool = False, replace: bool = False
-) -> IngestResult:
+def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, replace: bool = False) -> IngestResult:
     """Turn a source of sections into a volume of the workspace.
 
     The volume appears in one step when it is whole; an earlier one of the same name is replaced in that step. It is
@@ -82,8 +80,6 @@ def ingest(
         Name, source, voxel size and labels.
     workspace : Workspace
         Where the volume goes.
-    progress : bool
-        Show a progress bar.
     again : bool
         Replace a volume that seems up to date too, for example because it was damaged on disk.
     replace : bool
@@ -127,7 +123,7 @@ def ingest(
             truth = None if config.labels is None else stack.enter_context(_open_labels(config.labels, raw))
             _check_type(raw)
             with new_directory(path) as partial:
-                warnings = _write(partial, config, raw, truth, fingerprint, progress)
+                warnings = _write(partial, config, raw, truth, fingerprint)
                 if source_fingerprint(config) != fingerprint:
                     raise InputError(
                         "the source changed while it was read", where=config.source, fix="run the command again"
@@ -233,9 +229,7 @@ def _check_type(raw: Stack) -> None:
         )
 
 
-def _write(
-    partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None, fingerprint: str, progress: bool
-) -> tuple[str, ...]:
+def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None, fingerprint: str) -> tuple[str, ...]:
     volume = create_volume(
         partial,
         shape=raw.shape,
@@ -246,7 +240,7 @@ def _write(
     )
     image, painted = _ImageTally(raw.dtype, each=truth is not None), None
     stacks = 1 if truth is None else 2
-    with track(f"ingest {config.name}", stacks * raw.shape[0], "section", progress) as advance:
+    with track(f"ingest {config.name}", stacks * raw.shape[0], "section") as advance:
         for box, slab in _slabs(raw, volume.write_block):
             for section in slab:
                 image.add(section)

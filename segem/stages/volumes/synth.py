@@ -38,7 +38,7 @@ class SynthResult:
     manifest: Path
 
 
-def synth(out: Path, config: SynthConfig, progress: bool = True) -> SynthResult:
+def synth(out: Path, config: SynthConfig) -> SynthResult:
     """Draw a synthetic volume into a folder, section by section; each file is whole or absent.
 
     Parameters
@@ -47,8 +47,6 @@ def synth(out: Path, config: SynthConfig, progress: bool = True) -> SynthResult:
         The folder; made when missing. Three files of an earlier synthetic volume in it are replaced, others never.
     config : SynthConfig
         Shape, voxel size and seed.
-    progress : bool
-        Whether to draw a progress bar.
 
     Returns
     -------
@@ -65,7 +63,7 @@ def synth(out: Path, config: SynthConfig, progress: bool = True) -> SynthResult:
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     made = synth(Path(folder) / "tissue", SynthConfig(shape=(2, 32, 32), seed=4), progress=False)
+    ...     made = synth(Path(folder) / "tissue", SynthConfig(shape=(2, 32, 32), seed=4))
     ...     tifffile.imread(made.raw).shape, sorted(path.name for path in made.raw.parent.iterdir())
     ((2, 32, 32), ['manifest.yaml', 'raw.tif', 'truth.tif'])
     """
@@ -80,7 +78,7 @@ def synth(out: Path, config: SynthConfig, progress: bool = True) -> SynthResult:
             new_file(result.truth) as truth,
             tifffile.TiffWriter(raw, bigtiff=big) as raw_tiff,
             tifffile.TiffWriter(truth, bigtiff=big) as truth_tiff,
-            track(f"synth {out.name}", config.shape[0], "section", progress) as advance,
+            track(f"synth {out.name}", config.shape[0], "section") as advance,
         ):
             for section in drawn:
                 raw_tiff.write(section.image, contiguous=False, metadata=None)

@@ -11,16 +11,8 @@ import pytest
 
 from segem.config import GateConfig
 from segem.errors import ModelError
-from segem.io.versions import (
-    CURRENT,
-    PROMOTION,
-    Promotion,
-    decide,
-    promoted_version,
-    read_promotion,
-    standing,
-    version_in_use,
-)
+from segem.io.versions import CURRENT, PROMOTION, decide, promoted_version, read_promotion, standing, version_in_use
+from segem.records.promotion import Promotion
 
 REPLACE = Path.replace
 

@@ -20,20 +20,19 @@ from segem.learn.artefact import (
     CARD,
     WEIGHTS,
     Artefact,
-    MeasuredHalo,
-    ModelCard,
     find_model,
+    geometry_of,
     load_artefact,
     load_net,
     save_artefact,
     save_version,
 )
-from segem.learn.calibrated import Calibration
 from segem.learn.engine import Engine
 from segem.learn.halo import measure_halo
 from segem.learn.memory import activation_bytes
 from segem.learn.models.registry import ZOO, build
 from segem.learn.models.spec import Geometry
+from segem.records.card import Calibration, MeasuredHalo, ModelCard
 from tests.nets import UNKNOWN_HALO, vouch_for_weights
 
 OPTIONS = {"features": 2, "depth": 2}
@@ -82,11 +81,11 @@ def test_a_measured_halo_counts_where_the_architecture_gives_none(
     monkeypatch.setitem(ZOO, "dilated", UNKNOWN_HALO["dilated"])
     halo = MeasuredHalo(px=6, tolerance=1e-5)
     card = ModelCard(name="strange", architecture="dilated", threshold=0.5, halo=halo)
-    assert card.geometry() == Geometry(2, 6, 1)
-    assert card.model_copy(update={"halo": None}).geometry() == Geometry(2, None, 1)
+    assert geometry_of(card) == Geometry(2, 6, 1)
+    assert geometry_of(card.model_copy(update={"halo": None})) == Geometry(2, None, 1)
     assert load_artefact(save_artefact(tmp_path / "strange", card, build("dilated")).path).card.halo == halo
     unet = ModelCard(name="tiny", architecture="unet", options=OPTIONS, threshold=0.5, halo=halo)
-    assert unet.geometry().halo_px == 24
+    assert geometry_of(unet).halo_px == 24
 
 
 def test_a_card_from_before_halos_were_measured_is_read(artefact: Artefact) -> None:
@@ -224,7 +223,7 @@ def test_a_calibrated_model_gives_calibrated_logits_on_every_runtime(tmp_path: P
             assert np.allclose(engine.probability(channels), expected.sigmoid()[0, 0].numpy(), atol=1e-5)
     halo = measure_halo(load_net(bent), 4, limit_px=32)
     assert halo is not None
-    assert halo <= (card.geometry().halo_px or 0)
+    assert halo <= (geometry_of(card).halo_px or 0)
     assert activation_bytes(load_net(bent), (1, 64, 64)) >= activation_bytes(load_net(plain), (1, 64, 64))
 
 

@@ -15,7 +15,8 @@ from segem.learn.batches import batches_of
 from segem.learn.checkpoint import Checkpoints
 from segem.learn.models.registry import build
 from segem.learn.rehearsal import forgotten
-from segem.learn.train import Fitted, LabelledSection, Progress, fit
+from segem.learn.sections import LabelledSection
+from segem.learn.train import Fitted, Progress, fit
 
 TINY = TrainConfig(architecture={"features": 4, "depth": 2}, steps=40, batch=4, crop_px=64)
 

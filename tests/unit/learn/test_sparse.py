@@ -18,8 +18,9 @@ from segem.learn.augment import IMAGE, LABEL, WEIGHT, em_augmentation
 from segem.learn.batches import batches_of, random_crop
 from segem.learn.losses import MembraneLoss
 from segem.learn.patches import random_patch
+from segem.learn.sections import LabelledSection
 from segem.learn.supervision import SupervisedLoss
-from segem.learn.train import LabelledSection, choose_threshold, fit
+from segem.learn.train import choose_threshold, fit
 
 TINY = TrainConfig(architecture={"features": 2, "depth": 2}, steps=2, batch=2, crop_px=32)
 

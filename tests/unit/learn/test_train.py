@@ -18,13 +18,8 @@ from segem.learn import batches as batches_module
 from segem.learn.batches import batches_of, random_crop
 from segem.learn.checkpoint import Checkpoints
 from segem.learn.models.registry import ZOO, build, encoder_of
-from segem.learn.train import (
-    LabelledSection,
-    calibrate,
-    choose_threshold,
-    computes_in_half,
-    fit,
-)
+from segem.learn.sections import LabelledSection
+from segem.learn.train import calibrate, choose_threshold, computes_in_half, fit
 from segem.learn.watch import Point, Watch
 
 TINY = {"features": 2, "depth": 2}

@@ -47,7 +47,7 @@ def test_one_clustering_worked_by_hand_for_all_sections(workspace):
     # Section 0 alone would be cut between 10 and 20; all sections together are cut between 20 and 100.
     image = np.array([[[10, 20], [20, 20]], [[100, 100], [100, 100]]], np.uint8)
     store(workspace, image)
-    found = baseline("em", "r", RAW, workspace, progress=False)
+    found = baseline("em", "r", RAW, workspace)
     digest = voxel_digest([(image < 58.75).astype(np.uint8)])
     assert found == BaselineResult(membrane_fraction=0.5, dark=17.5, bright=100.0, threshold=58.75, digest=digest)
     np.testing.assert_array_equal(label_of(workspace), image < 58.75)
@@ -60,7 +60,7 @@ def test_blocks_give_what_the_whole_volume_gives(workspace, monkeypatch, dtype, 
     image = np.random.default_rng(3).integers(0, 250, (3, 300, 530)).astype(dtype)
     volume = store(workspace, image)
     assert volume.write_block == (3, 256, 256)
-    found = baseline("em", "r", BaselineConfig(sigma_px=sigma_px), workspace, progress=False)
+    found = baseline("em", "r", BaselineConfig(sigma_px=sigma_px), workspace)
     whole = np.stack([smoothed(section, sigma_px) for section in image])
     means = two_means(histogram(whole))
     assert (found.dark, found.bright, found.threshold) == (means.dark, means.bright, means.threshold)
@@ -70,7 +70,7 @@ def test_blocks_give_what_the_whole_volume_gives(workspace, monkeypatch, dtype, 
 
 def test_a_constant_volume_has_no_membrane(workspace):
     store(workspace, np.full((2, 5, 6), 9, np.uint8))
-    found = baseline("em", "r", RAW, workspace, progress=False)
+    found = baseline("em", "r", RAW, workspace)
     assert (found.membrane_fraction, found.dark, found.bright, found.threshold) == (0.0, 9.0, 9.0, 9.0)
     assert not label_of(workspace).any()
 
@@ -79,7 +79,7 @@ def test_the_pyramid_keeps_thin_membrane(workspace):
     image = np.full((1, 400, 400), 200, np.uint8)
     image[0, 137] = 20
     store(workspace, image)
-    baseline("em", "r", RAW, workspace, progress=False)
+    baseline("em", "r", RAW, workspace)
     coarser = zarr.open_array(str(workspace.result("r", "em") / "labels" / "kmeans" / "1"), mode="r")[:]
     assert coarser.shape == (1, 200, 200)
     assert coarser[0, 68].all()
@@ -88,7 +88,7 @@ def test_the_pyramid_keeps_thin_membrane(workspace):
 
 def test_the_run_remembers_what_was_found(workspace):
     store(workspace, np.array([[[0, 0, 90, 90]]], np.uint8))
-    baseline("em", "r", RAW, workspace, progress=False)
+    baseline("em", "r", RAW, workspace)
     record = load_run(workspace, "r").volumes["em"].baseline
     assert record.state == "complete"
     assert record.facts.pop("digest") == layer_digest(Volume.open(workspace.result("r", "em")).label("kmeans"), "")
@@ -98,22 +98,22 @@ def test_the_run_remembers_what_was_found(workspace):
 
 def test_a_second_time_gives_the_same(workspace):
     store(workspace, np.random.default_rng(0).integers(0, 256, (2, 20, 20)).astype(np.uint8))
-    first = baseline("em", "r", RAW, workspace, progress=False)
+    first = baseline("em", "r", RAW, workspace)
     before = label_of(workspace)
-    assert baseline("em", "r", RAW, workspace, progress=False) == first
+    assert baseline("em", "r", RAW, workspace) == first
     np.testing.assert_array_equal(label_of(workspace), before)
 
 
 def test_a_volume_that_was_never_ingested(workspace):
     with pytest.raises(InputError, match="segem ingest"):
-        baseline("nowhere", "r", RAW, workspace, progress=False)
+        baseline("nowhere", "r", RAW, workspace)
 
 
 def test_a_lost_block_is_an_error_not_darkness(workspace):
     volume = store(workspace, np.full((1, 20, 20), 200, np.uint8))
     next(path for path in (volume.path / "0" / "c").rglob("*") if path.is_file()).unlink()
     with pytest.raises(WorkspaceError, match="missing"):
-        baseline("em", "r", RAW, workspace, progress=False)
+        baseline("em", "r", RAW, workspace)
     record = load_run(workspace, "r").volumes["em"].baseline
     assert record.state == "failed"
     assert "missing" in record.reason
@@ -126,10 +126,10 @@ def test_a_flipped_bit_is_an_error(workspace):
     data[100] ^= 1
     shard.write_bytes(data)
     with pytest.raises(WorkspaceError, match="cannot be read"):
-        baseline("em", "r", RAW, workspace, progress=False)
+        baseline("em", "r", RAW, workspace)
 
 
 def test_a_volume_another_process_writes_is_left_alone(workspace):
     store(workspace, np.zeros((1, 4, 4), np.uint8))
     with volume_lock(workspace, "r", "em"), pytest.raises(SegemError, match="another process"):
-        baseline("em", "r", RAW, workspace, progress=False)
+        baseline("em", "r", RAW, workspace)

@@ -40,7 +40,7 @@ def only(evaluation):
 def test_scores_are_pooled_over_all_voxels(workspace, scored):
     truth, kmeans, probability = scored
     mask = (probability >= 128).astype(np.uint8)
-    volume = only(evaluate(RUN, workspace, progress=False))
+    volume = only(evaluate(RUN, workspace))
     expected = Confusion.count(truth, mask)
     assert volume.state == "complete"
     assert volume.measured
@@ -56,7 +56,7 @@ def test_scores_are_pooled_over_all_voxels(workspace, scored):
 
 def test_segmentation_scores_are_means_over_sections(workspace, scored):
     truth, _, probability = scored
-    volume = only(evaluate(RUN, workspace, progress=False))
+    volume = only(evaluate(RUN, workspace))
     total = SegmentationSums.nothing()
     for t, p in zip(truth, probability, strict=True):
         total = total + SegmentationSums.count(t, p)
@@ -69,7 +69,7 @@ def test_segmentation_scores_are_means_over_sections(workspace, scored):
 
 def test_calibration_is_that_of_the_stored_probability(workspace, scored):
     truth, _, probability = scored
-    volume = only(evaluate(RUN, workspace, progress=False))
+    volume = only(evaluate(RUN, workspace))
     assert volume.ece == pytest.approx(CalibrationBins.count(truth, probability / 255).error)
     assert sum(one.voxels for one in volume.reliability) == truth.size
     assert sum(one.voxels * one.membrane for one in volume.reliability) == pytest.approx(truth.sum())
@@ -80,7 +80,7 @@ def test_calibration_is_that_of_the_stored_probability(workspace, scored):
 
 def test_per_section_scores(workspace, scored):
     truth, kmeans, probability = scored
-    volume = only(evaluate(RUN, workspace, progress=False))
+    volume = only(evaluate(RUN, workspace))
     assert [s.section for s in volume.per_section] == [0, 1, 2]
     last = Confusion.count(truth[2], (probability[2] >= 128).astype(np.uint8))
     assert volume.per_section[2].iou_model == last.iou
@@ -93,7 +93,7 @@ def test_perfect_probability_scores_one(workspace):
     add_volume(workspace, "fly", image, truth)
     add_kmeans(workspace, RUN, "fly", 1 - truth)
     add_model(workspace, RUN, "fly", truth * np.uint8(255))
-    volume = only(evaluate(RUN, workspace, progress=False))
+    volume = only(evaluate(RUN, workspace))
     assert (volume.model.iou, volume.model.rand.value, volume.model.information.value) == pytest.approx((1, 1, 1))
     assert volume.kmeans.iou == 0.0
 
@@ -103,7 +103,7 @@ def test_without_truth_nothing_is_measured(workspace):
     add_volume(workspace, "blind", image)
     add_kmeans(workspace, RUN, "blind", truth)
     add_model(workspace, RUN, "blind", guess(truth), core_px=32)
-    volume = only(evaluate(RUN, workspace, progress=False))
+    volume = only(evaluate(RUN, workspace))
     assert volume.note == NOT_MEASURED == "not measured: no ground truth"
     assert not volume.measured
     assert volume.model is None
@@ -119,7 +119,7 @@ def test_seams_are_where_the_plan_put_tile_borders(workspace):
     probability[:, ::2, :] += 2
     add_volume(workspace, "fly", image, truth)
     add_model(workspace, RUN, "fly", probability, core_px=32)
-    volume = only(evaluate(RUN, workspace, progress=False))
+    volume = only(evaluate(RUN, workspace))
     # across: one row and one column of the middle; elsewhere rows alternate by 2 and columns are flat
     across = (64 * 2 + 64 * 100) / 128
     elsewhere = 62 * 64 * 2 / (62 * 64 * 2)
@@ -131,7 +131,7 @@ def test_seams_are_where_the_plan_put_tile_borders(workspace):
 def test_an_unfinished_volume_is_never_measured(workspace, scored, state):
     _, _, probability = scored
     add_model(workspace, RUN, "fly", probability, state=state, reason="block (0, 0, 1): not a number")
-    volume = only(evaluate(RUN, workspace, progress=False))
+    volume = only(evaluate(RUN, workspace))
     assert volume.state == "failed"
     assert volume.reason == "block (0, 0, 1): not a number"
     assert not volume.measured
@@ -140,7 +140,7 @@ def test_an_unfinished_volume_is_never_measured(workspace, scored, state):
 
 def test_a_volume_that_failed_at_ingest_carries_its_reason(workspace, scored):
     update_run(workspace, RUN, "torn", failure="torn.tif: not a TIFF file")
-    fly, torn = evaluate(RUN, workspace, progress=False).volumes
+    fly, torn = evaluate(RUN, workspace).volumes
     assert fly.measured
     assert (torn.state, torn.reason, torn.sections) == ("failed", "torn.tif: not a TIFF file", None)
 
@@ -149,7 +149,7 @@ def test_a_volume_the_model_never_reached_is_failed(workspace, scored):
     image, truth = tissue((1, 32, 32))
     add_volume(workspace, "late", image, truth)
     add_kmeans(workspace, RUN, "late", truth)
-    late = evaluate(RUN, workspace, progress=False).volumes[1]
+    late = evaluate(RUN, workspace).volumes[1]
     assert (late.state, late.reason) == ("failed", "the segmentation was never started")
     assert late.kmeans is None
 
@@ -158,7 +158,7 @@ def test_a_run_of_kmeans_alone_is_complete(workspace):
     image, truth = tissue((2, 64, 64))
     add_volume(workspace, "fly", image, truth)
     add_kmeans(workspace, RUN, "fly", truth)
-    evaluation = evaluate(RUN, workspace, progress=False)
+    evaluation = evaluate(RUN, workspace)
     volume = only(evaluation)
     assert evaluation.model is None
     assert volume.state == "complete"
@@ -173,7 +173,7 @@ def test_a_missing_baseline_is_a_warning(workspace):
     add_volume(workspace, "fly", image, truth, warnings=["1 of 1 sections hold one intensity only: a.tif"])
     add_kmeans(workspace, RUN, "fly", None, state="failed", reason="disk full")
     add_model(workspace, RUN, "fly", guess(truth))
-    volume = only(evaluate(RUN, workspace, progress=False))
+    volume = only(evaluate(RUN, workspace))
     assert volume.kmeans is None
     assert volume.model is not None
     assert volume.warnings == (
@@ -187,7 +187,7 @@ def test_a_lost_file_is_a_failure_not_background(workspace, scored):
         p for p in (workspace.result(RUN, "fly") / "labels" / "membrane" / "0" / "c").rglob("*") if p.is_file()
     )
     shard.unlink()
-    volume = only(evaluate(RUN, workspace, progress=False))
+    volume = only(evaluate(RUN, workspace))
     assert volume.state == "failed"
     assert "1 blocks are missing" in volume.reason
 
@@ -197,7 +197,7 @@ def test_a_flipped_bit_is_a_failure(workspace, scored):
     data = bytearray(shard.read_bytes())
     data[40] ^= 1
     shard.write_bytes(data)
-    volume = only(evaluate(RUN, workspace, progress=False))
+    volume = only(evaluate(RUN, workspace))
     assert volume.state == "failed"
     assert "cannot be read" in volume.reason
 
@@ -209,21 +209,21 @@ def test_scores_on_training_sections_are_flagged(workspace):
         {"volume": "isbi", "source_digest": source_digest(workspace, "fly"), "train": [0, 2], "validation": [2, 3]}
     ]
     add_model(workspace, RUN, "fly", guess(truth), facts={"trained_on": trained})
-    assert any("trained on sections 0 to 1" in w for w in only(evaluate(RUN, workspace, progress=False)).warnings)
+    assert any("trained on sections 0 to 1" in w for w in only(evaluate(RUN, workspace)).warnings)
 
 
 def test_truth_without_a_single_cell_gives_iou_but_no_segments(workspace):
     image, _ = tissue((1, 32, 32))
     add_volume(workspace, "solid", image, np.ones((1, 32, 32), np.uint8))
     add_model(workspace, RUN, "solid", np.full((1, 32, 32), 255, np.uint8))
-    volume = only(evaluate(RUN, workspace, progress=False))
+    volume = only(evaluate(RUN, workspace))
     assert volume.model.iou == 1.0
     assert volume.model.rand is None
     assert volume.per_section[0].v_rand is None
 
 
 def test_evaluation_is_json(workspace, scored):
-    values = json.loads(evaluate(RUN, workspace, progress=False).model_dump_json())
+    values = json.loads(evaluate(RUN, workspace).model_dump_json())
     assert values["run"] == RUN
     assert values["model"]["name"] == "unet-em"
     assert 0 < values["volumes"][0]["model"]["rand"]["value"] <= 1
@@ -231,4 +231,4 @@ def test_evaluation_is_json(workspace, scored):
 
 def test_no_such_run(workspace):
     with pytest.raises(WorkspaceError, match="no such run"):
-        evaluate("never", workspace, progress=False)
+        evaluate("never", workspace)

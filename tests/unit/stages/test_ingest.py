@@ -58,12 +58,12 @@ def run(
 ) -> IngestResult:
     labelled = None if labels is None else LabelSource(source=labels, membrane=membrane)
     config = IngestConfig(**({"name": "v", "source": source, "voxel_nm": VOXEL, "labels": labelled} | more))
-    return ingest(config, workspace, progress=False, replace=replace)
+    return ingest(config, workspace, replace=replace)
 
 
 def with_labels(workspace: Workspace, folder: Path, labels: LabelSource, *, replace: bool = False) -> IngestResult:
     config = IngestConfig(name="v", source=tiff(folder / "a.tif", image()), voxel_nm=VOXEL, labels=labels)
-    return ingest(config, workspace, progress=False, replace=replace)
+    return ingest(config, workspace, replace=replace)
 
 
 def refused(workspace: Workspace, source: Path, *args, kind: type[SegemError] = InputError, **more) -> str:
@@ -196,7 +196,7 @@ def test_folders_and_datasets(tmp_path: Path, workspace: Workspace) -> None:
     first = Volume.open(run(workspace, tmp_path / "raw", tmp_path / "truth").path)
     labels = LabelSource(source=tmp_path / "a.h5", membrane="nonzero", dataset="mask")
     config = IngestConfig(name="w", source=tmp_path / "a.h5", dataset="raw", voxel_nm=VOXEL, labels=labels)
-    second = Volume.open(ingest(config, workspace, progress=False).path)
+    second = Volume.open(ingest(config, workspace).path)
     for volume in (first, second):
         assert np.array_equal(volume.raw[...], image())
         assert np.array_equal(volume.label("truth")[...], truth())
@@ -250,13 +250,13 @@ def test_the_same_ingest_is_skipped(tmp_path: Path, workspace: Workspace, monkey
 def test_a_volume_that_is_damaged_on_disk_is_made_again_when_asked(tmp_path: Path, workspace: Workspace) -> None:
     source = tiff(tmp_path / "a.tif", image())
     config = IngestConfig(name="v", source=source, voxel_nm=VOXEL)
-    ingest(config, workspace, progress=False)
+    ingest(config, workspace)
     shard = workspace.volume("v") / "0" / "c" / "0" / "0" / "0"
     content = bytearray(shard.read_bytes())
     content[1000] ^= 1
     shard.write_bytes(content)
-    assert ingest(config, workspace, progress=False).skipped
-    assert not ingest(config, workspace, progress=False, again=True).skipped
+    assert ingest(config, workspace).skipped
+    assert not ingest(config, workspace, again=True).skipped
     assert np.array_equal(Volume.open(workspace.volume("v")).raw[...], image())
 
 
@@ -490,7 +490,7 @@ def test_another_source_is_refused_under_a_name_in_use(tmp_path: Path, workspace
     with pytest.raises(ConfigError, match=f"expected source {other}, found source {source}.*--replace"):
         run(workspace, other)
     with pytest.raises(ConfigError):
-        ingest(IngestConfig(name="v", source=other, voxel_nm=VOXEL), workspace, progress=False, again=True)
+        ingest(IngestConfig(name="v", source=other, voxel_nm=VOXEL), workspace, again=True)
     assert np.array_equal(Volume.open(workspace.volume("v")).raw[...], image())
     assert not run(workspace, other, replace=True).skipped
     assert np.array_equal(Volume.open(workspace.volume("v")).raw[...], 255 - image())

@@ -15,8 +15,8 @@ from segem.kernels.crf import refine
 from segem.kernels.pictures import grey
 from segem.kernels.threshold import stored_probability
 from segem.stages.reporting.evaluate import evaluate
-from segem.stages.segmentation.export import export
 from segem.stages.segmentation.crf import refine_volume
+from segem.stages.segmentation.export import export
 from segem.stages.segmentation.repair import repair
 from segem.stages.segmentation.verify import plan_of, result_layers, verify
 from tests.fabricate import add_model, add_volume, fill, guess, new_workspace, tissue
@@ -24,7 +24,7 @@ from tests.fabricate import add_model, add_volume, fill, guess, new_workspace, t
 SHAPE = (2, 300, 290)
 CRF = CrfConfig(w1=2, sa_px=8, sb_grey=32, w2=1, sg_px=1)
 CONFIG = RefineConfig(of="r", crf=CRF)
-QUIET = ExecutionConfig(progress=False)
+QUIET = ExecutionConfig()
 BLOCKS = 4
 
 
@@ -88,15 +88,15 @@ def test_too_small_a_halo_shows(workspace):
 
 def test_a_refined_run_is_a_run_like_any_other(workspace, tmp_path):
     refine_volume("em", "r2", CONFIG, QUIET, workspace)
-    assert verify("r2", workspace, progress=False) == []
-    (raw,), (scores,) = (evaluate(run, workspace, progress=False).volumes for run in ("r", "r2"))
+    assert verify("r2", workspace) == []
+    (raw,), (scores,) = (evaluate(run, workspace).volumes for run in ("r", "r2"))
     assert scores.state == "complete"
     assert scores.threshold == 0.5
     assert scores.weights == raw.weights
     assert "the probability is that of run r, refined by a CRF" in scores.warnings
     # This noise is not of one grain with the image, so that a CRF can only help.
     assert scores.model.iou > raw.model.iou
-    export("r2", "em", "membrane", tmp_path / "m.tif", workspace, progress=False)
+    export("r2", "em", "membrane", tmp_path / "m.tif", workspace)
 
 
 def test_finished_blocks_are_skipped(workspace):
@@ -161,7 +161,7 @@ def test_damage_is_named_and_mended(workspace):
     refine_volume("em", "r2", CONFIG, QUIET, workspace)
     before = arrays(workspace)
     lose_and_spoil(workspace)
-    assert [fault.what for fault in verify("r2", workspace, progress=False)] == [
+    assert [fault.what for fault in verify("r2", workspace)] == [
         "block (0, 0, 0): its file is missing",
         "block (0, 1, 1): its voxels are not those that were written",
     ]
@@ -219,4 +219,4 @@ def test_a_lost_probability_is_an_error_not_background(workspace):
 def test_too_little_memory_is_said_at_once(workspace):
     wide = CONFIG.model_copy(update={"crf": CRF.model_copy(update={"sa_px": 400})})
     with pytest.raises(ConfigError, match="raise --memory"):
-        refine_volume("em", "r2", wide, ExecutionConfig(progress=False, memory=1_000_000_000), workspace)
+        refine_volume("em", "r2", wide, ExecutionConfig(memory=1_000_000_000), workspace)

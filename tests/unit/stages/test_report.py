@@ -13,7 +13,14 @@ from segem.config.baseline import BASELINE_NAMES
 from segem.errors import WorkspaceError
 from segem.io.run import update_run
 from segem.stages.reporting.charts import line_chart, reliability_chart
-from segem.stages.reporting.evaluate import Evaluation, LayerScores, ReliabilityBin, SectionScores, VolumeScores, evaluate
+from segem.stages.reporting.evaluate import (
+    Evaluation,
+    LayerScores,
+    ReliabilityBin,
+    SectionScores,
+    VolumeScores,
+    evaluate,
+)
 from segem.stages.reporting.page import baseline_of, headline, page
 from segem.stages.reporting.write import chosen_sections, report
 from tests.fabricate import add_kmeans, add_model, add_volume, guess, new_workspace, tissue
@@ -56,9 +63,9 @@ class Tags(HTMLParser):
 
 
 def test_json_has_the_keys_scripts_rely_on(mixed):
-    result = report(RUN, mixed, progress=False)
+    result = report(RUN, mixed)
     values = json.loads(result.json.read_text())
-    scores = evaluate(RUN, mixed, progress=False)
+    scores = evaluate(RUN, mixed)
     fly, blind, torn = values["volumes"]
     assert values["run"] == RUN
     assert values["model"] == {"name": "unet-em", "digest": "ab" * 32}
@@ -78,7 +85,7 @@ def test_json_has_the_keys_scripts_rely_on(mixed):
 
 
 def test_table_has_a_row_for_each_volume_and_section(mixed):
-    result = report(RUN, mixed, progress=False)
+    result = report(RUN, mixed)
     values = json.loads(result.json.read_text())
     with result.csv.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -96,7 +103,7 @@ def test_table_has_a_row_for_each_volume_and_section(mixed):
 
 
 def test_page_is_self_contained_and_escaped(mixed):
-    text = report(RUN, mixed, progress=False).index.read_text()
+    text = report(RUN, mixed).index.read_text()
     tags = Tags(text).found
     assert not {"script", "iframe", "object", "embed"} & {tag for tag, _ in tags}
     for tag, attributes in tags:
@@ -112,7 +119,7 @@ def test_page_is_self_contained_and_escaped(mixed):
 
 
 def test_pictures_show_first_worst_and_last_section(mixed):
-    result = report(RUN, mixed, progress=False)
+    result = report(RUN, mixed)
     files = sorted(path.name for path in result.index.parent.glob("*.png"))
     kinds = ("errors", "kmeans", "model", "raw", "truth")
     expected = [f"fly-{z:04d}-{kind}.png" for z in (0, 2, 3) for kind in kinds]
@@ -125,7 +132,7 @@ def test_pictures_show_first_worst_and_last_section(mixed):
 
 
 def test_the_report_folder_is_whole_or_absent(mixed, monkeypatch):
-    first = report(RUN, mixed, progress=False)
+    first = report(RUN, mixed)
     before = first.index.read_bytes()
 
     def broken(*_):
@@ -133,7 +140,7 @@ def test_the_report_folder_is_whole_or_absent(mixed, monkeypatch):
 
     monkeypatch.setattr("segem.stages.reporting.write.page", broken)
     with pytest.raises(WorkspaceError):
-        report(RUN, mixed, progress=False)
+        report(RUN, mixed)
     assert first.index.read_bytes() == before
     assert not list(mixed.run(RUN).glob(".*partial"))
 
@@ -143,7 +150,7 @@ def test_a_damaged_picture_does_not_stop_the_report(mixed):
     data = bytearray(shard.read_bytes())
     data[60] ^= 1
     shard.write_bytes(data)
-    values = json.loads(report(RUN, mixed, progress=False).json.read_text())
+    values = json.loads(report(RUN, mixed).json.read_text())
     assert any("no pictures" in warning for warning in values["volumes"][1]["warnings"])
     assert values["volumes"][0]["iou"]["model"] > 0
 
@@ -152,7 +159,7 @@ def test_a_run_of_kmeans_alone_has_a_report(workspace):
     image, truth = tissue((2, 48, 48))
     add_volume(workspace, "fly", image, truth)
     add_kmeans(workspace, RUN, "fly", truth)
-    result = report(RUN, workspace, progress=False)
+    result = report(RUN, workspace)
     values = json.loads(result.json.read_text())
     assert values["model"] is None
     assert values["volumes"][0]["iou"] == {"model": None, "kmeans": 1.0}
@@ -164,7 +171,7 @@ def test_a_baseline_by_another_method_never_passes_for_kmeans(workspace, method)
     image, truth = tissue((2, 48, 48))
     add_volume(workspace, "fly", image, truth)
     add_kmeans(workspace, RUN, "fly", truth, method=method)
-    result, key = report(RUN, workspace, progress=False), f"iou_{method.replace('-', '_')}"
+    result, key = report(RUN, workspace), f"iou_{method.replace('-', '_')}"
     (fly,) = json.loads(result.json.read_text())["volumes"]
     assert fly["iou"] == {"model": None, "kmeans": None}
     assert fly["baseline"] == {"method": method, "name": BASELINE_NAMES[method], "iou": 1.0}
@@ -183,7 +190,7 @@ def test_a_table_of_two_methods_has_a_column_for_each(workspace):
     for name, method in (("a", "kmeans"), ("b", "watershed")):
         add_volume(workspace, name, image, truth)
         add_kmeans(workspace, RUN, name, truth, method=method)
-    with report(RUN, workspace, progress=False).csv.open(newline="") as file:
+    with report(RUN, workspace).csv.open(newline="") as file:
         first, _, second, _ = csv.DictReader(file)
     assert (first["iou_kmeans"], first["iou_watershed"]) == ("1.000000", "")
     assert (second["iou_kmeans"], second["iou_watershed"]) == ("", "1.000000")
@@ -191,7 +198,7 @@ def test_a_table_of_two_methods_has_a_column_for_each(workspace):
 
 def test_unknown_run(workspace):
     with pytest.raises(WorkspaceError, match="no such run"):
-        report("never", workspace, progress=False)
+        report("never", workspace)
 
 
 def scores(section, model, kmeans=0.4):
@@ -233,7 +240,7 @@ def test_chart_leaves_out_what_was_not_scored():
 
 
 def test_reliability_is_drawn_where_there_is_truth(mixed):
-    result = report(RUN, mixed, progress=False)
+    result = report(RUN, mixed)
     (fly, *_) = json.loads(result.json.read_text())["volumes"]
     text = result.index.read_text()
     assert text.count("<h3>Share of membrane by probability") == 1

@@ -9,8 +9,8 @@ from segem.errors import ConfigError
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.metrics.iou import Confusion
-from segem.stages.segmentation.baseline import baseline
 from segem.stages.reporting.evaluate import evaluate
+from segem.stages.segmentation.baseline import baseline
 from tests.fabricate import add_volume, new_workspace, tissue
 
 METHODS = ("kmeans", "kmeans-features", "watershed", "ncut")
@@ -22,7 +22,7 @@ def workspace(tmp_path) -> Workspace:
 
 
 def mask_of(workspace, method, run="r", **settings):
-    found = baseline("em", run, BaselineConfig(method=method, **settings), workspace, progress=False)
+    found = baseline("em", run, BaselineConfig(method=method, **settings), workspace)
     mask = np.asarray(Volume.open(workspace.result(run, "em")).label("kmeans")[:])
     assert found.membrane_fraction == mask.mean()
     return mask, found
@@ -59,7 +59,7 @@ def test_a_run_says_which_method_it_was(workspace):
     image, truth = tissue((1, 60, 60))
     add_volume(workspace, "em", image, truth)
     mask_of(workspace, "watershed")
-    (volume,) = evaluate("r", workspace, progress=False).volumes
+    (volume,) = evaluate("r", workspace).volumes
     assert volume.baseline == "watershed"
     assert volume.kmeans is not None
 

@@ -6,8 +6,9 @@ import pytest
 
 from segem.errors import ModelError
 from segem.io.workspace import Workspace
-from segem.learn.artefact import ModelCard, Score, save_artefact
+from segem.learn.artefact import save_artefact
 from segem.learn.models.registry import ZOO, build
+from segem.records.card import ModelCard, Score
 from segem.stages.models.zoo import architectures, explain, is_architecture, trained
 
 OPTIONS = {"features": 2, "depth": 1}
@@ -31,7 +32,7 @@ def test_the_zoo_is_listed_with_its_geometry() -> None:
 def test_what_is_measured_has_a_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("segem.stages.models.zoo.ZOO", {"unet": ZOO["unet"]})
     monkeypatch.setattr("segem.stages.models.zoo.MEASURED_PX", 64)
-    (unet,) = architectures(measure=True, progress=False)
+    (unet,) = architectures(measure=True)
     assert unet.megapixels_per_second is not None
     assert 0.001 < unet.megapixels_per_second < 10_000
 
@@ -39,7 +40,7 @@ def test_what_is_measured_has_a_rate(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_does_not_fit_the_memory_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("segem.stages.models.zoo.ZOO", {"unet": ZOO["unet"]})
     monkeypatch.setattr("segem.stages.models.zoo.half_of_the_machine", lambda: 800_000_000)
-    (unet,) = architectures(measure=True, progress=False)
+    (unet,) = architectures(measure=True)
     assert unet.megapixels_per_second is None
     assert unet.not_measured == "needs 0.9 GB, half of the memory here is 0.8 GB"
 

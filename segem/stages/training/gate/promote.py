@@ -15,19 +15,21 @@ from segem.config import Device, GateConfig, Manifest
 from segem.errors import ConfigError, InputError
 from segem.io.files import locked
 from segem.io.run import now
-from segem.io.versions import Judgement, Promotion, Rival, decide, promoted_version, version_in_use
+from segem.io.versions import decide, promoted_version, version_in_use
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.bootstrap import Difference, block_counts, in_depth, iou_difference
 from segem.kernels.threshold import membrane_mask, stored_probability
-from segem.learn.artefact import Artefact, TrainedOn, find_model, list_models, load_artefact, load_net
+from segem.learn.artefact import Artefact, find_model, geometry_of, list_models, load_artefact, load_net
 from segem.learn.checks import check_predicted
 from segem.learn.pieces import in_pieces
 from segem.learn.runtimes.choice import choose_device
 from segem.learn.train import predict_section
 from segem.progress import tell, track
-from segem.stages.training.labelled import check_unseen, labelled_sections, lessons, warn_of_unknown_origin
+from segem.records.card import TrainedOn
+from segem.records.promotion import Judgement, Promotion, Rival
 from segem.stages.training.gate.polarity import Mask, Masks, check_polarity, kmeans_masks, truth_of
+from segem.stages.training.labelled import check_unseen, labelled_sections, lessons, warn_of_unknown_origin
 
 Chosen = list[tuple[Volume, range]]
 """The sections of each volume that a model is judged on."""
@@ -42,7 +44,6 @@ def promote(
     against: str | None = None,
     force: bool = False,
     device: Device = "auto",
-    progress: bool = True,
 ) -> Promotion:
     """Put a model in use if no volume speaks against it; otherwise keep it aside and say why.
 
@@ -68,8 +69,6 @@ def promote(
         Put it in use whatever was found; the record says so.
     device : {"auto", "cpu", "cuda", "mps"}
         Where to compute.
-    progress : bool
-        Whether to draw progress bars.
 
     Returns
     -------
@@ -92,16 +91,14 @@ def promote(
     home = challenger.path.parent
     with locked(home / ".promotion.lock"):
         rival = _rival(against, challenger, workspace)
-        chosen = sections_to_judge(manifest, config, workspace, progress)
+        chosen = sections_to_judge(manifest, config, workspace)
         for artefact in filter(None, (challenger, rival)):
             warn_of_unknown_origin(artefact)
             check_all_unseen(artefact.card.trained_on, artefact.path, chosen)
         first, second = _masks_of(challenger, device), masks_of_rival(rival, device)
         if not force:
             check_polarity(second, chosen)
-        judged = tuple(
-            judge(first, second, volume, sections, config, rival is not None, progress) for volume, sections in chosen
-        )
+        judged = tuple(judge(first, second, volume, sections, config, rival is not None) for volume, sections in chosen)
         reason = "; ".join(f"{one.volume}: {one.harm}" for one in judged if one.harm)
         promotion = Promotion(
             name=home.name,
@@ -169,7 +166,7 @@ def _rival(against: str | None, challenger: Artefact, workspace: Workspace) -> A
     return rival
 
 
-def sections_to_judge(manifest: Manifest, config: GateConfig, workspace: Workspace, progress: bool) -> Chosen:
+def sections_to_judge(manifest: Manifest, config: GateConfig, workspace: Workspace) -> Chosen:
     """Ingest the labelled volumes of a manifest; return the sections to judge a model on, enough of them.
 
     Raises
@@ -179,7 +176,7 @@ def sections_to_judge(manifest: Manifest, config: GateConfig, workspace: Workspa
     InputError
         When sources are bad, or there is too little to judge by.
     """
-    volumes, splits = lessons(manifest, workspace, progress)
+    volumes, splits = lessons(manifest, workspace)
     parts = {name: split.test or split.validation for name, split in splits.items()}
     chosen = [(volumes[name], range(part.start, part.stop)) for name, part in parts.items()]
     for volume, sections in chosen:
@@ -208,12 +205,11 @@ def judge(
     sections: range,
     config: GateConfig,
     replaces: bool,
-    progress: bool,
 ) -> Judgement:
     """Compare what two models find in the same sections of a volume; `replaces` says that the second is in use."""
     counts: list[list[NDArray[np.int64]]] = [[], []]
     held = []
-    with track(f"judge {volume.name}", len(sections), "section", progress) as advance:
+    with track(f"judge {volume.name}", len(sections), "section") as advance:
         for z, *pair in zip(sections, first(volume, sections), second(volume, sections), strict=True):
             truth = truth_of(volume, z)
             for mine, mask in zip(counts, pair, strict=True):
@@ -290,7 +286,7 @@ def masks_of_rival(rival: Artefact | None, device: Device) -> Masks:
 
 def _masks_of(artefact: Artefact, device: Device) -> Masks:
     net, where = load_net(artefact), choose_device(device)
-    shape = artefact.card.geometry()
+    shape = geometry_of(artefact.card)
     net, context = in_pieces(net.to(where), shape), shape.context_sections
 
     def masks(volume: Volume, sections: Iterable[int]) -> Iterator[Mask]:

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from segem.config import TrainConfig, parse
 from segem.learn.models.registry import build, geometry, spec_of
 from segem.learn.runtimes.choice import open_runtime
-from segem.learn.train import LabelledSection, fit
+from segem.learn.sections import LabelledSection
+from segem.learn.train import fit
 
 KINDS = ("nearest", "bed_of_nails", "bilinear", "max_unpool", "transposed")
 NETS: list[tuple[str, dict[str, Any]]] = [

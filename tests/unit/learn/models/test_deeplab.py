@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.models import get_model
 
-from segem.learn.artefact import ModelCard, load_net, save_artefact
+from segem.learn.artefact import load_net, save_artefact
 from segem.learn.fold import folded
 from segem.learn.models.deeplab_v1 import FC6, DeepLabV1, DeepLabV1MultiScale, Variant
 from segem.learn.models.deeplab_v2 import RATES, DeepLabV2ResNet, DeepLabV2VGG, three_quarters
@@ -22,6 +22,7 @@ from segem.learn.models.receptive_field import Window, reach_px, windows
 from segem.learn.models.registry import ZOO, build, geometry, resolved
 from segem.learn.models.vgg import VGG16FCN
 from segem.learn.runtimes.openvino import OpenVinoCpu, installed
+from segem.records.card import ModelCard
 from tests.reach import losses, tile_errors
 
 VARIANTS = {

@@ -13,7 +13,7 @@ from segem.learn import batches as batches_module
 from segem.learn.batches import batches_of
 from segem.learn.models.patchnet import PatchNet
 from segem.learn.patches import random_patch
-from segem.learn.train import LabelledSection
+from segem.learn.sections import LabelledSection
 
 
 def with_whole_numbers(net: PatchNet) -> PatchNet:

@@ -18,7 +18,8 @@ from segem.learn.models.pretrained import torchvision_weights
 from segem.learn.models.receptive_field import longest_px, reach_px, seen
 from segem.learn.models.registry import ZOO, build, geometry, pretrain
 from segem.learn.models.vgg import VGG16FCN, VGGHead, convolutional, thinned, vgg16_features
-from segem.learn.train import LabelledSection, fit
+from segem.learn.sections import LabelledSection
+from segem.learn.train import fit
 from tests.reach import losses, tile_errors
 
 CONVOLUTIONS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)

@@ -1,0 +1,1 @@
+"""How flows are started and kept alive."""

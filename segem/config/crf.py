@@ -1,0 +1,36 @@
+"""How a probability is refined."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from segem.config.base import Config
+from segem.config.names import Name
+
+
+class CrfConfig(Config):
+    """The fully connected CRF of `segem.kernels.crf`; its default weights are lighter than DeepLab's, chosen on EM."""
+
+    w1: float = Field(default=1.0, ge=0, le=1000, allow_inf_nan=False)
+    """Weight of pixels that are near and look alike."""
+    sa_px: float = Field(default=50.0, ge=1, le=500, allow_inf_nan=False)
+    sb_grey: float = Field(default=10.0, ge=1, le=255, allow_inf_nan=False)
+    """In grey levels of 0 to 255."""
+    w2: float = Field(default=1.0, ge=0, le=1000, allow_inf_nan=False)
+    """Weight of pixels that are near."""
+    sg_px: float = Field(default=1.0, ge=0.3, le=100, allow_inf_nan=False)
+    iterations: int = Field(default=10, ge=1, le=1000)
+
+
+class RefineConfig(Config):
+    """Which run's probability a CRF refines, and how. All here that changes the result is part of block identity."""
+
+    of: Name
+    """The run whose probability is refined."""
+    crf: CrfConfig = CrfConfig()
+    threshold: float = Field(default=0.5, gt=0, lt=1)
+    """Refined probability from which a voxel is membrane; at 0.5 the mask is the labelling that mean field finds."""
+    tile_px: int | None = Field(default=None, ge=16)
+    """Edge of a tile's core; chosen by the planner when absent."""
+    halo_px: int | None = Field(default=None, ge=0)
+    """Context around a core; by the sigmas when absent."""

@@ -1,0 +1,154 @@
+"""A dataset: its volumes, what each section is for, and how they are segmented."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from segem.config.base import Config
+from segem.config.baseline import BaselineConfig
+from segem.config.ingest import IngestConfig
+from segem.config.names import Name
+from segem.config.parsing import parse
+from segem.config.segment import BUNDLED_MODEL, SegmentConfig, SweepConfig
+from segem.errors import ConfigError
+
+
+class SectionRange(Config):
+    """Contiguous sections ``start <= z < stop``."""
+
+    start: int = Field(ge=0)
+    stop: int
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_pair(cls, value: Any) -> Any:
+        if isinstance(value, (list, tuple)) and len(value) == 2:
+            return {"start": value[0], "stop": value[1]}
+        if not isinstance(value, (dict, SectionRange)):
+            raise ValueError("sections must be given as [first, one past the last]")  # noqa: TRY004 - pydantic catches these
+        return value
+
+    @model_validator(mode="after")
+    def _ordered(self) -> SectionRange:
+        if self.stop <= self.start:
+            raise ValueError(f"sections must be given as [first, one past the last], found [{self.start}, {self.stop}]")
+        return self
+
+
+class Split(Config):
+    """Which sections of a labelled volume train, validate and test; always contiguous in z."""
+
+    train: SectionRange
+    validation: SectionRange
+    test: SectionRange | None = None
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """How often the volume is drawn in training, relative to the others."""
+    rehearsed: bool = False
+    """Whether the model that is gone on from has learned it, and is to be remembered in it."""
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> Split:
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        ranges = sorted((r.start, r.stop, n) for n, r in named.items() if r is not None)
+        for (_, stop, first), (start, _, second) in pairwise(ranges):
+            if start < stop:
+                raise ValueError(f"{first} and {second} sections overlap at section {start}")
+        return self
+
+
+class VolumeEntry(IngestConfig):
+    """One volume of a manifest."""
+
+    split: Split | None = None
+
+    def ingest_config(self) -> IngestConfig:
+        """Return the part of the entry that decides what is ingested."""
+        return IngestConfig(**self.model_dump(exclude={"split"}))
+
+
+class Manifest(Config):
+    """A dataset: its volumes and how they are to be segmented."""
+
+    name: Name
+    model: str = BUNDLED_MODEL
+    volumes: tuple[VolumeEntry, ...] = Field(min_length=1)
+    baseline: BaselineConfig = BaselineConfig()
+    segment: SweepConfig | None = None
+
+    @field_validator("segment", mode="before")
+    @classmethod
+    def _one_model(cls, value: Any) -> Any:
+        if isinstance(value, SegmentConfig) or (isinstance(value, dict) and "model" in value):
+            raise ValueError("a manifest names its model once, at the top (model: NAME), not in segment")
+        return value
+
+    @field_validator("volumes")
+    @classmethod
+    def _unique_names(cls, volumes: tuple[VolumeEntry, ...]) -> tuple[VolumeEntry, ...]:
+        names = [volume.name.lower() for volume in volumes]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"volume names must differ (upper and lower case alike): {', '.join(twice)}")
+        return volumes
+
+    def segment_config(self) -> SegmentConfig:
+        """Return the segmentation settings with the manifest's model filled in."""
+        return SegmentConfig(model=self.model, **(self.segment or SweepConfig()).model_dump())
+
+
+def load_manifest(path: Path, data_root: Path | None = None) -> Manifest:
+    """Read a manifest; relative sources count from `data_root`, or else from the manifest's own folder.
+
+    Parameters
+    ----------
+    path : Path
+        The YAML file.
+    data_root : Path, optional
+        Folder that relative sources count from.
+
+    Returns
+    -------
+    Manifest
+        With every source an absolute path.
+
+    Raises
+    ------
+    ConfigError
+        When the file is missing, is not YAML or does not describe a manifest.
+    """
+    try:
+        if not path.is_file():
+            found = "a folder" if path.is_dir() else None
+            raise ConfigError(
+                "no such manifest", where=path, found=found, fix="give the path of a YAML file; data/ has examples"
+            )
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            "the manifest cannot be read", where=path, found=error.strerror, fix="check the rights of the file"
+        ) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"not readable as YAML ({error})", where=path, fix="check the file") from None
+    if not isinstance(values, dict):
+        raise ConfigError(
+            "not a manifest",
+            where=path,
+            expected="a mapping with name and volumes",
+            found=type(values).__name__,
+            fix="start from an example in data/manifests",
+        )
+    manifest = parse(Manifest, values, where=path)
+    root = (data_root or path.parent).resolve()
+    return manifest.model_copy(update={"volumes": tuple(_rooted(volume, root) for volume in manifest.volumes)})
+
+
+def _rooted(volume: VolumeEntry, root: Path) -> VolumeEntry:
+    labels = volume.labels
+    if labels is not None:
+        labels = labels.model_copy(update={"source": root / labels.source})
+    return volume.model_copy(update={"source": root / volume.source, "labels": labels})

@@ -1,0 +1,142 @@
+"""Blocks on a dask.distributed cluster of processes on this machine."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from itertools import count, islice
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+from segem.config import ExecutionConfig
+from segem.errors import BlockError, SegemError
+from segem.execute.work import BlockOutcome, BlockWork, C, L, Outcomes, blamed, cores
+from segem.geometry import ZYX
+from segem.io.ledger import LedgerRow
+from segem.plan import Block
+from segem.progress import is_shown, tell
+
+IN_FLIGHT_PER_WORKER = 2
+
+
+ANSWER_SECONDS = 20.0
+"""How long a worker that has finished a block may take to hand over those few bytes."""
+
+
+REVIVE_SECONDS = 5.0
+"""How often dead workers are looked for."""
+
+
+def run_local_cluster(
+    pending: Iterator[Block],
+    work: BlockWork[L, C],
+    known: dict[ZYX, LedgerRow],
+    config: ExecutionConfig,
+    scratch: Path,
+    on_voxels: Callable[[int], None],
+) -> Outcomes:
+    """Finish blocks on worker processes of this machine; what a dead worker took with it is given to another."""
+    from distributed import CancelledError, as_completed
+
+    threads = max(1, cores() // config.workers)
+    with _cluster(config.workers, scratch) as client:
+        attempts = count()
+        blocks: dict[str, Block] = {}
+        running = as_completed()
+
+        def submit(block: Block) -> None:
+            # The work travels with each block: scattered to the workers, it would be lost with the last of them.
+            key = f"block-{block.index}-{next(attempts)}"
+            blocks[key] = block
+            running.add(client.submit(_in_worker, work, block, known.get(block.index), threads, key=key))
+
+        for block in islice(pending, config.workers * IN_FLIGHT_PER_WORKER):
+            submit(block)
+        for future in running:
+            block = blocks.pop(future.key)
+            try:
+                outcome = _outcome(future, block)
+            except (CancelledError, TimeoutError):
+                # The worker died between its last word and its answer, and dask may wait for that for ever.
+                submit(block)
+                continue
+            yield block.index, outcome
+            on_voxels(block.write.size)
+            for following in islice(pending, 1):
+                submit(following)
+
+
+def _in_worker(work: BlockWork[L, C], block: Block, known: LedgerRow | None, threads: int) -> BlockOutcome | Exception:
+    # What goes wrong in a block comes back as a value: dask repeats only what a dead worker took with it.
+    try:
+        return work.store(work.compute(work.load(block, known), threads, lambda _: None))
+    except SegemError as error:
+        return error
+    except Exception as error:
+        return blamed(error, block)
+
+
+def _outcome(future: Any, block: Block) -> BlockOutcome | BlockError:
+    from distributed.scheduler import KilledWorker
+
+    try:
+        result = future.result(timeout=ANSWER_SECONDS)
+    except KilledWorker:
+        return BlockError(
+            "the worker died each time it took this block",
+            where=f"block {block.index} {block.write}",
+            fix="look for a kill by the memory limit in the system log; run again with fewer workers",
+        )
+    return result if isinstance(result, BlockOutcome) else blamed(result, block)
+
+
+@contextmanager
+def _cluster(workers: int, scratch: Path) -> Iterator[Any]:
+    import dask
+    from distributed import Client, LocalCluster
+
+    # Everything stays on loopback: the protocol of dask runs what it is sent.
+    settings = {"distributed.worker.daemon": False, "distributed.comm.timeouts.connect": "60s"}
+    with (
+        tempfile.TemporaryDirectory(dir=scratch, prefix=".dask-") as folder,
+        dask.config.set(settings),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            memory_limit=0,
+            local_directory=folder,
+        ) as cluster,
+        Client(cluster) as client,
+        _kept_at(cluster, workers),
+    ):
+        if is_shown() and find_spec("bokeh"):
+            tell(f"dask shows what the workers do at {cluster.dashboard_link}")
+        yield client
+
+
+@contextmanager
+def _kept_at(cluster: Any, workers: int) -> Iterator[None]:
+    """Start a new worker for each one that dies and does not come back.
+
+    dask gives up on a worker that is killed while it starts, or takes long to start again; without any worker left, the
+    run would wait for ever.
+    """
+    over = Event()
+
+    def watch() -> None:
+        while not over.wait(REVIVE_SECONDS):
+            cluster.scale(workers)
+
+    watcher = Thread(target=watch, name="workers", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()

@@ -1,0 +1,89 @@
+"""Blocks one after the other in this process, each read and written while its neighbours are computed."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
+from typing import Any
+
+from segem.errors import BlockError
+from segem.execute.work import BlockOutcome, BlockWork, C, L, Outcomes, blamed
+from segem.geometry import ZYX
+from segem.io.ledger import LedgerRow
+from segem.plan import Block
+
+READ_AHEAD = 1
+"""Blocks that are read while others are computed."""
+
+
+WRITERS = 2
+"""Threads that write: while one waits for the disk, the other compresses."""
+
+
+WAITING_TO_BE_WRITTEN = 2
+"""Blocks that are being written while others are computed; more wait, so that memory stays bounded."""
+
+
+def run_loop(
+    blocks: Iterator[Block],
+    at_once: int,
+    work: BlockWork[L, C],
+    known: dict[ZYX, LedgerRow],
+    on_voxels: Callable[[int], None],
+) -> Outcomes:
+    """Read, compute and write block after block, each step while the others are at work on the blocks around.
+
+    Enough blocks are computed side by side to keep every core busy, and one more, so that none waits while a block is
+    put together. Outcomes come in the order of the blocks, whichever is done first.
+    """
+    with (
+        ThreadPoolExecutor(1, "read") as reader,
+        ThreadPoolExecutor(at_once, "compute") as computer,
+        ThreadPoolExecutor(WRITERS, "write") as writer,
+    ):
+        loading: deque[tuple[Block, Future[L]]] = deque()
+        computing: deque[tuple[Block, Future[C]]] = deque()
+        storing: deque[tuple[Block, Future[BlockOutcome]]] = deque()
+        try:
+            while True:
+                for block in islice(blocks, READ_AHEAD + at_once - len(loading) - len(computing)):
+                    loading.append((block, reader.submit(work.load, block, known.get(block.index))))
+                while loading and len(computing) < at_once:
+                    block, loaded = loading.popleft()
+                    computing.append((block, computer.submit(_compute, work, loaded, on_voxels)))
+                if not computing:
+                    break
+                block, computed = computing.popleft()
+                # What is written is recorded at once, so that a kill costs no more than what is on its way.
+                while storing and not computed.done():
+                    either: list[Future[Any]] = [computed, storing[0][1]]
+                    wait(either, return_when=FIRST_COMPLETED)
+                    if storing[0][1].done():
+                        yield _stored(*storing.popleft())
+                try:
+                    storing.append((block, writer.submit(work.store, computed.result())))
+                except Exception as error:
+                    yield block.index, blamed(error, block)
+                del computed
+                while len(storing) > WAITING_TO_BE_WRITTEN:
+                    yield _stored(*storing.popleft())
+            while storing:
+                yield _stored(*storing.popleft())
+        finally:
+            for _, unread in loading:
+                unread.cancel()
+            for _, unstarted in computing:
+                unstarted.cancel()
+
+
+def _compute(work: BlockWork[L, C], loaded: Future[L], on_voxels: Callable[[int], None]) -> C:
+    return work.compute(loaded.result(), None, on_voxels)
+
+
+def _stored(block: Block, stored: Future[BlockOutcome]) -> tuple[ZYX, BlockOutcome | BlockError]:
+    try:
+        return block.index, stored.result()
+    except Exception as error:
+        return block.index, blamed(error, block)

@@ -1,0 +1,74 @@
+"""What an engine is given and what it gives back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from segem.errors import BlockError, SegemError
+from segem.geometry import ZYX
+from segem.io.ledger import LedgerRow
+from segem.plan import Block
+
+L = TypeVar("L")
+
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True)
+class BlockOutcome:
+    """What comes back from a block: little, so that it travels well."""
+
+    index: ZYX
+    row: LedgerRow
+    computed: bool
+    """False when the block was finished already and is intact."""
+
+
+class BlockWork(Protocol[L, C]):
+    """How one block is finished, in three steps that overlap with those of its neighbours; each is safe to repeat.
+
+    An instance is pickled to reach the workers. What passes between the steps never leaves its process.
+    """
+
+    def load(self, block: Block, known: LedgerRow | None) -> L:
+        """Read what the block needs; `known` is what the ledger holds of it."""
+
+    def compute(self, loaded: L, threads: int | None, on_voxels: Callable[[int], None]) -> C:
+        """Compute what is to be written."""
+
+    def store(self, computed: C) -> BlockOutcome:
+        """Write it, durably."""
+
+
+@dataclass
+class Summary:
+    """How a plan went."""
+
+    computed: int = 0
+    skipped: int = 0
+    failed: dict[ZYX, str] = field(default_factory=dict)
+
+
+Outcomes = Generator[tuple[ZYX, BlockOutcome | BlockError], None, None]
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def blamed(error: Exception, block: Block) -> BlockError:
+    """Return what is wrong with one block alone; raise what is wrong with all."""
+    if isinstance(error, BlockError):
+        return error
+    if isinstance(error, SegemError):
+        raise error
+    return BlockError(
+        f"{type(error).__name__}: {error}",
+        where=f"block {block.index} {block.write}",
+        fix="run the same command again; if it fails again, report it",
+    )

@@ -1,0 +1,33 @@
+"""A section with its truth, as nets learn from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class LabelledSection:
+    """One section with its truth.
+
+    Parameters
+    ----------
+    volume : str
+        Volume the section belongs to.
+    image : (C, H, W) float32
+        Z-scores by the statistics of the volume: the section itself in the middle, its neighbours around it.
+    truth : (H, W) uint8
+        1 = membrane, 2 = unknown.
+    weight : float
+        How often its volume is drawn, relative to the others.
+    rehearsed : bool
+        Whether the net that is gone on from has learned it, and is to be remembered in it.
+    """
+
+    volume: str
+    image: NDArray[np.float32]
+    truth: NDArray[np.uint8]
+    weight: float = 1.0
+    rehearsed: bool = False

@@ -1,0 +1,1 @@
+"""The models at hand: the zoo, import, export and their descriptions."""

@@ -1,0 +1,1 @@
+"""What a run is worth: scores, charts and the report."""

@@ -1,0 +1,1 @@
+"""Block work over volumes: membrane found, refined, verified, repaired, written out."""

@@ -1,0 +1,1 @@
+"""Volumes of the workspace: ingested, labelled, made up."""
