@@ -80,7 +80,7 @@ def _row(volume: Volume, sections: range, values: dict[str, Any], run: str, spac
     baseline(volume.name, run, parse(BaselineConfig, values), space)
     seconds = time.perf_counter() - started
     pixels, cells = Confusion(), SegmentationSums.nothing()
-    mask = Volume.open(space.result(run, volume.name)).label("kmeans")
+    mask = Volume.open(space.result(run, volume.name)).label("baseline")
     for z in sections:
         truth, found = read_section(volume.label("truth"), z), read_section(mask, z)
         pixels += Confusion.count(truth, found)

@@ -97,7 +97,7 @@ def judge_mask(method: str, volume: Volume, judged: range, work: Workspace) -> d
     started = time.perf_counter()
     baseline(volume.name, method, BaselineConfig.model_validate({"method": method}), work)
     seconds = (time.perf_counter() - started) / (np.prod(volume.shape) / 1e6)
-    mask = Volume.open(work.result(method, volume.name)).label("kmeans")
+    mask = Volume.open(work.result(method, volume.name)).label("baseline")
     sections = [read_section(mask, z) for z in judged]
     scores = judge(volume, judged, [(255 * mask).astype(np.uint8) for mask in sections], 0.5)
     return scores | {"parameters": 0, "seconds_per_mpx": seconds}

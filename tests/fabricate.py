@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
-from segem.geometry import Box, Halo, VoxelSize, grid
-from segem.io.blocks import layer_digest, voxel_digest
-from segem.io.run import now, result_volume, update_run
+from segem.geometry import Box, VoxelSize, grid
+from segem.io.blocks import voxel_digest
+from segem.io.run import note_step, now, result_volume
 from segem.io.volume import Volume, create_volume, write_block
 from segem.io.workspace import Workspace
 from segem.kernels.normalize import IntensityStatistics, histogram
-from segem.plan import Tiling
-from segem.records.run import ModelRecord, StageRecord
+from segem.records.run import BaselineFacts, ModelRecord, PhaseRecord, SegmentFacts, StepRecord, TilingRecord
 
 MODEL = ModelRecord(name="unet-em", digest="ab" * 32)
 
@@ -68,22 +66,15 @@ def add_volume(workspace: Workspace, name: str, image, truth=None, *, warnings=(
     return volume
 
 
-def add_kmeans(
+def add_baseline(
     workspace: Workspace, run: str, volume: str, mask, *, state="complete", reason=None, method="kmeans"
 ) -> None:
     result = result_volume(workspace, run, volume)
     if mask is not None:
-        fill(result.label("kmeans"), mask, result)
-    digest = layer_digest(result.label("kmeans"), "") if mask is not None else None
-    record = StageRecord(
-        state=state,
-        reason=reason,
-        source_digest=source_digest(workspace, volume),
-        config={"method": method},
-        facts={"digest": digest},
-        changed=now(),
-    )
-    update_run(workspace, run, volume, stage="baseline", record=record)
+        fill(result.label("baseline"), mask, result)
+    facts = BaselineFacts(blocks=1, overhead=1, code="", method=method)
+    record = step_record(workspace, volume, result, facts, ("baseline",), state=state, reason=reason)
+    note_step(workspace, run, volume, record)
 
 
 def add_model(
@@ -99,19 +90,42 @@ def add_model(
     facts=None,
 ) -> None:
     result = result_volume(workspace, run, volume)
+    fraction = None
     if probability is not None:
+        mask = (probability >= np.ceil(threshold * 255)).astype(np.uint8)
+        fraction = float(mask.mean())
         fill(result.raw, probability, result)
-        fill(result.label("membrane"), (probability >= np.ceil(threshold * 255)).astype(np.uint8), result)
-    tiling = Tiling("crop", (core_px, core_px), Halo(), 1, (core_px, core_px))
-    record = StageRecord(
+        fill(result.label("membrane"), mask, result)
+    known = SegmentFacts(
+        blocks=1,
+        overhead=1,
+        code="",
+        threshold=threshold,
+        runtime="torch",
+        membrane_fraction=fraction,
+        **(facts or {}),
+    )
+    layers = ("probability", "membrane")
+    record = step_record(workspace, volume, result, known, layers, state=state, reason=reason, core_px=core_px)
+    note_step(workspace, run, volume, record.model_copy(update={"model": MODEL}))
+
+
+def step_record(workspace, volume, result, facts, layers, *, state, reason, core_px=1280) -> StepRecord:
+    """Return the record of a step that wrote its layers in one phase, by square tiles without a halo."""
+    tiling = TilingRecord(
+        mode="crop", core_px=(core_px, core_px), halo=(0, 0, 0), stride_px=1, step_px=(core_px, core_px)
+    )
+    phase = PhaseRecord(name="blocks", layers=layers, write_block=result.write_block, tiling=tiling)
+    return StepRecord(
+        step=facts.step,
         state=state,
         reason=reason,
         source_digest=source_digest(workspace, volume),
-        model=MODEL,
-        facts={"threshold": threshold, "tiling": asdict(tiling)} | (facts or {}),
+        layers=layers,
+        phases=(phase,),
+        facts=facts,
         changed=now(),
     )
-    update_run(workspace, run, volume, stage="segment", record=record, model=MODEL)
 
 
 def source_digest(workspace: Workspace, volume: str) -> str:

@@ -28,6 +28,8 @@ class RefineConfig(Config):
     of: Name
     """The run whose probability is refined."""
     crf: CrfConfig = CrfConfig()
+    operating_point: float | None = Field(default=None, gt=0, lt=1)
+    """Probability before the CRF that speaks for neither side; the threshold of the refined run when absent."""
     threshold: float = Field(default=0.5, gt=0, lt=1)
     """Refined probability from which a voxel is membrane; at 0.5 the mask is the labelling that mean field finds."""
     tile_px: int | None = Field(default=None, ge=16)

@@ -13,36 +13,25 @@ from typing import Any
 
 from segem.config import ExecutionConfig
 from segem.errors import BlockError, SegemError
-from segem.execute.work import BlockOutcome, BlockWork, C, L, Outcomes, blamed, cores
-from segem.geometry import ZYX
+from segem.execute.work import BlockOutcome, BlockWork, Outcomes, Sweep, blamed, cores
 from segem.io.ledger import LedgerRow
 from segem.plan import Block
 from segem.progress import is_shown, tell
 
 IN_FLIGHT_PER_WORKER = 2
-
-
 ANSWER_SECONDS = 20.0
 """How long a worker that has finished a block may take to hand over those few bytes."""
-
-
 REVIVE_SECONDS = 5.0
 """How often dead workers are looked for."""
 
 
-def run_local_cluster(
-    pending: Iterator[Block],
-    work: BlockWork[L, C],
-    known: dict[ZYX, LedgerRow],
-    config: ExecutionConfig,
-    scratch: Path,
-    on_voxels: Callable[[int], None],
-) -> Outcomes:
+def run_local_cluster(sweep: Sweep, execution: ExecutionConfig, on_voxels: Callable[[int], None]) -> Outcomes:
     """Finish blocks on worker processes of this machine; what a dead worker took with it is given to another."""
     from distributed import CancelledError, as_completed
 
-    threads = max(1, cores() // config.workers)
-    with _cluster(config.workers, scratch) as client:
+    work, known, pending = sweep.work, sweep.known, iter(sweep.order(sweep.plan.blocks()))
+    threads = max(1, cores() // execution.workers)
+    with _cluster(execution.workers, sweep.scratch) as client:
         attempts = count()
         blocks: dict[str, Block] = {}
         running = as_completed()
@@ -53,7 +42,7 @@ def run_local_cluster(
             blocks[key] = block
             running.add(client.submit(_in_worker, work, block, known.get(block.index), threads, key=key))
 
-        for block in islice(pending, config.workers * IN_FLIGHT_PER_WORKER):
+        for block in islice(pending, execution.workers * IN_FLIGHT_PER_WORKER):
             submit(block)
         for future in running:
             block = blocks.pop(future.key)
@@ -69,7 +58,9 @@ def run_local_cluster(
                 submit(following)
 
 
-def _in_worker(work: BlockWork[L, C], block: Block, known: LedgerRow | None, threads: int) -> BlockOutcome | Exception:
+def _in_worker(
+    work: BlockWork[Any, Any], block: Block, known: LedgerRow | None, threads: int
+) -> BlockOutcome | Exception:
     # What goes wrong in a block comes back as a value: dask repeats only what a dead worker took with it.
     try:
         return work.store(work.compute(work.load(block, known), threads, lambda _: None))

@@ -3,48 +3,40 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from typing import Any
 
+from segem.config import ExecutionConfig
 from segem.errors import BlockError
-from segem.execute.work import BlockOutcome, BlockWork, C, L, Outcomes, blamed
-from segem.geometry import ZYX
-from segem.io.ledger import LedgerRow
+from segem.execute.work import BlockOutcome, BlockWork, C, L, Outcomes, Sweep, blamed, cores
+from segem.geometry import ZYX, ceil_div
 from segem.plan import Block
 
 READ_AHEAD = 1
 """Blocks that are read while others are computed."""
-
-
 WRITERS = 2
 """Threads that write: while one waits for the disk, the other compresses."""
-
-
 WAITING_TO_BE_WRITTEN = 2
 """Blocks that are being written while others are computed; more wait, so that memory stays bounded."""
 
 
-def run_loop(
-    blocks: Iterator[Block],
-    at_once: int,
-    work: BlockWork[L, C],
-    known: dict[ZYX, LedgerRow],
-    on_voxels: Callable[[int], None],
-) -> Outcomes:
+def run_loop(sweep: Sweep, _execution: ExecutionConfig, on_voxels: Callable[[int], None]) -> Outcomes:
     """Read, compute and write block after block, each step while the others are at work on the blocks around.
 
     Enough blocks are computed side by side to keep every core busy, and one more, so that none waits while a block is
     put together. Outcomes come in the order of the blocks, whichever is done first.
     """
+    work, known, blocks = sweep.work, sweep.known, iter(sweep.order(sweep.plan.blocks()))
+    at_once = 1 + ceil_div(sweep.tiles_at_once or cores(), sweep.plan.tiles_per_block)
     with (
         ThreadPoolExecutor(1, "read") as reader,
         ThreadPoolExecutor(at_once, "compute") as computer,
         ThreadPoolExecutor(WRITERS, "write") as writer,
     ):
-        loading: deque[tuple[Block, Future[L]]] = deque()
-        computing: deque[tuple[Block, Future[C]]] = deque()
+        loading: deque[tuple[Block, Future[Any]]] = deque()
+        computing: deque[tuple[Block, Future[Any]]] = deque()
         storing: deque[tuple[Block, Future[BlockOutcome]]] = deque()
         try:
             while True:

@@ -1,54 +1,40 @@
-"""Runs the blocks of a plan: a plain loop, or dask.distributed; both give the same bytes."""
+"""Runs a sweep on the engine that was asked for, and keeps the ledger while it does."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 from threading import Lock
 
 from segem.config import ExecutionConfig
+from segem.config.execution import EngineName
 from segem.execute.local_cluster import run_local_cluster
 from segem.execute.loop import run_loop
-from segem.execute.work import BlockOutcome, BlockWork, C, L, Summary, cores
-from segem.geometry import ceil_div
-from segem.io.ledger import Ledger
-from segem.plan import Block, Plan
+from segem.execute.work import BlockEngine, BlockOutcome, Summary, Sweep
+from segem.geometry import ZYX
+from segem.io.ledger import LedgerRow
+
+ENGINES: dict[EngineName, BlockEngine] = {"loop": run_loop, "dask": run_local_cluster}
 
 
 def execute(
-    plan: Plan,
-    work: BlockWork[L, C],
-    ledger: Ledger,
-    volume: str,
-    config: ExecutionConfig,
-    scratch: Path,
+    sweep: Sweep,
+    execution: ExecutionConfig,
+    record: Callable[[ZYX, LedgerRow], None],
     on_voxels: Callable[[int], None] = lambda _: None,
-    order: Callable[[Iterator[Block]], Iterable[Block]] = iter,
-    tiles_at_once: int | None = None,
 ) -> Summary:
-    """Finish every block of a plan; a block that fails does not stop the others.
+    """Finish every block of a sweep; a block that fails does not stop the others.
 
     Parameters
     ----------
-    plan : Plan
-        What to compute.
-    work : BlockWork
-        How a block is computed and written.
-    ledger : Ledger
-        Where finished blocks are recorded, by this process alone.
-    volume : str
-        The volume's name in the ledger.
-    config : ExecutionConfig
+    sweep : Sweep
+        What to compute, and how a block is computed and written.
+    execution : ExecutionConfig
         Engine and number of workers.
-    scratch : Path
-        Existing folder in which dask workers may keep files while they run.
+    record : callable
+        Writes the row of a finished block into the ledger; called by this process alone, one block at a time.
     on_voxels : callable
         Called with the number of voxels just finished.
-    order : callable
-        Puts the blocks into the order they are started in; the result does not depend on it.
-    tiles_at_once : int, optional
-        Tiles that one process evaluates side by side; as many as it has cores when absent.
 
     Returns
     -------
@@ -60,8 +46,6 @@ def execute(
     SegemError
         Of any kind but `BlockError`, at once: a full disk or a bad model fails every block alike.
     """
-    known = ledger.rows(volume)
-    blocks = iter(order(plan.blocks()))
     summary = Summary()
     counting = Lock()
 
@@ -69,20 +53,14 @@ def execute(
         with counting:
             on_voxels(voxels)
 
-    if config.engine == "dask":
-        outcomes = run_local_cluster(blocks, work, known, config, scratch, advance)
-    else:
-        at_once = 1 + ceil_div(tiles_at_once or cores(), plan.tiles_per_block)
-        outcomes = run_loop(blocks, at_once, work, known, advance)
     # Closed also when the ledger fails: nobody may be at work any more when the locks are let go.
-    with closing(outcomes):
+    with closing(ENGINES[execution.engine](sweep, execution, advance)) as outcomes:
         for index, outcome in outcomes:
-            if isinstance(outcome, BlockOutcome):
-                if outcome.computed:
-                    ledger.record(volume, index, outcome.row)
-                    summary.computed += 1
-                else:
-                    summary.skipped += 1
-            else:
+            if not isinstance(outcome, BlockOutcome):
                 summary.failed[index] = str(outcome)
+            elif outcome.computed:
+                record(index, outcome.row)
+                summary.computed += 1
+            else:
+                summary.skipped += 1
     return summary

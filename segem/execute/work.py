@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
+from segem.config import ExecutionConfig
 from segem.errors import BlockError, SegemError
 from segem.geometry import ZYX
 from segem.io.ledger import LedgerRow
-from segem.plan import Block
+from segem.plan import Block, Plan
 
 L = TypeVar("L")
-
-
 C = TypeVar("C")
 
 
@@ -44,9 +44,27 @@ class BlockWork(Protocol[L, C]):
         """Write it, durably."""
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """Blocks that are to be finished, and how: what every engine is given."""
+
+    plan: Plan
+    """What to compute."""
+    work: BlockWork[Any, Any]
+    """How a block is computed and written."""
+    known: Mapping[ZYX, LedgerRow]
+    """What the ledger holds of the blocks already."""
+    scratch: Path
+    """Existing folder in which an engine may keep files while it runs."""
+    order: Callable[[Iterator[Block]], Iterable[Block]] = iter
+    """Puts the blocks into the order they are started in; the result does not depend on it."""
+    tiles_at_once: int | None = None
+    """Tiles that one process evaluates side by side; as many as it has cores when absent."""
+
+
 @dataclass
 class Summary:
-    """How a plan went."""
+    """How a sweep went."""
 
     computed: int = 0
     skipped: int = 0
@@ -54,6 +72,11 @@ class Summary:
 
 
 Outcomes = Generator[tuple[ZYX, BlockOutcome | BlockError], None, None]
+BlockEngine = Callable[[Sweep, ExecutionConfig, Callable[[int], None]], Outcomes]
+"""Finishes every block of a sweep, and yields how each of them went; the last argument takes the voxels just done.
+
+Two engines never differ in the bytes they leave. A fault of one block is yielded, one that all share is raised.
+"""
 
 
 def cores() -> int:

@@ -23,7 +23,7 @@ class Layers:
     truth: Array | None
     probability: Array | None
     membrane: Array | None
-    kmeans: Array | None
+    baseline: Array | None
 
     @classmethod
     def open(cls, run: str, volume: str, workspace: Workspace, *, segmented: bool, clustered: bool) -> Layers:
@@ -49,13 +49,35 @@ class Layers:
             source.label("truth") if source.has_label("truth") else None,
             result.raw if result is not None and segmented else None,
             result.label("membrane") if result is not None and segmented else None,
-            result.label("kmeans") if result is not None and clustered else None,
+            result.label("baseline") if result is not None and clustered else None,
         )
         require_whole(source.raw, f"run `segem ingest` for {volume} with --again")
-        for array in (layers.truth, layers.probability, layers.membrane, layers.kmeans):
+        for array in (layers.truth, layers.probability, layers.membrane, layers.baseline):
             if array is not None:
                 require_whole(array, f"see `segem verify {run}`, then run again")
         return layers
+
+
+def layer_of(result: Volume, name: str) -> Array:
+    """Return a layer of a result by its name: ``probability`` is the image itself, the others are its labels.
+
+    Raises
+    ------
+    InputError
+        When there is no such label.
+    """
+    label = label_of(name)
+    return result.raw if label is None else result.label(label)
+
+
+def layers_of(result: Volume, names: tuple[str, ...]) -> tuple[Array, ...]:
+    """Return several layers of a result, see `layer_of`."""
+    return tuple(layer_of(result, name) for name in names)
+
+
+def label_of(name: str) -> str | None:
+    """Return the name of the label that holds a layer; None for the image itself."""
+    return None if name == "probability" else name
 
 
 def require_whole(array: Array, fix: str) -> None:

@@ -1,4 +1,4 @@
-"""The ledger of a run: one row for each finished block, and nothing is finished that has no row."""
+"""The ledger of a run: one row for each finished block of each step, and nothing is finished that has no row."""
 
 from __future__ import annotations
 
@@ -18,22 +18,37 @@ from segem.io.workspace import Workspace
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS blocks (
     volume TEXT NOT NULL,
+    step TEXT NOT NULL,
+    phase TEXT NOT NULL,
     z INTEGER NOT NULL,
     y INTEGER NOT NULL,
     x INTEGER NOT NULL,
     identity TEXT NOT NULL,  -- sha256 of everything that made the block
-    digest TEXT NOT NULL,    -- sha256 of the voxels it wrote
-    PRIMARY KEY (volume, z, y, x)
+    digest TEXT NOT NULL,    -- sha256 of what it wrote: voxels, or the value where it wrote none
+    value BLOB NOT NULL,     -- what a later phase or the summary needs of it
+    PRIMARY KEY (volume, step, phase, z, y, x)
 ) WITHOUT ROWID
 """
+# The number that SQLite keeps in the file's head for us; older ledgers have none.
+_VERSION = 2
 
 
 @dataclass(frozen=True)
 class LedgerRow:
-    """A finished block: what made it, and what it wrote."""
+    """A finished block: what made it, what it wrote, and what is to be remembered of it."""
 
     identity: str
     digest: str
+    value: bytes = b""
+
+
+@dataclass(frozen=True)
+class PhaseKey:
+    """Which rows of a ledger belong together: those of one phase of one step of one volume."""
+
+    volume: str
+    step: str
+    phase: str
 
 
 class Ledger:
@@ -50,7 +65,7 @@ class Ledger:
     Raises
     ------
     WorkspaceError
-        When the file cannot be opened or is no ledger.
+        When the file cannot be opened, is no ledger, or is one of another version.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,6 +76,7 @@ class Ledger:
             self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
+            self._require_version()
             self._db.execute(_SCHEMA)
 
     def __enter__(self) -> Ledger:
@@ -69,18 +85,35 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self._db.close()
 
-    def rows(self, volume: str) -> dict[ZYX, LedgerRow]:
-        """Return the finished blocks of a volume by index."""
+    def rows(self, key: PhaseKey) -> dict[ZYX, LedgerRow]:
+        """Return the finished blocks of a phase by index."""
+        wanted = (key.volume, key.step, key.phase)
         with self._faults(), closing(self._db.cursor()) as cursor:
-            cursor.execute("SELECT z, y, x, identity, digest FROM blocks WHERE volume = ?", (volume,))
-            return {(z, y, x): LedgerRow(identity, digest) for z, y, x, identity, digest in cursor}
-
-    def record(self, volume: str, index: ZYX, row: LedgerRow) -> None:
-        """Commit a finished block; its voxels must be on disk by now."""
-        with self._faults():
-            self._db.execute(
-                "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?, ?, ?)", (volume, *index, row.identity, row.digest)
+            cursor.execute(
+                "SELECT z, y, x, identity, digest, value FROM blocks WHERE volume = ? AND step = ? AND phase = ?",
+                wanted,
             )
+            return {(z, y, x): LedgerRow(identity, digest, value) for z, y, x, identity, digest, value in cursor}
+
+    def record(self, key: PhaseKey, index: ZYX, row: LedgerRow) -> None:
+        """Commit a finished block; its voxels must be on disk by now."""
+        values = (key.volume, key.step, key.phase, *index, row.identity, row.digest, row.value)
+        with self._faults():
+            self._db.execute("INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+
+    def _require_version(self) -> None:
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if version != _VERSION and tables:
+            self._db.close()
+            raise WorkspaceError(
+                "this ledger was made by another version of segem",
+                where=self.path,
+                expected=f"version {_VERSION}",
+                found=f"version {version or 1}",
+                fix="run again under another name (--run), or remove the folder of this run first",
+            )
+        self._db.execute(f"PRAGMA user_version = {_VERSION}")
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
@@ -95,8 +128,8 @@ class Ledger:
             ) from None
 
 
-def blocks_digest(workspace: Workspace, run: str, volume: str) -> str:
-    """Return one sha256 of what all finished blocks of a volume hold, by the ledger of the run."""
+def blocks_digest(workspace: Workspace, run: str, key: PhaseKey) -> str:
+    """Return one sha256 of what all finished blocks of a phase hold, by the ledger of the run."""
     with Ledger(workspace.ledger(run)) as ledger:
-        rows = ledger.rows(volume)
+        rows = ledger.rows(key)
     return hashlib.sha256(json.dumps(sorted((index, row.digest) for index, row in rows.items())).encode()).hexdigest()

@@ -5,54 +5,54 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from segem.config import Config
 from segem.errors import ConfigError, InputError, WorkspaceError
 from segem.geometry import Box
-from segem.io.run import load_run
+from segem.io.layers import layer_of
+from segem.io.run import StepRequest, load_run
 from segem.io.shards import shape_of, shard_files
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
-from segem.records.run import ModelRecord, Stage
+from segem.records.run import ModelRecord
 
 _SHOWN = 4
 
 
-def require_same_request(
-    workspace: Workspace, run: str, volume: str, stage: Stage, config: Config, model: ModelRecord | None = None
-) -> None:
+def require_same_request(workspace: Workspace, request: StepRequest) -> None:
     """Raise if a run holds something of a volume that another request has made.
 
     Only what a user asks for counts: settings, and the weights that a model's name means. Where the data or the code
-    have changed, the same request goes on.
+    have changed, the same request resumes.
 
     Parameters
     ----------
-    workspace, run, volume, stage
+    workspace : Workspace
+        Where the run lives.
+    request : StepRequest
         What is to be made.
-    config : Config
-        The settings it is to be made with.
-    model : ModelRecord, optional
-        The weights that `config` asks for, if it asks for any.
 
     Raises
     ------
     ConfigError
         Naming what differs, and the ways out.
     """
+    run, volume = request.run, request.volume
     entry = load_run(workspace, run).volumes.get(volume) if run in workspace.runs() else None
-    record = None if entry is None else entry.segment if stage == "segment" else entry.baseline
-    if record is None or not _holds(workspace, run, volume, stage):
-        return
-    held, asked = dict(record.config), config.model_dump(mode="json")
-    if model is not None:
-        held["model"], asked["model"] = _weights(record.model), _weights(model)
-    refuse_others(
-        held,
-        asked,
-        what=f"this run holds a {'segmentation' if stage == 'segment' else 'baseline'} made in another way",
-        where=f"{run}/{volume}",
-        fix="give another name by --run, or --replace to lose what is there and make it anew under this name",
-    )
+    # The step itself, or another one that writes the same layers.
+    holders = [step for step in entry.steps.values() if set(step.layers) & set(request.layers)] if entry else []
+    for holder in holders:
+        if not _holds(workspace, run, volume, holder.layers):
+            continue
+        held: dict[str, Any] = {"step": holder.step, **holder.config}
+        asked: dict[str, Any] = {"step": request.step, **request.config.model_dump(mode="json")}
+        if request.model is not None:
+            held["model"], asked["model"] = _weights(holder.model), _weights(request.model)
+        refuse_others(
+            held,
+            asked,
+            what=f"this run holds a {holder.result} made in another way",
+            where=f"{run}/{volume}",
+            fix="give another name by --run, or --replace to lose what is there and make it anew under this name",
+        )
 
 
 def refuse_others(held: Mapping[str, Any], asked: Mapping[str, Any], *, what: str, where: object, fix: str) -> None:
@@ -71,18 +71,18 @@ def refuse_others(held: Mapping[str, Any], asked: Mapping[str, Any], *, what: st
     """
     then, now = dict(_flat(held)), dict(_flat(asked))
     # What was swept or refined says most, so it comes first.
-    keys = dict.fromkeys(("model", "of", *now, *then))
+    keys = dict.fromkeys(("step", "model", "of", *now, *then))
     other = [key for key in keys if then.get(key) != now.get(key)]
     if other:
         raise ConfigError(what, where=where, expected=_named(now, other), found=_named(then, other), fix=fix)
 
 
-def _holds(workspace: Workspace, run: str, volume: str, stage: Stage) -> bool:
+def _holds(workspace: Workspace, run: str, volume: str, layers: tuple[str, ...]) -> bool:
     """Tell whether a block of a layer is on disk; what cannot be read may hold some."""
     try:
         result = Volume.open(workspace.result(run, volume))
-        layer = result.raw if stage == "segment" else result.label("kmeans")
-        return any(file.is_file() for file in shard_files(layer, Box.of_shape(shape_of(layer))))
+        arrays = [layer_of(result, layer) for layer in layers]
+        return any(file.is_file() for array in arrays for file in shard_files(array, Box.of_shape(shape_of(array))))
     except InputError:
         return False
     except WorkspaceError:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Generic, Literal
 
 import numpy as np
 from pydantic import ValidationError
@@ -20,9 +21,31 @@ from segem.errors import InputError, SegemError, WorkspaceError
 from segem.io.files import disk_errors, locked, sweep_partials, write_text
 from segem.io.volume import Volume, create_volume
 from segem.io.workspace import Workspace
-from segem.records.run import ModelRecord, RunRecord, Stage, StageRecord, VolumeRecord
+from segem.records.run import SCHEMA, F, ModelRecord, PhaseRecord, RunRecord, StepRecord, VolumeRecord
 
-RESULT_LABELS = {"membrane": np.dtype("uint8"), "kmeans": np.dtype("uint8")}
+RESULT_LABELS = {"membrane": np.dtype("uint8"), "baseline": np.dtype("uint8")}
+
+
+@dataclass(frozen=True)
+class StepRequest:
+    """One step that is asked for: what decides whether a finished result is the one that is wanted."""
+
+    step: str
+    """Name of the step."""
+    run: str
+    volume: str
+    config: Config
+    layers: tuple[str, ...]
+    """What the step writes."""
+    model: ModelRecord | None = None
+    """The weights that `config` asks for, if it asks for any."""
+
+
+@dataclass
+class StepState(Generic[F]):
+    """What is known of a step while it runs; the body of `recorded` keeps it up to date."""
+
+    facts: F
 
 
 def now() -> str:
@@ -44,6 +67,7 @@ def load_run(workspace: Workspace, run: str) -> RunRecord:
         raise WorkspaceError("no such run", where=path.parent, found=f"runs: {known}", fix="start it with `segem run`")
     with disk_errors(path):
         text = path.read_text(encoding="utf-8")
+    _require_known_schema(text, path)
     try:
         return RunRecord.model_validate_json(text)
     except ValidationError as error:
@@ -55,17 +79,22 @@ def load_run(workspace: Workspace, run: str) -> RunRecord:
         ) from None
 
 
-def update_run(
-    workspace: Workspace,
-    run: str,
-    volume: str | None = None,
-    *,
-    stage: Stage | None = None,
-    record: StageRecord | None = None,
-    failure: str | None = None,
-    model: ModelRecord | None = None,
-    again: bool = False,
-) -> RunRecord:
+def _require_known_schema(text: str, path: Path) -> None:
+    """Raise where a record is whole, but of another version of segem."""
+    with suppress(ValueError):
+        values = json.loads(text)
+        found = values.get("schema_version", "none") if isinstance(values, dict) else SCHEMA
+        if found != SCHEMA:
+            raise WorkspaceError(
+                "this run was made by another version of segem, which kept other records",
+                where=path,
+                expected=f"schema {SCHEMA}",
+                found=f"schema {found}",
+                fix="run again under another name (--run), or remove the folder of this run first",
+            )
+
+
+def update_run(workspace: Workspace, run: str, change: Callable[[RunRecord], RunRecord]) -> RunRecord:
     """Change the record of a run, making it if there is none, without losing a concurrent change.
 
     Parameters
@@ -74,16 +103,8 @@ def update_run(
         Where the run lives.
     run : str
         Its name.
-    volume : str, optional
-        The volume that changed.
-    stage, record : optional
-        The stage of the volume, and how it ended.
-    failure : str, optional
-        Why the volume could not be ingested.
-    model : ModelRecord, optional
-        The weights in use.
-    again : bool
-        Let every stage of the volume wait for the attempt that starts now.
+    change : callable
+        Takes the record as it is on disk, and returns it as it shall be.
 
     Returns
     -------
@@ -95,19 +116,32 @@ def update_run(
         path.parent.mkdir(parents=True, exist_ok=True)
     with _record_lock(workspace, run):
         sweep_partials(path.parent, path.name)
-        current = load_run(workspace, run) if path.is_file() else _new_run(run)
-        volumes = dict(current.volumes)
-        if volume is not None:
-            changes: dict[str, Any] = {"failure": failure}
-            if stage is not None:
-                changes[stage] = record
-            before = volumes.get(volume, VolumeRecord())
-            if again:
-                changes |= {"baseline": _waiting(before.baseline), "segment": _waiting(before.segment)}
-            volumes[volume] = before.model_copy(update=changes)
-        updated = current.model_copy(update={"volumes": volumes, "model": model or current.model})
+        updated = change(load_run(workspace, run) if path.is_file() else _new_run(run))
         write_text(path, json.dumps(updated.model_dump(mode="json"), indent=2) + "\n")
     return updated
+
+
+def note_step(workspace: Workspace, run: str, volume: str, step: StepRecord) -> None:
+    """Write into a run's record how a step of a volume stands; a step whose layers it takes over is forgotten."""
+
+    def change(record: RunRecord) -> RunRecord:
+        entry = record.volumes.get(volume, VolumeRecord())
+        others = {name: old for name, old in entry.steps.items() if not set(old.layers) & set(step.layers)}
+        noted = VolumeRecord(steps=others | {step.step: step})
+        changes = {"volumes": record.volumes | {volume: noted}, "model": step.model or record.model}
+        return record.model_copy(update=changes)
+
+    update_run(workspace, run, change)
+
+
+def note_failure(workspace: Workspace, run: str, volume: str, reason: str) -> None:
+    """Write into a run's record that a volume failed before any of its steps could say so."""
+
+    def change(record: RunRecord) -> RunRecord:
+        noted = record.volumes.get(volume, VolumeRecord()).model_copy(update={"failure": reason})
+        return record.model_copy(update={"volumes": record.volumes | {volume: noted}})
+
+    update_run(workspace, run, change)
 
 
 def enter_volumes(workspace: Workspace, run: str, names: Iterable[str]) -> None:
@@ -116,8 +150,15 @@ def enter_volumes(workspace: Workspace, run: str, names: Iterable[str]) -> None:
     They count as done only when this attempt has reached them. What an earlier attempt has made stays noted with the
     settings it was made with, and no finished block is lost, since those are in the ledger.
     """
-    for name in names:
-        update_run(workspace, run, name, again=True)
+
+    def change(record: RunRecord) -> RunRecord:
+        entered = {}
+        for name in names:
+            steps = record.volumes.get(name, VolumeRecord()).steps
+            entered[name] = VolumeRecord(steps={step: _waiting(old) for step, old in steps.items()})
+        return record.model_copy(update={"volumes": record.volumes | entered})
+
+    update_run(workspace, run, change)
 
 
 def source_digest(workspace: Workspace, volume: str) -> str | None:
@@ -145,23 +186,23 @@ def failure_of(record: RunRecord, volume: str, workspace: Workspace) -> str | No
     entry = record.volumes[volume]
     if entry.failure is not None:
         return entry.failure
-    segmenting = record.model is not None or any(v.segment is not None for v in record.volumes.values())
+    segmenting = record.model is not None or any(v.membrane is not None for v in record.volumes.values())
     by_model = segmenting or entry.baseline is None
-    stage, what = (entry.segment, "segmentation") if by_model else (entry.baseline, "baseline")
+    step, what = (entry.membrane, "segmentation") if by_model else (entry.baseline, "baseline")
     # A volume that was never reached may not even be ingested.
-    reached = stage is not None and stage.state == "complete"
-    return fault_of(stage, what, source_digest(workspace, volume) if reached else None)
+    reached = step is not None and step.state == "complete"
+    return fault_of(step, what, source_digest(workspace, volume) if reached else None)
 
 
-def fault_of(stage: StageRecord | None, what: str, digest: str | None) -> str | None:
-    """Return why the outcome of a stage cannot be used, or None where it can.
+def fault_of(step: StepRecord | None, what: str, digest: str | None) -> str | None:
+    """Return why the outcome of a step cannot be used, or None where it can.
 
     Parameters
     ----------
-    stage : StageRecord or None
+    step : StepRecord or None
         What the run's record holds of it.
     what : str
-        Name of the stage, for the message.
+        Name of what it makes, for the message.
     digest : str or None
         Digest of the volume as it is now, see `source_digest`.
 
@@ -169,16 +210,14 @@ def fault_of(stage: StageRecord | None, what: str, digest: str | None) -> str | 
     --------
     >>> fault_of(None, "segmentation", "ab")
     'the segmentation was never started'
-    >>> fault_of(StageRecord(state="complete", source_digest="ab"), "segmentation", "cd")
-    'the volume has changed since the segmentation; run again'
     """
-    if stage is None:
+    if step is None:
         return f"the {what} was never started"
-    if stage.state == "waiting":
+    if step.state == "waiting":
         return f"the {what} is still to come in a run that is under way or was stopped; run again"
-    if stage.state != "complete":
-        return stage.reason or f"the {what} was never finished"
-    if stage.source_digest != digest:
+    if step.state != "complete":
+        return step.reason or f"the {what} was never finished"
+    if step.source_digest != digest:
         return f"the volume has changed since the {what}; run again"
     return None
 
@@ -191,7 +230,7 @@ def result_volume(workspace: Workspace, run: str, volume: str) -> Volume:
     Returns
     -------
     Volume
-        Image = membrane probability (uint8, 255 = membrane), labels ``membrane`` and ``kmeans`` (uint8, 1 = membrane).
+        Image: membrane probability (uint8, 255 = membrane). Labels ``membrane`` and ``baseline`` (uint8, 1 = membrane).
     """
     source = Volume.open(workspace.volume(volume))
     path = workspace.result(run, volume)
@@ -238,62 +277,58 @@ def volume_lock(workspace: Workspace, run: str, volume: str) -> AbstractContextM
 
 @contextmanager
 def recorded(
-    workspace: Workspace,
-    run: str,
-    source: Volume,
-    stage: Stage,
-    config: Config,
-    *,
-    facts: dict[str, Any] | None = None,
-    model: ModelRecord | None = None,
-) -> Iterator[dict[str, Any]]:
-    """Keep the record of a stage true while the body runs: running, then complete, or failed with the reason.
+    workspace: Workspace, request: StepRequest, source: Volume, phases: tuple[PhaseRecord, ...], facts: F
+) -> Iterator[StepState[F]]:
+    """Keep the record of a step true while the body runs: running, then complete, or failed with the reason.
 
     A body that is killed leaves ``running`` behind, which nothing takes for complete.
 
     Parameters
     ----------
-    workspace, run, stage
+    workspace : Workspace
+        Where the run lives.
+    request : StepRequest
         What is being made.
     source : Volume
         The ingested volume it is made of.
-    config : Config
-        The settings it is made with.
-    facts : dict, optional
+    phases : tuple of PhaseRecord
+        The sweeps it takes.
+    facts : StepFacts
         What is known of it from the start.
-    model : ModelRecord, optional
-        The weights in use.
 
     Yields
     ------
-    dict
-        The facts; the body adds what it finds.
+    StepState
+        The body puts what it finds into its facts.
 
     Raises
     ------
     WorkspaceError
-        When the volume was replaced meanwhile: what was made is then of two minds.
+        When the volume was replaced meanwhile: what was made is then inconsistent.
     """
-    found = dict(facts or {})
-    settings = config.model_dump(mode="json")
+    state = StepState(facts)
+    settings = request.config.model_dump(mode="json")
     digest = source_digest(workspace, source.name)
 
-    def note(state: Literal["running", "complete", "failed"], reason: str | None = None) -> None:
-        record = StageRecord(
-            state=state,
+    def note(how: Literal["running", "complete", "failed"], reason: str | None = None) -> None:
+        step = StepRecord(
+            step=request.step,
+            state=how,
             reason=reason,
             source_digest=digest,
-            model=model,
+            model=request.model,
             config=settings,
-            facts=found,
+            layers=request.layers,
+            phases=phases,
+            facts=state.facts,
             changed=now(),
         )
-        update_run(workspace, run, source.name, stage=stage, record=record, model=model)
+        note_step(workspace, request.run, source.name, step)
 
     note("running")
     try:
-        yield found
-        _require_same(source_digest(workspace, source.name), digest, source, stage)
+        yield state
+        _require_same(source_digest(workspace, source.name), digest, source, request.step)
     except SegemError as error:
         note("failed", str(error))
         raise
@@ -301,20 +336,20 @@ def recorded(
         note("failed", f"{type(error).__name__}: {error}")
         raise
     except BaseException:
-        # Ctrl-C, a signal of the system or of a scheduler: nothing is wrong with the stage.
-        note("failed", "interrupted; run the same command again, it goes on from there")
+        # Ctrl-C, a signal of the system or of a scheduler: nothing is wrong with the step.
+        note("failed", "interrupted; run the same command again, it resumes from there")
         raise
     note("complete")
 
 
-def _require_same(found: str | None, expected: str | None, source: Volume, stage: Stage) -> None:
+def _require_same(found: str | None, expected: str | None, source: Volume, step: str) -> None:
     if found != expected:
-        what = f"the volume was replaced during the {stage} stage"
+        what = f"the volume was replaced during the {step} step"
         raise WorkspaceError(what, where=source.path, fix="run the same command again")
 
 
-def _waiting(stage: StageRecord | None) -> StageRecord | None:
-    return None if stage is None else stage.model_copy(update={"state": "waiting", "reason": None})
+def _waiting(step: StepRecord) -> StepRecord:
+    return step.model_copy(update={"state": "waiting", "reason": None})
 
 
 def _record_lock(workspace: Workspace, run: str) -> AbstractContextManager[None]:

@@ -17,7 +17,10 @@ positive semidefinite, so that the second sum is concave in Q. All pixels may th
 each update minimises F with the concave part replaced by its tangent, and F never rises (Kraehenbuehl & Koltun 2013).
 Without the diagonal it may. With two classes, s = 2 Q(1) - 1 says everything, and an update is::
 
-    logit Q(1) = logit P + k s
+    logit Q(1) = logit P - logit t + k s
+
+where t is the operating point, the probability at which a pixel speaks for neither side: one half, unless the
+probability says membrane from another value on.
 
 `k s` is two Gaussian filters: one in the plane, and one on the lattice (y, x, grey level) of a bilateral grid (Paris &
 Durand 2006), onto which pixels are spread, and from which they are read, by linear interpolation.
@@ -59,7 +62,9 @@ BYTES_A_PIXEL, CELL_COPIES = 250, 3
 """Measured peak: the grid's eight weights of each pixel and what goes with them, and copies of its cells."""
 
 
-def refine(probability: NDArray[np.float32], image: NDArray[np.uint8], config: CrfConfig) -> NDArray[np.float32]:
+def refine(
+    probability: NDArray[np.float32], image: NDArray[np.uint8], config: CrfConfig, operating_point: float = 0.5
+) -> NDArray[np.float32]:
     """Return the mean-field probability of membrane of one section.
 
     Parameters
@@ -70,11 +75,14 @@ def refine(probability: NDArray[np.float32], image: NDArray[np.uint8], config: C
         Grey levels of the same section.
     config : CrfConfig
         Weights, sigmas and number of iterations.
+    operating_point : float
+        Probability at which a pixel speaks for neither side, above 0 and below 1. A net whose mask begins at .2 says
+        membrane where it says .3; taken at its word, the pixel would speak against it, and lines would be lost.
 
     Returns
     -------
     (y, x) array of float32
-        In 0..1.
+        In 0..1; from 0.5 on, membrane is the likelier label.
 
     Raises
     ------
@@ -93,7 +101,7 @@ def refine(probability: NDArray[np.float32], image: NDArray[np.uint8], config: C
     >>> bool((refined[:, 8] > 0.9).all()), bool((refined[:, 7] < 0.1).all())
     (True, True)
     """
-    crf = MeanField.of(probability, image, config)
+    crf = MeanField.of(probability, image, config, operating_point)
     logits = crf.unary
     for _ in range(config.iterations):
         logits = crf.updated(logits)
@@ -117,7 +125,13 @@ class MeanField:
     pairwise: Callable[[Floats], Floats]
 
     @classmethod
-    def of(cls, probability: NDArray[np.float32], image: NDArray[np.uint8], config: CrfConfig) -> MeanField:
+    def of(
+        cls,
+        probability: NDArray[np.float32],
+        image: NDArray[np.uint8],
+        config: CrfConfig,
+        operating_point: float = 0.5,
+    ) -> MeanField:
         """Build the CRF of a section; parameters and errors as of `refine`."""
         if probability.shape != image.shape or probability.ndim != 2:
             raise InputError(
@@ -135,7 +149,8 @@ class MeanField:
             kernels.append(normalized(grid.filtered, config.w1, image.shape))
         if config.w2:
             kernels.append(normalized(lambda s: gaussian(s, config.sg_px), config.w2, image.shape))
-        return cls(logit(certain), lambda s: sum((kernel(s) for kernel in kernels), np.zeros(s.shape)))
+        unary = logit(certain) - logit(operating_point)
+        return cls(unary, lambda s: sum((kernel(s) for kernel in kernels), np.zeros(s.shape)))
 
     def updated(self, logits: Floats) -> Floats:
         """Return logit Q(1) after one update of all pixels at once; the free energy does not rise."""

@@ -1,13 +1,19 @@
-"""The record of a run, ``run.json``."""
+"""The record of a run, ``run.json``: what each step of each volume was asked for, how it went and what it found."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, ClassVar, Literal, TypeVar
+
+from pydantic import Field, JsonValue
 
 import segem
 from segem.config import Config
+from segem.config.baseline import BaselineMethod
+from segem.geometry import ZYX
+from segem.records.card import TrainedOn
 
-Stage = Literal["baseline", "segment"]
+SCHEMA: Literal[2] = 2
+"""Raised whenever a record of before could be misread."""
 
 
 class ModelRecord(Config):
@@ -17,38 +23,177 @@ class ModelRecord(Config):
     digest: str
 
 
-class StageRecord(Config):
-    """How one stage of one volume ended, and what it was made of."""
+class TilingRecord(Config):
+    """How tiles were laid, as in `segem.plan.Tiling`."""
 
+    mode: Literal["crop", "gaussian", "hann"]
+    core_px: tuple[int, int]
+    halo: ZYX
+    stride_px: int
+    step_px: tuple[int, int]
+
+
+class PhaseRecord(Config):
+    """One sweep of a step over the blocks of a volume; enough to plan the same blocks again."""
+
+    name: str
+    layers: tuple[str, ...]
+    """What it writes; nothing where it only collects values."""
+    write_block: ZYX
+    tiling: TilingRecord
+
+
+class StepFacts(Config):
+    """What is known of every step of block work."""
+
+    same_making: ClassVar[tuple[str, ...]] = ("code",)
+    """The facts in which blocks of one result must agree."""
+
+    blocks: int
+    computed: int = 0
+    skipped: int = 0
+    """Blocks that were finished already."""
+    overhead: float
+    """Voxels computed for each voxel written."""
+    code: str
+    """sha256 of the source and the versions of what computes."""
+    memory: int | None = None
+    """Bytes that one process was allowed, where somebody set them: they decide the size of tiles."""
+    membrane_fraction: float | None = None
+    """Share of the voxels that are membrane; None until the mask is whole."""
+    warnings: tuple[str, ...] = ()
+
+
+class BaselineFacts(StepFacts):
+    """What a method without labels found."""
+
+    step: Literal["baseline"] = "baseline"
+    method: BaselineMethod
+    dark: float | None = None
+    bright: float | None = None
+    """Mean intensity of the membrane cluster and of the others; None for methods that form no clusters."""
+    threshold: float | None = None
+    """What is darker counts as membrane; None for methods that look at more than one voxel's intensity."""
+
+
+class Int8Facts(Config):
+    """How a sample of the volume came out in 8 bits."""
+
+    disagreement: float
+    """Share of the sampled voxels whose mask is another."""
+    used: bool
+    """False where that was too much, and float32 was computed instead."""
+
+
+class SegmentFacts(StepFacts):
+    """How a model was swept over a volume."""
+
+    same_making: ClassVar[tuple[str, ...]] = ("code", "threshold", "runtime")
+
+    step: Literal["segment"] = "segment"
+    threshold: float
+    runtime: str
+    """What evaluated the net, and its version."""
+    trained_on: tuple[TrainedOn, ...] = ()
+    int8: Int8Facts | None = None
+
+
+class CrfFacts(StepFacts):
+    """How a probability was refined."""
+
+    same_making: ClassVar[tuple[str, ...]] = ("code", "threshold", "operating_point", "probability")
+
+    step: Literal["crf"] = "crf"
+    threshold: float
+    operating_point: float
+    """Probability before the CRF that counted as undecided."""
+    refined_from: str
+    """The run whose probability was refined."""
+    probability: str
+    """sha256 of that probability, block by block."""
+    trained_on: tuple[TrainedOn, ...] = ()
+    int8: Int8Facts | None = None
+    """Of the model behind that probability, as is `trained_on`."""
+
+
+Facts = Annotated[BaselineFacts | SegmentFacts | CrfFacts, Field(discriminator="step")]
+F = TypeVar("F", BaselineFacts, SegmentFacts, CrfFacts)
+"""The facts of one step; a new step adds its own here and above."""
+
+
+RESULTS = {"segment": "segmentation", "crf": "refined segmentation"}
+"""What people call what a step makes, where that is not the name of the step."""
+
+
+class StepRecord(Config):
+    """How one step of one volume went, and what it was made of."""
+
+    step: str
+    """Its name, by which `segem verify` and `segem repair` find it."""
     state: Literal["waiting", "running", "complete", "failed"]
-    """``waiting``: made by an earlier attempt, and not reached by the one that goes on."""
+    """``waiting``: made by an earlier attempt, and not reached by the one that is under way."""
     reason: str | None = None
     """Why it failed."""
     source_digest: str | None = None
     """sha256 of the volume's voxels; the outcome is worthless for a volume that has changed since."""
     model: ModelRecord | None = None
     segem_version: str = segem.__version__
-    config: dict[str, Any] = {}
-    facts: dict[str, Any] = {}
-    """What the stage found: thresholds, tile size, blocks computed and skipped."""
+    # Not one of the config classes: a setting that comes or goes must not make the record unreadable.
+    config: dict[str, JsonValue] = {}
+    layers: tuple[str, ...]
+    """What it writes in the end."""
+    phases: tuple[PhaseRecord, ...] = ()
+    facts: Facts
     changed: str = ""
     """When the state was reached, ISO 8601 in UTC."""
 
+    @property
+    def result(self) -> str:
+        """What people call what the step makes."""
+        return RESULTS.get(self.step, self.step)
+
 
 class VolumeRecord(Config):
-    """The stages of one volume in a run; a stage that never started is absent."""
+    """The steps of one volume in a run by name; a step that never started is absent."""
 
-    baseline: StageRecord | None = None
-    segment: StageRecord | None = None
+    steps: dict[str, StepRecord] = {}
     failure: str | None = None
-    """Why a volume never reached its stages: its ingest failed."""
+    """Why a volume never reached its steps: its ingest failed."""
+
+    @property
+    def baseline(self) -> StepRecord | None:
+        """The step that wrote the baseline's mask."""
+        return self.writer_of("baseline")
+
+    @property
+    def membrane(self) -> StepRecord | None:
+        """The step that wrote probability and mask: a segmentation, or what refined one."""
+        return self.writer_of("membrane")
+
+    @property
+    def baseline_facts(self) -> BaselineFacts | None:
+        """What is known of the baseline."""
+        step = self.baseline
+        return step.facts if step is not None and isinstance(step.facts, BaselineFacts) else None
+
+    @property
+    def membrane_facts(self) -> SegmentFacts | CrfFacts | None:
+        """What is known of probability and mask."""
+        step = self.membrane
+        return step.facts if step is not None and isinstance(step.facts, SegmentFacts | CrfFacts) else None
+
+    def writer_of(self, layer: str) -> StepRecord | None:
+        """Return the step that writes a layer; never more than one does."""
+        return next((step for step in self.steps.values() if layer in step.layers), None)
 
 
 class RunRecord(Config):
     """The content of ``run.json``."""
 
+    schema_version: Literal[2] = SCHEMA
     run: str
     created: str
+    """ISO 8601 in UTC."""
     segem_version: str
     environment: dict[str, str]
     model: ModelRecord | None = None

@@ -10,9 +10,12 @@ from pathlib import Path
 from segem.config import Manifest, check_name, load_manifest
 from segem.errors import SegemError, WorkspaceError
 from segem.io.replacing import require_same_request
-from segem.io.run import campaign_lock, enter_volumes, update_run
+from segem.io.run import campaign_lock, enter_volumes
+from segem.io.run import note_failure as write_failure
 from segem.io.workspace import Workspace, default_run, open_workspace
-from segem.learn.artefact import find_model, model_record
+from segem.learn.artefact import find_model
+from segem.stages.segmentation.baseline import request_baseline
+from segem.stages.segmentation.segment import request_segmentation
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,10 @@ def open_campaign(
     name = check_name(run, "run") if run else default_run(loaded.name, loaded)
     opened = open_workspace(workspace)
     sweep = loaded.segment_config()
-    model = model_record(find_model(sweep.model, opened))
+    model = find_model(sweep.model, opened)
     for volume in () if replace else loaded.volumes:
-        require_same_request(opened, name, volume.name, "baseline", loaded.baseline)
-        require_same_request(opened, name, volume.name, "segment", sweep, model)
+        require_same_request(opened, request_baseline(volume.name, name, loaded.baseline))
+        require_same_request(opened, request_segmentation(volume.name, name, sweep, model))
     return Campaign(name, manifest, data_root, loaded, opened, replace)
 
 
@@ -115,7 +118,7 @@ def note_failure(volume: str, run: str, reason: str, workspace: Workspace) -> No
     WorkspaceError
         When the record cannot be written.
     """
-    update_run(workspace, run, volume, failure=reason)
+    write_failure(workspace, run, volume, reason)
 
 
 def reason_of(error: Exception) -> str:

@@ -8,9 +8,9 @@ import shutil
 import numpy as np
 import pytest
 
-from segem.io.run import update_run
+from segem.io.run import note_failure
 from segem.stages.reporting.write import report
-from tests.fabricate import add_kmeans, add_model, add_volume, guess, new_workspace, tissue
+from tests.fabricate import add_baseline, add_model, add_volume, guess, new_workspace, tissue
 
 pytestmark = pytest.mark.browser
 
@@ -34,10 +34,10 @@ def written(tmp_path_factory):
     probability[2] //= 2
     for name, labels in (("labelled", truth), ("unlabelled", None)):
         add_volume(workspace, name, image, labels, warnings=["section 1 is blurred"] if labels is None else [])
-        add_kmeans(workspace, RUN, name, (image < 120).astype(np.uint8))
+        add_baseline(workspace, RUN, name, (image < 120).astype(np.uint8))
         add_model(workspace, RUN, name, probability, core_px=64)
     long_path = "/data/" + "a-very-long-folder-name/" * 12 + "03.tif"
-    update_run(workspace, RUN, "x" * 100, failure=f"{long_path}: not readable as an image")
+    note_failure(workspace, RUN, "x" * 100, f"{long_path}: not readable as an image")
     return report(RUN, workspace)
 
 

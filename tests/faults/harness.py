@@ -16,14 +16,16 @@ from pathlib import Path
 
 import numpy as np
 
-from segem.config import ExecutionConfig, SegmentConfig
+from segem.config import BaselineConfig, CrfConfig, ExecutionConfig, RefineConfig, SegmentConfig
 from segem.execute.loop import WRITERS
+from segem.io.layers import layers_of
 from segem.io.run import load_run
 from segem.io.shards import path_of
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
+from segem.stages.segmentation.baseline import baseline
+from segem.stages.segmentation.crf import refine_volume
 from segem.stages.segmentation.segment import segment
-from segem.stages.segmentation.verify import result_layers
 
 CONFIG = SegmentConfig(model="tiny", runtime="torch")
 """torch starts at once, so that a kill hits the work and not the start."""
@@ -42,6 +44,20 @@ Job = Callable[[Path], None]
 def segment_noise(root: Path) -> None:
     """Segment the volume ``noise`` of a workspace into run ``r``."""
     segment("noise", "r", CONFIG, QUIET, Workspace(root))
+
+
+def refine_noise(root: Path) -> None:
+    """Refine run ``segmented`` of the volume ``noise`` into run ``r``."""
+    refine_volume("noise", "r", RefineConfig(of="segmented", crf=CrfConfig(sa_px=8)), QUIET, Workspace(root))
+
+
+def find_baseline_of_noise(root: Path) -> None:
+    """Cluster the intensities of the volume ``noise`` into run ``r``: one pass that counts, one that writes."""
+    baseline("noise", "r", BaselineConfig(sigma_px=1.0), Workspace(root), QUIET)
+
+
+JOBS = {"segment": segment_noise, "crf": refine_noise, "baseline": find_baseline_of_noise}
+"""Every step of block work by its name."""
 
 
 def processes() -> ForkServerContext:
@@ -100,23 +116,22 @@ def output_digest(workspace: Workspace, run: str = "r") -> str:
 
 
 def finished_blocks(workspace: Workspace) -> int:
-    """Return how many blocks the ledger holds."""
+    """Return how many blocks of the last phase the ledger holds."""
     path = workspace.ledger("r")
     if not path.is_file():
         return 0
     with closing(sqlite3.connect(path)) as db:
         try:
-            return int(db.execute("SELECT count(*) FROM blocks").fetchone()[0])
+            return int(db.execute("SELECT count(*) FROM blocks WHERE phase = 'blocks'").fetchone()[0])
         except sqlite3.OperationalError:
             return 0
 
 
-def last_counts(workspace: Workspace) -> tuple[int, int]:
-    """Return how many blocks the last complete run computed and skipped."""
-    stage = load_run(workspace, "r").volumes["noise"].segment
-    assert stage is not None
-    assert stage.state == "complete"
-    return stage.facts["computed"], stage.facts["skipped"]
+def last_counts(workspace: Workspace, name: str = "segment") -> tuple[int, int]:
+    """Return how many blocks the last phase of a step computed and skipped when it was last complete."""
+    step = load_run(workspace, "r").volumes["noise"].steps[name]
+    assert step.state == "complete"
+    return step.facts.computed, step.facts.skipped
 
 
 def touched_blocks(workspace: Workspace) -> int:
@@ -125,7 +140,7 @@ def touched_blocks(workspace: Workspace) -> int:
     if not folder.is_dir():
         return 0
     result = Volume.open(folder)
-    roots = [path_of(array) for array in result_layers(result)]
+    roots = [path_of(array) for array in layers_of(result, ("probability", "membrane", "baseline"))]
     return len({file.relative_to(root).as_posix() for root in roots for file in root.glob("c/*/*/[0-9]*")})
 
 

@@ -66,9 +66,9 @@ class Whole:
         return repair("r", self.workspace, QUIET)
 
     def counts(self) -> tuple[int, int]:
-        stage = load_run(self.workspace, "r").volumes["noise"].segment
+        stage = load_run(self.workspace, "r").volumes["noise"].membrane
         assert stage is not None
-        return stage.facts["computed"], stage.facts["skipped"]
+        return stage.facts.computed, stage.facts.skipped
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def expected_name(name: str, level: int, box: Box) -> str:
     """Return what a fault must say for one to know where it is."""
     if level > 0:
         return f"block {box} of level {'labels/' if name else ''}{name}{'/' if name else ''}{level} "
-    return f"block {box.start[0] // 8, 0, 0}: "
+    return f"{'baseline' if name == 'baseline' else 'segment'} block {box.start[0] // 8, 0, 0}: "
 
 
 @pytest.mark.slow
@@ -139,7 +139,7 @@ def test_a_damaged_file_is_found_named_and_mended_alone(whole: Whole, damage: Da
         assert done.left == ()
         assert {f: f.read_bytes() for f in whole.files()} == whole.kept
         after = whole.versions()
-        by_model = level == 0 and name != "kmeans"
+        by_model = level == 0 and name != "baseline"
         # A block holds a probability and its mask, and both are written; nothing else is.
         of_block = {shard_path(layer, box) for layer in (whole.result.raw, whole.result.label("membrane"))}
         assert {f for f in after if after[f] != before[f]} == (of_block if by_model else {file})
@@ -152,13 +152,14 @@ def test_damage_everywhere_at_once_is_named_and_mended(whole: Whole) -> None:
     for file in whole.files():
         flip(file, rng)
     found = whole.faults()
-    # Two blocks of probability and mask, two coarse blocks of each of three layers, and the mask of the baseline.
+    # Two blocks of probability and mask, two coarse blocks of each of three layers, two blocks of the baseline.
     assert len([what for what in found if "of level" in what]) == 6
-    assert len([what for what in found if what.startswith("block (")]) == 2
-    assert len(found) == 9
+    assert len([what for what in found if what.startswith("segment block (")]) == 2
+    assert len([what for what in found if what.startswith("baseline block (")]) == 2
+    assert len(found) == 10
     done = whole.repair()
     assert done.left == ()
-    assert len(done.repaired) == 9
+    assert len(done.repaired) == 10
     assert {f: f.read_bytes() for f in whole.files()} == whole.kept
 
 
@@ -184,11 +185,11 @@ def test_a_block_that_another_writer_replaced_is_noticed(whole: Whole) -> None:
 
 def test_a_file_without_a_row_and_a_row_without_a_file_are_lost_blocks(whole: Whole) -> None:
     with sqlite3.connect(whole.workspace.ledger("r")) as ledger:
-        ledger.execute("DELETE FROM blocks WHERE z = 0")
+        ledger.execute("DELETE FROM blocks WHERE z = 0 AND step = 'segment'")
     shard_path(whole.result.raw, Box((8, 0, 0), (10, *SHAPE[1:]))).unlink()
     assert whole.faults() == [
-        "block (0, 0, 0): the ledger has no record of it",
-        "block (1, 0, 0): its file is missing",
+        "segment block (0, 0, 0): the ledger has no record of it",
+        "segment block (1, 0, 0): its file is missing",
     ]
     assert whole.repair().left == ()
     assert whole.counts() == (2, 0)
@@ -232,7 +233,7 @@ def test_a_repair_never_mixes_blocks_of_two_models(whole: Whole) -> None:
     make_artefact(whole.workspace, seed=1)
     done = whole.repair()
     assert done.repaired == ()
-    assert done.left[0].what == "block (0, 0, 0): its file is missing"
+    assert done.left[0].what == "segment block (0, 0, 0): its file is missing"
     assert "the model of the run is not at hand any more" in done.left[1].what
     assert whole.versions() == before
     make_artefact(whole.workspace, seed=0)
@@ -252,10 +253,10 @@ def test_a_stopped_run_is_taken_up_again_by_its_own_settings(
             segment("noise", "stopped", config, QUIET, finished)
     assert [fault.what for fault in verify("stopped", finished)] == ["no space left"]
     assert repair("stopped", finished, QUIET).left == ()
-    stage = load_run(finished, "stopped").volumes["noise"].segment
+    stage = load_run(finished, "stopped").volumes["noise"].membrane
     assert stage is not None
-    assert stage.facts["threshold"] == 0.3
-    assert (stage.facts["computed"], stage.facts["skipped"]) == (0, 2)
+    assert stage.facts.threshold == 0.3
+    assert (stage.facts.computed, stage.facts.skipped) == (0, 2)
 
 
 @pytest.mark.parametrize("change", ["scale", "shape"])

@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 from segem.io.workspace import Workspace
-from segem.stages.segmentation import segment as stage
+from segem.learn.engine import Engine
 from tests.faults import harness
 from tests.integration.conftest import make_artefact
 from tests.integration.test_cli import Shell, segem
@@ -25,14 +25,14 @@ def failing(segem: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sh
     make_artefact(workspace, seed=0)
     tifffile.imwrite(tmp_path / "noise.tif", harness.noise()[:24], photometric="minisblack")
     assert segem("ingest", tmp_path / "noise.tif", "--name", "v", "--voxel-nm", "50,4,4")[0] == 0
-    real = stage.Engine.predict_block
+    real = Engine.predict_block
 
     def fail(self, plan, block, *more, **options):  # type: ignore[no-untyped-def]
         if block.index == (1, 0, 0):
             raise RuntimeError("the device gave up")
         return real(self, plan, block, *more, **options)
 
-    monkeypatch.setattr(stage.Engine, "predict_block", fail)
+    monkeypatch.setattr(Engine, "predict_block", fail)
     return segem
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from segem.config import ExecutionConfig, SegmentConfig
 from segem.errors import BlockError, IncompleteError, ModelError, WorkspaceError
 from segem.geometry import Halo
-from segem.io.ledger import Ledger
+from segem.io.ledger import Ledger, PhaseKey
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.normalize import IntensityStatistics, zscore
@@ -23,7 +23,6 @@ from segem.learn.artefact import Artefact, load_artefact, load_net
 from segem.learn.engine import Engine
 from segem.learn.runtimes.eager import EagerCpu
 from segem.plan import Plan, crop_tiling
-from segem.stages.segmentation import segment as stage
 from segem.stages.segmentation.segment import segment
 from segem.stages.segmentation.verify import verify
 from tests.integration.conftest import make_artefact, make_volume
@@ -72,7 +71,7 @@ def test_the_statistics_of_the_volume(
     with pytest.raises(WorkspaceError, match="no intensity statistics"):
         segment("noise", "r", TINY, QUIET, workspace)
     with Ledger(workspace.ledger("r")) as ledger:
-        assert ledger.rows("noise") == {}
+        assert ledger.rows(PhaseKey("noise", "segment", "blocks")) == {}
     assert verify("r", workspace) != []
 
 
@@ -130,11 +129,11 @@ def test_a_block_of_nan_is_named_and_not_written(
                 probability[3, 4] = np.nan
             yield probability
 
-    monkeypatch.setattr(stage.Engine, "probabilities", once_nan)
+    monkeypatch.setattr(Engine, "probabilities", once_nan)
     with pytest.raises(IncompleteError, match=r"1 of 3 blocks are not finished, the first is block \(1, 0, 0\)"):
         segment("noise", "r", TINY, QUIET, workspace)
     with Ledger(workspace.ledger("r")) as ledger:
-        assert sorted(ledger.rows("noise")) == [(0, 0, 0), (2, 0, 0)]
+        assert sorted(ledger.rows(PhaseKey("noise", "segment", "blocks"))) == [(0, 0, 0), (2, 0, 0)]
     result = Volume.open(workspace.result("r", "noise"))
     assert not (result.path / "0" / "c" / "1").exists()
     monkeypatch.undo()

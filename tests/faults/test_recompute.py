@@ -14,7 +14,7 @@ import tifffile
 import torch
 
 from segem.config import ExecutionConfig, IngestConfig, SegmentConfig
-from segem.io.ledger import Ledger
+from segem.io.ledger import Ledger, PhaseKey
 from segem.io.workspace import Workspace
 from segem.learn.artefact import save_artefact
 from segem.learn.models.registry import build
@@ -42,7 +42,7 @@ def segmented(workspace: Workspace, tmp_path: Path) -> Workspace:
 def digests(workspace: Workspace, run: str = "r") -> dict[int, str]:
     """Return what each block is made of, by its place along z."""
     with Ledger(workspace.ledger(run)) as ledger:
-        return {z: row.identity for (z, _, _), row in ledger.rows("noise").items()}
+        return {z: row.identity for (z, _, _), row in ledger.rows(PhaseKey("noise", "segment", "blocks")).items()}
 
 
 def swap_two_voxels(folder: Path, section: int) -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from segem.execute.work import BlockOutcome
 from segem.io.blocks import block_digest
-from segem.io.ledger import Ledger, LedgerRow
+from segem.io.ledger import Ledger, LedgerRow, PhaseKey
 from segem.io.workspace import Workspace
 from segem.plan import Block
-from segem.stages.segmentation import segment as stage
+from segem.stages.segmentation.arithmetic.block import Computed
 from segem.stages.segmentation.repair import repair
+from segem.stages.segmentation.step import LoadedBlock, StepWork
 from segem.stages.segmentation.verify import verify
 from tests.faults import harness
 from tests.faults.conftest import Undisturbed
@@ -25,41 +28,38 @@ DEEP = 3
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(harness.TIMES))
 def test_killed_at_a_random_moment_and_killed_again_while_resuming(
-    undisturbed: Undisturbed, tmp_path: Path, seed: int
+    undisturbed_step: Undisturbed, tmp_path: Path, seed: int
 ) -> None:
-    rng = random.Random(seed)
-    workspace = undisturbed.copy(tmp_path / "workspace")
+    whole, rng = undisturbed_step, random.Random(seed)
+    workspace = whole.copy(tmp_path / "workspace")
     kept = 0
     for _ in range(1 + seed % DEEP):
-        harness.run_and_kill(
-            undisturbed.context,
-            harness.segment_noise,
-            workspace.root,
-            harness.random_moment(rng, undisturbed.seconds),
-        )
+        harness.run_and_kill(whole.context, whole.job, workspace.root, harness.random_moment(rng, whole.seconds))
         assert kept <= harness.finished_blocks(workspace), "a rerun forgets nothing"
         kept = harness.finished_blocks(workspace)
         assert 0 <= harness.touched_blocks(workspace) - kept <= harness.IN_FLIGHT + 1
-    harness.run_to_the_end(undisturbed.context, harness.segment_noise, workspace.root)
+    harness.run_to_the_end(whole.context, whole.job, workspace.root)
     # So no more than those that were on their way are ever computed twice.
-    assert harness.last_counts(workspace) == (harness.BLOCKS - kept, kept)
-    assert harness.output_digest(workspace) == undisturbed.digest
+    assert harness.last_counts(workspace, whole.step) == (harness.BLOCKS - kept, kept)
+    assert harness.output_digest(workspace) == whole.digest
     assert verify("r", workspace) == []
     assert not list(workspace.root.rglob("*.partial"))
 
 
 @pytest.mark.slow
-def test_a_killed_run_is_finished_by_repair(undisturbed: Undisturbed, tmp_path: Path) -> None:
+def test_a_killed_run_is_finished_by_repair(undisturbed_step: Undisturbed, tmp_path: Path) -> None:
+    whole = undisturbed_step
     for attempt, share in enumerate((0.9, 0.8, 0.7, 0.6, 0.5)):
-        workspace = undisturbed.copy(tmp_path / str(attempt))
-        harness.run_and_kill(undisturbed.context, harness.segment_noise, workspace.root, share * undisturbed.seconds)
+        workspace = whole.copy(tmp_path / str(attempt))
+        harness.run_and_kill(whole.context, whole.job, workspace.root, share * whole.seconds)
         if harness.finished_blocks(workspace) not in (0, harness.BLOCKS):
             break
     else:
-        pytest.fail("no kill hit the run between its first and its last block")
+        # What is over in no time is hardly hit by the clock, but by its ledger.
+        harness.run_and_kill_at(whole.context, whole.job, workspace, harness.BLOCKS // 2)
     assert verify("r", workspace) != []
     assert repair("r", workspace, harness.QUIET).left == ()
-    assert harness.output_digest(workspace) == undisturbed.digest
+    assert harness.output_digest(workspace) == whole.digest
 
 
 @pytest.mark.slow
@@ -80,22 +80,21 @@ def test_a_careless_writer_is_caught_by_this_harness(undisturbed: Undisturbed, t
 def segment_carelessly(root: Path) -> None:
     """Segment as systems do that write the record first, the voxels in place, and trust the record."""
     workspace = Workspace(root)
-    careful_load, careful_store = stage.SegmentWork.load, stage.SegmentWork.store
+    careful_load, careful_store = StepWork.load, StepWork.store
 
-    def load(self: stage.SegmentWork, block: Block, known: object) -> object:
-        loaded = careful_load(self, block, None)
-        return stage.LoadedBlock(block, loaded.identity, loaded.voxels, known)  # type: ignore[arg-type]
+    def load(self: StepWork, block: Block, known: LedgerRow | None) -> LoadedBlock:
+        return replace(careful_load(self, block, None), finished=known)
 
-    def store(self: stage.SegmentWork, computed: tuple) -> object:  # type: ignore[type-arg]
-        loaded, written = computed
+    def store(self: StepWork, computed: tuple[LoadedBlock, Computed]) -> BlockOutcome:
+        loaded, found = computed
         if loaded.finished is None:
-            row = LedgerRow(loaded.identity, block_digest(written))
+            row = LedgerRow(loaded.identity, block_digest(found.layers), found.value)
             with Ledger(workspace.ledger("r")) as ledger:
-                ledger.record("noise", loaded.block.index, row)
+                ledger.record(PhaseKey("noise", "segment", "blocks"), loaded.block.index, row)
             time.sleep(0.05)
         return careful_store(self, computed)
 
     setattrs: list[tuple[str, Callable[..., object]]] = [("load", load), ("store", store)]
     for name, careless in setattrs:
-        setattr(stage.SegmentWork, name, careless)
+        setattr(StepWork, name, careless)
     harness.segment_noise(root)

@@ -9,6 +9,7 @@ import threading
 import urllib.request
 from collections import Counter
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,8 @@ import pytest
 import segem.execute.local_cluster
 from segem.config import ExecutionConfig
 from segem.execute.run import execute
-from segem.execute.work import Summary
-from segem.io.ledger import Ledger
+from segem.execute.work import Summary, Sweep
+from segem.io.ledger import Ledger, PhaseKey
 from segem.io.volume import Volume
 from segem.plan import Plan
 from tests.faults.blockwork import NoiseWork, empty_result
@@ -27,6 +28,7 @@ from tests.faults.blockwork import NoiseWork, empty_result
 LOOP = ExecutionConfig()
 DASK = ExecutionConfig(engine="dask", workers=2)
 BLOCKS = 80
+KEY = PhaseKey("v", "noise", "blocks")
 KILLS = 8
 BLOCKS_BETWEEN_KILLS = 6
 
@@ -34,8 +36,9 @@ BLOCKS_BETWEEN_KILLS = 6
 def run(plan: Plan, work: NoiseWork, config: ExecutionConfig, folder: Path) -> tuple[Summary, int]:
     """Return how a plan went, and how many blocks the ledger holds then."""
     with Ledger(folder / "ledger.sqlite") as ledger:
-        summary = execute(plan, work, ledger, "v", config, folder)
-        return summary, len(ledger.rows("v"))
+        sweep = Sweep(plan, work, ledger.rows(KEY), folder)
+        summary = execute(sweep, config, partial(ledger.record, KEY))
+        return summary, len(ledger.rows(KEY))
 
 
 def voxels(volume: Volume) -> np.ndarray:

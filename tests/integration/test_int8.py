@@ -31,7 +31,7 @@ def config(**more: object) -> SegmentConfig:
 
 
 def facts_of(workspace: Workspace, run: str) -> dict:
-    stage = load_run(workspace, run).volumes["noise"].segment
+    stage = load_run(workspace, run).volumes["noise"].membrane
     assert stage is not None
     return dict(stage.facts)
 

@@ -15,13 +15,14 @@ import pytest
 from segem.cli import main
 from segem.config import CrfConfig, ExecutionConfig, RefineConfig, SegmentConfig
 from segem.execute.work import BlockOutcome
-from segem.io.ledger import Ledger
+from segem.io.ledger import Ledger, PhaseKey
 from segem.io.run import load_run
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.learn.artefact import Artefact
-from segem.stages.segmentation.crf import RefineWork, refine_volume
+from segem.stages.segmentation.crf import refine_volume
 from segem.stages.segmentation.segment import segment
+from segem.stages.segmentation.step import StepWork
 from segem.stages.segmentation.verify import verify
 from tests.integration.conftest import make_volume
 
@@ -51,16 +52,16 @@ def test_processes_give_the_bytes_of_the_loop(segmented: Workspace) -> None:
 
 def refine_and_die(root: Path, stored: int) -> None:
     """Refine until so many blocks are stored, and get killed with one of them written but not yet in the ledger."""
-    careful, count = RefineWork.store, [0]
+    careful, count = StepWork.store, [0]
 
-    def store(self: RefineWork, computed: tuple) -> BlockOutcome:  # type: ignore[type-arg]
+    def store(self: StepWork, computed: tuple) -> BlockOutcome:  # type: ignore[type-arg]
         outcome = careful(self, computed)
         count[0] += 1
         if count[0] == stored:
             os.kill(os.getpid(), signal.SIGKILL)
         return outcome
 
-    RefineWork.store = store  # type: ignore[method-assign]
+    StepWork.store = store  # type: ignore[method-assign]
     refine_volume("noise", "r2", CONFIG, QUIET, Workspace(root))
 
 
@@ -69,12 +70,12 @@ def test_a_killed_refinement_resumes_to_the_same_bytes(segmented: Workspace) -> 
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    stage = load_run(segmented, "r2").volumes["noise"].segment
+    stage = load_run(segmented, "r2").volumes["noise"].membrane
     assert stage is not None
     assert stage.state == "running"
     assert verify("r2", segmented) != []
     with Ledger(segmented.ledger("r2")) as ledger:
-        known = len(ledger.rows("noise"))
+        known = len(ledger.rows(PhaseKey("noise", "crf", "blocks")))
     found = refine_volume("noise", "r2", CONFIG, QUIET, segmented)
     assert (found.computed, found.skipped) == (BLOCKS - known, known)
     assert verify("r2", segmented) == []

@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import sqlite3
 import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +15,20 @@ import pytest
 from segem.config import BaselineConfig, EngineName, ExecutionConfig, SegmentConfig
 from segem.errors import ConfigError, IncompleteError, InputError, ModelError, WorkspaceError
 from segem.execute.run import execute
-from segem.execute.work import BlockOutcome
+from segem.execute.work import BlockOutcome, Sweep
 from segem.geometry import Box, Halo
 from segem.io.blocks import shard_path
-from segem.io.ledger import Ledger, LedgerRow
+from segem.io.ledger import Ledger, LedgerRow, PhaseKey
 from segem.io.run import enter_volumes, load_run, result_volume, volume_lock
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.learn.artefact import Artefact
+from segem.learn.engine import Engine
 from segem.plan import Block, Plan, crop_tiling
 from segem.stages.reporting.evaluate import evaluate
 from segem.stages.segmentation import segment as stage
+from segem.stages.segmentation import step
+from segem.stages.segmentation.arithmetic.segment import SegmentArithmetic
 from segem.stages.segmentation.baseline import baseline
 from segem.stages.segmentation.export import export
 from segem.stages.segmentation.segment import segment
@@ -50,11 +54,11 @@ def segmented(workspace: Workspace, artefact: Artefact, tmp_path: Path) -> Works
 
 
 def test_every_voxel_is_written_and_recorded(segmented: Workspace) -> None:
-    record = load_run(segmented, "r").volumes["noise"].segment
+    record = load_run(segmented, "r").volumes["noise"].membrane
     assert record is not None
     assert record.state == "complete"
     # 18 sections of 300 x 290 fill shards of 8 x 512 x 512.
-    assert record.facts["blocks"] == record.facts["computed"] == 3
+    assert record.facts.blocks == record.facts.computed == 3
     assert verify("r", segmented) == []
     probability = np.asarray(Volume.open(segmented.result("r", "noise")).raw[:])
     mask = np.asarray(Volume.open(segmented.result("r", "noise")).label("membrane")[:])
@@ -64,7 +68,7 @@ def test_every_voxel_is_written_and_recorded(segmented: Workspace) -> None:
 
 def test_tiles_equal_whole_sections(segmented: Workspace) -> None:
     segment("noise", "whole", SegmentConfig(model="tiny"), QUIET, segmented)
-    assert load_run(segmented, "whole").volumes["noise"].segment.facts["overhead"] == 1  # type: ignore[union-attr]
+    assert load_run(segmented, "whole").volumes["noise"].membrane.facts.overhead == 1  # type: ignore[union-attr]
     tiled = np.asarray(Volume.open(segmented.result("r", "noise")).raw[:]).astype(int)
     whole = np.asarray(Volume.open(segmented.result("whole", "noise")).raw[:]).astype(int)
     # Stored in 8 bits, a difference of 1e-7 may still turn a rounding.
@@ -101,8 +105,8 @@ def test_only_a_damaged_block_is_computed_again(segmented: Workspace) -> None:
     damaged.write_bytes(data)
     faults = verify("r", segmented)
     assert [fault.what for fault in faults] == [
-        "block (1, 0, 0): its file is missing",
-        "block (2, 0, 0): its voxels are not those that were written",
+        "segment block (1, 0, 0): its file is missing",
+        "segment block (2, 0, 0): its voxels are not those that were written",
     ]
     again = segment("noise", "r", TILED, QUIET, segmented)
     assert (again.computed, again.skipped) == (2, 1)
@@ -131,17 +135,17 @@ def test_a_failing_block_is_named_and_the_others_are_kept(
     workspace: Workspace, artefact: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_volume(workspace, tmp_path / "source")
-    real = stage.Engine.predict_block
+    real = Engine.predict_block
 
     def poisoned(self, plan, block, voxels, *more, **options):  # type: ignore[no-untyped-def]
         if block.index == (1, 0, 0):
             voxels = voxels[:1]
         return real(self, plan, block, voxels, *more, **options)
 
-    monkeypatch.setattr(stage.Engine, "predict_block", poisoned)
+    monkeypatch.setattr(Engine, "predict_block", poisoned)
     with pytest.raises(IncompleteError, match=r"1 of 3 blocks are not finished, the first is block \(1, 0, 0\)"):
         segment("noise", "r", TILED, QUIET, workspace)
-    record = load_run(workspace, "r").volumes["noise"].segment
+    record = load_run(workspace, "r").volumes["noise"].membrane
     assert record is not None
     assert record.state == "failed"
     assert "block (1, 0, 0)" in str(record.reason)
@@ -183,8 +187,8 @@ def test_a_damaged_ledger_is_named(segmented: Workspace) -> None:
 
 def test_the_ledger_keeps_rows_of_a_volume_apart(tmp_path: Path, segmented: Workspace) -> None:
     with Ledger(segmented.ledger("r")) as ledger:
-        assert len(ledger.rows("noise")) == 3
-        assert ledger.rows("other") == {}
+        assert len(ledger.rows(PhaseKey("noise", "segment", "blocks"))) == 3
+        assert ledger.rows(PhaseKey("other", "segment", "blocks")) == {}
     with sqlite3.connect(segmented.ledger("r")) as db:
         assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
@@ -223,17 +227,17 @@ def test_a_volume_replaced_during_a_stage_fails_it(
     workspace: Workspace, artefact: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_volume(workspace, tmp_path / "source")
-    real = stage.execute
+    real = step.execute
 
     def replaced_meanwhile(*args, **kwargs):  # type: ignore[no-untyped-def]
         summary = real(*args, **kwargs)
         make_volume(workspace, tmp_path / "source", change=3)
         return summary
 
-    monkeypatch.setattr(stage, "execute", replaced_meanwhile)
-    with pytest.raises(WorkspaceError, match="replaced during the segment stage"):
+    monkeypatch.setattr(step, "execute", replaced_meanwhile)
+    with pytest.raises(WorkspaceError, match="replaced during the segment step"):
         segment("noise", "r", TILED, QUIET, workspace)
-    assert load_run(workspace, "r").volumes["noise"].segment.state == "failed"  # type: ignore[union-attr]
+    assert load_run(workspace, "r").volumes["noise"].membrane.state == "failed"  # type: ignore[union-attr]
 
 
 def test_a_volume_a_run_never_reached_is_missed(segmented: Workspace) -> None:
@@ -255,7 +259,13 @@ def test_volumes_may_be_named_like_files_of_a_run(
 def test_verify_sees_damage_in_every_layer(segmented: Workspace) -> None:
     baseline("noise", "r", BaselineConfig(), segmented)
     result, source = Volume.open(segmented.result("r", "noise")), Volume.open(segmented.volume("noise"))
-    layers = [result.label("kmeans"), result.levels()[1], result.levels("membrane")[1], source.raw, source.levels()[1]]
+    layers = [
+        result.label("baseline"),
+        result.levels()[1],
+        result.levels("membrane")[1],
+        source.raw,
+        source.levels()[1],
+    ]
     first = Box((0, 0, 0), (1, 1, 1))
     for layer in layers:
         file = shard_path(layer, first)
@@ -277,10 +287,10 @@ def test_a_model_replaced_during_a_run_is_refused(workspace: Workspace, artefact
     make_volume(workspace, tmp_path / "source")
     source, result = Volume.open(workspace.volume("noise")), result_volume(workspace, "r", "noise")
     plan = stage.make_plan(TILED, artefact.card, source, result)
-    work = stage.SegmentWork(source.path, result.path, artefact.path, artefact.digest, "cpu", plan, 0.5, "once")
+    work = SegmentArithmetic(source.path, artefact.path, artefact.digest, "cpu", plan, 0.5, "once")
     make_artefact(workspace, seed=1)
     with pytest.raises(ModelError, match="replaced during the run"):
-        work.load(plan.block((0, 0, 0)), None)
+        work.read(plan.block((0, 0, 0)))
 
 
 @pytest.mark.parametrize("engine", ["loop", "dask"])
@@ -288,11 +298,14 @@ def test_an_unexpected_error_in_one_block_stops_no_other(tmp_path: Path, engine:
     plan = Plan((4, 8, 8), (1, 8, 8), crop_tiling((4, 8, 8), (1, 8, 8), Halo(), 1))
     config = ExecutionConfig(engine=engine, workers=2 if engine == "dask" else 1)
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        summary = execute(plan, Fragile(), ledger, "v", config, tmp_path)
-        assert len(ledger.rows("v")) == 3
+        summary = execute(Sweep(plan, Fragile(), {}, tmp_path), config, partial(ledger.record, KEY))
+        assert len(ledger.rows(KEY)) == 3
     assert summary.computed == 3
     assert list(summary.failed) == [(2, 0, 0)]
     assert "MemoryError: too much" in summary.failed[2, 0, 0]
+
+
+KEY = PhaseKey("v", "fragile", "blocks")
 
 
 class Fragile:
@@ -334,5 +347,5 @@ def test_nobody_is_at_work_any_more_when_the_ledger_fails(tmp_path: Path, monkey
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         monkeypatch.setattr(Ledger, "record", refuse)
         with pytest.raises(WorkspaceError, match="the ledger is full") as caught:
-            execute(plan, Fragile(), ledger, "v", QUIET, tmp_path)
+            execute(Sweep(plan, Fragile(), {}, tmp_path), QUIET, partial(ledger.record, KEY))
         assert threading.active_count() == before, caught

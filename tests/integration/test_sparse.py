@@ -85,7 +85,7 @@ def test_a_stack_with_three_fifths_unpainted_is_learned_scored_reported_and_expo
     known = truth != 2
     assert any(f"scores are of the {known.mean():.1%} of the voxels" in told for told in found["warnings"])
     assert sum(one["voxels"] for one in found["reliability"]) == np.count_nonzero(known)
-    mask = Volume.open(workspace.result("r", "tissue")).label("kmeans")[...] != 0
+    mask = Volume.open(workspace.result("r", "tissue")).label("baseline")[...] != 0
     both, either = (np.count_nonzero(pixels & known) for pixels in (mask & (truth == 1), mask | (truth == 1)))
     assert found["iou"]["kmeans"] == pytest.approx(both / either)
     assert [row["section"] for row in found["per_section"] if row["iou_kmeans"] is None] == [1, 5]

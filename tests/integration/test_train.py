@@ -159,10 +159,11 @@ def test_a_halo_that_no_architecture_gives_is_measured_and_decides_how_tiles_are
     card = find_model("mine", workspace).card
     assert card.halo == (None if halo_px is None else MeasuredHalo(px=halo_px, tolerance=1e-5))
     segment("tissue", "r", SegmentConfig(model="mine", tile_px=32), QUIET, workspace)
-    record = load_run(workspace, "r").volumes["tissue"].segment
+    record = load_run(workspace, "r").volumes["tissue"].membrane
     assert record is not None
-    assert record.facts["tiling"]["mode"] == mode
-    assert record.facts["tiling"]["halo"]["y"] == (halo_px or 0)
+    tiling = record.phases[0].tiling
+    assert tiling.mode == mode
+    assert tiling.halo[1] == (halo_px or 0)
 
 
 def test_the_halo_of_an_architecture_that_gives_one_is_not_measured(workspace: Workspace, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from segem.io.workspace import Workspace
 from segem.learn.artefact import Artefact
 from segem.stages.reporting.evaluate import evaluate
 from segem.stages.segmentation.segment import segment
-from tests.fabricate import add_kmeans, add_volume, tissue
+from tests.fabricate import add_baseline, add_volume, tissue
 from tests.integration.conftest import make_volume
 from tests.integration.test_cli import Shell, segem
 from tests.integration.test_segment import QUIET
@@ -87,7 +87,7 @@ def test_scores_are_a_table_for_people_and_json_for_programs(segem: Shell, monke
     workspace.prepare()
     image, truth = tissue((1, 48, 48))
     add_volume(workspace, "fly", image, truth)
-    add_kmeans(workspace, "r", "fly", truth, method="watershed")
+    add_baseline(workspace, "r", "fly", truth, method="watershed")
     assert json.loads(segem("evaluate", "r")[1])["volumes"][0]["baseline"]["iou"] == 1.0
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     out = segem("evaluate", "r")[1]

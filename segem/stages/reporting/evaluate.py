@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial, reduce
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -26,7 +26,7 @@ from segem.kernels.metrics.seam import SeamSums
 from segem.kernels.metrics.segmentation import Measure, SegmentationSums, StackScore
 from segem.kernels.truth import is_known
 from segem.progress import track
-from segem.records.run import ModelRecord, RunRecord, StageRecord
+from segem.records.run import CrfFacts, ModelRecord, RunRecord, SegmentFacts, StepRecord
 from segem.stages.segmentation.verify import plan_of
 
 NOT_MEASURED = "not measured: no ground truth"
@@ -240,12 +240,12 @@ def _scores_of_finished(record: RunRecord, name: str, workspace: Workspace) -> V
     digest = source_digest(workspace, name)
     missing = {
         "baseline": fault_of(volume.baseline, "baseline", digest),
-        "model mask": fault_of(volume.segment, "segmentation", digest),
+        "model mask": fault_of(volume.membrane, "segmentation", digest),
     }
     segmented, clustered = missing["model mask"] is None, missing["baseline"] is None
     layers = Layers.open(run, name, workspace, segmented=segmented, clustered=clustered)
     source = layers.source
-    rows, columns = _seams(volume.segment, workspace, run, name) if segmented else ([], [])
+    rows, columns = _seams(volume.membrane, workspace, run, name) if segmented else ([], [])
     tallies = []
     with track(f"evaluate {name}", source.shape[0], "section") as advance:
         for tally in _tallies(layers, rows, columns):
@@ -256,7 +256,7 @@ def _scores_of_finished(record: RunRecord, name: str, workspace: Workspace) -> V
     measured = bool(known)
     model = total.model.scores() if measured and segmented else None
     kmeans = total.kmeans.scores() if measured and clustered else None
-    facts = volume.segment.facts if volume.segment is not None and segmented else {}
+    facts = volume.membrane_facts if segmented else None
     return VolumeScores(
         name=name,
         state="complete",
@@ -265,11 +265,11 @@ def _scores_of_finished(record: RunRecord, name: str, workspace: Workspace) -> V
         shape=source.shape,
         dtype=str(source.dtype),
         voxel_nm=source.voxel_size.zyx,
-        weights=volume.segment.model if volume.segment is not None and segmented else None,
-        threshold=facts.get("threshold"),
+        weights=volume.membrane.model if volume.membrane is not None and segmented else None,
+        threshold=facts.threshold if facts else None,
         segmented=segmented,
         clustered=clustered,
-        method=volume.baseline.config.get("method", "kmeans") if volume.baseline else "kmeans",
+        method=volume.baseline_facts.method if volume.baseline_facts else "kmeans",
         model=model,
         kmeans=kmeans,
         per_section=_section_scores(tallies, model, kmeans) if measured else (),
@@ -301,8 +301,8 @@ def _tally(layers: Layers, rows: list[int], columns: list[int], z: int) -> _Tall
             mask = read_section(layers.membrane, z)
             scores = _MaskTally(Confusion.count(truth, mask), SegmentationSums.count(truth, probability))
             tally += _Tally(model=scores, bins=CalibrationBins.count(truth, probability / 255))
-    if layers.kmeans is not None and truth is not None:
-        mask = read_section(layers.kmeans, z)
+    if layers.baseline is not None and truth is not None:
+        mask = read_section(layers.baseline, z)
         cells = SegmentationSums.count(truth, np.where(mask != 0, np.uint8(255), np.uint8(0)))
         tally += _Tally(kmeans=_MaskTally(Confusion.count(truth, mask), cells))
     return tally
@@ -336,10 +336,10 @@ def _at_same_threshold(cells: SegmentationSums, measure: Measure, stack: StackSc
     return score.value if score is not None else None
 
 
-def _seams(segment: StageRecord | None, workspace: Workspace, run: str, volume: str) -> tuple[list[int], list[int]]:
-    if segment is None or "tiling" not in segment.facts:
+def _seams(segment: StepRecord | None, workspace: Workspace, run: str, volume: str) -> tuple[list[int], list[int]]:
+    if segment is None:
         return [], []
-    plan = plan_of(segment, Volume.open(workspace.result(run, volume)))
+    plan = plan_of(segment.phases[-1], Volume.open(workspace.result(run, volume)).shape)
     rows, columns = ([start for start, _ in plan.windows(axis)] for axis in (1, 2))
     return rows, columns
 
@@ -347,7 +347,7 @@ def _seams(segment: StageRecord | None, workspace: Workspace, run: str, volume: 
 def _warnings(
     source: Volume,
     missing: dict[str, str | None],
-    facts: dict[str, Any],
+    facts: SegmentFacts | CrfFacts | None,
     seam_ratio: float | None,
     known: float | None,
 ) -> Iterator[str]:
@@ -358,20 +358,22 @@ def _warnings(
     for what, reason in missing.items():
         if reason is not None:
             yield f"no {what}: {reason}"
-    yield from facts.get("warnings", ())
+    if facts is not None:
+        yield from facts.warnings
+    trained_on = [used.model_dump() for used in facts.trained_on] if facts is not None else []
     chose = "the threshold of the model, or of one it goes on from, was chosen"
     done_with: dict[Literal["train", "validation"], str] = {"train": "the model was trained", "validation": chose}
     for part, done in done_with.items():
         # A model may have done one without the other.
-        seen = merged(each for used in facts.get("trained_on", ()) for each in seen_again(used, part, noted))
+        seen = merged(each for used in trained_on for each in seen_again(used, part, noted))
         if seen:
             sections = " and ".join(f"{first} to {stop - 1}" for first, stop in seen)
             yield f"{done} on sections {sections} of this volume: scores there are no test"
-    if "refined_from" in facts:
-        yield f"the probability is that of run {facts['refined_from']}, refined by a CRF"
-    coarse = facts.get("int8")
+    if isinstance(facts, CrfFacts):
+        yield f"the probability is that of run {facts.refined_from}, refined by a CRF"
+    coarse = facts.int8 if facts is not None else None
     if coarse is not None:
-        share = f"8 bits change {coarse['disagreement']:.2%} of the mask on sampled tiles"
-        yield share if coarse["used"] else f"{share}, too many: computed in float32"
+        share = f"8 bits change {coarse.disagreement:.2%} of the mask on sampled tiles"
+        yield share if coarse.used else f"{share}, too many: computed in float32"
     if seam_ratio is not None and seam_ratio > VISIBLE_SEAM:
         yield f"tile borders may show: the probability changes {seam_ratio:.1f} times as fast across them as elsewhere"

@@ -156,7 +156,7 @@ def _pictures(volume: VolumeScores, layers: Layers, z: int) -> Iterator[Picture]
     yield _picture(name, z, "raw", "Raw", "raw image", raw)
     masks = {
         kind: read_section(array, z)
-        for kind, array in (("truth", layers.truth), (volume.method, layers.kmeans), ("model", layers.membrane))
+        for kind, array in (("truth", layers.truth), (volume.method, layers.baseline), ("model", layers.membrane))
         if array is not None
     }
     captions = {"truth": "Truth", volume.method: baseline[0].upper() + baseline[1:], "model": "Model"}

@@ -1,26 +1,31 @@
-"""The baseline of a run: the membrane that a method without labels finds, written as the label ``kmeans``."""
+"""The baseline of a run: the membrane that a method without labels finds, written as the label ``baseline``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from segem.config import BaselineConfig
-from segem.geometry import Box, Halo, grid
-from segem.io.blocks import put_block, voxel_digest
-from segem.io.layers import require_whole
-from segem.io.replacing import require_same_request
-from segem.io.run import recorded, result_volume, volume_lock
+from segem.config import BaselineConfig, ExecutionConfig
+from segem.geometry import Halo
+from segem.io.run import StepRequest
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
-from segem.progress import track
-from segem.stages.segmentation.unsupervised import Finder, finder_of, with_context
+from segem.kernels.feature_kmeans import FeatureClusters
+from segem.kernels.kmeans import TwoMeans
+from segem.plan import Plan, crop_tiling
+from segem.records.run import BaselineFacts, StepRecord
+from segem.stages.segmentation.arithmetic.baseline import (
+    CountArithmetic,
+    Found,
+    MaskArithmetic,
+    SampleArithmetic,
+    clusters_of,
+    means_of,
+    tile_of,
+)
+from segem.stages.segmentation.identity import code_digest
+from segem.stages.segmentation.step import BlockStep, Phase, Values, run_step
 
-LABEL = "kmeans"
-"""Of every method, so that a run looks the same whichever it was; its record says which."""
+DEFAULT = ExecutionConfig()
 
 
 @dataclass(frozen=True)
@@ -36,15 +41,17 @@ class BaselineResult:
         form no clusters.
     threshold : float or None
         What is darker counts as membrane; None for methods that look at more than one voxel's intensity.
-    digest : str
-        sha256 of the mask, block by block.
+    blocks, computed, skipped : int
+        Blocks of the mask, and how many of them were computed now or finished already.
     """
 
     membrane_fraction: float
     dark: float | None
     bright: float | None
     threshold: float | None
-    digest: str
+    blocks: int
+    computed: int
+    skipped: int
 
 
 def baseline(
@@ -52,14 +59,15 @@ def baseline(
     run: str,
     config: BaselineConfig,
     workspace: Workspace,
+    execution: ExecutionConfig = DEFAULT,
     *,
     replace: bool = False,
+    like: StepRecord | None = None,
 ) -> BaselineResult:
     """Find the membrane of a whole volume without labels and write it as a mask.
 
-    The volume is read block by block: K-means reads it for the histogram first, or a sample of it for the clusters of
-    features, and every method then reads it once. Memory does not grow with it. A block of the mask that is on disk
-    already is left as it is.
+    K-means counts the intensities of every block first, and clusters of features draw a sample of tiles; every method
+    then computes the mask block by block. Memory does not grow with the volume, and what is finished is skipped.
 
     Parameters
     ----------
@@ -69,8 +77,10 @@ def baseline(
         The method and its settings.
     workspace : Workspace
         Where both live.
-    replace : bool
-        Also where the run holds a result of this volume that was made in another way, which is then lost.
+    execution : ExecutionConfig
+        Engine and workers.
+    replace, like
+        See `segem.stages.segmentation.step.run_step`.
 
     Returns
     -------
@@ -78,52 +88,75 @@ def baseline(
 
     Raises
     ------
-    ConfigError
-        When the run holds a result of this volume that was made in another way, and `replace` is false.
     SegemError
-        When the volume is missing or damaged, the disk fails, or another process writes the same volume of the run.
+        As `segem.stages.segmentation.step.run_step` does.
     """
-    source = Volume.open(workspace.volume(volume))
-    with volume_lock(workspace, run, volume):
-        if not replace:
-            require_same_request(workspace, run, volume, "baseline", config)
-        result = result_volume(workspace, run, volume)
-        with recorded(workspace, run, source, "baseline", config) as facts:
-            require_whole(source.raw, f"run `segem ingest` for {volume} with --again")
-            passes = 2 if config.method == "kmeans" else 1
-            with track(f"baseline {volume}", passes * Box.of_shape(source.shape).size) as advance:
-                finder = finder_of(source, config, advance)
-                found = _write(source, result, finder, advance)
-            result.build_pyramid(LABEL)
-            facts |= asdict(found)
-    return found
+    outcome = run_step(
+        request_baseline(volume, run, config),
+        lambda source, result: _prepare(source, result, config),
+        execution,
+        workspace,
+        replace=replace,
+        like=like,
+    )
+    facts = outcome.facts
+    return BaselineResult(
+        facts.membrane_fraction or 0.0,
+        facts.dark,
+        facts.bright,
+        facts.threshold,
+        facts.blocks,
+        facts.computed,
+        facts.skipped,
+    )
 
 
-def _write(source: Volume, result: Volume, finder: Finder, advance: Callable[[int], None]) -> BaselineResult:
-    label = result.label(LABEL)
-    membrane = 0
-
-    def written() -> Iterator[NDArray[np.uint8]]:
-        nonlocal membrane
-        for _, box in grid(source.shape, result.write_block):
-            mask = _mask(source, box, finder)
-            put_block(label, box, mask)
-            membrane += int(np.count_nonzero(mask))
-            advance(box.size)
-            yield mask
-
-    digest = voxel_digest(written())
-    fraction = membrane / Box.of_shape(source.shape).size
-    return BaselineResult(fraction, finder.dark, finder.bright, finder.threshold, digest)
+def request_baseline(volume: str, run: str, config: BaselineConfig) -> StepRequest:
+    """Return what a run is asked for by a baseline."""
+    return StepRequest("baseline", run, volume, config, ("baseline",))
 
 
-def _mask(source: Volume, box: Box, finder: Finder) -> NDArray[np.uint8]:
-    """Return the mask of a block, section by section and tile by tile."""
-    voxels, inner = with_context(source, box, finder.halo_px)
-    whole, mask = Box.of_shape(voxels.shape), np.empty(box.shape, np.uint8)
-    for _, tile in grid(box.shape, (1, finder.tile_px, finder.tile_px)):
-        wanted = tile.relative_to((-inner.start[0], -inner.start[1], -inner.start[2]))
-        seen = wanted.grow(Halo(0, finder.halo_px, finder.halo_px), whole)
-        found = finder.find(voxels[seen.slices][0])
-        mask[tile.slices] = found[wanted.relative_to(seen.start).slices[1:]]
-    return mask
+def _prepare(source: Volume, result: Volume, config: BaselineConfig) -> BlockStep[BaselineFacts]:
+    tile_px, halo_px = tile_of(config)
+    halo = Halo(0, halo_px, halo_px)
+    plan = Plan(source.shape, result.write_block, crop_tiling(source.shape, result.write_block, halo, 1, tile_px))
+    facts = BaselineFacts(
+        blocks=plan.count,
+        overhead=round(plan.overhead(), 4),
+        code=code_digest(MaskArithmetic.__module__),
+        method=config.method,
+    )
+    mask = Phase(
+        "blocks",
+        plan,
+        lambda values: MaskArithmetic(source, config, _found(values)),
+        ("baseline",),
+        # A tile of some methods takes a hundred bytes a pixel: the memory is bounded by few of them, on any machine.
+        tiles_at_once=1,
+    )
+    first: tuple[Phase, ...] = ()
+    if config.method == "kmeans":
+        counting = CountArithmetic(source, config.sigma_px)
+        first = (Phase("count", plan, lambda _: counting, tiles_at_once=1),)
+    elif config.method == "kmeans-features":
+        sampling = SampleArithmetic(source, config)
+        whole = Plan(source.shape, source.shape, crop_tiling(source.shape, source.shape, Halo(), 1, max(source.shape)))
+        first = (Phase("sample", whole, lambda _: sampling),)
+    return BlockStep((*first, mask), facts, _conclude)
+
+
+def _found(values: Values) -> Found:
+    """Return what the phase before has found of the whole volume, if there is one."""
+    if "count" in values:
+        return means_of(values["count"])
+    return clusters_of(values["sample"]) if "sample" in values else None
+
+
+def _conclude(facts: BaselineFacts, values: Values) -> BaselineFacts:
+    found = _found(values)
+    changes: dict[str, float] = {}
+    if isinstance(found, TwoMeans | FeatureClusters):
+        changes = {"dark": found.dark, "bright": found.bright}
+    if isinstance(found, TwoMeans):
+        changes["threshold"] = found.threshold
+    return facts.model_copy(update=changes)

@@ -2,49 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import json
-import uuid
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from functools import cache, lru_cache
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-import segem.geometry
-import segem.kernels.crf
-import segem.kernels.pictures
-import segem.kernels.threshold
-import segem.plan
 from segem.config import ExecutionConfig, RefineConfig
 from segem.errors import ConfigError, WorkspaceError
-from segem.execute.run import execute
-from segem.execute.work import BlockOutcome
-from segem.geometry import Box, Halo
-from segem.io.blocks import read_block
-from segem.io.ledger import Ledger, LedgerRow, blocks_digest
-from segem.io.replacing import require_same_request
-from segem.io.run import fault_of, load_run, recorded, result_volume, source_digest, volume_lock
-from segem.io.shards import Array
+from segem.geometry import Halo
+from segem.io.run import StepRequest, fault_of, load_run, source_digest
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
-from segem.kernels.crf import bytes_per_pixel, halo_px, refine, spacing
-from segem.kernels.pictures import grey
-from segem.kernels.threshold import membrane_mask, stored_probability
-from segem.plan import Block, Plan, Tile, crop_tiling
-from segem.progress import track
-from segem.records.run import StageRecord
+from segem.kernels.crf import bytes_per_pixel, halo_px, spacing
+from segem.plan import Plan, crop_tiling
+from segem.records.run import CrfFacts, SegmentFacts, StepRecord
+from segem.stages.segmentation.arithmetic.crf import CrfArithmetic
 from segem.stages.segmentation.budget import Budget
-from segem.stages.segmentation.step import audit, intact, write_layers
-from segem.stages.segmentation.verify import result_layers
-
-KEPT_FACTS = ("trained_on", "int8")
-"""What the report says of a model is true of its refined probability as well."""
+from segem.stages.segmentation.identity import code_digest
+from segem.stages.segmentation.step import BlockStep, Phase, run_step
+from segem.stages.segmentation.verify import probability_digest
 
 
 @dataclass(frozen=True)
@@ -70,6 +44,7 @@ def refine_volume(
     workspace: Workspace,
     *,
     replace: bool = False,
+    like: StepRecord | None = None,
 ) -> RefineResult:
     """Write the refined probability and mask of a volume into `run`, skipping every block that is finished already.
 
@@ -83,8 +58,8 @@ def refine_volume(
         Engine, workers, memory; the CRF computes on a processor, whatever the device.
     workspace : Workspace
         Where all live.
-    replace : bool
-        Also where the run holds a result of this volume that was made in another way, which is then lost.
+    replace, like
+        See `segem.stages.segmentation.step.run_step`.
 
     Returns
     -------
@@ -92,209 +67,94 @@ def refine_volume(
 
     Raises
     ------
-    ConfigError
-        When the run holds a result of this volume that was made in another way, and `replace` is false.
     SegemError
-        When the volume or its probability is missing or out of date, the disk fails, or another process writes the
-        same volume.
-    IncompleteError
-        When a block failed or the audit found one missing or damaged; the message names it.
+        As `segem.stages.segmentation.step.run_step` does, and where the probability is missing or out of date.
     """
     if config.of == run:
         raise ConfigError("a run cannot refine itself", found=run, fix="give the refined run another name")
-    source = Volume.open(workspace.volume(volume))
     made = _finished_segmentation(volume, config.of, workspace)
-    probability = Volume.open(workspace.result(config.of, volume))
-    with volume_lock(workspace, run, volume):
-        if not replace:
-            require_same_request(workspace, run, volume, "segment", config)
-        result = result_volume(workspace, run, volume)
-        reach = config.halo_px if config.halo_px is not None else halo_px(config.crf)
-        budget = Budget.for_tiles(bytes_per_pixel(config.crf), spacing(config.crf.sa_px) + 2 * reach, execution, run)
-        plan = Plan(
-            source.shape,
-            result.write_block,
-            crop_tiling(
-                source.shape,
-                result.write_block,
-                Halo(0, reach, reach),
-                spacing(config.crf.sa_px),
-                config.tile_px,
-                budget.tile_px,
-            ),
-        )
-        budget.require(plan)
-        facts = {
-            "threshold": config.threshold,
-            "tiling": asdict(plan.tiling),
-            "core_px": plan.tiling.core_px,
-            "overhead": round(plan.overhead(), 4),
-            "blocks": plan.count,
-            "code": refine_digest(),
-            "memory": execution.memory,
-            "refined_from": config.of,
-            "probability": blocks_digest(workspace, config.of, volume),
-        } | {key: made.facts[key] for key in KEPT_FACTS if key in made.facts}
-        with recorded(workspace, run, source, "segment", config, facts=facts, model=made.model) as facts:
-            work = RefineWork(
-                source.path,
-                probability.path,
-                result.path,
-                config,
-                plan,
-                threads=budget.threads(plan),
-                token=uuid.uuid4().hex,
-            )
-            with (
-                Ledger(workspace.ledger(run)) as ledger,
-                track(f"refine {volume}", Box.of_shape(plan.shape).size) as advance,
-            ):
-                summary = execute(
-                    plan, work, ledger, volume, execution, workspace.run(run), advance, tiles_at_once=work.threads
-                )
-                audit(summary, plan, ledger, volume, result)
-            if blocks_digest(workspace, config.of, volume) != facts["probability"]:
-                raise WorkspaceError(
-                    "the probability was replaced while it was refined",
-                    where=config.of,
-                    fix="run the same command again",
-                )
-            result.build_pyramid()
-            result.build_pyramid("membrane")
-            facts |= {"computed": summary.computed, "skipped": summary.skipped}
+    request = StepRequest("crf", run, volume, config, ("probability", "membrane"), made.model)
+
+    def prepare(source: Volume, result: Volume) -> BlockStep[CrfFacts]:
+        return _prepare(source, result, config, execution, made, workspace)
+
+    outcome = run_step(request, prepare, execution, workspace, replace=replace, like=like)
+    facts = outcome.facts
     return RefineResult(
-        result.path,
+        outcome.result.path,
         volume,
         config.of,
-        config.threshold,
-        plan.count,
-        summary.computed,
-        summary.skipped,
-        plan.overhead(),
+        facts.threshold,
+        facts.blocks,
+        facts.computed,
+        facts.skipped,
+        facts.overhead,
     )
 
 
-def _finished_segmentation(volume: str, run: str, workspace: Workspace) -> StageRecord:
+def _prepare(
+    source: Volume,
+    result: Volume,
+    config: RefineConfig,
+    execution: ExecutionConfig,
+    made: StepRecord,
+    workspace: Workspace,
+) -> BlockStep[CrfFacts]:
+    reach = config.halo_px if config.halo_px is not None else halo_px(config.crf)
+    lattice = spacing(config.crf.sa_px)
+    budget = Budget.for_tiles(bytes_per_pixel(config.crf), lattice + 2 * reach, execution, source.name)
+    halo = Halo(0, reach, reach)
+    tiling = crop_tiling(source.shape, result.write_block, halo, lattice, config.tile_px, budget.tile_px)
+    plan = Plan(source.shape, result.write_block, tiling)
+    budget.require(plan)
+    known = made.facts
+    if not isinstance(known, SegmentFacts | CrfFacts):
+        raise TypeError(f"no probability comes of the step {known.step}")
+    probability = probability_digest(workspace, config.of, source.name)
+    facts = CrfFacts(
+        blocks=plan.count,
+        overhead=round(plan.overhead(), 4),
+        code=code_digest(CrfArithmetic.__module__),
+        memory=execution.memory,
+        threshold=config.threshold,
+        operating_point=config.operating_point or known.threshold,
+        refined_from=config.of,
+        probability=probability,
+        # What the report says of a model is true of its refined probability as well.
+        trained_on=known.trained_on,
+        int8=known.int8,
+    )
+    arithmetic = CrfArithmetic(
+        source,
+        Volume.open(workspace.result(config.of, source.name)),
+        config.of,
+        config.crf,
+        facts.operating_point,
+        config.threshold,
+        budget.threads(plan),
+    )
+
+    def check_probability() -> None:
+        if probability_digest(workspace, config.of, source.name) != probability:
+            raise WorkspaceError(
+                "the probability was replaced while it was refined",
+                where=config.of,
+                fix="run the same command again",
+            )
+
+    phase = Phase("blocks", plan, lambda _: arithmetic, ("probability", "membrane"), tiles_at_once=arithmetic.threads)
+    return BlockStep((phase,), facts, source_fraction=known.membrane_fraction, check_inputs=check_probability)
+
+
+def _finished_segmentation(volume: str, run: str, workspace: Workspace) -> StepRecord:
     entry = load_run(workspace, run).volumes.get(volume)
-    stage = entry.segment if entry is not None else None
-    fault = fault_of(stage, "segmentation", source_digest(workspace, volume))
-    if stage is None or fault is not None:
+    step = entry.membrane if entry is not None else None
+    fault = fault_of(step, "segmentation", source_digest(workspace, volume))
+    if step is None or fault is not None:
         raise WorkspaceError(
             "there is no whole probability to refine",
             where=f"{volume} of run {run}",
             found=fault,
             fix=f"run `segem segment {volume} --run {run}` to the end first",
         )
-    return stage
-
-
-@cache
-def refine_digest() -> str:
-    """Return the sha256 of the source code a voxel passes through; changed code makes other blocks."""
-    kernels = (segem.kernels.crf, segem.kernels.pictures, segem.kernels.threshold)
-    modules = (segem.geometry, segem.plan, *kernels, inspect.getmodule(refine_digest))
-    return hashlib.sha256("".join(inspect.getsource(module) for module in modules if module).encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class LoadedBlock:
-    """What a block is made of, and its row in the ledger where it is finished and intact."""
-
-    block: Block
-    identity: str
-    image: NDArray[Any]
-    probability: NDArray[np.uint8]
-    finished: LedgerRow | None
-
-
-@dataclass(frozen=True)
-class RefineWork:
-    """Refines one block; carries names only, and opens what they name once per process."""
-
-    source: Path
-    probability: Path
-    result: Path
-    config: RefineConfig
-    plan: Plan
-    threads: int
-    """Tiles that the memory allows side by side."""
-    token: str
-    """Unique to one call, so that a process that lives on never takes volumes opened before for these."""
-
-    def load(self, block: Block, known: LedgerRow | None) -> LoadedBlock:
-        """Read the intensities and probabilities of a block, and find out whether it is finished already."""
-        source, probability, layers = _open(self)
-        image = read_block(source.raw, block.read, f"run `segem ingest` for {source.name} with --again")
-        found = read_block(probability, block.read, f"run `segem verify {self.config.of} --repair`")
-        identity = block_identity(self, block, image, found, source)
-        return LoadedBlock(block, identity, image, found, intact(known, identity, layers, block))
-
-    def compute(
-        self, loaded: LoadedBlock, threads: int | None, on_voxels: Callable[[int], None]
-    ) -> tuple[LoadedBlock, tuple[NDArray[np.uint8], ...]]:
-        """Return the probability and the mask of a block; nothing for one that is finished."""
-        block = loaded.block
-        if loaded.finished is not None:
-            on_voxels(block.write.size)
-            return loaded, ()
-        refined = np.empty(block.write.shape, np.uint8)
-
-        def compute_tile(tile: Tile) -> None:
-            refined[tile.write.relative_to(block.write.start).slices] = self._refined(loaded, tile)
-            on_voxels(tile.write.size)
-
-        for _ in _pool(min(threads or self.threads, self.threads)).map(compute_tile, block.tiles):
-            pass
-        return loaded, (refined, membrane_mask(refined, self.config.threshold))
-
-    def store(self, computed: tuple[LoadedBlock, tuple[NDArray[np.uint8], ...]]) -> BlockOutcome:
-        """Write a block durably."""
-        loaded, written = computed
-        if loaded.finished is not None:
-            return BlockOutcome(loaded.block.index, loaded.finished, computed=False)
-        return write_layers(loaded.block, loaded.identity, _open(self)[2], written)
-
-    def _refined(self, loaded: LoadedBlock, tile: Tile) -> NDArray[np.uint8]:
-        read = tile.read.relative_to(loaded.block.read.start).slices
-        (image,), (probability,) = loaded.image[read], loaded.probability[read]
-        if image.dtype != np.uint8:
-            low, high = _window(_open(self)[0])
-            image = grey(image, low, high)
-        refined = stored_probability(refine(probability / np.float32(255), image, self.config.crf))
-        return refined[None][tile.write.relative_to(tile.read.start).slices]
-
-
-def block_identity(
-    work: RefineWork, block: Block, image: NDArray[Any], probability: NDArray[np.uint8], source: Volume
-) -> str:
-    """Return the sha256 of everything that makes a block, as 64 hexadecimal digits."""
-    made_of = {
-        "crf": work.config.crf.model_dump(mode="json"),
-        "threshold": work.config.threshold,
-        "tiling": asdict(work.plan.tiling),
-        "shape": work.plan.shape,
-        "write": str(block.write),
-        "code": refine_digest(),
-        "dtype": str(image.dtype),
-        "window": None if image.dtype == np.uint8 else _window(source),
-    }
-    digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode())
-    for voxels in (image, probability):
-        digest.update(np.ascontiguousarray(voxels).data)
-    return digest.hexdigest()
-
-
-def _window(source: Volume) -> tuple[float, float]:
-    """Return the intensities that become grey level 0 and 255 where a volume has more than 8 bits."""
-    return source.statistics.percentiles["1"], source.statistics.percentiles["99"]
-
-
-@lru_cache(maxsize=1)
-def _open(work: RefineWork) -> tuple[Volume, Array, tuple[Array, ...]]:
-    return Volume.open(work.source), Volume.open(work.probability).raw, result_layers(Volume.open(work.result))
-
-
-@lru_cache(maxsize=1)
-def _pool(threads: int) -> ThreadPoolExecutor:
-    """Return the threads of this process: one pool for all blocks, so that no more tiles are held than fit."""
-    return ThreadPoolExecutor(threads, "refine")
+    return step

@@ -11,17 +11,15 @@ import tifffile
 
 from segem.errors import ConfigError, SegemError
 from segem.io.files import disk_errors, new_file
-from segem.io.layers import read_section
+from segem.io.layers import layer_of, read_section
 from segem.io.run import fault_of, load_run, source_digest
 from segem.io.shards import Array
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.progress import track
-from segem.stages.segmentation.baseline import LABEL
 
-LAYERS = ("raw", "truth", "probability", "membrane", "baseline", "kmeans")
-"""``kmeans`` is the baseline where K-means has found it."""
-MASKS = ("truth", "membrane", "baseline", "kmeans")
+LAYERS = ("raw", "truth", "probability", "membrane", "baseline")
+MASKS = ("truth", "membrane", "baseline")
 LEVELS = np.array([0, 255, 128], np.uint8)
 """What is written of a mask for not membrane, membrane and, in a truth, unknown."""
 
@@ -41,7 +39,7 @@ def export(
     ----------
     run, volume : str
         Names of the run and of a volume in it.
-    layer : {"raw", "truth", "probability", "membrane", "baseline", "kmeans"}
+    layer : {"raw", "truth", "probability", "membrane", "baseline"}
         What to write.
     out : Path
         The TIFF to make; whole or absent.
@@ -122,24 +120,13 @@ def _layer(run: str, volume: str, layer: str, workspace: Workspace) -> Array:
         return source.raw
     if layer == "truth":
         return source.label("truth")
-    entry = record.volumes[volume]
-    by_baseline = layer in ("baseline", "kmeans")
-    stage, what = (entry.baseline, "baseline") if by_baseline else (entry.segment, "segmentation")
-    fault = fault_of(stage, what, source_digest(workspace, volume))
+    step = record.volumes[volume].writer_of(layer)
+    fault = fault_of(step, "baseline" if layer == "baseline" else "segmentation", source_digest(workspace, volume))
     if fault is not None:
         raise ConfigError(
             f"the {layer} of this volume is not finished",
             where=f"{run}/{volume}",
             found=fault,
-            fix=f"run `segem {'baseline' if by_baseline else 'segment'} {volume} --run {run}` to the end first",
+            fix=f"run `segem {'baseline' if layer == 'baseline' else 'segment'} {volume} --run {run}` to the end first",
         )
-    method = stage.config.get("method", "kmeans") if stage is not None else None
-    if layer == "kmeans" and method != "kmeans":
-        raise ConfigError(
-            "the baseline of this volume was not found by K-means",
-            where=f"{run}/{volume}",
-            found=method,
-            fix="export the layer baseline",
-        )
-    result = Volume.open(workspace.result(run, volume))
-    return result.raw if layer == "probability" else result.label(LABEL if by_baseline else layer)
+    return layer_of(Volume.open(workspace.result(run, volume)), layer)

@@ -15,7 +15,7 @@ from segem.io.blocks import read_block
 from segem.io.volume import Volume
 from segem.kernels.threshold import membrane_mask, stored_probability
 from segem.learn.artefact import Artefact, geometry_of, load_net
-from segem.learn.engine import Engine, choose_device, compute_digest, tile_channels
+from segem.learn.engine import Engine, choose_device, tile_channels
 from segem.learn.runtimes.base import Channels
 from segem.learn.runtimes.choice import runtime_identity
 from segem.learn.runtimes.openvino import is_whole, quantize
@@ -36,7 +36,9 @@ class Quantized:
     """Share of the sampled voxels whose mask differs between 8 bits and float32."""
 
 
-def quantized(artefact: Artefact, source: Volume, threshold: float, tolerance: float, folder: Path) -> Quantized:
+def quantized(
+    artefact: Artefact, source: Volume, threshold: float, tolerance: float, folder: Path, code: str
+) -> Quantized:
     """Quantise a net on the volume's own tiles and compare the masks on others.
 
     Parameters
@@ -51,6 +53,8 @@ def quantized(artefact: Artefact, source: Volume, threshold: float, tolerance: f
         Largest share of voxels whose mask may differ.
     folder : Path
         Where the model for this volume is kept, so that a resumed run takes the very same one.
+    code : str
+        sha256 of the code that computes blocks: other code makes another model.
 
     Returns
     -------
@@ -64,7 +68,7 @@ def quantized(artefact: Artefact, source: Volume, threshold: float, tolerance: f
     made_of = {
         "weights": artefact.digest,
         "volume": source.attributes.get("source_digest"),
-        "code": compute_digest(),
+        "code": code,
         "runtime": runtime_identity("openvino", choose_device("cpu")),
     }
     path = folder / hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32]

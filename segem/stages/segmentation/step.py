@@ -1,50 +1,193 @@
-"""What stages that work block by block have in common: what is finished, how a block is written, the audit."""
+"""One contract for every step that works block by block: what it must say, and all that is then done for it.
+
+A step says which blocks there are, what computes one of them, and what is known of it from the start. `run_step` takes
+the lock, refuses what would replace another result, opens result volume, ledger and record, skips what is finished,
+computes the rest on any engine, audits every block and builds the pyramids. So no step can forget any of it, and
+`segem verify` and `segem repair` need to know none of them.
+"""
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from typing import Generic
 
-from segem.errors import IncompleteError
-from segem.execute.work import BlockOutcome, Summary
-from segem.io.blocks import block_digest, stored_digest
-from segem.io.ledger import Ledger, LedgerRow
+import numpy as np
+
+from segem.config import ExecutionConfig
+from segem.errors import ConfigError, IncompleteError
+from segem.execute.run import execute
+from segem.execute.work import BlockOutcome, Summary, Sweep
+from segem.geometry import ZYX, Box
+from segem.io.blocks import block_digest
+from segem.io.layers import label_of, layers_of
+from segem.io.ledger import Ledger, LedgerRow, PhaseKey
+from segem.io.replacing import require_same_request
+from segem.io.run import StepRequest, recorded, result_volume, volume_lock
 from segem.io.shards import Array
 from segem.io.volume import Volume, write_block
+from segem.io.workspace import Workspace
 from segem.plan import Block, Plan
-from segem.stages.segmentation.verify import damage
+from segem.progress import track
+from segem.records.run import F, PhaseRecord, StepFacts, StepRecord, TilingRecord
+from segem.stages.segmentation.arithmetic.block import Arithmetic, Computed, Voxels
+from segem.stages.segmentation.identity import code_digest
+from segem.stages.segmentation.verify import damage, fault_of_block
+
+Values = Mapping[str, tuple[bytes, ...]]
+"""What the blocks of each phase that is over have left in the ledger, by the phase's name."""
+
+LOST_MEMBRANE = 0.5
+"""Share of its source's membrane below which a mask deserves a warning: a refinement moves borders, it removes none."""
+
+logger = logging.getLogger(__name__)
 
 
-def intact(known: LedgerRow | None, identity: str, layers: tuple[Array, ...], block: Block) -> LedgerRow | None:
-    """Return what the ledger knows of a block if that is made of the same and is on disk as it was written."""
-    if known is None or known.identity != identity or stored_digest(layers, block.write) != known.digest:
-        return None
-    return known
+@dataclass(frozen=True)
+class Phase:
+    """One sweep of a step over the blocks of a volume."""
+
+    name: str
+    plan: Plan
+    """Its blocks; one of them may be the whole volume."""
+    arithmetic: Callable[[Values], Arithmetic]
+    """Given what the phases before have found, returns what computes a block."""
+    layers: tuple[str, ...] = ()
+    """What it writes; a phase that writes nothing leaves a value for each block."""
+    order: Callable[[Iterator[Block]], Iterable[Block]] = iter
+    """The order in which blocks are started."""
+    tiles_at_once: int | None = None
+    """Tiles that the memory allows side by side; as many as there are cores when absent."""
 
 
-def write_layers(
-    block: Block, identity: str, layers: tuple[Array, ...], written: tuple[NDArray[np.uint8], ...]
-) -> BlockOutcome:
-    """Write a block durably, and return its row for the ledger."""
-    for layer, data in zip(layers, written, strict=True):
-        write_block(layer, block.write, data)
-    return BlockOutcome(block.index, LedgerRow(identity, block_digest(written)), computed=True)
+@dataclass(frozen=True)
+class BlockStep(Generic[F]):
+    """A step of block work on one volume, ready to run."""
+
+    phases: tuple[Phase, ...]
+    facts: F
+    """What is known from the start; the engine's counts are added."""
+    conclude: Callable[[F, Values], F] = lambda facts, _: facts
+    """Adds what the phases have found."""
+    source_fraction: float | None = None
+    """Share of membrane in the mask that this one is made from, where there is one."""
+    check_inputs: Callable[[], None] = lambda: None
+    """Raises where something else that the blocks are made of was replaced meanwhile."""
+    release: Callable[[], None] = lambda: None
+    """Gives back what this process holds for the step: nets, threads."""
 
 
-def audit(summary: Summary, plan: Plan, ledger: Ledger, volume: str, result: Volume) -> None:
-    """Raise unless every block of the plan is in the ledger and on the disk.
+@dataclass(frozen=True)
+class StepOutcome(Generic[F]):
+    """What a step leaves behind."""
+
+    result: Volume
+    facts: F
+
+
+def run_step(
+    request: StepRequest,
+    prepare: Callable[[Volume, Volume], BlockStep[F]],
+    execution: ExecutionConfig,
+    workspace: Workspace,
+    *,
+    replace: bool = False,
+    like: StepRecord | None = None,
+) -> StepOutcome[F]:
+    """Carry out a step of block work, skipping every block that is finished already.
+
+    Parameters
+    ----------
+    request : StepRequest
+        What is asked for, of which volume, into which run.
+    prepare : callable
+        Given the ingested volume and the result volume, returns the step; called when nobody else can write the result.
+    execution : ExecutionConfig
+        Engine, workers, memory: nothing that changes the result.
+    workspace : Workspace
+        Where all live.
+    replace : bool
+        Also where the run holds a result of this volume that was made in another way, which is then lost.
+    like : StepRecord, optional
+        How the result was made; refused unless every block would be made in the same way now.
+
+    Returns
+    -------
+    StepOutcome
 
     Raises
     ------
+    ConfigError
+        When the run holds a result of this volume that was made in another way, and `replace` is false.
+    SegemError
+        When something that is needed is missing, the disk fails, or another process writes the same volume.
     IncompleteError
-        Naming the first block that is not.
+        When a block failed or the audit found one missing or damaged; the message names it.
     """
+    source = Volume.open(workspace.volume(request.volume))
+    with volume_lock(workspace, request.run, request.volume):
+        if not replace:
+            require_same_request(workspace, request)
+        result = result_volume(workspace, request.run, request.volume)
+        step = prepare(source, result)
+        if like is not None:
+            _require_same_making(request, step.facts, like)
+        phases = tuple(_record_phase(phase) for phase in step.phases)
+        with recorded(workspace, request, source, phases, step.facts) as state:
+            try:
+                counts, values = _sweep(request, step, result, execution, workspace)
+            finally:
+                step.release()
+            step.check_inputs()
+            for layer in request.layers:
+                result.build_pyramid(label_of(layer))
+            state.facts = _finished_facts(request, step, values, counts)
+    return StepOutcome(result, state.facts)
+
+
+def _sweep(
+    request: StepRequest, step: BlockStep[F], result: Volume, execution: ExecutionConfig, workspace: Workspace
+) -> tuple[Summary, Values]:
+    """Run the phases one after the other; return the counts of the last one and what all have left in the ledger."""
+    values: dict[str, tuple[bytes, ...]] = {}
+    summary = Summary()
+    voxels = sum(Box.of_shape(phase.plan.shape).size for phase in step.phases)
+    with (
+        Ledger(workspace.ledger(request.run)) as ledger,
+        track(f"{request.step} {request.volume}", voxels) as advance,
+    ):
+        for phase in step.phases:
+            key = PhaseKey(request.volume, request.step, phase.name)
+            arithmetic = phase.arithmetic(values)
+            work = StepWork(arithmetic, phase.plan, result, phase.layers, code_digest(type(arithmetic).__module__))
+            sweep = Sweep(
+                phase.plan,
+                work,
+                ledger.rows(key),
+                scratch=workspace.run(request.run),
+                order=phase.order,
+                tiles_at_once=phase.tiles_at_once,
+            )
+            summary = execute(sweep, execution, partial(ledger.record, key), advance)
+            rows = ledger.rows(key)
+            _audit(summary, phase, rows, result, request.volume)
+            values[phase.name] = tuple(rows[block.index].value for block in phase.plan.blocks())
+    return summary, values
+
+
+def _audit(summary: Summary, phase: Phase, rows: Mapping[ZYX, LedgerRow], result: Volume, volume: str) -> None:
+    """Raise unless every block of a phase is in the ledger and on the disk."""
+    plan = phase.plan
     accounted = summary.computed + summary.skipped + len(summary.failed)
     if accounted != plan.count:
         raise IncompleteError(
             "blocks were lost", where=volume, expected=plan.count, found=accounted, fix="run the same command again"
         )
-    faults = summary.failed or damage(plan, ledger.rows(volume), result, deep=False)
+    faults = summary.failed or damage(plan, rows, layers_of(result, phase.layers), deep=False)
     if faults:
         index, reason = next(iter(faults.items()))
         raise IncompleteError(
@@ -53,3 +196,162 @@ def audit(summary: Summary, plan: Plan, ledger: Ledger, volume: str, result: Vol
             found=reason,
             fix="run the same command again; finished blocks are kept",
         )
+
+
+def _finished_facts(request: StepRequest, step: BlockStep[F], values: Values, counts: Summary) -> F:
+    """Return what is known of a step that is whole, and say what a user should look at."""
+    last = step.phases[-1]
+    membrane = sum(int(value) for value in values[last.name])
+    fraction = membrane / Box.of_shape(last.plan.shape).size
+    cautions: tuple[str, ...] = tuple(cautions_of(fraction, step.source_fraction))
+    for caution in cautions:
+        logger.warning("%s: %s", request.volume, caution)
+    known: F = step.conclude(step.facts, values)
+    return known.model_copy(
+        update={
+            "computed": counts.computed,
+            "skipped": counts.skipped,
+            "membrane_fraction": fraction,
+            "warnings": (*known.warnings, *cautions),
+        }
+    )
+
+
+def cautions_of(fraction: float, source_fraction: float | None = None) -> Iterator[str]:
+    """Yield what is suspicious about the share of membrane in a mask.
+
+    Parameters
+    ----------
+    fraction : float
+        Share of the voxels that are membrane, 0 to 1.
+    source_fraction : float, optional
+        The same of the mask that this one is made from.
+
+    Examples
+    --------
+    >>> list(cautions_of(0.0)), list(cautions_of(0.2))
+    (['the mask holds no membrane at all'], [])
+    >>> list(cautions_of(0.05, 0.2))
+    ['the mask holds 5.0 % membrane, the mask it is made from 20.0 %: most of it is lost']
+    """
+    if fraction == 0:
+        yield "the mask holds no membrane at all"
+    elif fraction == 1:
+        yield "the mask is membrane everywhere"
+    elif source_fraction is not None and fraction < LOST_MEMBRANE * source_fraction:
+        yield (
+            f"the mask holds {fraction:.1%} membrane, the mask it is made from {source_fraction:.1%}: "
+            "most of it is lost".replace("%", " %")
+        )
+
+
+def _require_same_making(request: StepRequest, facts: StepFacts, then: StepRecord) -> None:
+    """Raise if a block computed now would not be of a kind with those that are whole."""
+    held = {"model": then.model.digest if then.model else None}
+    made = {"model": request.model.digest if request.model else None}
+    held |= {key: getattr(then.facts, key, None) for key in facts.same_making}
+    made |= {key: getattr(facts, key) for key in facts.same_making}
+    for key, value in made.items():
+        if value != held[key]:
+            again = "run the same command again" + (" with --replace" if key == "model" else "")
+            raise ConfigError(
+                f"the {key.replace('_', ' ')} of the run is not at hand any more, and blocks of two kinds must not be "
+                "mixed",
+                where=f"{request.run}/{request.volume}",
+                expected=held[key],
+                found=value,
+                fix=f"bring it back, or {again} to compute every block anew",
+            )
+
+
+def _record_phase(phase: Phase) -> PhaseRecord:
+    tiling = phase.plan.tiling
+    return PhaseRecord(
+        name=phase.name,
+        layers=phase.layers,
+        write_block=phase.plan.write_block,
+        tiling=TilingRecord(
+            mode=tiling.mode,
+            core_px=tiling.core_px,
+            halo=tiling.halo.zyx,
+            stride_px=tiling.stride_px,
+            step_px=tiling.step_px,
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class LoadedBlock:
+    """What a block is made of, and its row in the ledger where it is finished and intact."""
+
+    block: Block
+    identity: str
+    voxels: Voxels
+    finished: LedgerRow | None
+
+
+@dataclass(frozen=True)
+class StepWork:
+    """Finishes one block of a phase: leaves it as it is where it is finished, or else computes and writes it.
+
+    Carries names only, and opens what they name where it is used.
+    """
+
+    arithmetic: Arithmetic
+    plan: Plan
+    result: Volume
+    layers: tuple[str, ...]
+    code: str
+    """sha256 of what computes, see `segem.stages.segmentation.identity`."""
+
+    def load(self, block: Block, known: LedgerRow | None) -> LoadedBlock:
+        """Read what a block is made of, and find out whether it is finished already."""
+        voxels = self.arithmetic.read(block)
+        identity = self.identity(block, voxels)
+        return LoadedBlock(block, identity, voxels, self._intact(known, identity, block))
+
+    def compute(
+        self, loaded: LoadedBlock, threads: int | None, on_voxels: Callable[[int], None]
+    ) -> tuple[LoadedBlock, Computed]:
+        """Return what a block shall hold; nothing for one that is finished."""
+        if loaded.finished is not None:
+            on_voxels(loaded.block.write.size)
+            return loaded, Computed()
+        return loaded, self.arithmetic.compute(loaded.block, loaded.voxels, threads, on_voxels)
+
+    def store(self, computed: tuple[LoadedBlock, Computed]) -> BlockOutcome:
+        """Write a block durably, and return its row for the ledger."""
+        loaded, found = computed
+        block = loaded.block
+        if loaded.finished is not None:
+            return BlockOutcome(block.index, loaded.finished, computed=False)
+        for array, voxels in zip(self.arrays, found.layers, strict=True):
+            write_block(array, block.write, voxels)
+        digest = block_digest(found.layers) if self.layers else hashlib.sha256(found.value).hexdigest()
+        return BlockOutcome(block.index, LedgerRow(loaded.identity, digest, found.value), computed=True)
+
+    def identity(self, block: Block, voxels: Voxels) -> str:
+        """Return the sha256 of everything that makes a block, as 64 hexadecimal digits."""
+        made_of = {
+            **self.arithmetic.made_of(block),
+            "tiling": asdict(self.plan.tiling),
+            "shape": self.plan.shape,
+            "write": str(block.write),
+            "code": self.code,
+            "voxels": [f"{array.dtype} {array.shape}" for array in voxels],
+        }
+        digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode())
+        for array in voxels:
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+    def _intact(self, known: LedgerRow | None, identity: str, block: Block) -> LedgerRow | None:
+        """Return what the ledger knows of a block if that is made of the same and is on disk as it was written."""
+        if known is None or known.identity != identity:
+            return None
+        return known if fault_of_block(known, self.arrays, block) is None else None
+
+    @cached_property
+    def arrays(self) -> tuple[Array, ...]:
+        """The layers that are written."""
+        return layers_of(self.result, self.layers)

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from segem.errors import SegemError, WorkspaceError
 from segem.geometry import ZYX, Box, Halo
 from segem.io.blocks import block_digest, layer_digest, shard_path, stored_digest, voxel_digest
-from segem.io.layers import read_section
-from segem.io.ledger import Ledger, LedgerRow, blocks_digest
+from segem.io.layers import label_of, layers_of, read_section
+from segem.io.ledger import Ledger, LedgerRow, PhaseKey, blocks_digest
 from segem.io.run import failure_of, fault_of, load_run, source_digest
 from segem.io.shards import Array, path_of
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
-from segem.plan import Plan, Tiling
+from segem.plan import Block, Plan, Tiling
 from segem.progress import track
-from segem.records.run import RunRecord, StageRecord, VolumeRecord
+from segem.records.run import CrfFacts, PhaseRecord, RunRecord, StepRecord, VolumeRecord
 
-Part = Literal["run", "source", "source pyramid", "result", "segment", "pyramid", "baseline"]
+Part = Literal["run", "source", "source pyramid", "result", "step", "pyramid"]
 """What a fault is a fault of: the run as a whole, the ingested voxels, or something that can be computed again."""
 
 
@@ -30,14 +31,15 @@ class Fault:
     volume: str
     what: str
     part: Part = "run"
+    step: str | None = None
+    """Name of the step that has to make it again."""
 
 
 def verify(run: str, workspace: Workspace, *, volumes: Collection[str] | None = None) -> list[Fault]:
     """Read back everything a run was made of and has made, and return what is missing, damaged or out of date.
 
-    Every block of probability and mask is compared with its digest in the ledger, the mask of the baseline and
-    the ingested voxels with the digests in their records, pyramids with what they are made of; truth is decoded, which
-    its checksums guard.
+    Every block of every step is compared with its digest in the ledger, the ingested voxels with the digest in their
+    record, pyramids with what they are made of; truth is decoded, which its checksums guard.
 
     Parameters
     ----------
@@ -64,64 +66,62 @@ def verify(run: str, workspace: Workspace, *, volumes: Collection[str] | None = 
         if volumes is not None and name not in volumes:
             continue
         try:
-            for part, what in _faults(record, name, workspace):
-                faults.append(Fault(name, what, part))
+            faults += _faults(record, name, workspace)
         except SegemError as error:
             faults.append(Fault(name, str(error)))
     return faults
 
 
-Found = Iterator[tuple[Part, str]]
-
-
-def _faults(record: RunRecord, name: str, workspace: Workspace) -> Found:
+def _faults(record: RunRecord, name: str, workspace: Workspace) -> Iterator[Fault]:
     entry = record.volumes[name]
     failure = failure_of(record, name, workspace)
     if failure is not None:
-        yield _part_of(entry), failure
+        yield _unfinished(entry, name, failure)
         return
     source, digest = Volume.open(workspace.volume(name)), source_digest(workspace, name)
     yield from _source_faults(source, digest)
     try:
         result = Volume.open(workspace.result(record.run, name))
     except SegemError as error:
-        yield "result", str(error)
+        yield Fault(name, str(error), "result")
         return
     if result.voxel_size != source.voxel_size:
         sizes = f"made for voxels of {result.voxel_size}, but the volume now has {source.voxel_size}"
-        yield "result", f"{sizes}; run again"
+        yield Fault(name, f"{sizes}; run again", "result")
         return
-    if entry.segment is not None and entry.segment.state == "complete":
-        plan = plan_of(entry.segment, result)
-        with Ledger(workspace.ledger(record.run)) as ledger:
-            rows = ledger.rows(name)
-        with track(f"verify {name}", plan.count, "block") as advance:
-            found = damage(plan, rows, result, deep=True, on_block=advance)
-        yield from (("segment", f"block {index}: {reason}") for index, reason in found.items())
-        damaged = [plan.block(index).write for index in found]
-        for label in (None, "membrane"):
-            yield from _pyramid_faults(result, label, damaged, "pyramid")
-        yield from _origin_faults(entry.segment, name, record.run, workspace)
-    if entry.baseline is not None:
-        stale = fault_of(entry.baseline, "baseline", digest)
-        if stale is not None:
-            yield "baseline" if entry.baseline.state != "complete" else "run", stale
-            return
-        fix = f"run `segem baseline {name} --run {record.run}` again"
-        lost = _baseline_fault(result, entry.baseline.facts.get("digest"), fix)
-        if lost is not None:
-            yield "baseline", lost
-        yield from _pyramid_faults(result, "kmeans", [] if lost is None else [Box.of_shape(result.shape)], "pyramid")
+    for step in entry.steps.values():
+        stale = fault_of(step, step.result, digest)
+        if stale is None:
+            yield from _step_faults(step, result, record.run, name, workspace)
+        else:
+            yield Fault(name, stale, "run" if step.state == "complete" else "step", step.step)
 
 
-def _part_of(entry: VolumeRecord) -> Part:
-    """Return which stage left a volume unfinished; "run" when none can be taken up again."""
-    if entry.segment is not None and entry.segment.state != "complete":
-        return "segment"
-    return "baseline" if entry.baseline is not None and entry.baseline.state != "complete" else "run"
+def _unfinished(entry: VolumeRecord, name: str, failure: str) -> Fault:
+    """Return the fault of a volume that is not whole, and the step that can be resumed, if any."""
+    stopped = [step.step for step in entry.steps.values() if step.state != "complete"]
+    return Fault(name, failure, "step", stopped[-1]) if stopped else Fault(name, failure)
 
 
-def _source_faults(source: Volume, digest: str | None) -> Found:
+def _step_faults(step: StepRecord, result: Volume, run: str, name: str, workspace: Workspace) -> Iterator[Fault]:
+    damaged: list[Box] = []
+    for phase in step.phases:
+        plan, arrays = plan_of(phase, result.shape), layers_of(result, phase.layers)
+        with Ledger(workspace.ledger(run)) as ledger:
+            rows = ledger.rows(PhaseKey(name, step.step, phase.name))
+        with track(f"verify {step.step} of {name}", plan.count, "block") as advance:
+            found = damage(plan, rows, arrays, deep=True, on_block=advance)
+        yield from (
+            Fault(name, f"{step.step} block {index}: {reason}", "step", step.step) for index, reason in found.items()
+        )
+        damaged += [plan.block(index).write for index in found] if phase.layers else []
+    for layer in step.layers:
+        yield from (Fault(name, what, "pyramid") for what in _pyramid_faults(result, label_of(layer), damaged))
+    if isinstance(step.facts, CrfFacts):
+        yield from _origin_faults(step.facts, name, run, workspace)
+
+
+def _source_faults(source: Volume, digest: str | None) -> Iterator[Fault]:
     again = f"run `segem ingest` for {source.name} with --again"
     try:
         sound = voxel_digest(read_section(source.raw, z) for z in range(source.shape[0])) == digest
@@ -129,36 +129,24 @@ def _source_faults(source: Volume, digest: str | None) -> Found:
     except WorkspaceError as error:
         lost = str(error)
     if lost is not None:
-        yield "source", lost
+        yield Fault(source.name, lost, "source")
     for label in (None, *source.labels()):
         fault = lost if label is None else _lost(source.label(label), again)
         if label is not None and fault is not None:
-            yield "source", fault
+            yield Fault(source.name, fault, "source")
         damaged = [] if fault is None else [Box.of_shape(source.shape)]
-        yield from _pyramid_faults(source, label, damaged, "source pyramid")
+        for what in _pyramid_faults(source, label, damaged):
+            yield Fault(source.name, what, "source pyramid")
 
 
-def _origin_faults(stage: StageRecord, name: str, run: str, workspace: Workspace) -> Found:
+def _origin_faults(facts: CrfFacts, name: str, run: str, workspace: Workspace) -> Iterator[Fault]:
     """Tell whether a refined probability is still made of what the run it was made from holds."""
-    origin = stage.facts.get("refined_from")
-    if origin is None:
-        return
+    origin = facts.refined_from
     there = workspace.ledger(origin).is_file()  # looking into a ledger that is not there would make one
-    if not there or blocks_digest(workspace, origin, name) != stage.facts["probability"]:
+    if not there or probability_digest(workspace, origin, name) != facts.probability:
         what = "has changed since it was refined" if there else "is gone"
-        yield (
-            "run",
-            f"the probability of run {origin} {what}. Fix: run `segem crf {name} --of {origin} --run {run}` again",
-        )
-
-
-def _baseline_fault(result: Volume, digest: object, fix: str) -> str | None:
-    try:
-        if layer_digest(result.label("kmeans"), fix) == digest:
-            return None
-    except WorkspaceError as error:
-        return str(error)
-    return f"the mask of the baseline is not the one that was written. Fix: {fix}"
+        again = f"run `segem crf {name} --of {origin} --run {run}` again"
+        yield Fault(name, f"the probability of run {origin} {what}. Fix: {again}")
 
 
 def _lost(layer: Array, fix: str) -> str | None:
@@ -170,7 +158,7 @@ def _lost(layer: Array, fix: str) -> str | None:
     return None
 
 
-def _pyramid_faults(volume: Volume, label: str | None, damaged: list[Box], part: Part) -> Found:
+def _pyramid_faults(volume: Volume, label: str | None, damaged: list[Box]) -> Iterator[str]:
     """Compare coarser levels with what they are made of; over what is damaged, only see whether they decode."""
     damaged = list(damaged)
     for block in volume.pyramid(label):
@@ -181,27 +169,20 @@ def _pyramid_faults(volume: Volume, label: str | None, damaged: list[Box], part:
         damaged.append(block.covers)
         level = path_of(block.coarse).relative_to(volume.path)
         reason = "is missing or does not decode" if stored is None else "is not what it is made of"
-        yield part, f"block {block.box} of level {level} in {volume.path} {reason}"
+        yield f"block {block.box} of level {level} in {volume.path} {reason}"
 
 
-def plan_of(stage: StageRecord, result: Volume) -> Plan:
-    """Return the plan a finished segmentation was made by."""
-    tiling = dict(stage.facts["tiling"])
-    tiling["halo"] = Halo(**tiling["halo"])
-    for pair in ("core_px", "step_px"):
-        tiling[pair] = tuple(tiling[pair])
-    return Plan(result.shape, result.write_block, Tiling(**tiling))
-
-
-def result_layers(result: Volume) -> tuple[Array, ...]:
-    """Return the arrays a segmentation writes block by block, in the order of their digest."""
-    return (result.raw, result.label("membrane"))
+def plan_of(phase: PhaseRecord, shape: ZYX) -> Plan:
+    """Return the plan that a phase of a step was run by, of a volume of that shape."""
+    tiling = phase.tiling
+    laid = Tiling(tiling.mode, tiling.core_px, Halo(*tiling.halo), tiling.stride_px, tiling.step_px)
+    return Plan(shape, phase.write_block, laid)
 
 
 def damage(
     plan: Plan,
     rows: Mapping[ZYX, LedgerRow],
-    result: Volume,
+    arrays: Sequence[Array],
     *,
     deep: bool,
     on_block: Callable[[int], None] = lambda _: None,
@@ -214,22 +195,37 @@ def damage(
         What should be there.
     rows : mapping
         What the ledger says is there.
-    result : Volume
-        Where it should be.
+    arrays : sequence of Array
+        The layers it should be in; none where a phase leaves values only.
     deep : bool
         Read every voxel back and compare digests, instead of asking only whether the files exist.
     on_block : callable
         Called with 1 after each block.
     """
-    layers = result_layers(result)
     found: dict[ZYX, str] = {}
     for block in plan.blocks():
         row = rows.get(block.index)
-        if row is None:
-            found[block.index] = "the ledger has no record of it"
-        elif not all(shard_path(layer, block.write).is_file() for layer in layers):
-            found[block.index] = "its file is missing"
-        elif deep and stored_digest(layers, block.write) != row.digest:
-            found[block.index] = "its voxels are not those that were written"
+        fault = "the ledger has no record of it" if row is None else fault_of_block(row, arrays, block, deep=deep)
+        if fault is not None:
+            found[block.index] = fault
         on_block(1)
     return found
+
+
+def fault_of_block(row: LedgerRow, arrays: Sequence[Array], block: Block, *, deep: bool = True) -> str | None:
+    """Return what is wrong with a block that the ledger knows, or None."""
+    if not arrays:
+        sound = hashlib.sha256(row.value).hexdigest() == row.digest
+        return None if sound else "its value is not the one that was found"
+    if not all(shard_path(array, block.write).is_file() for array in arrays):
+        return "its file is missing"
+    if deep and stored_digest(arrays, block.write) != row.digest:
+        return "its voxels are not those that were written"
+    return None
+
+
+def probability_digest(workspace: Workspace, run: str, volume: str) -> str:
+    """Return one sha256 of what the blocks of a run's probability hold, by its ledger."""
+    step = load_run(workspace, run).volumes[volume].membrane
+    phase = step.phases[-1].name if step is not None and step.phases else ""
+    return blocks_digest(workspace, run, PhaseKey(volume, step.step if step is not None else "", phase))

@@ -63,7 +63,7 @@ def test_what_is_made_can_be_opened(tmp_path: Path) -> None:
     assert volume.write_block == (3, 512, 768)
     assert volume.labels() == ["truth"]
     assert volume.has_label("truth")
-    assert not volume.has_label("kmeans")
+    assert not volume.has_label("baseline")
     assert volume.attributes == {"source": "hand"}
     assert volume.label("truth").shape == volume.shape
     assert not volume.raw[...].any()
@@ -194,9 +194,9 @@ def test_a_missing_volume_names_the_command(tmp_path: Path) -> None:
 
 def test_a_missing_label_names_those_that_exist(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no label kmeans; found truth"):
-        volume_at(tmp_path / "v", truth=np.uint8).label("kmeans")
+        volume_at(tmp_path / "v", truth=np.uint8).label("baseline")
     with pytest.raises(InputError, match="found no labels"):
-        volume_at(tmp_path / "w").label("kmeans")
+        volume_at(tmp_path / "w").label("baseline")
 
 
 def test_an_unfinished_volume_is_not_opened(tmp_path: Path) -> None:

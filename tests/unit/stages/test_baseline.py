@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import zarr
@@ -7,13 +9,13 @@ import zarr
 from segem.config import BaselineConfig
 from segem.errors import InputError, SegemError, WorkspaceError
 from segem.geometry import VoxelSize, grid
-from segem.io.blocks import layer_digest, voxel_digest
 from segem.io.run import load_run, volume_lock
 from segem.io.volume import Volume, create_volume, write_block
 from segem.io.workspace import Workspace
 from segem.kernels.kmeans import membrane_of, smoothed, two_means
 from segem.kernels.normalize import histogram
 from segem.stages.segmentation.baseline import BaselineResult, baseline
+from segem.stages.segmentation.verify import verify
 
 RAW = BaselineConfig()
 
@@ -40,7 +42,7 @@ def store(workspace, image, name="em"):
 
 
 def label_of(workspace, run="r", name="em"):
-    return np.asarray(Volume.open(workspace.result(run, name)).label("kmeans")[:])
+    return np.asarray(Volume.open(workspace.result(run, name)).label("baseline")[:])
 
 
 def test_one_clustering_worked_by_hand_for_all_sections(workspace):
@@ -48,8 +50,7 @@ def test_one_clustering_worked_by_hand_for_all_sections(workspace):
     image = np.array([[[10, 20], [20, 20]], [[100, 100], [100, 100]]], np.uint8)
     store(workspace, image)
     found = baseline("em", "r", RAW, workspace)
-    digest = voxel_digest([(image < 58.75).astype(np.uint8)])
-    assert found == BaselineResult(membrane_fraction=0.5, dark=17.5, bright=100.0, threshold=58.75, digest=digest)
+    assert found == BaselineResult(0.5, dark=17.5, bright=100.0, threshold=58.75, blocks=1, computed=1, skipped=0)
     np.testing.assert_array_equal(label_of(workspace), image < 58.75)
 
 
@@ -80,7 +81,7 @@ def test_the_pyramid_keeps_thin_membrane(workspace):
     image[0, 137] = 20
     store(workspace, image)
     baseline("em", "r", RAW, workspace)
-    coarser = zarr.open_array(str(workspace.result("r", "em") / "labels" / "kmeans" / "1"), mode="r")[:]
+    coarser = zarr.open_array(str(workspace.result("r", "em") / "labels" / "baseline" / "1"), mode="r")[:]
     assert coarser.shape == (1, 200, 200)
     assert coarser[0, 68].all()
     assert coarser.sum() == 200
@@ -91,8 +92,11 @@ def test_the_run_remembers_what_was_found(workspace):
     baseline("em", "r", RAW, workspace)
     record = load_run(workspace, "r").volumes["em"].baseline
     assert record.state == "complete"
-    assert record.facts.pop("digest") == layer_digest(Volume.open(workspace.result("r", "em")).label("kmeans"), "")
-    assert record.facts == {"membrane_fraction": 0.5, "dark": 0.0, "bright": 90.0, "threshold": 45.0}
+    facts = record.facts
+    assert (facts.membrane_fraction, facts.dark, facts.bright, facts.threshold) == (0.5, 0.0, 90.0, 45.0)
+    assert (facts.method, facts.blocks, facts.computed, facts.skipped) == ("kmeans", 1, 1, 0)
+    (fault,) = [f for f in verify("r", workspace) if f.part == "step"] or [None]
+    assert fault is None
     assert record.config == RAW.model_dump(mode="json")
 
 
@@ -100,7 +104,9 @@ def test_a_second_time_gives_the_same(workspace):
     store(workspace, np.random.default_rng(0).integers(0, 256, (2, 20, 20)).astype(np.uint8))
     first = baseline("em", "r", RAW, workspace)
     before = label_of(workspace)
-    assert baseline("em", "r", RAW, workspace) == first
+    again = baseline("em", "r", RAW, workspace)
+    assert (again.computed, again.skipped) == (0, 1)
+    assert replace(again, computed=1, skipped=0) == first
     np.testing.assert_array_equal(label_of(workspace), before)
 
 

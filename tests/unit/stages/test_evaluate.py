@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from segem.errors import WorkspaceError
-from segem.io.run import update_run
+from segem.io.run import note_failure
 from segem.kernels.metrics.calibration import CalibrationBins
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.segmentation import SegmentationSums
 from segem.stages.reporting.evaluate import NOT_MEASURED, evaluate
-from tests.fabricate import add_kmeans, add_model, add_volume, guess, new_workspace, source_digest, tissue
+from tests.fabricate import add_baseline, add_model, add_volume, guess, new_workspace, source_digest, tissue
 
 RUN = "r1"
 
@@ -27,7 +27,7 @@ def scored(workspace):
     image, truth = tissue((3, 96, 80))
     add_volume(workspace, "fly", image, truth)
     kmeans, probability = (image < 120).astype(np.uint8), guess(truth)
-    add_kmeans(workspace, RUN, "fly", kmeans)
+    add_baseline(workspace, RUN, "fly", kmeans)
     add_model(workspace, RUN, "fly", probability)
     return truth, kmeans, probability
 
@@ -91,7 +91,7 @@ def test_per_section_scores(workspace, scored):
 def test_perfect_probability_scores_one(workspace):
     image, truth = tissue((2, 64, 64))
     add_volume(workspace, "fly", image, truth)
-    add_kmeans(workspace, RUN, "fly", 1 - truth)
+    add_baseline(workspace, RUN, "fly", 1 - truth)
     add_model(workspace, RUN, "fly", truth * np.uint8(255))
     volume = only(evaluate(RUN, workspace))
     assert (volume.model.iou, volume.model.rand.value, volume.model.information.value) == pytest.approx((1, 1, 1))
@@ -101,7 +101,7 @@ def test_perfect_probability_scores_one(workspace):
 def test_without_truth_nothing_is_measured(workspace):
     image, truth = tissue((2, 64, 64))
     add_volume(workspace, "blind", image)
-    add_kmeans(workspace, RUN, "blind", truth)
+    add_baseline(workspace, RUN, "blind", truth)
     add_model(workspace, RUN, "blind", guess(truth), core_px=32)
     volume = only(evaluate(RUN, workspace))
     assert volume.note == NOT_MEASURED == "not measured: no ground truth"
@@ -139,7 +139,7 @@ def test_an_unfinished_volume_is_never_measured(workspace, scored, state):
 
 
 def test_a_volume_that_failed_at_ingest_carries_its_reason(workspace, scored):
-    update_run(workspace, RUN, "torn", failure="torn.tif: not a TIFF file")
+    note_failure(workspace, RUN, "torn", "torn.tif: not a TIFF file")
     fly, torn = evaluate(RUN, workspace).volumes
     assert fly.measured
     assert (torn.state, torn.reason, torn.sections) == ("failed", "torn.tif: not a TIFF file", None)
@@ -148,7 +148,7 @@ def test_a_volume_that_failed_at_ingest_carries_its_reason(workspace, scored):
 def test_a_volume_the_model_never_reached_is_failed(workspace, scored):
     image, truth = tissue((1, 32, 32))
     add_volume(workspace, "late", image, truth)
-    add_kmeans(workspace, RUN, "late", truth)
+    add_baseline(workspace, RUN, "late", truth)
     late = evaluate(RUN, workspace).volumes[1]
     assert (late.state, late.reason) == ("failed", "the segmentation was never started")
     assert late.kmeans is None
@@ -157,7 +157,7 @@ def test_a_volume_the_model_never_reached_is_failed(workspace, scored):
 def test_a_run_of_kmeans_alone_is_complete(workspace):
     image, truth = tissue((2, 64, 64))
     add_volume(workspace, "fly", image, truth)
-    add_kmeans(workspace, RUN, "fly", truth)
+    add_baseline(workspace, RUN, "fly", truth)
     evaluation = evaluate(RUN, workspace)
     volume = only(evaluation)
     assert evaluation.model is None
@@ -171,7 +171,7 @@ def test_a_run_of_kmeans_alone_is_complete(workspace):
 def test_a_missing_baseline_is_a_warning(workspace):
     image, truth = tissue((1, 64, 64))
     add_volume(workspace, "fly", image, truth, warnings=["1 of 1 sections hold one intensity only: a.tif"])
-    add_kmeans(workspace, RUN, "fly", None, state="failed", reason="disk full")
+    add_baseline(workspace, RUN, "fly", None, state="failed", reason="disk full")
     add_model(workspace, RUN, "fly", guess(truth))
     volume = only(evaluate(RUN, workspace))
     assert volume.kmeans is None

@@ -8,7 +8,8 @@ import pytest
 from segem.config import CrfConfig, ExecutionConfig, RefineConfig
 from segem.errors import ConfigError, SegemError, WorkspaceError
 from segem.io.blocks import shard_path, stored_digest
-from segem.io.ledger import Ledger, LedgerRow
+from segem.io.layers import layers_of
+from segem.io.ledger import Ledger, LedgerRow, PhaseKey
 from segem.io.run import load_run, volume_lock
 from segem.io.volume import Volume
 from segem.kernels.crf import refine
@@ -18,10 +19,12 @@ from segem.stages.reporting.evaluate import evaluate
 from segem.stages.segmentation.crf import refine_volume
 from segem.stages.segmentation.export import export
 from segem.stages.segmentation.repair import repair
-from segem.stages.segmentation.verify import plan_of, result_layers, verify
+from segem.stages.segmentation.verify import plan_of, verify
 from tests.fabricate import add_model, add_volume, fill, guess, new_workspace, tissue
 
 SHAPE = (2, 300, 290)
+THRESHOLD = 0.6
+"""Of the run that is refined: the CRF starts from its mask."""
 CRF = CrfConfig(w1=2, sa_px=8, sb_grey=32, w2=1, sg_px=1)
 CONFIG = RefineConfig(of="r", crf=CRF)
 QUIET = ExecutionConfig()
@@ -36,7 +39,7 @@ def workspace(tmp_path, monkeypatch):
     source = add_volume(space, "em", image, truth)
     source.build_pyramid()
     source.build_pyramid("truth")
-    add_model(space, "r", "em", guess(truth), threshold=0.6, facts={"trained_on": []})
+    add_model(space, "r", "em", guess(truth), threshold=THRESHOLD, facts={"trained_on": []})
     enter_in_ledger(space)
     return space
 
@@ -46,9 +49,10 @@ def enter_in_ledger(workspace):
     result.build_pyramid()
     result.build_pyramid("membrane")
     with Ledger(workspace.ledger("r")) as ledger:
-        for block in plan_of(load_run(workspace, "r").volumes["em"].segment, result).blocks():
-            digest = stored_digest(result_layers(result), block.write)
-            ledger.record("em", block.index, LedgerRow("made by hand", digest))
+        layers = layers_of(result, ("probability", "membrane"))
+        for block in plan_of(load_run(workspace, "r").volumes["em"].membrane.phases[0], result.shape).blocks():
+            row = LedgerRow("made by hand", stored_digest(layers, block.write))
+            ledger.record(PhaseKey("em", "segment", "blocks"), block.index, row)
 
 
 def arrays(workspace, run="r2"):
@@ -61,7 +65,7 @@ def whole_sections(workspace, image=None):
     image = np.asarray(Volume.open(workspace.volume("em")).raw[:]) if image is None else image
     return np.stack(
         [
-            stored_probability(refine(p / np.float32(255), section, CRF))
+            stored_probability(refine(p / np.float32(255), section, CRF, THRESHOLD))
             for p, section in zip(probability, image, strict=True)
         ]
     )
@@ -148,7 +152,7 @@ def test_a_changed_grey_level_makes_the_blocks_that_see_it_anew(workspace):
 
 def lose_and_spoil(workspace):
     result = Volume.open(workspace.result("r2", "em"))
-    plan = plan_of(load_run(workspace, "r2").volumes["em"].segment, result)
+    plan = plan_of(load_run(workspace, "r2").volumes["em"].membrane.phases[0], result.shape)
     first, *_, last = plan.blocks()
     shard_path(result.raw, first.write).unlink()
     damaged = shard_path(result.label("membrane"), last.write)
@@ -162,8 +166,8 @@ def test_damage_is_named_and_mended(workspace):
     before = arrays(workspace)
     lose_and_spoil(workspace)
     assert [fault.what for fault in verify("r2", workspace)] == [
-        "block (0, 0, 0): its file is missing",
-        "block (0, 1, 1): its voxels are not those that were written",
+        "crf block (0, 0, 0): its file is missing",
+        "crf block (0, 1, 1): its voxels are not those that were written",
     ]
     mended = repair("r2", workspace, QUIET)
     assert len(mended.repaired) == 2
@@ -188,7 +192,7 @@ def test_blocks_of_two_probabilities_are_not_mixed(workspace):
 def test_more_than_8_bits_are_windowed(workspace):
     image = np.asarray(Volume.open(workspace.volume("em")).raw[:]).astype(np.uint16) * 17
     add_volume(workspace, "deep", image)
-    add_model(workspace, "r", "deep", arrays(workspace, "r")[0])
+    add_model(workspace, "r", "deep", arrays(workspace, "r")[0], threshold=THRESHOLD)
     refine_volume("deep", "r2", CONFIG, QUIET, workspace)
     found = np.asarray(Volume.open(workspace.result("r2", "deep")).raw[:]).astype(int)
     window = Volume.open(workspace.volume("deep")).statistics.percentiles
@@ -213,7 +217,7 @@ def test_a_lost_probability_is_an_error_not_background(workspace):
     next(path for path in (result.path / "0" / "c").rglob("*") if path.is_file()).unlink()
     with pytest.raises(SegemError, match="missing"):
         refine_volume("em", "r2", CONFIG, QUIET, workspace)
-    assert load_run(workspace, "r2").volumes["em"].segment.state == "failed"
+    assert load_run(workspace, "r2").volumes["em"].membrane.state == "failed"
 
 
 def test_too_little_memory_is_said_at_once(workspace):

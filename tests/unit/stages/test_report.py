@@ -11,7 +11,7 @@ from PIL import Image
 
 from segem.config.baseline import BASELINE_NAMES
 from segem.errors import WorkspaceError
-from segem.io.run import update_run
+from segem.io.run import note_failure
 from segem.stages.reporting.charts import line_chart, reliability_chart
 from segem.stages.reporting.evaluate import (
     Evaluation,
@@ -23,7 +23,7 @@ from segem.stages.reporting.evaluate import (
 )
 from segem.stages.reporting.page import baseline_of, headline, page
 from segem.stages.reporting.write import chosen_sections, report
-from tests.fabricate import add_kmeans, add_model, add_volume, guess, new_workspace, tissue
+from tests.fabricate import add_baseline, add_model, add_volume, guess, new_workspace, tissue
 
 RUN = "r1"
 DESIGNED_KEYS = {"name", "sections", "iou", "expected_iou", "v_rand", "v_info", "seam_ratio", "warnings"}
@@ -39,14 +39,14 @@ def mixed(workspace):
     """A run with a labelled, an unlabelled and a failed volume."""
     image, truth = tissue((4, 96, 600))
     add_volume(workspace, "fly", image, truth, warnings=["section 2 is <b>dark</b>"])
-    add_kmeans(workspace, RUN, "fly", (image < 120).astype(np.uint8))
+    add_baseline(workspace, RUN, "fly", (image < 120).astype(np.uint8))
     probability = guess(truth)
     probability[2] = 0
     add_model(workspace, RUN, "fly", probability, core_px=48)
     add_volume(workspace, "blind", image[:3])
-    add_kmeans(workspace, RUN, "blind", (image[:3] < 120).astype(np.uint8))
+    add_baseline(workspace, RUN, "blind", (image[:3] < 120).astype(np.uint8))
     add_model(workspace, RUN, "blind", probability[:3])
-    update_run(workspace, RUN, "torn", failure="torn.tif: ends after <12> kB")
+    note_failure(workspace, RUN, "torn", "torn.tif: ends after <12> kB")
     return workspace
 
 
@@ -158,7 +158,7 @@ def test_a_damaged_picture_does_not_stop_the_report(mixed):
 def test_a_run_of_kmeans_alone_has_a_report(workspace):
     image, truth = tissue((2, 48, 48))
     add_volume(workspace, "fly", image, truth)
-    add_kmeans(workspace, RUN, "fly", truth)
+    add_baseline(workspace, RUN, "fly", truth)
     result = report(RUN, workspace)
     values = json.loads(result.json.read_text())
     assert values["model"] is None
@@ -170,7 +170,7 @@ def test_a_run_of_kmeans_alone_has_a_report(workspace):
 def test_a_baseline_by_another_method_never_passes_for_kmeans(workspace, method):
     image, truth = tissue((2, 48, 48))
     add_volume(workspace, "fly", image, truth)
-    add_kmeans(workspace, RUN, "fly", truth, method=method)
+    add_baseline(workspace, RUN, "fly", truth, method=method)
     result, key = report(RUN, workspace), f"iou_{method.replace('-', '_')}"
     (fly,) = json.loads(result.json.read_text())["volumes"]
     assert fly["iou"] == {"model": None, "kmeans": None}
@@ -189,7 +189,7 @@ def test_a_table_of_two_methods_has_a_column_for_each(workspace):
     image, truth = tissue((1, 48, 48))
     for name, method in (("a", "kmeans"), ("b", "watershed")):
         add_volume(workspace, name, image, truth)
-        add_kmeans(workspace, RUN, name, truth, method=method)
+        add_baseline(workspace, RUN, name, truth, method=method)
     with report(RUN, workspace).csv.open(newline="") as file:
         first, _, second, _ = csv.DictReader(file)
     assert (first["iou_kmeans"], first["iou_watershed"]) == ("1.000000", "")

@@ -23,7 +23,7 @@ def workspace(tmp_path) -> Workspace:
 
 def mask_of(workspace, method, run="r", **settings):
     found = baseline("em", run, BaselineConfig(method=method, **settings), workspace)
-    mask = np.asarray(Volume.open(workspace.result(run, "em")).label("kmeans")[:])
+    mask = np.asarray(Volume.open(workspace.result(run, "em")).label("baseline")[:])
     assert found.membrane_fraction == mask.mean()
     return mask, found
 

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from segem.config import BaselineConfig
 from segem.errors import InputError
 from segem.io.layers import read_section
 from segem.io.volume import Volume
+from segem.kernels.kmeans import membrane_of, two_means
 from segem.kernels.metrics.iou import Confusion
+from segem.kernels.normalize import histogram
 from segem.kernels.truth import is_known
 from segem.progress import tell
-from segem.stages.segmentation.unsupervised import finder_of
 
 Mask = NDArray[np.uint8]
 Masks = Callable[[Volume, range], Iterator[Mask]]
@@ -55,9 +55,11 @@ def warn_of_polarity(volume: Volume, sections: range) -> None:
 
 def kmeans_masks(volume: Volume, sections: range) -> Iterator[Mask]:
     """Yield what K-means finds in some sections of a volume."""
-    finder = finder_of(volume, BaselineConfig(), lambda _: None)
+    again = _ingest_again(volume)
+    # The clusters are those of the whole volume, as in the baseline of a run.
+    means = two_means(np.sum([histogram(read_section(volume.raw, z, again)) for z in range(volume.shape[0])], axis=0))
     for z in sections:
-        yield finder.find(read_section(volume.raw, z, _ingest_again(volume)))
+        yield membrane_of(read_section(volume.raw, z, again), means)
 
 
 def truth_of(volume: Volume, z: int) -> Mask:

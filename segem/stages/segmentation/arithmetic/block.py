@@ -1,0 +1,54 @@
+"""What the arithmetic of every step has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segem.plan import Block
+
+Voxels = tuple[NDArray[Any], ...]
+"""What a block is made of: one array (z, y, x) for each volume that is read."""
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What comes out of a block."""
+
+    layers: tuple[NDArray[np.uint8], ...] = ()
+    """(z, y, x) of the shape of the block's write box, in the order of the layers that the phase writes."""
+    value: bytes = b""
+    """What is kept of it in the ledger, for a later phase or the summary."""
+
+
+class Arithmetic(Protocol):
+    """Computes the blocks of one phase of a step.
+
+    An instance is pickled to reach the workers, so it carries names, and opens what they name once per process. The
+    module that its class is written in is where the search for the code that makes a block begins: it holds nothing
+    else.
+    """
+
+    def read(self, block: Block) -> Voxels:
+        """Return the voxels that a block is made of."""
+
+    def made_of(self, block: Block) -> Mapping[str, Any]:
+        """Return all that decides what is computed, beside those voxels, the plan and the code, as plain JSON."""
+
+    def compute(self, block: Block, voxels: Voxels, threads: int | None, on_voxels: Callable[[int], None]) -> Computed:
+        """Compute a block by at most so many threads; `on_voxels` is told of the voxels just finished."""
+
+
+def count_membrane(mask: NDArray[np.uint8]) -> bytes:
+    """Return the number of membrane voxels of a block's mask, as the ledger keeps it.
+
+    Examples
+    --------
+    >>> count_membrane(np.array([0, 1, 1], np.uint8))
+    b'2'
+    """
+    return str(int(np.count_nonzero(mask))).encode()
