@@ -7,19 +7,20 @@ from pathlib import Path
 from prefect import flow
 
 from flows.steps import step
-from segem.config import BaselineConfig
+from segem.config import BaselineConfig, ExecutionConfig
 from segem.io.workspace import open_workspace
 from segem.stages.segmentation.baseline import BaselineResult, baseline
 
 DEFAULT = BaselineConfig()
+HERE = ExecutionConfig()
 
 
 @step("baseline", "baseline {volume}")
 def baseline_step(
-    volume: str, run: str, config: BaselineConfig, workspace: Path, replace: bool = False
+    volume: str, run: str, config: BaselineConfig, execution: ExecutionConfig, workspace: Path, replace: bool = False
 ) -> BaselineResult:
     """Write the baseline's layer of one volume of a run."""
-    return baseline(volume, run, config, open_workspace(workspace), replace=replace)
+    return baseline(volume, run, config, open_workspace(workspace), execution, replace=replace)
 
 
 @flow(name="baseline-volume", flow_run_name="baseline {volume} of {run}")
@@ -27,6 +28,7 @@ def baseline_volume(
     volume: str,
     run: str,
     config: BaselineConfig = DEFAULT,
+    execution: ExecutionConfig = HERE,
     workspace: Path = Path("workspace"),
     replace: bool = False,
 ) -> BaselineResult:
@@ -38,9 +40,11 @@ def baseline_volume(
         Names of the ingested volume and of the run.
     config : BaselineConfig
         The method and its settings.
+    execution : ExecutionConfig
+        Engine and workers.
     workspace : Path
         Root of the workspace.
     replace : bool
         Also where the run holds a result of this volume that was made in another way, which is then lost.
     """
-    return baseline_step(volume, run, config, workspace, replace)
+    return baseline_step(volume, run, config, execution, workspace, replace)

@@ -107,7 +107,7 @@ def _find_all_membranes(job: Campaign, execution: ExecutionConfig) -> dict[str, 
 def _find_membranes(volume: VolumeEntry, job: Campaign, execution: ExecutionConfig) -> None:
     workspace = job.workspace.root
     ingest_step(volume.ingest_config(), workspace, job.replace)
-    baseline_step(volume.name, job.run, job.manifest.baseline, workspace, job.replace)
+    baseline_step(volume.name, job.run, job.manifest.baseline, execution, workspace, job.replace)
     segment_step(volume.name, job.run, job.manifest.segment_config(), execution, workspace, job.replace)
 
 

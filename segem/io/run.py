@@ -277,7 +277,12 @@ def volume_lock(workspace: Workspace, run: str, volume: str) -> AbstractContextM
 
 @contextmanager
 def recorded(
-    workspace: Workspace, request: StepRequest, source: Volume, phases: tuple[PhaseRecord, ...], facts: F
+    workspace: Workspace,
+    request: StepRequest,
+    source: Volume,
+    phases: tuple[PhaseRecord, ...],
+    facts: F,
+    model: ModelRecord | None = None,
 ) -> Iterator[StepState[F]]:
     """Keep the record of a step true while the body runs: running, then complete, or failed with the reason.
 
@@ -295,6 +300,8 @@ def recorded(
         The sweeps it takes.
     facts : StepFacts
         What is known of it from the start.
+    model : ModelRecord, optional
+        The weights in use.
 
     Yields
     ------
@@ -316,7 +323,7 @@ def recorded(
             state=how,
             reason=reason,
             source_digest=digest,
-            model=request.model,
+            model=model,
             config=settings,
             layers=request.layers,
             phases=phases,

@@ -79,6 +79,6 @@ def test_a_lost_block_is_red_until_it_is_mended(segem: Shell, tmp_path: Path) ->
     code, out, err = segem("verify", "r", "--repair", "--json")
     assert (code, err) == (0, "")
     done = json.loads(out)
-    assert [fault["what"] for fault in done["repaired"]] == ["block (1, 0, 0): its file is missing"]
+    assert [fault["what"] for fault in done["repaired"]] == ["segment block (1, 0, 0): its file is missing"]
     assert done["left"] == []
     assert segem("verify", "r", "--repair") == (0, "r: whole\n", "")

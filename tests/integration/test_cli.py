@@ -330,7 +330,7 @@ def test_single_steps_from_stack_to_report(segem: Shell, tmp_path: Path) -> None
     next((segem.workspace / "runs" / "r" / "v.ome.zarr" / "labels" / "membrane").rglob("c/0/0/0")).unlink()
     code, _, err = segem("verify", "r")
     assert code == 1
-    assert err.startswith("error: v: block (0, 0, 0)")
+    assert err.startswith("error: v: segment block (0, 0, 0)")
     for command in ("report", "evaluate"):
         code, out, err = segem(command, "r")
         assert code == 1, "a result that lacks a volume is no success"
@@ -365,7 +365,7 @@ def test_a_baseline_by_another_method(segem: Shell, tmp_path: Path) -> None:
     code, out, _ = segem("baseline", "v", "--run", "r", "--method", "watershed", "--json")
     assert code == 0
     assert 0 < json.loads(out)["membrane_fraction"] < 1
-    assert "Fix: export the layer baseline" in segem("export", "r", "v", "kmeans", tmp_path / "b.tif")[2]
+    assert "no such layer" in segem("export", "r", "v", "kmeans", tmp_path / "b.tif")[2]
     assert segem("export", "r", "v", "baseline", tmp_path / "b.tif")[0] == 0
     assert set(np.unique(tifffile.imread(tmp_path / "b.tif"))) == {0, 255}
     assert "sigma_px smooths for kmeans" in segem("baseline", "v", "--method", "ncut", "--sigma-px", "1")[2]

@@ -201,8 +201,8 @@ def test_export_writes_what_is_stored_and_masks_as_255(segmented: Workspace, tmp
     assert np.array_equal(tifffile.imread(out), mask * 255)
     raw = export("r", "noise", "raw", tmp_path / "r.tif", segmented)
     assert np.array_equal(tifffile.imread(raw), tifffile.imread(tmp_path / "source" / "noise.tif"))
-    with pytest.raises(ConfigError, match="kmeans of this volume is not finished"):
-        export("r", "noise", "kmeans", tmp_path / "k.tif", segmented)
+    with pytest.raises(ConfigError, match="baseline of this volume is not finished"):
+        export("r", "noise", "baseline", tmp_path / "k.tif", segmented)
     with pytest.raises(ConfigError, match="no such layer"):
         export("r", "noise", "cells", tmp_path / "k.tif", segmented)
     assert not (tmp_path / "k.tif").exists()
@@ -218,7 +218,7 @@ def test_a_volume_ingested_anew_makes_old_masks_worthless(segmented: Workspace, 
     with pytest.raises(ConfigError, match="has changed since"):
         export("r", "noise", "membrane", tmp_path / "m.tif", segmented)
     segment("noise", "r", TILED, QUIET, segmented)
-    assert verify("r", segmented) == [Fault("noise", "the volume has changed since the baseline; run again")]
+    assert verify("r", segmented) == [Fault("noise", "the volume has changed since the baseline; run again", step="baseline")]
     warnings = evaluate("r", segmented).volumes[0].warnings
     assert any("no baseline: the volume has changed" in warning for warning in warnings)
 

@@ -73,7 +73,7 @@ def refine_volume(
     if config.of == run:
         raise ConfigError("a run cannot refine itself", found=run, fix="give the refined run another name")
     made = _finished_segmentation(volume, config.of, workspace)
-    request = StepRequest("crf", run, volume, config, ("probability", "membrane"), made.model)
+    request = StepRequest("crf", run, volume, config, ("probability", "membrane"))
 
     def prepare(source: Volume, result: Volume) -> BlockStep[CrfFacts]:
         return _prepare(source, result, config, execution, made, workspace)
@@ -143,7 +143,8 @@ def _prepare(
             )
 
     phase = Phase("blocks", plan, lambda _: arithmetic, ("probability", "membrane"), tiles_at_once=arithmetic.threads)
-    return BlockStep((phase,), facts, source_fraction=known.membrane_fraction, check_inputs=check_probability)
+    return BlockStep(
+        (phase,), facts, model=made.model, source_fraction=known.membrane_fraction, check_inputs=check_probability)
 
 
 def _finished_segmentation(volume: str, run: str, workspace: Workspace) -> StepRecord:

@@ -33,7 +33,7 @@ from segem.io.volume import Volume, write_block
 from segem.io.workspace import Workspace
 from segem.plan import Block, Plan
 from segem.progress import track
-from segem.records.run import F, PhaseRecord, StepFacts, StepRecord, TilingRecord
+from segem.records.run import F, ModelRecord, PhaseRecord, StepFacts, StepRecord, TilingRecord
 from segem.stages.segmentation.arithmetic.block import Arithmetic, Computed, Voxels
 from segem.stages.segmentation.identity import code_digest
 from segem.stages.segmentation.verify import damage, fault_of_block
@@ -73,6 +73,8 @@ class BlockStep(Generic[F]):
     """What is known from the start; the engine's counts are added."""
     conclude: Callable[[F, Values], F] = lambda facts, _: facts
     """Adds what the phases have found."""
+    model: ModelRecord | None = None
+    """The weights behind what is refined, where the request names none itself."""
     source_fraction: float | None = None
     """Share of membrane in the mask that this one is made from, where there is one."""
     check_inputs: Callable[[], None] = lambda: None
@@ -130,14 +132,14 @@ def run_step(
     """
     source = Volume.open(workspace.volume(request.volume))
     with volume_lock(workspace, request.run, request.volume):
-        if not replace:
+        if not replace and like is None:
             require_same_request(workspace, request)
         result = result_volume(workspace, request.run, request.volume)
         step = prepare(source, result)
         if like is not None:
             _require_same_making(request, step.facts, like)
         phases = tuple(_record_phase(phase) for phase in step.phases)
-        with recorded(workspace, request, source, phases, step.facts) as state:
+        with recorded(workspace, request, source, phases, step.facts, request.model or step.model) as state:
             try:
                 counts, values = _sweep(request, step, result, execution, workspace)
             finally:
@@ -247,10 +249,11 @@ def cautions_of(fraction: float, source_fraction: float | None = None) -> Iterat
 
 def _require_same_making(request: StepRequest, facts: StepFacts, then: StepRecord) -> None:
     """Raise if a block computed now would not be of a kind with those that are whole."""
-    held = {"model": then.model.digest if then.model else None}
-    made = {"model": request.model.digest if request.model else None}
-    held |= {key: getattr(then.facts, key, None) for key in facts.same_making}
-    made |= {key: getattr(facts, key) for key in facts.same_making}
+    held = {key: getattr(then.facts, key, None) for key in facts.same_making}
+    made = {key: getattr(facts, key) for key in facts.same_making}
+    if request.model is not None:
+        held = {"model": then.model.digest if then.model else None, **held}
+        made = {"model": request.model.digest, **made}
     for key, value in made.items():
         if value != held[key]:
             again = "run the same command again" + (" with --replace" if key == "model" else "")

@@ -193,7 +193,7 @@ def test_a_missing_volume_names_the_command(tmp_path: Path) -> None:
 
 
 def test_a_missing_label_names_those_that_exist(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no label kmeans; found truth"):
+    with pytest.raises(InputError, match="no label baseline; found truth"):
         volume_at(tmp_path / "v", truth=np.uint8).label("baseline")
     with pytest.raises(InputError, match="found no labels"):
         volume_at(tmp_path / "w").label("baseline")
