@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,18 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-import segem.geometry
-import segem.kernels.blend
-import segem.kernels.normalize
-import segem.kernels.threshold
-import segem.kernels.views
-import segem.learn.calibrated
-import segem.learn.fold
-import segem.learn.models
-import segem.learn.runtimes.base
-import segem.learn.runtimes.eager
-import segem.learn.runtimes.openvino
-import segem.plan
 from segem.config import RuntimeName, Window
 from segem.errors import BlockError, ModelError
 from segem.geometry import Box, around
@@ -42,36 +25,7 @@ from segem.learn.runtimes.base import Channels, Probability
 from segem.learn.runtimes.choice import choose_device, open_runtime
 from segem.plan import Block, Plan, Tile
 
-__all__ = ["Engine", "choose_device", "compute_digest", "gpu_name", "tile_channels"]
-
-_COMPUTE_PATH: tuple[ModuleType, ...] = (
-    segem.geometry,
-    segem.plan,
-    segem.kernels.blend,
-    segem.kernels.normalize,
-    segem.kernels.threshold,
-    segem.kernels.views,
-    segem.learn.calibrated,
-    segem.learn.fold,
-    segem.learn.runtimes.base,
-    segem.learn.runtimes.eager,
-    segem.learn.runtimes.openvino,
-)
-
-
-@cache
-def compute_digest() -> str:
-    """Return the sha256 of the source code a voxel passes through; changed code makes other blocks."""
-    modules = (*_COMPUTE_PATH, inspect.getmodule(compute_digest))
-    digest = hashlib.sha256()
-    for module in modules:
-        digest.update(inspect.getsource(module).encode() if module is not None else b"")
-    # All nets at once: which of these files a net is made of is not worth a mistake.
-    for folder in segem.learn.models.__path__:
-        for file in sorted(Path(folder).glob("*.py")):
-            digest.update(file.read_bytes())
-    digest.update(version("torchvision").encode())
-    return digest.hexdigest()
+__all__ = ["Engine", "choose_device", "gpu_name", "tile_channels"]
 
 
 def gpu_name() -> str | None:

@@ -21,10 +21,6 @@ Probability = NDArray[np.float32]
 class Runtime(Protocol):
     """A net that is ready to evaluate tiles."""
 
-    @property
-    def name(self) -> str:
-        """What computes, with versions: another one may round otherwise, so this is part of a block's identity."""
-
     def evaluate(self, inputs: Iterable[Channels]) -> Iterator[Probability]:
         """Yield the membrane probability of each input, in order."""
 

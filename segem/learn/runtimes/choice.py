@@ -57,8 +57,16 @@ def choose_runtime(runtime: RuntimeName, device: torch.device) -> RuntimeName:
 
 
 def runtime_identity(runtime: RuntimeName, device: torch.device, quantized: Path | None = None) -> str:
-    """Return what computes, with its version; another one may round otherwise, so it is part of a block's identity."""
+    """Return what computes; another one may round otherwise, so it is part of a block's identity.
+
+    Versions are part of it too, and stand beside this one: `segem.stages.segmentation.identity` knows of all of them.
+    """
     return openvino_name(quantized) if runtime.startswith("openvino") else eager_name(device)
+
+
+def training_runtime(device: torch.device) -> str:
+    """Return what trains nets, with its version, for their cards."""
+    return eager_name(device).replace("torch", f"torch {torch.__version__}", 1)
 
 
 def open_runtime(

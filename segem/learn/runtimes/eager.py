@@ -27,9 +27,9 @@ SHARE_OF_FREE_MEMORY = 0.5
 
 
 def eager_name(device: torch.device) -> str:
-    """Return what computes, for identities and cards."""
+    """Return what computes, without its version."""
     precision = " mixed" if device.type == "cuda" else ""
-    return f"torch {torch.__version__} {device.type}{precision}{instructions(device)}"
+    return f"torch {device.type}{precision}{instructions(device)}"
 
 
 class EagerCpu:
@@ -45,7 +45,6 @@ class EagerCpu:
 
     def __init__(self, net: nn.Module, threads: int) -> None:
         keep_activations()
-        self.name = eager_name(torch.device("cpu"))
         self._net = folded(net).to(memory_format=torch.channels_last)
         self._pool = TilePool(self._forward, threads)
 
@@ -82,7 +81,6 @@ class EagerBatches:
     """
 
     def __init__(self, net: nn.Module, device: torch.device, batch: int | None = None) -> None:
-        self.name = eager_name(device)
         self.device = device
         self.batch = batch
         self._cuda = device.type == "cuda"

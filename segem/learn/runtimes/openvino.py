@@ -6,7 +6,6 @@ OpenVINO and NNCF are optional (``pip install -e '.[cpu]'``); nothing is importe
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import importlib.util
 import logging
 import os
@@ -41,8 +40,8 @@ def installed(*packages: str) -> bool:
 
 
 def openvino_name(quantized: Path | None = None) -> str:
-    """Return what computes, for identities and cards; a quantised model is known by its bytes."""
-    name = f"openvino {importlib.metadata.version('openvino')} cpu{instructions(torch.device('cpu'))}"
+    """Return what computes, without its version; a quantised model is known by its bytes."""
+    name = f"openvino cpu{instructions(torch.device('cpu'))}"
     return f"{name} int8 {quantized_digest(quantized)}" if quantized is not None else f"{name} float32 winograd"
 
 
@@ -68,7 +67,6 @@ class OpenVinoCpu:
 
     def __init__(self, net: nn.Module, channels: int, threads: int, quantized: Path | None = None) -> None:
         ov = import_openvino()
-        self.name = openvino_name(quantized)
         model = _read(quantized) if quantized is not None else halve_multiplications(_converted(net, channels))
         settings = {
             "INFERENCE_NUM_THREADS": threads,

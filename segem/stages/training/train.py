@@ -36,7 +36,7 @@ from segem.learn.halo import TOLERANCE, measure_halo
 from segem.learn.models.registry import encoder_of, geometry, recipe, resolved, side_outputs, spec_of
 from segem.learn.models.spec import Geometry
 from segem.learn.pieces import in_pieces
-from segem.learn.runtimes.choice import choose_device, runtime_identity
+from segem.learn.runtimes.choice import choose_device, training_runtime
 from segem.learn.sections import LabelledSection
 from segem.learn.train import Fitted, Progress, fit, predict_section
 from segem.learn.watch import Point
@@ -303,7 +303,7 @@ def learn(
             citation=cited_once(citation, before.card.citation if before is not None else ""),
             versions={
                 "segem": segem.__version__,
-                "runtime": runtime_identity("torch", choose_device(device)),
+                "runtime": training_runtime(choose_device(device)),
                 "python": platform.python_version(),
             },
         )
@@ -331,7 +331,7 @@ def training_digest(config: TrainConfig, before: Artefact | None, sections: list
         "config": config.model_dump(mode="json", exclude=HOW_OFTEN),
         "from": before.digest if before is not None else None,
         "pretrained": sha256(pretrained.read_bytes()).hexdigest() if pretrained and pretrained.is_file() else None,
-        "versions": [segem.__version__, runtime_identity("torch", choose_device("cpu"))],
+        "versions": [segem.__version__, training_runtime(choose_device("cpu"))],
     }
     digest = sha256(json.dumps(made_of, sort_keys=True).encode())
     for section in sections:
