@@ -46,7 +46,7 @@ class PhaseRecord(Config):
 class StepFacts(Config):
     """What is known of every step of block work."""
 
-    same_making: ClassVar[tuple[str, ...]] = ("code",)
+    same_making: ClassVar[tuple[str, ...]] = ("software", "code")
     """The facts in which blocks of one result must agree."""
 
     blocks: int
@@ -57,6 +57,8 @@ class StepFacts(Config):
     """Voxels computed for each voxel written."""
     code: str
     """sha256 of the source and the versions of what computes."""
+    software: dict[str, str] = {}
+    """Those versions, by the name of what is installed."""
     memory: int | None = None
     """Bytes that one process was allowed, where somebody set them: they decide the size of tiles."""
     membrane_fraction: float | None = None
@@ -88,12 +90,12 @@ class Int8Facts(Config):
 class SegmentFacts(StepFacts):
     """How a model was swept over a volume."""
 
-    same_making: ClassVar[tuple[str, ...]] = ("code", "threshold", "runtime")
+    same_making: ClassVar[tuple[str, ...]] = (*StepFacts.same_making, "threshold", "runtime")
 
     step: Literal["segment"] = "segment"
     threshold: float
     runtime: str
-    """What evaluated the net, and its version."""
+    """What evaluated the net."""
     trained_on: tuple[TrainedOn, ...] = ()
     int8: Int8Facts | None = None
 
@@ -101,7 +103,7 @@ class SegmentFacts(StepFacts):
 class CrfFacts(StepFacts):
     """How a probability was refined."""
 
-    same_making: ClassVar[tuple[str, ...]] = ("code", "threshold", "operating_point", "probability")
+    same_making: ClassVar[tuple[str, ...]] = (*StepFacts.same_making, "threshold", "operating_point", "probability")
 
     step: Literal["crf"] = "crf"
     threshold: float

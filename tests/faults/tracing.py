@@ -1,7 +1,7 @@
 """Runs steps in a process of their own, and tells which modules execute a line while their blocks are computed.
 
-What it sees is the truth that `segem.stages.segmentation.identity` is held to: every call of a Python function, in every
-thread, between the beginning of a block's load and the end of its store.
+What it sees is the truth that `segem.stages.segmentation.identity` is held to: every call of a Python function, in any
+thread, between the beginning of a block's load and the end of its store, in every phase of the step.
 """
 
 from __future__ import annotations
@@ -12,20 +12,18 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from segem.config import BaselineConfig, ExecutionConfig, RefineConfig, SegmentConfig
-from segem.execute import run as engines
-from segem.execute.work import BlockOutcome, BlockWork
+from segem.config import ExecutionConfig, parse
+from segem.execute.run import ENGINES
+from segem.execute.work import BlockOutcome, BlockWork, Outcomes, Sweep
 from segem.io.ledger import LedgerRow
 from segem.io.workspace import Workspace
 from segem.plan import Block
-from segem.stages.segmentation.baseline import baseline
-from segem.stages.segmentation.crf import refine_volume
-from segem.stages.segmentation.segment import segment
+from segem.stages.segmentation.steps import STEPS
 from tests.processes import ROOT
 
 QUIET = ExecutionConfig(device="cpu")
@@ -33,10 +31,11 @@ QUIET = ExecutionConfig(device="cpu")
 
 @dataclass(frozen=True)
 class Job:
-    """A step of a volume, with its settings."""
+    """A step of a volume into a run, with its settings."""
 
     step: str
     volume: str
+    run: str
     config: dict[str, Any]
 
 
@@ -44,15 +43,14 @@ class Job:
 class Seen:
     """What a job did while its blocks were computed."""
 
-    start: str
-    """The module whose class computes them."""
+    starts: frozenset[str]
+    """The modules of the classes that computed them."""
     modules: frozenset[str]
     """Every module that executed a line, of segem and of others."""
-    computed: int
 
 
 def trace(workspace: Workspace, jobs: list[Job]) -> list[Seen]:
-    """Do each job, in one process of their own, and return what was seen."""
+    """Do each job, all of them in one process of their own, and return what was seen."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.faults.tracing", str(workspace.root)],
         input=json.dumps([asdict(job) for job in jobs]),
@@ -62,7 +60,7 @@ def trace(workspace: Workspace, jobs: list[Job]) -> list[Seen]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return [Seen(**seen | {"modules": frozenset(seen["modules"])}) for seen in json.loads(done.stdout)]
+    return [Seen(frozenset(seen["starts"]), frozenset(seen["modules"])) for seen in json.loads(done.stdout)]
 
 
 class Recorder:
@@ -70,7 +68,6 @@ class Recorder:
 
     def __init__(self) -> None:
         self.modules: set[str] = set()
-        self.starts: set[str] = set()
 
     @contextmanager
     def on(self) -> Iterator[None]:
@@ -90,7 +87,6 @@ class Traced:
 
     def __init__(self, work: BlockWork[Any, Any], recorder: Recorder) -> None:
         self.work, self.recorder = work, recorder
-        recorder.starts.add(type(work).__module__)
 
     def load(self, block: Block, known: LedgerRow | None) -> Any:
         with self.recorder.on():
@@ -105,29 +101,24 @@ class Traced:
             return self.work.store(computed)
 
 
-def record(workspace: Workspace, job: Job, run: str) -> Seen:
+def record(workspace: Workspace, job: Job) -> Seen:
     """Do one job, and return what was seen."""
-    recorder, loop = Recorder(), engines.run_loop
+    recorder, starts, loop = Recorder(), set(), ENGINES["loop"]
 
-    def traced_loop(blocks: Any, at_once: int, work: BlockWork[Any, Any], *rest: Any) -> Any:
-        return loop(blocks, at_once, Traced(work, recorder), *rest)
+    def traced_loop(sweep: Sweep, execution: ExecutionConfig, on_voxels: Callable[[int], None]) -> Outcomes:
+        starts.add(type(sweep.work.arithmetic).__module__)  # type: ignore[attr-defined]
+        return loop(replace(sweep, work=Traced(sweep.work, recorder)), execution, on_voxels)
 
-    engines.run_loop = traced_loop  # type: ignore[assignment]
+    step, ENGINES["loop"] = STEPS[job.step], traced_loop
     try:
-        if job.step == "segment":
-            computed = segment(job.volume, run, SegmentConfig(**job.config), QUIET, workspace).computed
-        elif job.step == "crf":
-            computed = refine_volume(job.volume, run, RefineConfig(**job.config), QUIET, workspace).computed
-        else:
-            computed = baseline(job.volume, run, BaselineConfig(**job.config), workspace).computed
+        step.run(job.volume, job.run, parse(step.config, job.config), execution=QUIET, workspace=workspace)
     finally:
-        engines.run_loop = loop
-        threading.settrace(None)
-    (start,) = recorder.starts
-    return Seen(start, frozenset(recorder.modules), computed)
+        ENGINES["loop"] = loop
+        threading.settrace(None)  # type: ignore[arg-type]
+    return Seen(frozenset(starts), frozenset(recorder.modules))
 
 
 if __name__ == "__main__":
-    space = Workspace(Path(sys.argv[1]))
-    found = [record(space, Job(**job), f"{job['step']}-{n}") for n, job in enumerate(json.load(sys.stdin))]
-    print(json.dumps([asdict(seen) | {"modules": sorted(seen.modules)} for seen in found]))
+    workspace = Workspace(Path(sys.argv[1]))
+    found = [record(workspace, Job(**job)) for job in json.load(sys.stdin)]
+    print(json.dumps([{"starts": sorted(seen.starts), "modules": sorted(seen.modules)} for seen in found]))

@@ -22,7 +22,7 @@ from segem.stages.segmentation.arithmetic.baseline import (
     means_of,
     tile_of,
 )
-from segem.stages.segmentation.identity import code_digest
+from segem.stages.segmentation.identity import code_digest, versions_of
 from segem.stages.segmentation.step import BlockStep, Phase, Values, run_step
 
 DEFAULT = ExecutionConfig()
@@ -124,6 +124,7 @@ def _prepare(source: Volume, result: Volume, config: BaselineConfig) -> BlockSte
         blocks=plan.count,
         overhead=round(plan.overhead(), 4),
         code=code_digest(MaskArithmetic.__module__),
+        software=versions_of(MaskArithmetic.__module__),
         method=config.method,
     )
     mask = Phase(

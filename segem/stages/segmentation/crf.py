@@ -16,7 +16,7 @@ from segem.plan import Plan, crop_tiling
 from segem.records.run import CrfFacts, SegmentFacts, StepRecord
 from segem.stages.segmentation.arithmetic.crf import CrfArithmetic
 from segem.stages.segmentation.budget import Budget
-from segem.stages.segmentation.identity import code_digest
+from segem.stages.segmentation.identity import code_digest, versions_of
 from segem.stages.segmentation.step import BlockStep, Phase, run_step
 from segem.stages.segmentation.verify import probability_digest
 
@@ -115,6 +115,7 @@ def _prepare(
         blocks=plan.count,
         overhead=round(plan.overhead(), 4),
         code=code_digest(CrfArithmetic.__module__),
+        software=versions_of(CrfArithmetic.__module__),
         memory=execution.memory,
         threshold=config.threshold,
         operating_point=config.operating_point or known.threshold,

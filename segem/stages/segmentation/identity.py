@@ -21,7 +21,7 @@ from pathlib import Path
 import segem
 from segem.errors import ConfigError
 
-COMPUTING = ("segem.geometry", "segem.plan", "segem.kernels", "segem.learn")
+COMPUTING = ("segem.geometry", "segem.plan", "segem.kernels", "segem.learn", "segem.stages.segmentation.arithmetic")
 """The layers that make numbers: their modules are digested where a start reaches them, all others passed through."""
 
 _PACKAGE = Path(segem.__file__).parent

@@ -24,7 +24,7 @@ from segem.records.card import ModelCard
 from segem.records.run import Int8Facts, SegmentFacts, StepRecord
 from segem.stages.segmentation.arithmetic.segment import READ_CACHE_BYTES, SegmentArithmetic, release
 from segem.stages.segmentation.budget import Budget
-from segem.stages.segmentation.identity import code_digest
+from segem.stages.segmentation.identity import code_digest, versions_of
 from segem.stages.segmentation.quantize import quantized
 from segem.stages.segmentation.step import BlockStep, Phase, run_step
 
@@ -145,6 +145,7 @@ def _prepare(
         blocks=plan.count,
         overhead=round(plan.overhead(), 4),
         code=code,
+        software=versions_of(SegmentArithmetic.__module__),
         memory=execution.memory,
         warnings=cautions,
         threshold=threshold,

@@ -261,10 +261,19 @@ def _require_same_making(request: StepRequest, facts: StepFacts, then: StepRecor
                 f"the {key.replace('_', ' ')} of the run is not at hand any more, and blocks of two kinds must not be "
                 "mixed",
                 where=f"{request.run}/{request.volume}",
-                expected=held[key],
-                found=value,
+                expected=_told(held[key], value),
+                found=_told(value, held[key]),
                 fix=f"bring it back, or {again} to compute every block anew",
             )
+
+
+def _told(fact: object, other: object) -> object:
+    """Return a fact as an error shall name it: of versions, those in which it differs from another."""
+    if not (isinstance(fact, dict) and isinstance(other, dict)):
+        return fact
+    return ", ".join(
+        f"{name} {fact.get(name, 'absent')}" for name in sorted({*fact, *other}) if fact.get(name) != other.get(name)
+    )
 
 
 def _record_phase(phase: Phase) -> PhaseRecord:

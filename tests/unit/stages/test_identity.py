@@ -31,7 +31,7 @@ IMPORTS = {
     "match a:\n    case 1:\n        import segem.kernels.found": True,
     "if a:\n    pass\nelif b:\n    import segem.kernels.found": True,
     "import importlib\nimportlib.import_module('segem.kernels.found')": True,
-    "from importlib import import_module\ndef f():\n    return import_module('..kernels.found', __package__).thing": True,
+    "from importlib import import_module\nthing = import_module('..kernels.found', __package__).thing": True,
     "found = __import__('segem.kernels.found')": True,
     "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from segem.kernels import found": False,
     "import typing\nif typing.TYPE_CHECKING:\n    import segem.kernels.found": False,
