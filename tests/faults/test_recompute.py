@@ -121,23 +121,39 @@ from segem.io.workspace import Workspace
 from segem.stages.segmentation.segment import segment
 if __name__ == "__main__":
     execution = ExecutionConfig(**json.loads(sys.argv[2]))
-    config = SegmentConfig(model="tiny", tile_px=32)
-    print(segment("noise", "r", config, execution, Workspace(Path(sys.argv[1]))).computed)
+    config = SegmentConfig(model=sys.argv[3], tile_px=32)
+    done = segment("noise", sys.argv[4], config, execution, Workspace(Path(sys.argv[1])))
+    print(done.computed, done.skipped)
 """
 
 
-def computed_by(package: Path, workspace: Workspace, execution: dict[str, object], **environment: str) -> int:
-    """Return how many blocks a process computes with the segem that lies in `package`."""
+def segmented_by(
+    package: Path,
+    workspace: Workspace,
+    execution: dict[str, object],
+    model: str = "tiny",
+    run: str = "r",
+    **environment: str,
+) -> tuple[int, int]:
+    """Return how many blocks a process computes with the segem that lies in `package`, and how many it skips."""
     script = workspace.root / "segment.py"
     script.write_text(SEGMENT)
     done = subprocess.run(
-        [sys.executable, str(script), str(workspace.root), json.dumps({"device": "cpu", **execution})],
+        [sys.executable, str(script), str(workspace.root), json.dumps({"device": "cpu", **execution}), model, run],
         env={**os.environ, "PYTHONPATH": str(package), **environment},
         capture_output=True,
         text=True,
         check=True,
     )
-    return int(done.stdout)
+    computed, skipped = done.stdout.split()
+    return int(computed), int(skipped)
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """Return a folder with a segem of its own, to be changed."""
+    shutil.copytree(ROOT / "segem", tmp_path / "package" / "segem", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path / "package"
 
 
 @pytest.mark.slow
@@ -145,13 +161,26 @@ def computed_by(package: Path, workspace: Workspace, execution: dict[str, object
     ("module", "computed"), [("kernels/blend.py", 3), ("learn/engine.py", 3), ("cli/show.py", 0), ("progress.py", 0)]
 )
 def test_changed_code_concerns_every_block_if_voxels_pass_through_it(
-    segmented: Workspace, tmp_path: Path, module: str, computed: int
+    segmented: Workspace, package: Path, module: str, computed: int
 ) -> None:
-    package = tmp_path / "package"
-    shutil.copytree(ROOT / "segem", package / "segem", ignore=shutil.ignore_patterns("__pycache__"))
     with (package / "segem" / module).open("a") as source:
         source.write("# changed\n")
-    assert computed_by(package, segmented, {}) == computed
+    assert segmented_by(package, segmented, {}) == (computed, 3 - computed)
+
+
+@pytest.mark.slow
+def test_one_changed_coefficient_of_a_convolution_concerns_every_block(segmented: Workspace, package: Path) -> None:
+    options = {"features": 64, "depth": 2}
+    card = ModelCard(name="wide", architecture="unet", options=options, threshold=0.5)
+    save_artefact(segmented.models / "wide" / "1", card, build("unet", options))
+    assert segmented_by(package, segmented, {}, "wide", "w") == (3, 0)
+    assert segmented_by(package, segmented, {}, "wide", "w") == (0, 3)
+    source = package / "segem" / "learn" / "winograd.py"
+    before, after = "[[6, 0, 0],", "[[6.0001, 0, 0],"
+    assert source.read_text().count(before) == 1
+    source.write_text(source.read_text().replace(before, after))
+    assert segmented_by(package, segmented, {}, "wide", "w") == (3, 0)
+    assert segmented_by(package, segmented, {}, "wide", "w") == (0, 3)
 
 
 @pytest.mark.slow
@@ -161,7 +190,7 @@ def test_how_it_is_run_concerns_no_block(segmented: Workspace) -> None:
         ({"engine": "dask", "workers": 2}, {"OMP_NUM_THREADS": "2"}),
     ]
     for execution, environment in how:
-        assert computed_by(ROOT, segmented, execution, **environment) == 0
+        assert segmented_by(ROOT, segmented, execution, **environment) == (0, 3)
 
 
 def test_another_voxel_size_of_the_same_voxels_concerns_no_block_of_them(segmented: Workspace, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any
 
 from segem.config import ExecutionConfig, parse
+from segem.execute.loop import run_loop
 from segem.execute.run import ENGINES
 from segem.execute.work import BlockOutcome, BlockWork, Outcomes, Sweep
 from segem.io.ledger import LedgerRow
@@ -63,62 +64,59 @@ def trace(workspace: Workspace, jobs: list[Job]) -> list[Seen]:
     return [Seen(frozenset(seen["starts"]), frozenset(seen["modules"])) for seen in json.loads(done.stdout)]
 
 
-class Recorder:
-    """Writes down the module of each function that is called while it is on; threads that start meanwhile included."""
-
-    def __init__(self) -> None:
-        self.modules: set[str] = set()
-
-    @contextmanager
-    def on(self) -> Iterator[None]:
-        threading.settrace(self._called)
-        sys.settrace(self._called)
-        try:
-            yield
-        finally:
-            sys.settrace(None)
-
-    def _called(self, frame: FrameType, event: str, argument: object) -> None:
-        self.modules.add(frame.f_globals.get("__name__", ""))
+_called_in: set[str] = set()
 
 
+def _note(frame: FrameType, event: str, argument: object) -> None:
+    _called_in.add(frame.f_globals.get("__name__", ""))
+
+
+@contextmanager
+def noted() -> Iterator[None]:
+    """Note the module of each function that is called, in this thread and for good in those that start meanwhile."""
+    threading.settrace(_note)
+    sys.settrace(_note)
+    try:
+        yield
+    finally:
+        sys.settrace(None)
+
+
+@dataclass(frozen=True)
 class Traced:
-    """The work of a step, recorded."""
+    """The work of a step, its calls noted."""
 
-    def __init__(self, work: BlockWork[Any, Any], recorder: Recorder) -> None:
-        self.work, self.recorder = work, recorder
+    work: BlockWork[Any, Any]
 
     def load(self, block: Block, known: LedgerRow | None) -> Any:
-        with self.recorder.on():
+        with noted():
             return self.work.load(block, known)
 
     def compute(self, loaded: Any, threads: int | None, on_voxels: Callable[[int], None]) -> Any:
-        with self.recorder.on():
+        with noted():
             return self.work.compute(loaded, threads, on_voxels)
 
     def store(self, computed: Any) -> BlockOutcome:
-        with self.recorder.on():
+        with noted():
             return self.work.store(computed)
 
 
-def record(workspace: Workspace, job: Job) -> Seen:
+def do(workspace: Workspace, job: Job) -> Seen:
     """Do one job, and return what was seen."""
-    recorder, starts, loop = Recorder(), set(), ENGINES["loop"]
+    starts: set[str] = set()
 
     def traced_loop(sweep: Sweep, execution: ExecutionConfig, on_voxels: Callable[[int], None]) -> Outcomes:
         starts.add(type(sweep.work.arithmetic).__module__)  # type: ignore[attr-defined]
-        return loop(replace(sweep, work=Traced(sweep.work, recorder)), execution, on_voxels)
+        return run_loop(replace(sweep, work=Traced(sweep.work)), execution, on_voxels)
 
-    step, ENGINES["loop"] = STEPS[job.step], traced_loop
-    try:
-        step.run(job.volume, job.run, parse(step.config, job.config), execution=QUIET, workspace=workspace)
-    finally:
-        ENGINES["loop"] = loop
-        threading.settrace(None)  # type: ignore[arg-type]
-    return Seen(frozenset(starts), frozenset(recorder.modules))
+    ENGINES["loop"] = traced_loop
+    _called_in.clear()
+    step = STEPS[job.step]
+    step.run(job.volume, job.run, parse(step.config, job.config), execution=QUIET, workspace=workspace)
+    return Seen(frozenset(starts), frozenset(_called_in))
 
 
 if __name__ == "__main__":
     workspace = Workspace(Path(sys.argv[1]))
-    found = [record(workspace, Job(**job)) for job in json.load(sys.stdin)]
+    found = [do(workspace, Job(**job)) for job in json.load(sys.stdin)]
     print(json.dumps([{"starts": sorted(seen.starts), "modules": sorted(seen.modules)} for seen in found]))
