@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from segem.io.shards import Array, path_of, shape_of, shard_of
 from segem.io.volume import Volume, write_block
 from segem.io.workspace import Workspace
 from segem.stages.segmentation.baseline import baseline
+from segem.stages.segmentation.identity import code_digest
 from segem.stages.segmentation.repair import Repair, repair
 from segem.stages.segmentation.segment import segment
 from segem.stages.segmentation.verify import verify
@@ -237,6 +239,26 @@ def test_a_repair_never_mixes_blocks_of_two_models(whole: Whole) -> None:
     assert "the model of the run is not at hand any more" in done.left[1].what
     assert whole.versions() == before
     make_artefact(whole.workspace, seed=0)
+    assert whole.repair().left == ()
+
+
+def test_a_repair_never_mixes_blocks_of_two_versions_of_a_package(
+    whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole.files()[0].unlink()
+    before = whole.versions()
+    with monkeypatch.context() as patched:
+        # What is found first on the path is what is installed.
+        (tmp_path / "numpy-99.0.dist-info").mkdir()
+        (tmp_path / "numpy-99.0.dist-info" / "METADATA").write_text("Name: numpy\nVersion: 99.0\n")
+        patched.syspath_prepend(tmp_path)
+        code_digest.cache_clear()
+        done = whole.repair()
+    code_digest.cache_clear()
+    assert done.repaired == ()
+    said = f"the software of the run is not at hand any more.* expected numpy {np.__version__}, found numpy 99.0. Fix"
+    assert re.search(said, done.left[1].what), done.left[1].what
+    assert whole.versions() == before
     assert whole.repair().left == ()
 
 

@@ -242,6 +242,12 @@ def test_no_import_on_the_way_is_written_so_that_it_cannot_be_read(start: str) -
                 assert isinstance(node.args[0], ast.Constant), f"{name}:{node.lineno}: the identity cannot see this"
 
 
+@pytest.mark.parametrize("layer", COMPUTING)
+def test_no_layer_that_computes_reads_from_a_file_what_it_computes_with(layer: str) -> None:
+    files = [file for file in ROOT.joinpath(*layer.split(".")).rglob("*") if file.is_file()]
+    assert [file for file in files if file.suffix not in (".py", ".pyc")] == []
+
+
 def test_versions_are_those_of_what_computes() -> None:
     segment, crf, baseline = (set(versions_of(start)) for start in STARTS)
     assert {"python", "numpy", "torch", "torchvision", "openvino", "nncf"} <= segment
