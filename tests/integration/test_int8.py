@@ -12,6 +12,7 @@ from segem.io.run import load_run
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.learn.artefact import Artefact
+from segem.records.run import Int8Facts, SegmentFacts
 from segem.stages.reporting.evaluate import evaluate
 from segem.stages.segmentation.quantize import sample_tiles
 from segem.stages.segmentation.segment import segment
@@ -30,18 +31,20 @@ def config(**more: object) -> SegmentConfig:
     return SegmentConfig(**({"model": "tiny", "runtime": "openvino-int8", "int8_tolerance": 0.5} | more))
 
 
-def facts_of(workspace: Workspace, run: str) -> dict:
-    stage = load_run(workspace, run).volumes["noise"].membrane
-    assert stage is not None
-    return dict(stage.facts)
+def facts_of(workspace: Workspace, run: str) -> tuple[str, Int8Facts]:
+    """Return the runtime of a run, and how 8 bits came out."""
+    facts = load_run(workspace, run).volumes["noise"].membrane_facts
+    assert isinstance(facts, SegmentFacts)
+    assert facts.int8 is not None
+    return facts.runtime, facts.int8
 
 
 def test_eight_bits_are_used_where_they_agree_and_a_resumed_run_takes_the_same_model(ingested: Workspace) -> None:
     first = segment("noise", "r", config(), QUIET, ingested)
-    facts = facts_of(ingested, "r")
+    runtime, int8 = facts_of(ingested, "r")
     assert first.computed == first.blocks
-    assert facts["int8"]["used"] is True
-    assert " int8 " in facts["runtime"]
+    assert int8.used is True
+    assert " int8 " in runtime
     assert segment("noise", "r", config(int8_tolerance=0.4), QUIET, ingested, replace=True).computed == 0
     exact = segment("noise", "exact", config(runtime="openvino"), QUIET, ingested)
     found, expected = (np.asarray(Volume.open(result.path).raw[:], int) for result in (first, exact))
@@ -50,9 +53,9 @@ def test_eight_bits_are_used_where_they_agree_and_a_resumed_run_takes_the_same_m
 
 def test_eight_bits_are_refused_where_the_mask_changes_too_much(ingested: Workspace) -> None:
     refused = segment("noise", "r", config(int8_tolerance=0), QUIET, ingested)
-    facts = facts_of(ingested, "r")
-    assert facts["int8"]["used"] is False
-    assert facts["int8"]["disagreement"] > 0
+    _, int8 = facts_of(ingested, "r")
+    assert int8.used is False
+    assert int8.disagreement > 0
     exact = segment("noise", "exact", config(runtime="openvino"), QUIET, ingested)
     assert np.array_equal(Volume.open(refused.path).raw[:], Volume.open(exact.path).raw[:])
     (scores,) = evaluate("r", ingested).volumes
