@@ -118,7 +118,9 @@ def test_a_crf_and_a_model_do_not_replace_each_other(finished: Workspace) -> Non
     line = refused(lambda: segment("noise", "r-crf", TINY, QUIET, finished), finished)
     assert "found step crf, of r" in line
     onto = RefineConfig(of="r-crf")
-    assert "found step segment, model tiny" in refused(lambda: refine_volume("noise", "r", onto, QUIET, finished), finished)
+    assert "found step segment, model tiny" in refused(
+        lambda: refine_volume("noise", "r", onto, QUIET, finished), finished
+    )
 
 
 def test_what_is_not_there_is_not_protected(copy: Workspace) -> None:

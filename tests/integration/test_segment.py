@@ -218,7 +218,9 @@ def test_a_volume_ingested_anew_makes_old_masks_worthless(segmented: Workspace, 
     with pytest.raises(ConfigError, match="has changed since"):
         export("r", "noise", "membrane", tmp_path / "m.tif", segmented)
     segment("noise", "r", TILED, QUIET, segmented)
-    assert verify("r", segmented) == [Fault("noise", "the volume has changed since the baseline; run again", step="baseline")]
+    assert verify("r", segmented) == [
+        Fault("noise", "the volume has changed since the baseline; run again", step="baseline")
+    ]
     warnings = evaluate("r", segmented).volumes[0].warnings
     assert any("no baseline: the volume has changed" in warning for warning in warnings)
 

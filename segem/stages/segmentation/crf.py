@@ -145,7 +145,8 @@ def _prepare(
 
     phase = Phase("blocks", plan, lambda _: arithmetic, ("probability", "membrane"), tiles_at_once=arithmetic.threads)
     return BlockStep(
-        (phase,), facts, model=made.model, source_fraction=known.membrane_fraction, check_inputs=check_probability)
+        (phase,), facts, model=made.model, source_fraction=known.membrane_fraction, check_inputs=check_probability
+    )
 
 
 def _finished_segmentation(volume: str, run: str, workspace: Workspace) -> StepRecord:
