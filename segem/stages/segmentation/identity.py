@@ -207,11 +207,10 @@ def _statements(tree: ast.Module) -> Iterator[ast.AST]:
     waiting: list[ast.AST] = list(tree.body)
     while waiting:
         node = waiting.pop()
-        if isinstance(node, (ast.stmt, ast.excepthandler, ast.match_case)):
-            yield node
-            blocks = ("orelse",) if _is_for_types(node) else ("body", "orelse", "finalbody", "handlers", "cases")
-            for block in blocks:
-                waiting += getattr(node, block, ())
+        yield node
+        blocks = ("orelse",) if _is_for_types(node) else ("body", "orelse", "finalbody", "handlers", "cases")
+        for block in blocks:
+            waiting += getattr(node, block, ())
 
 
 def _is_for_types(node: ast.AST) -> bool:
