@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from segem.config import Config, GateConfig
+from segem.config import GateConfig
+from segem.records.base import Record
 
 
-class Judgement(Config):
+class Judgement(Record):
     """A candidate beside the model in use, on sections of one volume that neither has seen."""
 
     volume: str
@@ -27,7 +28,7 @@ class Judgement(Config):
     """Why the volume speaks against the candidate; empty where it does not."""
 
 
-class Rival(Config):
+class Rival(Record):
     """The model that a candidate was compared with."""
 
     name: str
@@ -35,7 +36,7 @@ class Rival(Config):
     digest: str
 
 
-class Promotion(Config):
+class Promotion(Record):
     """The content of ``promotion.json``: whether a version was promoted, and on what grounds."""
 
     format: Literal[1] = 1
