@@ -7,9 +7,14 @@ from typing import Literal
 from segem.config import GateConfig
 from segem.records.base import Record
 
+Side = Literal["candidate", "incumbent"]
+
 
 class Judgement(Record):
-    """A candidate beside the model in use, on sections of one volume that neither has seen."""
+    """A candidate beside the model in use, on sections of one volume on which neither was trained.
+
+    Nor was the threshold of either chosen there, as far as their cards say what they were trained on.
+    """
 
     volume: str
     source_digest: str
@@ -26,6 +31,8 @@ class Judgement(Record):
     """End of the one-sided interval of the same confidence."""
     harm: str = ""
     """Why the volume speaks against the candidate; empty where it does not."""
+    calibrated_on: tuple[Side, ...] = ()
+    """Whose calibration was fitted on some of these sections; that moves probabilities and leaves the mask."""
 
 
 class Rival(Record):
@@ -51,6 +58,8 @@ class Promotion(Record):
     reason: str
     """Why the gate refused it; empty where it did not."""
     judged: tuple[Judgement, ...]
+    unknown_origin: tuple[Side, ...] = ()
+    """Whose card does not say what it was trained on, so that it may have seen what was judged."""
     gate: GateConfig
     manifest: str
     who: str

@@ -91,7 +91,7 @@ def test_table_shows_the_numbers_of_the_json_file(open_page, written):
     page = open_page()
     cells = page.locator("#summary tbody tr").first.locator("th, td").all_inner_texts()
     volume = json.loads(written.json.read_text())["volumes"][0]
-    numbers = [volume["iou"]["kmeans"], volume["iou"]["model"], volume["v_rand"], volume["v_info"]]
+    numbers = [volume["iou"]["baseline"], volume["iou"]["model"], volume["v_rand"], volume["v_info"]]
     assert cells[:6] == ["labelled", "5", *(f"{number:.3f}" for number in numbers)]
     assert cells[6] == f"{volume['seam_ratio']:.2f}"
 

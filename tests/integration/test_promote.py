@@ -245,4 +245,4 @@ def test_the_command_says_why_and_ends_with_1(
     assert "mine is kept aside, a: worse than the model in use" in refused.output
     forced = CliRunner().invoke(app, [*call, "--force"])
     assert forced.exit_code == 0
-    assert "promoted by force: mine means 2 now" in forced.output
+    assert "promoted by force: mine now refers to version 2" in forced.output
