@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from segem.records.scores import ReliabilityBin, SectionScores
 
 WIDTH, HEIGHT = 720, 220
-LEFT, RIGHT, TOP, BOTTOM = 40, 84, 12, 36
+# On the right the longest name of a baseline has room, in the widest of the usual fonts.
+LEFT, RIGHT, TOP, BOTTOM = 40, 156, 12, 36
 
 # More points than pixels only make the page heavier.
 _MOST_POINTS = 600

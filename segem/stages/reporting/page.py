@@ -118,8 +118,8 @@ def _compare(measured: list[VolumeScores], baseline: str) -> str:
         return f"On {measured[0].name}, {who} reaches a membrane IoU of {reached[0]:.3f}{beside}."
     if compared:
         better = sum(model > other for model, other in compared)
-        both = f"{better} of the {_count(len(compared), 'volume')} with both"
-        return f"The model reaches a higher membrane IoU than {baseline} on {both}."
+        of = f"{better} of {_count(len(compared), 'volume')}{' with both' if len(compared) < len(measured) else ''}"
+        return f"The model reaches a higher membrane IoU than {baseline} on {of}."
     span = f"{min(reached):.3f} to {max(reached):.3f}"
     return f"{who[0].upper()}{who[1:]} reaches a membrane IoU of {span} on {len(reached)} labelled volumes."
 
@@ -131,7 +131,7 @@ def name_baseline(report: Report) -> str | None:
 
 
 def _chart_sections(volume: VolumeScores) -> Chart | None:
-    return lay_out_iou(volume.per_section, volume.baseline.name if volume.baseline else "baseline")
+    return lay_out_iou(volume.per_section, volume.baseline.title if volume.baseline else "Baseline")
 
 
 def _list_facts(volume: VolumeScores) -> list[tuple[str, str]]:
@@ -145,7 +145,7 @@ def _list_facts(volume: VolumeScores) -> list[tuple[str, str]]:
     if volume.model is not None:
         facts.append(("Model", f"{volume.model.name} ({volume.model.digest[:12]})"))
     if volume.threshold is not None:
-        facts.append(("Threshold on the probability", f"{volume.threshold:.3g}"))
+        facts.append(("Threshold", f"{volume.threshold:.3g}"))
     return facts
 
 
