@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from segem.errors import SegemError
+from segem.geometry import name_sections
 
 if TYPE_CHECKING:
     # What is shown is made by stages that load torch; `segem --help` does not wait for that.
@@ -252,11 +253,11 @@ def _caveats_of(decided: Promotion) -> Iterator[str]:
     for side in decided.unknown_origin:
         yield f"The card of {names[side]} does not say what it was trained on: it may have seen these sections."
     for volume in decided.judged:
-        for side in volume.calibrated_on:
-            yield (
-                f"{names[side]} was calibrated on some of these sections of {volume.volume}: "
-                "that changed its probabilities, not its mask."
-            )
+        calibrated = {decided.name: volume.candidate_calibrated_on, incumbent: volume.incumbent_calibrated_on}
+        for name, sections in calibrated.items():
+            if sections:
+                where = f"{name_sections(sections)} of {volume.volume}"
+                yield f"{name} was calibrated on {where}: that changed its probabilities, not its mask."
 
 
 def show_learning_curve(found: LearningCurveResult, chart: str) -> None:

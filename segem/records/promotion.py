@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from segem.config import GateConfig
+from segem.geometry import Range
 from segem.records.base import Record
-
-Side = Literal["candidate", "incumbent"]
 
 
 class Judgement(Record):
@@ -31,8 +30,9 @@ class Judgement(Record):
     """End of the one-sided interval of the same confidence."""
     harm: str = ""
     """Why the volume speaks against the candidate; empty where it does not."""
-    calibrated_on: tuple[Side, ...] = ()
-    """Whose calibration was fitted on some of these sections; that moves probabilities and leaves the mask."""
+    candidate_calibrated_on: tuple[Range, ...] = ()
+    incumbent_calibrated_on: tuple[Range, ...] = ()
+    """Those of the sections that the calibration of either was fitted on; that moved probabilities, not masks."""
 
 
 class Rival(Record):
@@ -58,7 +58,7 @@ class Promotion(Record):
     reason: str
     """Why the gate refused it; empty where it did not."""
     judged: tuple[Judgement, ...]
-    unknown_origin: tuple[Side, ...] = ()
+    unknown_origin: tuple[Literal["candidate", "incumbent"], ...] = ()
     """Whose card does not say what it was trained on, so that it may have seen what was judged."""
     gate: GateConfig
     manifest: str

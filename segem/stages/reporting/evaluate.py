@@ -9,6 +9,7 @@ from functools import reduce
 from typing import Any, Literal
 
 from segem.errors import SegemError
+from segem.geometry import name_sections
 from segem.io.layers import Layers
 from segem.io.run import failure_of, fault_of, load_run, source_digest
 from segem.io.seen import merged, seen_again
@@ -199,16 +200,4 @@ def _seen(trained_on: tuple[TrainedOn, ...], noted: Mapping[str, Any]) -> Iterat
         # A model may have done one without the other.
         seen = merged(each for used in trained_on for each in seen_again(used.model_dump(), part, noted))
         if seen:
-            yield f"{what} on {_name_sections(seen)} of this volume: scores there do not show how it does on new data"
-
-
-def _name_sections(ranges: list[tuple[int, int]]) -> str:
-    """Name sections as people do.
-
-    Examples
-    --------
-    >>> _name_sections([(6, 7)]), _name_sections([(0, 3), (6, 7)])
-    ('section 6', 'sections 0 to 2 and 6')
-    """
-    named = [str(first) if stop - first == 1 else f"{first} to {stop - 1}" for first, stop in ranges]
-    return f"{'section' if named == [str(ranges[0][0])] else 'sections'} {' and '.join(named)}"
+            yield f"{what} on {name_sections(seen)} of this volume: scores there do not show how it does on new data"

@@ -97,10 +97,10 @@ def test_a_model_beside_an_older_version_of_its_own_is_told_from_it(capsys: pyte
         ),
         (
             "old",
-            {"judged": (judged(calibrated_on=("incumbent",)),)},
+            {"judged": (judged(incumbent_calibrated_on=((3, 4),)),)},
             [
                 "Neither model was trained on these sections or had its threshold chosen on them.",
-                "old was calibrated on some of these sections of v: that changed its probabilities, not its mask.",
+                "old was calibrated on section 3 of v: that changed its probabilities, not its mask.",
             ],
         ),
     ],
