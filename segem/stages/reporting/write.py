@@ -66,6 +66,7 @@ def report(run: str, workspace: Workspace) -> ReportResult:
     drawn = [_draw(run, volume, workspace) for volume in scores.volumes]
     scores = scores.model_copy(update={"volumes": tuple(volume for volume, _ in drawn)})
     pictures = {volume.name: sections for volume, sections in drawn}
+    # Two reports of one run at a time would sweep away each other's hidden folder.
     with locked(folder.with_name(".report.lock"), wait=True):
         sweep_partials(folder.parent, folder.name)
         _write(folder, scores, pictures)
@@ -141,6 +142,7 @@ def _write(folder: Path, scores: Report, pictures: dict[str, list[SectionPicture
 
 def _draw(run: str, volume: VolumeScores, workspace: Workspace) -> tuple[VolumeScores, list[SectionPictures]]:
     """Return the pictures of a volume; where they cannot be drawn, the volume with a warning that says so."""
+    # Only three sections are drawn: a file damaged since they were scored must not cost the scores.
     try:
         return volume, list(_draw_sections(run, volume, workspace))
     except SegemError as error:
@@ -200,4 +202,5 @@ def _encode(name: str, z: int, kind: str, caption: str, what: str, pixels: NDArr
 
 
 def _format_row(values: dict[str, object]) -> dict[str, object]:
+    # Six digits are more than any score is worth.
     return {key: f"{value:.6f}" if isinstance(value, float) else value for key, value in values.items()}
