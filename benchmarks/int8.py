@@ -10,6 +10,7 @@ the scores no test of it but takes nothing from the comparison.
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 import time
 from pathlib import Path
@@ -50,16 +51,17 @@ def main() -> None:
                     started = time.perf_counter()
                     segment(entry.name, run, config, ExecutionConfig(device="cpu"), workspace)
                     seconds[entry.name] = time.perf_counter() - started
-            for scores in evaluate(runtime, workspace).volumes:
-                assert scores.model is not None
-                assert scores.shape is not None
-                facts = load_run(workspace, runtime).volumes[scores.name].segment
-                z, y, x = scores.shape
+            for volume in evaluate(runtime, workspace).volumes:
+                model = volume.scores.model
+                assert model is not None
+                assert volume.shape is not None
+                facts = load_run(workspace, runtime).volumes[volume.name].membrane_facts
+                megapixels = math.prod(volume.shape) / 1e6
                 print(
-                    f"{scores.name} {runtime}: IoU {scores.model.iou:.4f}, "
-                    f"V_rand {scores.model.rand.value if scores.model.rand else float('nan'):.4f}, "
-                    f"{z * y * x / 1e6 / seconds[scores.name]:.2f} Mpx/s, start-up included; "
-                    f"8 bits: {facts.facts.get('int8') if facts else None}"
+                    f"{volume.name} {runtime}: IoU {model.iou:.4f}, "
+                    f"V_rand {model.rand.value if model.rand else float('nan'):.4f}, "
+                    f"{megapixels / seconds[volume.name]:.2f} Mpx/s, start-up included; "
+                    f"8 bits: {facts.int8 if facts else None}"
                 )
     print(f"GEMM after: {gemm_gflops(2):.0f} Gflop/s")
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from prefect import flow
 from prefect.artifacts import create_link_artifact, create_table_artifact
 
 from flows.steps import step
 from segem.io.workspace import open_workspace
-from segem.stages.reporting.write import ReportResult, report
+from segem.records.scores import IoU, VolumeScores
+from segem.stages.reporting.write import ReportResult, read_report, report
 
 
 @step("report", "report {run}")
@@ -38,22 +37,20 @@ def report_run(run: str, workspace: Path = Path("workspace")) -> ReportResult:
 
 def publish(run: str, pages: ReportResult) -> None:
     """Put the scores of a run and a link to its report on the page of the flow run."""
-    volumes = json.loads(pages.json.read_text(encoding="utf-8"))["volumes"]
-    rows = [_row(volume) for volume in volumes]
+    rows = [_row_of(volume) for volume in read_report(pages.index.parent).volumes]
     create_table_artifact(rows, key="iou-of-volumes", description=f"Membrane IoU of each volume of {run}")
     create_link_artifact(
         pages.index.absolute().as_uri(), link_text=f"Report of {run}", key="report", description=str(pages.index)
     )
 
 
-def _row(volume: dict[str, Any]) -> dict[str, Any]:
-    measured, expected = volume.get("iou") or {}, volume.get("expected_iou") or {}
+def _row_of(volume: VolumeScores) -> dict[str, str]:
+    iou = volume.iou or IoU()
     return {
-        "volume": volume["name"],
-        "IoU of the model": _number(measured.get("model")),
-        "IoU of the baseline": _number((volume.get("baseline") or {}).get("iou")),
-        "IoU expected without truth": _number(expected.get("value")),
-        "remarks": "; ".join(filter(None, [volume.get("reason"), *(volume.get("warnings") or [])])),
+        "volume": volume.name,
+        "IoU of the model": _number(iou.model),
+        "IoU of the baseline": _number(iou.baseline),
+        "remarks": "; ".join(filter(None, [volume.reason, *volume.warnings])),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -158,6 +158,24 @@ def around(count: int) -> range:
     [-1, 0, 1]
     """
     return range(-(count // 2), count // 2 + 1)
+
+
+def name_sections(ranges: Sequence[Range]) -> str:
+    """Name sections for people, who count the last one in.
+
+    Parameters
+    ----------
+    ranges : sequence of (int, int)
+        Half-open, at least one.
+
+    Examples
+    --------
+    >>> name_sections([(6, 7)]), name_sections([(0, 3), (6, 7)])
+    ('section 6', 'sections 0 to 2 and 6')
+    """
+    named = [str(first) if stop - first == 1 else f"{first} to {stop - 1}" for first, stop in ranges]
+    alone = len(ranges) == 1 and named[0].isdigit()
+    return f"{'section' if alone else 'sections'} {' and '.join(named)}"
 
 
 def ceil_div(a: int, b: int) -> int:

@@ -22,7 +22,7 @@ from segem.cli.options import (
     execution_of,
     workspace_at,
 )
-from segem.cli.show import show_scores
+from segem.cli.show import show, show_scores
 from segem.config import BUNDLED_MODEL, ExecutionConfig, SynthConfig, load_manifest
 from segem.errors import SegemError
 
@@ -88,6 +88,7 @@ def _campaign(
 ) -> None:
     from flows.launch.local import run_campaign
     from segem.stages.campaign import open_campaign
+    from segem.stages.reporting.write import read_report
 
     job = open_campaign(manifest, run_name, workspace, data_root, replace=replace)
     folder = job.workspace.report(job.run)
@@ -99,11 +100,11 @@ def _campaign(
         failure = error
     # A run that failed before its report leaves that of an earlier attempt, which says nothing of this one.
     if _version(folder / "report.json") not in (None, before):
-        values = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        scores = read_report(folder)
         if as_json:
-            typer.echo(json.dumps(values, indent=2))
+            show(scores, as_json=True)
         else:
-            show_scores(values)
+            show_scores(scores)
             typer.echo(f"run: {job.run}")
             typer.echo(f"report: {folder / 'index.html'}")
     if failure is not None:

@@ -91,7 +91,7 @@ def learning_curve(
     if as_json:
         show(found, as_json=True)
     else:
-        show_learning_curve(found.model_dump(mode="json"), str(home_of(out, space) / CHART))
+        show_learning_curve(found, str(home_of(out, space) / CHART))
 
 
 @app.command("label-next", epilog="Example: `segem label-next mine.yaml --of mine`")
@@ -117,4 +117,4 @@ def label_next(
     if as_json:
         show(found, as_json=True)
     else:
-        show_label_next(found.model_dump(mode="json"), str(home_of(of, space) / RANKING))
+        show_label_next(found, str(home_of(of, space) / RANKING))

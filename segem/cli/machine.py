@@ -17,7 +17,7 @@ from segem.cli.options import (
     triple,
     workspace_at,
 )
-from segem.cli.show import show_speeds
+from segem.cli.show import show, show_speeds
 from segem.config import BUNDLED_MODEL, BenchConfig, parse
 
 app = typer.Typer()
@@ -52,8 +52,5 @@ def bench(
     config = parse(BenchConfig, values, where="segem bench", called=lambda key: option_of(key.removesuffix("_px")))
     from segem.stages.segmentation.bench import bench as stage
 
-    result = asdict(stage(config, workspace_at(workspace)))
-    if as_json:
-        typer.echo(json.dumps(result, indent=2))
-    else:
-        show_speeds(result)
+    result = stage(config, workspace_at(workspace))
+    show(result, as_json=True) if as_json else show_speeds(result)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -163,8 +162,7 @@ def models_list(
     from segem.stages.models.zoo import architectures, trained
 
     space = workspace_at(workspace)
-    nets = [asdict(net) for net in architectures(names or (), measure=measure)]
-    models = [asdict(model) for model in trained(space)]
+    nets, models = architectures(names or (), measure=measure), trained(space)
     if as_json:
         show({"architectures": nets, "models": models}, as_json=True)
         return
@@ -183,7 +181,7 @@ def models_show(
 
     space = workspace_at(workspace)
     if is_architecture(name, space):
-        found = asdict(explain(name))
+        found = explain(name)
         show(found, as_json=True) if as_json else show_architecture(found)
         return
     artefact = shown_model(name, space)
@@ -265,7 +263,7 @@ def models_promote(
     from segem.stages.training.gate.promote import promote
 
     decided = promote(candidate, loaded, config, workspace_at(workspace), against=against, force=force, device=device)
-    show_promotion(decided.model_dump(mode="json"), as_json)
+    show_promotion(decided, as_json)
 
 
 @models_app.command(

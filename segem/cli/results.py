@@ -36,15 +36,13 @@ def evaluate(
     The scores are a table on a terminal, and JSON with --json or where they go to a file or a pipe.
     """
     from segem.stages.reporting.evaluate import evaluate as stage
-    from segem.stages.reporting.write import report_values
 
-    evaluation = stage(run_name, existing_workspace(workspace))
-    values = report_values(evaluation)
+    scores = stage(run_name, existing_workspace(workspace))
     if as_json or not sys.stdout.isatty():
-        show(values, as_json=True)
+        show(scores, as_json=True)
     else:
-        show_scores(values)
-    complain(evaluation.failed().items())
+        show_scores(scores)
+    complain(scores.failed().items())
 
 
 @app.command(epilog="Example: `segem report monday`")

@@ -120,4 +120,4 @@ def retrain(
     from segem.stages.training.retrain import open_retraining
 
     job = open_retraining(manifest, config, workspace, data_root)
-    show_promotion(run_retraining(job, verbose=verbose).model_dump(mode="json"), as_json)
+    show_promotion(run_retraining(job, verbose=verbose), as_json)

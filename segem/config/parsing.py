@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from segem.config.base import Config
 from segem.errors import ConfigError
 
 NAME_RULE = "use letters, digits, '.', '_' and '-', starting with a letter or digit, 100 at most"
@@ -23,7 +22,7 @@ _PLAIN = {
 }
 """What the parser says in the words of Python, by the kind of the complaint."""
 
-C = TypeVar("C", bound=Config)
+C = TypeVar("C", bound=BaseModel)
 
 
 def parse(kind: type[C], values: dict[str, Any], *, where: object = None, called: Callable[[str], str] = str) -> C:
@@ -75,7 +74,7 @@ def parse(kind: type[C], values: dict[str, Any], *, where: object = None, called
         raise ConfigError(f"{name}: {reason}", where=where, found=found, fix=f"correct {name}{means}") from None
 
 
-def _description(kind: type[Config], place: Sequence[int | str]) -> str:
+def _description(kind: type[BaseModel], place: Sequence[int | str]) -> str:
     """Return, in brackets, what stands below the setting where it is defined; nothing where that is not clear."""
     names = [part for part in place if isinstance(part, str) and _is_key(part)]
     holder = _holder(kind, names)
@@ -86,7 +85,7 @@ def _description(kind: type[Config], place: Sequence[int | str]) -> str:
     return f" ({said.replace('`', '').rstrip('.')})"
 
 
-def _holder(kind: type[Config], place: Sequence[int | str]) -> type[Config] | None:
+def _holder(kind: type[BaseModel], place: Sequence[int | str]) -> type[BaseModel] | None:
     """Return the configuration that a key stands in, by the place of the key; None where that is not clear."""
     here = kind
     for part in place[:-1]:
@@ -100,8 +99,8 @@ def _holder(kind: type[Config], place: Sequence[int | str]) -> type[Config] | No
     return here
 
 
-def _configs_in(annotation: Any) -> Iterator[type[Config]]:
-    if isinstance(annotation, type) and issubclass(annotation, Config):
+def _configs_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for inner in get_args(annotation):
         yield from _configs_in(inner)

@@ -6,10 +6,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from segem.config import Config, Name
+from segem.config import Name
+from segem.records.base import Record
 
 
-class FittedOn(Config):
+class FittedOn(Record):
     """Sections of one volume that a calibration was fitted on."""
 
     volume: str
@@ -18,7 +19,7 @@ class FittedOn(Config):
     sections: tuple[int, int]
 
 
-class Calibration(Config):
+class Calibration(Record):
     """The line that logits are put through, found by `segem.kernels.platt.fit_platt`, and how well it fits."""
 
     scale: float = Field(default=1.0, gt=0, allow_inf_nan=False)
@@ -39,7 +40,7 @@ class Calibration(Config):
 NO_CALIBRATION = Calibration()
 
 
-class TrainedOn(Config):
+class TrainedOn(Record):
     """The sections of one volume that made a model."""
 
     volume: str
@@ -54,7 +55,7 @@ class TrainedOn(Config):
     """Share of what was drawn that came from this volume; cards of before do not say."""
 
 
-class Score(Config):
+class Score(Record):
     """What a model reached on sections it never saw, and which ones."""
 
     volume: str
@@ -66,7 +67,7 @@ class Score(Config):
     """Expected calibration error of the probability."""
 
 
-class MeasuredHalo(Config):
+class MeasuredHalo(Record):
     """The context around a core that a net was found to need, where its architecture does not say."""
 
     px: int = Field(ge=0)
@@ -74,7 +75,7 @@ class MeasuredHalo(Config):
     """Largest difference of a logit that counted as none."""
 
 
-class ModelCard(Config):
+class ModelCard(Record):
     """The content of ``model.json``."""
 
     format: Literal[1] = 1

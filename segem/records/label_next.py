@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from segem.config import Config
+from segem.records.base import Record
 
 
-class Spot(Config):
+class Spot(Record):
     """A box of voxels in (z, y, x)."""
 
     start: tuple[int, int, int]
@@ -15,7 +15,7 @@ class Spot(Config):
     disagreement: float
 
 
-class Candidate(Config):
+class Candidate(Record):
     """One section that might be labelled."""
 
     volume: str
@@ -28,7 +28,7 @@ class Candidate(Config):
     """The tile where they disagree most."""
 
 
-class LabelNext(Config):
+class LabelNext(Record):
     """The content of ``label-next.json``: sections, the one to label first at the top."""
 
     format: Literal[1] = 1

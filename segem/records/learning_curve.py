@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from segem.config import Config, LearningCurveConfig
+from segem.config import LearningCurveConfig
 from segem.geometry import Range
+from segem.records.base import Record
 
 Verdict = Literal["worth it", "not worth it", "cannot say"]
 
 
-class Point(Config):
+class Point(Record):
     """One training and what it reached."""
 
     start: str
@@ -24,7 +25,7 @@ class Point(Config):
     """Their mean."""
 
 
-class Estimate(Config):
+class Estimate(Record):
     """A value with its interval."""
 
     value: float
@@ -32,7 +33,7 @@ class Estimate(Config):
     high: float
 
 
-class Arm(Config):
+class Arm(Record):
     """The curve of trainings that start from one place."""
 
     start: str
@@ -53,7 +54,7 @@ class Arm(Config):
     """Folders of the nets that learned from all sections."""
 
 
-class LearningCurveResult(Config):
+class LearningCurveResult(Record):
     """The content of ``learning-curve.json``."""
 
     format: Literal[1] = 1
@@ -70,9 +71,10 @@ class LearningCurveResult(Config):
     segem_version: str
 
 
-class Kept(Config):
+class Kept(Record):
     """The content of ``points.json``: the finished trainings."""
 
+    format: Literal[1] = 1
     identity: str
     """sha256 of all that decides the scores."""
     points: tuple[Point, ...] = ()

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from segem.config import Config, GateConfig
+from segem.config import GateConfig
+from segem.geometry import Range
+from segem.records.base import Record
 
 
-class Judgement(Config):
-    """A candidate beside the model in use, on sections of one volume that neither has seen."""
+class Judgement(Record):
+    """A candidate beside the model in use, on sections of one volume on which neither was trained.
+
+    Nor was the threshold of either chosen there, as far as their cards say what they were trained on.
+    """
 
     volume: str
     source_digest: str
@@ -25,9 +30,12 @@ class Judgement(Config):
     """End of the one-sided interval of the same confidence."""
     harm: str = ""
     """Why the volume speaks against the candidate; empty where it does not."""
+    candidate_calibrated_on: tuple[Range, ...] = ()
+    incumbent_calibrated_on: tuple[Range, ...] = ()
+    """Those of the sections that the calibration of either was fitted on; that moved probabilities, not masks."""
 
 
-class Rival(Config):
+class Rival(Record):
     """The model that a candidate was compared with."""
 
     name: str
@@ -35,7 +43,7 @@ class Rival(Config):
     digest: str
 
 
-class Promotion(Config):
+class Promotion(Record):
     """The content of ``promotion.json``: whether a version was promoted, and on what grounds."""
 
     format: Literal[1] = 1
@@ -50,6 +58,8 @@ class Promotion(Config):
     reason: str
     """Why the gate refused it; empty where it did not."""
     judged: tuple[Judgement, ...]
+    unknown_origin: tuple[Literal["candidate", "incumbent"], ...] = ()
+    """Whose card does not say what it was trained on, so that it may have seen what was judged."""
     gate: GateConfig
     manifest: str
     who: str

@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
+from segem.config.baseline import BASELINE_NAMES
 from segem.io.run import note_failure
 from segem.stages.reporting.write import report
 from tests.fabricate import add_baseline, add_model, add_volume, guess, new_workspace, tissue
@@ -15,6 +16,7 @@ from tests.fabricate import add_baseline, add_model, add_volume, guess, new_work
 pytestmark = pytest.mark.browser
 
 RUN = "browser-run"
+LONGEST_NAME = max(BASELINE_NAMES, key=lambda method: len(BASELINE_NAMES[method]))
 SWITCHES = [
     "--no-sandbox",
     "--disable-gpu",
@@ -34,7 +36,7 @@ def written(tmp_path_factory):
     probability[2] //= 2
     for name, labels in (("labelled", truth), ("unlabelled", None)):
         add_volume(workspace, name, image, labels, warnings=["section 1 is blurred"] if labels is None else [])
-        add_baseline(workspace, RUN, name, (image < 120).astype(np.uint8))
+        add_baseline(workspace, RUN, name, (image < 120).astype(np.uint8), method=LONGEST_NAME)
         add_model(workspace, RUN, name, probability, core_px=64)
     long_path = "/data/" + "a-very-long-folder-name/" * 12 + "03.tif"
     note_failure(workspace, RUN, "x" * 100, f"{long_path}: not readable as an image")
@@ -91,7 +93,7 @@ def test_table_shows_the_numbers_of_the_json_file(open_page, written):
     page = open_page()
     cells = page.locator("#summary tbody tr").first.locator("th, td").all_inner_texts()
     volume = json.loads(written.json.read_text())["volumes"][0]
-    numbers = [volume["iou"]["kmeans"], volume["iou"]["model"], volume["v_rand"], volume["v_info"]]
+    numbers = [volume["iou"]["baseline"], volume["iou"]["model"], volume["v_rand"], volume["v_info"]]
     assert cells[:6] == ["labelled", "5", *(f"{number:.3f}" for number in numbers)]
     assert cells[6] == f"{volume['seam_ratio']:.2f}"
 
@@ -103,6 +105,16 @@ def test_says_what_was_not_measured_and_what_failed(open_page):
     assert page.get_by_text("not measured: no ground truth", exact=True).count() == 2
     assert page.get_by_text("not readable as an image").is_visible()
     assert page.get_by_text("section 1 is blurred").is_visible()
+
+
+def test_every_word_of_a_chart_is_inside_its_drawing(open_page):
+    overhang = """all => all.map(text => {
+        const inside = text.ownerSVGElement.getBoundingClientRect(), box = text.getBoundingClientRect();
+        return Math.max(box.right - inside.right, inside.left - box.left, box.bottom - inside.bottom);
+    })"""
+    page = open_page()
+    assert page.locator("svg text", has_text=BASELINE_NAMES[LONGEST_NAME]).is_visible()
+    assert max(page.eval_on_selector_all("svg text", overhang)) < 0.5, "in pixels"
 
 
 @pytest.mark.parametrize("width", [390, 1280])

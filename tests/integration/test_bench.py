@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -69,7 +68,7 @@ def test_a_missing_runtime_is_said_and_a_broken_torch_ends_it(
     monkeypatch.setattr(stage, "_seconds", only_torch)
     result = stage.bench(config(artefact), workspace)
     assert [bool(speed.unavailable) for speed in result.runtimes] == [False, True, True]
-    show_speeds(asdict(result))
+    show_speeds(result)
     assert "no openvino here. Fix: install it" in capsys.readouterr().out
 
     def broken(*_: object) -> float:

@@ -166,9 +166,11 @@ def test_a_report_names_the_sections_that_a_model_knows(
         (scores,) = evaluate(model, workspace).volumes
         return [warning for warning in scores.warnings if "of this volume" in warning]
 
-    learned = "the model was trained on sections 0 to 2 of this volume: scores there are no test"
-    threshold = "the threshold of the model, or of one it goes on from"
-    chose = f"{threshold}, was chosen on sections 3 to 3 of this volume: scores there are no test"
+    learned = (
+        "the model was trained on sections 0 to 2 of this volume: scores there do not show how it does on new data"
+    )
+    threshold = "the threshold of the model, or of its base model"
+    chose = f"{threshold}, was chosen on section 3 of this volume: scores there do not show how it does on new data"
     assert known_to("plain") == [learned, chose]
     assert known_to("own") == [chose]
 

@@ -18,6 +18,7 @@ from segem.cli import main
 from segem.errors import WorkspaceError
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace, default_run
+from segem.records.scores import Report
 
 SHAPE = (3, 64, 64)
 
@@ -277,7 +278,8 @@ def test_an_old_report_is_not_shown_for_a_run_that_made_none(
 ) -> None:
     folder = segem.workspace / "runs" / "r" / "report"
     folder.mkdir(parents=True)
-    old = {"run": "r", "volumes": []}
+    empty = Report(run="r", model=None, created="", segem_version="", environment={}, volumes=())
+    old = empty.model_dump(mode="json")
     (folder / "report.json").write_text(json.dumps(old))
     manifest = tmp_path / "m.yaml"
     manifest.write_text(f"name: m\nvolumes:\n  - {{name: v, source: {stack}, voxel_nm: [50, 4, 4]}}\n")
@@ -319,7 +321,7 @@ def test_single_steps_from_stack_to_report(segem: Shell, tmp_path: Path) -> None
     assert segem("segment", "v", "--run", "r")[0] == 0
     assert segem("verify", "r") == (0, "r: whole\n", "")
     scores = json.loads(segem("evaluate", "r", "--json")[1])
-    assert 0 < scores["volumes"][0]["iou"]["kmeans"] < 1
+    assert 0 < scores["volumes"][0]["iou"]["baseline"] < 1
     report = json.loads(segem("report", "r", "--json")[1])
     assert report["run"] == "r"
     assert Path(report["index"]).is_file()

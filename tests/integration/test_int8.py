@@ -59,7 +59,7 @@ def test_eight_bits_are_refused_where_the_mask_changes_too_much(ingested: Worksp
     exact = segment("noise", "exact", config(runtime="openvino"), QUIET, ingested)
     assert np.array_equal(Volume.open(refused.path).raw[:], Volume.open(exact.path).raw[:])
     (scores,) = evaluate("r", ingested).volumes
-    assert any("too many: computed in float32" in warning for warning in scores.warnings)
+    assert any("too much: computed in float32 instead" in warning for warning in scores.warnings)
 
 
 def test_another_runtime_recomputes_every_block(ingested: Workspace) -> None:

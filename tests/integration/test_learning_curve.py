@@ -125,7 +125,7 @@ def test_a_curve_is_made_of_trainings_like_any_other(
     assert (arm.gain is None) == (arm.curve is None)
     assert (home / CHART).read_text().count("<circle") == 6
     sure = arm.model_copy(update={"gain": Estimate(value=0.02, low=0.01, high=0.03), "verdict": "worth it"})
-    show_learning_curve(found.model_copy(update={"arms": (sure,)}).model_dump(mode="json"), "chart.svg")
+    show_learning_curve(found.model_copy(update={"arms": (sure,)}), "chart.svg")
     said = " ".join(capsys.readouterr().out.split())
     assert "from scratch: 4 more sections should give +0.020 IoU (95% interval +0.010 to +0.030)" in said
     assert f"from scratch: worth it: {arm.why}" in said
@@ -273,7 +273,7 @@ def test_the_section_that_differs_is_to_be_labelled_first(
         assert order(found)[0] == 2, change.__name__
     assert LabelNext.model_validate_json((home_of("c", workspace) / RANKING).read_text()) == found
     assert len(found.digests) == 2
-    show_label_next(found.model_dump(mode="json"), "label-next.json")
+    show_label_next(found, "label-next.json")
     rows = [line for line in capsys.readouterr().out.splitlines() if "-u2 " in line]
     assert [row.split("│")[2].strip() for row in rows] == [str(z) for z in order(found)]
     # Sections that are in no part of the split may be chosen too, and no others of a labelled volume: the models

@@ -97,6 +97,7 @@ def test_a_better_model_is_promoted_and_stays_in_use(workspace: Workspace, manif
     better = model(workspace, "2", GOOD, seen=((0, 1), (1, 2)))
     decided = judge(workspace, only_a(manifest))
     assert (decided.promoted, decided.forced, decided.reason, decided.version) == (True, False, "", "2")
+    assert decided.unknown_origin == ("incumbent",), "the card of version 1 does not say what it was trained on"
     (a,) = decided.judged
     assert (a.sections, a.blocks, a.harm) == ((2, 4), 16, "")
     assert a.iou_candidate == 1
@@ -245,4 +246,5 @@ def test_the_command_says_why_and_ends_with_1(
     assert "mine is kept aside, a: worse than the model in use" in refused.output
     forced = CliRunner().invoke(app, [*call, "--force"])
     assert forced.exit_code == 0
-    assert "promoted by force: mine means 2 now" in forced.output
+    assert "The card of mine does not say what it was trained on" in forced.output
+    assert "promoted by force: mine now refers to version 2" in forced.output

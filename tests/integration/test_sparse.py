@@ -83,15 +83,15 @@ def test_a_stack_with_three_fifths_unpainted_is_learned_scored_reported_and_expo
     (found,) = json.loads(segem(monkeypatch, capsys, "evaluate", "r", "--json")[1])["volumes"]
     truth = Volume.open(workspace.volume("tissue")).label("truth")[...]
     known = truth != 2
-    assert any(f"scores are of the {known.mean():.1%} of the voxels" in told for told in found["warnings"])
+    assert any(f"scored on the {known.mean():.1%} of the voxels" in told for told in found["warnings"])
     assert sum(one["voxels"] for one in found["reliability"]) == np.count_nonzero(known)
     mask = Volume.open(workspace.result("r", "tissue")).label("baseline")[...] != 0
     both, either = (np.count_nonzero(pixels & known) for pixels in (mask & (truth == 1), mask | (truth == 1)))
-    assert found["iou"]["kmeans"] == pytest.approx(both / either)
-    assert [row["section"] for row in found["per_section"] if row["iou_kmeans"] is None] == [1, 5]
+    assert found["iou"]["baseline"] == pytest.approx(both / either)
+    assert [row["section"] for row in found["per_section"] if row["iou_baseline"] is None] == [1, 5]
     page = next((tmp_path / "w").rglob("index.html")).read_text(encoding="utf-8")
-    assert "truth not known" in page
-    kmeans = [row["iou_kmeans"] for row in found["per_section"] if row["iou_kmeans"] is not None]
+    assert "truth unknown" in page
+    kmeans = [row["iou_baseline"] for row in found["per_section"] if row["iou_baseline"] is not None]
     assert f"K-means: {min(kmeans):.3f} to {max(kmeans):.3f}." in page, "the chart shows the sections that have a score"
 
     out = tmp_path / "truth.tif"

@@ -88,7 +88,7 @@ def test_scores_are_a_table_for_people_and_json_for_programs(segem: Shell, monke
     image, truth = tissue((1, 48, 48))
     add_volume(workspace, "fly", image, truth)
     add_baseline(workspace, "r", "fly", truth, method="watershed")
-    assert json.loads(segem("evaluate", "r")[1])["volumes"][0]["baseline"]["iou"] == 1.0
+    assert json.loads(segem("evaluate", "r")[1])["volumes"][0]["iou"]["baseline"] == 1.0
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     out = segem("evaluate", "r")[1]
     assert "membrane IoU, run r" in out

@@ -19,6 +19,7 @@ from segem.learn.artefact import Artefact, find_model, list_models, load_artefac
 from segem.learn.cost import bare_net, bytes_needed, gflop_per_megapixel, megapixels_per_second, parameter_count
 from segem.learn.models.registry import ZOO, spec_of
 from segem.progress import is_shown, tell, track
+from segem.records.card import Score
 from segem.stages.segmentation.budget import RESIDENT, half_of_the_machine
 
 MEASURED_PX = 512
@@ -93,7 +94,7 @@ class TrainedModel:
     name: str
     path: Path
     architecture: str = ""
-    scores: tuple[dict[str, Any], ...] = ()
+    scores: tuple[Score, ...] = ()
     unreadable: str = ""
     standing: str = ""
 
@@ -272,8 +273,7 @@ def _trained(name: str, path: Path) -> TrainedModel:
         card, stands = load_artefact(path).card, standing(path)
     except ModelError as error:
         return TrainedModel(name, path, unreadable=str(error))
-    scores = tuple(score.model_dump(mode="json") for score in card.scores)
-    return TrainedModel(name, path, card.architecture, scores, standing=stands)
+    return TrainedModel(name, path, card.architecture, card.scores, standing=stands)
 
 
 def _about(net: type) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from segem.stages.reporting.evaluate import ReliabilityBin, SectionScores
+from segem.records.scores import ReliabilityBin, SectionScores
 
 WIDTH, HEIGHT = 720, 220
-LEFT, RIGHT, TOP, BOTTOM = 40, 84, 12, 36
+# On the right the longest name of a baseline has room, in the widest of the usual fonts.
+LEFT, RIGHT, TOP, BOTTOM = 40, 156, 12, 36
 
 # More points than pixels only make the page heavier.
 _MOST_POINTS = 600
@@ -46,24 +47,31 @@ class Chart:
     bottom: int = HEIGHT - BOTTOM
 
 
-def line_chart(sections: Sequence[SectionScores], baseline: str = "K-means") -> Chart | None:
+def lay_out_iou(sections: Sequence[SectionScores], baseline: str) -> Chart | None:
     """Lay out the IoU of the baseline and of the model over the sections; None where fewer than two were scored.
+
+    Parameters
+    ----------
+    sections : sequence of SectionScores
+        In order; those without a score are left out.
+    baseline : str
+        What people call the method of the baseline.
 
     Examples
     --------
     >>> one = SectionScores(
-    ...     section=0, iou_kmeans=0.4, iou_model=0.8, precision=1, recall=1, v_rand=1, v_info=1)
-    >>> chart = line_chart([one, one.model_copy(update={"section": 1, "iou_model": 0.6})])
+    ...     section=0, iou_baseline=0.4, iou_model=0.8, precision=1, recall=1, v_rand=1, v_info=1)
+    >>> chart = lay_out_iou([one, one.model_copy(update={"section": 1, "iou_model": 0.6})], "K-means")
     >>> chart.summary
     'IoU of each section. Model: 0.600 to 0.800. K-means: 0.400 to 0.400.'
     """
     # Of some sections nothing may be known.
-    sections = [s for s in sections if s.iou_model is not None or s.iou_kmeans is not None]
+    sections = [s for s in sections if s.iou_model is not None or s.iou_baseline is not None]
     if len(sections) < 2:
         return None
     named = (
         ("Model", "model", [s.iou_model for s in sections]),
-        (baseline, "kmeans", [s.iou_kmeans for s in sections]),
+        (baseline, "baseline", [s.iou_baseline for s in sections]),
     )
     scored = [(name, kind, [v for v in values if v is not None]) for name, kind, values in named]
     scored = [(name, kind, values) for name, kind, values in scored if len(values) == len(sections)]
@@ -81,13 +89,13 @@ def line_chart(sections: Sequence[SectionScores], baseline: str = "K-means") -> 
     )
 
 
-def reliability_chart(bins: Sequence[ReliabilityBin]) -> Chart | None:
+def lay_out_reliability(bins: Sequence[ReliabilityBin]) -> Chart | None:
     """Lay out the share of membrane over the probability; None where fewer than two bins hold voxels.
 
     Examples
     --------
     >>> bins = [ReliabilityBin(voxels=9, probability=p, membrane=p**2) for p in (0.1, 0.5, 0.9)]
-    >>> chart = reliability_chart(bins)
+    >>> chart = lay_out_reliability(bins)
     >>> [line.name for line in chart.lines]
     ['Model', 'Ideal']
     >>> chart.summary

@@ -8,13 +8,22 @@ from importlib import resources
 
 from jinja2 import Environment, StrictUndefined
 
-from segem.config.baseline import BASELINE_NAMES
+from segem.config.baseline import BaselineMethod
 from segem.kernels.pictures import FOUND, INVENTED, MISSED, OVERLAID, UNLABELLED, Colour
-from segem.stages.reporting.charts import line_chart, reliability_chart
-from segem.stages.reporting.evaluate import Evaluation, VolumeScores
+from segem.records.scores import LayerScores, Report, VolumeScores
+from segem.stages.reporting.charts import Chart, lay_out_iou, lay_out_reliability
 
 TIMES = " \N{MULTIPLICATION SIGN} "
 NOTHING = "\N{EN DASH}"
+METHODS: dict[BaselineMethod, str] = {
+    "kmeans": "Pixels are split into a dark and a bright group by intensity alone; the dark one is taken for membrane.",
+    "kmeans-features": "Pixels are grouped by intensity, edges and ridges around them; the darkest group is taken for "
+    "membrane.",
+    "watershed": "Bright basins are flooded until they meet; the dark lines along which they meet are taken for "
+    "membrane.",
+    "ncut": "Regions are cut apart where the image is dark between them; their borders are taken for membrane.",
+}
+"""What the methods of the baseline do, in one sentence. None of them needs labels."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +54,12 @@ class SectionPictures:
     pictures: tuple[Picture, ...]
 
 
-def page(evaluation: Evaluation, pictures: dict[str, list[SectionPictures]]) -> str:
+def render_page(report: Report, pictures: dict[str, list[SectionPictures]]) -> str:
     """Return the web page of a report.
 
     Parameters
     ----------
-    evaluation : Evaluation
+    report : Report
         The scores.
     pictures : dict
         The pictures of each volume, by its name.
@@ -60,19 +69,23 @@ def page(evaluation: Evaluation, pictures: dict[str, list[SectionPictures]]) -> 
     str
         HTML that names no other file: styles and pictures are inside.
     """
+    # Names and reasons come from users' files: escaped, none of them can become part of the page. An undefined name is
+    # an error, so that a renamed field does not leave a hole.
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"score": _score, "ratio": _ratio, "rgb": _rgb}
+    environment.filters |= {"score": _format_score, "ratio": _format_ratio, "rgb": _format_colour}
     template = (
         resources.files("segem.stages.reporting").joinpath("templates/report.html.j2").read_text(encoding="utf-8")
     )
     return environment.from_string(template).render(
-        evaluation=evaluation,
-        headline=headline(evaluation),
-        baseline=baseline_of(evaluation),
-        facts=_facts,
+        report=report,
+        headline=summarise(report),
+        baseline=name_baseline(report) or "baseline",
+        methods={one.baseline.title: METHODS[one.baseline.method] for one in report.volumes if one.baseline},
+        facts=_list_facts,
+        layers=_list_layers,
         pictures=pictures,
-        charts={volume.name: line_chart(volume.per_section, volume.baseline) for volume in evaluation.volumes},
-        reliability={volume.name: reliability_chart(volume.reliability) for volume in evaluation.volumes},
+        charts={volume.name: _chart_sections(volume) for volume in report.volumes},
+        reliability={volume.name: lay_out_reliability(volume.reliability) for volume in report.volumes},
         colours={
             "found": FOUND,
             "invented": INVENTED,
@@ -83,12 +96,12 @@ def page(evaluation: Evaluation, pictures: dict[str, list[SectionPictures]]) -> 
     )
 
 
-def headline(evaluation: Evaluation) -> str:
+def summarise(report: Report) -> str:
     """Return in one or two sentences what a reader wants to know first."""
-    measured = [volume for volume in evaluation.volumes if volume.measured]
-    failed = sum(v.state == "failed" for v in evaluation.volumes)
-    blind = sum(v.note is not None for v in evaluation.volumes)
-    parts = [_reached(measured, baseline_of(evaluation))] if measured else []
+    measured = [volume for volume in report.volumes if volume.measured]
+    failed = sum(v.state == "failed" for v in report.volumes)
+    blind = sum(v.note is not None for v in report.volumes)
+    parts = [_compare(measured, name_baseline(report) or "the baseline")] if measured else []
     if blind:
         parts.append(f"{_count(blind, 'volume')} could not be measured, as there is no ground truth.")
     if failed:
@@ -96,47 +109,61 @@ def headline(evaluation: Evaluation) -> str:
     return " ".join(parts) or "Nothing was measured in this run."
 
 
-def _reached(measured: list[VolumeScores], baseline: str) -> str:
-    compared = [(v.model.iou, v.kmeans.iou) for v in measured if v.model and v.kmeans]
-    who, ious = "the model", [v.model.iou for v in measured if v.model]
-    if not ious:
-        who, ious = baseline, [v.kmeans.iou for v in measured if v.kmeans]
+def _compare(measured: list[VolumeScores], baseline: str) -> str:
+    ious = [volume.iou for volume in measured if volume.iou]
+    compared = [(iou.model, iou.baseline) for iou in ious if iou.model is not None and iou.baseline is not None]
+    who, reached = "the model", [iou.model for iou in ious if iou.model is not None]
+    if not reached:
+        who, reached = baseline, [iou.baseline for iou in ious if iou.baseline is not None]
     if len(measured) == 1:
-        beside = f", {baseline} {compared[0][1]:.3f}" if compared else ""
-        return f"On {measured[0].name} {who} reaches a membrane IoU of {ious[0]:.3f}{beside}."
+        beside = f" ({baseline}: {compared[0][1]:.3f})" if compared else ""
+        return f"On {measured[0].name}, {who} reaches a membrane IoU of {reached[0]:.3f}{beside}."
     if compared:
         better = sum(model > other for model, other in compared)
-        return f"The model finds membrane better than {baseline} on {better} of {len(compared)} volumes with both."
-    reached = f"reaches a membrane IoU of {min(ious):.3f} to {max(ious):.3f} on {len(ious)} volumes with truth."
-    return f"{who[0].upper()}{who[1:]} {reached}"
+        of = f"{better} of {_count(len(compared), 'volume')}{' with both' if len(compared) < len(measured) else ''}"
+        return f"The model reaches a higher membrane IoU than {baseline} on {of}."
+    span = f"{min(reached):.3f} to {max(reached):.3f}"
+    return f"{who[0].upper()}{who[1:]} reaches a membrane IoU of {span} on {len(reached)} labelled volumes."
 
 
-def baseline_of(evaluation: Evaluation) -> str:
-    """Return what found the baseline's masks of a run, or that it was several methods."""
-    names = {volume.baseline for volume in evaluation.volumes if volume.clustered}
-    return names.pop() if len(names) == 1 else "the baseline" if names else BASELINE_NAMES["kmeans"]
+def name_baseline(report: Report) -> str | None:
+    """Return what people call the method of the baseline of a run; None where there was none, or several."""
+    names = {volume.baseline.name for volume in report.volumes if volume.baseline}
+    return names.pop() if len(names) == 1 else None
 
 
-def _facts(volume: VolumeScores) -> list[tuple[str, str]]:
+def _chart_sections(volume: VolumeScores) -> Chart | None:
+    return lay_out_iou(volume.per_section, volume.baseline.title if volume.baseline else "Baseline")
+
+
+def _list_facts(volume: VolumeScores) -> list[tuple[str, str]]:
     facts = []
     if volume.shape and volume.voxel_nm:
         facts.append(("Shape (z, y, x)", TIMES.join(str(n) for n in volume.shape)))
         facts.append(("Voxel size", TIMES.join(f"{n:g}" for n in volume.voxel_nm) + " nm"))
         extent = TIMES.join(f"{n * size / 1000:.3g}" for n, size in zip(volume.shape, volume.voxel_nm, strict=True))
         facts.append(("Extent", f"{extent} µm"))
-        facts.append(("Intensities", volume.dtype or ""))
-    if volume.weights is not None:
-        facts.append(("Model", f"{volume.weights.name} ({volume.weights.digest[:12]})"))
+        facts.append(("Data type", volume.dtype or ""))
+    if volume.model is not None:
+        facts.append(("Model", f"{volume.model.name} ({volume.model.digest[:12]})"))
     if volume.threshold is not None:
-        facts.append(("Membrane from probability", f"{volume.threshold:.3g}"))
+        facts.append(("Threshold", f"{volume.threshold:.3g}"))
     return facts
 
 
-def _score(value: float | None) -> str:
+def _list_layers(volume: VolumeScores) -> list[tuple[str, LayerScores]]:
+    layers = [
+        ("Model", volume.scores.model),
+        (volume.baseline.title if volume.baseline else "", volume.scores.baseline),
+    ]
+    return [(name, layer) for name, layer in layers if layer is not None]
+
+
+def _format_score(value: float | None) -> str:
     return NOTHING if value is None else f"{value:.3f}"
 
 
-def _ratio(value: float | None) -> str:
+def _format_ratio(value: float | None) -> str:
     return NOTHING if value is None else f"{value:.2f}"
 
 
@@ -144,5 +171,5 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _rgb(colour: Colour) -> str:
+def _format_colour(colour: Colour) -> str:
     return "rgb({}, {}, {})".format(*colour)

@@ -1,4 +1,4 @@
-"""Writes what a run found for people to read: one web page without a network, one table, one JSON file, pictures."""
+"""Writes the report of a run, and reads it back: one web page without a network, a table, a JSON file, pictures."""
 
 from __future__ import annotations
 
@@ -8,23 +8,27 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import ValidationError
 
-from segem.errors import SegemError
-from segem.io.files import locked, new_directory, sweep_partials, write_bytes, write_text
+from segem.errors import SegemError, WorkspaceError
+from segem.io.files import disk_errors, locked, new_directory, sweep_partials, write_bytes, write_text
 from segem.io.layers import Layers, read_section
 from segem.io.workspace import Workspace
 from segem.kernels.pictures import error_picture, grey, membrane_picture, overlay_picture, reduction
 from segem.progress import track
-from segem.stages.reporting.evaluate import Evaluation, SectionScores, VolumeScores, evaluate
-from segem.stages.reporting.page import Picture, SectionPictures, page
+from segem.records.scores import IoU, Report, VolumeScores
+from segem.stages.reporting.evaluate import evaluate
+from segem.stages.reporting.page import Picture, SectionPictures, render_page
 
 PICTURE_PX = 512
-CSV_COLUMNS = ("iou_model", "precision", "recall", "v_rand", "v_info")
+INDEX, TABLE, JSON = "index.html", "iou.csv", "report.json"
+"""The files of a report, beside its pictures."""
+MEASURES = ("precision", "recall", "v_rand", "v_info")
+CSV_COLUMNS = ("volume", "section", "sections", "baseline_method", "iou_baseline", "iou_model", *MEASURES)
 
 
 @dataclass(frozen=True)
@@ -57,52 +61,59 @@ def report(run: str, workspace: Workspace) -> ReportResult:
     SegemError
         When there is no such run, or the disk refuses.
     """
-    evaluation = evaluate(run, workspace)
+    scores = evaluate(run, workspace)
     folder = workspace.report(run)
-    drawn = [_drawn(run, volume, workspace) for volume in evaluation.volumes]
-    evaluation = evaluation.model_copy(update={"volumes": tuple(volume for volume, _ in drawn)})
+    drawn = [_draw(run, volume, workspace) for volume in scores.volumes]
+    scores = scores.model_copy(update={"volumes": tuple(volume for volume, _ in drawn)})
     pictures = {volume.name: sections for volume, sections in drawn}
+    # Two reports of one run at a time would sweep away each other's hidden folder.
     with locked(folder.with_name(".report.lock"), wait=True):
         sweep_partials(folder.parent, folder.name)
-        _write(folder, evaluation, pictures)
-    return ReportResult(folder / "index.html", folder / "iou.csv", folder / "report.json", evaluation.failed())
+        _write(folder, scores, pictures)
+    return ReportResult(folder / INDEX, folder / TABLE, folder / JSON, scores.failed())
 
 
-def report_values(evaluation: Evaluation) -> dict[str, Any]:
-    """Return the content of ``report.json``."""
-    return {
-        "run": evaluation.run,
-        "model": evaluation.model.model_dump() if evaluation.model else None,
-        "created": evaluation.created,
-        "segem_version": evaluation.segem_version,
-        "environment": evaluation.environment,
-        "volumes": [_volume_values(volume) for volume in evaluation.volumes],
-    }
+def read_report(folder: Path) -> Report:
+    """Read the scores of a run back from the folder of its report.
 
-
-def iou_table(evaluation: Evaluation) -> str:
-    """Return the content of ``iou.csv``: a row for each volume and each of its sections, empty where not measured.
-
-    The IoU of a baseline stands in a column of its method, ``iou_kmeans`` or another.
+    Raises
+    ------
+    WorkspaceError
+        When there is no report, it is damaged, or another version of segem wrote it.
     """
+    path = folder / JSON
+    with disk_errors(path):
+        text = path.read_text(encoding="utf-8")
+    try:
+        return Report.model_validate_json(text)
+    except ValidationError as error:
+        raise WorkspaceError(
+            "the report is damaged, or of another version of segem",
+            where=path,
+            found=error.errors()[0]["msg"],
+            fix=f"write it again: `segem report {folder.parent.name}`",
+        ) from None
+
+
+def tabulate(scores: Report) -> str:
+    """Return the content of ``iou.csv``: a row for each volume and each of its sections, empty where not measured."""
     text = io.StringIO()
-    baselines = sorted({_iou_key(volume) for volume in evaluation.volumes if volume.clustered}) or ["iou_kmeans"]
-    columns = ("volume", "section", "sections", *baselines, *CSV_COLUMNS)
-    table = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    table = csv.DictWriter(text, CSV_COLUMNS, restval="", lineterminator="\n")
     table.writeheader()
-    for volume in evaluation.volumes:
-        iou = {
-            key: layer.iou
-            for key, layer in ((_iou_key(volume), volume.kmeans), ("iou_model", volume.model))
-            if layer is not None
+    for volume in scores.volumes:
+        same: dict[str, object] = {
+            "volume": volume.name,
+            "baseline_method": volume.baseline.method if volume.baseline else None,
         }
-        table.writerow(_row(volume=volume.name, section="all", sections=volume.sections, **iou, **_model(volume)))
+        iou = volume.iou or IoU()
+        whole = {"iou_baseline": iou.baseline, "iou_model": iou.model} | volume.model_dump(include=set(MEASURES))
+        table.writerow(_format_row(same | {"section": "all", "sections": volume.sections} | whole))
         for section in volume.per_section:
-            table.writerow(_row(volume=volume.name, sections=1, **_section_values(volume, section)))
+            table.writerow(_format_row(same | {"sections": 1} | section.model_dump()))
     return text.getvalue()
 
 
-def chosen_sections(volume: VolumeScores) -> dict[int, str]:
+def choose_sections(volume: VolumeScores) -> dict[int, str]:
     """Return which sections a reader should see, and why: the first, the worst by model IoU, the last.
 
     Without scores the middle one stands in for the worst.
@@ -120,49 +131,51 @@ def chosen_sections(volume: VolumeScores) -> dict[int, str]:
     return {z: ", ".join(why) for z, why in sorted(chosen.items())}
 
 
-def _write(folder: Path, evaluation: Evaluation, pictures: dict[str, list[SectionPictures]]) -> None:
+def _write(folder: Path, scores: Report, pictures: dict[str, list[SectionPictures]]) -> None:
     with new_directory(folder) as partial:
         for picture in (p for sections in pictures.values() for section in sections for p in section.pictures):
             write_bytes(partial / picture.file, picture.data)
-        write_text(partial / "report.json", json.dumps(report_values(evaluation), indent=2, allow_nan=False) + "\n")
-        write_text(partial / "iou.csv", iou_table(evaluation))
-        write_text(partial / "index.html", page(evaluation, pictures))
+        write_text(partial / JSON, json.dumps(scores.model_dump(mode="json"), indent=2, allow_nan=False) + "\n")
+        write_text(partial / TABLE, tabulate(scores))
+        write_text(partial / INDEX, render_page(scores, pictures))
 
 
-def _drawn(run: str, volume: VolumeScores, workspace: Workspace) -> tuple[VolumeScores, list[SectionPictures]]:
+def _draw(run: str, volume: VolumeScores, workspace: Workspace) -> tuple[VolumeScores, list[SectionPictures]]:
     """Return the pictures of a volume; where they cannot be drawn, the volume with a warning that says so."""
+    # Only three sections are drawn: a file damaged since they were scored must not cost the scores.
     try:
-        return volume, list(_section_pictures(run, volume, workspace))
+        return volume, list(_draw_sections(run, volume, workspace))
     except SegemError as error:
         return volume.model_copy(update={"warnings": (*volume.warnings, f"no pictures: {error}")}), []
 
 
-def _section_pictures(run: str, volume: VolumeScores, workspace: Workspace) -> Iterator[SectionPictures]:
+def _draw_sections(run: str, volume: VolumeScores, workspace: Workspace) -> Iterator[SectionPictures]:
     if volume.state != "complete":
         return
-    layers = Layers.open(run, volume.name, workspace, segmented=volume.segmented, clustered=volume.clustered)
-    chosen = chosen_sections(volume)
+    there = {"segmented": volume.model is not None, "clustered": volume.baseline is not None}
+    layers = Layers.open(run, volume.name, workspace, **there)
+    chosen = choose_sections(volume)
     with track(f"pictures {volume.name}", len(chosen), "section") as advance:
         for z, why in chosen.items():
-            yield SectionPictures(z, why, tuple(_pictures(volume, layers, z)))
+            yield SectionPictures(z, why, tuple(_draw_section(volume, layers, z)))
             advance(1)
 
 
-def _pictures(volume: VolumeScores, layers: Layers, z: int) -> Iterator[Picture]:
-    name, baseline = volume.name, volume.baseline
+def _draw_section(volume: VolumeScores, layers: Layers, z: int) -> Iterator[Picture]:
+    name = volume.name
     factor = reduction(layers.source.shape[1:], PICTURE_PX)
     contrast = layers.source.statistics.percentiles
     raw = grey(read_section(layers.source.raw, z), contrast["1"], contrast["99"], factor)
-    yield _picture(name, z, "raw", "Raw", "raw image", raw)
+    yield _encode(name, z, "raw", "Raw", "raw image", raw)
     masks = {
         kind: read_section(array, z)
-        for kind, array in (("truth", layers.truth), (volume.method, layers.baseline), ("model", layers.membrane))
+        for kind, array in (("truth", layers.truth), ("baseline", layers.baseline), ("model", layers.membrane))
         if array is not None
     }
-    captions = {"truth": "Truth", volume.method: baseline[0].upper() + baseline[1:], "model": "Model"}
+    captions = {"truth": "Truth", "baseline": volume.baseline.title if volume.baseline else "", "model": "Model"}
     for kind, mask in masks.items():
         picture = membrane_picture(mask, factor)
-        yield _picture(name, z, kind, captions[kind], f"membrane by {captions[kind]}, dark on white", picture)
+        yield _encode(name, z, kind, captions[kind], f"membrane by {captions[kind]}, dark on white", picture)
     if "model" not in masks:
         return
     if "truth" in masks:
@@ -172,10 +185,10 @@ def _pictures(volume: VolumeScores, layers: Layers, z: int) -> Iterator[Picture]
     else:
         kind, caption, what = "overlay", "Model over raw", "membrane of the model in colour over the raw image"
         pixels = overlay_picture(raw, masks["model"], factor)
-    yield replace(_picture(name, z, kind, caption, what, pixels), large=True)
+    yield replace(_encode(name, z, kind, caption, what, pixels), large=True)
 
 
-def _picture(name: str, z: int, kind: str, caption: str, what: str, pixels: NDArray[np.uint8]) -> Picture:
+def _encode(name: str, z: int, kind: str, caption: str, what: str, pixels: NDArray[np.uint8]) -> Picture:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
     return Picture(
@@ -188,61 +201,6 @@ def _picture(name: str, z: int, kind: str, caption: str, what: str, pixels: NDAr
     )
 
 
-def _volume_values(volume: VolumeScores) -> dict[str, Any]:
-    facts = {
-        "name",
-        "state",
-        "reason",
-        "note",
-        "sections",
-        "shape",
-        "dtype",
-        "voxel_nm",
-        "threshold",
-        "seam_ratio",
-    }
-    return {
-        **volume.model_dump(mode="json", include=facts),
-        "iou": _iou(volume),
-        "baseline": _baseline(volume),
-        "expected_iou": None,
-        **_model(volume),
-        "ece": volume.ece,
-        "reliability": [one.model_dump() for one in volume.reliability],
-        "warnings": list(volume.warnings),
-        "scores": {
-            kind: layer.model_dump(mode="json") if layer else None
-            for kind, layer in (("model", volume.model), (volume.method, volume.kmeans))
-        },
-        "per_section": [_section_values(volume, section) for section in volume.per_section],
-    }
-
-
-def _iou(volume: VolumeScores) -> dict[str, float | None] | None:
-    if not volume.measured:
-        return None
-    kmeans = volume.kmeans if volume.method == "kmeans" else None
-    return {kind: layer.iou if layer else None for kind, layer in (("model", volume.model), ("kmeans", kmeans))}
-
-
-def _baseline(volume: VolumeScores) -> dict[str, Any] | None:
-    if not volume.clustered:
-        return None
-    return {"method": volume.method, "name": volume.baseline, "iou": volume.kmeans.iou if volume.kmeans else None}
-
-
-def _iou_key(volume: VolumeScores) -> str:
-    return f"iou_{volume.method.replace('-', '_')}"
-
-
-def _section_values(volume: VolumeScores, section: SectionScores) -> dict[str, Any]:
-    key = {"iou_kmeans": _iou_key(volume)}
-    return {key.get(name, name): value for name, value in section.model_dump(mode="json").items()}
-
-
-def _model(volume: VolumeScores) -> dict[str, float | None]:
-    return {key: getattr(volume.model, key, None) for key in ("precision", "recall", "v_rand", "v_info")}
-
-
-def _row(**values: Any) -> dict[str, Any]:
+def _format_row(values: dict[str, object]) -> dict[str, object]:
+    # Six digits are more than any score is worth.
     return {key: f"{value:.6f}" if isinstance(value, float) else value for key, value in values.items()}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -46,10 +47,10 @@ def test_scores_are_pooled_over_all_voxels(workspace, scored):
     assert volume.measured
     assert volume.note is None
     assert volume.sections == 3
-    assert volume.model.iou == expected.iou
-    assert (volume.model.precision, volume.model.recall) == (expected.precision, expected.recall)
-    assert volume.kmeans.iou == Confusion.count(truth, kmeans).iou
-    assert volume.model.iou != np.mean([s.iou_model for s in volume.per_section])
+    assert volume.scores.model.iou == expected.iou
+    assert (volume.scores.model.precision, volume.scores.model.recall) == (expected.precision, expected.recall)
+    assert volume.scores.baseline.iou == Confusion.count(truth, kmeans).iou
+    assert volume.scores.model.iou != np.mean([s.iou_model for s in volume.per_section])
     assert volume.threshold == 0.5
     assert volume.seam_ratio is None
 
@@ -60,11 +61,11 @@ def test_segmentation_scores_are_means_over_sections(workspace, scored):
     total = SegmentationSums.nothing()
     for t, p in zip(truth, probability, strict=True):
         total = total + SegmentationSums.count(t, p)
-    assert volume.model.rand == total.best("rand")
-    assert volume.model.information == total.best("information")
-    assert volume.model.rand.value == pytest.approx(np.mean([s.v_rand for s in volume.per_section]))
-    assert volume.model.information.value == pytest.approx(np.mean([s.v_info for s in volume.per_section]))
-    assert volume.kmeans.rand.threshold == 0.0
+    assert volume.scores.model.rand.model_dump() == asdict(total.best("rand"))
+    assert volume.scores.model.information.model_dump() == asdict(total.best("information"))
+    assert volume.scores.model.rand.value == pytest.approx(np.mean([s.v_rand for s in volume.per_section]))
+    assert volume.scores.model.information.value == pytest.approx(np.mean([s.v_info for s in volume.per_section]))
+    assert volume.scores.baseline.rand.threshold == 0.0
 
 
 def test_calibration_is_that_of_the_stored_probability(workspace, scored):
@@ -85,7 +86,7 @@ def test_per_section_scores(workspace, scored):
     last = Confusion.count(truth[2], (probability[2] >= 128).astype(np.uint8))
     assert volume.per_section[2].iou_model == last.iou
     assert volume.per_section[2].recall == last.recall
-    assert volume.per_section[2].iou_kmeans == Confusion.count(truth[2], kmeans[2]).iou
+    assert volume.per_section[2].iou_baseline == Confusion.count(truth[2], kmeans[2]).iou
 
 
 def test_perfect_probability_scores_one(workspace):
@@ -94,8 +95,12 @@ def test_perfect_probability_scores_one(workspace):
     add_baseline(workspace, RUN, "fly", 1 - truth)
     add_model(workspace, RUN, "fly", truth * np.uint8(255))
     volume = only(evaluate(RUN, workspace))
-    assert (volume.model.iou, volume.model.rand.value, volume.model.information.value) == pytest.approx((1, 1, 1))
-    assert volume.kmeans.iou == 0.0
+    assert (
+        volume.scores.model.iou,
+        volume.scores.model.rand.value,
+        volume.scores.model.information.value,
+    ) == pytest.approx((1, 1, 1))
+    assert volume.scores.baseline.iou == 0.0
 
 
 def test_without_truth_nothing_is_measured(workspace):
@@ -106,8 +111,8 @@ def test_without_truth_nothing_is_measured(workspace):
     volume = only(evaluate(RUN, workspace))
     assert volume.note == NOT_MEASURED == "not measured: no ground truth"
     assert not volume.measured
-    assert volume.model is None
-    assert volume.kmeans is None
+    assert volume.scores.model is None
+    assert volume.scores.baseline is None
     assert volume.per_section == ()
     assert volume.seam_ratio == pytest.approx(1.0, abs=0.5)
 
@@ -135,7 +140,7 @@ def test_an_unfinished_volume_is_never_measured(workspace, scored, state):
     assert volume.state == "failed"
     assert volume.reason == "block (0, 0, 1): not a number"
     assert not volume.measured
-    assert volume.model is volume.kmeans is volume.seam_ratio is None
+    assert volume.scores.model is volume.scores.baseline is volume.seam_ratio is None
 
 
 def test_a_volume_that_failed_at_ingest_carries_its_reason(workspace, scored):
@@ -151,7 +156,7 @@ def test_a_volume_the_model_never_reached_is_failed(workspace, scored):
     add_baseline(workspace, RUN, "late", truth)
     late = evaluate(RUN, workspace).volumes[1]
     assert (late.state, late.reason) == ("failed", "the segmentation was never started")
-    assert late.kmeans is None
+    assert late.scores.baseline is None
 
 
 def test_a_run_of_kmeans_alone_is_complete(workspace):
@@ -162,8 +167,8 @@ def test_a_run_of_kmeans_alone_is_complete(workspace):
     volume = only(evaluation)
     assert evaluation.model is None
     assert volume.state == "complete"
-    assert volume.kmeans.iou == 1.0
-    assert volume.model is None
+    assert volume.scores.baseline.iou == 1.0
+    assert volume.scores.model is None
     assert volume.per_section[1].iou_model is None
     assert volume.warnings == ("no model mask: the segmentation was never started",)
 
@@ -174,8 +179,8 @@ def test_a_missing_baseline_is_a_warning(workspace):
     add_baseline(workspace, RUN, "fly", None, state="failed", reason="disk full")
     add_model(workspace, RUN, "fly", guess(truth))
     volume = only(evaluate(RUN, workspace))
-    assert volume.kmeans is None
-    assert volume.model is not None
+    assert volume.scores.baseline is None
+    assert volume.scores.model is not None
     assert volume.warnings == (
         "1 of 1 sections hold one intensity only: a.tif",
         "no baseline: disk full",
@@ -217,8 +222,8 @@ def test_truth_without_a_single_cell_gives_iou_but_no_segments(workspace):
     add_volume(workspace, "solid", image, np.ones((1, 32, 32), np.uint8))
     add_model(workspace, RUN, "solid", np.full((1, 32, 32), 255, np.uint8))
     volume = only(evaluate(RUN, workspace))
-    assert volume.model.iou == 1.0
-    assert volume.model.rand is None
+    assert volume.scores.model.iou == 1.0
+    assert volume.scores.model.rand is None
     assert volume.per_section[0].v_rand is None
 
 
@@ -226,7 +231,7 @@ def test_evaluation_is_json(workspace, scored):
     values = json.loads(evaluate(RUN, workspace).model_dump_json())
     assert values["run"] == RUN
     assert values["model"]["name"] == "unet-em"
-    assert 0 < values["volumes"][0]["model"]["rand"]["value"] <= 1
+    assert 0 < values["volumes"][0]["scores"]["model"]["rand"]["value"] <= 1
 
 
 def test_no_such_run(workspace):

@@ -93,13 +93,13 @@ def test_too_small_a_halo_shows(workspace):
 def test_a_refined_run_is_a_run_like_any_other(workspace, tmp_path):
     refine_volume("em", "r2", CONFIG, QUIET, workspace)
     assert verify("r2", workspace) == []
-    (raw,), (scores,) = (evaluate(run, workspace).volumes for run in ("r", "r2"))
-    assert scores.state == "complete"
-    assert scores.threshold == 0.5
-    assert scores.weights == raw.weights
-    assert "the probability is that of run r, refined by a CRF" in scores.warnings
+    (raw,), (refined,) = (evaluate(run, workspace).volumes for run in ("r", "r2"))
+    assert refined.state == "complete"
+    assert refined.threshold == 0.5
+    assert refined.model == raw.model
+    assert "the probability is that of run r, refined by a CRF" in refined.warnings
     # This noise is not of one grain with the image, so that a CRF can only help.
-    assert scores.model.iou > raw.model.iou
+    assert refined.scores.model.iou > raw.scores.model.iou
     export("r2", "em", "membrane", tmp_path / "m.tif", workspace)
 
 

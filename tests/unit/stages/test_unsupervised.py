@@ -60,8 +60,8 @@ def test_a_run_says_which_method_it_was(workspace):
     add_volume(workspace, "em", image, truth)
     mask_of(workspace, "watershed")
     (volume,) = evaluate("r", workspace).volumes
-    assert volume.baseline == "watershed"
-    assert volume.kmeans is not None
+    assert volume.baseline.name == "watershed"
+    assert volume.scores.baseline is not None
 
 
 def test_features_do_not_depend_on_how_a_section_is_cut(workspace, monkeypatch):

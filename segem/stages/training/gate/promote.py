@@ -6,6 +6,7 @@ import getpass
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,6 +96,8 @@ def promote(
         for artefact in filter(None, (challenger, rival)):
             warn_of_unknown_origin(artefact)
             check_all_unseen(artefact.card.trained_on, artefact.path, chosen)
+        sides: dict[Literal["candidate", "incumbent"], Artefact | None]
+        sides = {"candidate": challenger, "incumbent": rival}
         first, second = _masks_of(challenger, device), masks_of_rival(rival, device)
         if not force:
             check_polarity(second, chosen)
@@ -109,6 +112,7 @@ def promote(
             forced=force and bool(reason),
             reason=reason,
             judged=judged,
+            unknown_origin=tuple(side for side, model in sides.items() if model and not model.card.trained_on),
             gate=config,
             manifest=manifest.name,
             who=_user(),

@@ -1,0 +1,184 @@
+"""The scores of a run, ``report.json``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from segem.config.baseline import BASELINE_NAMES, BaselineMethod
+from segem.geometry import ZYX
+from segem.records.base import Record, computed
+from segem.records.run import ModelRecord
+
+
+class CellScore(Record):
+    """V_rand or V_info of a stack, at the one threshold that suits it best; means over its sections."""
+
+    value: float
+    precision: float
+    """Falls where cells are merged."""
+    recall: float
+    """Falls where cells are split."""
+    threshold: float
+    """P(cell) above which a pixel counted as cell."""
+
+
+class LayerScores(Record):
+    """Scores of one membrane mask over all sections of a volume; IoU, precision and recall are pooled over voxels."""
+
+    iou: float
+    precision: float
+    recall: float
+    rand: CellScore | None
+    """None where the truth holds no cell at all."""
+    information: CellScore | None
+    """None where the truth holds no cell at all."""
+
+    @property
+    def v_rand(self) -> float | None:
+        """The value of V_rand alone."""
+        return self.rand.value if self.rand else None
+
+    @property
+    def v_info(self) -> float | None:
+        """The value of V_info alone."""
+        return self.information.value if self.information else None
+
+
+class Scores(Record):
+    """The scores of both masks of a volume; None where there is no such mask, or no truth."""
+
+    model: LayerScores | None = None
+    baseline: LayerScores | None = None
+
+
+class IoU(Record):
+    """The membrane IoU of both masks of a volume."""
+
+    model: float | None = None
+    baseline: float | None = None
+
+
+class SectionScores(Record):
+    """Scores of one section; V_rand and V_info at the threshold that is best for the whole stack."""
+
+    section: int
+    iou_baseline: float | None
+    iou_model: float | None
+    precision: float | None
+    recall: float | None
+    v_rand: float | None
+    v_info: float | None
+
+
+class ReliabilityBin(Record):
+    """The voxels whose probability lies in one of 15 bins of equal width, from 0 to 1."""
+
+    voxels: int
+    probability: float
+    """Mean of what the model says."""
+    membrane: float
+    """Share of them that is membrane."""
+
+
+class Baseline(Record):
+    """What made the baseline's mask."""
+
+    method: BaselineMethod
+
+    @computed
+    def name(self) -> str:
+        """Return what people call the method."""
+        return BASELINE_NAMES[self.method]
+
+    @property
+    def title(self) -> str:
+        """Return its name as a heading has it."""
+        return self.name[0].upper() + self.name[1:]
+
+
+class VolumeScores(Record):
+    """All that is known of one volume of a run.
+
+    The IoU of both masks, and precision, recall, V_rand and V_info of the model's, are written beside `scores`, where
+    scripts find them at once.
+    """
+
+    name: str
+    state: Literal["complete", "failed"]
+    reason: str | None = None
+    """Why the volume failed."""
+    note: str | None = None
+    """Why a complete volume carries no scores."""
+    sections: int | None = None
+    shape: ZYX | None = None
+    dtype: str | None = None
+    voxel_nm: tuple[float, float, float] | None = None
+    model: ModelRecord | None = None
+    """What made the model's mask; None where there is no such mask."""
+    threshold: float | None = None
+    """Membrane probability from which the model's mask says membrane."""
+    baseline: Baseline | None = None
+    """What made the baseline's mask; None where there is no such mask."""
+    scores: Scores = Scores()
+    per_section: tuple[SectionScores, ...] = ()
+    ece: float | None = None
+    """Expected calibration error of the probability."""
+    reliability: tuple[ReliabilityBin, ...] = ()
+    """What the error is made of; bins without voxels are left out."""
+    known_fraction: float | None = None
+    """Share of the voxels whose truth is known; scores are of them alone. None without truth."""
+    expected_iou: None = None
+    """Nothing is estimated without truth yet; scripts find the key all the same."""
+    seam_ratio: float | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def measured(self) -> bool:
+        """Whether the volume could be compared with truth."""
+        return self.scores.model is not None or self.scores.baseline is not None
+
+    @computed
+    def iou(self) -> IoU | None:
+        """Membrane IoU of both masks; None where nothing was measured."""
+        if not self.measured:
+            return None
+        model, baseline = self.scores.model, self.scores.baseline
+        return IoU(model=model.iou if model else None, baseline=baseline.iou if baseline else None)
+
+    @computed
+    def precision(self) -> float | None:
+        """Share of the model's mask that is membrane."""
+        return self.scores.model.precision if self.scores.model else None
+
+    @computed
+    def recall(self) -> float | None:
+        """Share of the membrane that is in the model's mask."""
+        return self.scores.model.recall if self.scores.model else None
+
+    @computed
+    def v_rand(self) -> float | None:
+        """V_rand of the model's probability."""
+        return self.scores.model.v_rand if self.scores.model else None
+
+    @computed
+    def v_info(self) -> float | None:
+        """V_info of the model's probability."""
+        return self.scores.model.v_info if self.scores.model else None
+
+
+class Report(Record):
+    """The content of ``report.json``: the scores of a run, and what made them."""
+
+    schema_version: Literal[2] = Field(default=2, alias="schema")
+    run: str
+    model: ModelRecord | None
+    created: str
+    segem_version: str
+    environment: dict[str, str]
+    volumes: tuple[VolumeScores, ...]
+
+    def failed(self) -> dict[str, str]:
+        """Return the volumes that did not finish, with the reason."""
+        return {volume.name: volume.reason or "unknown" for volume in self.volumes if volume.state == "failed"}
