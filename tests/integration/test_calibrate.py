@@ -101,7 +101,7 @@ def test_every_runtime_and_a_crf_see_calibrated_probabilities(
     assert np.abs(found("int8", "openvino-int8") - exact).mean() < 0.5 * moved
     refined = []
     for run in ("torch", "plain"):
-        refine_volume("tissue", f"{run}-crf", RefineConfig(of=run), QUIET, workspace)
+        refine_volume("tissue", f"{run}-crf", RefineConfig(of=run, operating_point=0.5), QUIET, workspace)
         refined.append(layers(workspace, f"{run}-crf")[0])
     assert np.abs(refined[0] - refined[1]).mean() > 0.5 * moved
 
