@@ -85,7 +85,7 @@ def test_each_step_is_a_flow_of_its_own(tiny_stacks: Path, tiny_model: Path, tmp
     workspace = tmp_path / "w"
 
     ingested = ingest_volume(source, workspace)
-    clustered = baseline_volume("alpha", "r1", BaselineConfig(), workspace)
+    clustered = baseline_volume("alpha", "r1", BaselineConfig(), workspace=workspace)
     segmented = segment_volume("alpha", "r1", SegmentConfig(model=str(tiny_model)), QUIET, workspace)
     refined = refine_volume("alpha", "r2", RefineConfig(of="r1"), QUIET, workspace)
     reported = report_run("r1", workspace)
