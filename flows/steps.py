@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -13,6 +14,10 @@ from segem.errors import ConfigError, InputError, ModelError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+# Prefect takes segem's log lines to the pages of a run (PREFECT_LOGGING_EXTRA_LOGGERS) but sets no level of theirs, and
+# that of the root logger, WARNING, would keep back how many blocks were computed.
+logging.getLogger("segem").setLevel(logging.INFO)
 
 RETRY_DELAYS_S = [2.0, 10.0]
 LASTING = (ConfigError, InputError, ModelError)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import sqlite3
 import subprocess
@@ -95,6 +96,29 @@ with prefect_ready(Path(sys.argv[1])):
 """
 
 
+LOGS = """
+import json, sys
+from pathlib import Path
+from flows.launch.local import prefect_ready
+from segem.config import IngestConfig
+from segem.progress import warnings_told
+raw, workspace = map(Path, sys.argv[1:])
+with warnings_told(), prefect_ready(workspace.parent / "home"):
+    from prefect.client.orchestration import get_client
+    from prefect.logging.handlers import APILogHandler
+    from flows.ingest import ingest_volume
+    source = IngestConfig(
+        name="v", source=raw, voxel_nm=(50, 4, 4), labels={"source": raw, "membrane": "nonzero"}
+    )
+    for _ in range(2):
+        ingest_volume(source, workspace)
+    APILogHandler().flush()
+    with get_client(sync_client=True) as client:
+        lines = client.read_logs()
+    print(json.dumps([(line.level, line.message) for line in lines if line.name.startswith("segem.")]))
+"""
+
+
 def states(home: Path) -> list[str]:
     """Return the state of each flow run that a Prefect home remembers, oldest first."""
     with sqlite3.connect(home / "prefect.db") as database:
@@ -171,6 +195,22 @@ class TestPrivateServer:
         values = json.loads((tmp_path / "w/runs/r1/report/report.json").read_text())
         assert [volume["state"] for volume in values["volumes"]] == ["complete", "failed"]
         assert states(tmp_path / "w/.prefect") == ["FAILED"]
+
+    def test_what_a_step_logs_is_on_the_pages_of_its_run(self, tiny_stacks: Path, tmp_path: Path) -> None:
+        done = subprocess.run(
+            [*python(LOGS), str(tiny_stacks / "alpha/raw.tif"), str(tmp_path / "w")],
+            env=clean_environment(),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+
+        assert done.returncode == 0, done.stderr
+        warning = "v: 100% of the labels is membrane: check the polarity (now: nonzero)"
+        assert done.stderr == f"warning: {warning}\n"
+        assert json.loads(done.stdout) == [[logging.WARNING, warning], [logging.INFO, "v is up to date"]]
 
     def test_it_is_closed_to_strangers(self, tmp_path: Path) -> None:
         done = subprocess.run(
