@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, cast
 
 from segem.config import ExecutionConfig
 from segem.errors import ConfigError
+from segem.serving import exit_on_sigterm
 
 if TYPE_CHECKING:
     from flows.campaign import CampaignOutcome
@@ -118,7 +116,7 @@ def prefect_ready(home: Path, *, verbose: bool = False) -> Iterator[None]:
     """
     for key, value in {**QUIET, **({} if verbose else SILENT)}.items():
         os.environ.setdefault(key, value)
-    with _home_unless_given(home.absolute()), _console(verbose), _unwound_by_sigterm():
+    with _home_unless_given(home.absolute()), _console(verbose), exit_on_sigterm():
         from prefect.settings import PREFECT_API_URL
 
         if PREFECT_API_URL.value():
@@ -169,20 +167,3 @@ def _console(verbose: bool) -> Iterator[None]:
         yield
     finally:
         logger.propagate = before
-
-
-@contextmanager
-def _unwound_by_sigterm() -> Iterator[None]:
-    """Make SIGTERM end the body as an exception does, so that what is open is closed."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-
-    def leave(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)

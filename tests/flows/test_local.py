@@ -18,6 +18,7 @@ import pytest
 from flows.launch.local import prefect_ready, run_campaign
 from segem.config import ExecutionConfig
 from segem.errors import ConfigError, IncompleteError, WorkspaceError
+from segem.serving import THREAD
 from segem.stages.campaign import held, open_campaign
 from tests.processes import ROOT, clean_environment, listening, python, started, wait_for
 
@@ -40,12 +41,12 @@ except SegemError as error:
 """
 
 PROBE = """
-import json, sys, urllib.error, urllib.request
+import base64, json, os, sys, urllib.error, urllib.request
 from pathlib import Path
 from flows.launch.local import prefect_ready
 
-def status(url, **headers):
-    body = json.dumps({"name": "planted", "value": "1"}).encode()
+def status(url, body={"name": "planted", "value": "1"}, **headers):
+    body = json.dumps(body).encode() if body else None
     request = urllib.request.Request(url, body, {"Content-Type": "application/json", **headers})
     try:
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request) as answer:
@@ -63,7 +64,8 @@ with prefect_ready(Path(sys.argv[1])):
         return 3
 
     me = psutil.Process()
-    url = PREFECT_API_URL.value() + "/variables/"
+    url, read = (PREFECT_API_URL.value() + path for path in ("/variables/", "/admin/version"))
+    password = "Basic " + base64.b64encode(os.environ["PREFECT_API_AUTH_STRING"].encode()).decode()
     print(json.dumps({
         "result": trivial(),
         "listens": sorted({c.laddr.ip for c in me.net_connections() if c.status == psutil.CONN_LISTEN}),
@@ -71,6 +73,9 @@ with prefect_ready(Path(sys.argv[1])):
         "stranger": status(url, Host="evil.example", Origin="http://evil.example"),
         "anonymous": status(url),
         "guess": status(url, Authorization="Basic c2VnZW06c2VnZW0="),
+        "owner": status(read, None, Authorization=password),
+        "rebound": status(read, None, Authorization=password, Host="evil.example"),
+        "forged": status(read, None, Authorization=password, Origin="http://evil.example"),
     }), flush=True)
 """
 
@@ -143,7 +148,7 @@ def test_a_server_of_the_user_is_used(prefect_server: None, manifest_of: Callabl
 
     assert outcome.report.is_file()
     assert not (tmp_path / "w" / ".prefect").exists()
-    assert "prefect-server" not in {thread.name for thread in threading.enumerate()}
+    assert THREAD not in {thread.name for thread in threading.enumerate()}
 
 
 def test_a_server_that_does_not_answer_is_named(prefect_server: None, tmp_path: Path) -> None:
@@ -229,6 +234,8 @@ class TestPrivateServer:
         assert found["listens"] == ["127.0.0.1"]
         assert found["children"] == 0
         assert {found["stranger"], found["anonymous"], found["guess"]} <= {401, 403}
+        # A browser may know the password: no page of another site is answered by that.
+        assert (found["owner"], found["rebound"], found["forged"]) == (200, 403, 403)
 
     def test_it_leaves_the_servers_of_others_alone(self, tmp_path: Path) -> None:
         users, own = tmp_path / "users", tmp_path / "own"
