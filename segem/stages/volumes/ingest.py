@@ -19,7 +19,7 @@ from segem.config import IngestConfig, LabelSource
 from segem.errors import InputError, SegemError
 from segem.geometry import ZYX, Box, grid
 from segem.io.files import locked, new_directory, sweep_partials
-from segem.io.readers import READER_VERSION, Stack, open_stack, source_files
+from segem.io.readers import READER_VERSION, Stack, list_source_files, open_stack
 from segem.io.readers.stack import check_reachable
 from segem.io.replacing import refuse_others
 from segem.io.seen import DIGEST_DIGITS
@@ -142,7 +142,7 @@ def source_fingerprint(config: IngestConfig) -> str:
     sources = [config.source] if config.labels is None else [config.source, config.labels.source]
     digest = hashlib.sha256()
     for source in sources:
-        for file in source_files(source):
+        for file in list_source_files(source):
             status = check_reachable(file)
             digest.update(json.dumps([str(file), status.st_size, status.st_mtime_ns]).encode())
         digest.update(b"\n")
