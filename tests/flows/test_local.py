@@ -215,7 +215,11 @@ class TestPrivateServer:
         assert done.returncode == 0, done.stderr
         warning = "v: 100% of the labels is membrane: check the polarity (now: nonzero)"
         assert done.stderr == f"warning: {warning}\n"
-        assert json.loads(done.stdout) == [[logging.WARNING, warning], [logging.INFO, "v is up to date"]]
+        assert json.loads(done.stdout) == [
+            [logging.INFO, "v: ingested, 2 sections of 96 x 80 px"],
+            [logging.WARNING, warning],
+            [logging.INFO, "v: up to date, nothing to ingest"],
+        ]
 
     def test_it_is_closed_to_strangers(self, tmp_path: Path) -> None:
         done = subprocess.run(
