@@ -1,4 +1,4 @@
-"""Membrane of one volume found without labels: what a membrane net has to beat."""
+"""The baseline of one volume: membrane found without labels, which a model has to beat."""
 
 from __future__ import annotations
 
@@ -45,6 +45,6 @@ def baseline_volume(
     workspace : Path
         Root of the workspace.
     replace : bool
-        Also where the run holds a result of this volume that was made in another way, which is then lost.
+        Overwrite a result of this volume in the run that was made with other settings.
     """
     return baseline_step(volume, run, config, execution, workspace, replace)

@@ -1,7 +1,6 @@
-"""A Prefect server for one process and for as long as it lasts.
+"""A Prefect server in a thread of this process, which ends with it; only its history of runs stays on disk.
 
-It runs in a thread, so it cannot outlive the process, however that ends. It listens on loopback alone and wants a
-password that nobody else knows; its history of runs stays on disk.
+It listens on loopback, with a new random password each time.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ UNFINISHED = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 
 
 @contextmanager
-def private_server(home: Path) -> Iterator[str]:
+def serve_prefect(home: Path) -> Iterator[str]:
     """Serve Prefect's API to this process while the body runs.
 
     Parameters
     ----------
     home : Path
-        Folder of the server's database, which no other server writes to.
+        Folder of the server's database. Several processes may serve the same one.
 
     Yields
     ------
@@ -52,7 +51,7 @@ def private_server(home: Path) -> Iterator[str]:
     with ExitStack() as stack:
         listener = stack.enter_context(listen())
         # The server reads them when it is made, and they hold its address; so the port is taken first.
-        stack.enter_context(_environment(_settings(listener.address, home)))
+        stack.enter_context(_set_environment(_make_settings(listener.address, home)))
         try:
             # Prefect asks for a password itself, so requests need no token of ours.
             stack.enter_context(serve(create_app(ephemeral=True), listener))
@@ -65,11 +64,11 @@ def private_server(home: Path) -> Iterator[str]:
                 "is damaged, move this folder away: it holds nothing else",
             ) from error
         stack.callback(_send_what_is_queued)
-        stack.enter_context(_in_use(home))
+        stack.enter_context(_mark_in_use(home))
         yield f"{listener.address}/api"
 
 
-def _settings(address: str, home: Path) -> dict[str, str]:
+def _make_settings(address: str, home: Path) -> dict[str, str]:
     password = f"segem:{secrets.token_urlsafe(32)}"
     without_proxy = ",".join(filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), LOOPBACK]))
     return {
@@ -88,7 +87,7 @@ def _settings(address: str, home: Path) -> dict[str, str]:
 
 
 @contextmanager
-def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+def _set_environment(changes: Mapping[str, str]) -> Iterator[None]:
     """Change environment variables while the body runs, and let Prefect take notice."""
     before = {key: os.environ.get(key) for key in changes}
     os.environ.update(changes)
@@ -105,8 +104,8 @@ def _environment(changes: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def _in_use(home: Path) -> Iterator[None]:
-    """Hold a lock that says this folder is served, and clean up first if no other process holds it."""
+def _mark_in_use(home: Path) -> Iterator[None]:
+    """Hold a shared lock on the folder; the first process to take it closes the runs that killed ones left open."""
     with (home / "in-use.lock").open("a") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -123,8 +122,8 @@ def _send_what_is_queued() -> None:
 
 
 def _close_runs_of_dead_processes() -> None:
-    """Mark runs that a killed process left unfinished, which would look alive for ever."""
+    """Mark runs that a killed process left unfinished as crashed; they would be shown as running for ever."""
     unfinished = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=UNFINISHED)))
     with get_client(sync_client=True) as client:
         for flow_run in client.read_flow_runs(flow_run_filter=unfinished):
-            client.set_flow_run_state(flow_run.id, Crashed(message="its process ended without a word"), force=True)
+            client.set_flow_run_state(flow_run.id, Crashed(message="its process ended unexpectedly"), force=True)

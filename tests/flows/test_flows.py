@@ -30,7 +30,7 @@ from flows.refine import refine_volume
 from flows.report import report_run
 from flows.retrain import retrain
 from flows.segment import segment_volume
-from flows.steps import step, transient
+from flows.steps import may_pass, step
 from segem.config import BUNDLED_MODEL, BaselineConfig, ExecutionConfig, IngestConfig, RefineConfig, SegmentConfig
 from segem.errors import (
     BlockError,
@@ -41,7 +41,7 @@ from segem.errors import (
     SegemError,
     WorkspaceError,
 )
-from segem.stages.campaign import enter, held, open_campaign
+from segem.stages.campaign import hold_run, open_campaign, record_volumes
 from segem.stages.segmentation.verify import verify
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -227,15 +227,15 @@ def test_volumes_that_a_killed_campaign_never_reached_are_missed(
     assert entered[0] == ["alpha", "Beta_2", "gamma"], "all of them, before the first one starts"
 
     job = open_campaign(manifest, "r2", tmp_path / "w")
-    enter(job)
+    record_volumes(job)
     assert [fault.volume for fault in verify("r2", job.workspace)] == ["alpha", "Beta_2", "gamma"]
 
 
 def test_a_run_belongs_to_one_campaign_at_a_time(manifest_of: Callable[..., Path], tmp_path: Path) -> None:
     manifest = manifest_of("alpha")
     job = open_campaign(manifest, "r1", tmp_path / "w")
-    with held(job):
-        enter(job)
+    with hold_run(job):
+        record_volumes(job)
         before = (tmp_path / "w/runs/r1/run.json").read_bytes()
         state = run_campaign(manifest, tmp_path / "w")
         error = state.result(raise_on_failure=False)
@@ -356,7 +356,7 @@ def test_a_server_can_read_the_parameters_of_a_flow(deployed: Flow[..., Any]) ->
 )
 def test_only_what_may_pass_is_tried_again(error: Exception, again: bool) -> None:
     state: State[Any] = Failed(data=error)
-    assert transient(None, None, state) is again  # type: ignore[arg-type]
+    assert may_pass(None, None, state) is again  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import httpx
 import pytest
 import yaml
 
-from flows.launch.local import prefect_ready
+from flows.launch.local import use_prefect
 from segem.errors import ConfigError
 from tests.processes import ROOT, clean_environment, free_port, listening, started, wait_for
 
@@ -144,7 +144,7 @@ def test_a_wrong_password_is_explained(server: Server, tmp_path: Path) -> None:
     with (
         temporary_settings({PREFECT_API_URL: server.url, PREFECT_API_AUTH_STRING: "segem:guess"}),
         pytest.raises(ConfigError, match=r"401.*check PREFECT_API_AUTH_STRING"),
-        prefect_ready(tmp_path),
+        use_prefect(tmp_path),
     ):
         pass
 
