@@ -12,7 +12,7 @@ from segem.io.workspace import open_workspace
 from segem.stages.segmentation.baseline import BaselineResult, baseline
 
 DEFAULT = BaselineConfig()
-HERE = ExecutionConfig()
+DEFAULT_EXECUTION = ExecutionConfig()
 
 
 @step("baseline", "baseline {volume}")
@@ -28,7 +28,7 @@ def baseline_volume(
     volume: str,
     run: str,
     config: BaselineConfig = DEFAULT,
-    execution: ExecutionConfig = HERE,
+    execution: ExecutionConfig = DEFAULT_EXECUTION,
     workspace: Path = Path("workspace"),
     replace: bool = False,
 ) -> BaselineResult:
@@ -41,7 +41,7 @@ def baseline_volume(
     config : BaselineConfig
         The method and its settings.
     execution : ExecutionConfig
-        Engine and workers.
+        Engine, workers, memory.
     workspace : Path
         Root of the workspace.
     replace : bool

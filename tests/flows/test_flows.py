@@ -85,7 +85,7 @@ def test_each_step_is_a_flow_of_its_own(tiny_stacks: Path, tiny_model: Path, tmp
     workspace = tmp_path / "w"
 
     ingested = ingest_volume(source, workspace)
-    clustered = baseline_volume("alpha", "r1", BaselineConfig(), workspace)
+    clustered = baseline_volume("alpha", "r1", BaselineConfig(), QUIET, workspace)
     segmented = segment_volume("alpha", "r1", SegmentConfig(model=str(tiny_model)), QUIET, workspace)
     refined = refine_volume("alpha", "r2", RefineConfig(of="r1"), QUIET, workspace)
     reported = report_run("r1", workspace)
@@ -136,8 +136,8 @@ def test_a_volume_of_many_blocks_takes_no_more_task_runs(tiny_model: Path, tmp_p
 
     state = run_campaign(manifest, tmp_path / "w")
 
-    blocks = json.loads((tmp_path / "w/runs/r1/run.json").read_text())["volumes"]["deep"]["segment"]["facts"]["blocks"]
-    assert blocks > 4
+    recorded = json.loads((tmp_path / "w/runs/r1/run.json").read_text())["volumes"]["deep"]
+    assert recorded["steps"]["segment"]["facts"]["blocks"] > 4
     assert [run.name for run in task_runs(state)] == ["ingest deep", "baseline deep", "segment deep", "report r1"]
 
 
@@ -183,8 +183,8 @@ def test_a_repeated_campaign_mends_what_failed_and_keeps_the_rest(
 
     volumes = json.loads((tmp_path / "w/runs/r1/run.json").read_text())["volumes"]
     assert volumes["gamma"]["failure"] is None
-    assert volumes["gamma"]["segment"]["facts"]["computed"] > 0
-    assert volumes["alpha"]["segment"]["facts"]["computed"] == 0
+    assert volumes["gamma"]["steps"]["segment"]["facts"]["computed"] > 0
+    assert volumes["alpha"]["steps"]["segment"]["facts"]["computed"] == 0
 
 
 def test_a_report_is_made_when_every_volume_failed(manifest_of: Callable[..., Path], tmp_path: Path) -> None:
@@ -309,7 +309,7 @@ def test_a_campaign_of_another_model_keeps_what_is_there_unless_told_to(
         run_campaign(manifest, tmp_path / "w").result()
     assert page.read_bytes() == before
     assert campaign(manifest, run="r1", workspace=tmp_path / "w", execution=QUIET, replace=True).run == "r1"
-    assert json.loads(page.read_text())["volumes"]["alpha"]["segment"]["model"]["name"] == BUNDLED_MODEL
+    assert json.loads(page.read_text())["volumes"]["alpha"]["steps"]["segment"]["model"]["name"] == BUNDLED_MODEL
 
 
 def test_a_run_nobody_named_is_named_after_its_manifest_and_resumed(
