@@ -1,1 +1,1 @@
-"""Orchestration: each flow strings steps of the library together and computes nothing itself."""
+"""Orchestration with Prefect: each flow calls steps of the library in order, and computes nothing itself."""

@@ -1,4 +1,4 @@
-"""Membrane of one volume found without labels: what a membrane net has to beat."""
+"""The baseline of one volume: membrane found without labels, which a model has to beat."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from segem.io.workspace import open_workspace
 from segem.stages.segmentation.baseline import BaselineResult, baseline
 
 DEFAULT = BaselineConfig()
-HERE = ExecutionConfig()
+DEFAULT_EXECUTION = ExecutionConfig()
 
 
 @step("baseline", "baseline {volume}")
@@ -28,7 +28,7 @@ def baseline_volume(
     volume: str,
     run: str,
     config: BaselineConfig = DEFAULT,
-    execution: ExecutionConfig = HERE,
+    execution: ExecutionConfig = DEFAULT_EXECUTION,
     workspace: Path = Path("workspace"),
     replace: bool = False,
 ) -> BaselineResult:
@@ -41,10 +41,10 @@ def baseline_volume(
     config : BaselineConfig
         The method and its settings.
     execution : ExecutionConfig
-        Engine and workers.
+        Engine, workers, memory.
     workspace : Path
         Root of the workspace.
     replace : bool
-        Also where the run holds a result of this volume that was made in another way, which is then lost.
+        Overwrite a result of this volume in the run that was made with other settings.
     """
     return baseline_step(volume, run, config, execution, workspace, replace)

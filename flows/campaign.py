@@ -18,14 +18,14 @@ from flows.report import publish, report_step
 from flows.segment import segment_step
 from segem.config import ExecutionConfig, VolumeEntry
 from segem.errors import IncompleteError
-from segem.stages.campaign import Campaign, enter, held, note_failure, open_campaign, reason_of
+from segem.stages.campaign import Campaign, describe_failure, hold_run, open_campaign, record_failure, record_volumes
 
-DEFAULT = ExecutionConfig()
+DEFAULT_EXECUTION = ExecutionConfig()
 
 
 @dataclass(frozen=True)
 class CampaignOutcome:
-    """What a campaign leaves behind."""
+    """The results of a campaign."""
 
     run: str
     volumes: tuple[str, ...]
@@ -44,7 +44,7 @@ def campaign(
     run: str | None = None,
     workspace: Path = Path("workspace"),
     data_root: Path | None = None,
-    execution: ExecutionConfig = DEFAULT,
+    execution: ExecutionConfig = DEFAULT_EXECUTION,
     replace: bool = False,
 ) -> CampaignOutcome:
     """Find the membranes of every volume of a manifest, and report on them.
@@ -64,7 +64,7 @@ def campaign(
     execution : ExecutionConfig
         Device, engine, workers, memory.
     replace : bool
-        Also where the run, or a volume of the workspace, was made in another way, and is then lost.
+        Overwrite results of this run, and volumes of the workspace, that were made with other settings.
 
     Raises
     ------
@@ -73,19 +73,20 @@ def campaign(
     WorkspaceError
         When another campaign works on the same run.
     SegemError
-        When nothing could start: the manifest, the model or the workspace is at fault.
+        When nothing could start: something is wrong with the manifest, the model or the workspace.
     """
     job = open_campaign(manifest, run, workspace, data_root, replace=replace)
-    with held(job):
-        enter(job)
+    with hold_run(job):
+        record_volumes(job)
         failed = _find_all_membranes(job, execution)
         try:
             pages = report_step(job.run, job.workspace.root)
             publish(job.run, pages)
         except Exception:
+            # Volumes that failed are the cause most worth naming, also when there is no report.
             _raise_if_any(failed, job)
             raise
-    # Scoring reads back what the steps have left, so it may find a failure that none of them saw.
+    # Scoring reads the results back from disk, so it may find damage that no step has seen.
     found = pages.failed | failed
     _raise_if_any({name: found[name] for name in job.volumes if name in found}, job)
     return CampaignOutcome(job.run, job.volumes, pages.index)
@@ -98,9 +99,9 @@ def _find_all_membranes(job: Campaign, execution: ExecutionConfig) -> dict[str, 
         try:
             _find_membranes(volume, job, execution)
         except Exception as error:
-            failed[volume.name] = reason_of(error)
+            failed[volume.name] = describe_failure(error)
             get_run_logger().error("volume %s failed: %s", volume.name, failed[volume.name], exc_info=error)
-            note_failure(volume.name, job.run, failed[volume.name], job.workspace)
+            record_failure(volume.name, job.run, failed[volume.name], job.workspace)
     return failed
 
 
@@ -124,5 +125,5 @@ def _raise_if_any(failed: dict[str, str], job: Campaign) -> None:
             f"{len(failed)} of {len(job.manifest.volumes)} volumes failed",
             where=job.run,
             found="; ".join(f"{name} ({reason})" for name, reason in failed.items()),
-            fix=f"mend what is named and repeat with --run {job.run}; what is finished is kept",
+            fix=f"fix what is named and repeat with --run {job.run}; what is finished is kept",
         )

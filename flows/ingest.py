@@ -1,4 +1,4 @@
-"""One source becomes one OME-Zarr volume of the workspace."""
+"""Ingest of one source: it becomes an OME-Zarr volume of the workspace."""
 
 from __future__ import annotations
 
@@ -29,6 +29,6 @@ def ingest_volume(config: IngestConfig, workspace: Path = Path("workspace"), rep
     workspace : Path
         Root of the workspace.
     replace : bool
-        Also where another source, voxel size or labels are lost by it.
+        Overwrite a volume of this name that has another source, voxel size or labels.
     """
     return ingest_step(config, workspace, replace)

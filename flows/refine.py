@@ -1,4 +1,4 @@
-"""The probability of one volume of a run, refined by a CRF into another run."""
+"""Membrane probability of one volume of a run, refined by a CRF; the result is a run of its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from segem.io.workspace import open_workspace
 from segem.stages.segmentation import crf as refine
 from segem.stages.segmentation.crf import RefineResult
 
-QUIET = ExecutionConfig()
+DEFAULT_EXECUTION = ExecutionConfig()
 
 
 @step("refine", "refine {volume}")
@@ -28,7 +28,7 @@ def refine_volume(
     volume: str,
     run: str,
     config: RefineConfig,
-    execution: ExecutionConfig = QUIET,
+    execution: ExecutionConfig = DEFAULT_EXECUTION,
     workspace: Path = Path("workspace"),
     replace: bool = False,
 ) -> RefineResult:
@@ -37,7 +37,7 @@ def refine_volume(
     Parameters
     ----------
     volume, run : str
-        Names of the ingested volume and of the run that is made; the same names resume where an earlier attempt ended.
+        Names of the ingested volume and of the new run; the same names resume an earlier attempt.
     config : RefineConfig
         The run whose probability is refined, and the CRF.
     execution : ExecutionConfig
@@ -45,6 +45,6 @@ def refine_volume(
     workspace : Path
         Root of the workspace.
     replace : bool
-        Also where the run holds a result of this volume that was made in another way, which is then lost.
+        Overwrite a result of this volume in the run that was made with other settings.
     """
     return refine_step(volume, run, config, execution, workspace, replace)

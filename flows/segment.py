@@ -1,4 +1,4 @@
-"""A model swept over one volume."""
+"""Membrane probability and mask of one volume, by a model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from segem.io.workspace import open_workspace
 from segem.stages.segmentation.segment import SegmentResult, segment
 
 DEFAULT = SegmentConfig()
-QUIET = ExecutionConfig()
+DEFAULT_EXECUTION = ExecutionConfig()
 
 
 @step("segment", "segment {volume}")
@@ -28,7 +28,7 @@ def segment_volume(
     volume: str,
     run: str,
     config: SegmentConfig = DEFAULT,
-    execution: ExecutionConfig = QUIET,
+    execution: ExecutionConfig = DEFAULT_EXECUTION,
     workspace: Path = Path("workspace"),
     replace: bool = False,
 ) -> SegmentResult:
@@ -37,14 +37,14 @@ def segment_volume(
     Parameters
     ----------
     volume, run : str
-        Names of the ingested volume and of the run; the same names resume where an earlier attempt ended.
+        Names of the ingested volume and of the run; the same names resume an earlier attempt.
     config : SegmentConfig
         Model and stitching.
     execution : ExecutionConfig
-        Device, engine, workers.
+        Device, engine, workers, memory.
     workspace : Path
         Root of the workspace.
     replace : bool
-        Also where the run holds a result of this volume that was made in another way, which is then lost.
+        Overwrite a result of this volume in the run that was made with other settings.
     """
     return segment_step(volume, run, config, execution, workspace, replace)

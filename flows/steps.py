@@ -1,7 +1,8 @@
-"""How a step of the library becomes a Prefect task: what is retried, what is kept, what it is called."""
+"""How a step of the library becomes a Prefect task: its name, when it is retried, and what Prefect keeps of it."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -14,14 +15,18 @@ from segem.errors import ConfigError, InputError, ModelError
 P = ParamSpec("P")
 R = TypeVar("R")
 
+# Prefect shows segem's log lines on the page of a run (PREFECT_LOGGING_EXTRA_LOGGERS), but sets no level for them, so
+# that lines below WARNING, the level of the root logger, would be dropped.
+logging.getLogger("segem").setLevel(logging.INFO)
+
 RETRY_DELAYS_S = [2.0, 10.0]
-LASTING = (ConfigError, InputError, ModelError)
-"""What is wrong now and will be wrong again: the settings, the data, the model."""
+PERMANENT = (ConfigError, InputError, ModelError)
+"""Errors that a retry cannot cure: settings, data or model are wrong."""
 
 
-def transient(_task: Task[..., Any], _task_run: TaskRun, state: State[Any]) -> bool:
-    """Tell whether a failed task may succeed when it is tried again."""
-    return not isinstance(state.data, LASTING)
+def may_pass(_task: Task[..., Any], _task_run: TaskRun, state: State[Any]) -> bool:
+    """Return whether a failed task may succeed when it is tried again."""
+    return not isinstance(state.data, PERMANENT)
 
 
 def step(name: str, run_name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
@@ -37,8 +42,8 @@ def step(name: str, run_name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
     Returns
     -------
     callable
-        A decorator. The task keeps no result and no cache, since the ledger of blocks decides what is done already;
-        it is tried three times, unless its error is lasting.
+        A decorator. The task keeps no result and no cache, since the ledger of blocks decides what is done already. It
+        is tried three times, unless its error is one of `PERMANENT`.
     """
     return task(
         name=name,
@@ -47,5 +52,5 @@ def step(name: str, run_name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
         persist_result=False,
         retries=len(RETRY_DELAYS_S),
         retry_delay_seconds=RETRY_DELAYS_S,
-        retry_condition_fn=transient,
+        retry_condition_fn=may_pass,
     )

@@ -8,6 +8,7 @@
     ├── WorkspaceError    the workspace cannot be read or written, or is in use
     ├── ModelError        a model artefact is missing, damaged or does not fit
     ├── BlockError        one block of a run could not be computed
+    ├── ServerError       a server cannot start
     └── IncompleteError   a run ended without every voxel accounted for
 """
 
@@ -94,6 +95,10 @@ class ModelError(SegemError):
 
 class BlockError(SegemError):
     """One block of a run could not be computed."""
+
+
+class ServerError(SegemError):
+    """A server cannot listen where it was told to, or does not start."""
 
 
 class IncompleteError(SegemError):

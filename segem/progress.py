@@ -95,7 +95,10 @@ def tell(text: str) -> None:
 
 @contextmanager
 def warnings_told() -> Iterator[None]:
-    """Let the warnings that segem logs be lines for people on stderr while the body runs, and nothing else there.
+    """Print each warning that segem logs on stderr while the body runs; one that is logged again is printed once.
+
+    The command line does this. In a flow, Prefect shows the same log records on the page of the run. A program that
+    calls segem handles them as it handles those of any library.
 
     Examples
     --------
@@ -103,6 +106,7 @@ def warnings_told() -> Iterator[None]:
     ...     logging.getLogger("segem.stages").warning("cortex: look at it")
     """
     logger, handler = logging.getLogger("segem"), _Teller(logging.WARNING)
+    # Handlers of the root, as the one that Prefect installs, would print each line again.
     before, logger.propagate = logger.propagate, False
     logger.addHandler(handler)
     try:
@@ -113,8 +117,16 @@ def warnings_told() -> Iterator[None]:
 
 
 class _Teller(logging.Handler):
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.told: set[str] = set()
+
     def emit(self, record: logging.LogRecord) -> None:
-        tell(f"{record.levelname.lower()}: {record.getMessage()}")
+        line = f"{record.levelname.lower()}: {record.getMessage()}"
+        # A learning curve trains on the same volume many times, and Prefect tries a step again.
+        if line not in self.told:
+            self.told.add(line)
+            tell(line)
 
 
 def _columns(unit: str) -> tuple[ProgressColumn, ...]:

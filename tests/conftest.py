@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from segem.progress import warnings_told
 
 # Timings on a busy machine say nothing; on a build machine the same examples must come up every time.
 settings.register_profile("segem", deadline=None, derandomize=bool(os.environ.get("CI")))
@@ -17,6 +20,13 @@ settings.load_profile("segem")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def warnings_on_stderr() -> Iterator[None]:
+    """Print what stages warn of, as the command line does, for tests that call a stage themselves."""
+    with warnings_told():
+        yield
 
 
 @pytest.fixture(scope="session")

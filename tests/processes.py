@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from flows.launch.local import QUIET
+from flows.launch.local import PREFECT_SETTINGS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def clean_environment(**changes: str) -> dict[str, str]:
     """Return this environment without any Prefect setting but the quiet ones and `changes`."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
-    return {**kept, **QUIET, **changes}
+    return {**kept, **PREFECT_SETTINGS, **changes}
 
 
 @contextmanager

@@ -1,1 +1,1 @@
-"""How flows are started and kept alive."""
+"""How flows are started, and the server that keeps track of them."""

@@ -1,31 +1,29 @@
-"""Runs a campaign, or a retraining, on this machine with nothing started by hand.
+"""Runs a campaign or a retraining on this machine, without a Prefect server that somebody has to start.
 
-Importing this module does not import Prefect, because Prefect reads its settings from the environment when it is first
-imported: they are set here, before.
+Importing this module does not import Prefect: Prefect reads its settings from the environment when it is first
+imported, and `use_prefect` sets them before.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, cast
 
 from segem.config import ExecutionConfig
 from segem.errors import ConfigError
+from segem.serving import exit_on_sigterm
 
 if TYPE_CHECKING:
     from flows.campaign import CampaignOutcome
     from segem.stages.campaign import Campaign
     from segem.stages.training.retrain import Promotion, Retraining
 
-DEFAULT = ExecutionConfig()
-QUIET = {
+DEFAULT_EXECUTION = ExecutionConfig()
+PREFECT_SETTINGS = {
     "DO_NOT_TRACK": "1",
     "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "segem",
@@ -33,13 +31,15 @@ QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_TELEMETRY_ENABLE_RESOURCE_METRICS": "false",
 }
-"""Nothing is sent to anyone, and the library's log lines reach the pages of a run."""
-SILENT = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING", "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL"}
-"""Only what matters to the user reaches the console."""
+"""No telemetry leaves the machine, and segem's log lines are shown on the page of a run."""
+QUIET_CONSOLE = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING", "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL"}
+"""Keeps Prefect's own log lines off the console."""
 
 
-def run_campaign(job: Campaign, *, execution: ExecutionConfig = DEFAULT, verbose: bool = False) -> CampaignOutcome:
-    """Run the campaign flow, with a private Prefect server unless the user has one.
+def run_campaign(
+    job: Campaign, *, execution: ExecutionConfig = DEFAULT_EXECUTION, verbose: bool = False
+) -> CampaignOutcome:
+    """Run the campaign flow, on a private Prefect server unless the user has one.
 
     Parameters
     ----------
@@ -61,18 +61,19 @@ def run_campaign(job: Campaign, *, execution: ExecutionConfig = DEFAULT, verbose
     SegemError
         When nothing could start, or, as IncompleteError, when volumes failed; the message names each with its reason.
     """
-    from segem.stages.campaign import held
+    from segem.stages.campaign import hold_run
 
-    with held(job):
-        pass  # the flow takes the run for itself; this refuses at once what it would refuse after a server has started
-    with prefect_ready(job.workspace.root / ".prefect", verbose=verbose):
+    # The flow locks the run; to try it first refuses a run in use at once, before a server is started.
+    with hold_run(job):
+        pass
+    with use_prefect(job.workspace.root / ".prefect", verbose=verbose):
         from flows.campaign import campaign
 
         return campaign(job.source, job.run, job.workspace.root, job.data_root, execution, job.replace)
 
 
 def run_retraining(job: Retraining, *, verbose: bool = False) -> Promotion:
-    """Run the flow that makes a better model, with a private Prefect server unless the user has one.
+    """Run the retraining flow, on a private Prefect server unless the user has one.
 
     Parameters
     ----------
@@ -84,28 +85,28 @@ def run_retraining(job: Retraining, *, verbose: bool = False) -> Promotion:
     Returns
     -------
     Promotion
-        What was decided about the new model, which may be kept aside.
+        The decision on the new model, which may be kept aside.
 
     Raises
     ------
     SegemError
         When nothing could start, the training failed, or nothing could be judged.
     """
-    with prefect_ready(job.workspace.root / ".prefect", verbose=verbose):
+    with use_prefect(job.workspace.root / ".prefect", verbose=verbose):
         from flows.retrain import retrain
 
         return cast("Promotion", retrain(job.source, job.config, job.workspace.root, job.data_root))
 
 
 @contextmanager
-def prefect_ready(home: Path, *, verbose: bool = False) -> Iterator[None]:
-    """Let flows run while the body does: on the user's server where PREFECT_API_URL names one, else on a private one.
+def use_prefect(home: Path, *, verbose: bool = False) -> Iterator[None]:
+    """Connect flows to a server while the body runs: the one that PREFECT_API_URL names, or else a private one.
 
     Parameters
     ----------
     home : Path
-        Folder for Prefect's own files; its parent exists. The private server keeps its history here whatever
-        PREFECT_HOME says, since a history that others write to is not its own to tidy up.
+        Folder for Prefect's own files, in an existing folder. A private server keeps its history of runs here, whatever
+        PREFECT_HOME says: it closes runs that a killed process left open, and must not do that to those of others.
     verbose : bool
         Show Prefect's own log lines on stderr.
 
@@ -116,24 +117,24 @@ def prefect_ready(home: Path, *, verbose: bool = False) -> Iterator[None]:
     WorkspaceError
         When the private server cannot start.
     """
-    for key, value in {**QUIET, **({} if verbose else SILENT)}.items():
+    for key, value in {**PREFECT_SETTINGS, **({} if verbose else QUIET_CONSOLE)}.items():
         os.environ.setdefault(key, value)
-    with _home_unless_given(home.absolute()), _console(verbose), _unwound_by_sigterm():
+    with _set_home(home.absolute()), _quiet_console(verbose), exit_on_sigterm():
         from prefect.settings import PREFECT_API_URL
 
         if PREFECT_API_URL.value():
             _check_answers(PREFECT_API_URL.value())
             yield
         else:
-            from flows.launch.private_server import private_server
+            from flows.launch.private_server import serve_prefect
 
-            with private_server(home.absolute()):
+            with serve_prefect(home.absolute()):
                 yield
 
 
 @contextmanager
-def _home_unless_given(home: Path) -> Iterator[None]:
-    """Keep Prefect out of the user's home folder, unless the user has told it where to live."""
+def _set_home(home: Path) -> Iterator[None]:
+    """Keep Prefect's files out of the user's home folder, unless PREFECT_HOME is set."""
     if "PREFECT_HOME" in os.environ:
         yield
         return
@@ -152,7 +153,7 @@ def _check_answers(url: str) -> None:
             client.api_version()
     except Exception as error:
         raise ConfigError(
-            "the Prefect server does not let us in",
+            "the Prefect server does not answer, or refuses the password",
             where=url,
             found=str(error),
             fix="start it and check PREFECT_API_AUTH_STRING, or unset PREFECT_API_URL to run without it",
@@ -160,8 +161,8 @@ def _check_answers(url: str) -> None:
 
 
 @contextmanager
-def _console(verbose: bool) -> Iterator[None]:
-    """Keep Prefect's log lines, tracebacks above all, off the console unless asked for; its pages have them."""
+def _quiet_console(verbose: bool) -> Iterator[None]:
+    """Keep Prefect's log lines, tracebacks above all, off the console unless asked for; its pages show them."""
     logger = logging.getLogger("prefect")
     before = logger.propagate
     logger.propagate = verbose
@@ -169,20 +170,3 @@ def _console(verbose: bool) -> Iterator[None]:
         yield
     finally:
         logger.propagate = before
-
-
-@contextmanager
-def _unwound_by_sigterm() -> Iterator[None]:
-    """Make SIGTERM end the body as an exception does, so that what is open is closed."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-
-    def leave(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,7 +1,6 @@
-"""A Prefect server for one process and for as long as it lasts.
+"""A Prefect server in a thread of this process, which ends with it; only its history of runs stays on disk.
 
-It runs in a thread, so it cannot outlive the process, however that ends. It listens on loopback alone and wants a
-password that nobody else knows; its history of runs stays on disk.
+It listens on loopback, with a new random password each time.
 """
 
 from __future__ import annotations
@@ -9,14 +8,10 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-import socket
-import threading
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import uvicorn
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
 from prefect.client.schemas.objects import StateType
@@ -26,22 +21,21 @@ from prefect.logging.handlers import APILogHandler
 from prefect.server.api.server import create_app
 from prefect.states import Crashed
 
-from segem.errors import WorkspaceError
+from segem.errors import ServerError, WorkspaceError
+from segem.serving import LOOPBACK, listen, serve
 
-LOOPBACK = "127.0.0.1"
-STARTUP_S = 120.0
-SHUTDOWN_S = 10.0
+SENDING_S = 10.0
 UNFINISHED = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 
 
 @contextmanager
-def private_server(home: Path) -> Iterator[str]:
+def serve_prefect(home: Path) -> Iterator[str]:
     """Serve Prefect's API to this process while the body runs.
 
     Parameters
     ----------
     home : Path
-        Folder of the server's database, which no other server writes to.
+        Folder of the server's database. Several processes may serve the same one.
 
     Yields
     ------
@@ -54,31 +48,27 @@ def private_server(home: Path) -> Iterator[str]:
         When the server cannot start, as when its database is damaged.
     """
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with socket.create_server((LOOPBACK, 0)) as listener:
-        address = f"http://{LOOPBACK}:{listener.getsockname()[1]}"
-        with _environment(_settings(address, home)):
-            server = uvicorn.Server(
-                uvicorn.Config(
-                    create_app(ephemeral=True),
-                    access_log=False,
-                    lifespan="on",
-                    log_config=None,
-                    timeout_graceful_shutdown=2,
-                )
-            )
-            thread = threading.Thread(target=server.run, args=([listener],), name="prefect-server", daemon=True)
-            thread.start()
-            try:
-                _wait_until_started(server, thread, home)
-                with _in_use(home):
-                    yield f"{address}/api"
-            finally:
-                _send_what_is_queued()
-                server.should_exit = True
-                thread.join(SHUTDOWN_S)
+    with ExitStack() as stack:
+        listener = stack.enter_context(listen())
+        # The server reads them when it is made, and they hold its address; so the port is taken first.
+        stack.enter_context(_set_environment(_make_settings(listener.address, home)))
+        try:
+            # Prefect asks for a password itself, so requests need no token of ours.
+            stack.enter_context(serve(create_app(ephemeral=True), listener))
+        except ServerError as error:
+            raise WorkspaceError(
+                "Prefect's server does not start",
+                where=home,
+                found=error.found,
+                fix="run again with --verbose to see why; a busy machine may need a second try; if the history of runs "
+                "is damaged, move this folder away: it holds nothing else",
+            ) from error
+        stack.callback(_send_what_is_queued)
+        stack.enter_context(_mark_in_use(home))
+        yield f"{listener.address}/api"
 
 
-def _settings(address: str, home: Path) -> dict[str, str]:
+def _make_settings(address: str, home: Path) -> dict[str, str]:
     password = f"segem:{secrets.token_urlsafe(32)}"
     without_proxy = ",".join(filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), LOOPBACK]))
     return {
@@ -97,7 +87,7 @@ def _settings(address: str, home: Path) -> dict[str, str]:
 
 
 @contextmanager
-def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+def _set_environment(changes: Mapping[str, str]) -> Iterator[None]:
     """Change environment variables while the body runs, and let Prefect take notice."""
     before = {key: os.environ.get(key) for key in changes}
     os.environ.update(changes)
@@ -113,25 +103,9 @@ def _environment(changes: Mapping[str, str]) -> Iterator[None]:
         refresh_global_settings_context()
 
 
-def _wait_until_started(server: uvicorn.Server, thread: threading.Thread, home: Path) -> None:
-    deadline = time.monotonic() + STARTUP_S
-    while not server.started:
-        if not thread.is_alive() or time.monotonic() > deadline:
-            stopped = not thread.is_alive()
-            raise WorkspaceError(
-                "Prefect's server does not start",
-                where=home,
-                found="it stopped" if stopped else f"no answer in {STARTUP_S:.0f} s",
-                fix="run again with --verbose to see what it says; "
-                + ("" if stopped else "the machine may be too busy (look with `top`), then wait and run again; ")
-                + "its history may be damaged, then move this folder away: it holds nothing but that",
-            )
-        time.sleep(0.02)
-
-
 @contextmanager
-def _in_use(home: Path) -> Iterator[None]:
-    """Hold a lock that says this folder is served, and clean up first if no other process holds it."""
+def _mark_in_use(home: Path) -> Iterator[None]:
+    """Hold a shared lock on the folder; the first process to take it closes the runs that killed ones left open."""
     with (home / "in-use.lock").open("a") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -143,13 +117,13 @@ def _in_use(home: Path) -> Iterator[None]:
 
 
 def _send_what_is_queued() -> None:
-    EventsWorker.drain_all(timeout=SHUTDOWN_S)
+    EventsWorker.drain_all(timeout=SENDING_S)
     APILogHandler().flush()
 
 
 def _close_runs_of_dead_processes() -> None:
-    """Mark runs that a killed process left unfinished, which would look alive for ever."""
+    """Mark runs that a killed process left unfinished as crashed; they would be shown as running for ever."""
     unfinished = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=UNFINISHED)))
     with get_client(sync_client=True) as client:
         for flow_run in client.read_flow_runs(flow_run_filter=unfinished):
-            client.set_flow_run_state(flow_run.id, Crashed(message="its process ended without a word"), force=True)
+            client.set_flow_run_state(flow_run.id, Crashed(message="its process ended unexpectedly"), force=True)

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from segem.config import Window
 
 SIGMA = 0.125
-"""Standard deviation of the Gaussian over a window, as a share of the window's edge."""
+"""Standard deviation of the Gaussian over a window, as a fraction of the window's edge."""
 
 _BELLS: dict[Window, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
     "gaussian": lambda offset: np.exp(-0.5 * (offset / SIGMA) ** 2),
     "hann": lambda offset: np.cos(np.pi * offset) ** 2,
 }
-"""Weight by the distance from the middle of the window, in shares of its edge: from -1/2 to 1/2."""
+"""Weight by the distance from the centre of the window, as a fraction of its edge: from -1/2 to 1/2."""
 
 
 def axis_weights(
@@ -33,11 +33,11 @@ def axis_weights(
     size : int
         Length of the axis, in pixels.
     core_px : int
-        Length of an uncut window, in pixels; the bell is centred on it.
+        Length of an unclipped window, in pixels; the bell is centred on it.
     windows : sequence of (start, stop)
-        Where the windows lie, cut at the end of the axis.
+        Extents of the windows, clipped at the end of the axis.
     form : {"gaussian", "hann"}
-        How the weight falls from the middle of a window to its edges.
+        How the weight falls from the centre of a window to its edges.
 
     Returns
     -------
@@ -48,8 +48,8 @@ def axis_weights(
     -----
     The Gaussian is the importance map of nnU-Net (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z): its standard
     deviation is an eighth of the window. The Hann window is that of Pielawski and Wählby (2020,
-    doi:10.1371/journal.pone.0229839); windows that overlap by half sum to 1 by themselves. It is taken at the middles
-    of the pixels: at the very edge of a window it is 0, and a pixel that no other window sees would be lost.
+    doi:10.1371/journal.pone.0229839); windows that overlap by half sum to 1 by themselves. It is sampled at pixel
+    centres: at the very edge of a window it is 0, and a pixel that no other window covers would be lost.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""How sure the difference of two membrane IoU is: a paired block bootstrap."""
+"""Confidence interval of the difference of two membrane IoUs, by a paired block bootstrap."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _WEIGHTS_AT_ONCE = 2**22
 
 @dataclass(frozen=True)
 class Difference:
-    """The IoU of one mask less that of another, and how far chance may have moved it.
+    """The IoU of one mask minus that of another, with its confidence interval.
 
     Parameters
     ----------
     first, second : float
-        Both IoU, over all blocks.
+        Both IoUs, over all blocks.
     low, high : float
         Ends of the two-sided interval.
     lower_bound : float
-        End of the one-sided interval at the same confidence: above `low`, as all the doubt lies on one side.
+        End of the one-sided interval at the same confidence; above `low`, since all of the risk is on one side.
     blocks : int
-        How many there were.
+        Number of blocks.
     """
 
     first: float
@@ -46,14 +46,14 @@ class Difference:
 
 
 def block_counts(truth: NDArray[np.uint8], predicted: NDArray[np.uint8], block_px: int) -> NDArray[np.int64]:
-    """Count membrane found, invented and missed in each tile of a section, where the truth is known.
+    """Count true positives, false positives and false negatives in each tile of a section, where the truth is known.
 
     Parameters
     ----------
     truth, predicted : array (y, x)
         Masks in which 0 is background and any other value membrane, but for `segem.kernels.truth.UNKNOWN` in the truth.
     block_px : int
-        Edge of a tile; tiles are stretched or shrunk a little, so that they are alike and cover the section.
+        Edge of a tile; stretched or shrunk a little, so that tiles of nearly equal size cover the section.
 
     Returns
     -------
@@ -76,7 +76,7 @@ def block_counts(truth: NDArray[np.uint8], predicted: NDArray[np.uint8], block_p
             "masks of different shapes cannot be compared",
             expected=truth.shape,
             found=predicted.shape,
-            fix="cut them to one shape",
+            fix="crop them to the same shape",
         )
     a, b = is_membrane(truth), (predicted != 0) & is_known(truth)
     starts = [_starts(n, block_px) for n in truth.shape]
@@ -88,14 +88,14 @@ def block_counts(truth: NDArray[np.uint8], predicted: NDArray[np.uint8], block_p
 
 
 def in_depth(sections: Sequence[NDArray[np.int64]], depth: int) -> NDArray[np.int64]:
-    """Add up the counts of tiles that lie on each other, about `depth` sections at a time.
+    """Add up the counts of tiles at the same place, about `depth` sections at a time.
 
     Parameters
     ----------
     sections : sequence of array (tiles, 3)
         What `block_counts` gives for each of some contiguous sections.
     depth : int
-        Sections to a block; blocks are alike and hold every section.
+        Sections in a block; blocks are of nearly equal size and cover every section.
 
     Returns
     -------
@@ -118,35 +118,34 @@ def iou_difference(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Difference:
-    """Estimate the difference of two pooled membrane IoU, and an interval for it, from counts by block.
+    """Estimate the difference of two pooled membrane IoUs, and its confidence interval, from counts by block.
 
     Whole blocks are drawn with replacement, as many as there are, and both masks are scored on the same draw, so that
-    what makes a block hard for both cancels out. A voxel's error is no observation of its own: errors run along a
-    membrane, and on from section to section. Blocks must be so large that an error seldom reaches into the next one
-    [1]_; then, and only then, they may be drawn one by one.
+    what makes a block hard for both cancels out. Errors of neighbouring voxels are not independent: they run along a
+    membrane, and from section to section. Blocks must be so large that an error seldom reaches into the next one
+    [1]_; only then may they be drawn independently.
 
-    The interval is made of the percentiles of the drawn differences [2]_. The difference of two IoU on the same blocks
-    is nearly linear in the counts and hence nearly symmetric, so that BCa would correct next to nothing; percentiles
-    need no jackknife, exist for masks that are equal (the interval is then exactly 0 to 0, where BCa is undefined), and
-    change places and signs with the masks. Draws from few blocks scatter too little, so the percentiles lie further out
-    than the confidence says, by Student's quantile and ``sqrt(n / (n - 1))`` [3]_.
+    The interval is that of the percentiles of the drawn differences [2]_. The difference of two IoUs on the same blocks
+    is nearly linear in the counts and hence nearly symmetric, so BCa would correct very little; percentiles need no
+    jackknife, exist for equal masks (the interval is then exactly 0 to 0, where BCa is undefined), and change sign when
+    the masks are swapped. Draws from few blocks vary too little, so the percentiles are widened by Student's quantile
+    and ``sqrt(n / (n - 1))`` [3]_.
 
     Parameters
     ----------
     first, second : array (blocks, 3) of int64
         ``tp, fp, fn`` of each block, the same blocks in the same order.
     resamples : int
-        How many times blocks are drawn. With 10,000 the share of draws beyond an end of a 95 % interval, 2.5 %, is
-        itself known to 0.16 %.
+        Number of draws. With 10,000 the share of draws beyond an end of a 95 % interval, 2.5 %, is known to 0.16 %.
     confidence : float
-        Of the two-sided interval and of the one-sided bound alike.
+        Confidence of the two-sided interval and of the one-sided bound.
     seed : int
-        Of the draws.
+        Seed of the draws.
 
     Returns
     -------
     Difference
-        Of the first less the second.
+        The first minus the second.
 
     Raises
     ------
@@ -185,12 +184,12 @@ def iou_difference(
 
 
 def _starts(length: int, size: int) -> NDArray[np.intp]:
-    """Return where each of the parts begins that a length is cut into, all of them of about one size."""
+    """Return the starts of parts of nearly equal size that a length is divided into."""
     return np.linspace(0, length, max(1, round(length / size)), endpoint=False).astype(np.intp)
 
 
 def _draws(blocks: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Yield, some draws at a time, how often each block was drawn."""
+    """Yield how often each block was drawn, several draws at a time."""
     random = np.random.default_rng(seed)
     at_once = max(1, _WEIGHTS_AT_ONCE // blocks)
     for start in range(0, resamples, at_once):
@@ -198,7 +197,7 @@ def _draws(blocks: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]
 
 
 def _expanded(levels: Sequence[float], blocks: int) -> NDArray[np.float64]:
-    """Return which percentiles of the draws from so many blocks to take for others."""
+    """Return the percentiles of the draws that stand for `levels` when there are so few blocks."""
     freedom = max(1, blocks - 1)
     expanded: NDArray[np.float64] = stats.norm.cdf(math.sqrt((freedom + 1) / freedom) * stats.t.ppf(levels, freedom))
     return expanded

@@ -1,4 +1,4 @@
-"""Weights that make a loss care most for the membranes that keep two close cells apart."""
+"""Loss weights that are largest on thin membrane between two cells."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from segem.kernels.truth import is_known, is_membrane
 
 
 def border_weights(truth: NDArray[np.uint8], strength: float, sigma_px: float) -> NDArray[np.float32]:
-    """Return how much each pixel counts in a loss: 1, and more on membrane between two close cells.
+    """Return the weight of each pixel in a loss: 1, and more on membrane between two close cells.
 
     Parameters
     ----------
     truth : (H, W) uint8
         1 = membrane; cells are the 4-connected parts of 0.
     strength : float
-        What is added where two cells touch; 0 counts all pixels alike.
+        Weight that is added where two cells touch; 0 weights all pixels equally.
     sigma_px : float
-        How fast the addition falls with the distance to the two nearest cells, in pixels.
+        How fast the added weight falls with the distance to the two nearest cells, in pixels.
 
     Returns
     -------
@@ -31,8 +31,8 @@ def border_weights(truth: NDArray[np.uint8], strength: float, sigma_px: float) -
 
     Notes
     -----
-    Ronneberger, Fischer and Brox (2015), doi:10.1007/978-3-319-24574-4_28, equation 2, without the part that balances
-    the classes. Distances beyond three sigma are taken as infinite, so each cell is looked at in its surroundings only.
+    Ronneberger, Fischer and Brox (2015), doi:10.1007/978-3-319-24574-4_28, equation 2, without the class
+    balance. Distances beyond three sigma are taken as infinite, so that each cell needs its surroundings only.
 
     Examples
     --------

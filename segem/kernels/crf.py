@@ -1,4 +1,4 @@
-"""The fully connected CRF of two classes, by mean field: makes a probability follow the edges of the image.
+"""The fully connected CRF of two classes, by mean field: it makes a probability follow the edges of the image.
 
 Every pair of pixels of a section is joined. A labelling x (1 = membrane) costs::
 
@@ -7,7 +7,7 @@ Every pair of pixels of a section is joined. A labelling x (1 = membrane) costs:
     k = w1 N(exp(-|p_i - p_j|^2 / 2 sa^2 - |I_i - I_j|^2 / 2 sb^2))  +  w2 N(exp(-|p_i - p_j|^2 / 2 sg^2))
 
 with positions p, grey levels I and the symmetric normalisation N(K) = D^-1/2 K D^-1/2, D = diag(K 1), so that w1 and w2
-are about what all other pixels together weigh for one of them, whatever the sigmas. Mean field looks for the product
+are about the total weight of all other pixels on one of them, whatever the sigmas. Mean field looks for the product
 distribution Q that minimises the free energy::
 
     F(Q) = sum_i sum_l Q_i(l) (log Q_i(l) - log P_i(l))  +  1/2 sum_ij k_ij (1 - sum_l Q_i(l) Q_j(l))
@@ -15,12 +15,12 @@ distribution Q that minimises the free energy::
 Its second sum includes i = j. That changes no labelling's energy (a pixel never differs from itself) and makes k
 positive semidefinite, so that the second sum is concave in Q. All pixels may then be updated at once without damping:
 each update minimises F with the concave part replaced by its tangent, and F never rises (Kraehenbuehl & Koltun 2013).
-Without the diagonal it may. With two classes, s = 2 Q(1) - 1 says everything, and an update is::
+Without the diagonal it may. With two classes, s = 2 Q(1) - 1 describes Q completely, and an update is::
 
     logit Q(1) = logit P - logit t + k s
 
-where t is the operating point, the probability at which a pixel speaks for neither side: one half, unless the
-probability says membrane from another value on.
+where t is the operating point, the probability at which a pixel favours neither label: the threshold of the model,
+one half by default.
 
 `k s` is two Gaussian filters: one in the plane, and one on the lattice (y, x, grey level) of a bilateral grid (Paris &
 Durand 2006), onto which pixels are spread, and from which they are read, by linear interpolation.
@@ -51,15 +51,15 @@ from segem.geometry import round_up
 Floats = NDArray[np.float64]
 
 LEAST_PROBABILITY = 0.5 / 255
-"""Nearer to 0 or 1 no probability is taken at its word: in 8 bits it is stored to half a step."""
+"""Probabilities are clipped here from 0 and 1: stored in 8 bits, they are known to half a step."""
 TRUNCATE_SIGMAS = 4.0
 """Where Gaussians are cut; 6e-5 of their weight lies beyond."""
 GREY_LEVELS = 256
 HALO_SIGMAS = 5
-"""Context that leaves at most one step of 255 of what the whole section would give, measured on ISBI 2012 and the
-Drosophila VNC with seven settings; four left two steps with one of them. It is never exact: all pixels are joined."""
+"""Context with which a tile differs from the whole section by at most one step of 255, measured on ISBI 2012 and the
+Drosophila VNC with seven settings; with four, one setting differed by two. It is never exact: all pixels are joined."""
 BYTES_A_PIXEL, CELL_COPIES = 250, 3
-"""Measured peak: the grid's eight weights of each pixel and what goes with them, and copies of its cells."""
+"""Measured peak: the eight grid weights of each pixel with their indices, and copies of the grid."""
 
 
 def refine(
@@ -76,13 +76,14 @@ def refine(
     config : CrfConfig
         Weights, sigmas and number of iterations.
     operating_point : float
-        Probability at which a pixel speaks for neither side, above 0 and below 1. A net whose mask begins at .2 says
-        membrane where it says .3; taken at its word, the pixel would speak against it, and lines would be lost.
+        Probability at which a pixel favours neither label, above 0 and below 1: the threshold of the model. For a net
+        with a threshold of 0.2, a probability of 0.3 is evidence for membrane; with 0.5 it would count against it, and
+        lines would be lost.
 
     Returns
     -------
     (y, x) array of float32
-        In 0..1; from 0.5 on, membrane is the likelier label.
+        In 0..1; membrane is the more likely label from 0.5 on.
 
     Raises
     ------
@@ -91,7 +92,7 @@ def refine(
 
     Examples
     --------
-    A pixel that a net has missed on a dark line is won back:
+    A pixel that a net has missed on a dark line is recovered:
 
     >>> image = np.full((16, 16), 200, np.uint8)
     >>> image[:, 8] = 50
@@ -138,7 +139,7 @@ class MeanField:
                 "probability and image must be one section of the same shape",
                 expected=image.shape,
                 found=probability.shape,
-                fix="give the section the probability was made of",
+                fix="give the section that the probability was computed from",
             )
         if not ((probability >= 0) & (probability <= 1)).all():
             raise InputError("not a probability", expected="numbers from 0 to 1", fix="look for NaN in the input")
@@ -208,7 +209,7 @@ class BilateralGrid:
 
     @classmethod
     def over(cls, image: NDArray[np.uint8], sa_px: float, sb_grey: float) -> BilateralGrid:
-        """Lay the lattice over a section."""
+        """Build the lattice for a section."""
         steps = (spacing(sa_px), spacing(sa_px), spacing(sb_grey))
         shape = tuple((n - 1) // step + 2 for n, step in zip((*image.shape, GREY_LEVELS), steps, strict=True))
         at = np.stack([*np.indices(image.shape, np.int32), image.astype(np.int32)]).reshape(3, -1)

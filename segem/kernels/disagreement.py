@@ -1,4 +1,4 @@
-"""Where models disagree: what one of them knows and another does not is worth labelling."""
+"""Disagreement of an ensemble of models, which shows where labels would help most."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Span = tuple[int, int]
 
 
 def disagreement(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return how much the members of an ensemble disagree about each pixel, in bits.
+    """Return the disagreement of the members of an ensemble about each pixel, in bits.
 
-    That is the entropy of their mean less the mean of their entropies: the Jensen-Shannon divergence of their
-    distributions, and the mutual information between label and member that BALD [1]_ asks for, with an ensemble in the
+    It is the entropy of their mean minus the mean of their entropies: the Jensen-Shannon divergence of their
+    distributions, and the mutual information between label and member that BALD [1]_ maximises, with an ensemble in
     place of a posterior [2]_. Unlike the entropy of the mean it is 0 where all members are equally unsure, as on a
-    membrane that is truly blurred: there a label would teach nothing.
+    membrane that is blurred: a label there would not help.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def disagreement(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
     Returns
     -------
     array (...) of float64
-        0 where all agree, 1 where half of them are sure of membrane and half of background.
+        0 where all agree, 1 where half of them are certain of membrane and half of background.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def disagreement(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
     """
     if len(probabilities) < 2:
         raise InputError(
-            "one model alone cannot disagree",
+            "disagreement needs several models",
             expected="2 or more",
             found=len(probabilities),
             fix="train with two seeds or more (--seeds 3)",
@@ -64,14 +64,14 @@ def hottest_tile(values: NDArray[np.float64], edge_px: int) -> tuple[Span, Span,
     Parameters
     ----------
     values : array (y, x)
-        What is averaged.
+        Values to average.
     edge_px : int
-        Edge of the tile; a section that is smaller is taken whole.
+        Edge of the tile; a smaller section is taken as a whole.
 
     Returns
     -------
     rows, columns : (int, int)
-        First one, and one past the last.
+        First, and one past the last.
     mean : float
 
     Examples

@@ -1,4 +1,4 @@
-"""Clusters of filter features: what K-means finds when it sees surroundings and not only intensity."""
+"""K-means on filter features, which describe the surroundings of a voxel and not only its intensity."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class FeatureClusters:
     Parameters
     ----------
     mean, scale : (features,) float32
-        What each feature is shifted and divided by before distances are taken.
+        Each feature is shifted and divided by these before distances are taken.
     centres : (clusters, features) float32
         Centres of the clusters, in scaled features; the first is membrane.
     dark, bright : float
@@ -39,23 +39,23 @@ class FeatureClusters:
 def feature_clusters(
     samples: NDArray[np.float32], intensities: NDArray[np.uint8 | np.uint16], clusters: int, seed: int
 ) -> FeatureClusters:
-    """Cluster sampled voxels by their features; the cluster of the darkest mean intensity is membrane.
+    """Cluster sampled voxels by their features; the cluster with the darkest mean intensity is membrane.
 
     Parameters
     ----------
     samples : (voxels, features) float32
         Features of voxels drawn from the whole volume.
     intensities : (voxels,) uint8 or uint16
-        What the same voxels look like in the volume.
+        Intensities of the same voxels.
     clusters : int
-        How many to look for.
+        Number of clusters.
     seed : int
         Seed of the first centres and of the batches.
 
     Returns
     -------
     FeatureClusters
-        Where all voxels are alike there is one cluster, and nothing is membrane.
+        Where all voxels are equal there is one cluster, and nothing is membrane.
 
     Raises
     ------
@@ -64,9 +64,10 @@ def feature_clusters(
 
     Notes
     -----
-    Mini-batch K-means of Sculley (2010), doi:10.1145/1772690.1772862, as scikit-learn has it, from one k-means++ start.
-    It runs a fixed number of steps: stopping by a sum that threads add up would end in another step on another machine.
-    Each feature is scaled to zero mean and unit deviation over the sample, so that none counts for its unit.
+    Mini-batch K-means of Sculley (2010), doi:10.1145/1772690.1772862, by scikit-learn, from one k-means++ start. It
+    runs a fixed number of steps: the sum by which it could stop early depends on the number of threads, so another
+    machine would stop at another step. Each feature is scaled to zero mean and unit deviation over the sample, so that
+    no feature dominates by its unit.
 
     Examples
     --------
@@ -78,7 +79,7 @@ def feature_clusters(
     if not samples.size:
         raise InputError("no voxels to cluster", expected="at least one voxel", found="none", fix="give a volume")
     mean, scale = samples.mean(axis=0, dtype=np.float64), samples.std(axis=0, dtype=np.float64)
-    # A feature that never changes says nothing; divided by almost nothing, rounding would have the last word.
+    # A constant feature carries no information; divided by almost 0, its rounding errors would decide.
     scale = np.where(scale > 1e-6, scale, np.inf)
     scaled = (samples - mean) / scale
     found = min(clusters, len(np.unique(scaled, axis=0)))
@@ -94,7 +95,7 @@ def feature_clusters(
     labels = fitted.labels_
     voxels = np.bincount(labels, minlength=found)
     brightness = np.bincount(labels, weights=intensities, minlength=found) / np.maximum(voxels, 1)
-    # A cluster without a voxel has no intensity, so it must not pass for the darkest.
+    # A cluster without voxels has no intensity, so it must not count as the darkest.
     order = np.argsort(np.where(voxels > 0, brightness, np.inf), kind="stable")
     inside = labels == order[0]
     dark = float(np.mean(intensities[inside]))
@@ -113,14 +114,14 @@ def nearest_is_membrane(features: Iterable[NDArray[np.float32]], clusters: Featu
     Parameters
     ----------
     features : iterable of (y, x) float32
-        The same features in the same order as they were clustered; one at a time is held.
+        The features in the order in which they were clustered; one at a time is in memory.
     clusters : FeatureClusters
         Of the whole volume.
 
     Returns
     -------
     (y, x) uint8, 0 or 1
-        All 0 where there is but one cluster. A voxel exactly half-way counts as background.
+        All 0 where there is only one cluster. A voxel exactly half-way counts as background.
 
     Examples
     --------

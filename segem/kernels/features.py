@@ -1,4 +1,4 @@
-"""Filter responses at several scales: what a pixel and its surroundings look like."""
+"""Filter responses at several scales, which describe a pixel and its surroundings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy import ndimage
 
 _TRUNCATE = 4.0
 _COARSER = 1.6
-"""Ratio of the two Gaussians of which a difference comes close to a Laplacian (Marr and Hildreth 1980)."""
+"""Ratio of two Gaussians at which their difference approximates a Laplacian (Marr and Hildreth 1980)."""
 
 Image = NDArray[np.float32]
 
@@ -56,7 +56,7 @@ def filter_features(section: NDArray[np.float32], sigmas_px: Sequence[float]) ->
 
 
 def features_halo_px(sigmas_px: Sequence[float]) -> int:
-    """Return how far `filter_features` looks, so that a part with that much context comes out as in the whole.
+    """Return the context that `filter_features` needs, so that a tile with it gives the same as the whole section.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The baseline: two clusters of intensity, the darker one is membrane."""
+"""The baseline: two clusters of intensity, of which the darker one is membrane."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class TwoMeans:
     dark, bright : float
         Mean intensity of either cluster, in grey levels.
     threshold : float
-        What is darker than this is nearer to `dark`, hence membrane.
+        Intensities below this are nearer to `dark`, hence membrane.
     """
 
     dark: float
@@ -52,7 +52,7 @@ def two_means(histogram: NDArray[np.int64]) -> TwoMeans:
 
     Notes
     -----
-    Lloyd's algorithm (1982), doi:10.1109/TIT.1982.1056489, as scikit-learn's ``KMeans`` runs it, on the occupied
+    Lloyd's algorithm (1982), doi:10.1109/TIT.1982.1056489, by scikit-learn's ``KMeans``, on the occupied
     intensities weighted by their counts: the same clusters as on all voxels, at a cost that does not grow with the
     volume. It starts from the best of all splits into a darker and a brighter part, so it cannot end in a poor local
     optimum and needs no random restarts.
@@ -79,7 +79,7 @@ def two_means(histogram: NDArray[np.int64]) -> TwoMeans:
     fitted = KMeans(n_clusters=2, init=np.array(centres)[:, None], n_init=1, tol=0.0).fit(
         levels[:, None], sample_weight=counts
     )
-    # Threads add up the fitted centres in any order; taking them from the split instead gives the same bits each time.
+    # Threads sum up the fitted centres in any order; computed from the split, they have the same bits each time.
     dark, bright = _means(levels, counts, int(np.count_nonzero(fitted.labels_ == fitted.labels_[0])))
     return TwoMeans(dark, bright, (dark + bright) / 2)
 

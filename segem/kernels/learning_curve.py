@@ -1,8 +1,8 @@
-"""What more labelled sections would bring: a saturating power law through the scores of models trained on few to many.
+"""What more labelled sections would bring: a saturating power law, fitted to scores of models trained on few to many.
 
-The least squares are solved by variable projection [1]_: for one exponent, asymptote and height are a straight line's,
-in closed form; so every exponent of a fine grid is tried. There is no starting value, and no failure to converge in any
-of thousands of fits.
+The least squares are solved by variable projection [1]_: for a given exponent, asymptote and height follow from a
+linear fit in closed form, so every exponent of a fine grid is tried. There is no starting value, and none of thousands
+of fits can fail to converge.
 
 References
 ----------
@@ -25,10 +25,10 @@ Floats = NDArray[np.float64]
 
 PARAMETERS = 3
 EXPONENTS = np.round(np.arange(0.05, 2.001, 0.01), 2)
-"""Those that a fit may have. Below 0.05 a curve cannot be told from one that never saturates."""
+"""Candidates of a fit. Below 0.05 a curve cannot be distinguished from one that never saturates."""
 _FEWEST_POINTS = 2 * PARAMETERS
 _LEAST_MISFIT = 0.001
-"""IoU by which measured means may always lie off the curve, on average."""
+"""IoU by which measured means may deviate from the curve in any case, on average."""
 _MISFIT_LEVEL = 0.01
 
 
@@ -39,11 +39,11 @@ class Curve:
     Parameters
     ----------
     asymptote : float
-        IoU with endlessly many sections, at most 1.
+        IoU with infinitely many sections, at most 1.
     height : float
-        What one section alone falls short of that, 0 to 1.
+        How far one section alone falls short of that, 0 to 1.
     exponent : float
-        How fast the rest is made up.
+        How fast the gap closes.
 
     Examples
     --------
@@ -62,7 +62,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Interval:
-    """A value, and the ends of its interval."""
+    """A value with its confidence interval."""
 
     value: float
     low: float
@@ -71,16 +71,16 @@ class Interval:
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """A fitted curve and how far chance may have moved it; made by `learning_curve`.
+    """A fitted curve with its uncertainty; made by `learning_curve`.
 
     Parameters
     ----------
     curve : Curve
         The best fit.
     resampled : array (resamples, 3)
-        Asymptote, height and exponent of the fits to data drawn anew.
+        Asymptote, height and exponent of the fits to resampled data.
     confidence : float
-        Of all intervals.
+        Confidence of all intervals.
     """
 
     curve: Curve
@@ -92,7 +92,7 @@ class LearningCurve:
         return self._interval(self.curve.at(np.array([sections]))[0], self._drawn(sections))
 
     def gain(self, sections: int, more: int) -> Interval:
-        """Return what so many `more` sections add on average to the IoU that `sections` of them give."""
+        """Return the mean gain in IoU of `more` sections in addition to `sections`."""
         value = np.diff(self.curve.at(np.array([sections, sections + more])))[0]
         return self._interval(value, self._drawn(sections + more) - self._drawn(sections))
 
@@ -112,9 +112,9 @@ def fit_curve(sections: Sequence[int], iou: Sequence[float]) -> Curve:
     Parameters
     ----------
     sections : sequence of int
-        Number of sections that each model learned from, 1 or more.
+        Number of sections that each model was trained on, 1 or more.
     iou : sequence of float
-        What each model reached.
+        Score of each model.
 
     Returns
     -------
@@ -123,7 +123,7 @@ def fit_curve(sections: Sequence[int], iou: Sequence[float]) -> Curve:
     Raises
     ------
     InputError
-        When there is not one score for each number.
+        When there is not one score for each training.
 
     Examples
     --------
@@ -142,27 +142,27 @@ def learning_curve(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> LearningCurve:
-    """Fit the law of Figueroa et al. [1]_ and find by a residual bootstrap [2]_ how sure it is.
+    """Fit the law of Figueroa et al. [1]_, with its uncertainty by a residual bootstrap [2]_.
 
-    What points lie off the fitted curve is drawn anew for each of them, and the law fitted again, over and over. The
-    curve has already bent towards its points, so the residuals are made larger by ``sqrt(n / (n - 3))``; and they are
-    few, so also by the ratio of Student's to the normal quantile. Drawing among the two or three seeds of each number
-    of sections instead would be too sure: in simulations such 95 % intervals held the truth in 74 to 85 %, these in 92
-    to 98 % (``tests/unit/kernels/test_learning_curve.py``).
+    Residuals are drawn anew for every point, and the law is fitted again, many times. The curve was fitted to these
+    very points, so the residuals are widened by ``sqrt(n / (n - 3))``; and they are few, so also by the ratio of
+    Student's to the normal quantile. Resampling the two or three seeds of each number of sections instead gives
+    intervals that are too narrow: in simulations such 95 % intervals held the truth in 74 to 85 %, these in 92 to 98 %
+    (``tests/unit/kernels/test_learning_curve.py``).
 
-    What the interval does not know: whether the law holds beyond the points, and how the test sections differ from
-    the rest of the tissue.
+    The interval does not account for whether the law holds beyond the points, nor for how the test sections differ
+    from the rest of the tissue.
 
     Parameters
     ----------
     sections, iou : sequences
         As for `fit_curve`, six points or more.
     resamples : int
-        How often residuals are drawn.
+        Number of draws.
     confidence : float
-        Of the two-sided intervals.
+        Confidence of the two-sided intervals.
     seed : int
-        Of the draws.
+        Seed of the draws.
 
     Returns
     -------
@@ -205,7 +205,7 @@ def learning_curve(
 
 
 def too_few(sections: Sequence[int], more: int) -> str:
-    """Return why trainings on these numbers of sections can say nothing of so many `more`, whatever they reach.
+    """Return why trainings on these numbers of sections cannot predict the gain of `more`, whatever their scores.
 
     Examples
     --------
@@ -223,10 +223,10 @@ def too_few(sections: Sequence[int], more: int) -> str:
 
 
 def why_not(sections: Sequence[int], iou: Sequence[float], more: int) -> str:
-    """Return why the points do not allow to say what so many `more` sections would bring, or nothing if they do.
+    """Return why the points cannot predict the gain of `more` sections, or an empty string where they can.
 
-    They do not when there are too few of them, when more than twice the largest number of sections is asked for, or
-    when the mean scores lie further off the best curve than their spread explains (F test of lack of fit [1]_).
+    They cannot when there are too few of them, when more than twice the largest number of sections is asked for, or
+    when the mean scores deviate more from the best curve than their spread explains (F test of lack of fit [1]_).
 
     References
     ----------
@@ -257,7 +257,7 @@ def _points(sections: Sequence[int], iou: Sequence[float]) -> tuple[Floats, Floa
     counts, scores = np.asarray(sections, float), np.asarray(iou, float)
     if counts.ndim != 1 or counts.shape != scores.shape or not len(counts):
         raise InputError(
-            "every number of sections needs its score",
+            "every training needs its score",
             expected=counts.shape,
             found=scores.shape,
             fix="give one score for each training",
@@ -272,7 +272,7 @@ def _fits(sections: Floats, scores: Floats) -> Floats:
     mean_x, mean_y = x.mean(axis=1), scores.mean(axis=1)[:, None]
     xx = np.maximum(((x - mean_x[:, None]) ** 2).sum(axis=1), 1e-12)
     xy = scores @ (x - mean_x[:, None]).T
-    # The squared error is convex in height and asymptote. So where the free asymptote is above 1, the best is at 1.
+    # The squared error is convex in height and asymptote, so where the free asymptote is above 1, the best one is 1.
     height = np.clip(-xy / xx, 0, 1)
     asymptote = mean_y + height * mean_x
     capped = np.clip((1 - scores) @ x.T / (x**2).sum(axis=1), 0, 1)

@@ -1,4 +1,4 @@
-"""Lines of one pixel, drawn as wide as membranes are."""
+"""Lines of one pixel, drawn as wide as membranes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from scipy import ndimage
 
 
 def widened(lines: NDArray[np.bool_], width_px: int) -> NDArray[np.uint8]:
-    """Return lines of a section drawn with a round pen.
+    """Draw the lines of a section with a round pen.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Normalised cuts: superpixels whose borders are dark are parted, and the borders that remain are membrane."""
+"""Normalised cuts: superpixels with dark borders are separated, and the borders that remain are membrane."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from skimage.segmentation import slic
 from segem.kernels.lines import widened
 
 _CLIPPED_AT = 2.5
-"""Intensities beyond so many deviations are cut off, or one speck of dirt would set the scale of a section."""
+"""Intensities are clipped at so many deviations, or one speck of dirt would set the scale of a section."""
 _BRIGHT = 1.0
-"""What is inside a cell, in deviations above the mean; darkness is counted from here."""
+"""Intensity inside cells, in deviations above the mean; darkness is counted from here."""
 _COMPACTNESS = 0.1
 _LEAST_SIMILAR = 1e-3
-"""Similarity of regions that have nothing in common; with none at all eigenvectors would take forever to converge."""
+"""Similarity of regions that have nothing in common; with 0, eigenvectors would not converge in reasonable time."""
 _TRIED_CUTS = 10
 
 
@@ -29,7 +29,7 @@ def ncut_lines(
     width_px: int,
     seed: int,
 ) -> NDArray[np.uint8]:
-    """Part a section into regions by normalised cuts and return the borders of the regions.
+    """Divide a section into regions by normalised cuts and return the borders of the regions.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def ncut_lines(
 
     Notes
     -----
-    Normalised cuts: Shi and Malik (2000), doi:10.1109/34.868688, as scikit-image has them, on the adjacency graph
+    Normalised cuts: Shi and Malik (2000), doi:10.1109/34.868688, by scikit-image, on the adjacency graph
     of SLIC superpixels (Achanta et al. 2012, doi:10.1109/TPAMI.2012.120). Two neighbours are as similar as their border
     is bright: ``exp(-(mean darkness on it / darkness) ** 2)``.
 

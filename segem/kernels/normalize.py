@@ -18,7 +18,7 @@ _COUNTED_AT_A_TIME = 2**18
 
 @dataclass(frozen=True)
 class IntensityStatistics:
-    """What is known of the intensities of a volume, over all its voxels.
+    """Statistics of the intensities of a volume, over all its voxels.
 
     Parameters
     ----------

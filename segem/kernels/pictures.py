@@ -1,4 +1,4 @@
-"""Sections as pictures for people: contrast, masks, and a mask's errors in colour."""
+"""Sections as pictures: contrast, masks, and the errors of a mask in colour."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from segem.kernels.truth import is_known, is_membrane
 
 Colour = tuple[int, int, int]
 
-# Vermilion and blue stay apart for colour-blind eyes; found membrane is nearly as dark as in the raw picture.
+# Colour-blind readers can tell vermilion from blue; found membrane is nearly as dark as in the raw picture.
 FOUND: Colour = (52, 58, 70)
 INVENTED: Colour = (230, 92, 0)
 MISSED: Colour = (0, 110, 230)
@@ -22,7 +22,7 @@ UNLABELLED: Colour = (150, 150, 150)
 
 
 def reduction(shape: tuple[int, ...], longest_px: int) -> int:
-    """Return by which whole number a section must be shrunk so that no side is longer than `longest_px`.
+    """Return the whole factor by which a section is shrunk so that no side is longer than `longest_px`.
 
     Examples
     --------
@@ -59,12 +59,12 @@ def grey(section: NDArray[Any], low: float, high: float, factor: int = 1) -> NDA
 
 
 def membrane_picture(mask: NDArray[Any], factor: int = 1) -> NDArray[np.uint8]:
-    """Return a mask as a picture with dark membrane on white, as membrane looks in the microscope.
+    """Return a mask as a picture with dark membrane on white, as in the microscope.
 
     Parameters
     ----------
     mask : ndarray, shape (y, x)
-        Nonzero on membrane; what is unknown of a truth comes out as middle grey.
+        Nonzero on membrane; unknown voxels of a truth become middle grey.
     factor : int
         Shrink by this whole number; partly covered pixels come out grey.
 
@@ -84,7 +84,7 @@ def membrane_picture(mask: NDArray[Any], factor: int = 1) -> NDArray[np.uint8]:
 def error_picture(
     raw: NDArray[np.uint8], truth: NDArray[Any], predicted: NDArray[Any], factor: int = 1
 ) -> NDArray[np.uint8]:
-    """Colour a prediction by where it is right, over the raw picture.
+    """Colour a prediction by where it is right and wrong, over the raw picture.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def error_picture(
     truth, predicted : ndarray
         Full-size masks, nonzero on membrane; the truth may be unknown in places.
     factor : int
-        How much the masks are to be shrunk.
+        Factor by which the masks are shrunk.
 
     Returns
     -------
@@ -123,7 +123,7 @@ def overlay_picture(raw: NDArray[np.uint8], predicted: NDArray[Any], factor: int
     predicted : ndarray
         Full-size mask, nonzero on membrane.
     factor : int
-        How much the mask is to be shrunk.
+        Factor by which the mask is shrunk.
 
     Returns
     -------
@@ -146,7 +146,7 @@ def _cover(mask: NDArray[Any], factor: int) -> NDArray[np.uint8]:
 def _tinted(
     raw: NDArray[np.uint8], layers: list[tuple[NDArray[np.uint8], Colour]], opacity: float
 ) -> NDArray[np.uint8]:
-    # A pale ground lets the colours stand out and still shows the tissue.
+    # On a pale background the colours stand out, and the tissue still shows.
     picture: NDArray[np.floating] = np.repeat((120 + raw * (135 / 255))[..., None], 3, axis=-1)
     for cover, colour in layers:
         weight = cover[..., None] * (opacity / 255)

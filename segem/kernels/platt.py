@@ -1,4 +1,4 @@
-"""Platt scaling: the line through the logits that makes probabilities of them that can be trusted."""
+"""Platt scaling: the scale and bias of logits with which their probabilities are calibrated."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _STEPS, _CLOSE = 50, 1e-9
 
 
 def fit_platt(volumes: Iterable[Group]) -> tuple[float, float]:
-    """Return scale and bias for which the logits ``scale * logit + bias`` give the truth the largest likelihood.
+    """Return the scale and bias for which the logits ``scale * logit + bias`` give the truth the largest likelihood.
 
     Parameters
     ----------
     volumes : iterable of sequences of (logits, truth)
-        Arrays of the same shape each; truth is 1 where there is membrane. Each volume counts as much as any other;
-        voxels whose truth is unknown count for nothing.
+        Arrays of the same shape each; truth is 1 on membrane. All volumes have the same weight; voxels whose
+        truth is unknown have none.
 
     Returns
     -------
     scale, bias : float
-        1 and 0 where the logits say nothing of the truth, or its opposite: there is nothing to trust then.
+        1 and 0 where the logits carry no information on the truth, or its opposite.
 
     Raises
     ------
@@ -41,12 +41,12 @@ def fit_platt(volumes: Iterable[Group]) -> tuple[float, float]:
     -----
     Platt (1999), Probabilistic outputs for support vector machines, with its targets just off 0 and 1, so that no
     perfect separation makes the scale infinite; with a bias of 0 it is the temperature scaling of Guo et al. (2017),
-    arXiv:1706.04599. Losses that weigh classes or pixels shift logits, which no temperature can take back. The problem
+    arXiv:1706.04599. Losses that weight classes or pixels shift logits, which no temperature can undo. The problem
     is convex; Newton's method solves it.
 
     Examples
     --------
-    Two of three voxels with a logit of 3 are membrane, one of three at -3: these are odds of 2, not of 20.
+    Of the voxels with a logit of 3, two in three are membrane: odds of 2, where the logit says 20.
 
     >>> logits, truth = np.repeat([3.0, -3.0], 3000), np.tile([1, 1, 0, 0, 0, 1], 1000).reshape(1000, 6)
     >>> truth = np.concatenate([truth[:, :3].ravel(), truth[:, 3:].ravel()]).astype(np.uint8)

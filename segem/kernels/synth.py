@@ -1,7 +1,7 @@
 """Synthetic serial-section electron micrographs of neural tissue, with the truth they were drawn from.
 
-They look like transmission EM at 4 nm, and are hard in the same way: a membrane is a dark line of about 20 nm, but
-mitochondria, vesicles and stain are as dark, and noise is half as large as the contrast. So intensity alone finds
+They look like transmission EM at 4 nm, and are difficult in the same way: a membrane is a dark line of about 20 nm, but
+mitochondria, vesicles and stain are as dark, and the noise is half as large as the contrast. So intensity alone finds
 membrane poorly, while a net that has learned shapes finds it well.
 """
 
@@ -111,7 +111,7 @@ def sections(config: SynthConfig) -> Iterator[Section]:
 
 @dataclass(frozen=True)
 class Specimen:
-    """Stained tissue, ready to be cut.
+    """Stained tissue, ready to be sectioned.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ class Specimen:
         return cls(seed, tissue, grey, patches)
 
     def section(self, z: int, z_nm: float) -> Section:
-        """Cut the section with index `z` at its depth and photograph it."""
+        """Cut the section with index `z` at its depth and take its image."""
         rng = np.random.default_rng([self.seed, 1, z])
         shift_y_nm, shift_x_nm = rng.normal(0, 3, 2)
         anatomy = self.tissue.at(z_nm, (shift_y_nm, shift_x_nm))

@@ -1,4 +1,4 @@
-"""From probability to what is stored of it, and from that to a mask."""
+"""From a probability to its 8 bits on disk, and from those to a mask."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def stored_probability(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
     [0, 128, 255]
     """
     flat, stored = probability.reshape(-1), np.empty(probability.size, np.uint8)
-    # Piece by piece, so that a third array of floats as large as the first is never held.
+    # Piece by piece, so that no second array of floats as large as the first is needed.
     steps = np.empty(min(flat.size, _ROUNDED_AT_A_TIME), np.float32)
     for start in range(0, flat.size, _ROUNDED_AT_A_TIME):
         piece = flat[start : start + _ROUNDED_AT_A_TIME]

@@ -17,7 +17,7 @@ PixelNm = tuple[float, float]
 
 # Radius of a profile in nm and how many are tried per square micrometre: somata first, thin axons in the gaps.
 _PROFILES = ((330.0, 1.0), (210.0, 4.0), (130.0, 9.0), (80.0, 22.0), (48.0, 120.0))
-# How space is bent so that borders are curved: size of the bends, how far they reach, and their period in z, in nm.
+# Distortions of space that curve the borders: size, amplitude and period in z, in nm.
 _BENDS = ((700.0, 120.0, 10000.0), (200.0, 40.0, 3500.0), (80.0, 10.0, 1200.0))
 _MARGIN_NM = 500.0
 _BRANCHING = 0.15
@@ -86,7 +86,7 @@ class Anatomy:
     Parameters
     ----------
     y_nm, x_nm : float64
-        Where each pixel lies in the straight space in which the cells were packed.
+        Position of each pixel in the undistorted space in which the cells were packed.
     profile, cell : int64
         The profile each pixel belongs to, and the cell of that profile.
     depth_nm : float64
@@ -126,18 +126,18 @@ class Tissue:
     extent, pixel_nm : tuples
         Pixels along (y, x) and their size.
     home_nm : (n, 2) float64
-        Where a profile is at home.
+        Mean position of a profile.
     radius_nm : (n,) float64
-        Its size.
+        Its radius.
     cell : (n,) int64
         The cell it belongs to; the branches of a cell are profiles of their own.
     sway : Waves, (n, 2)
-        How it wanders with depth.
+        How its position varies with depth.
     host : (n, 7) float64
         Its mitochondrion: period in z (nm), phase, angle (radians), half length, half width and offset along (y, x),
         in units of the radius.
     bends : tuple of Waves, (2, rows, columns) each
-        How space is bent, one for each entry of ``_BENDS``.
+        How space is distorted, one for each entry of ``_BENDS``.
     """
 
     extent: Extent
@@ -174,7 +174,7 @@ class Tissue:
         return cls(extent, pixel_nm, home_nm, radius_nm, cell, sway, host, bends)
 
     def at(self, z_nm: float, shift_nm: tuple[float, float] = (0.0, 0.0)) -> Anatomy:
-        """Cut the tissue at a depth; the section comes to lie `shift_nm` off its place."""
+        """Cut the tissue at a depth; the section is displaced by `shift_nm`."""
         y, x = (np.arange(n) * size + s for n, size, s in zip(self.extent, self.pixel_nm, shift_nm, strict=True))
         y, x = np.meshgrid(y, x, indexing="ij")
         for (_, reach_nm, _), waves in zip(_BENDS, self.bends, strict=True):

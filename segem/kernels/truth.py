@@ -1,4 +1,4 @@
-"""What the pixels of a truth say: membrane, no membrane, or nothing, where nobody has painted."""
+"""The values of a truth: membrane, background, or unknown where nobody has labelled."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 UNKNOWN = 2
-"""The value of pixels of a truth that say nothing, and so count for nothing; 0 is no membrane, any other membrane."""
+"""The value of pixels whose truth is unknown, which no score counts; 0 is background, any other value membrane."""
 
 
 def is_known(truth: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return where a truth says anything.
+    """Return where a truth is known.
 
     Examples
     --------
@@ -24,7 +24,7 @@ def is_known(truth: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def is_membrane(truth: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return where a truth says membrane.
+    """Return where a truth is membrane.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The eight ways a section may lie: flipped, mirrored and turned by quarters."""
+"""The eight orientations of a section: flips along y and x, and the transpose."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Image = NDArray[np.float32]
 
 
 def turned(image: Image, view: int) -> Image:
-    """Return an image as it lies in one of eight views; the first is the image itself.
+    """Return one of the eight views of an image; the first is the image itself.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Watershed lines of membrane evidence: each cell is a basin, and where two of them meet there is membrane."""
+"""Watershed lines as membrane: each cell is a basin of the relief, and two basins meet on a membrane."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ def watershed_lines(section: NDArray[np.float32], sigma_px: float, depth: float,
     sigma_px : float
         Standard deviation of the Gaussian that smooths them, in pixels.
     depth : float
-        A basin shallower than this is no cell of its own, in standard deviations of the volume's intensity.
+        Depth of the shallowest basin that counts as a cell, in standard deviations of the volume's intensity.
     width_px : int
         Width of the lines drawn, an odd number.
 
     Returns
     -------
     (y, x) uint8, 0 or 1
-        No line where there is but one basin, as in a section of a single intensity.
+        No line where there is only one basin, as in a section of a single intensity.
 
     Notes
     -----
     Watershed by flooding from markers: Beucher and Lantuejoul (1979); Meyer and Beucher (1990),
     doi:10.1016/1047-3203(90)90014-M. The relief is the darkness after smoothing; the markers are its minima of at least
-    `depth` (h-minima), which is what keeps noise from making cells.
+    `depth` (h-minima), which keeps noise from making cells.
 
     Examples
     --------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import shutil
 import time
@@ -21,6 +22,8 @@ from segem.io.files import locked, new_directory, sweep_partials, write_text
 from segem.learn.tensors import write_tensors
 from segem.learn.watch import Point
 from segem.progress import tell
+
+logger = logging.getLogger(__name__)
 
 STATE, NOTE = "state.safetensors", "training.json"
 SHARE_OF_TIME = 0.05
@@ -75,7 +78,7 @@ class Checkpoints:
         else:
             reason = "its bytes are not those that were written"
         if state is None:
-            tell(f"{self.folder}: the checkpoint is damaged ({reason}); training starts anew")
+            logger.warning("%s: the checkpoint is damaged (%s); training starts anew", self.folder, reason)
             return Reached()
         net.load_state_dict(_part(state, "net."))
         average.load_state_dict(_part(state, "average."))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,11 @@ from numpy.typing import NDArray
 
 from segem.errors import InputError, ModelError
 from segem.kernels.truth import is_known, is_membrane
-from segem.progress import tell
 
 if TYPE_CHECKING:
     from segem.learn.sections import LabelledSection
+
+logger = logging.getLogger(__name__)
 
 LEAST_PX = 32
 """Shortest edge of a section that has tissue to learn from around its pixels."""
@@ -104,11 +106,15 @@ def nothing_known(part: str, volume: str) -> InputError:
 
 
 def warn_of_small_sections(sections: Sequence[LabelledSection], crop_px: int) -> None:
-    """Say on stderr which volumes have sections that are smaller than what a net is shown at once."""
+    """Warn which volumes have sections that are smaller than what a net is shown at once."""
     for volume, size in {s.volume: _size(s) for s in sections if min(s.truth.shape) < crop_px}.items():
-        tell(
-            f"warning: {volume}: its sections of {size} are smaller than the {crop_px} x {crop_px} px that training "
-            "shows at once, so they are continued by their mirror image"
+        logger.warning(
+            "%s: its sections of %s are smaller than the %d x %d px that training shows at once, so they are continued "
+            "by their mirror image",
+            volume,
+            size,
+            crop_px,
+            crop_px,
         )
 
 

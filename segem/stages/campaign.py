@@ -1,4 +1,4 @@
-"""What a campaign needs besides its steps: a workspace, a model, a name of its own, and a note of what became of it."""
+"""What a campaign needs besides its steps: checks before the first one, a lock on its run, and a record of failures."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from pathlib import Path
 from segem.config import Manifest, check_name, load_manifest
 from segem.errors import SegemError, WorkspaceError
 from segem.io.replacing import require_same_request
-from segem.io.run import campaign_lock, enter_volumes
-from segem.io.run import note_failure as write_failure
+from segem.io.run import campaign_lock, enter_volumes, note_failure
 from segem.io.workspace import Workspace, default_run, open_workspace
 from segem.learn.artefact import find_model
 from segem.stages.segmentation.baseline import request_baseline
@@ -20,7 +19,7 @@ from segem.stages.segmentation.segment import request_segmentation
 
 @dataclass(frozen=True)
 class Campaign:
-    """A campaign that can start: its manifest is sound, its model is there, its workspace can be written."""
+    """A campaign that is ready to start: manifest and model are valid, and the workspace can be written."""
 
     run: str
     source: Path
@@ -29,7 +28,7 @@ class Campaign:
     manifest: Manifest
     workspace: Workspace
     replace: bool = False
-    """Whether what was made in another way under the same names may be lost."""
+    """Whether results under the same names that were made with other settings are overwritten."""
 
     @property
     def volumes(self) -> tuple[str, ...]:
@@ -40,7 +39,7 @@ class Campaign:
 def open_campaign(
     manifest: Path, run: str | None, workspace: Path, data_root: Path | None = None, *, replace: bool = False
 ) -> Campaign:
-    """Check all that would stop every volume alike, before the first one starts.
+    """Check everything that would fail every volume alike, before the first one starts.
 
     Parameters
     ----------
@@ -53,7 +52,7 @@ def open_campaign(
     data_root : Path, optional
         Folder that relative sources count from; the manifest's own when absent.
     replace : bool
-        Also where the run, or a volume of the workspace, was made in another way, and is then lost.
+        Overwrite results of this run, and volumes of the workspace, that were made with other settings.
 
     Returns
     -------
@@ -62,8 +61,8 @@ def open_campaign(
     Raises
     ------
     ConfigError
-        When the manifest or the name is wrong, or, unless `replace` is true, the run holds results that were made in
-        another way.
+        When the manifest or the name is wrong, or the run holds results that were made with other settings and
+        `replace` is false.
     WorkspaceError
         When the workspace cannot be written.
     ModelError
@@ -81,8 +80,8 @@ def open_campaign(
 
 
 @contextmanager
-def held(job: Campaign) -> Iterator[None]:
-    """Keep every other campaign away from this run while the body runs.
+def hold_run(job: Campaign) -> Iterator[None]:
+    """Lock the run against other campaigns while the body runs.
 
     Raises
     ------
@@ -99,8 +98,8 @@ def held(job: Campaign) -> Iterator[None]:
         yield
 
 
-def enter(job: Campaign) -> None:
-    """Write every volume into the run's record before the first one starts, so that one never reached is missed.
+def record_volumes(job: Campaign) -> None:
+    """Write every volume into the run's record before the first one starts, so that one never reached is reported.
 
     Raises
     ------
@@ -110,23 +109,23 @@ def enter(job: Campaign) -> None:
     enter_volumes(job.workspace, job.run, job.volumes)
 
 
-def note_failure(volume: str, run: str, reason: str, workspace: Workspace) -> None:
-    """Write into the run's record that a volume failed, so that the report can name it.
+def record_failure(volume: str, run: str, reason: str, workspace: Workspace) -> None:
+    """Write into the run's record why a volume failed, for the report.
 
     Raises
     ------
     WorkspaceError
         When the record cannot be written.
     """
-    write_failure(workspace, run, volume, reason)
+    note_failure(workspace, run, volume, reason)
 
 
-def reason_of(error: Exception) -> str:
+def describe_failure(error: Exception) -> str:
     r"""Return why a volume failed, in one line.
 
     Examples
     --------
-    >>> reason_of(ValueError("two\nlines"))
+    >>> describe_failure(ValueError("two\nlines"))
     'ValueError: two lines'
     """
     text = str(error) if isinstance(error, SegemError) else f"{type(error).__name__}: {error}"

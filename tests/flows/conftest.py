@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from flows.launch.local import QUIET
+from flows.launch.local import PREFECT_SETTINGS
 from segem.config import SynthConfig
 from segem.learn.artefact import save_artefact
 from segem.learn.models.registry import build
@@ -24,7 +24,7 @@ OPTIONS = {"features": 2, "depth": 2}
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Serve Prefect to the flows of this session, away from the user's own files."""
-    os.environ.update({**QUIET, "PREFECT_HOME": str(tmp_path_factory.mktemp("prefect"))})
+    os.environ.update({**PREFECT_SETTINGS, "PREFECT_HOME": str(tmp_path_factory.mktemp("prefect"))})
     from prefect.testing.utilities import prefect_test_harness
 
     with prefect_test_harness(server_startup_timeout=120):

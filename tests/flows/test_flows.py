@@ -30,7 +30,7 @@ from flows.refine import refine_volume
 from flows.report import report_run
 from flows.retrain import retrain
 from flows.segment import segment_volume
-from flows.steps import step, transient
+from flows.steps import may_pass, step
 from segem.config import BUNDLED_MODEL, BaselineConfig, ExecutionConfig, IngestConfig, RefineConfig, SegmentConfig
 from segem.errors import (
     BlockError,
@@ -41,7 +41,7 @@ from segem.errors import (
     SegemError,
     WorkspaceError,
 )
-from segem.stages.campaign import enter, held, open_campaign
+from segem.stages.campaign import hold_run, open_campaign, record_volumes
 from segem.stages.segmentation.verify import verify
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -85,7 +85,7 @@ def test_each_step_is_a_flow_of_its_own(tiny_stacks: Path, tiny_model: Path, tmp
     workspace = tmp_path / "w"
 
     ingested = ingest_volume(source, workspace)
-    clustered = baseline_volume("alpha", "r1", BaselineConfig(), workspace=workspace)
+    clustered = baseline_volume("alpha", "r1", BaselineConfig(), QUIET, workspace)
     segmented = segment_volume("alpha", "r1", SegmentConfig(model=str(tiny_model)), QUIET, workspace)
     refined = refine_volume("alpha", "r2", RefineConfig(of="r1"), QUIET, workspace)
     reported = report_run("r1", workspace)
@@ -136,8 +136,8 @@ def test_a_volume_of_many_blocks_takes_no_more_task_runs(tiny_model: Path, tmp_p
 
     state = run_campaign(manifest, tmp_path / "w")
 
-    blocks = json.loads((tmp_path / "w/runs/r1/run.json").read_text())["volumes"]["deep"]["segment"]["facts"]["blocks"]
-    assert blocks > 4
+    recorded = json.loads((tmp_path / "w/runs/r1/run.json").read_text())["volumes"]["deep"]
+    assert recorded["steps"]["segment"]["facts"]["blocks"] > 4
     assert [run.name for run in task_runs(state)] == ["ingest deep", "baseline deep", "segment deep", "report r1"]
 
 
@@ -183,8 +183,8 @@ def test_a_repeated_campaign_mends_what_failed_and_keeps_the_rest(
 
     volumes = json.loads((tmp_path / "w/runs/r1/run.json").read_text())["volumes"]
     assert volumes["gamma"]["failure"] is None
-    assert volumes["gamma"]["segment"]["facts"]["computed"] > 0
-    assert volumes["alpha"]["segment"]["facts"]["computed"] == 0
+    assert volumes["gamma"]["steps"]["segment"]["facts"]["computed"] > 0
+    assert volumes["alpha"]["steps"]["segment"]["facts"]["computed"] == 0
 
 
 def test_a_report_is_made_when_every_volume_failed(manifest_of: Callable[..., Path], tmp_path: Path) -> None:
@@ -227,15 +227,15 @@ def test_volumes_that_a_killed_campaign_never_reached_are_missed(
     assert entered[0] == ["alpha", "Beta_2", "gamma"], "all of them, before the first one starts"
 
     job = open_campaign(manifest, "r2", tmp_path / "w")
-    enter(job)
+    record_volumes(job)
     assert [fault.volume for fault in verify("r2", job.workspace)] == ["alpha", "Beta_2", "gamma"]
 
 
 def test_a_run_belongs_to_one_campaign_at_a_time(manifest_of: Callable[..., Path], tmp_path: Path) -> None:
     manifest = manifest_of("alpha")
     job = open_campaign(manifest, "r1", tmp_path / "w")
-    with held(job):
-        enter(job)
+    with hold_run(job):
+        record_volumes(job)
         before = (tmp_path / "w/runs/r1/run.json").read_bytes()
         state = run_campaign(manifest, tmp_path / "w")
         error = state.result(raise_on_failure=False)
@@ -309,7 +309,7 @@ def test_a_campaign_of_another_model_keeps_what_is_there_unless_told_to(
         run_campaign(manifest, tmp_path / "w").result()
     assert page.read_bytes() == before
     assert campaign(manifest, run="r1", workspace=tmp_path / "w", execution=QUIET, replace=True).run == "r1"
-    assert json.loads(page.read_text())["volumes"]["alpha"]["segment"]["model"]["name"] == BUNDLED_MODEL
+    assert json.loads(page.read_text())["volumes"]["alpha"]["steps"]["segment"]["model"]["name"] == BUNDLED_MODEL
 
 
 def test_a_run_nobody_named_is_named_after_its_manifest_and_resumed(
@@ -356,7 +356,7 @@ def test_a_server_can_read_the_parameters_of_a_flow(deployed: Flow[..., Any]) ->
 )
 def test_only_what_may_pass_is_tried_again(error: Exception, again: bool) -> None:
     state: State[Any] = Failed(data=error)
-    assert transient(None, None, state) is again  # type: ignore[arg-type]
+    assert may_pass(None, None, state) is again  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import sqlite3
 import subprocess
@@ -14,37 +15,35 @@ from typing import Any
 import psutil
 import pytest
 
-from flows.launch.local import prefect_ready, run_campaign
-from segem.config import ExecutionConfig
+from flows.launch.local import run_campaign, use_prefect
 from segem.errors import ConfigError, IncompleteError, WorkspaceError
-from segem.stages.campaign import held, open_campaign
+from segem.serving import THREAD
+from segem.stages.campaign import hold_run, open_campaign
 from tests.processes import ROOT, clean_environment, listening, python, started, wait_for
-
-SILENT = ExecutionConfig()
 
 RUN = """
 import json, sys
 from pathlib import Path
-from segem.config import ExecutionConfig
 from segem.errors import SegemError
 from segem.stages.campaign import open_campaign
+from segem.progress import warnings_told
 from flows.launch.local import run_campaign
-SILENT = ExecutionConfig()
 manifest, workspace = sys.argv[1:]
 try:
-    outcome = run_campaign(open_campaign(Path(manifest), "r1", Path(workspace)))
+    with warnings_told():
+        outcome = run_campaign(open_campaign(Path(manifest), "r1", Path(workspace)))
     print(outcome.report)
 except SegemError as error:
     sys.exit(f"error: {error}")
 """
 
 PROBE = """
-import json, sys, urllib.error, urllib.request
+import base64, json, os, sys, urllib.error, urllib.request
 from pathlib import Path
-from flows.launch.local import prefect_ready
+from flows.launch.local import use_prefect
 
-def status(url, **headers):
-    body = json.dumps({"name": "planted", "value": "1"}).encode()
+def status(url, body={"name": "planted", "value": "1"}, **headers):
+    body = json.dumps(body).encode() if body else None
     request = urllib.request.Request(url, body, {"Content-Type": "application/json", **headers})
     try:
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request) as answer:
@@ -52,7 +51,7 @@ def status(url, **headers):
     except urllib.error.HTTPError as error:
         return error.code
 
-with prefect_ready(Path(sys.argv[1])):
+with use_prefect(Path(sys.argv[1])):
     import psutil
     from prefect import flow
     from prefect.settings import PREFECT_API_URL
@@ -62,7 +61,8 @@ with prefect_ready(Path(sys.argv[1])):
         return 3
 
     me = psutil.Process()
-    url = PREFECT_API_URL.value() + "/variables/"
+    url, read = (PREFECT_API_URL.value() + path for path in ("/variables/", "/admin/version"))
+    password = "Basic " + base64.b64encode(os.environ["PREFECT_API_AUTH_STRING"].encode()).decode()
     print(json.dumps({
         "result": trivial(),
         "listens": sorted({c.laddr.ip for c in me.net_connections() if c.status == psutil.CONN_LISTEN}),
@@ -70,15 +70,18 @@ with prefect_ready(Path(sys.argv[1])):
         "stranger": status(url, Host="evil.example", Origin="http://evil.example"),
         "anonymous": status(url),
         "guess": status(url, Authorization="Basic c2VnZW06c2VnZW0="),
+        "owner": status(read, None, Authorization=password),
+        "rebound": status(read, None, Authorization=password, Host="evil.example"),
+        "forged": status(read, None, Authorization=password, Origin="http://evil.example"),
     }), flush=True)
 """
 
 WAIT = """
 import signal, sys, time
 from pathlib import Path
-from flows.launch.local import prefect_ready
+from flows.launch.local import use_prefect
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs deaf to it
-with prefect_ready(Path(sys.argv[1])):
+with use_prefect(Path(sys.argv[1])):
     from prefect import flow, task
 
     @task
@@ -95,6 +98,29 @@ with prefect_ready(Path(sys.argv[1])):
 """
 
 
+LOGS = """
+import json, sys
+from pathlib import Path
+from flows.launch.local import use_prefect
+from segem.config import IngestConfig
+from segem.progress import warnings_told
+raw, workspace = map(Path, sys.argv[1:])
+with warnings_told(), use_prefect(workspace.parent / "home"):
+    from prefect.client.orchestration import get_client
+    from prefect.logging.handlers import APILogHandler
+    from flows.ingest import ingest_volume
+    source = IngestConfig(
+        name="v", source=raw, voxel_nm=(50, 4, 4), labels={"source": raw, "membrane": "nonzero"}
+    )
+    for _ in range(2):
+        ingest_volume(source, workspace)
+    APILogHandler().flush()
+    with get_client(sync_client=True) as client:
+        lines = client.read_logs()
+    print(json.dumps([(line.level, line.message) for line in lines if line.name.startswith("segem.")]))
+"""
+
+
 def states(home: Path) -> list[str]:
     """Return the state of each flow run that a Prefect home remembers, oldest first."""
     with sqlite3.connect(home / "prefect.db") as database:
@@ -108,7 +134,7 @@ def test_importing_the_launcher_does_not_import_prefect() -> None:
 
 def test_a_run_in_use_is_refused_before_anything_starts(manifest_of: Callable[..., Path], tmp_path: Path) -> None:
     job = open_campaign(manifest_of("alpha"), "r1", tmp_path / "w")
-    with held(job), pytest.raises(WorkspaceError, match="run r1 cannot start"):
+    with hold_run(job), pytest.raises(WorkspaceError, match="run r1 cannot start"):
         run_campaign(job)
     assert not (tmp_path / "w" / ".prefect").exists()
     assert not (tmp_path / "w" / "runs" / "r1" / "run.json").exists()
@@ -119,7 +145,7 @@ def test_a_server_of_the_user_is_used(prefect_server: None, manifest_of: Callabl
 
     assert outcome.report.is_file()
     assert not (tmp_path / "w" / ".prefect").exists()
-    assert "prefect-server" not in {thread.name for thread in threading.enumerate()}
+    assert THREAD not in {thread.name for thread in threading.enumerate()}
 
 
 def test_a_server_that_does_not_answer_is_named(prefect_server: None, tmp_path: Path) -> None:
@@ -129,7 +155,7 @@ def test_a_server_that_does_not_answer_is_named(prefect_server: None, tmp_path: 
     with (
         temporary_settings({PREFECT_API_URL: nobody}),
         pytest.raises(ConfigError, match=nobody),
-        prefect_ready(tmp_path),
+        use_prefect(tmp_path),
     ):
         pass
 
@@ -166,11 +192,31 @@ class TestPrivateServer:
         )
 
         assert done.returncode == 1
-        assert done.stderr.startswith("error: r1: 1 of 2 volumes failed; found gamma ")
-        assert len(done.stderr.splitlines()) == 1
+        (error,) = (line for line in done.stderr.splitlines() if not line.startswith("warning: alpha: "))
+        assert error.startswith("error: r1: 1 of 2 volumes failed; found gamma ")
         values = json.loads((tmp_path / "w/runs/r1/report/report.json").read_text())
         assert [volume["state"] for volume in values["volumes"]] == ["complete", "failed"]
         assert states(tmp_path / "w/.prefect") == ["FAILED"]
+
+    def test_what_a_step_logs_is_on_the_pages_of_its_run(self, tiny_stacks: Path, tmp_path: Path) -> None:
+        done = subprocess.run(
+            [*python(LOGS), str(tiny_stacks / "alpha/raw.tif"), str(tmp_path / "w")],
+            env=clean_environment(),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+
+        assert done.returncode == 0, done.stderr
+        warning = "v: 100% of the labels is membrane: check the polarity (now: nonzero)"
+        assert done.stderr == f"warning: {warning}\n"
+        assert json.loads(done.stdout) == [
+            [logging.INFO, "v: ingested, 2 sections of 96 x 80 px"],
+            [logging.WARNING, warning],
+            [logging.INFO, "v: up to date, nothing to ingest"],
+        ]
 
     def test_it_is_closed_to_strangers(self, tmp_path: Path) -> None:
         done = subprocess.run(
@@ -189,6 +235,8 @@ class TestPrivateServer:
         assert found["listens"] == ["127.0.0.1"]
         assert found["children"] == 0
         assert {found["stranger"], found["anonymous"], found["guess"]} <= {401, 403}
+        # A browser may know the password: no page of another site is answered by that.
+        assert (found["owner"], found["rebound"], found["forged"]) == (200, 403, 403)
 
     def test_it_leaves_the_servers_of_others_alone(self, tmp_path: Path) -> None:
         users, own = tmp_path / "users", tmp_path / "own"

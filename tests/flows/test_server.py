@@ -15,7 +15,7 @@ import httpx
 import pytest
 import yaml
 
-from flows.launch.local import prefect_ready
+from flows.launch.local import use_prefect
 from segem.errors import ConfigError
 from tests.processes import ROOT, clean_environment, free_port, listening, started, wait_for
 
@@ -144,7 +144,7 @@ def test_a_wrong_password_is_explained(server: Server, tmp_path: Path) -> None:
     with (
         temporary_settings({PREFECT_API_URL: server.url, PREFECT_API_AUTH_STRING: "segem:guess"}),
         pytest.raises(ConfigError, match=r"401.*check PREFECT_API_AUTH_STRING"),
-        prefect_ready(tmp_path),
+        use_prefect(tmp_path),
     ):
         pass
 
@@ -159,6 +159,14 @@ def test_a_campaign_runs_by_hand(server: Server, job: dict[str, str]) -> None:
     assert json.loads((report / "report.json").read_text())["volumes"][0]["name"] == "alpha"
     artifacts = server.api("POST", "/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}})
     assert {artifact["key"] for artifact in artifacts} == {"campaign-progress", "iou-of-volumes", "report"}
+
+    def told() -> list[str]:
+        lines = server.api("POST", "/logs/filter", {"logs": {"flow_run_id": {"any_": [run["id"]]}}})
+        return [line["message"] for line in lines if line["name"].startswith("segem.")]
+
+    wait_for(lambda: "alpha: segment done, blocks computed: 1, skipped: 0" in told(), 10, server.logs / "worker.log")
+    assert len(told()) == len(set(told())), "each line once"
+    assert {"alpha: ingested, 2 sections of 96 x 80 px", "alpha: segment starts, blocks: 1"} <= set(told())
 
 
 def test_a_campaign_runs_on_a_schedule(server: Server, job: dict[str, str]) -> None:

@@ -187,6 +187,7 @@ def test_a_model_that_knows_the_sections_gets_no_curve(
     assert found.left_out in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("warnings_on_stderr")
 def test_a_model_that_never_saw_the_sections_gets_its_own_curve(
     workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

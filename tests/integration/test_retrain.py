@@ -127,6 +127,7 @@ def all_membrane(truth: np.ndarray) -> None:
     truth[:2, 8:] = 1
 
 
+@pytest.mark.usefixtures("warnings_on_stderr")
 @pytest.mark.parametrize("labels", [inverted, all_membrane])
 def test_a_model_of_wrong_corrections_is_kept_aside(
     space: Workspace, tmp_path: Path, labels: Any, capsys: pytest.CaptureFixture[str]
@@ -234,6 +235,7 @@ def test_what_would_be_refused_in_the_end_is_refused_before_the_training(
     refused(InputError, source, "truth of these sections holds one class only; expected .*, found 100% membrane")
 
 
+@pytest.mark.usefixtures("warnings_on_stderr")
 def test_what_is_made_under_the_name_of_a_promoted_model_is_said_not_to_be_in_use(
     space: Workspace, taught: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

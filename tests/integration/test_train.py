@@ -313,6 +313,7 @@ def test_the_terms_of_a_model_are_those_of_what_goes_on_from_it(workspace: Works
     assert card.citation == "Bob 2026; Ada 2026"
 
 
+@pytest.mark.usefixtures("warnings_on_stderr")
 def test_going_on_from_weights_of_unknown_origin_is_warned_of(
     workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -326,6 +327,7 @@ def test_going_on_from_weights_of_unknown_origin_is_warned_of(
     assert f"warning: {made.path}: its card {told}" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("warnings_on_stderr")
 def test_labels_that_look_inverted_are_warned_of(
     workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,6 +21,7 @@ from tests.integration.test_segment import QUIET
 __all__ = ["segem"]
 
 
+@pytest.mark.usefixtures("warnings_on_stderr")
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from segem import progress
-from segem.progress import shown, track
+from segem.progress import shown, track, warnings_told
 
 
 def test_a_log_file_gets_lines_with_share_rate_and_time_left(
@@ -25,3 +27,17 @@ def test_nothing_is_said_when_not_wanted(capsys: pytest.CaptureFixture[str], mon
     with track("quiet", 2) as advance:
         advance(2)
     assert capsys.readouterr().err == ""
+
+
+def test_a_warning_is_printed_once_however_often_it_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    log = logging.getLogger("segem.stages.anything")
+    root, beside = logging.getLogger(), logging.StreamHandler()
+    root.addHandler(beside)  # as Prefect adds one
+    try:
+        with warnings_told():
+            for volume in ("fly", "fly", "mouse"):
+                log.warning("%s: look at it", volume)
+                log.info("%s: computed", volume)
+    finally:
+        root.removeHandler(beside)
+    assert capsys.readouterr().err == "warning: fly: look at it\nwarning: mouse: look at it\n"

@@ -68,6 +68,16 @@ class ZarrStack(Stack):
             raise damaged(self.label_of(z), None, cause=error) from error
 
 
+def is_zarr(source: Path) -> bool:
+    """Return whether a folder holds a zarr array or group."""
+    return any((source / marker).is_file() for marker in MARKERS)
+
+
+def list_zarr_files(source: Path) -> list[Path]:
+    """Return every file of a zarr folder, sorted."""
+    return sorted(path for path in source.rglob("*") if path.is_file())
+
+
 def _check_whole(array: Any) -> None:
     """Check that every file of an array is there; zarr itself reads an absent one as the fill value."""
     folder = path_of(array)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from segem.errors import InputError
-from segem.io.readers.png import PngStack
 from segem.io.readers.stack import Stack, check_alike
-from segem.io.readers.tiff import TiffStack
 
-FILE_READERS: dict[str, type[TiffStack] | type[PngStack]] = {".tif": TiffStack, ".tiff": TiffStack, ".png": PngStack}
+Reader = Callable[[Path, None], Stack]
 
 
 class SeriesStack(Stack):
@@ -25,6 +24,8 @@ class SeriesStack(Stack):
     ----------
     folder : Path
         Hidden files and subfolders are ignored; all others must have one extension.
+    readers : mapping of str to callable
+        What opens one file, by its extension in lower case.
 
     Raises
     ------
@@ -33,10 +34,11 @@ class SeriesStack(Stack):
         shape or type.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._files = section_files(folder)
+    def __init__(self, folder: Path, readers: Mapping[str, Reader]) -> None:
+        self._files = list_section_files(folder, tuple(readers))
+        self._open = readers[self._files[0].suffix.lower()]
         for z, file in enumerate(self._files):
-            with FILE_READERS[file.suffix.lower()](file) as first:
+            with self._open(file, None) as first:
                 if first.shape[0] != 1:
                     raise InputError(
                         "a file of several pages in a folder of sections",
@@ -55,13 +57,19 @@ class SeriesStack(Stack):
         return str(self._files[z])
 
     def _read(self, z: int) -> NDArray[Any]:
-        file = self._files[z]
-        with FILE_READERS[file.suffix.lower()](file) as one:
+        with self._open(self._files[z], None) as one:
             return one.section(0)
 
 
-def section_files(folder: Path) -> list[Path]:
+def list_section_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """Return the files of a series in the natural order of their names.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    suffixes : tuple of str
+        Extensions that can be read, in lower case.
 
     Raises
     ------
@@ -73,14 +81,14 @@ def section_files(folder: Path) -> list[Path]:
     except OSError as error:
         raise InputError("the folder cannot be read", where=folder, found=error, fix="check its rights") from error
     # A folder named x.tif is kept, so that it is complained about instead of being left out.
-    files = sorted((p for p in visible if not p.is_dir() or p.suffix.lower() in FILE_READERS), key=natural_key)
+    files = sorted((p for p in visible if not p.is_dir() or p.suffix.lower() in suffixes), key=natural_key)
     kinds = Counter(path.suffix.lower() for path in files)
     if not files:
         folders = ", ".join(sorted(path.name for path in visible)[:5])
         raise InputError(
             "no sections in the folder",
             where=folder,
-            expected=f"files ending in {', '.join(FILE_READERS)}",
+            expected=f"files ending in {', '.join(suffixes)}",
             found=f"only folders: {folders}" if folders else "nothing",
             fix="give the folder that holds the section images itself",
         )
@@ -92,11 +100,11 @@ def section_files(folder: Path) -> list[Path]:
             found=" and ".join(f"{count} {kind or 'without extension'}" for kind, count in kinds.most_common()),
             fix="move the files that are no sections elsewhere",
         )
-    if (kind := next(iter(kinds))) not in FILE_READERS:
+    if (kind := next(iter(kinds))) not in suffixes:
         raise InputError(
             "unknown kind of section",
             where=folder,
-            expected=", ".join(FILE_READERS),
+            expected=", ".join(suffixes),
             found=kind or files[0].name,
             fix="convert the sections to TIFF, or give the folder that holds them",
         )

@@ -1,4 +1,4 @@
-"""How far probabilities are from the frequencies they promise."""
+"""Calibration: how far probabilities are from observed frequencies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class CalibrationBins:
     Parameters
     ----------
     voxels, promised, found : tuple of 15 numbers
-        Voxels of the bin, sum of their probabilities, and how many of them are membrane.
+        Voxels of the bin, the sum of their probabilities, and how many of them are membrane.
 
     Notes
     -----
@@ -53,7 +53,7 @@ class CalibrationBins:
                 "truth and probability must have one shape",
                 expected=truth.shape,
                 found=probability.shape,
-                fix="cut them to one shape",
+                fix="crop them to the same shape",
             )
         if not ((probability >= 0) & (probability <= 1)).all():
             raise InputError("not probabilities", expected="0 to 1", found="others, or NaN", fix="give probabilities")
@@ -69,6 +69,6 @@ class CalibrationBins:
 
     @property
     def error(self) -> float:
-        """Mean over voxels of the difference, in their bin, of mean probability and share of membrane; 0 of none."""
+        """Mean over voxels of the difference of mean probability and share of membrane in their bin; 0 without voxels."""
         different = sum(abs(promised - found) for promised, found in zip(self.promised, self.found, strict=True))
         return different / (sum(self.voxels) or 1.0)

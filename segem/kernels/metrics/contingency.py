@@ -1,4 +1,4 @@
-"""How the pixels of true cells are shared out among the segments of a proposal."""
+"""Contingency table: how the pixels of true cells are distributed over the segments of a proposal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from segem.errors import InputError
 
 @dataclass(frozen=True)
 class Contingency:
-    """Pixel counts of one section, over the pixels that lie in a true cell and over no others.
+    """Pixel counts of one section, over the pixels in true cells only.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Contingency:
 
     @classmethod
     def count(cls, truth: NDArray[np.integer[Any]], proposal: NDArray[np.integer[Any]]) -> Contingency:
-        """Cross two label images.
+        """Count the pixels that two label images have in common.
 
         Parameters
         ----------
@@ -64,7 +64,7 @@ class Contingency:
                 "label images of different shapes cannot be compared",
                 expected=truth.shape,
                 found=proposal.shape,
-                fix="cut them to one shape",
+                fix="crop them to the same shape",
             )
         inside = truth != 0
         t, s = truth[inside], proposal[inside]

@@ -49,7 +49,7 @@ def information_score(table: Contingency) -> Score:
         return Score(0.0, 0.0, 1.0)
     if proposal == 0:
         return Score(0.0, 1.0, 0.0)
-    # Rounding may leave a hair below 0 or above the smaller entropy.
+    # Rounding may give a value just below 0 or above the smaller entropy.
     mutual = min(max(truth + proposal - (_entropy(table.joint, n) + lines), 0.0), truth, proposal)
     return Score(2 * mutual / (truth + proposal), mutual / truth, mutual / proposal)
 

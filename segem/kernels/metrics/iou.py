@@ -20,7 +20,7 @@ class Confusion:
     Parameters
     ----------
     tp, fp, fn, tn : int
-        Membrane found, membrane invented, membrane missed, background found.
+        True positives, false positives, false negatives and true negatives; membrane is positive.
 
     Examples
     --------
@@ -42,7 +42,7 @@ class Confusion:
                 "masks of different shapes cannot be compared",
                 expected=truth.shape,
                 found=predicted.shape,
-                fix="cut them to one shape",
+                fix="crop them to the same shape",
             )
         known = is_known(truth)
         a, b = is_membrane(truth), (predicted != 0) & known
@@ -56,7 +56,7 @@ class Confusion:
 
     @property
     def voxels(self) -> int:
-        """How many were compared."""
+        """Number of voxels compared."""
         return self.tp + self.fp + self.fn + self.tn
 
     @cached_property

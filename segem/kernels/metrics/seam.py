@@ -58,12 +58,12 @@ class SeamSums:
 
     @property
     def ratio(self) -> float | None:
-        """Mean difference across seams over the mean elsewhere; 1 shows no seam, None where there is none to see."""
+        """Mean difference across seams over the mean elsewhere; 1 shows no seam, None where there are no seams."""
         if self.across_pairs == 0 or self.elsewhere_pairs == 0:
             return None
         if self.across == 0 and self.elsewhere == 0:
             return 1.0
-        # One grey level in all is the least that can be told from nothing; it keeps the ratio finite.
+        # One grey level in total is the smallest difference that can be measured; it keeps the ratio finite.
         return (self.across / self.across_pairs) / (max(self.elsewhere, 1) / self.elsewhere_pairs)
 
 

@@ -15,7 +15,7 @@ from segem.kernels.metrics.rand import rand_score
 from segem.kernels.metrics.segments import connected_cells, parted_segments, thinned_segments
 from segem.kernels.truth import is_known
 
-# 0.1 is added up as the challenge does: the last threshold stays a hair below 1, so that P(cell) = 1 still exceeds it.
+# 0.1 is added up as in the challenge: the last threshold stays just below 1, so that P(cell) = 1 still exceeds it.
 THRESHOLDS: tuple[float, ...] = tuple(np.cumsum([0.0] + [0.1] * 10).tolist())
 
 Measure = Literal["rand", "information"]
@@ -65,7 +65,7 @@ class SegmentationSums:
 
     @classmethod
     def nothing(cls) -> SegmentationSums:
-        """Return the sums over no section at all."""
+        """Return the sums over no section."""
         return cls(0, np.zeros((len(THRESHOLDS), 3)), np.zeros((len(THRESHOLDS), 3)))
 
     @classmethod
@@ -75,15 +75,15 @@ class SegmentationSums:
         Parameters
         ----------
         truth : ndarray, shape (y, x)
-            Nonzero on true membrane. What is unknown is left out: the pixels are in no cell, and cells and segments
-            that it parts are so many cells and segments, as if the section ended there.
+            Nonzero on true membrane. Unknown pixels are in no cell, and they separate the cells and segments on
+            either side, as if the section ended there.
         membrane : ndarray of uint8, shape (y, x)
             Membrane probability, 255 = certain; a mask of 0 and 255 is a proposal with one threshold.
 
         Returns
         -------
         SegmentationSums
-            Of one section; of none where the truth holds no cell, as there is nothing to score.
+            Of one section; of none where the truth holds no cell.
 
         Raises
         ------
@@ -92,7 +92,7 @@ class SegmentationSums:
         """
         if truth.shape != membrane.shape or membrane.dtype != np.uint8:
             raise InputError(
-                "truth and probability do not fit together",
+                "truth and probability do not match",
                 expected=f"uint8 of shape {truth.shape}",
                 found=f"{membrane.dtype} of shape {membrane.shape}",
                 fix="give both at the same resolution, the probability in 0..255",

@@ -1,4 +1,4 @@
-"""From membrane maps to segments: connected cells, and cells grown until one-pixel lines part them."""
+"""From membrane maps to segments: connected cells, and cells grown until one-pixel lines separate them."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def connected_cells(cell: NDArray[Any]) -> NDArray[np.int32]:
 
 
 def parted_segments(segments: NDArray[np.int32], inside: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Give each part of a segment a number of its own, where only some pixels of a section are looked at.
+    """Give each connected part of a segment a number of its own, where only some pixels count.
 
     Parameters
     ----------
     segments : ndarray of int32, shape (y, x)
         Numbers from 1; 0 on lines.
     inside : ndarray of bool, shape (y, x)
-        The pixels that are looked at.
+        The pixels that count.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def thinned_segments(cell: NDArray[Any]) -> NDArray[np.int32]:
     """Give each cell of a proposal a number, after thinning the membrane between them to lines of one pixel.
 
     Cells are flooded into the membrane at equal pace, 4-connected, until only the pixels where two of them meet
-    are left. So a proposal is not punished for drawing membranes thicker or thinner than the annotator.
+    are left. So a proposal is not penalised for membranes that are thicker or thinner than the annotator's.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def thinned_segments(cell: NDArray[Any]) -> NDArray[np.int32]:
     Returns
     -------
     ndarray of int32, shape (y, x)
-        Numbers from 1; 0 on the lines. A section of nothing but membrane is one segment.
+        Numbers from 1; 0 on the lines. A section that is all membrane is one segment.
 
     Notes
     -----

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ from segem.learn.models.registry import ZOO, spec_of
 from segem.progress import is_shown, tell, track
 from segem.records.card import Score
 from segem.stages.segmentation.budget import RESIDENT, half_of_the_machine
+
+logger = logging.getLogger(__name__)
 
 MEASURED_PX = 512
 """Edge of the tile that is evaluated for a rate."""
@@ -223,7 +226,7 @@ def check_new_name(name: str) -> None:
 
 
 def tell_if_not_in_use(version: Path) -> None:
-    """Say on stderr where the name of a new version still means another one, because that was promoted.
+    """Warn where the name of a new version still means another one, because that was promoted.
 
     Raises
     ------
@@ -232,9 +235,12 @@ def tell_if_not_in_use(version: Path) -> None:
     """
     promoted = promoted_version(version.parent)
     if promoted is not None and promoted != version:
-        tell(
-            f"warning: {version.parent.name} still means {promoted.name}, which was promoted; "
-            f"`segem models promote {version} MANIFEST` judges the new version and puts it in use"
+        logger.warning(
+            "%s still means %s, which was promoted; `segem models promote %s MANIFEST` judges the new version and puts "
+            "it in use",
+            version.parent.name,
+            promoted.name,
+            version,
         )
 
 

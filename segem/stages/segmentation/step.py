@@ -138,6 +138,7 @@ def run_step(
         step = prepare(source, result)
         if like is not None:
             _require_same_making(request, step.facts, like)
+        logger.info("%s: %s starts, blocks: %d", request.volume, request.step, step.facts.blocks)
         phases = tuple(_record_phase(phase) for phase in step.phases)
         with recorded(workspace, request, source, phases, step.facts, request.model or step.model) as state:
             try:
@@ -148,6 +149,8 @@ def run_step(
             for layer in request.layers:
                 result.build_pyramid(label_of(layer))
             state.facts = _finished_facts(request, step, values, counts)
+        done = (request.volume, request.step, counts.computed, counts.skipped)
+        logger.info("%s: %s done, blocks computed: %d, skipped: %d", *done)
     return StepOutcome(result, state.facts)
 
 

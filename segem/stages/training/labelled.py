@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
@@ -21,10 +22,11 @@ from segem.kernels.normalize import zscore
 from segem.learn.artefact import Artefact
 from segem.learn.checks import nothing_known
 from segem.learn.sections import LabelledSection
-from segem.progress import tell
 from segem.records.card import ModelCard, TrainedOn
 from segem.stages.segmentation.budget import half_of_the_machine
 from segem.stages.volumes.ingest import ingest
+
+logger = logging.getLogger(__name__)
 
 _BYTES_A_PIXEL = 4 + 4 + 1
 """While a net learns from it: its grey value, its weight and its truth."""
@@ -136,11 +138,12 @@ def has_learned(card: ModelCard, volume: Volume, sections: Range) -> bool:
 
 
 def warn_of_unknown_origin(model: Artefact) -> None:
-    """Say on stderr where the card of a model does not say what it learned from, as that of imported weights."""
+    """Warn where the card of a model does not say what it learned from, as that of imported weights."""
     if not model.card.trained_on:
-        tell(
-            f"warning: {model.path}: its card does not say what it learned from, so nobody knows whether it has seen "
-            "the sections that are tested"
+        logger.warning(
+            "%s: its card does not say what it learned from, so nobody knows whether it has seen the sections that "
+            "are tested",
+            model.path,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -26,6 +27,8 @@ from segem.stages.training.labelled import known_of, labelled_sections, unknown_
 from segem.stages.training.learning_chart import Series, draw
 from segem.stages.training.learning_record import CHART, CURVE, POINTS, home_of, kept_points
 from segem.stages.training.train import HOW_OFTEN, Course, learn, prepare, training_digest
+
+logger = logging.getLogger(__name__)
 
 SCRATCH = "scratch"
 
@@ -103,7 +106,7 @@ def learning_curve(
     tried = [count for count in numbers(_total(first.taught)) for _ in range(config.seeds)]
     hopeless = too_few(tried, config.more)
     if hopeless:
-        tell(f"warning: these trainings will not say what more sections bring: {hopeless}")
+        logger.warning("these trainings will not say what more sections bring: %s", hopeless)
     with locked(home / ".lock"):
         kept = kept_points(home, _identity(courses, config.seeds))
         points = _trained(courses, kept, home, name, config.seeds, device)

@@ -19,7 +19,7 @@ from segem.config import IngestConfig, LabelSource
 from segem.errors import InputError, SegemError
 from segem.geometry import ZYX, Box, grid
 from segem.io.files import locked, new_directory, sweep_partials
-from segem.io.readers import READER_VERSION, Stack, open_stack, source_files
+from segem.io.readers import READER_VERSION, Stack, list_source_files, open_stack
 from segem.io.readers.stack import check_reachable
 from segem.io.replacing import refuse_others
 from segem.io.seen import DIGEST_DIGITS
@@ -30,7 +30,7 @@ from segem.kernels.normalize import IntensityStatistics, histogram
 from segem.progress import track
 from segem.stages.volumes.labels import TruthTally
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 TRUTH = "truth"
 RAW_TYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
@@ -109,13 +109,13 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
     fingerprint = source_fingerprint(config)
     present = None if again else _present(path, config, fingerprint)
     if present is not None:
-        log.info("%s is up to date", config.name)
+        logger.info("%s: up to date, nothing to ingest", config.name)
         return IngestResult(
             path, config.name, present.shape, skipped=True, warnings=tuple(present.attributes["warnings"])
         )
     with locked(path.with_name(f".{path.name}.lock")):
         for partial in sweep_partials(path.parent, path.name):
-            log.warning("removed %s, left by an ingest that was killed", partial.name)
+            logger.warning("%s: removed %s, left by an ingest that was killed", config.name, partial.name)
         if not replace:
             _require_same(path, config)
         with ExitStack() as stack:
@@ -128,8 +128,9 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
                     raise InputError(
                         "the source changed while it was read", where=config.source, fix="run the command again"
                     )
+    logger.info("%s: ingested, %d sections of %d x %d px", config.name, *raw.shape)
     for warning in warnings:
-        log.warning("%s: %s", config.name, warning)
+        logger.warning("%s: %s", config.name, warning)
     return IngestResult(path, config.name, raw.shape, skipped=False, warnings=warnings)
 
 
@@ -142,7 +143,7 @@ def source_fingerprint(config: IngestConfig) -> str:
     sources = [config.source] if config.labels is None else [config.source, config.labels.source]
     digest = hashlib.sha256()
     for source in sources:
-        for file in source_files(source):
+        for file in list_source_files(source):
             status = check_reachable(file)
             digest.update(json.dumps([str(file), status.st_size, status.st_mtime_ns]).encode())
         digest.update(b"\n")
@@ -193,14 +194,14 @@ def _present(path: Path, config: IngestConfig, fingerprint: str) -> Volume | Non
         layers = [volume.raw, *(volume.label(name) for name in volume.labels())]
         lost = [file for layer in layers for file in missing_shards(layer)]
     except SegemError as error:
-        log.warning("the volume that is there is damaged: %s", error)
+        logger.warning("%s: ingested again, it is damaged: %s", config.name, error)
         return None
     made_by = {"config_hash": config.config_hash(), "source_fingerprint": fingerprint, "reader_version": READER_VERSION}
     same = all(noted.get(key) == value for key, value in made_by.items())
     # Volumes of earlier versions of segem do not tell their sections apart.
     same = same and (config.labels is None or "section_digests" in noted)
     if lost:
-        log.warning("the volume that is there lost %d files, the first of them %s", len(lost), lost[0])
+        logger.warning("%s: ingested again, %d files are lost, the first is %s", config.name, len(lost), lost[0])
     return volume if same and not lost else None
 
 

@@ -123,6 +123,7 @@ def test_time_that_was_used_is_used(tmp_path: Path) -> None:
     assert resumed.minutes == pytest.approx(0.02, rel=0.5)
 
 
+@pytest.mark.usefixtures("warnings_on_stderr")
 @pytest.mark.parametrize("file", [STATE, NOTE])
 @pytest.mark.parametrize("damage", ["lost", "cut", "flipped"])
 def test_a_damaged_checkpoint_is_named_and_training_starts_anew(

@@ -141,6 +141,7 @@ def test_an_architecture_without_an_encoder_cannot_freeze_one() -> None:
         encoder_of("fullres")
 
 
+@pytest.mark.usefixtures("warnings_on_stderr")
 def test_training_on_sections_smaller_than_the_crop_warns(capsys: pytest.CaptureFixture[str]) -> None:
     fitted = fit([striped(size=40)], [striped(size=40)], config(crop_px=256, steps=1, batch=1))
     assert np.isfinite(fitted.final_loss)
@@ -149,6 +150,7 @@ def test_training_on_sections_smaller_than_the_crop_warns(capsys: pytest.Capture
     )
 
 
+@pytest.mark.usefixtures("warnings_on_stderr")
 def test_sections_of_the_size_of_the_crop_warn_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     fit([striped(size=64)], [striped(size=64)], config(crop_px=64, steps=1, batch=1))
     assert capsys.readouterr().err == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -14,7 +15,8 @@ from segem.kernels.kmeans import membrane_of, two_means
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.normalize import histogram
 from segem.kernels.truth import is_known
-from segem.progress import tell
+
+logger = logging.getLogger(__name__)
 
 Mask = NDArray[np.uint8]
 Masks = Callable[[Volume, range], Iterator[Mask]]
@@ -44,12 +46,15 @@ def check_polarity(masks: Masks, chosen: Iterable[tuple[Volume, range]]) -> None
 
 
 def warn_of_polarity(volume: Volume, sections: range) -> None:
-    """Say on stderr where labels are rather the inverse of what K-means finds."""
+    """Warn where labels are rather the inverse of what K-means finds."""
     z, correlation = _likeness(kmeans_masks, volume, sections)
     if correlation < INVERTED:
-        tell(
-            f"warning: {volume.name}: the labels look inverted, membrane where K-means finds none (section {z}, "
-            f"correlation {correlation:.2f}); check which value means membrane in the manifest (zero or nonzero)"
+        logger.warning(
+            "%s: the labels look inverted, membrane where K-means finds none (section %d, correlation %.2f); check "
+            "which value means membrane in the manifest (zero or nonzero)",
+            volume.name,
+            z,
+            correlation,
         )
 
 

@@ -12,7 +12,7 @@ import zarr
 
 from segem.errors import InputError
 from segem.geometry import Box, VoxelSize
-from segem.io.readers import open_stack, source_files
+from segem.io.readers import list_source_files, open_stack
 from segem.io.volume import create_volume, write_block
 
 DATA = np.random.default_rng(0).integers(0, 65536, (5, 20, 30)).astype(np.uint16)
@@ -114,7 +114,7 @@ def test_plain_arrays(tmp_path: Path, zarr_format: int) -> None:
     assert "which array is meant?; found arrays: raw" in refused(tmp_path / "a.zarr")
     assert "Fix: " in refused(tmp_path / "a.zarr", "gone")
     assert "Fix: " in refused(tmp_path / "a.zarr", "../b")
-    assert len(source_files(tmp_path / "b")) >= 2
+    assert len(list_source_files(tmp_path / "b")) >= 2
 
 
 def test_the_full_resolution_of_an_ome_zarr(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from segem.errors import InputError
-from segem.io.readers import open_stack, source_files
+from segem.io.readers import list_source_files, open_stack
 from segem.io.readers.series import natural_key
 
 
@@ -56,7 +56,7 @@ def test_two_comes_before_ten(tmp_path: Path, write, suffix: str) -> None:
     (tmp_path / ".DS_Store").write_bytes(b"hidden")
     (tmp_path / "old").mkdir()
     assert read(tmp_path)[:, 0, 0].tolist() == [1, 2, 10]
-    assert [path.name for path in source_files(tmp_path)] == [f"slice{n}{suffix}" for n in (1, 2, 10)]
+    assert [path.name for path in list_source_files(tmp_path)] == [f"slice{n}{suffix}" for n in (1, 2, 10)]
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=2, unique=True))
@@ -223,12 +223,13 @@ def test_a_missing_number_is_a_warning(tmp_path: Path, numbers: list[int], gaps:
 @pytest.mark.parametrize("name", ["a.jpg", "a", "a.npy"])
 def test_unknown_kinds_of_file(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"something")
-    assert "unknown kind of file; expected .tif" in refused(tmp_path / name)
+    known = "zarr, .tif, .tiff, .png, .h5, .hdf5, .hdf, .he5, a folder of sections"
+    assert f"unknown kind of file; expected {known}" in refused(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["gone", "gone.tif", "gone.h5", "gone.ome.zarr", "a.tif/b.tif", "x" * 300, "a\0b"])
 def test_sources_that_are_not_there(tmp_path: Path, name: str) -> None:
     (tmp_path / "a.tif").touch()
-    for look in (open_stack, source_files):
+    for look in (open_stack, list_source_files):
         with pytest.raises(InputError, match=r"no such file or folder|cannot be opened"):
             look(tmp_path / name)

@@ -201,7 +201,7 @@ def test_a_section_without_cells_is_not_scored():
 
 
 def test_refuses_what_does_not_fit():
-    with pytest.raises(InputError, match="do not fit together"):
+    with pytest.raises(InputError, match="do not match"):
         SegmentationSums.count(np.zeros((4, 4)), np.zeros((4, 5), np.uint8))
     with pytest.raises(InputError, match="found float32"):
         SegmentationSums.count(np.zeros((4, 4)), np.zeros((4, 4), np.float32))

@@ -1,0 +1,58 @@
+"""A path in, a lazy stack of sections out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from segem.errors import InputError
+from segem.io.readers.stack import Stack, check_reachable
+from segem.io.readers.table import FORMATS, find_format
+
+
+def open_stack(source: Path, dataset: str | None = None) -> Stack:
+    """Open a source of sections, after checking all that can be checked without reading voxels.
+
+    Parameters
+    ----------
+    source : Path
+        A TIFF, PNG or HDF5 file, a folder of TIFF or PNG files, or a zarr folder.
+    dataset : str, optional
+        Path of the array inside an HDF5 file or a zarr folder.
+
+    Returns
+    -------
+    Stack
+        To be used as a context manager.
+
+    Raises
+    ------
+    InputError
+        When the source is missing, damaged, inconsistent or of an unknown kind.
+    """
+    check_reachable(source)
+    found = find_format(source)
+    if dataset is not None and (found is None or not found.has_datasets):
+        having = " and ".join(sorted(row.name for row in FORMATS if row.has_datasets))
+        raise InputError(f"only {having} sources hold datasets", where=source, fix="leave the dataset out")
+    if found is None:
+        raise InputError(
+            "unknown kind of file",
+            where=source,
+            expected=", ".join(name for row in FORMATS for name in row.suffixes or (row.name,)),
+            found=source.suffix.lower() or "no extension",
+            fix="convert it to TIFF",
+        )
+    return found.open(source, dataset)
+
+
+def list_source_files(source: Path) -> list[Path]:
+    """Return the files that a source consists of, in a fixed order.
+
+    Raises
+    ------
+    InputError
+        When the source is missing, or a folder without sections.
+    """
+    check_reachable(source)
+    found = find_format(source)
+    return [source] if found is None else found.list_files(source)

@@ -1,0 +1,65 @@
+"""Every format that segem reads, a row each. A new format is a file of its own beside this one, and a row here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from segem.io.readers.hdf5 import Hdf5Stack
+from segem.io.readers.omezarr import ZarrStack, is_zarr, list_zarr_files
+from segem.io.readers.png import PngStack
+from segem.io.readers.series import SeriesStack, list_section_files
+from segem.io.readers.stack import Stack
+from segem.io.readers.tiff import TiffStack
+
+READER_VERSION = 1
+"""To be raised when a reader returns other voxels for the same file, so that volumes are ingested again."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """How sources of one format are recognised and read."""
+
+    name: str
+    """As messages call it."""
+    open: Callable[[Path, str | None], Stack]
+    """Opens a source; the second argument names the array inside it, and is None where `has_datasets` is false."""
+    suffixes: tuple[str, ...] = ()
+    """Endings of names, in lower case."""
+    probe: Callable[[Path], bool] = lambda _: False
+    """Recognises sources that have no ending of their own, without reading voxels."""
+    list_files: Callable[[Path], list[Path]] = lambda source: [source]
+    """Lists the files that a source consists of, in a fixed order."""
+    has_datasets: bool = False
+
+    def matches(self, source: Path) -> bool:
+        """Return whether a source, which exists, is of this format."""
+        return source.suffix.lower() in self.suffixes or self.probe(source)
+
+
+TIFF = Format("TIFF", lambda source, _: TiffStack(source), (".tif", ".tiff"))
+PNG = Format("PNG", lambda source, _: PngStack(source), (".png",))
+
+SECTION_READERS = {suffix: row.open for row in (TIFF, PNG) for suffix in row.suffixes}
+"""What reads the files of a folder that holds one section a file."""
+
+# The first row that matches is taken. A zarr folder may have any name, so it comes first; any other folder named x.tif
+# is opened as a file, and refused, rather than read as sections.
+FORMATS = (
+    Format("zarr", ZarrStack, probe=is_zarr, list_files=list_zarr_files, has_datasets=True),
+    TIFF,
+    PNG,
+    Format("HDF5", Hdf5Stack, (".h5", ".hdf5", ".hdf", ".he5"), has_datasets=True),
+    Format(
+        "a folder of sections",
+        lambda source, _: SeriesStack(source, SECTION_READERS),
+        probe=Path.is_dir,
+        list_files=lambda source: list_section_files(source, tuple(SECTION_READERS)),
+    ),
+)
+
+
+def find_format(source: Path) -> Format | None:
+    """Return the format of a source, which exists, or None where it is unknown."""
+    return next((row for row in FORMATS if row.matches(source)), None)

@@ -1,0 +1,362 @@
+"""A web server in a thread of this process, for this machine alone, that answers nobody but the user.
+
+Any web page that the user's browser shows can send requests to a port of this machine, and any program of another user
+can open it. So each request is checked three times before the application sees it. The ``Host`` header must be this
+server's own, which stops DNS rebinding. The ``Origin`` header, where there is one, must be the same, which stops what
+other pages forge. And the token that was printed at the start must be there.
+
+The thread cannot outlive the process, however that ends.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from urllib.parse import urlsplit
+
+import uvicorn
+from starlette.datastructures import MutableHeaders
+from starlette.requests import HTTPConnection
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from segem.errors import ConfigError, ServerError
+
+LOOPBACK = "127.0.0.1"
+THREAD = "segem-server"
+LEAST_TOKEN = 16
+POLL_SECONDS = 0.02
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+"""On every answer: scripts and styles from files of this server only, never inline; no page may frame it."""
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True)
+class Tls:
+    """A certificate and its private key, in PEM files."""
+
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """Where a server listens, and how long it may take to start and to stop.
+
+    Parameters
+    ----------
+    host : str
+        Name or IPv4 address that the server listens on and is called by. Without `tls` it must be this machine's own
+        (``127.0.0.1`` or ``localhost``), since the token would cross the network readable.
+    port : int
+        0 takes a free one.
+    tls : Tls, optional
+        Serve https.
+    startup_seconds, shutdown_seconds : float
+        How long to wait for the server.
+
+    Raises
+    ------
+    ConfigError
+        When a value is not allowed, or a file of `tls` is missing.
+    """
+
+    host: str = LOOPBACK
+    port: int = 0
+    tls: Tls | None = None
+    startup_seconds: float = 120.0
+    shutdown_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port < 2**16:
+            raise ConfigError("no such port", where="port", expected="0 to 65535", found=self.port)
+        if self.host in {"", "0.0.0.0", "::"}:  # noqa: S104 - refused
+            raise ConfigError(
+                "a server must know the name that it is called by, to tell its own requests from forged ones",
+                where="host",
+                found=self.host or "no name",
+                fix="give the name or address of this machine that others use",
+            )
+        if self.tls is None and not _is_loopback(self.host):
+            raise ConfigError(
+                "other machines are served over https only",
+                where="host",
+                expected=f"{LOOPBACK}, or a certificate and its key",
+                found=self.host,
+                fix="give both files, or reach this machine through an SSH tunnel (ssh -L)",
+            )
+        for path in (self.tls.certificate, self.tls.key) if self.tls is not None else ():
+            if not path.is_file():
+                raise ConfigError("no such file", where=path, fix="check the paths of the certificate and of its key")
+
+    @property
+    def scheme(self) -> str:
+        """``"http"``, or ``"https"`` with TLS."""
+        return "http" if self.tls is None else "https"
+
+
+LOCAL = ServerConfig()
+"""A free port of this machine."""
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A bound socket that accepts connections, and where it is reached."""
+
+    config: ServerConfig
+    socket: socket.socket
+    address: str
+    """As in ``"http://127.0.0.1:8123"``."""
+
+
+@contextmanager
+def listen(config: ServerConfig = LOCAL) -> Iterator[Listener]:
+    """Take a port while the body runs, so that the address is known before anything is served.
+
+    Parameters
+    ----------
+    config : ServerConfig
+        Host and port.
+
+    Yields
+    ------
+    Listener
+
+    Raises
+    ------
+    ServerError
+        When the port is in use, the host is not one of this machine, or the system refuses.
+    """
+    try:
+        bound = socket.create_server((config.host, config.port))
+    except OSError as error:
+        raise ServerError(
+            "cannot listen here",
+            where=f"{config.host}:{config.port}",
+            found=error.strerror or str(error),
+            fix=f"choose another port, or see what listens there (`ss -ltnp 'sport = :{config.port}'`)",
+        ) from error
+    with bound:
+        yield Listener(config, bound, f"{config.scheme}://{config.host}:{bound.getsockname()[1]}")
+
+
+@contextmanager
+def serve(app: ASGIApp, listener: Listener, token: str | None = None) -> Iterator[None]:
+    """Serve an application from a thread while the body runs.
+
+    Parameters
+    ----------
+    app : ASGIApp
+        The application, with a lifespan. It sees only requests that pass `guard`.
+    listener : Listener
+        What `listen` gave.
+    token : str, optional
+        Secret that each request must bring. Leave it out only where the application has a password of its own.
+
+    Raises
+    ------
+    ServerError
+        When the server does not start.
+
+    Examples
+    --------
+    >>> import secrets
+    >>> import httpx
+    >>> from starlette.applications import Starlette
+    >>> from starlette.routing import Route
+    >>> app = Starlette(routes=[Route("/", lambda request: PlainTextResponse("hello"))])
+    >>> token = secrets.token_urlsafe(32)
+    >>> with listen() as listener, serve(app, listener, token):
+    ...     httpx.get(listener.address, headers={"Authorization": f"Bearer {token}"}, trust_env=False).text
+    'hello'
+    """
+    tls = listener.config.tls
+    server = uvicorn.Server(
+        uvicorn.Config(
+            guard(app, listener.address, token),
+            access_log=False,  # it would keep the token of the first visit
+            lifespan="on",
+            log_config=None,
+            proxy_headers=False,  # what a client says of itself is not believed
+            server_header=False,
+            ssl_certfile=tls.certificate if tls else None,
+            ssl_keyfile=tls.key if tls else None,
+            timeout_graceful_shutdown=2,
+        )
+    )
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            server.run([listener.socket])
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name=THREAD, daemon=True)
+    thread.start()
+    try:
+        _wait_until_started(server, thread, listener, failures)
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(listener.config.shutdown_seconds)
+
+
+def guard(app: ASGIApp, address: str, token: str | None = None) -> ASGIApp:
+    """Wrap an application so that it sees only requests that the user sent.
+
+    A request is refused with 403 when its ``Host`` is not that of `address`, or its ``Origin`` is another site's, and
+    with 401 when it brings no token or a wrong one. Websockets are checked in the same way.
+
+    Parameters
+    ----------
+    app : ASGIApp
+        The application.
+    address : str
+        Where it is served, as in ``"http://127.0.0.1:8123"``. A loopback address may also be called ``localhost``.
+    token : str, optional
+        Expected in the header ``Authorization: Bearer TOKEN``, or in a cookie. A first visit with ``?token=TOKEN`` gets
+        the cookie and is sent on to the same page without the token, which so stays out of the browser's history.
+
+    Returns
+    -------
+    ASGIApp
+        Adds `SECURITY_HEADERS` to every answer.
+
+    Raises
+    ------
+    ConfigError
+        When the token is so short that it can be guessed.
+    """
+    if token is not None and len(token) < LEAST_TOKEN:
+        raise ConfigError("the token is too short", expected=f"{LEAST_TOKEN} characters", found=len(token))
+    served = urlsplit(address)
+    hosts = _hosts_of(served.scheme, served.hostname or "", served.port)
+    # Browsers send a cookie to every port of a host, so that two servers would overwrite each other's.
+    cookie = f"segem-{served.port}"
+
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await app(scope, receive, send)
+            return
+        request = HTTPConnection(scope)
+        refusal = _check_site(request, hosts, served.scheme)
+        if refusal is None and token is not None:
+            refusal = _check_token(request, token, cookie, secure=served.scheme == "https")
+        await (refusal or app)(scope, receive, _with_security_headers(send))
+
+    return guarded
+
+
+@contextmanager
+def exit_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the body by `SystemExit`, so that what is open is closed; exit code 143.
+
+    It does nothing outside the main thread, or where the program has a handler of its own.
+    """
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _hosts_of(scheme: str, host: str, port: int | None) -> set[str]:
+    """Return what a browser may send as ``Host``, which leaves out the port that goes without saying."""
+    names = {host, "localhost", LOOPBACK} if _is_loopback(host) else {host}
+    implied = port in {None, {"http": 80, "https": 443}[scheme]}
+    return {f"{name}:{port}" for name in names} | (names if implied else set())
+
+
+def _check_site(request: HTTPConnection, hosts: set[str], scheme: str) -> Response | None:
+    called = [value.lower() for value in request.headers.getlist("host")]
+    if len(called) != 1 or called[0] not in hosts:
+        return PlainTextResponse(f"This server answers at {', '.join(sorted(hosts))} only.", 403)
+    # "null", which sandboxed pages and local files send, is another site too.
+    if any(origin != f"{scheme}://{called[0]}" for origin in request.headers.getlist("origin")):
+        return PlainTextResponse("This request comes from a page of another site.", 403)
+    return None
+
+
+def _check_token(request: HTTPConnection, token: str, cookie: str, *, secure: bool) -> Response | None:
+    if request.scope.get("method") in {"GET", "HEAD"} and _is_same(request.query_params.get("token", ""), token):
+        # An absolute address, for a path that starts with // would name another host.
+        answer = RedirectResponse(request.url.remove_query_params("token"), 303, {"Cache-Control": "no-store"})
+        answer.set_cookie(cookie, token, httponly=True, samesite="strict", secure=secure)
+        return answer
+    kind, _, credentials = request.headers.get("authorization", "").partition(" ")
+    if (kind.lower() == "bearer" and _is_same(credentials, token)) or _is_same(request.cookies.get(cookie, ""), token):
+        return None
+    return PlainTextResponse(
+        "This page needs its token: open the address that was printed when the server started.", 401
+    )
+
+
+def _is_same(given: str, secret: str) -> bool:
+    """Compare in a time that does not tell how much of it is right."""
+    return hmac.compare_digest(given.encode(), secret.encode())
+
+
+def _with_security_headers(send: Send) -> Send:
+    async def sent(message: Message) -> None:
+        if message["type"] in {"http.response.start", "websocket.http.response.start"}:
+            MutableHeaders(scope=message).update(SECURITY_HEADERS)
+        await send(message)
+
+    return sent
+
+
+def _wait_until_started(
+    server: uvicorn.Server, thread: threading.Thread, listener: Listener, failures: list[BaseException]
+) -> None:
+    limit = listener.config.startup_seconds
+    deadline = time.monotonic() + limit
+    while not server.started:
+        if not thread.is_alive():
+            reasons = [str(error) for error in failures if not isinstance(error, SystemExit)]
+            raise ServerError(
+                "the server does not start",
+                where=listener.address,
+                found="; ".join(reasons) or "it stopped at once",
+                fix="the server's log names the reason; a certificate must fit its key",
+            )
+        if time.monotonic() > deadline:
+            raise ServerError(
+                "the server does not start",
+                where=listener.address,
+                found=f"no answer in {limit:.0f} s",
+                fix="the machine may be too busy (look with `top`): wait and run again",
+            )
+        time.sleep(POLL_SECONDS)
