@@ -1,4 +1,4 @@
-"""Every error segem raises on purpose.
+"""The errors that segem raises on purpose.
 
 ::
 
@@ -6,7 +6,7 @@
     ├── ConfigError       a manifest, an option or a setting is wrong
     ├── InputError        the source data are missing, damaged or inconsistent
     ├── WorkspaceError    the workspace cannot be read or written, or is in use
-    ├── ModelError        a model artefact is missing, damaged or does not fit
+    ├── ModelError        a model artefact is missing, damaged or unsuitable
     ├── BlockError        one block of a run could not be computed
     ├── ServerError       a server cannot start
     └── IncompleteError   a run ended without every voxel accounted for
@@ -25,7 +25,7 @@ class SegemError(Exception):
     where : object, optional
         The file, volume, section or block concerned.
     expected, found : object, optional
-        What should have been there, and what was.
+        What was expected, and what was found.
     fix : str, optional
         What the user can do now.
 
@@ -62,7 +62,7 @@ class SegemError(Exception):
         return " ".join(text.split())
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Errors cross process borders (dask workers, Prefect results), so keyword state must survive pickling.
+        # Errors are sent between processes (dask workers, Prefect results), so keyword arguments must survive pickling.
         return (_rebuild, (type(self), self.what, self.where, self.expected, self.found, self.fix))
 
 
@@ -90,7 +90,7 @@ class WorkspaceError(SegemError):
 
 
 class ModelError(SegemError):
-    """A model artefact is missing, damaged or does not fit what it is asked to do."""
+    """A model artefact is missing, damaged or unsuitable for what it is used for."""
 
 
 class BlockError(SegemError):

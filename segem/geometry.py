@@ -1,4 +1,4 @@
-"""Boxes, halos and voxel sizes: whole numbers in (z, y, x) order, nothing else."""
+"""Boxes, halos and voxel sizes, all in (z, y, x) order."""
 
 from __future__ import annotations
 
@@ -60,25 +60,25 @@ class Box:
 
     @property
     def slices(self) -> tuple[slice, slice, slice]:
-        """Slices that cut this box out of an array."""
+        """Slices that select this box of an array."""
         z, y, x = (slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
         return (z, y, x)
 
     def contains(self, other: Box) -> bool:
-        """Tell whether every voxel of `other` lies in this box."""
+        """Return whether every voxel of `other` lies in this box."""
         return other.size == 0 or (
             all(a <= b for a, b in zip(self.start, other.start, strict=True))
             and all(a >= b for a, b in zip(self.stop, other.stop, strict=True))
         )
 
     def intersect(self, other: Box) -> Box:
-        """Return the common part; an empty box where there is none."""
+        """Return the intersection; an empty box where there is none."""
         start = _zyx(max(a, b) for a, b in zip(self.start, other.start, strict=True))
         stop = _zyx(max(s, min(a, b)) for s, a, b in zip(start, self.stop, other.stop, strict=True))
         return Box(start, stop)
 
     def grow(self, halo: Halo, within: Box) -> Box:
-        """Return this box widened by `halo` on every side and cut at the edge of `within`."""
+        """Return this box grown by `halo` on every side and clipped to `within`."""
         widened = Box(
             _zyx(a - h for a, h in zip(self.start, halo.zyx, strict=True)),
             _zyx(b + h for b, h in zip(self.stop, halo.zyx, strict=True)),
@@ -86,14 +86,14 @@ class Box:
         return widened.intersect(within)
 
     def relative_to(self, origin: ZYX) -> Box:
-        """Return the same box counted from `origin`."""
+        """Return the same box in coordinates relative to `origin`."""
         return Box(
             _zyx(a - o for a, o in zip(self.start, origin, strict=True)),
             _zyx(b - o for b, o in zip(self.stop, origin, strict=True)),
         )
 
     def union(self, other: Box) -> Box:
-        """Return the smallest box that holds both."""
+        """Return the smallest box that contains both."""
         return Box(
             _zyx(min(a, b) for a, b in zip(self.start, other.start, strict=True)),
             _zyx(max(a, b) for a, b in zip(self.stop, other.stop, strict=True)),
@@ -106,7 +106,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Halo:
-    """Context a computation needs around a box, in voxels along (z, y, x)."""
+    """Context that a computation needs around a box, in voxels along (z, y, x)."""
 
     z: int = 0
     y: int = 0
@@ -145,12 +145,12 @@ class VoxelSize:
 
     @property
     def near_isotropic(self) -> bool:
-        """Whether z is less than twice as coarse as y and x, so that a pyramid should shrink z too."""
+        """Whether z is less than twice as coarse as y and x, so that a pyramid shrinks z too."""
         return self.z < 2 * max(self.y, self.x)
 
 
 def around(count: int) -> range:
-    """Return the offsets of `count` adjacent sections, an odd number, from the one in the middle.
+    """Return the offsets of `count` adjacent sections, an odd number, from the middle one.
 
     Examples
     --------
@@ -189,7 +189,7 @@ def round_up(a: int, multiple: int) -> int:
 
 
 def grid(shape: ZYX, cell: ZYX) -> Iterator[tuple[ZYX, Box]]:
-    """Yield the index and box of each cell that covers `shape`, the last ones cut at the edge.
+    """Yield the index and box of each cell of a grid over `shape`; the last ones are clipped at the end.
 
     Examples
     --------

@@ -94,7 +94,7 @@ class ServerConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 2**16:
-            raise ConfigError("no such port", where="port", expected="0 to 65535", found=self.port)
+            raise ConfigError("no such port", expected="0 to 65535", found=self.port, fix="give another port, or 0")
         if self.host in {"", "0.0.0.0", "::"}:  # noqa: S104 - refused
             raise ConfigError(
                 "a server must know the name that it is called by, to tell its own requests from forged ones",
@@ -254,7 +254,12 @@ def guard(app: ASGIApp, address: str, token: str | None = None) -> ASGIApp:
         When the token is so short that it can be guessed.
     """
     if token is not None and len(token) < LEAST_TOKEN:
-        raise ConfigError("the token is too short", expected=f"{LEAST_TOKEN} characters", found=len(token))
+        raise ConfigError(
+            "the token is too short",
+            expected=f"{LEAST_TOKEN} characters or more",
+            found=len(token),
+            fix="use secrets.token_urlsafe(32)",
+        )
     served = urlsplit(address)
     hosts = _hosts_of(served.scheme, served.hostname or "", served.port)
     # Browsers send a cookie to every port of a host, so that two servers would overwrite each other's.

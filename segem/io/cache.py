@@ -1,4 +1,4 @@
-"""Reads overlapping blocks of an array and decodes each chunk once, as far as memory allows."""
+"""Reads of overlapping blocks of an array that decode each chunk once, as far as memory allows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class CachedReader:
     """Reads like `segem.io.blocks.read_block`, and keeps the chunks that were used last.
 
     Blocks that are computed one after the other overlap by their halo, and by sections where a net sees several at
-    once. `bytes_to_decode_once` says how much must be kept so that no chunk is decoded again.
+    once. `bytes_to_decode_once` returns the budget with which no chunk is decoded again.
 
     Parameters
     ----------
@@ -28,11 +28,11 @@ class CachedReader:
     budget_bytes : int
         Most bytes of decoded chunks to keep; with 0, every read decodes all it needs.
     fix : str
-        How to make the layer again, for messages.
+        How the layer can be made again, for messages.
 
     Notes
     -----
-    May be shared by threads, which take turns.
+    Threads may share one; their reads are serialised.
 
     Examples
     --------
@@ -54,7 +54,7 @@ class CachedReader:
         self.budget_bytes = budget_bytes
         self.fix = fix
         self.decoded = 0
-        """Chunks decoded so far, each as often as it was decoded."""
+        """Number of decodes so far."""
         self._layout = Layout.of(array)
         self._kept: OrderedDict[ZYX, NDArray[Any]] = OrderedDict()
         self._kept_bytes = 0
@@ -71,7 +71,7 @@ class CachedReader:
         voxels = np.empty(box.shape, self._layout.dtype)
         with self._lock:
             wanted = []
-            # What is there is taken before anything is decoded: that could push it out.
+            # Cached chunks are copied first, since decoding others could evict them.
             for index in self._layout.chunks_of(box):
                 chunk = self._kept.get(index)
                 if chunk is None:
@@ -99,7 +99,7 @@ def bytes_to_decode_once(array: Array, plan: Plan) -> int:
     Parameters
     ----------
     array : Array
-        What is read.
+        The array that is read.
     plan : Plan
         The blocks that are read.
 
@@ -121,7 +121,7 @@ def bytes_to_decode_once(array: Array, plan: Plan) -> int:
     )
     rows, columns = (round_up(n, c) for n, c in zip(plan.shape[1:], layout.chunk[1:], strict=True))
     depth = min(plan.shape[0], block[0] + 2 * plan.tiling.halo.z)
-    # What is read until a block comes back to the columns of the one above: a row of blocks, and both these blocks.
+    # What is read until the block below a block is reached: a row of blocks, and both of these.
     band = height * (columns * (counts[1] > 1) + 2 * width * (max(counts[1:]) > 1))
     between = rows * columns + band if plan.tiling.halo.z and counts[0] > 1 else band
     return depth * between * layout.dtype.itemsize

@@ -1,4 +1,4 @@
-"""Chunks inside a shard file, encoded and decoded without zarr-python, which takes more than twice as long.
+"""Chunks of a shard file, encoded and decoded without zarr-python, which takes more than twice as long.
 
 The bytes are those of the Zarr v3 sharding codec with the codecs that `segem.io.shards.create_sharded` writes into the
 metadata of an array::
@@ -8,7 +8,7 @@ metadata of an array::
     └────────────────┴────────────────┴╌╌╌┴──────────────────────────────────────┴────────┘
       chunk            chunk                index
 
-zarr-python reads what is written here, and what it writes is read here.
+zarr-python can read these files, and this module can read those of zarr-python.
 """
 
 from __future__ import annotations
@@ -47,19 +47,18 @@ B = TypeVar("B")
 
 @dataclass(frozen=True)
 class Layout:
-    """How the voxels of an array lie in its files.
+    """How the voxels of an array are arranged in its files.
 
     Parameters
     ----------
     shard, chunk : tuple of int
-        Shape of what one file holds, and of what is compressed at a time.
+        Shape of the part that one file holds, and of the part that is compressed at a time.
     dtype : dtype
         Type of a voxel, little endian as on disk.
     zstd_level : int
-        How hard chunks are compressed.
+        Compression level.
     by_bit : bool
-        Whether the first bits of all voxels come first, then the second ones (blosc's bit shuffle): that of a mask's
-        eight tell nothing compresses at once.
+        Whether the first bits of all voxels come first, then the second bits, and so on (blosc's bit shuffle).
     """
 
     shard: ZYX
@@ -75,7 +74,7 @@ class Layout:
         Raises
         ------
         WorkspaceError
-            When its metadata ask for something that segem never writes.
+            When its metadata describe something that segem never writes.
         """
         metadata = array.metadata
         codecs: list[Any] = [] if metadata.zarr_format == 2 else [codec.to_dict() for codec in metadata.codecs]
@@ -132,7 +131,7 @@ class Layout:
         return product(*(range(a, b) for a, b in zip(first, past, strict=True)))  # type: ignore[return-value]
 
     def box_of(self, chunk: ZYX) -> Box:
-        """Return the voxels of a chunk; the last ones reach beyond the array."""
+        """Return the box of a chunk; the last chunks of an axis reach beyond the array."""
         start = _zyx(i * c for i, c in zip(chunk, self.chunk, strict=True))
         return Box(start, _zyx(a + c for a, c in zip(start, self.chunk, strict=True)))
 
@@ -143,14 +142,14 @@ def encode_shard(voxels: NDArray[Any], layout: Layout) -> list[bytes]:
     Parameters
     ----------
     voxels : (z, y, x) array
-        Of the shape of a shard, or less at the far edges of the array: chunks that lie wholly outside are left out.
+        Of the shape of a shard, or less at the end of the array: chunks that lie entirely outside are left out.
     layout : Layout
         Of the array.
 
     Returns
     -------
     list of bytes
-        The same for the same voxels, however many threads encode them. Put together they would be copied once more.
+        The same for the same voxels, however many threads encode them; in parts, to save a copy.
 
     Examples
     --------
@@ -193,7 +192,7 @@ def decode_chunks(file: Path, cells: Sequence[ZYX], layout: Layout) -> list[NDAr
     OSError
         When it is not there, or the disk refuses.
     """
-    # Not mapped into memory: a file that is cut short while it is read would end the process.
+    # Not memory-mapped: a file truncated while it is read would kill the process (SIGBUS).
     with closing(_Reader(file)) as reader:
         index = reader.index(layout)
         payloads = [None if index[cell][1] == _ABSENT else reader.read(*map(int, index[cell])) for cell in cells]
@@ -281,7 +280,7 @@ def _pool() -> ThreadPoolExecutor | None:
     return None if cores == 1 else ThreadPoolExecutor(min(cores, 8), "chunks")
 
 
-# A process that is forked from this one has the pool, but none of its threads.
+# A forked process inherits the pool, but none of its threads.
 os.register_at_fork(after_in_child=_pool.cache_clear)
 
 

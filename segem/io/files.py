@@ -1,4 +1,4 @@
-"""Writes that are whole or absent, and disk errors that say what to do."""
+"""Atomic and durable writes, locks, and disk errors that say what to do."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _REASONS = {
     errno.EROFS: "the disk is read-only",
     errno.ENOENT: "no such file or folder",
 }
-"""What is wrong, where the system's own words say it badly."""
+"""Reasons that are clearer than the messages of the system."""
 
 _FIXES = {
     errno.ENOENT: "check the path: the folder it lies in must be there and be yours to write to",
@@ -48,7 +48,7 @@ _RENAME_EXCHANGE = 2
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file that is whole or absent, and durable on return.
+    """Write a UTF-8 text file atomically; it is durable on return.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, *parts: bytes) -> None:
-    """Write a binary file of one or more parts that is whole or absent, and durable on return; see `write_text`."""
+    """Write a binary file of one or more parts atomically; it is durable on return, see `write_text`."""
     partial = _partial_of(path)
     with disk_errors(path):
         try:
@@ -91,12 +91,12 @@ def write_bytes(path: Path, *parts: bytes) -> None:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """Write a file out of sight and put it in place in one step, like `new_directory` does for a folder.
+    """Write a file under a hidden name and move it into place in one step, as `new_directory` does for a folder.
 
     Parameters
     ----------
     path : Path
-        The file to make or replace.
+        The file to create or replace.
 
     Yields
     ------
@@ -122,16 +122,16 @@ def new_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_directory(path: Path) -> Iterator[Path]:
-    """Fill a folder out of sight and put it in place in one step.
+    """Fill a folder under a hidden name and move it into place in one step.
 
-    The body works in a hidden sibling. When it ends well, everything in there is made durable and the sibling takes the
+    The body works in a hidden sibling. When it succeeds, everything in there is made durable and the sibling takes the
     place of `path` by one rename (an exchange of names where something is being replaced). When it fails, the sibling
-    is removed and `path` is as it was.
+    is removed and `path` is unchanged.
 
     Parameters
     ----------
     path : Path
-        The folder to make or replace; its parent is made when missing.
+        The folder to create or replace; its parent is created when missing.
 
     Yields
     ------
@@ -171,7 +171,7 @@ def new_directory(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals into one line that names the place, the free space and the way out.
+    """Turn errors of the operating system into one line that names the path, the free space and a fix.
 
     Parameters
     ----------
@@ -195,7 +195,7 @@ def disk_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise WorkspaceError(
-            _REASONS.get(error.errno or 0, "the disk refused"),
+            _REASONS.get(error.errno or 0, "the disk reported an error"),
             where=path,
             found=f"{reason} ({_free_space(path)})",
             fix=_FIXES.get(error.errno or 0, "check the disk and the rights of the folder"),
@@ -204,14 +204,14 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold a lock file while the body runs; the system lets go of it when the process dies, however it dies.
+    """Hold a lock file while the body runs; the system releases it when the process ends, however it ends.
 
     Parameters
     ----------
     path : Path
-        The lock file; made, and removed at the end.
+        The lock file; created, and removed at the end.
     wait : bool
-        Wait for whoever holds it, instead of refusing.
+        Wait for the process that holds it, instead of raising.
 
     Raises
     ------
@@ -224,18 +224,18 @@ def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
-        # Removed while still held: whoever opened the file meanwhile finds that its name is gone and starts again.
+        # Removed while still held: a process that opened the file meanwhile finds its name gone and tries again.
         path.unlink(missing_ok=True)
         os.close(descriptor)
 
 
 def sweep_partials(folder: Path, name: str | None = None) -> list[Path]:
-    """Remove what killed writers left unfinished; the caller must hold the lock of what is swept.
+    """Remove unfinished files and folders of killed writers; the caller must hold the lock that protects them.
 
     Parameters
     ----------
     folder : Path
-        Folder to look through, to any depth.
+        Folder to search, to any depth.
     name : str, optional
         Sweep only the leftovers of this file or folder name, directly in `folder`.
 
@@ -244,7 +244,7 @@ def sweep_partials(folder: Path, name: str | None = None) -> list[Path]:
     list of Path
         What was removed.
     """
-    # A folder that is filled out of sight may itself have been made out of sight, so the ending may come twice.
+    # A hidden folder may have been created inside another hidden folder, so the ending may occur twice.
     ours = PARTIAL if name is None else re.compile(rf"^\.+{re.escape(name)}(\.[0-9a-f]{{32}}\.partial)+$")
     found = folder.rglob("*.partial") if name is None else folder.glob(".*.partial")
     removed = []
@@ -261,7 +261,7 @@ def sweep_partials(folder: Path, name: str | None = None) -> list[Path]:
 
 
 def fsync(path: Path) -> None:
-    """Make what has been written to a file durable."""
+    """Make the content of a file durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -313,7 +313,7 @@ def _lock(path: Path, wait: bool) -> int:
             raise WorkspaceError(
                 "another process is writing here",
                 where=path,
-                found=holder or "a process without a name",
+                found=holder or "an unknown process",
                 fix="wait for it to end, or stop it",
             ) from None
         except BaseException:
@@ -323,7 +323,7 @@ def _lock(path: Path, wait: bool) -> int:
 
 
 def _holder(descriptor: int) -> str:
-    """Return who holds a lock; one that has only just taken it may not have written its name yet."""
+    """Return who holds a lock; the holder may not have written its name yet."""
     for _ in range(50):
         name = os.pread(descriptor, 200, 0)
         if name:

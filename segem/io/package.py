@@ -1,4 +1,4 @@
-"""Packages of bioimage.io: a zip that is written whole, and read as what a stranger has sent."""
+"""Packages of bioimage.io: zip files that are written atomically, and read as untrusted input."""
 
 from __future__ import annotations
 
@@ -22,43 +22,43 @@ _MOST_MEMBERS = 1000
 _LONGEST_DESCRIPTION = 2**20
 _MOST_NODES = 100_000
 _MOST_TIMES, _ALWAYS_ALLOWED = 100, 2**24
-"""Weights hardly shrink; a member beyond 16 MB that unpacks to a hundred times its size is there to fill the disk."""
+"""Weights hardly compress; a member beyond 16 MB that unpacks to a hundred times its size is meant to fill the disk."""
 _PIECE = 2**20
 
 
 def write_package(folder: Path, path: Path, *, force: bool = False) -> None:
-    """Put the files of a folder into a package that is whole or absent.
+    """Put the files of a folder into a package; it is written atomically.
 
     Parameters
     ----------
     folder : Path
-        Holds ``rdf.yaml`` and all files that it names.
+        Holds ``rdf.yaml`` and all files that it refers to.
     path : Path
-        The zip to make.
+        The zip to create.
     force : bool
-        Replace one that is there.
+        Replace an existing one.
 
     Raises
     ------
     ConfigError
-        When there is one already.
+        When it exists and `force` is false.
     WorkspaceError
         When the disk refuses.
     """
     refuse_existing(path, force)
-    # Stored as they are: weights do not get smaller.
+    # Stored without compression: weights hardly get smaller.
     with disk_errors(path), new_file(path) as partial, zipfile.ZipFile(partial, "w") as archive:
         for file in sorted(folder.iterdir()):
             archive.write(file, file.name)
 
 
 def refuse_existing(path: Path, force: bool) -> None:
-    """Raise when a file is there that shall not be replaced.
+    """Raise when a file exists and may not be replaced.
 
     Raises
     ------
     ConfigError
-        Then.
+        When it exists and `force` is false, or is no file.
     """
     if path.exists() and not (force and path.is_file()):
         fix = "give another name, or --force to replace it" if path.is_file() else "give the name of a file"
@@ -69,13 +69,13 @@ def refuse_existing(path: Path, force: bool) -> None:
 def opened(path: Path) -> Iterator[Package]:
     """Open a package to read from it.
 
-    Its members are never unpacked by their own names, so they reach no folder but the one they are meant for; a package
-    that tries to is refused all the same.
+    Members are never unpacked under their own names, so none can be written outside the target folder; a package with
+    such names is refused anyway.
 
     Raises
     ------
     ModelError
-        When it is no zip, is damaged, or made to do harm.
+        When it is no zip, is damaged, or is malicious.
     """
     try:
         archive = zipfile.ZipFile(path)
@@ -104,18 +104,18 @@ def opened(path: Path) -> Iterator[Package]:
 
 @dataclass(frozen=True)
 class Package:
-    """An open package, of which nothing is believed."""
+    """An open package, which is not trusted."""
 
     path: Path
     archive: zipfile.ZipFile
 
     def description(self) -> dict[str, Any]:
-        """Return what the package says of itself.
+        """Return the description of the package.
 
         Raises
         ------
         ModelError
-            When it says nothing, or nothing that can be read.
+            When there is none, or it cannot be read.
         """
         name = next((name for name in _DESCRIPTIONS if name in self.archive.namelist()), None)
         if name is None:
@@ -126,7 +126,7 @@ class Package:
             loader = yaml.SafeLoader(b"".join(self._pieces(name)))
             node = loader.get_single_node()
             if _grows(node):
-                raise _harmful(self.path, f"{name} that refers to its own parts until it is huge")
+                raise _harmful(self.path, f"{name} whose aliases expand to a huge document")
             found = loader.construct_document(node) if node is not None else None
         except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
             raise self._broken("the description cannot be read", where=name, found=str(error)[:160]) from None
@@ -140,11 +140,11 @@ class Package:
         Parameters
         ----------
         name : str
-            Of the member.
+            Name of the member.
         sha256 : str or None
-            The digest it must have; None where nobody said.
+            The digest it must have; None where it is unknown.
         into : Path
-            The file to make.
+            The file to write.
 
         Raises
         ------
@@ -183,12 +183,12 @@ class Package:
 
 
 def refuse_harmful(path: Path, archive: zipfile.ZipFile) -> None:
-    """Raise when a zip is made to write outside its folder or to fill the disk.
+    """Raise when a zip would write outside its folder or fill the disk, before anything is unpacked.
 
     Raises
     ------
     ModelError
-        Then, and before anything is unpacked.
+        When a name or a size is suspicious.
     """
     members = archive.infolist()
     names = [member.filename for member in members]
@@ -203,7 +203,7 @@ def refuse_harmful(path: Path, archive: zipfile.ZipFile) -> None:
 
 
 def _grows(root: yaml.Node | None) -> bool:
-    """Tell whether a description is too large with all that it refers to in place, as merging and printing put it."""
+    """Return whether a description becomes too large when its aliases are expanded."""
     left, nodes = [root], 0
     while left and nodes <= _MOST_NODES:
         node, nodes = left.pop(), nodes + 1
@@ -216,5 +216,5 @@ def _grows(root: yaml.Node | None) -> bool:
 
 def _harmful(path: Path, found: str) -> ModelError:
     return ModelError(
-        "the package is made to do harm", where=path, found=found, fix="do not use it, and tell who gave it to you"
+        "the package is malicious", where=path, found=found, fix="do not use it, and tell the person you have it from"
     )

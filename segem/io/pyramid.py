@@ -1,4 +1,4 @@
-"""The coarser levels of a layer, block by block: what each is made of, and what it has to hold."""
+"""The coarser levels of a layer, block by block: what each block is made from, and what it must hold."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from segem.kernels.pyramid import Reduction, shrink
 
 @dataclass(frozen=True)
 class PyramidBlock:
-    """One shard of a coarser level, and the level above that it is made of."""
+    """One shard of a coarser level, and the finer level it is made from."""
 
     full: Array
     """The layer at full resolution."""
@@ -30,16 +30,16 @@ class PyramidBlock:
 
     @property
     def covers(self) -> Box:
-        """The voxels at full resolution that it stands for."""
+        """The voxels at full resolution that it represents."""
         return self._of(self.full)
 
     def voxels(self) -> NDArray[Any]:
-        """Return what the block has to hold.
+        """Return the voxels that the block must hold.
 
         Raises
         ------
         WorkspaceError
-            When a block that it is made of is missing or does not decode.
+            When a block that it is made from is missing or does not decode.
         """
         factors = _factors(self.fine, self.coarse)
         out = np.empty(self.box.shape, self.fine.dtype)
@@ -64,7 +64,7 @@ class PyramidBlock:
 
 
 def pyramid_blocks(levels: Sequence[Array], how: Reduction) -> Iterator[PyramidBlock]:
-    """Yield the blocks of all levels but the first, each after those that it is made of."""
+    """Yield the blocks of all levels but the first, each after those it is made from."""
     for fine, coarse in pairwise(levels):
         for _, box in grid(shape_of(coarse), shard_of(coarse)):
             yield PyramidBlock(levels[0], fine, coarse, box, how)

@@ -1,4 +1,4 @@
-"""Which sections of a volume a model has used, by the digests on its card, also where the stack has grown since."""
+"""Which sections of a volume a model has used, by the digests on its card; also in a stack that has grown since."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DIGEST_DIGITS = 16
 
 
 def digests_of(attributes: Mapping[str, Any], sections: Range) -> tuple[str, ...]:
-    """Return the digests of some sections of a volume; nothing where it was ingested without."""
+    """Return the digests of some sections of a volume; empty where it was ingested without labels."""
     return tuple(attributes.get("section_digests", ())[slice(*sections)])
 
 
@@ -21,9 +21,9 @@ def seen_again(
 ) -> list[Range]:
     """Return which sections of a volume are those that a model has used.
 
-    A stack that is the same as a whole is known by its digest. Of another one the sections are compared one by one:
-    so a stack is known that has grown, was cut in z or put together anew. One whose grey values were changed, or whose
-    edges were cut off, is not.
+    A stack that is unchanged is recognised by its digest. Of another one, sections are compared one by one, so a stack
+    that has grown, was cropped in z or was reassembled is recognised too. One whose intensities were changed, or which
+    was cropped in y or x, is not.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def seen_again(
     Returns
     -------
     list of (int, int)
-        Half-open, in order, none of them next to another.
+        Half-open, in order, none adjacent to another.
 
     Examples
     --------
@@ -50,13 +50,13 @@ def seen_again(
     first, stop = used[part]
     if used["source_digest"] == attributes.get("source_digest"):
         return [(first, stop)] if first < stop else []
-    # A section of one grey level has no digest: it is nobody's tissue.
+    # A section of a single intensity has no digest, since it holds no tissue.
     known = set(used.get(f"{part}_digests", ())) - {""}
     return merged((z, z + 1) for z, digest in enumerate(attributes.get("section_digests", ())) if digest in known)
 
 
 def merged(ranges: Iterable[Range]) -> list[Range]:
-    """Return half-open ranges in order, those that overlap or touch joined into one.
+    """Return half-open ranges in order, with those that overlap or touch joined.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """Sharded zarr arrays, written one whole shard at a time.
 
-A write block is exactly one shard file, so a block is on disk as a whole or not at all, and two workers never touch
-the same file. Chunks inside a shard carry a CRC-32C, so that a flipped bit raises instead of becoming an intensity.
+A write block is exactly one shard file, so a block is on disk completely or not at all, and two workers never write the
+same file. Chunks inside a shard have a CRC-32C, so that a flipped bit raises instead of becoming an intensity.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ AXES = ("z", "y", "x")
 _SHARD_VOXELS = 4_194_304
 _SHARD_EDGE = 2048
 _ZSTD_LEVEL = 1
-"""Higher levels take longer, and make probabilities of real sections smaller by less than 2 %."""
+"""Higher levels take longer, and save less than 2 % on probabilities of real sections."""
 
 _durable: set[Path] = set()
 """Folders whose names this process has synced."""
@@ -59,9 +59,10 @@ def shard_shape(shape: ZYX) -> ZYX:
 
 
 def create_sharded(group: zarr.Group, name: str, shape: ZYX, dtype: DTypeLike, *, by_bit: bool = False) -> None:
-    """Add an array to a group: no voxel written yet, every voxel reading as 0.
+    """Add an array to a group; no voxel is written yet, and all read as 0.
 
-    With `by_bit`, voxels are compressed bit by bit: masks take three times less time so, and two thirds of the space.
+    With `by_bit`, voxels are compressed bit by bit: for masks that takes a third of the time, and two thirds of the
+    space.
     """
     size = np.dtype(dtype).itemsize
     blosc = BloscCodec(typesize=size, cname="zstd", clevel=_ZSTD_LEVEL, shuffle="bitshuffle")
@@ -108,7 +109,7 @@ def write_block(array: Array, box: Box, data: NDArray[Any]) -> None:
         )
     if data.shape != box.shape or data.dtype != array.dtype:
         raise WorkspaceError(
-            "the data do not fit the block",
+            "the data do not match the block",
             where=where,
             expected=f"{box.shape} {array.dtype}",
             found=f"{data.shape} {data.dtype}",
@@ -118,7 +119,7 @@ def write_block(array: Array, box: Box, data: NDArray[Any]) -> None:
     first = _zyx(a // s for a, s in zip(box.start, shards, strict=True))
     for index, part in grid(box.shape, shards):
         file = shard_file(array, _zyx(a + i for a, i in zip(first, index, strict=True)))
-        # All chunks are written, also those that hold only zeros: a lost shard shall not look like an empty one.
+        # All chunks are written, also those that hold only zeros, so that a lost shard does not look like an empty one.
         parts = encode_shard(data[part.slices], layout)
         _make_folder(file.parent, where)
         write_bytes(file, *parts)
@@ -139,7 +140,7 @@ def shard_file(array: Array, index: ZYX) -> Path:
 
 
 def missing_shards(array: Array) -> list[Path]:
-    """Return the shard files of an array that are not there; their voxels would read as 0 without an error."""
+    """Return the shard files of an array that do not exist; their voxels would read as 0 without an error."""
     return [file for file in shard_files(array, Box.of_shape(shape_of(array))) if not file.is_file()]
 
 
@@ -164,7 +165,7 @@ def path_of(array: Array) -> Path:
 def _make_folder(folder: Path, array: Path) -> None:
     """Make a folder below an array, with all names on the way to it durable.
 
-    A folder that is there may be one that another process has just made, so its name is synced too, but only once.
+    A folder that exists may have just been made by another process, so its name is synced too, but only once.
     """
     if folder == array or (folder in _durable and folder.is_dir()):
         return

@@ -32,9 +32,9 @@ _COARSEST = 256
 
 
 class Volume:
-    """An OME-Zarr image with labels on disk; get one from `Volume.open` or `create_volume`.
+    """An OME-Zarr image with labels on disk; made by `Volume.open` or `create_volume`.
 
-    Arrays are opened when first used and are left behind when a volume is pickled, so it travels to workers as a path.
+    Arrays are opened when first used. A volume is pickled as its path, so it can be sent to workers.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class Volume:
         InputError
             When there is none; the message names the command that makes it.
         WorkspaceError
-            When there is something, but not a whole volume of segem's layout.
+            When there is something, but not a complete volume of segem's layout.
         """
         if not path.is_dir():
             raise InputError("no such volume", where=path, fix=f"make it with: {_command_for(path)}")
@@ -81,7 +81,7 @@ class Volume:
             label = volume._grids(name)
             if label != image[: len(label)]:
                 raise WorkspaceError(
-                    f"the label {name} does not lie on the voxels of the image",
+                    f"the label {name} does not match the voxels of the image",
                     where=path,
                     expected=f"shape and scale of its levels {image}",
                     found=label,
@@ -122,7 +122,7 @@ class Volume:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """What segem has noted about the volume, as now on disk."""
+        """Facts about the volume that segem keeps in its metadata, read from disk."""
         noted = _metadata(self.path).get(ATTRIBUTES, {})
         return dict(noted) if isinstance(noted, dict) else {}
 
@@ -144,7 +144,7 @@ class Volume:
         return [str(name) for name in names]
 
     def has_label(self, name: str) -> bool:
-        """Tell whether there is a label of this name."""
+        """Return whether there is a label of this name."""
         return name in self.labels()
 
     def label(self, name: str) -> Array:
@@ -169,7 +169,7 @@ class Volume:
         return [_open_array(path) for path in self._levels(label)]
 
     def pyramid(self, label: str | None = None) -> Iterator[PyramidBlock]:
-        """Yield the blocks of the coarser levels, each after those that it is made of.
+        """Yield the blocks of the coarser levels, each after those it is made from.
 
         Images take means; masks (uint8) the largest value, so that thin membranes stay connected; wider labels,
         which hold identities, the nearest value.
@@ -195,7 +195,7 @@ class Volume:
             put_block(block.coarse, block.box, block.voxels())
 
     def set_attributes(self, **values: Any) -> None:
-        """Note facts about the volume; they are merged into `attributes` in one atomic step."""
+        """Add facts to `attributes`, in one atomic step."""
         path = self.path / "zarr.json"
         metadata = _read_json(path)
         noted = metadata.setdefault("attributes", {}).setdefault(ATTRIBUTES, {})
@@ -219,7 +219,7 @@ class Volume:
         return [folder / dataset["path"] for dataset in self._multiscale(label)["datasets"]]
 
     def _grids(self, label: str | None) -> list[tuple[ZYX, list[float]]]:
-        """Return the shape and scale of every level; two layers with the same show the same places."""
+        """Return the shape and scale of every level; layers with the same ones lie on the same voxels."""
         shapes = [shape_of(level) for level in self.levels(label)]
         try:
             scales = [
@@ -242,7 +242,7 @@ def create_volume(
     labels: Mapping[str, DTypeLike],
     attributes: dict[str, Any],
 ) -> Volume:
-    """Make a volume whose every voxel is still missing.
+    """Create a volume without any voxel written.
 
     Parameters
     ----------
@@ -257,7 +257,7 @@ def create_volume(
     labels : mapping of str to dtype
         Names and types of the labels.
     attributes : dict
-        Facts to note about the volume.
+        Facts to keep about the volume.
 
     Returns
     -------
@@ -308,7 +308,7 @@ def _multiscale_of(levels: list[_Level], voxel_size: VoxelSize) -> v05.Multiscal
                 path=str(index),
                 coordinateTransformations=[
                     v05.ScaleTransformation(scale=[f * s for f, s in zip(level.factors, voxel_size.zyx, strict=True)]),
-                    # A coarse voxel sits in the middle of the fine ones it stands for.
+                    # The centre of a coarse voxel is that of the fine ones it represents.
                     v05.TranslationTransformation(
                         translation=[(f - 1) / 2 * s for f, s in zip(level.factors, voxel_size.zyx, strict=True)]
                     ),

@@ -1,4 +1,4 @@
-"""Where everything of a project lies on disk."""
+"""Where the volumes, runs and models of a project are on disk."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Workspace:
         return self.root / "models"
 
     def volume(self, name: str) -> Path:
-        """Return where the ingested volume `name` lies."""
+        """Return the path of the ingested volume `name`."""
         return self.root / "volumes" / f"{check_name(name, 'volume')}{VOLUME_SUFFIX}"
 
     def run(self, run: str) -> Path:
@@ -44,7 +44,7 @@ class Workspace:
         return self.root / "runs" / check_name(run, "run")
 
     def result(self, run: str, volume: str) -> Path:
-        """Return where a run keeps its results for one volume."""
+        """Return the path of the results of a run for one volume."""
         return self.run(run) / f"{check_name(volume, 'volume')}{VOLUME_SUFFIX}"
 
     def ledger(self, run: str) -> Path:
@@ -56,7 +56,7 @@ class Workspace:
         return self.run(run) / "report"
 
     def volumes(self) -> list[str]:
-        """Return the names of the ingested volumes, sorted; unfinished ones are not among them."""
+        """Return the names of the ingested volumes, sorted, without unfinished ones."""
         found = self._visible("volumes", "zarr.json")
         return sorted(p.name.removesuffix(VOLUME_SUFFIX) for p in found if p.name.endswith(VOLUME_SUFFIX))
 
@@ -65,7 +65,7 @@ class Workspace:
         return sorted(path.name for path in self._visible("runs", "run.json"))
 
     def prepare(self) -> None:
-        """Make the folders of the workspace and check that they can be written.
+        """Create the folders of the workspace and check that they can be written.
 
         Raises
         ------
@@ -103,16 +103,16 @@ _LONGEST = 80  # with the date and the digits below, a name stays within the 100
 
 
 def default_run(name: str, settings: Config | None = None, day: date | None = None) -> str:
-    """Return the name of a run nobody named: the same call on the same day resumes the same run.
+    """Return the default name of a run: the same call on the same day resumes the same run.
 
     Parameters
     ----------
     name : str
-        Of the volume or the manifest.
+        Name of the volume or the manifest.
     settings : Config, optional
-        What the run depends on beside; other settings make another run.
+        Further settings that the run depends on; other settings give another name.
     day : date, optional
-        The present one in UTC when absent.
+        Today in UTC when absent.
 
     Returns
     -------

@@ -291,7 +291,7 @@ def test_labels_on_other_voxels_than_the_image_are_refused(whole: Whole, change:
         group.attrs["ome"] = ome
     else:
         zarr.create_array(str(label / "0"), shape=(10, 300, 41), dtype="u1", overwrite=True, zarr_format=3)
-    with pytest.raises(WorkspaceError, match="the label membrane does not lie on the voxels of the image"):
+    with pytest.raises(WorkspaceError, match="the label membrane does not match the voxels of the image"):
         Volume.open(whole.result.path)
     assert "label membrane" in whole.faults()[0]
     assert whole.repair().left == ()

@@ -14,7 +14,7 @@ from segem.errors import InputError
 from segem.geometry import ceil_div
 from segem.io.readers.stack import NAME_IT, Stack, check_declared, check_file, chunk_indices, damaged, incomplete
 
-# Chunks of an HDF5 dataset mostly span several sections; a cache saves unpacking each of them once a section.
+# Chunks of an HDF5 dataset mostly span several sections; with a cache, each is unpacked once instead of once a section.
 _CHUNK_CACHE_BYTES = 128 * 2**20
 
 
@@ -26,7 +26,7 @@ class Hdf5Stack(Stack):
     path : Path
         The file.
     dataset : str, optional
-        Path of the dataset inside; needed when the file holds several that would do.
+        Path of the dataset inside; needed when the file holds several stacks.
 
     Raises
     ------

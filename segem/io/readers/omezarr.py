@@ -26,12 +26,12 @@ class ZarrStack(Stack):
     path : Path
         The folder: an OME-Zarr image, of which the full resolution is read, or an array.
     dataset : str, optional
-        Path of the array inside; needed when the folder is a group that is no image.
+        Path of the array inside; needed when the folder is a group but not an image.
 
     Raises
     ------
     InputError
-        When there is no such array, chunks of it are absent, or a file of it is a link to the outside.
+        When there is no such array, chunks of it are missing, or a file of it links to a file outside.
     """
 
     def __init__(self, path: Path, dataset: str | None = None) -> None:
@@ -43,7 +43,7 @@ class ZarrStack(Stack):
         except InputError:
             raise
         except Exception as error:
-            # zarr meets broken stores with errors of a dozen unrelated types.
+            # zarr raises errors of a dozen unrelated types for broken stores.
             raise damaged(path, None, cause=error) from error
         if not isinstance(node, zarr.Array) or node.ndim < 2 or any(n != 1 for n in node.shape[:-3]):
             found = f"shape {node.shape}" if isinstance(node, zarr.Array) else "a group"
@@ -86,7 +86,7 @@ def _check_whole(array: Any) -> None:
     keys = (array.metadata.encode_chunk_key(index) for index in chunk_indices(counts))
     first = next((key for key in keys if key not in files), None)
     if first is not None:
-        # Not counted by walking the keys: damaged metadata can promise any number of them.
+        # Not counted by walking the keys: damaged metadata can declare any number of them.
         present = sum(not key.startswith(".") and key != "zarr.json" for key in files)
         total = math.prod(counts)
         raise incomplete(folder, max(1, total - present), total, first)

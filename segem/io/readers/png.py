@@ -36,7 +36,7 @@ class PngStack(Stack):
 
     def __init__(self, path: Path) -> None:
         size = check_file(path)
-        # Not Image.open: its size limit is below that of a large section, and its own limits guess the format.
+        # Not Image.open: its size limit is below that of a large section, and it guesses the format.
         with path.open("rb") as file:
             image = _open(path, file)
             if image.mode not in _DTYPES:

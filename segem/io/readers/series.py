@@ -80,7 +80,7 @@ def list_section_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
         visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
     except OSError as error:
         raise InputError("the folder cannot be read", where=folder, found=error, fix="check its rights") from error
-    # A folder named x.tif is kept, so that it is complained about instead of being left out.
+    # A folder named x.tif is kept, so that it is reported instead of being left out.
     files = sorted((p for p in visible if not p.is_dir() or p.suffix.lower() in suffixes), key=natural_key)
     kinds = Counter(path.suffix.lower() for path in files)
     if not files:
@@ -98,7 +98,7 @@ def list_section_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
             where=folder,
             expected="one extension",
             found=" and ".join(f"{count} {kind or 'without extension'}" for kind, count in kinds.most_common()),
-            fix="move the files that are no sections elsewhere",
+            fix="move the files that are not sections elsewhere",
         )
     if (kind := next(iter(kinds))) not in suffixes:
         raise InputError(
@@ -112,7 +112,7 @@ def list_section_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 
 
 def natural_key(path: Path) -> tuple[list[str | int], str]:
-    """Return a sort key by which numbers in names count as numbers.
+    """Return a sort key that compares numbers in names as numbers.
 
     Examples
     --------
@@ -124,7 +124,7 @@ def natural_key(path: Path) -> tuple[list[str | int], str]:
 
 
 def _gaps(files: list[Path]) -> list[str]:
-    """Return a warning for every number that an otherwise even series leaves out."""
+    """Return a warning for every gap in an otherwise evenly numbered series."""
     numbers = [[int(n) for n in re.findall(r"\d+", path.stem)[-1:]] for path in files]
     if len(files) < 3 or not all(numbers):
         return []

@@ -1,4 +1,4 @@
-"""What every reader offers, and the checks that all of them share."""
+"""The interface of all readers, and the checks they share."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNCHECKED_BYTES = 64 * 2**20
 Plane = tuple[int, int]
 
 NAME_IT = "name it by --dataset (for labels --labels-dataset), or as dataset in the manifest"
-"""What to do where a file holds several arrays."""
+"""The fix where a file holds several arrays."""
 
 
 class Stack(ABC):
@@ -37,9 +37,9 @@ class Stack(ABC):
     shape : tuple of int
         Extent along (z, y, x).
     dtype : dtype
-        Type of the voxels; sections are returned in the byte order of this machine, whatever that of the file.
+        Type of the voxels; sections are returned in the byte order of this machine.
     warnings : tuple of str
-        What the reader noticed and the user should know.
+        What the user should know about the source.
     """
 
     def __init__(self, source: Path, shape: ZYX, dtype: np.dtype[Any], warnings: tuple[str, ...] = ()) -> None:
@@ -75,13 +75,13 @@ class Stack(ABC):
 
     @abstractmethod
     def label_of(self, z: int) -> str:
-        """Return what a section is called, for messages."""
+        """Return the name of a section, for messages."""
 
     @abstractmethod
     def _read(self, z: int) -> NDArray[Any]: ...
 
     def close(self) -> None:  # noqa: B027 - most readers hold nothing open
-        """Let go of open files."""
+        """Close open files."""
 
     def __enter__(self) -> Self:
         return self
@@ -98,7 +98,7 @@ def check_alike(stack: Stack, z: int, shape: tuple[int, ...], dtype: np.dtype[An
     Raises
     ------
     InputError
-        When it has not; the message names both sections.
+        When it differs; the message names both sections.
     """
     for what, expected, found in (("shape", stack.shape[1:], shape), ("type", stack.dtype, dtype)):
         if expected != found:
@@ -112,7 +112,7 @@ def check_alike(stack: Stack, z: int, shape: tuple[int, ...], dtype: np.dtype[An
 
 
 def check_reachable(path: Path) -> os.stat_result:
-    """Return what the system knows of a file or folder.
+    """Return the status of a file or folder.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def check_file(path: Path) -> int:
 
 
 def check_declared(where: object, shape: tuple[int, ...], dtype: np.dtype[Any], stored_bytes: int) -> None:
-    """Refuse sections that would unpack to an absurd size, before anything is unpacked.
+    """Refuse sections that would unpack to an implausible size, before anything is unpacked.
 
     Raises
     ------
@@ -160,14 +160,14 @@ def check_declared(where: object, shape: tuple[int, ...], dtype: np.dtype[Any], 
     decoded = int(np.prod(shape, dtype=object)) * dtype.itemsize
     if decoded == 0:
         raise InputError("a section without voxels", where=where, found=f"shape {shape}", fix="remove it")
-    absurd = decoded > UNCHECKED_BYTES and decoded > MAX_RATIO * stored_bytes
-    if decoded > MAX_SECTION_BYTES or absurd:
+    suspicious = decoded > UNCHECKED_BYTES and decoded > MAX_RATIO * stored_bytes
+    if decoded > MAX_SECTION_BYTES or suspicious:
         raise InputError(
-            "the declared size of a section is absurd",
+            "the declared size of a section is implausible",
             where=where,
             expected=f"at most {MAX_SECTION_BYTES // 2**30} GiB, and {MAX_RATIO} times what is stored",
             found=f"{shape} {dtype} = {decoded / 2**20:.0f} MiB in {stored_bytes} stored bytes",
-            fix="the file is damaged or was made to do harm; get it again from where it came",
+            fix="the file is damaged or malicious; get it again from its source",
         )
 
 
@@ -178,12 +178,12 @@ def damaged(where: object, found: object, *, cause: BaseException | None = None)
         "the file is damaged or not what its name says",
         where=where,
         found=str(text)[:300],
-        fix="copy or export it again from where it came",
+        fix="copy or export it again from its source",
     )
 
 
 def chunk_indices(counts: Sequence[int]) -> Iterator[tuple[int, ...]]:
-    """Yield the indices of so many chunks along each axis, the last axis fastest, holding none of them in memory.
+    """Yield the indices of so many chunks along each axis, the last axis fastest, one at a time.
 
     Examples
     --------
@@ -200,7 +200,7 @@ def chunk_indices(counts: Sequence[int]) -> Iterator[tuple[int, ...]]:
 
 
 def incomplete(where: object, missing: int, total: int, first: object) -> InputError:
-    """Return the error for an array of which chunks are absent; they would read as one grey level."""
+    """Return the error for an array with missing chunks; they would read as one grey level."""
     return InputError(
         f"{missing} of {total} chunks are missing",
         where=where,
@@ -223,8 +223,8 @@ def not_grey(where: object, found: str) -> InputError:
 def grey_levels(palette: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     """Return the grey of every entry of an (n, 3) palette, or None where an entry is coloured.
 
-    A grey palette is only another way to store intensities, so they are looked up. The entries of a coloured palette
-    stand for classes, or for intensities shown in false colour; in both cases the index is the value that counts.
+    A grey palette is another way to store intensities, so they are looked up. The entries of a coloured palette stand
+    for classes, or for intensities in false colour; in both cases the index is the value.
 
     Examples
     --------

@@ -1,8 +1,8 @@
 """TIFF stacks: one section a page.
 
-tifffile repairs what it can and only logs the damage, and a truncated stack then reads as a shorter one. So all pages
-are walked before the first voxel is used, what the metadata promise is compared with what is there, and whatever
-tifffile logs is taken as damage. Pages are read directly: an OME-TIFF can then never make another file be opened.
+tifffile repairs what it can and only logs the damage, so that a truncated stack reads as a shorter one. So all pages
+are walked before the first voxel is used, the metadata are compared with the pages that exist, and whatever tifffile
+logs counts as damage. Pages are read directly, so that an OME-TIFF can never cause another file to be opened.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from segem.io.readers.stack import Stack, check_alike, check_declared, check_fil
 
 MINISWHITE, MINISBLACK, PALETTE = 0, 1, 3
 
-# What tifffile says of files that are odd but whole.
+# Log lines of tifffile on files that are unusual but intact.
 _HARMLESS = re.compile(r"coercing invalid ASCII|GDAL_NODATA|GeoKeyDirectoryTag|<get_resolution>")
 _UNCOMPRESSED = 1
 _DESCRIPTION_READ = 1_000_000
@@ -35,8 +35,8 @@ _DESCRIPTION_READ = 1_000_000
 class TiffStack(Stack):
     """The pages of a TIFF file.
 
-    Values are as a viewer shows them: an image stored with white as zero is inverted, a grey palette is looked up. Of a
-    coloured palette the indices are returned.
+    Values are as a viewer shows them: an image stored with white as zero is inverted, and a grey palette is looked up.
+    With a coloured palette, the indices are returned.
 
     Parameters
     ----------
@@ -212,7 +212,7 @@ def _name_of(photometric: Any) -> str:
 
 @contextmanager
 def _no_damage(where: object) -> Iterator[None]:
-    """Raise InputError for whatever tifffile raises, and for whatever it only logs, while the body runs."""
+    """Raise InputError for anything that tifffile raises or logs while the body runs."""
     logger = logging.getLogger("tifffile")
     heard = _Listener()
     propagate, level = logger.propagate, logger.level

@@ -69,6 +69,6 @@ class CalibrationBins:
 
     @property
     def error(self) -> float:
-        """Mean over voxels of how far mean probability and share of membrane lie apart in a bin; 0 without voxels."""
+        """Mean over voxels of the gap between mean probability and share of membrane in their bin; 0 without voxels."""
         different = sum(abs(promised - found) for promised, found in zip(self.promised, self.found, strict=True))
         return different / (sum(self.voxels) or 1.0)

@@ -1,1 +1,1 @@
-"""Volumes of the workspace: ingested, labelled, made up."""
+"""Volumes of the workspace: ingest, labels, and synthetic volumes."""

@@ -44,7 +44,7 @@ _TYPE_FIXES = {
 
 @dataclass(frozen=True)
 class IngestResult:
-    """What an ingest left behind.
+    """An ingested volume.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class IngestResult:
     shape : tuple of int
         Its extent along (z, y, x).
     skipped : bool
-        True when the volume was there already, made from the same source in the same way.
+        True when the volume already existed, made from the same source with the same settings.
     warnings : tuple of str
         What the user should know about the data.
     """
@@ -70,9 +70,9 @@ class IngestResult:
 def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, replace: bool = False) -> IngestResult:
     """Turn a source of sections into a volume of the workspace.
 
-    The volume appears in one step when it is whole; an earlier one of the same name is replaced in that step. It is
-    left as it is when its configuration and the readers are the same, none of its files is missing and no source file
-    has changed its name, size or time of change.
+    The volume appears in one step when it is complete, and replaces an earlier one of the same name. It is kept when
+    its configuration and the readers are the same, none of its files is missing and no source file has changed its
+    name, size or modification time.
 
     Parameters
     ----------
@@ -81,9 +81,9 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
     workspace : Workspace
         Where the volume goes.
     again : bool
-        Replace a volume that seems up to date too, for example because it was damaged on disk.
+        Replace a volume even if it seems up to date, for example because it was damaged on disk.
     replace : bool
-        Also where another source, voxel size or labels are lost by it.
+        Overwrite a volume that has another source, voxel size or labels.
 
     Returns
     -------
@@ -92,7 +92,7 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
     Raises
     ------
     ConfigError
-        When the volume that is there has another source, voxel size or labels, and `replace` is false.
+        When the existing volume has another source, voxel size or labels, and `replace` is false.
     InputError
         When the source or its labels are missing, damaged, inconsistent or of a type that is not supported.
     WorkspaceError
@@ -102,7 +102,7 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
     -----
     Voxels are read and written a slab of sections at a time, as deep as a shard, so memory does not grow with their
     number. One name is ingested by one process at a time; a second one is refused, not queued. A volume that is up to
-    date is read only, so any number of processes may start from it at once.
+    date is only read, so any number of processes may ingest it at once.
     """
     workspace.prepare()
     path = workspace.volume(config.name)
@@ -135,10 +135,10 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
 
 
 def source_fingerprint(config: IngestConfig) -> str:
-    """Return a digest of the names, sizes and times of change of all source files; no voxel is read for it.
+    """Return a digest of the names, sizes and modification times of all source files, without reading voxels.
 
-    A file that is changed without changing any of the three is not noticed. Give the source a new time of change
-    (``touch``), or ingest with `again`.
+    A change that alters none of the three is not noticed: give the source a new modification time (``touch``), or
+    ingest with `again`.
     """
     sources = [config.source] if config.labels is None else [config.source, config.labels.source]
     digest = hashlib.sha256()
@@ -151,7 +151,7 @@ def source_fingerprint(config: IngestConfig) -> str:
 
 
 def settings_of(config: IngestConfig) -> dict[str, Any]:
-    """Return what decides a volume, in the words of the command line; two spellings of a path are one."""
+    """Return the settings that define a volume, named as on the command line, with resolved paths."""
     labels = config.labels
     return {
         "source": str(config.source.resolve()),
@@ -165,9 +165,9 @@ def settings_of(config: IngestConfig) -> dict[str, Any]:
 
 
 def _require_same(path: Path, config: IngestConfig) -> None:
-    """Raise if another volume would be lost; labels may come to one that has none."""
+    """Raise if another volume would be overwritten; labels may be added to one that has none."""
     held: dict[str, Any] = {}
-    # What is too damaged to be read is replaced.
+    # A volume that is too damaged to be read may be replaced.
     with suppress(SegemError):
         held = Volume(path).attributes.get("settings", {})
     if held:
@@ -185,7 +185,7 @@ def _require_same(path: Path, config: IngestConfig) -> None:
 
 
 def _present(path: Path, config: IngestConfig, fingerprint: str) -> Volume | None:
-    """Return the volume that is there, if it is the one that this ingest would make."""
+    """Return the existing volume, if it is the one that this ingest would make."""
     if not path.exists():
         return None
     try:
@@ -198,7 +198,7 @@ def _present(path: Path, config: IngestConfig, fingerprint: str) -> Volume | Non
         return None
     made_by = {"config_hash": config.config_hash(), "source_fingerprint": fingerprint, "reader_version": READER_VERSION}
     same = all(noted.get(key) == value for key, value in made_by.items())
-    # Volumes of earlier versions of segem do not tell their sections apart.
+    # Labelled volumes of earlier versions of segem have no digests of their sections.
     same = same and (config.labels is None or "section_digests" in noted)
     if lost:
         logger.warning("%s: ingested again, %d files are lost, the first is %s", config.name, len(lost), lost[0])

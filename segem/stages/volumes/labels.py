@@ -1,4 +1,4 @@
-"""Labels of a source become a truth: what is membrane, what is not, and what nobody knows."""
+"""Labels of a source become a truth: membrane, background, or unknown."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from segem.errors import InputError
 from segem.io.readers import Stack
 from segem.kernels.truth import UNKNOWN
 
-# Membranes are thin; more than this share of the voxels is most likely everything but the membranes.
+# Membranes are thin: with more than this fraction of membrane, the polarity is probably inverted.
 _PLAUSIBLE_MEMBRANE = 0.5
 
 
 class TruthTally:
-    """Turns label sections into truth by an explicit polarity, and counts."""
+    """Turns label sections into truth by an explicit polarity, and counts their voxels."""
 
     def __init__(self, stack: Stack, labels: LabelSource) -> None:
         self.stack = stack
@@ -28,10 +28,10 @@ class TruthTally:
         self.values: set[Any] = set()
 
     def truth(self, z: int, section: NDArray[Any]) -> NDArray[np.uint8]:
-        """Return the truth of a section, uint8: 1 is membrane, 0 is not, and `UNKNOWN` what is to be ignored."""
+        """Return the truth of a section, uint8: 1 is membrane, 0 background, and `UNKNOWN` what is to be ignored."""
         if section.dtype.kind == "f" and not np.isfinite(section).all():
             raise InputError(
-                "labels that are not numbers",
+                "the labels hold values that are not numbers",
                 where=self.stack.label_of(z),
                 found="NaN or infinity",
                 fix="replace them by the value of background",
@@ -56,14 +56,14 @@ class TruthTally:
 
     @property
     def fraction(self) -> float:
-        """Share of membrane in what is known."""
+        """Fraction of membrane in the known voxels."""
         return self.membrane / self.known
 
     def check(self) -> None:
-        """Raise where the values of the labels are not those that were named."""
+        """Raise where the labels do not hold the values that were given."""
         if self.known == 0:
             raise InputError(
-                "nothing is known: every voxel of the labels has the value to ignore",
+                "every voxel of the labels has the value to ignore",
                 where=self.stack.source,
                 found=f"value {self.ignore} only",
                 fix="correct the value (ignore, --ignore), or leave the labels out",
@@ -77,7 +77,7 @@ class TruthTally:
             )
 
     def facts(self) -> dict[str, Any]:
-        """Return what is noted of the labels."""
+        """Return the facts that are kept of the labels."""
         facts = {
             "source": str(self.stack.source),
             "membrane": self.polarity,

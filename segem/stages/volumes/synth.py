@@ -23,7 +23,7 @@ _MARK = "# Written by segem synth, which replaces this folder's raw.tif, truth.t
 
 @dataclass(frozen=True)
 class SynthResult:
-    """What was written.
+    """The files of a synthetic volume.
 
     Parameters
     ----------
@@ -39,12 +39,12 @@ class SynthResult:
 
 
 def synth(out: Path, config: SynthConfig) -> SynthResult:
-    """Draw a synthetic volume into a folder, section by section; each file is whole or absent.
+    """Draw a synthetic volume into a folder, section by section; each file is written atomically.
 
     Parameters
     ----------
     out : Path
-        The folder; made when missing. Three files of an earlier synthetic volume in it are replaced, others never.
+        The folder; created when missing. The files of an earlier synthetic volume are replaced, others never.
     config : SynthConfig
         Shape, voxel size and seed.
 
@@ -55,7 +55,7 @@ def synth(out: Path, config: SynthConfig) -> SynthResult:
     Raises
     ------
     ConfigError
-        When a file in the folder would be overwritten that may be data of the user.
+        When a file that segem did not write would be overwritten.
     WorkspaceError
         When the disk refuses.
 
@@ -84,7 +84,7 @@ def synth(out: Path, config: SynthConfig) -> SynthResult:
                 raw_tiff.write(section.image, contiguous=False, metadata=None)
                 truth_tiff.write(section.truth * np.uint8(255), contiguous=False, metadata=None, compression="zlib")
                 advance(1)
-            # Before the images are in place: were synth killed in between, it could not tell that they are its own.
+            # Before the images are in place: killed in between, synth could not tell that they are its own.
             write_text(result.manifest, f"{_MARK}\n{yaml.safe_dump(_manifest(out, config), sort_keys=False)}")
     return result
 

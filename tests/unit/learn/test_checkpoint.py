@@ -155,7 +155,8 @@ def test_a_full_disk_is_one_clear_error_and_keeps_the_checkpoint_before(tmp_path
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))
     try:
-        with pytest.raises(WorkspaceError, match=r"the disk refused; found .*File too large.*Fix: raise the file size"):
+        full = r"the disk reported an error; found .*File too large.*Fix: raise the file size"
+        with pytest.raises(WorkspaceError, match=full):
             trained(tmp_path / "c")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
