@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,10 +24,15 @@ from segem.records.scores import Report
 SHAPE = (3, 64, 64)
 
 
+# "verify v: done in 0.2 s, 12 blocks/s", "segment v: 12%, 1.2 Mpx/s, 12 s left"
+PROGRESS = re.compile(r"\w[\w -]*: (done in [\d.]+ (s|min)|\d+%)(, .*)?\n")
+
+
 class Shell:
-    """Runs commands in this process and returns exit code, stdout and stderr."""
+    """Runs commands in this process and returns exit code, stdout and stderr; `told` keeps the lines of progress."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], workspace: Path) -> None:
+        self.told: list[str] = []
         self.monkeypatch, self.capsys, self.workspace = monkeypatch, capsys, workspace
         monkeypatch.setenv("SEGEM_WORKSPACE", str(workspace))
         monkeypatch.delenv("SEGEM_DEBUG", raising=False)
@@ -37,7 +43,9 @@ class Shell:
         with pytest.raises(SystemExit) as caught:
             main()
         out, err = self.capsys.readouterr()
-        return int(caught.value.code or 0), out, err
+        lines = err.splitlines(keepends=True)
+        self.told = [line for line in lines if PROGRESS.fullmatch(line)]
+        return int(caught.value.code or 0), out, "".join(line for line in lines if line not in self.told)
 
     def refused(self, *words: object) -> str:
         """Run a command that must fail by the rules, and return its one line."""
@@ -320,6 +328,8 @@ def test_single_steps_from_stack_to_report(segem: Shell, tmp_path: Path) -> None
     assert segem("baseline", "v", "--run", "r")[0] == 0
     assert segem("segment", "v", "--run", "r")[0] == 0
     assert segem("verify", "r") == (0, "r: whole\n", "")
+    assert len(segem.told) == 1, "however short a stage is, it says that it is done"
+    assert segem.told[0].startswith("verify v: done in ")
     scores = json.loads(segem("evaluate", "r", "--json")[1])
     assert 0 < scores["volumes"][0]["iou"]["baseline"] < 1
     report = json.loads(segem("report", "r", "--json")[1])
