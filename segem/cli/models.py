@@ -42,7 +42,7 @@ from segem.cli.show import (
 )
 from segem.config import GateConfig, TrainConfig, load_manifest, parse
 from segem.config.retrain import with_rehearsal
-from segem.errors import ConfigError
+from segem.errors import ConfigError, ModelError
 
 app = typer.Typer()
 models_app = typer.Typer(
@@ -147,10 +147,10 @@ def train(
     show(made, as_json)
 
 
-@models_app.command("list", epilog="Example: `segem models list`, `segem models list --measure unet fcn8s`")
+@models_app.command("list", epilog="Example: `segem models list unet`, `segem models list --measure fcn8`")
 def models_list(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[ARCHITECTURE]...", help="Architectures; all if absent.")
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="What the names begin with; all if absent.")
     ] = None,
     measure: Annotated[
         bool, typer.Option("--measure", help="Evaluate a section with each architecture and show how fast it is here.")
@@ -159,15 +159,23 @@ def models_list(
     as_json: JsonOption = False,
 ) -> None:
     """List the architectures of the zoo with what they cost, and the trained models at hand with what they reach."""
-    from segem.stages.models.zoo import architectures, trained
+    from segem.stages.models.catalogue import architectures, trained
 
-    space = workspace_at(workspace)
-    nets, models = architectures(names or (), measure=measure), trained(space)
+    nets, models = architectures(names or ()), trained(workspace_at(workspace), names or ())
+    if not nets and (measure or not models):
+        what = "no such architecture" if measure else "no such architecture or trained model"
+        raise ModelError(what, where=" ".join(names or ()), fix="choose from `segem models list`")
+    if measure:
+        from segem.stages.models.zoo import measured
+
+        nets = measured(nets)
     if as_json:
         show({"architectures": nets, "models": models}, as_json=True)
         return
-    show_architectures(nets)
-    show_models(models)
+    if nets:
+        show_architectures(nets)
+    if models:
+        show_models(models)
 
 
 @models_app.command("show", epilog="Example: `segem models show unet-em`, `segem models show unet`")

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from segem.records.learning_curve import Arm, LearningCurveResult
     from segem.records.promotion import Promotion
     from segem.records.scores import Report, VolumeScores
-    from segem.stages.models.zoo import Architecture, Explanation, TrainedModel
+    from segem.stages.models.catalogue import Architecture, TrainedModel
+    from segem.stages.models.zoo import Explanation
     from segem.stages.segmentation.bench import BenchResult
 
 INTERRUPTED = 130

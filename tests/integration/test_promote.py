@@ -22,7 +22,7 @@ from segem.learn.artefact import Artefact, find_model, save_artefact
 from segem.learn.models.registry import ZOO
 from segem.records.card import ModelCard, TrainedOn
 from segem.records.promotion import Promotion
-from segem.stages.models.zoo import trained
+from segem.stages.models.catalogue import trained
 from segem.stages.training.gate.promote import promote, sections_to_judge
 from segem.stages.volumes.ingest import ingest
 from tests.nets import BAND, Band
