@@ -123,11 +123,13 @@ def test_labels_of_another_shape_are_refused(segem: Shell, stack: Path, tmp_path
 
 
 def test_labels_without_polarity_are_refused(segem: Shell, stack: Path) -> None:
-    assert "go together" in segem.refused(*ingest(stack, "--labels", stack))
+    line = segem.refused(*ingest(stack, "--labels", stack))
+    assert "--membrane is missing; found --labels. Fix: add --membrane (zero, nonzero or" in line
 
 
 def test_a_dataset_of_labels_without_labels_is_refused(segem: Shell, stack: Path) -> None:
-    assert "--labels-dataset" in segem.refused(*ingest(stack, "--labels-dataset", "truth"))
+    line = segem.refused(*ingest(stack, "--labels-dataset", "truth"))
+    assert "--labels is missing; found --labels-dataset. Fix: add --labels" in line
 
 
 def test_a_png_that_is_text_is_refused(segem: Shell, tmp_path: Path) -> None:
@@ -246,7 +248,7 @@ def test_what_a_training_is_told_reaches_it(segem: Shell, stack: Path, tmp_path:
         for option in ("--share", "--remember"):
             assert f"{option} needs --rehearse" in segem.refused(command, *given, option, "2")
         refused = segem.refused(command, *given, "--rehearse", manifest)
-        assert "--rehearse needs a model to go on from. Fix: name by --from" in refused
+        assert "--rehearse needs a base model. Fix: name with --from" in refused
 
 
 def test_weights_to_start_from_are_given_once(segem: Shell, stack: Path, tmp_path: Path) -> None:
