@@ -1,23 +1,26 @@
-"""Progress with a rate and the time left, on stderr: bars for people who wait, lines for logs that are read later."""
+"""How far the work is, on stderr: bars on a terminal, a line every ten seconds in a pipe, a log or a batch job."""
 
 from __future__ import annotations
 
 import logging
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from dataclasses import dataclass
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.table import Column
 from rich.text import Text
 
+SECONDS_BETWEEN_LINES = 10.0
+
+_WINDOW_SECONDS = 60.0
+"""Rates are those of the last minute: blocks that are only skipped must not promise an early end."""
+_PERIODS = ((1, "s"), (60, "min"), (3600, "h"), (86400, "day"))
 _SI = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
-
-
-SECONDS_BETWEEN_LINES = 30.0
 
 _shown = False
 
@@ -25,7 +28,7 @@ _shown = False
 class Advance(Protocol):
     """Takes the amount of work just finished, and a word on how it stands."""
 
-    def __call__(self, amount: int, note: str = "") -> None: ...  # noqa: D102 - said above
+    def __call__(self, amount: float, note: str = "") -> None: ...  # noqa: D102 - said above
 
 
 @contextmanager
@@ -54,17 +57,20 @@ def is_shown() -> bool:
 
 
 @contextmanager
-def track(description: str, total: int, unit: str = "voxel") -> Iterator[Advance]:
-    """Show a progress bar while the body runs, where progress is `shown`.
+def track(description: str, total: float, unit: str = "voxel") -> Iterator[Advance]:
+    """Show how far a stage is while the body runs, and say when it is done, where progress is `shown`.
+
+    Several stages may be tracked at a time, from several threads.
 
     Parameters
     ----------
     description : str
         What is going on, for example ``"ingest isbi"``.
-    total : int
+    total : float
         Amount of work.
     unit : str
-        What is counted.
+        What is counted, in the singular; a section is flat, so its voxels are shown as pixels. Empty where the amount
+        means nothing to people: then only the share and the time left are shown.
 
     Yields
     ------
@@ -77,15 +83,42 @@ def track(description: str, total: int, unit: str = "voxel") -> Iterator[Advance
     ...     for _ in range(3):
     ...         advance(1)
     """
-    console = Console(stderr=True)
     if not _shown:
         yield lambda amount, note="": None  # noqa: ARG005 - nobody looks
-    elif console.is_terminal:
-        with Progress(*_columns(unit), console=console) as bar:
-            task = bar.add_task(description, total=total, note="")
-            yield lambda amount, note="": bar.update(task, advance=amount, note=note)
-    else:
-        yield _Lines(description, total, unit).advance
+        return
+    display, task = _board.enter(description, total, unit)
+    try:
+        yield lambda amount, note="": display.update(task, advance=amount, note=note)
+        # Only here: what failed is said by its error.
+        tell(end_line(next(each for each in display.tasks if each.id == task)))
+    finally:
+        _board.leave(display, task)
+
+
+@dataclass
+class Part:
+    """One piece of the work that says its own share of 0 to 1, such as a training that runs by the clock.
+
+    Parameters
+    ----------
+    advance : Advance
+        Of the tracked work, of which this piece counts as 1.
+
+    Examples
+    --------
+    >>> with track("learning curve", 2, "training") as advance:
+    ...     part = Part(advance)
+    ...     part(0.25)
+    ...     part(1.0)
+    """
+
+    advance: Advance
+    share: float = 0.0
+
+    def __call__(self, share: float, note: str = "") -> None:
+        """Move the tracker to this share of the piece."""
+        self.advance(share - self.share, note)
+        self.share = share
 
 
 def tell(text: str) -> None:
@@ -129,54 +162,130 @@ class _Teller(logging.Handler):
             tell(line)
 
 
-def _columns(unit: str) -> tuple[ProgressColumn, ...]:
-    return (
-        TextColumn("{task.description:<24}"),
-        BarColumn(bar_width=30),
-        TextColumn("{task.percentage:>3.0f}%"),
-        _Rate(unit),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+class _Board:
+    """All that is under way in this process, drawn as bars or told in lines.
+
+    One display serves every stage and thread, since a terminal has one last line. It exists while anything is tracked.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.display: Progress | None = None
+        self.over = threading.Event()
+
+    def enter(self, description: str, total: float, unit: str) -> tuple[Progress, TaskID]:
+        with self.lock:
+            if self.display is None:
+                self.display, self.over = _display(Console(stderr=True)), threading.Event()
+                if _draws_bars(self.display.console):
+                    self.display.start()
+                else:
+                    threading.Thread(target=_say_lines, args=(self.display, self.over), daemon=True).start()
+            return self.display, self.display.add_task(description, total=total, unit=unit, note="")
+
+    def leave(self, display: Progress, task: TaskID) -> None:
+        with self.lock:
+            display.remove_task(task)
+            if display.tasks:
+                return
+            self.over.set()
+            self.display = None
+            if _draws_bars(display.console):
+                display.stop()
+
+
+_board = _Board()
+
+
+def _display(console: Console) -> Progress:
+    return Progress(*_columns(console.width), console=console, transient=True, speed_estimate_period=_WINDOW_SECONDS)
+
+
+def _draws_bars(console: Console) -> bool:
+    return console.is_terminal and not console.is_dumb_terminal
+
+
+def _say_lines(display: Progress, over: threading.Event) -> None:
+    while not over.wait(SECONDS_BETWEEN_LINES):
+        for task in display.tasks:
+            tell(progress_line(task))
+
+
+def progress_line(task: Task) -> str:
+    """Return how far a stage is, in a line for a log."""
+    return f"{task.description}: {_facts(task)}"
+
+
+def end_line(task: Task) -> str:
+    """Return what is said of a stage that is done: how long it took, and its mean rate."""
+    elapsed = task.elapsed or 0.0
+    rate = rate_text(task.completed / elapsed, task.fields["unit"]) if elapsed and task.completed else ""
+    return f"{task.description}: {_listed(f'done in {time_text(elapsed)}', rate)}"
+
+
+def rate_text(per_second: float, unit: str) -> str:
+    """Return a rate in units that people know; nothing where the unit is empty.
+
+    Examples
+    --------
+    >>> rate_text(1_234_567, "voxel"), rate_text(12.3, "section"), rate_text(0.05, "block"), rate_text(0.001, "net")
+    ('1.2 Mpx/s', '12 sections/s', '3.0 blocks/min', '3.6 nets/h')
+    """
+    if not unit:
+        return ""
+    if unit == "voxel":
+        factor, prefix = next(((f, p) for f, p in _SI if per_second >= f), (1.0, ""))
+        return f"{_two_digits(per_second / factor)} {prefix}px/s"
+    seconds, period = next(((s, p) for s, p in _PERIODS if per_second * s >= 1), _PERIODS[-1])
+    return f"{_two_digits(per_second * seconds)} {unit}s/{period}"
+
+
+def time_text(seconds: float) -> str:
+    """Return a span of time as people say it.
+
+    Examples
+    --------
+    >>> time_text(0.26), time_text(42.4), time_text(754), time_text(9000)
+    ('0.3 s', '42 s', '13 min', '2 h 30 min')
+    """
+    if seconds < 100:
+        return f"{_two_digits(seconds)} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def _two_digits(value: float) -> str:
+    return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
+
+
+def _facts(task: Task) -> str:
+    """Return share, rate, time left and note of a stage that is under way."""
+    # A stage that has called once has no recent rate yet, so its mean must do.
+    rate = task.speed or (task.completed / task.elapsed if task.elapsed else 0.0)
+    left = f"{time_text((task.remaining or 0.0) / rate)} left" if rate else ""
+    return _listed(
+        f"{task.percentage:.0f}%", rate_text(rate, task.fields["unit"]) if rate else "", left, task.fields["note"]
     )
 
 
-class _Rate(ProgressColumn):
-    def __init__(self, unit: str) -> None:
-        super().__init__()
-        self.unit = unit
+def _listed(*facts: str) -> str:
+    return ", ".join(fact for fact in facts if fact)
 
+
+def _columns(width: int) -> tuple[ProgressColumn, ...]:
+    """Return the columns of a bar that fits into a terminal of this width."""
+    name, bar = (40, 30) if width >= 120 else (20, 10)
+
+    def column(longest: int) -> Column:
+        return Column(no_wrap=True, overflow="ellipsis", max_width=longest)
+
+    return (
+        TextColumn("{task.description}", table_column=column(name)),
+        BarColumn(bar_width=bar),
+        _Facts(table_column=column(width - name - bar - 2)),
+    )
+
+
+class _Facts(ProgressColumn):
     def render(self, task: Task) -> Text:
-        return Text(f"{_short(task.speed or 0.0)}{self.unit}/s", style="cyan")
-
-
-class _Lines:
-    """Prints a line now and then, where a bar would fill a log file with control characters."""
-
-    def __init__(self, description: str, total: int, unit: str) -> None:
-        self.description, self.total, self.unit = description, total, unit
-        self.done = 0
-        self.started = self.said = time.monotonic()
-
-    def advance(self, amount: int, note: str = "") -> None:
-        self.done += amount
-        now = time.monotonic()
-        if now - self.said < SECONDS_BETWEEN_LINES or not self.done:
-            return
-        self.said = now
-        rate = self.done / (now - self.started)
-        left = timedelta(seconds=round((self.total - self.done) / rate))
-        print(  # noqa: T201 - this is what the module is for
-            f"{self.description}: {self.done / self.total:.0%}, {_short(rate)}{self.unit}/s, {left} left"
-            + (f", {note}" if note else ""),
-            file=sys.stderr,
-            flush=True,
-        )
-
-
-def _short(value: float) -> str:
-    for factor, prefix in _SI:
-        if value >= factor:
-            return f"{value / factor:.3g} {prefix}"
-    return f"{value:.3g} "
+        return Text(_facts(task))

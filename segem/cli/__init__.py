@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import segem
-from segem.cli import campaign, labelling, machine, models, results, retrain, steps
+from segem.cli import campaign, labelling, machine, models, results, runs, steps, training
 from segem.cli.show import exit_code_of
 from segem.learn.allocator import keep_activations
 from segem.progress import shown, warnings_told
@@ -20,12 +20,12 @@ app = typer.Typer(
     name="segem",
     help="Finds neural membranes in electron-microscopy image stacks: raw stacks in, membrane masks and a report out.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for theme in (campaign, steps, results, models, retrain, labelling, machine):
-    app.add_typer(theme.app)
+for module in (campaign, steps, runs, results, training, labelling, machine):
+    app.add_typer(module.theme.app)
+app.add_typer(models.app, name="models", rich_help_panel=training.theme.panel)
 
 
 def _version(show: bool) -> None:

@@ -1,234 +1,273 @@
-"""Options that several commands share, and what their values mean."""
+"""Settings of a configuration as options of a command: their names, types, defaults and help texts come from there.
+
+A command takes whole configurations, each a parameter such as ``config: Annotated[SegmentConfig, Options(...)]``. Here
+such a parameter is replaced by one option for each setting, and what the user gives becomes the configuration again.
+"""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer
+from pydantic import BeforeValidator
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
-from segem.config import Device, EngineName, ExecutionConfig, RuntimeName, parse
-from segem.config.retrain import REMEMBER, SHARE, nothing_to_rehearse
-from segem.errors import ConfigError, InputError, WorkspaceError
+from segem.config import Config, parse
+from segem.errors import ConfigError
 
-WorkspaceOption = Annotated[
-    Path, typer.Option("--workspace", envvar="SEGEM_WORKSPACE", help="Folder that holds volumes, runs and models.")
-]
-RunOption = Annotated[
-    str | None,
-    typer.Option(
-        "--run",
-        help="Name of the run; the same name resumes. Made from the name of what is run and the date if absent: "
-        "to resume on another day, give the name that was printed.",
-    ),
-]
-ReplaceOption = Annotated[
-    bool,
-    typer.Option(
-        "--replace",
-        help="Lose what the run holds of this volume by another model or other settings, and make it anew; without "
-        "this, it is kept and the command refused.",
-    ),
-]
-TrainReplaceOption = Annotated[
-    bool,
-    typer.Option(
-        "--replace",
-        help="Lose volumes of these names that have another source, voxel size or labels, and make them anew; without "
-        "this, they are kept and the command refused.",
-    ),
-]
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.")]
-VolumeArgument = Annotated[str, typer.Argument(help="Name of an ingested volume.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print results as JSON.")]
-VerboseOption = Annotated[bool, typer.Option("--verbose", help="Show what Prefect logs.")]
-DeviceOption = Annotated[Device, typer.Option(help="Where to compute; auto takes a GPU when there is one.")]
-WorkersOption = Annotated[int, typer.Option(min=1, help="Processes; more than one take the dask engine.")]
-EngineOption = Annotated[
-    EngineName | None,
-    typer.Option(help="Plain loop, or dask processes; both give the same bytes. Chosen by --workers if absent."),
-]
-MemoryOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="BYTES",
-        help="Peak memory of one process, such as 2GB; it decides how large tiles are and how many are computed at "
-        "once. Tiles as for 3GB if absent, and as many at once as half of the machine's memory holds. Another amount "
-        "than in an earlier attempt may mean other tiles, and then every block is computed again.",
-    ),
-]
-RuntimeOption = Annotated[
-    RuntimeName,
-    typer.Option(
-        help="What evaluates the net: torch, openvino (faster on a CPU, same results) or openvino-int8 (8 bits: much "
-        "faster, guarded by a comparison with float32). auto takes openvino on a CPU where it is installed."
-    ),
-]
-DataRootOption = Annotated[
-    Path | None,
-    typer.Option(envvar="SEGEM_DATA_ROOT", help="Folder that relative sources count from; else the manifest's own."),
-]
-RehearseOption = Annotated[
-    Path | None,
-    typer.Option(
-        help="Manifest of what the model of --from learned from: learned again beside the new, so as not to forget."
-    ),
-]
-ShareOption = Annotated[
-    float | None, typer.Option(help=f"Share of the crops that --rehearse is given; {SHARE} if absent.")
-]
-RememberOption = Annotated[
-    float | None,
-    typer.Option(
-        help="How much it counts on what --rehearse names, beside the labels, that the net gives what it gave before; "
-        f"{REMEMBER:g} if absent, 0 for the labels alone."
-    ),
-]
-FreezeOption = Annotated[
-    Literal["encoder"] | None,
-    typer.Option(help="Part that is not trained: with few sections, only the decoder then fits itself to them."),
-]
-DeepSupervisionOption = Annotated[
-    bool,
-    typer.Option(
-        "--deep-supervision",
-        help="Coarser levels of the decoder have to show the membranes too; only in training, and for a unet.",
-    ),
-]
-DefectsOption = Annotated[
-    float,
-    typer.Option(
-        help="Share of the crops in which a defect of sections is made, for a net that bears them; 0 for none."
-    ),
-]
-StepsOption = Annotated[int | None, typer.Option(help="Number of steps, for a run that can be repeated exactly.")]
-ArchitectureOption = Annotated[
-    str | None, typer.Option("--model", help="Architecture, one of the zoo; that of --from, or unet, if absent.")
-]
-LearningRateOption = Annotated[
-    float | None, typer.Option(help="Highest learning rate of the schedule; as suits the architecture if absent.")
-]
-BatchOption = Annotated[int | None, typer.Option(help="Crops to a step; as suits the architecture if absent.")]
-SeedOption = Annotated[int, typer.Option(help="Seed of all random choices.")]
-LicenceOption = Annotated[
-    str, typer.Option(help="Licence of the weights, noted on the card; if absent, that of the model gone on from.")
-]
-CitationOption = Annotated[str, typer.Option(help="What to cite with the weights, noted on the model's card.")]
-StartOption = Annotated[str | None, typer.Option("--from", help="Model to go on from, by name or folder.")]
-DEFAULT_WORKSPACE = Path("workspace")
+Complete = Callable[[typer.Context, str], list[str]]
+"""From the other options and the beginning of a value to the values that begin so."""
+Values = dict[str, Any]
+"""The settings that were given, by their place in the configuration, as a file of them would have it."""
 
 
-def workspace_at(root: Path) -> Any:
-    """Return the workspace at `root`, made or not."""
-    from segem.io.workspace import Workspace
+@dataclass(frozen=True)
+class Option:
+    """A setting whose option is not all said by the configuration.
 
-    return Workspace(root.resolve())
-
-
-def existing_workspace(root: Path) -> Any:
-    """Return the workspace at `root`, which a command reads.
-
-    Raises
-    ------
-    WorkspaceError
-        When there is none.
+    Parameters
+    ----------
+    key : str
+        The setting; one of a configuration within has a dot, as ``"crf.w1"``.
+    name : str
+        The option, where it is not called like the setting.
+    default : str
+        What happens without the option, where that is not the default of the setting.
+    envvar : str
+        The variable that gives it too.
+    complete : callable, optional
+        What a shell proposes for it.
     """
-    space = workspace_at(root)
-    if not space.root.is_dir():
-        raise WorkspaceError(
-            "there is no workspace here",
-            where=space.root,
-            fix="check --workspace and SEGEM_WORKSPACE; `segem ingest` and `segem run` make one",
-        )
-    return space
+
+    key: str
+    name: str = ""
+    default: str = ""
+    envvar: str = ""
+    complete: Complete | None = None
+
+    @property
+    def flag(self) -> str:
+        """The option as it is typed."""
+        return self.name or f"--{self.key.rpartition('.')[2].replace('_', '-')}"
+
+    @property
+    def parameter(self) -> str:
+        """The option as a parameter of Python."""
+        return self.key.replace(".", "__")
 
 
-def workspace_with(root: Path, volume: str) -> Any:
-    """Return the workspace at `root`, which holds a volume.
+@dataclass(frozen=True)
+class Options:
+    """Which settings of a configuration a command takes.
 
-    Told before the libraries are loaded that compute anything.
-
-    Raises
-    ------
-    WorkspaceError, InputError
-        When there is no such workspace, or no such volume in it.
+    Parameters
+    ----------
+    panels : mapping
+        The settings under the titles that ``--help`` shows them by; under an empty one are those without a panel.
+    arguments : sequence
+        Settings that are given by their place in the line, not by a name.
+    settle : callable, optional
+        Changes or refuses what was given before it is checked, where options hang together.
     """
-    space = existing_workspace(root)
-    if not space.volume(volume).exists():
-        raise InputError(
-            "no such volume",
-            where=volume,
-            found=f"volumes in {space.root}: {', '.join(space.volumes()) or 'none'}",
-            fix="choose one of these, check --workspace, or make it with `segem ingest`",
-        )
-    return space
+
+    panels: Mapping[str, Sequence[str | Option]]
+    arguments: Sequence[str | Option] = ()
+    settle: Callable[[Values], None] | None = None
+
+    def __iter__(self) -> Iterator[Option]:
+        for setting in (*self.arguments, *(one for panel in self.panels.values() for one in panel)):
+            yield _option(setting)
+
+    def named(self, key: str) -> str:
+        """Return the option that gives a setting; nothing where none does."""
+        plain = ".".join(part for part in key.split(".") if not part.isdigit())
+        return next((one.flag for one in self if one.key == plain), "")
 
 
-def execution_of(device: Device, engine: EngineName | None, workers: int, memory: str | None = None) -> ExecutionConfig:
-    """Return how to execute a plan; several workers mean dask.
+def expanded(function: Callable[..., None], where: str) -> Callable[..., None]:
+    """Return the function for typer to call: with options in place of each configuration that it takes.
+
+    Parameters
+    ----------
+    function : callable
+        A command; its configurations are annotated with `Options`.
+    where : str
+        What to call the command in messages.
 
     Raises
     ------
     ConfigError
-        When the options contradict each other.
-
-    Examples
-    --------
-    >>> execution_of("cpu", None, 1).engine, execution_of("cpu", None, 4).engine
-    ('loop', 'dask')
+        By the returned function, where a value is wrong.
     """
-    if engine == "loop" and workers > 1:
-        raise ConfigError(
-            "the loop engine has no workers",
-            where="--engine loop",
-            found=f"--workers {workers}",
-            fix=f"leave out --workers, or give --engine dask --workers {workers}",
-        )
-    values = {
-        "device": device,
-        "engine": engine or ("dask" if workers > 1 else "loop"),
-        "workers": workers,
-        "memory": memory,
-    }
-    return parse(ExecutionConfig, values, where="command line", called=option_of)
+    taken: dict[str, tuple[Any, Options]] = {}
+    parameters = [_parameter("context", typer.Context)]
+    hints = get_type_hints(function, include_extras=True)
+    for parameter in inspect.signature(function).parameters.values():
+        kind, *notes = get_args(hints[parameter.name]) if _is_noted(hints[parameter.name]) else [None]
+        options = next((note for note in notes if isinstance(note, Options)), None)
+        if options is None:
+            parameters.append(_parameter(parameter.name, hints[parameter.name], parameter.default))
+        else:
+            taken[parameter.name] = kind, options
+            parameters += _parameters_of(kind, options)
+
+    def called(context: typer.Context, **given: Any) -> None:
+        configs = {}
+        for name, (kind, options) in taken.items():
+            values: Values = {}
+            for option in options:
+                value = given.pop(option.parameter)
+                # A default is left to the configuration, which tells by that what the user has said.
+                source = context.get_parameter_source(option.parameter)
+                if source is not None and source.name != "DEFAULT":
+                    _put(values, option.key, _read(value, _field(kind, option.key).annotation, option.flag))
+            configs[name] = _made(kind, values, options, where)
+        function(**given, **configs)
+
+    called.__name__, called.__doc__ = function.__name__, function.__doc__
+    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    called.__annotations__ = {}
+    return called
 
 
-def rehearsal_of(
-    rehearse: Path | None, start: str | None, share: float | None, remember: float | None
-) -> tuple[float, float]:
-    """Return the share of --rehearse, and how much it counts there what the net gave before.
+def _made(kind: Any, values: Values, options: Options, where: str) -> Config | None:
+    """Return the configuration of what was given; None where nothing was and it may be absent."""
+    if not values and _is_optional(kind):
+        return None
+    if options.settle is not None:
+        options.settle(values)
+    config: type[Config] = _kinds(kind)[0]
+    return parse(config, values, where=where, called=options.named)
 
-    Raises
-    ------
-    ConfigError
-        When one is given, but nothing that it could be of, or something that no model can have learned.
 
-    Examples
-    --------
-    >>> rehearsal_of(None, None, None, None), rehearsal_of(Path("old.yaml"), "mine", 0.5, 0.0)
-    ((0.3, 2.0), (0.5, 0.0))
-    """
-    for option, value in (("--share", share), ("--remember", remember)):
-        if value is not None and rehearse is None:
-            raise ConfigError(
-                f"{option} needs --rehearse",
-                fix="name the manifest of what the model of --from learned from by --rehearse",
+def _parameters_of(kind: Any, options: Options) -> Iterator[inspect.Parameter]:
+    for setting in options.arguments:
+        option, field = _option(setting), _field(kind, _option(setting).key)
+        note = typer.Argument(metavar=option.parameter.upper(), help=_help(field))
+        yield _parameter(option.parameter, Annotated[_typer_type(field.annotation), note])
+    for title, settings in options.panels.items():
+        for option in map(_option, settings):
+            field = _field(kind, option.key)
+            note = typer.Option(
+                option.flag,
+                help=_help(field),
+                rich_help_panel=title or None,
+                metavar=_metavar(field.annotation),
+                envvar=option.envvar or None,
+                autocompletion=option.complete,
+                show_default=option.default or True,
             )
-    if rehearse is not None and start is None:
-        raise nothing_to_rehearse()
-    return SHARE if share is None else share, REMEMBER if remember is None else remember
+            required = field.is_required() and "." not in option.key and not _is_optional(kind)
+            default = inspect.Parameter.empty if required else _shown(None if option.default else field.default)
+            yield _parameter(option.parameter, Annotated[_typer_type(field.annotation), note], default)
 
 
-def option_of(key: str) -> str:
-    """Return the option that sets a key of a configuration.
+def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+
+
+def _option(setting: str | Option) -> Option:
+    return setting if isinstance(setting, Option) else Option(setting)
+
+
+def _field(kind: Any, key: str) -> FieldInfo:
+    """Return a setting, also one of a configuration within."""
+    first, _, rest = key.partition(".")
+    (config,) = _kinds(kind)
+    field: FieldInfo = config.model_fields[first]
+    return _field(field.annotation, rest) if rest else field
+
+
+def _help(field: FieldInfo) -> str:
+    """Return the text below a setting as Markdown."""
+    return " ".join((field.description or "").split()).replace("``", "`")
+
+
+def _kinds(annotation: Any) -> list[Any]:
+    """Return what a value may be other than absent.
 
     Examples
     --------
-    >>> option_of("tile_px"), option_of("crf.sa_px"), option_of("shape.0")
-    ('--tile-px', '--sa-px', '--shape')
+    >>> _kinds(int | None), _kinds(str)
+    ([<class 'int'>], [<class 'str'>])
     """
-    name = [part for part in key.split(".") if not part.isdigit()][-1]
-    return f"--{name.replace('_', '-')}"
+    if get_origin(annotation) not in (Union, UnionType):
+        return [annotation]
+    return [each for each in get_args(annotation) if each is not type(None)]
+
+
+def _is_optional(annotation: Any) -> bool:
+    return type(None) in get_args(annotation)
+
+
+def _is_noted(annotation: Any) -> bool:
+    return get_origin(annotation) is Annotated
+
+
+def _typer_type(annotation: Any) -> Any:
+    """Return what typer makes of an option; what it cannot read, or the configuration reads better, stays text.
+
+    Examples
+    --------
+    >>> _typer_type(float | None), _typer_type(tuple[int, int, int]), _typer_type(Literal["zero"] | int)
+    (float | None, str | None, str | None)
+    """
+    kinds = _kinds(annotation)
+    if len(kinds) > 1:
+        return str | None
+    kind = kinds[0]
+    if _is_noted(kind):
+        kind, *notes = get_args(kind)
+        if any(isinstance(note, BeforeValidator) for note in notes):
+            return str | None
+    if get_origin(kind) is dict:
+        return list[str] | None
+    if kind is bool:
+        return bool
+    if kind in (int, float, Path):
+        return kind | None
+    choices = get_args(kind) if get_origin(kind) is Literal else ()
+    if choices and all(isinstance(choice, str) for choice in choices):
+        return kind | None
+    return int | None if choices else str | None
+
+
+def _metavar(annotation: Any) -> str | None:
+    (kind, *more) = _kinds(annotation)
+    if get_origin(kind) is tuple:
+        return "Z,Y,X"
+    if get_origin(kind) is dict:
+        return "NAME=VALUE"
+    if get_origin(kind) is Literal and not more and not isinstance(get_args(kind)[0], str):
+        return f"<{'|'.join(map(str, get_args(kind)))}>"
+    return "BYTES" if _is_noted(kind) and kind.__origin__ is int else None
+
+
+def _shown(default: Any) -> Any:
+    """Return a default as it would be typed; None where nothing need be said of it."""
+    if isinstance(default, tuple):
+        return ",".join(map(str, default))
+    return default if default not in (PydanticUndefined, "", {}) else None
+
+
+def _read(value: Any, annotation: Any, flag: str) -> Any:
+    kind = get_origin(_kinds(annotation)[0])
+    if kind is tuple:
+        return triple(value, flag)
+    return dict(assignment(text, flag) for text in value) if kind is dict else value
+
+
+def _put(values: Values, key: str, value: Any) -> None:
+    *groups, last = key.split(".")
+    for group in groups:
+        values = values.setdefault(group, {})
+    values[last] = value
 
 
 def assignment(text: str, option: str) -> tuple[str, str]:
@@ -255,8 +294,8 @@ def assignment(text: str, option: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def triple(text: str, kind: type[int] | type[float], option: str) -> tuple[Any, Any, Any]:
-    """Return the three numbers of an option such as ``--voxel-nm 50,4,4``.
+def triple(text: str, option: str) -> tuple[str, str, str]:
+    """Return the three numbers of an option such as ``--voxel-nm 50,4,4``, as they were typed.
 
     Raises
     ------
@@ -265,13 +304,12 @@ def triple(text: str, kind: type[int] | type[float], option: str) -> tuple[Any, 
 
     Examples
     --------
-    >>> triple("8,512,512", int, "--shape")
-    (8, 512, 512)
+    >>> triple("8,512,512", "--shape")
+    ('8', '512', '512')
     """
-    try:
-        z, y, x = (kind(part) for part in text.split(","))
-    except ValueError:
+    parts = text.split(",")
+    if len(parts) != 3:
         raise ConfigError(
             f"{option} needs three numbers", expected="Z,Y,X", found=repr(text), fix=f"for example {option} 50,4,4"
-        ) from None
-    return z, y, x
+        )
+    return parts[0], parts[1], parts[2]

@@ -6,90 +6,89 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from segem.cli.options import (
-    DEFAULT_WORKSPACE,
-    DeviceOption,
-    EngineOption,
-    JsonOption,
+from segem.cli.command import Theme
+from segem.cli.complete import complete_volume
+from segem.cli.options import Options
+from segem.cli.shared import (
+    ENGINE,
+    MACHINE,
+    CommonOptions,
     RunArgument,
-    WorkersOption,
-    WorkspaceOption,
-    execution_of,
     existing_workspace,
+    settle_engine,
 )
 from segem.cli.show import complain, show, show_scores
 from segem.config import ExecutionConfig
 
-app = typer.Typer()
+if TYPE_CHECKING:
+    from segem.io.workspace import Workspace
+
+theme = Theme("Results", typer.Typer())
 
 
-@app.command(epilog="Example: `segem evaluate monday > scores.json`")
-def evaluate(
-    run_name: RunArgument, workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False
-) -> None:
+@theme.command("evaluate", "segem evaluate monday > scores.json")
+def evaluate(run_name: RunArgument, common: CommonOptions) -> None:
     """Score every labelled volume of a run; exit 1 and name the volumes that failed.
 
     The scores are a table on a terminal, and JSON with --json or where they go to a file or a pipe.
     """
     from segem.stages.reporting.evaluate import evaluate as stage
 
-    scores = stage(run_name, existing_workspace(workspace))
-    if as_json or not sys.stdout.isatty():
+    scores = stage(run_name, existing_workspace(common.workspace))
+    if common.as_json or not sys.stdout.isatty():
         show(scores, as_json=True)
     else:
         show_scores(scores)
     complain(scores.failed().items())
 
 
-@app.command(epilog="Example: `segem report monday`")
-def report(run_name: RunArgument, workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
+@theme.command("report", "segem report monday")
+def report(run_name: RunArgument, common: CommonOptions) -> None:
     """Write the report of a run: a web page with pictures, CSV and JSON; exit 1 and name the volumes that failed."""
     from segem.stages.reporting.write import report as stage
 
-    result = stage(run_name, existing_workspace(workspace))
-    show(result, as_json, run=run_name)
+    result = stage(run_name, existing_workspace(common.workspace))
+    show(result, common.as_json, run=run_name)
     complain(result.failed.items())
 
 
-@app.command(epilog="Example: `segem verify monday && echo whole`, `segem verify monday --repair`")
+@theme.command("verify", "segem verify monday && echo whole", "segem verify monday --repair")
 def verify(
     run_name: RunArgument,
+    execution: Annotated[
+        ExecutionConfig,
+        Options({f"{MACHINE}, for --repair": ("device", ENGINE, "workers")}, settle=settle_engine),
+    ],
+    common: CommonOptions,
     repair: Annotated[
         bool,
         typer.Option(
             "--repair",
-            help="Compute again exactly what is missing or damaged (blocks, pyramids, mask of the baseline), by the "
-            "settings the run was made with, and say what; exit 0 only if the run is whole afterwards.",
+            help="Compute again exactly what is missing or damaged, with the settings the run was made with, and say "
+            "what; exit 0 only if the run is whole afterwards.",
         ),
     ] = False,
-    device: DeviceOption = "auto",
-    engine: EngineOption = None,
-    workers: WorkersOption = 1,
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    as_json: JsonOption = False,
 ) -> None:
-    """Read back everything of a run; exit 1 and name what is missing or damaged. With --repair, mend it.
-
-    Device, engine and workers are for the repair.
-    """
+    """Read back everything of a run; exit 1 and name what is missing or damaged, or mend it with --repair."""
+    space = existing_workspace(common.workspace)
     if repair:
-        _repair(run_name, existing_workspace(workspace), execution_of(device, engine, workers), as_json)
+        _repair(run_name, space, execution, common.as_json)
         return
     from segem.stages.segmentation.verify import verify as stage
 
-    faults = stage(run_name, existing_workspace(workspace))
-    if as_json:
+    faults = stage(run_name, space)
+    if common.as_json:
         typer.echo(json.dumps([asdict(fault) for fault in faults], indent=2))
     complain((fault.volume, fault.what) for fault in faults)
-    if not as_json:
+    if not common.as_json:
         typer.echo(f"{run_name}: whole")
 
 
-def _repair(run: str, workspace: Any, execution: ExecutionConfig, as_json: bool) -> None:
+def _repair(run: str, workspace: Workspace, execution: ExecutionConfig, as_json: bool) -> None:
     from segem.stages.segmentation.repair import repair as stage
 
     done = stage(run, workspace, execution)
@@ -103,18 +102,20 @@ def _repair(run: str, workspace: Any, execution: ExecutionConfig, as_json: bool)
         typer.echo(f"{run}: whole")
 
 
-@app.command(epilog="Example: `segem export monday cortex membrane membrane.tif`")
+@theme.command("export", "segem export monday cortex membrane membrane.tif")
 def export(
     run_name: RunArgument,
-    volume: Annotated[str, typer.Argument(help="Name of a volume in it.")],
-    layer: Annotated[str, typer.Argument(help="raw, truth, probability, membrane or baseline.")],
-    out: Annotated[Path, typer.Argument(help="The TIFF to write.")],
+    volume: Annotated[
+        str,
+        typer.Argument(metavar="VOLUME", help="Name of a volume of the run.", autocompletion=complete_volume),
+    ],
+    layer: Annotated[str, typer.Argument(metavar="LAYER", help="raw, truth, probability, membrane or baseline.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The TIFF to write.")],
+    common: CommonOptions,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    as_json: JsonOption = False,
 ) -> None:
-    """Write one layer as a multi-page TIFF; masks come out as 0 and 255, truth that is unknown as 128."""
+    """Write one layer as a multi-page TIFF; masks come out as 0 and 255, and unlabelled voxels of the truth as 128."""
     from segem.stages.segmentation.export import export as stage
 
-    path = stage(run_name, volume, layer, out, existing_workspace(workspace), force=force)
-    show({"volume": volume, "layer": layer, "path": path}, as_json, run=run_name)
+    path = stage(run_name, volume, layer, out, existing_workspace(common.workspace), force=force)
+    show({"volume": volume, "layer": layer, "path": path}, common.as_json, run=run_name)

@@ -20,19 +20,21 @@ from segem.geometry import name_sections
 
 if TYPE_CHECKING:
     # What is shown is made by stages that load torch; `segem --help` does not wait for that.
+    from segem.io.runs import RunSummary
     from segem.records.label_next import LabelNext
     from segem.records.learning_curve import Arm, LearningCurveResult
     from segem.records.promotion import Promotion
     from segem.records.scores import Report, VolumeScores
-    from segem.stages.models.zoo import Architecture, Explanation, TrainedModel
+    from segem.stages.models.catalogue import Architecture, TrainedModel
+    from segem.stages.models.zoo import Explanation
     from segem.stages.segmentation.bench import BenchResult
 
 INTERRUPTED = 130
 """Exit code of what a user has stopped, as shells have it."""
-STOPPED = (
-    "stopped by Ctrl-C; finished blocks and the last checkpoint of a training are kept. "
-    "Fix: give the same command again to resume (for a segmentation on another day, add --run with the name of its run)"
-)
+
+
+class StoppedError(SegemError):
+    """Ctrl-C; the message says what is kept."""
 
 
 def show(result: object, as_json: bool, *, run: str | None = None) -> None:
@@ -303,6 +305,20 @@ def show_label_next(found: LabelNext, file: str) -> None:
     typer.echo(f"full list: {file}")
 
 
+def show_runs(runs: Sequence[RunSummary]) -> None:
+    """Print the runs of a workspace, and why the record of one cannot be read."""
+    table = Table(title="runs")
+    for column in ("run", "started (UTC)", "state", "volumes done", "model"):
+        table.add_column(column, justify="right" if column == "volumes done" else "left")
+    for run in runs:
+        started = run.created[:16].replace("T", " ") or "-"
+        table.add_row(run.run, started, run.state, f"{run.done} of {run.volumes}", run.model or "-")
+    _print(table)
+    for run in runs:
+        if run.reason:
+            typer.echo(f"{run.run}: {run.reason}")
+
+
 def _print(table: Table) -> None:
     Console(width=None if sys.stdout.isatty() else 110).print(table)
 
@@ -318,7 +334,7 @@ def exit_code_of(command: Callable[[], Any]) -> int:
     try:
         code = command()
     except SegemError as error:
-        return _fail(str(error), 1)
+        return _fail(str(error), INTERRUPTED if isinstance(error, StoppedError) else 1)
     except typer.TyperException as error:
         # Without a message, the help itself was the answer and has been printed.
         return (
@@ -332,7 +348,7 @@ def exit_code_of(command: Callable[[], Any]) -> int:
         return _fail(f"unexpected {type(error).__name__}: {error}. Fix: set SEGEM_DEBUG=1 and report the traceback", 1)
     if code == INTERRUPTED:
         # typer turns Ctrl-C into this code without a word.
-        return _fail(STOPPED, INTERRUPTED)
+        return _fail("stopped by Ctrl-C", INTERRUPTED)
     return code if isinstance(code, int) else 0
 
 

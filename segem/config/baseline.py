@@ -36,6 +36,7 @@ class FeatureOptions(Config):
     )
     """Scales of the filters, in pixels."""
     clusters: int = Field(default=2, ge=2, le=16)
+    """Number of clusters."""
 
 
 class WatershedOptions(Config):
@@ -44,9 +45,9 @@ class WatershedOptions(Config):
     sigma_px: SigmaPx = 2.0
     """Smoothing before flooding, in pixels."""
     depth: float = Field(default=1.2, gt=0, le=100)
-    """A basin shallower than this is no cell of its own, in standard deviations of the volume's intensity."""
+    """Basins shallower than this are merged, in standard deviations of the volume's intensity."""
     width_px: LinePx = 7
-    """Width of the lines that are drawn, an odd number of pixels."""
+    """Width of the lines drawn between basins, an odd number of pixels."""
 
 
 class NcutOptions(Config):
@@ -57,21 +58,23 @@ class NcutOptions(Config):
     superpixel_px: int = Field(default=300, ge=50, le=10_000)
     """Area of a superpixel, in pixels; smaller ones take much longer."""
     darkness: float = Field(default=1.0, gt=0, le=10)
-    """How dark a border is that makes two superpixels unlike, in standard deviations of the volume's intensity."""
+    """How dark a border must be to separate two superpixels, in standard deviations of the volume's intensity."""
     cut: float = Field(default=0.1, gt=0, le=2)
-    """Regions are cut in two as long as the normalised cut costs less than this."""
+    """A region is cut in two while the normalised cut costs less than this."""
     width_px: LinePx = 7
-    """Width of the lines that are drawn, an odd number of pixels."""
+    """Width of the lines drawn between regions, an odd number of pixels."""
 
 
 class BaselineConfig(Config):
-    """How membrane is found without a label: by clusters of intensity unless another method is named."""
+    """How membrane is found without labels: by clusters of intensity unless another method is named."""
 
     method: BaselineMethod = "kmeans"
+    """``kmeans``: the darker of two clusters of intensity. ``kmeans-features``: the darkest cluster of filter
+    responses. ``watershed``: the lines between basins. ``ncut``: the borders between normalised cuts."""
     sigma_px: SigmaPx = 0.0
-    """Gaussian smoothing within each section before K-means on intensity, in pixels; 0 clusters raw intensity."""
+    """Gaussian smoothing within each section before ``kmeans``, in pixels; 0 clusters raw intensity."""
     seed: int = Field(default=0, ge=0)
-    """Seed of what is drawn at random: the sample of kmeans-features, first guesses of ncut."""
+    """Seed of all random choices: the sample of ``kmeans-features``, the first guesses of ``ncut``."""
     features: FeatureOptions = FeatureOptions()
     watershed: WatershedOptions = WatershedOptions()
     ncut: NcutOptions = NcutOptions()

@@ -11,11 +11,13 @@ from segem.config.synth import Extent
 
 
 class BenchConfig(Config):
-    """How fast this machine is asked to be measured."""
+    """What is measured to predict how long a volume takes on this machine."""
 
     model: str = BUNDLED_MODEL
+    """Model to measure: its name, or the path of its folder."""
     size_px: int = Field(default=1024, ge=64, le=16384)
-    """Edge of a synthetic section."""
+    """Edge of the synthetic sections that are segmented, in pixels."""
     shape: tuple[Extent, Extent, Extent] = (100, 1024, 1024)
-    """Voxels along (z, y, x) of the volume whose time is wanted."""
+    """Voxels along (z, y, x) of the volume whose duration is predicted."""
     device: Device = "auto"
+    """Where to compute; ``auto`` takes a GPU where there is one."""

@@ -20,10 +20,15 @@ class ExecutionConfig(Config):
     """
 
     device: Device = "auto"
+    """Where to compute; ``auto`` takes a GPU where there is one."""
     engine: EngineName = "loop"
+    """What runs the blocks: a ``loop`` in this process, or several ``dask`` processes. Both give the same bytes."""
     workers: int = Field(default=1, ge=1, le=256)
+    """Number of processes; more than one need the ``dask`` engine."""
     memory: Annotated[int, BeforeValidator(parse_bytes)] | None = None
-    """Bytes that one process may take at its peak, as a number or as in ``2GB``."""
+    """Peak memory of one process in bytes, or as in ``2GB``: it decides how large tiles are and how many are computed
+    at once. When absent, tiles are planned for 3 GB, and half of the machine's memory decides how many at once. A
+    resumed run computes its blocks again if another amount makes other tiles."""
 
     @model_validator(mode="after")
     def _workers_need_dask(self) -> ExecutionConfig:

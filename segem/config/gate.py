@@ -8,15 +8,18 @@ from segem.config.base import Config
 
 
 class GateConfig(Config):
-    """What counts as harm, and how sure one must be that there is none."""
+    """What counts as harm, and how certain it must be that there is none."""
 
     harm: float = Field(default=0.005, ge=0, lt=1)
-    """Loss of membrane IoU that a volume may not suffer."""
+    """Loss of membrane IoU that counts as harm; the candidate must not do harm to any volume."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    """Of the interval that must exclude it."""
+    """Confidence level of the interval that must exclude harm."""
     block_px: int = Field(default=128, ge=16)
-    """Edge of a block in y and x; in z it is as long in nanometres, but no longer than what is judged."""
+    """Edge in y and x of the blocks that are resampled; in z they are as long in nanometres, but no longer than the
+    test sections."""
     fewest_blocks: int = Field(default=12, ge=2)
-    """With fewer, an interval says nothing, and the volume is refused."""
+    """A volume with fewer blocks is refused, since its interval would say nothing."""
     resamples: int = Field(default=10_000, ge=1000)
+    """Number of bootstrap resamples."""
     seed: int = Field(default=0, ge=0)
+    """Seed of the resampling."""

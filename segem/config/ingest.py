@@ -19,12 +19,13 @@ class LabelSource(Config):
     """Where ground truth comes from, and which of its values mean membrane."""
 
     source: Path
+    """Ground truth, as a stack of the same shape."""
     membrane: Polarity
     """``zero``, ``nonzero`` or the one pixel value that means membrane; never guessed."""
     dataset: str | None = None
-    """Path of the array inside an HDF5 file."""
+    """Path of the ground truth inside an HDF5 file or Zarr store."""
     ignore: int | None = None
-    """The pixel value of what nobody has painted: neither membrane nor not, it counts for nothing."""
+    """Pixel value of what has not been labelled; it is left out of training and scores."""
 
     @model_validator(mode="after")
     def _ignored_is_another(self) -> LabelSource:
@@ -41,12 +42,15 @@ class IngestConfig(Config):
     """How one source becomes one OME-Zarr volume."""
 
     name: Name
+    """Name of the volume."""
     source: Path
+    """TIFF, folder of TIFF or PNG sections, HDF5 file or OME-Zarr."""
     voxel_nm: tuple[float, float, float]
     """Voxel size in nanometres along (z, y, x)."""
     labels: LabelSource | None = None
+    """Ground truth, where there is any."""
     dataset: str | None = None
-    """Path of the array inside an HDF5 file."""
+    """Path of the array inside an HDF5 file or Zarr store."""
 
     @field_validator("voxel_nm")
     @classmethod

@@ -44,12 +44,15 @@ class Split(Config):
     """Which sections of a labelled volume train, validate and test; always contiguous in z."""
 
     train: SectionRange
+    """Sections the model is trained on."""
     validation: SectionRange
+    """Sections that calibrate it and choose its threshold."""
     test: SectionRange | None = None
+    """Sections it is scored on in the end."""
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """How often the volume is drawn in training, relative to the others."""
     rehearsed: bool = False
-    """Whether the model that is gone on from has learned it, and is to be remembered in it."""
+    """Whether the base model was trained on the volume and must not forget it."""
 
     @model_validator(mode="after")
     def _disjoint(self) -> Split:
@@ -65,6 +68,7 @@ class VolumeEntry(IngestConfig):
     """One volume of a manifest."""
 
     split: Split | None = None
+    """What its labelled sections are for."""
 
     def ingest_config(self) -> IngestConfig:
         """Return the part of the entry that decides what is ingested."""
@@ -75,10 +79,15 @@ class Manifest(Config):
     """A dataset: its volumes and how they are to be segmented."""
 
     name: Name
+    """Name of the dataset."""
     model: str = BUNDLED_MODEL
+    """Model that segments it: its name, or the path of its folder."""
     volumes: tuple[VolumeEntry, ...] = Field(min_length=1)
+    """Its volumes."""
     baseline: BaselineConfig = BaselineConfig()
+    """How membrane is found without labels, to compare the model with."""
     segment: SweepConfig | None = None
+    """How the model is swept over each volume."""
 
     @field_validator("segment", mode="before")
     @classmethod

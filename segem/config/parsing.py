@@ -37,7 +37,7 @@ def parse(kind: type[C], values: dict[str, Any], *, where: object = None, called
     where : object, optional
         The file or command the values came from, for the message.
     called : callable
-        A key as the user knows it, where that is an option and no key of a file.
+        A key as the user knows it, where that is an option and not a key of a file; nothing where it is neither.
 
     Raises
     ------
@@ -59,19 +59,28 @@ def parse(kind: type[C], values: dict[str, Any], *, where: object = None, called
         if first["type"] == "extra_forbidden":
             known = ", ".join((_holder(kind, first["loc"]) or kind).model_fields)
             raise ConfigError(f"unknown key {key}", where=where, fix=f"keys there are {known}") from None
+        name = called(key)
         if first["type"] == "missing":
-            raise ConfigError(f"key {key} is missing", where=where, fix=f"add {key}{means}") from None
+            what = f"key {key}" if name == key else name
+            given = _given_beside(first, called) if name != key else None
+            raise ConfigError(f"{what} is missing", where=where, found=given, fix=f"add {name}{means}") from None
         # One value may be wrong in several ways, as neither this nor that.
         reasons = dict.fromkeys(_reason(one) for one in errors if f"{_key(one)}.".startswith(f"{key}."))
         reason = " or ".join(reasons).replace(f" or {_MUST} ", " or ")
-        if not key:
+        if not name:
             # What contradicts itself is no single value.
             raise ConfigError(reason, where=where, fix="change one of these settings") from None
         value = first.get("input")
         # A part of a list or a mapping says nothing.
         found = repr(value)[:80] if isinstance(value, str) or len(repr(value)) <= 80 else None
-        name = called(key)
         raise ConfigError(f"{name}: {reason}", where=where, found=found, fix=f"correct {name}{means}") from None
+
+
+def _given_beside(missing: Mapping[str, Any], called: Callable[[str], str]) -> str | None:
+    """Return the options that were given of the group in which one is missing."""
+    group = _key(missing).rpartition(".")[0]
+    names = [called(f"{group}.{key}" if group else key) for key in missing["input"]]
+    return ", ".join(name for name in names if name) or None
 
 
 def _description(kind: type[BaseModel], place: Sequence[int | str]) -> str:

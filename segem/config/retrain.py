@@ -1,46 +1,24 @@
-"""Settings of a retraining: what is learned, what is rehearsed meanwhile, and what the new model has to pass."""
+"""Settings of a retraining: what is trained, what is rehearsed meanwhile, and what the new model has to pass."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from segem.config.base import Config
-from segem.config.execution import Device
 from segem.config.gate import GateConfig
 from segem.config.manifest import Manifest, Split
-from segem.config.names import Name
 from segem.config.parsing import parse
-from segem.config.train import TrainConfig
+from segem.config.train import SHARE, TrainJobConfig
 from segem.errors import ConfigError
 
-SHARE = 0.3
-"""Share of the crops that is rehearsed where none is given."""
-REMEMBER: float = TrainConfig.model_fields["remember"].default
-"""How much it counts there that the net gives what it gave before, where nothing is said."""
 
-
-class RetrainConfig(Config):
+class RetrainConfig(TrainJobConfig):
     """How a better model is made, and what it has to pass before it is used."""
 
-    out: Name
-    """Name of the model; a new version of it is made."""
-    train: TrainConfig = TrainConfig(minutes=30)
-    start: str | None = None
-    """Model to go on from, by name or folder."""
-    rehearse: Path | None = None
-    """A manifest of what that model learned from; its volumes are learned again beside the new ones, and judged."""
-    share: float = SHARE
-    """Share of the crops that is drawn from rehearsed volumes."""
     against: str | None = None
-    """Model to beat; when absent, what the name `out` means now, else the model that is gone on from, else K-means."""
-    replace: bool = False
-    """Whether volumes of these names that have another source, voxel size or labels are lost, and made anew."""
+    """Incumbent to beat, by name or folder. When absent, the version that the name of the new model refers to; else the
+    base model; else K-means."""
     force: bool = False
-    """Whether the new model is put in use whatever is found; the record says so."""
+    """Promote the new model whatever the gate finds; its record says that it was forced."""
     gate: GateConfig = GateConfig()
-    device: Device = "auto"
-    licence: str = ""
-    citation: str = ""
+    """What the new model has to pass."""
 
 
 def with_rehearsal(manifest: Manifest, old: Manifest, share: float) -> Manifest:
@@ -49,9 +27,9 @@ def with_rehearsal(manifest: Manifest, old: Manifest, share: float) -> Manifest:
     Parameters
     ----------
     manifest : Manifest
-        What is to be learned.
+        What the model is trained on.
     old : Manifest
-        What is not to be forgotten. Each of its labelled volumes counts relative to the others as it did.
+        What it must not forget. Each of its labelled volumes counts relative to the others as it did.
     share : float
         Between 0 and 1.
 
@@ -91,10 +69,10 @@ def with_rehearsal(manifest: Manifest, old: Manifest, share: float) -> Manifest:
 
 
 def nothing_to_rehearse() -> ConfigError:
-    """Return what to raise where there is no model to go on from that could have learned anything."""
+    """Return what to raise where there is no base model that could forget anything."""
     return ConfigError(
-        "--rehearse needs a model to go on from",
-        fix="name by --from the model that has learned it, or list these volumes in the manifest itself",
+        "--rehearse needs a base model",
+        fix="name with --from the model that was trained on it, or list these volumes in the manifest itself",
     )
 
 
@@ -106,7 +84,7 @@ def _splits(manifest: Manifest) -> dict[str, Split]:
             continue
         if entry.split is None:
             raise ConfigError(
-                "to learn old and new volumes together, each needs a split",
+                "to train on old and new volumes together, each needs a split",
                 where=f"{manifest.name}, volume {entry.name}",
                 fix="add one, such as split: {train: [0, 3], validation: [3, 4], test: [4, 5]}",
             )

@@ -17,20 +17,21 @@ class SweepConfig(Config):
     """How any model is swept over a volume."""
 
     stitch: Literal["auto", "crop"] | Window = "auto"
-    """``crop`` equals whole-section output, ``gaussian`` and ``hann`` blend tiles; ``auto`` crops where the halo is
-    finite."""
+    """How tiles are joined: ``crop`` gives exactly what the whole section would, ``gaussian`` and ``hann`` blend
+    overlapping tiles; ``auto`` crops where the model needs a finite context."""
     tile_px: int | None = Field(default=None, ge=16)
-    """Edge of a tile's core (crop) or of the whole tile (blended); chosen by the planner when absent."""
+    """Edge of a tile's core (crop) or of the whole tile (blended) in pixels; chosen by the planner when absent."""
     halo_px: int | None = Field(default=None, ge=0)
-    """Context around a core; taken from the model when absent."""
+    """Context around a tile's core in pixels; the model's own when absent."""
     overlap: float = Field(default=0.5, ge=0, lt=1)
     """Share of a tile that its neighbour covers too (blended only)."""
     threshold: float | None = Field(default=None, gt=0, lt=1)
     """Probability from which a voxel is membrane; the model's own when absent."""
     views: Literal[1, 2, 4, 8] = 1
-    """Flips (2, 4) and quarter turns (8) of each tile whose probabilities are averaged: so many times the work."""
+    """Flips (2, 4) and quarter turns (8) of each tile whose probabilities are averaged, for as many times the work."""
     runtime: RuntimeName = "auto"
-    """``openvino-int8`` computes in 8 bits; ``auto`` takes OpenVINO on a CPU where it is installed, torch elsewhere."""
+    """What evaluates the net: ``torch``, ``openvino`` (faster on a CPU, same results) or ``openvino-int8`` (8 bits:
+    much faster, and checked against float32). ``auto`` takes OpenVINO on a CPU that has it, torch elsewhere."""
     int8_tolerance: float = Field(default=0.005, ge=0, le=1)
     """Largest share of sampled voxels whose mask 8 bits may change; beyond it the volume is computed in float32."""
 
@@ -39,4 +40,4 @@ class SegmentConfig(SweepConfig):
     """Which model is swept over a volume, and how. All here that changes the result is part of block identity."""
 
     model: str = BUNDLED_MODEL
-    """Name of a bundled or trained model, or the path of an artefact directory."""
+    """Name of a bundled or trained model, or the path of its folder."""

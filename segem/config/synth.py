@@ -19,5 +19,6 @@ class SynthConfig(Config):
     shape: tuple[Extent, Extent, Extent] = (8, 512, 512)
     """Voxels along (z, y, x)."""
     seed: int = Field(default=0, ge=0)
+    """Seed of the tissue; the same seed gives the same bytes."""
     voxel_nm: tuple[SectionNm, PixelNm, PixelNm] = (50.0, 4.0, 4.0)
-    """Voxel size in nanometres along (z, y, x); no tissue can be drawn with pixels beyond 1 to 32 nm."""
+    """Voxel size in nanometres along (z, y, x); pixels of 1 to 32 nm."""

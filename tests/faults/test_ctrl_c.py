@@ -15,7 +15,8 @@ import tifffile
 import yaml
 
 from segem.cli import main
-from segem.cli.show import INTERRUPTED, STOPPED
+from segem.cli.command import RESUMES, RESUMES_TRAINING
+from segem.cli.show import INTERRUPTED
 from segem.config import SynthConfig
 from segem.kernels.synth import synthesize
 from segem.stages.segmentation.verify import verify
@@ -48,7 +49,7 @@ def test_a_run_that_is_stopped_says_so_and_goes_on(undisturbed: Undisturbed, tmp
     words = ["segment", "noise", "--model", "tiny", "--run", "r", "--runtime", "torch", "--device", "cpu"]
     words += ["--workspace", str(workspace.root)]
     code = run(undisturbed.context, words, log, lambda: harness.finished_blocks(workspace) > 0)
-    assert (code, log.read_text()) == (INTERRUPTED, f"error: {STOPPED}\n")
+    assert (code, log.read_text()) == (INTERRUPTED, f"error: stopped by Ctrl-C{RESUMES}\n")
     (fault,) = verify("r", workspace)
     assert fault.what == "interrupted; run the same command again, it goes on from there"
     kept = harness.finished_blocks(workspace)
@@ -77,6 +78,6 @@ def test_a_training_that_is_stopped_keeps_what_it_has_learned(undisturbed: Undis
         return found
 
     assert run(undisturbed.context, words, log, learning) == INTERRUPTED
-    assert log.read_text().splitlines()[-1] == f"error: {STOPPED}"
+    assert log.read_text().splitlines()[-1] == f"error: stopped by Ctrl-C{RESUMES_TRAINING}"
     assert run(undisturbed.context, words, log) == 0
     assert "going on from step" in log.read_text()

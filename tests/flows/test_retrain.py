@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +82,10 @@ def test_nothing_is_trained_where_nothing_can_be_judged(source: Path, tmp_path: 
 def test_the_command_says_why_a_model_is_kept_aside_and_ends_with_1(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kinds: dict[Any, Callable[..., Any]] = {GateConfig: lambda: CONFIG.gate, TrainConfig: lambda: LEARNED}
+    small = {"train": LEARNED, "gate": CONFIG.gate}
     monkeypatch.setattr(
-        "segem.cli.retrain.parse",
-        lambda kind, values, where, **_: kinds[kind]() if kind in kinds else kind.model_validate(values),
+        "segem.cli.options.parse",
+        lambda kind, values, **_: kind.model_validate(values | small if kind is RetrainConfig else values),
     )
     call = ["retrain", str(source), "--out", "mine", "--device", "cpu", "--workspace", str(tmp_path / "w")]
     refused = CliRunner().invoke(app, call)

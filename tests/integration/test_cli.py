@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,10 +24,15 @@ from segem.records.scores import Report
 SHAPE = (3, 64, 64)
 
 
+# "verify v: done in 0.2 s, 12 blocks/s", "segment v: 12%, 1.2 Mpx/s, 12 s left"
+PROGRESS = re.compile(r"\w[\w -]*: (done in [\d.]+ (s|min)|\d+%)(, .*)?\n")
+
+
 class Shell:
-    """Runs commands in this process and returns exit code, stdout and stderr."""
+    """Runs commands in this process and returns exit code, stdout and stderr; `told` keeps the lines of progress."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], workspace: Path) -> None:
+        self.told: list[str] = []
         self.monkeypatch, self.capsys, self.workspace = monkeypatch, capsys, workspace
         monkeypatch.setenv("SEGEM_WORKSPACE", str(workspace))
         monkeypatch.delenv("SEGEM_DEBUG", raising=False)
@@ -37,7 +43,9 @@ class Shell:
         with pytest.raises(SystemExit) as caught:
             main()
         out, err = self.capsys.readouterr()
-        return int(caught.value.code or 0), out, err
+        lines = err.splitlines(keepends=True)
+        self.told = [line for line in lines if PROGRESS.fullmatch(line)]
+        return int(caught.value.code or 0), out, "".join(line for line in lines if line not in self.told)
 
     def refused(self, *words: object) -> str:
         """Run a command that must fail by the rules, and return its one line."""
@@ -115,11 +123,13 @@ def test_labels_of_another_shape_are_refused(segem: Shell, stack: Path, tmp_path
 
 
 def test_labels_without_polarity_are_refused(segem: Shell, stack: Path) -> None:
-    assert "go together" in segem.refused(*ingest(stack, "--labels", stack))
+    line = segem.refused(*ingest(stack, "--labels", stack))
+    assert "--membrane is missing; found --labels. Fix: add --membrane (zero, nonzero or" in line
 
 
 def test_a_dataset_of_labels_without_labels_is_refused(segem: Shell, stack: Path) -> None:
-    assert "--labels-dataset" in segem.refused(*ingest(stack, "--labels-dataset", "truth"))
+    line = segem.refused(*ingest(stack, "--labels-dataset", "truth"))
+    assert "--labels is missing; found --labels-dataset. Fix: add --labels" in line
 
 
 def test_a_png_that_is_text_is_refused(segem: Shell, tmp_path: Path) -> None:
@@ -238,7 +248,7 @@ def test_what_a_training_is_told_reaches_it(segem: Shell, stack: Path, tmp_path:
         for option in ("--share", "--remember"):
             assert f"{option} needs --rehearse" in segem.refused(command, *given, option, "2")
         refused = segem.refused(command, *given, "--rehearse", manifest)
-        assert "--rehearse needs a model to go on from. Fix: name by --from" in refused
+        assert "--rehearse needs a base model. Fix: name with --from" in refused
 
 
 def test_weights_to_start_from_are_given_once(segem: Shell, stack: Path, tmp_path: Path) -> None:
@@ -320,6 +330,7 @@ def test_single_steps_from_stack_to_report(segem: Shell, tmp_path: Path) -> None
     assert segem("baseline", "v", "--run", "r")[0] == 0
     assert segem("segment", "v", "--run", "r")[0] == 0
     assert segem("verify", "r") == (0, "r: whole\n", "")
+    assert any(re.match("verify segment of v: done in ", line) for line in segem.told), "even a short stage says so"
     scores = json.loads(segem("evaluate", "r", "--json")[1])
     assert 0 < scores["volumes"][0]["iou"]["baseline"] < 1
     report = json.loads(segem("report", "r", "--json")[1])

@@ -22,7 +22,7 @@ from segem.learn.artefact import Artefact, find_model, save_artefact
 from segem.learn.models.registry import ZOO
 from segem.records.card import ModelCard, TrainedOn
 from segem.records.promotion import Promotion
-from segem.stages.models.zoo import trained
+from segem.stages.models.catalogue import trained
 from segem.stages.training.gate.promote import promote, sections_to_judge
 from segem.stages.volumes.ingest import ingest
 from tests.nets import BAND, Band
@@ -234,7 +234,10 @@ def test_what_cannot_be_judged_is_refused(workspace: Workspace, manifest: Manife
 def test_the_command_says_why_and_ends_with_1(
     workspace: Workspace, manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("segem.cli.models.parse", lambda *_, **__: CONFIG)
+    monkeypatch.setattr(
+        "segem.cli.options.parse",
+        lambda kind, values, **_: CONFIG if kind is GateConfig else kind.model_validate(values),
+    )
     model(workspace, "1", FAIR)
     model(workspace, "2", GOOD, -100.0)
     text = json.dumps(manifest.model_dump(mode="json", exclude_none=True))

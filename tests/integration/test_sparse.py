@@ -142,4 +142,4 @@ def test_values_to_ignore_that_cannot_be_meant(
     assert (code, len(err.splitlines())) == (1, 1)
     assert told in err
     code, _, err = segem(monkeypatch, capsys, *words, "--ignore", 7)
-    assert (code, "--ignore needs --labels" in err) == (1, True)
+    assert (code, "--labels is missing; found --ignore. Fix: add --labels" in err) == (1, True)

@@ -76,10 +76,10 @@ def test_an_architecture_is_no_model(segem: Shell) -> None:
 
 def test_architectures_are_listed_and_measured_by_name(segem: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("segem.stages.models.zoo.MEASURED_PX", 64)
-    code, out, err = segem("models", "list", "unet", "--measure", "--json")
+    code, out, err = segem("models", "list", "fullr", "--measure", "--json")
     (net,) = json.loads(out)["architectures"]
-    assert (code, net["name"]) == (0, "unet")
-    assert err == f"unet: {net['megapixels_per_second']:.2f} Mpx/s\n"
+    assert (code, net["name"]) == (0, "fullres")
+    assert err == f"fullres: {net['megapixels_per_second']:.2f} Mpx/s\n"
     assert "no such architecture" in segem("models", "list", "nosuch")[2]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from segem.cli.options import option_of
+from segem.cli.options import Options
 from segem.config import (
     BaselineConfig,
     Config,
@@ -187,7 +187,7 @@ def test_memory_is_given_in_any_unit() -> None:
 )
 def test_a_wrong_value_is_told_by_its_option(kind: type[Config], values: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        parse(kind, values, where="w", called=option_of)
+        parse(kind, values, where="w", called=Options({"": tuple(kind.model_fields)}).named)
     assert str(caught.value).startswith(said)
     assert "Config" not in str(caught.value)
 

@@ -1,12 +1,13 @@
-"""Which nets there are: the architectures of the zoo with what they cost, and the models trained from them."""
+"""What an architecture of the zoo is, what it costs and how fast it is here; which names models may have."""
 
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,58 +15,20 @@ from pydantic_core import PydanticUndefined
 
 from segem.config import check_name
 from segem.errors import ConfigError, ModelError, SegemError
-from segem.io.versions import promoted_version, standing
+from segem.io.files import write_text
+from segem.io.versions import promoted_version
 from segem.io.workspace import Workspace
-from segem.learn.artefact import Artefact, find_model, list_models, load_artefact
+from segem.learn.artefact import Artefact, find_model, list_models
 from segem.learn.cost import bare_net, bytes_needed, gflop_per_megapixel, megapixels_per_second, parameter_count
 from segem.learn.models.registry import ZOO, spec_of
 from segem.progress import is_shown, tell, track
-from segem.records.card import Score
+from segem.stages.models.catalogue import CATALOGUE, Architecture
 from segem.stages.segmentation.budget import RESIDENT, half_of_the_machine
 
 logger = logging.getLogger(__name__)
 
 MEASURED_PX = 512
 """Edge of the tile that is evaluated for a rate."""
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """One architecture of the zoo, with its default options.
-
-    Parameters
-    ----------
-    name, summary, source : str
-        How it is asked for, what it is, and the paper.
-    parameters : int
-        Numbers it learns.
-    gflop_per_megapixel : float
-        Operations for a million pixels, in 10^9; a multiplication with an addition counts two.
-    output_stride : int
-        Input pixels to one pixel of the coarsest map that scores are computed on.
-    receptive_field_px : int or None
-        Edge of what one output pixel sees; None where that is the whole section.
-    stride_px : int
-        Tiles start on multiples of this.
-    halo_px : int or None
-        Context for exact output; None where there is none short of the whole section.
-    megapixels_per_second : float or None
-        On one tile of `MEASURED_PX`, by one thread; None where it was not measured.
-    not_measured : str
-        Why it could not be measured, if that was wanted.
-    """
-
-    name: str
-    summary: str
-    source: str
-    parameters: int
-    gflop_per_megapixel: float
-    output_stride: int
-    receptive_field_px: int | None
-    stride_px: int
-    halo_px: int | None
-    megapixels_per_second: float | None = None
-    not_measured: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,53 +50,59 @@ class Explanation:
     options: tuple[Option, ...]
 
 
-@dataclass(frozen=True)
-class TrainedModel:
-    """A model on disk; without architecture and scores where its card cannot be read, and then why.
+def measured(nets: Collection[Architecture]) -> tuple[Architecture, ...]:
+    """Return architectures with how fast they are here, by evaluating a tile with each, one after the other.
 
-    `standing` is what `segem.io.versions.standing` says of it.
+    They are evaluated on the runtime that this machine takes.
     """
+    found = []
+    with track("measure", len(nets), "net") as advance:
+        for net in nets:
+            found.append(_measured(net))
+            rate = found[-1].megapixels_per_second
+            if is_shown():
+                tell(f"{net.name}: {f'{rate:.2f} Mpx/s' if rate else found[-1].not_measured}")
+            advance(1, net.name)
+    return tuple(found)
 
-    name: str
-    path: Path
-    architecture: str = ""
-    scores: tuple[Score, ...] = ()
-    unreadable: str = ""
-    standing: str = ""
 
-
-def architectures(names: Collection[str] = (), *, measure: bool = False) -> tuple[Architecture, ...]:
-    """Return architectures of the zoo, by name, and on request how fast they are here.
-
-    Parameters
-    ----------
-    names : collection of str
-        Which ones; all when empty.
-    measure : bool
-        Evaluate a tile with each of them, one after the other, on the runtime that this machine takes.
+def describe(name: str) -> Architecture:
+    """Return what an architecture costs and sees with its default options; its net is built, without weights.
 
     Raises
     ------
     ModelError
-        When there is none of a name.
+        When there is none of this name.
 
     Examples
     --------
-    >>> next(net.output_stride for net in architectures() if net.name == "unet")
+    >>> describe("unet").output_stride
     1
     """
-    found = tuple(_architecture(name) for name in sorted(set(names) or ZOO))
-    if not measure:
-        return found
-    measured = []
-    with track("measure", len(found), "net") as advance:
-        for net in found:
-            measured.append(_measured(net))
-            rate = measured[-1].megapixels_per_second
-            if is_shown():
-                tell(f"{net.name}: {f'{rate:.2f} Mpx/s' if rate else measured[-1].not_measured}")
-            advance(1, net.name)
-    return tuple(measured)
+    spec = spec_of(name)
+    options = spec.options()
+    geometry = spec.geometry(options)
+    return Architecture(
+        name=name,
+        summary=spec.summary,
+        source=spec.source,
+        parameters=parameter_count(spec, options),
+        gflop_per_megapixel=gflop_per_megapixel(spec, options),
+        output_stride=spec.output_stride,
+        receptive_field_px=spec.receptive_field_px(options),
+        stride_px=geometry.stride_px,
+        halo_px=geometry.halo_px,
+    )
+
+
+def write_catalogue() -> None:
+    """Write what is listed of every architecture, after a net was added or changed."""
+    nets = [asdict(describe(name)) for name in sorted(ZOO)]
+    kept = [
+        {key: value for key, value in net.items() if key not in ("megapixels_per_second", "not_measured")}
+        for net in nets
+    ]
+    write_text(CATALOGUE, json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
 
 
 def explain(name: str) -> Explanation:
@@ -159,18 +128,7 @@ def explain(name: str) -> Explanation:
         )
         for key, field in spec.options.model_fields.items()
     )
-    return Explanation(_architecture(name), _about(type(bare_net(spec, spec.options()))), options)
-
-
-def trained(workspace: Workspace) -> tuple[TrainedModel, ...]:
-    """Return every model of the workspace and every bundled one, with the scores on its card.
-
-    Raises
-    ------
-    ModelError
-        When a folder of models cannot be read; a single damaged model is listed with the reason.
-    """
-    return tuple(_trained(name, path) for name, path in list_models(workspace))
+    return Explanation(describe(name), _about(type(bare_net(spec, spec.options()))), options)
 
 
 def is_architecture(name: str, workspace: Workspace) -> bool:
@@ -244,23 +202,6 @@ def tell_if_not_in_use(version: Path) -> None:
         )
 
 
-def _architecture(name: str) -> Architecture:
-    spec = spec_of(name)
-    options = spec.options()
-    geometry = spec.geometry(options)
-    return Architecture(
-        name=name,
-        summary=spec.summary,
-        source=spec.source,
-        parameters=parameter_count(spec, options),
-        gflop_per_megapixel=gflop_per_megapixel(spec, options),
-        output_stride=spec.output_stride,
-        receptive_field_px=spec.receptive_field_px(options),
-        stride_px=geometry.stride_px,
-        halo_px=geometry.halo_px,
-    )
-
-
 def _measured(net: Architecture) -> Architecture:
     spec = spec_of(net.name)
     options = spec.options()
@@ -272,14 +213,6 @@ def _measured(net: Architecture) -> Architecture:
         return replace(net, megapixels_per_second=megapixels_per_second(spec, options, MEASURED_PX))
     except SegemError as error:
         return replace(net, not_measured=str(error))
-
-
-def _trained(name: str, path: Path) -> TrainedModel:
-    try:
-        card, stands = load_artefact(path).card, standing(path)
-    except ModelError as error:
-        return TrainedModel(name, path, unreadable=str(error))
-    return TrainedModel(name, path, card.architecture, card.scores, standing=stands)
 
 
 def _about(net: type) -> str:

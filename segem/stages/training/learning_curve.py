@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from segem.io.workspace import Workspace
 from segem.kernels.learning_curve import Interval, too_few, why_not
 from segem.kernels.learning_curve import learning_curve as fitted_curve
 from segem.learn.train import Progress
-from segem.progress import Advance, tell, track
+from segem.progress import Part, tell, track
 from segem.records.learning_curve import Arm, Estimate, Kept, LearningCurveResult, Point, Verdict
 from segem.stages.training.labelled import known_of, labelled_sections, unknown_sections
 from segem.stages.training.learning_chart import Series, draw
@@ -239,7 +239,7 @@ def _trained(
     done = {(point.start, point.sections, point.seed): point for point in kept.points}
     wanted = [(start, n, seed) for n in numbers(available) for start in courses for seed in range(seeds)]
     todo = [each for each in wanted if each not in done]
-    with track("learning curve", 1000 * len(todo), "permille") as advance:
+    with track("learning curve", len(todo), "training") as advance:
         for start, count, seed in todo:
             course, taught = courses[start], windows(parts, count, seed, seeds)
             # Two trainings with one seed start from the same weights: their luck would be alike at all numbers of
@@ -251,7 +251,7 @@ def _trained(
                 home,
                 version=_version(start, count, seed),
                 device=device,
-                on_step=_Permille(advance, f"{start}, {count} sections, seed {seed}"),
+                on_step=_shown(Part(advance), f"{start}, {count} sections, seed {seed}"),
             )
             scores = {score.volume: score.iou for score in artefact.card.scores}
             done[start, count, seed] = Point(
@@ -273,18 +273,8 @@ def _version(start: str, count: int, seed: int) -> str:
     return f"{start}-{count}-{seed}"
 
 
-@dataclass
-class _Permille:
-    """Moves a bar by what one training has done."""
-
-    advance: Advance
-    note: str
-    done: int = 0
-
-    def __call__(self, at: Progress) -> None:
-        permille = int(1000 * at.fraction)
-        self.advance(permille - self.done, self.note)
-        self.done = permille
+def _shown(part: Part, note: str) -> Callable[[Progress], None]:
+    return lambda at: part(at.fraction, note)
 
 
 def _total(parts: Mapping[str, Range]) -> int:

@@ -40,7 +40,7 @@ from segem.learn.runtimes.choice import choose_device, training_runtime
 from segem.learn.sections import LabelledSection
 from segem.learn.train import Fitted, Progress, fit, predict_section
 from segem.learn.watch import Point
-from segem.progress import tell, track
+from segem.progress import Part, tell, track
 from segem.records.card import MeasuredHalo, ModelCard, Score
 from segem.stages.models.zoo import check_new_name, tell_if_not_in_use
 from segem.stages.segmentation.budget import require_training_memory
@@ -350,15 +350,13 @@ def _fit(
     device: Device,
     on_step: Callable[[Progress], None] | None,
 ) -> Fitted:
-    with track(f"train {config.model}", 1000, "permille") as advance:
-        done = 0
+    # A budget of minutes has no steps to count, so only the share and the time left are shown.
+    with track(f"train {config.model}", 1, unit="") as advance:
+        part = Part(advance)
 
         def show(now_at: Progress) -> None:
-            nonlocal done
-            permille = int(1000 * now_at.fraction)
-            iou = "" if now_at.validation_iou is None else f", validation IoU {now_at.validation_iou:.3f}"
-            advance(permille - done, f"loss {now_at.loss:.3f}{iou}")
-            done = permille
+            iou = "" if now_at.validation_iou is None else f", val IoU {now_at.validation_iou:.3f}"
+            part(now_at.fraction, f"loss {now_at.loss:.3f}{iou}")
             if on_step is not None:
                 on_step(now_at)
 

@@ -9,7 +9,8 @@ from segem.io.workspace import Workspace
 from segem.learn.artefact import save_artefact
 from segem.learn.models.registry import ZOO, build
 from segem.records.card import ModelCard, Score
-from segem.stages.models.zoo import architectures, explain, is_architecture, trained
+from segem.stages.models.catalogue import architectures, trained
+from segem.stages.models.zoo import describe, explain, is_architecture, measured
 
 OPTIONS = {"features": 2, "depth": 1}
 SCORE = Score(volume="v", sections=(1, 3), iou=0.5, v_rand=None, v_info=0.25)
@@ -29,18 +30,30 @@ def test_the_zoo_is_listed_with_its_geometry() -> None:
     assert unet.not_measured == ""
 
 
+def test_the_catalogue_says_what_the_nets_are() -> None:
+    kept = {net.name: net for net in architectures()}
+    found = {name: describe(name) for name in ZOO}
+    assert kept == found, 'write it anew: python -c "from segem.stages.models.zoo import write_catalogue as w; w()"'
+
+
+def test_names_are_listed_by_what_they_begin_with(tmp_path) -> None:
+    workspace = Workspace(tmp_path)
+    save(workspace, "mine")
+    assert [net.name for net in architectures(["unet", "segn"])] == ["segnet", "unet", "unet2015"]
+    assert [model.name for model in trained(workspace, ["min"])] == ["mine"]
+    assert "unet-em" in {model.name for model in trained(workspace, ["unet"])}
+
+
 def test_what_is_measured_has_a_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segem.stages.models.zoo.ZOO", {"unet": ZOO["unet"]})
     monkeypatch.setattr("segem.stages.models.zoo.MEASURED_PX", 64)
-    (unet,) = architectures(measure=True)
+    (unet,) = measured([describe("unet")])
     assert unet.megapixels_per_second is not None
     assert 0.001 < unet.megapixels_per_second < 10_000
 
 
 def test_what_does_not_fit_the_memory_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segem.stages.models.zoo.ZOO", {"unet": ZOO["unet"]})
     monkeypatch.setattr("segem.stages.models.zoo.half_of_the_machine", lambda: 800_000_000)
-    (unet,) = architectures(measure=True)
+    (unet,) = measured([describe("unet")])
     assert unet.megapixels_per_second is None
     assert unet.not_measured == "needs 0.9 GB, half of the memory here is 0.8 GB"
 

@@ -1,0 +1,158 @@
+"""Commands that make models of labelled volumes: trained, or trained and put in use only if they do no harm."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from segem.cli.command import RESUMES_TRAINING, Theme
+from segem.cli.complete import complete_model
+from segem.cli.options import Option, Options, Values
+from segem.cli.shared import (
+    DATA,
+    MACHINE,
+    CommonOptions,
+    DataRootOption,
+    ManifestArgument,
+    VerboseOption,
+    workspace_at,
+)
+from segem.cli.show import show, show_promotion
+from segem.config import load_manifest
+from segem.config.retrain import RetrainConfig, nothing_to_rehearse, with_rehearsal
+from segem.config.train import TRAIN_MINUTES, TrainJobConfig
+from segem.errors import ConfigError
+
+theme = Theme("Models", typer.Typer())
+NETWORK = "Network"
+
+
+def _settle_job(values: Values) -> None:
+    """Fill in the time budget, and refuse what is said of a rehearsal that there is not."""
+    train = values.setdefault("train", {})
+    if not train.keys() & {"minutes", "steps"}:
+        train["minutes"] = TRAIN_MINUTES
+    if "rehearse" in values:
+        if "start" not in values:
+            raise nothing_to_rehearse()
+        return
+    for option, given in (("--share", values), ("--remember", train)):
+        if option.removeprefix("--") in given:
+            raise ConfigError(
+                f"{option} needs --rehearse",
+                fix="name with --rehearse the manifest of what the base model was trained on",
+            )
+
+
+MODEL, START = "train.model", Option("start", "--from", complete=complete_model)
+BUDGET = (Option("train.minutes", default=f"{TRAIN_MINUTES:g}, unless --steps is given"), "train.steps")
+OPTIMISATION = ("train.learning_rate", "train.batch", "train.defects", "train.seed")
+SHARED = {
+    "Rehearsal": ("rehearse", "share", "train.remember"),
+    "Model card": ("licence", "citation"),
+    DATA: ("replace",),
+    MACHINE: ("device",),
+}
+TrainOptions = Annotated[
+    TrainJobConfig,
+    Options(
+        {
+            "": ("out",),
+            NETWORK: (
+                MODEL,
+                Option("train.architecture", "--option"),
+                START,
+                "train.pretrained",
+                "train.freeze",
+                "train.deep_supervision",
+            ),
+            "Training": (*BUDGET, "train.checkpoint_seconds", *OPTIMISATION),
+            **SHARED,
+        },
+        settle=_settle_job,
+    ),
+]
+RetrainOptions = Annotated[
+    RetrainConfig,
+    Options(
+        {
+            "": ("out",),
+            NETWORK: (MODEL, START, "train.freeze", "train.deep_supervision"),
+            "Training": (*BUDGET, *OPTIMISATION),
+            "Gate": (Option("against", complete=complete_model), "gate.harm", "force"),
+            **SHARED,
+        },
+        settle=_settle_job,
+    ),
+]
+
+
+@theme.command(
+    "train",
+    "segem train data/manifests/unet-em-train.yaml --data-root /data/em --out my-unet --minutes 60",
+    stopped=RESUMES_TRAINING,
+)
+def train(
+    manifest: ManifestArgument,
+    job: TrainOptions,
+    common: CommonOptions,
+    context_sections: Annotated[
+        int | None,
+        typer.Option(
+            help="Adjacent sections that the net sees at once, an odd number. When absent, 1 or as many as the base "
+            "model sees; never fewer than that.",
+            rich_help_panel=NETWORK,
+        ),
+    ] = None,
+    data_root: DataRootOption = None,
+) -> None:
+    """Train a model on labelled volumes and score it on test sections it never saw.
+
+    To put it in use only if it does no harm, use `segem retrain`; to find out whether labelling more sections is worth
+    it, `segem learning-curve`.
+    """
+    config, loaded = job.train, load_manifest(manifest, data_root)
+    if context_sections is not None:
+        architecture = config.architecture | {"context_sections": str(context_sections)}
+        config = config.model_copy(update={"architecture": architecture})
+    if job.rehearse is not None:
+        loaded = with_rehearsal(loaded, load_manifest(job.rehearse, data_root), job.share)
+    from segem.stages.training.train import train as stage
+
+    made = stage(
+        loaded,
+        job.out,
+        config,
+        workspace_at(common.workspace),
+        start=job.start,
+        device=job.device,
+        licence=job.licence,
+        citation=job.citation,
+        replace=job.replace,
+    )
+    show(made, common.as_json)
+
+
+@theme.command(
+    "retrain", "segem retrain mine-train.yaml --out mine --from unet-em --minutes 60", stopped=RESUMES_TRAINING
+)
+def retrain(
+    manifest: ManifestArgument,
+    config: RetrainOptions,
+    common: CommonOptions,
+    data_root: DataRootOption = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Train a better model on labelled volumes, and put it in use if it does no harm; else exit 1.
+
+    What would be refused in the end is refused before the training. Then a candidate is trained and judged, as `segem
+    models promote` does, on the test sections of every volume, those of --rehearse too: a model that has forgotten
+    what the base model knew is kept aside. Nothing uses a candidate before it is judged. The same command resumes a
+    training that was killed.
+    """
+    from flows.launch.local import run_retraining
+    from segem.stages.training.retrain import open_retraining
+
+    job = open_retraining(manifest, config, common.workspace, data_root)
+    show_promotion(run_retraining(job, verbose=verbose), common.as_json)

@@ -1,0 +1,102 @@
+"""The runs of a workspace, and how each of them stands."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from segem.errors import WorkspaceError
+from segem.io.run import load_run
+from segem.io.workspace import Workspace
+from segem.records.run import RunRecord, VolumeRecord
+
+State = Literal["complete", "failed", "running", "stopped", "unreadable"]
+_HOLDER = re.compile(r"process (\d+) on (.+)")
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One run of a workspace.
+
+    Parameters
+    ----------
+    run : str
+        Its name.
+    created : str
+        When it was started, ISO 8601 in UTC; empty where its record cannot be read.
+    state : str
+        ``complete``, ``failed``, ``running``, ``stopped`` before it was complete, or ``unreadable``.
+    done, volumes : int
+        Volumes that are complete, and all that the run is to finish.
+    model : str or None
+        Name of the model that segments; None for a run of baselines alone.
+    reason : str
+        Why its record cannot be read.
+    """
+
+    run: str
+    created: str
+    state: State
+    done: int
+    volumes: int
+    model: str | None = None
+    reason: str = ""
+
+
+def list_runs(workspace: Workspace) -> tuple[RunSummary, ...]:
+    """Return every run of a workspace, the newest first.
+
+    A run whose record cannot be read is among them, with the reason.
+    """
+    found = [_summary(workspace, name) for name in workspace.runs()]
+    return tuple(sorted(found, key=lambda one: (one.created, one.run), reverse=True))
+
+
+def _summary(workspace: Workspace, name: str) -> RunSummary:
+    try:
+        record = load_run(workspace, name)
+    except WorkspaceError as error:
+        return RunSummary(name, "", "unreadable", 0, 0, reason=str(error))
+    states = [_state_of(record, entry) for entry in record.volumes.values()]
+    done = states.count("complete")
+    if _is_held(workspace.run(name)):
+        state: State = "running"
+    elif done == len(states):
+        state = "complete"
+    else:
+        state = "failed" if "failed" in states else "stopped"
+    return RunSummary(name, record.created, state, done, len(states), record.model.name if record.model else None)
+
+
+def _state_of(record: RunRecord, entry: VolumeRecord) -> State:
+    """Return how a volume stands by the record; what a killed process has left as running counts as stopped."""
+    if entry.failure is not None or any(step.state == "failed" for step in entry.steps.values()):
+        return "failed"
+    segments = record.model is not None or any(each.membrane is not None for each in record.volumes.values())
+    step = entry.membrane if segments or entry.baseline is None else entry.baseline
+    return "complete" if step is not None and step.state == "complete" else "stopped"
+
+
+def _is_held(folder: Path) -> bool:
+    """Return whether a process that lives holds a lock of the run, by what it has written into it.
+
+    The lock itself is not tried: whoever tries it holds it for a moment, and refuses the one that starts just then.
+    """
+    return any(_lives(path) for path in folder.glob(".*.lock"))
+
+
+def _lives(lock: Path) -> bool:
+    try:
+        holder = _HOLDER.fullmatch(lock.read_text(encoding="utf-8"))
+        # Whether a process of another machine lives cannot be told from here, so its word is taken.
+        if holder is not None and holder[2] == socket.gethostname():
+            os.kill(int(holder[1]), 0)
+    except PermissionError:
+        return True  # a process of another user
+    except OSError:
+        return False
+    return holder is not None
