@@ -1,9 +1,9 @@
-"""Confidence interval of the difference of two membrane IoUs, by a paired block bootstrap."""
+"""Confidence interval of the difference of two scores, by a paired block bootstrap."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from segem.errors import InputError
+from segem.kernels.tiles import tile_starts
 from segem.kernels.truth import is_known, is_membrane
 
 _WEIGHTS_AT_ONCE = 2**22
@@ -18,12 +19,12 @@ _WEIGHTS_AT_ONCE = 2**22
 
 @dataclass(frozen=True)
 class Difference:
-    """The IoU of one mask minus that of another, with its confidence interval.
+    """The score of one model minus that of another, with its confidence interval.
 
     Parameters
     ----------
     first, second : float
-        Both IoUs, over all blocks.
+        Both scores, over all blocks.
     low, high : float
         Ends of the two-sided interval.
     lower_bound : float
@@ -45,14 +46,14 @@ class Difference:
         return self.first - self.second
 
 
-def block_counts(truth: NDArray[np.uint8], predicted: NDArray[np.uint8], block_px: int) -> NDArray[np.int64]:
+def count_tiles(truth: NDArray[np.uint8], predicted: NDArray[np.uint8], tile_px: int) -> NDArray[np.int64]:
     """Count true positives, false positives and false negatives in each tile of a section, where the truth is known.
 
     Parameters
     ----------
     truth, predicted : array (y, x)
         Masks in which 0 is background and any other value membrane, but for `segem.kernels.truth.UNKNOWN` in the truth.
-    block_px : int
+    tile_px : int
         Edge of a tile; stretched or shrunk a little, so that tiles of nearly equal size cover the section.
 
     Returns
@@ -68,7 +69,7 @@ def block_counts(truth: NDArray[np.uint8], predicted: NDArray[np.uint8], block_p
     Examples
     --------
     >>> truth = np.array([[1, 1, 0, 0]], np.uint8)
-    >>> block_counts(truth, np.array([[1, 0, 0, 1]], np.uint8), 2).tolist()
+    >>> count_tiles(truth, np.array([[1, 0, 0, 1]], np.uint8), 2).tolist()
     [[1, 0, 1], [0, 1, 0]]
     """
     if truth.shape != predicted.shape or truth.ndim != 2:
@@ -79,7 +80,7 @@ def block_counts(truth: NDArray[np.uint8], predicted: NDArray[np.uint8], block_p
             fix="crop them to the same shape",
         )
     a, b = is_membrane(truth), (predicted != 0) & is_known(truth)
-    starts = [_starts(n, block_px) for n in truth.shape]
+    starts = [tile_starts(n, tile_px) for n in truth.shape]
     kinds = (
         np.add.reduceat(np.add.reduceat(kind, starts[0], axis=0, dtype=np.int64), starts[1], axis=1)
         for kind in (a & b, ~a & b, a & ~b)
@@ -87,30 +88,7 @@ def block_counts(truth: NDArray[np.uint8], predicted: NDArray[np.uint8], block_p
     return np.stack([kind.ravel() for kind in kinds], axis=1)
 
 
-def in_depth(sections: Sequence[NDArray[np.int64]], depth: int) -> NDArray[np.int64]:
-    """Add up the counts of tiles at the same place, about `depth` sections at a time.
-
-    Parameters
-    ----------
-    sections : sequence of array (tiles, 3)
-        What `block_counts` gives for each of some contiguous sections.
-    depth : int
-        Sections in a block; blocks are of nearly equal size and cover every section.
-
-    Returns
-    -------
-    array (blocks, 3) of int64
-
-    Examples
-    --------
-    >>> in_depth([np.array([[1, 0, 0], [0, 2, 0]])] * 4, 2).tolist()
-    [[2, 0, 0], [0, 4, 0], [2, 0, 0], [0, 4, 0]]
-    """
-    blocks: NDArray[np.int64] = np.add.reduceat(np.stack(sections), _starts(len(sections), depth), axis=0)
-    return blocks.reshape(-1, 3)
-
-
-def iou_difference(
+def compare_iou(
     first: NDArray[np.int64],
     second: NDArray[np.int64],
     *,
@@ -164,11 +142,78 @@ def iou_difference(
     Examples
     --------
     >>> better, worse = np.array([[9, 1, 0]] * 20), np.array([[5, 1, 4]] * 20)
-    >>> found = iou_difference(better, worse)
+    >>> found = compare_iou(better, worse)
     >>> round(found.value, 3), round(found.low, 3), found.blocks
     (0.4, 0.4, 20)
     """
-    if first.shape != second.shape or first.ndim != 2 or first.shape[1] != 3 or not len(first):
+    return _compare(_iou, (first, second), 3, resamples, confidence, seed)
+
+
+def compare_v_rand(
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    *,
+    resamples: int = 10_000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Difference:
+    """Estimate the difference of two V_rand within blocks, and an interval for it.
+
+    Of each block the V_rand of its own tissue is taken, cells and segments cut at its borders
+    (`segem.kernels.metrics.local_rand.count_rand_in_tiles`), and the two sums whose ratio it is are pooled over blocks.
+    Blocks are drawn as in `compare_iou`.
+
+    Parameters
+    ----------
+    first, second : array (blocks, 2) of int64
+        Numerator and denominator of V_rand in each block, the same blocks in the same order.
+    resamples, confidence, seed : int, float, int
+        See `compare_iou`.
+
+    Returns
+    -------
+    Difference
+        Of the first less the second.
+
+    Raises
+    ------
+    InputError
+        When the sums are not of the same blocks.
+
+    Notes
+    -----
+    The V_rand of a whole section has no blocks to draw: it is a ratio of sums of squared areas, half of them from fewer
+    than ten cells of an ISBI section, and one hole in a membrane changes the share of every block that the two merged
+    cells run through. Intervals from such shares hold the truth far too seldom: 62 % of the time when each pixel's
+    share goes to its block, 77 % when each cell's goes to the block of its centre, at a nominal 95 %, on 150 synthetic
+    stacks of three sections of 512 px with holes and false walls. Within blocks an error counts where it lies, and the
+    intervals hold 90 %.
+
+    What is lost: an error weighs by the parts of cells within its block, not by whole cells, so the difference is
+    smaller than that of whole sections (there, half of it). Its sign is what the interval is for; how large a loss is,
+    the V_rand of whole sections says. Errors that join two cells outside of a block are not seen in it, though in the
+    one where they lie.
+
+    Examples
+    --------
+    >>> whole, merged = np.array([[8, 8]] * 20), np.array([[16, 24]] * 20)
+    >>> found = compare_v_rand(merged, whole)
+    >>> round(found.value, 3), round(found.high, 3)
+    (-0.333, -0.333)
+    """
+    return _compare(_v_rand, (first, second), 2, resamples, confidence, seed)
+
+
+def _compare(
+    score: Callable[[NDArray[np.int64]], NDArray[np.float64]],
+    counts: tuple[NDArray[np.int64], NDArray[np.int64]],
+    columns: int,
+    resamples: int,
+    confidence: float,
+    seed: int,
+) -> Difference:
+    first, second = counts
+    if first.shape != second.shape or first.ndim != 2 or first.shape[1] != columns or not len(first):
         raise InputError(
             "counts of different blocks cannot be compared",
             expected=f"{first.shape}, as of the first mask",
@@ -176,16 +221,11 @@ def iou_difference(
             fix="count both masks on the same blocks",
         )
     blocks = len(first)
-    drawn = np.concatenate([_iou(w @ first) - _iou(w @ second) for w in _draws(blocks, resamples, seed)])
+    drawn = np.concatenate([score(w @ first) - score(w @ second) for w in _draws(blocks, resamples, seed)])
     tail = (1 - confidence) / 2
     low, high, bound = np.quantile(drawn, _expanded([tail, 1 - tail, 2 * tail], blocks))
-    ious = [float(_iou(counts.sum(axis=0))) for counts in (first, second)]
-    return Difference(ious[0], ious[1], float(low), float(high), float(bound), blocks)
-
-
-def _starts(length: int, size: int) -> NDArray[np.intp]:
-    """Return the starts of parts of nearly equal size that a length is divided into."""
-    return np.linspace(0, length, max(1, round(length / size)), endpoint=False).astype(np.intp)
+    values = [float(score(each.sum(axis=0))) for each in counts]
+    return Difference(values[0], values[1], float(low), float(high), float(bound), blocks)
 
 
 def _draws(blocks: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
@@ -208,3 +248,9 @@ def _iou(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     union = counts.sum(axis=-1)
     iou: NDArray[np.float64] = np.where(union == 0, 1.0, counts[..., 0] / np.maximum(union, 1))
     return iou
+
+
+def _v_rand(sums: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return numerator / denominator along the last axis; 1 where there is no cell at all."""
+    v_rand: NDArray[np.float64] = np.where(sums[..., 1] == 0, 1.0, sums[..., 0] / np.maximum(sums[..., 1], 1))
+    return v_rand

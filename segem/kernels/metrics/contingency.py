@@ -91,7 +91,7 @@ class Contingency:
 
 
 @dataclass(frozen=True)
-class Score:
+class FScore:
     """An F-score with its two halves: few mergers give `precision`, few splits give `recall`."""
 
     value: float

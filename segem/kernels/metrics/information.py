@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from segem.kernels.metrics.contingency import Contingency, Score
+from segem.kernels.metrics.contingency import Contingency, FScore
 
 
-def information_score(table: Contingency) -> Score:
+def information_score(table: Contingency) -> FScore:
     """Return V_info, the share of information that truth and proposal have in common.
 
     Parameters
@@ -18,7 +18,7 @@ def information_score(table: Contingency) -> Score:
 
     Returns
     -------
-    Score
+    FScore
         `precision` falls with mergers, `recall` with splits. Where truth or proposal is one single segment, that half
         is by convention 0 for a side without information and 1 for the other; 1 throughout where both are one segment
         or there is no true cell.
@@ -39,19 +39,19 @@ def information_score(table: Contingency) -> Score:
     """
     n = table.pixels
     if n == 0:
-        return Score(1.0, 1.0, 1.0)
+        return FScore(1.0, 1.0, 1.0)
     lines = table.on_lines / n * float(np.log(n))
     truth = _entropy(table.truth, n)
     proposal = _entropy(table.proposal, n) + lines
     if truth == 0 and proposal == 0:
-        return Score(1.0, 1.0, 1.0)
+        return FScore(1.0, 1.0, 1.0)
     if truth == 0:
-        return Score(0.0, 0.0, 1.0)
+        return FScore(0.0, 0.0, 1.0)
     if proposal == 0:
-        return Score(0.0, 1.0, 0.0)
+        return FScore(0.0, 1.0, 0.0)
     # Rounding may give a value just below 0 or above the smaller entropy.
     mutual = min(max(truth + proposal - (_entropy(table.joint, n) + lines), 0.0), truth, proposal)
-    return Score(2 * mutual / (truth + proposal), mutual / truth, mutual / proposal)
+    return FScore(2 * mutual / (truth + proposal), mutual / truth, mutual / proposal)
 
 
 def _entropy(counts: NDArray[np.int64], total: int) -> float:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from segem.kernels.metrics.contingency import Contingency, Score
+from segem.kernels.metrics.contingency import Contingency, FScore
 
 
-def rand_score(table: Contingency) -> Score:
+def rand_score(table: Contingency) -> FScore:
     """Return V_rand, the F-score of "these two pixels belong to the same cell".
 
     Parameters
@@ -17,7 +17,7 @@ def rand_score(table: Contingency) -> Score:
 
     Returns
     -------
-    Score
+    FScore
         `precision` falls with mergers, `recall` with splits; all 1 where there is no true cell.
 
     Notes
@@ -35,12 +35,12 @@ def rand_score(table: Contingency) -> Score:
     (0.5, 1.0, 0.6667)
     """
     if table.pixels == 0:
-        return Score(1.0, 1.0, 1.0)
+        return FScore(1.0, 1.0, 1.0)
     singles = table.on_lines
     joint = _squares(table.joint) + singles
     truth = _squares(table.truth)
     proposal = _squares(table.proposal) + singles
-    return Score(2 * joint / (truth + proposal), joint / proposal, joint / truth)
+    return FScore(2 * joint / (truth + proposal), joint / proposal, joint / truth)
 
 
 def _squares(counts: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> float:

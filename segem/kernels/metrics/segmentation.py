@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segem.errors import InputError
-from segem.kernels.metrics.contingency import Contingency, Score
+from segem.kernels.metrics.contingency import Contingency, FScore
 from segem.kernels.metrics.information import information_score
 from segem.kernels.metrics.rand import rand_score
 from segem.kernels.metrics.segments import connected_cells, parted_segments, thinned_segments
@@ -90,31 +91,20 @@ class SegmentationSums:
         InputError
             When the shapes differ or the probability is not uint8.
         """
-        if truth.shape != membrane.shape or membrane.dtype != np.uint8:
-            raise InputError(
-                "truth and probability do not match",
-                expected=f"uint8 of shape {truth.shape}",
-                found=f"{membrane.dtype} of shape {membrane.shape}",
-                fix="give both at the same resolution, the probability in 0..255",
-            )
-        known = is_known(truth)
-        cells = connected_cells(truth == 0)
+        cells = true_cells(truth, membrane)
         if not cells.any():
             return cls.nothing()
-        rand: list[Score] = []
-        information: list[Score] = []
-        before = -1
-        for is_cell in _cell_levels():
-            cell = is_cell[membrane]
-            # Masks only shrink as the threshold rises, so one of equal size is the same mask.
-            size = int(np.count_nonzero(cell))
-            if size != before:
-                segments = thinned_segments(cell)
-                table = Contingency.count(cells, segments if known.all() else parted_segments(segments, known))
-                score = rand_score(table), information_score(table)
-                before = size
-            rand.append(score[0])
-            information.append(score[1])
+        rand: list[FScore] = []
+        information: list[FScore] = []
+        for segments, thresholds in propose_segments(truth, membrane):
+            table = Contingency.count(cells, segments)
+            rand += [rand_score(table)] * thresholds
+            information += [information_score(table)] * thresholds
+        return cls.of_section(rand, information)
+
+    @classmethod
+    def of_section(cls, rand: Sequence[FScore], information: Sequence[FScore]) -> SegmentationSums:
+        """Return the sums over one section, whose scores at each of `THRESHOLDS` are given."""
         return cls(1, _rows(rand), _rows(information))
 
     def __add__(self, other: SegmentationSums) -> SegmentationSums:
@@ -137,10 +127,44 @@ class SegmentationSums:
         return StackScore(value, precision, recall, round(THRESHOLDS[level], 1))
 
 
+def true_cells(truth: NDArray[Any], membrane: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Return the numbered cells of a truth that a membrane probability is to be compared with; see `SegmentationSums`.
+
+    Raises
+    ------
+    InputError
+        When the shapes differ or the probability is not uint8.
+    """
+    if truth.shape != membrane.shape or membrane.dtype != np.uint8:
+        raise InputError(
+            "truth and probability do not match",
+            expected=f"uint8 of shape {truth.shape}",
+            found=f"{membrane.dtype} of shape {membrane.shape}",
+            fix="give both at the same resolution, the probability in 0..255",
+        )
+    return connected_cells(truth == 0)
+
+
+def propose_segments(truth: NDArray[Any], membrane: NDArray[np.uint8]) -> Iterator[tuple[NDArray[np.int32], int]]:
+    """Yield the segments of a section at each of `THRESHOLDS`, and for how many thresholds in a row they are the same.
+
+    Flooding a section takes longer than all that is counted in it, so one mask is flooded once.
+    """
+    known = is_known(truth)
+    levels, pixels = _cell_levels(), np.bincount(membrane.ravel(), minlength=256)
+    # Masks only shrink as the threshold rises, so one of equal size is the same mask.
+    _, repeats = np.unique([-int(pixels[is_cell].sum()) for is_cell in levels], return_counts=True)
+    first = 0
+    for thresholds in repeats.tolist():
+        segments = thinned_segments(levels[first][membrane])
+        yield segments if known.all() else parted_segments(segments, known), thresholds
+        first += thresholds
+
+
 def _cell_levels() -> list[NDArray[np.bool_]]:
     p_cell = 1 - np.arange(256) / 255
     return [p_cell > threshold for threshold in THRESHOLDS]
 
 
-def _rows(scores: list[Score]) -> NDArray[np.float64]:
+def _rows(scores: Sequence[FScore]) -> NDArray[np.float64]:
     return np.array([(s.value, s.precision, s.recall) for s in scores])

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from segem.kernels.bootstrap import block_counts
+from segem.kernels.bootstrap import count_tiles
 from segem.kernels.borders import border_weights
 from segem.kernels.metrics.calibration import CalibrationBins
 from segem.kernels.metrics.iou import Confusion
@@ -39,7 +39,7 @@ def test_calibration_counts_known_voxels_only() -> None:
 
 def test_blocks_count_known_voxels_only() -> None:
     truth = np.array([[1, 2, 0, 0, 2, 2]], np.uint8)
-    assert block_counts(truth, np.array([[1, 1, 1, 0, 1, 1]], np.uint8), 2).tolist() == [[1, 0, 0], [0, 1, 0], [0] * 3]
+    assert count_tiles(truth, np.array([[1, 1, 1, 0, 1, 1]], np.uint8), 2).tolist() == [[1, 0, 0], [0, 1, 0], [0] * 3]
 
 
 def test_a_cell_that_unknown_voxels_part_is_no_error_of_either_kind() -> None:
@@ -71,8 +71,8 @@ def test_scores_are_those_of_the_known_voxels(truth, other, known, probability) 
     # What is said where nothing is known changes nothing.
     said = np.where(known, mask, other)
     assert Confusion.count(sparse, said) == Confusion.count(sparse, mask)
-    assert np.array_equal(block_counts(sparse, said, 3), block_counts(sparse, mask, 3))
-    assert block_counts(sparse, mask, 3).sum() == np.count_nonzero(chosen & ((truth | mask) == 1))
+    assert np.array_equal(count_tiles(sparse, said, 3), count_tiles(sparse, mask, 3))
+    assert count_tiles(sparse, mask, 3).sum() == np.count_nonzero(chosen & ((truth | mask) == 1))
 
 
 @given(MASKS.filter(np.any), arrays(np.float64, SECTION, elements=st.floats(-5, 5)))

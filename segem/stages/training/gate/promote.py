@@ -19,8 +19,9 @@ from segem.io.run import now
 from segem.io.versions import decide, promoted_version, version_in_use
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
-from segem.kernels.bootstrap import Difference, block_counts, in_depth, iou_difference
+from segem.kernels.bootstrap import Difference, compare_iou, count_tiles
 from segem.kernels.threshold import membrane_mask, stored_probability
+from segem.kernels.tiles import pool_depth
 from segem.learn.artefact import Artefact, find_model, geometry_of, list_models, load_artefact, load_net
 from segem.learn.checks import check_predicted
 from segem.learn.pieces import in_pieces
@@ -217,13 +218,13 @@ def judge(
         for z, *pair in zip(sections, first(volume, sections), second(volume, sections), strict=True):
             truth = truth_of(volume, z)
             for mine, mask in zip(counts, pair, strict=True):
-                mine.append(block_counts(truth, mask, config.block_px))
+                mine.append(count_tiles(truth, mask, config.block_px))
             held.append(_composition(truth, config))
             advance(1)
     # Blocks of which nothing is known are no observations.
     known = _cubes(held, volume, config).any(axis=1)
     blocks = [_cubes(mine, volume, config)[known] for mine in counts]
-    found = iou_difference(*blocks, resamples=config.resamples, confidence=config.confidence, seed=config.seed)
+    found = compare_iou(*blocks, resamples=config.resamples, confidence=config.confidence, seed=config.seed)
     return Judgement(
         volume=volume.name,
         source_digest=volume.attributes["source_digest"],
@@ -242,12 +243,12 @@ def judge(
 def _composition(truth: Mask, config: GateConfig) -> NDArray[np.int64]:
     """Return membrane and other voxels of each tile of a truth, as far as it is known."""
     # Beside a mask of membrane alone, what is found is the membrane of the truth, and what is invented the rest.
-    return block_counts(truth, np.ones_like(truth), config.block_px)
+    return count_tiles(truth, np.ones_like(truth), config.block_px)
 
 
 def _cubes(counts: list[NDArray[np.int64]], volume: Volume, config: GateConfig) -> NDArray[np.int64]:
     """Add up tiles to cubes of tissue: an error runs on through thin sections just as it runs on along a membrane."""
-    return in_depth(counts, max(1, round(config.block_px * volume.voxel_size.y / volume.voxel_size.z)))
+    return pool_depth(np.stack(counts), max(1, round(config.block_px * volume.voxel_size.y / volume.voxel_size.z)))
 
 
 def _check_enough(volume: Volume, sections: range, blocks: NDArray[np.int64], config: GateConfig) -> None:

@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.metrics import adapted_rand_error, variation_of_information
 
 from segem.errors import InputError
-from segem.kernels.metrics.contingency import Contingency, Score
+from segem.kernels.metrics.contingency import Contingency, FScore
 from segem.kernels.metrics.information import information_score
 from segem.kernels.metrics.rand import rand_score
 from segem.kernels.metrics.segmentation import THRESHOLDS, SegmentationSums
@@ -39,21 +39,21 @@ def four_cells():
 def test_one_leak_merges_two_of_four_cells(segments):
     truth, leaky = four_cells()
     rand, information = scores(connected_cells(truth), segments(leaky))
-    assert rand == Score(pytest.approx(0.8), pytest.approx(2 / 3), 1.0)
-    assert information == Score(pytest.approx(0.857142857), pytest.approx(0.75), 1.0)
+    assert rand == FScore(pytest.approx(0.8), pytest.approx(2 / 3), 1.0)
+    assert information == FScore(pytest.approx(0.857142857), pytest.approx(0.75), 1.0)
 
 
 def test_split_is_a_merger_seen_from_the_other_side():
     merged, split = np.ones((1, 4), int), np.array([[1, 1, 2, 2]])
-    assert scores(merged, split)[0] == Score(pytest.approx(2 / 3), 1.0, 0.5)
-    assert scores(split, merged)[0] == Score(pytest.approx(2 / 3), 0.5, 1.0)
+    assert scores(merged, split)[0] == FScore(pytest.approx(2 / 3), 1.0, 0.5)
+    assert scores(split, merged)[0] == FScore(pytest.approx(2 / 3), 0.5, 1.0)
 
 
 def test_each_pixel_on_a_line_is_a_segment_of_its_own():
     table = Contingency.count(np.array([[1, 1, 1, 1]]), np.array([[1, 1, 0, 0]]))
     assert (table.pixels, table.on_lines) == (4, 2)
     # joint 2² + 1 + 1, truth 4², proposal 2² + 1 + 1
-    assert rand_score(table) == Score(pytest.approx(12 / 22), 1.0, pytest.approx(6 / 16))
+    assert rand_score(table) == FScore(pytest.approx(12 / 22), 1.0, pytest.approx(6 / 16))
 
 
 def test_information_by_hand_with_lines():
@@ -70,9 +70,9 @@ def test_information_by_hand_with_lines():
 
 def test_a_side_of_one_segment_carries_no_information():
     one, two = np.ones((1, 4), int), np.array([[1, 1, 2, 2]])
-    assert scores(one, two)[1] == Score(0.0, 0.0, 1.0)
-    assert scores(two, one)[1] == Score(0.0, 1.0, 0.0)
-    assert scores(one, one)[1] == Score(1.0, 1.0, 1.0)
+    assert scores(one, two)[1] == FScore(0.0, 0.0, 1.0)
+    assert scores(two, one)[1] == FScore(0.0, 1.0, 0.0)
+    assert scores(one, one)[1] == FScore(1.0, 1.0, 1.0)
 
 
 def test_true_membrane_does_not_count():
@@ -170,7 +170,7 @@ def test_best_threshold_is_one_for_the_whole_stack():
     assert faint.best("rand").value == strong.best("rand").value == 1.0
     assert (faint.best("rand").threshold, strong.best("rand").threshold) == (0.7, 0.0)
     both = faint + strong
-    merged = Score(2 * (1 / 4) / (1 + 1 / 4), 1 / 4, 1.0).value
+    merged = FScore(2 * (1 / 4) / (1 + 1 / 4), 1 / 4, 1.0).value
     assert both.sections == 2
     assert both.best("rand").value == pytest.approx((1 + merged) / 2)
 
