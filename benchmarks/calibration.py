@@ -18,7 +18,7 @@ from segem.config import load_manifest
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.learn.artefact import find_model, geometry_of, load_net
-from segem.learn.train import predict_section
+from segem.learn.predict import predict_section
 from segem.stages.training.score import score
 from segem.stages.volumes.ingest import ingest
 

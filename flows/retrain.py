@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
@@ -12,29 +12,40 @@ from prefect.states import Completed
 
 from flows.steps import step
 from segem.config.retrain import RetrainConfig
-from segem.stages.training.retrain import Promotion, Retraining, judge, learn, open_retraining, prepare
+from segem.records.promotion import Judgement, ScorePair
+from segem.stages.training.retrain import (
+    PreparedRetraining,
+    Promotion,
+    Retraining,
+    judge_candidate,
+    open_retraining,
+    prepare_retraining,
+    train_candidate,
+)
 from segem.stages.training.train import TrainResult
 
+RUN_NAME = "retrain {config.out}"
 
-@step("prepare", "prepare {job.config.out}")
-def prepare_step(job: Retraining) -> None:
+
+@step("prepare", "prepare {opened.config.out}")
+def prepare_step(opened: Retraining) -> PreparedRetraining:
     """Ingest every volume, and refuse before the training what would be refused after it."""
-    prepare(job)
+    return prepare_retraining(opened)
 
 
-@step("train", "train {job.config.out}")
-def train_step(job: Retraining) -> TrainResult:
-    """Train the candidate; a training that was killed goes on from its checkpoint."""
-    return learn(job)
+@step("train", "train {ready.opened.config.out}")
+def train_step(ready: PreparedRetraining) -> TrainResult:
+    """Train the candidate; a training that was killed is resumed from its checkpoint."""
+    return train_candidate(ready)
 
 
-@step("gate", "gate {job.config.out}")
-def gate_step(job: Retraining, version: Path) -> Promotion:
-    """Judge the candidate beside the model in use."""
-    return judge(job, version)
+@step("gate", "gate {ready.opened.config.out}")
+def gate_step(ready: PreparedRetraining, version: Path) -> Promotion:
+    """Judge the candidate beside the incumbent."""
+    return judge_candidate(ready, version)
 
 
-@flow(name="retrain", flow_run_name="retrain {config.out}")
+@flow(name="retrain", flow_run_name=RUN_NAME)
 def retrain(
     manifest: Path,
     config: RetrainConfig,
@@ -44,14 +55,14 @@ def retrain(
     """Train a model on labelled sections, and put it in use if it does no harm.
 
     A candidate that the gate refuses is no failure of the flow: it then ends in a state of its own, KeptAside, with the
-    reason. The same parameters go on where an earlier attempt was killed.
+    reason. The same parameters resume an earlier attempt that was killed.
 
     Parameters
     ----------
     manifest : Path
         The YAML file; its labelled volumes are learned, and their test sections judged.
     config : RetrainConfig
-        Name of the model, budget, model to go on from, model to beat.
+        Name of the model, budget, base model, incumbent.
     workspace : Path
         Root of the workspace.
     data_root : Path, optional
@@ -62,36 +73,65 @@ def retrain(
     SegemError
         When nothing could start, the training failed, or nothing could be judged.
     """
-    job = open_retraining(manifest, config, workspace, data_root)
-    prepare_step(job)
-    candidate = train_step(job)
-    decided = gate_step(job, candidate.path)
+    return run_steps(open_retraining(manifest, config, workspace, data_root))
+
+
+def retrain_opened(opened: Retraining) -> Promotion:
+    """Run the same flow for a retraining that is open already, so that nothing is looked up twice.
+
+    To the server it is the flow of the same name with the same parameters, so its page is that of any retraining.
+    """
+
+    @flow(name=retrain.name, flow_run_name=RUN_NAME, description=retrain.description)
+    def retrain_here(
+        manifest: Path,  # noqa: ARG001 - Prefect keeps them as the parameters of the run
+        config: RetrainConfig,  # noqa: ARG001
+        workspace: Path,  # noqa: ARG001
+        data_root: Path | None,  # noqa: ARG001
+    ) -> State[Promotion]:
+        return run_steps(opened)
+
+    return cast("Promotion", retrain_here(opened.source, opened.config, opened.workspace.root, opened.data_root))
+
+
+def run_steps(opened: Retraining) -> State[Promotion]:
+    """Prepare, train and judge, each as a task; the volumes are ingested by the first, and handed on."""
+    ready = prepare_step(opened)
+    candidate = train_step(ready)
+    decided = gate_step(ready, candidate.path)
     publish(decided)
     name = "Completed" if decided.promoted else "KeptAside"
-    return Completed(name=name, message=_said(decided), data=decided)
+    return Completed(name=name, message=_describe(decided), data=decided)
 
 
 def publish(decided: Promotion) -> None:
     """Put the judged volumes with their intervals on the page of the flow run."""
-    rows = [_row(volume.model_dump()) for volume in decided.judged]
-    create_table_artifact(rows, key="judged-volumes", description=_said(decided))
+    rows = [_row(volume) for volume in decided.judged]
+    create_table_artifact(rows, key="judged-volumes", description=_describe(decided))
 
 
-def _said(decided: Promotion) -> str:
+def _describe(decided: Promotion) -> str:
     if decided.promoted:
-        return f"{decided.name} means {decided.version} now{f', by force: {decided.reason}' if decided.forced else ''}"
+        forced = f", by force: {decided.reason}" if decided.forced else ""
+        return f"{decided.name} now refers to version {decided.version}{forced}"
     return f"{decided.name}: {decided.version} is kept aside: {decided.reason}"
 
 
-def _row(volume: dict[str, Any]) -> dict[str, Any]:
-    first, stop = volume["sections"]
+def _row(volume: Judgement) -> dict[str, object]:
+    first, stop = volume.sections
     return {
-        "volume": volume["volume"],
+        "volume": volume.volume,
         "sections": f"{first} to {stop - 1}",
-        "blocks": volume["blocks"],
-        "IoU in use": f"{volume['iou_against']:.4f}",
-        "IoU of the new model": f"{volume['iou_candidate']:.4f}",
-        "difference": f"{volume['difference']:+.4f}",
-        "interval": f"{volume['low']:+.4f} to {volume['high']:+.4f}",
-        "remarks": volume["harm"] or "passed",
+        "blocks": volume.iou_interval.blocks,
+        "IoU, incumbent": f"{volume.iou.incumbent:.4f}",
+        "IoU, candidate": f"{volume.iou.candidate:.4f}",
+        "difference": f"{volume.iou.difference:+.4f}",
+        "interval": f"{volume.iou_interval.low:+.4f} to {volume.iou_interval.high:+.4f}",
+        "V_rand": _change(volume.v_rand),
+        "V_info": _change(volume.v_info),
+        "remarks": volume.harm or "passed",
     }
+
+
+def _change(pair: ScorePair | None) -> str:
+    return "not measured: no cells" if pair is None else f"{pair.incumbent:.4f} to {pair.candidate:.4f}"

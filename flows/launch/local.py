@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from segem.config import ExecutionConfig
 from segem.errors import ConfigError
@@ -93,9 +93,9 @@ def run_retraining(job: Retraining, *, verbose: bool = False) -> Promotion:
         When nothing could start, the training failed, or nothing could be judged.
     """
     with use_prefect(job.workspace.root / ".prefect", verbose=verbose):
-        from flows.retrain import retrain
+        from flows.retrain import retrain_opened
 
-        return cast("Promotion", retrain(job.source, job.config, job.workspace.root, job.data_root))
+        return retrain_opened(job)
 
 
 @contextmanager

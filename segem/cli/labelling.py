@@ -69,15 +69,15 @@ def learning_curve(
     the scores do not tell. The same command resumes a curve that was killed.
     """
     loaded = load_manifest(manifest, data_root)
+    from segem.io.learning_curve import CHART, locate_learning_curve
     from segem.stages.training.learning_curve import learning_curve as stage
-    from segem.stages.training.learning_record import CHART, home_of
 
     space = workspace_at(common.workspace)
     found = stage(loaded, out, config, training, space, starts=starts or (), device=device.device)
     if common.as_json:
         show(found, as_json=True)
     else:
-        show_learning_curve(found, str(home_of(out, space) / CHART))
+        show_learning_curve(found, str(locate_learning_curve(out, space) / CHART))
 
 
 @theme.command("label-next", "segem label-next mine.yaml --of mine")
@@ -94,12 +94,12 @@ def label_next(
     the sections of labelled volumes that are in no part of the split.
     """
     loaded = load_manifest(manifest, data_root)
+    from segem.io.learning_curve import RANKING, locate_learning_curve
     from segem.stages.training.label_next import label_next as stage
-    from segem.stages.training.learning_record import RANKING, home_of
 
     space = workspace_at(common.workspace)
     found = stage(loaded, of, space, device=device.device)
     if common.as_json:
         show(found, as_json=True)
     else:
-        show_label_next(found, str(home_of(of, space) / RANKING))
+        show_label_next(found, str(locate_learning_curve(of, space) / RANKING))

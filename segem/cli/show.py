@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from segem.io.runs import RunSummary
     from segem.records.label_next import LabelNext
     from segem.records.learning_curve import Arm, LearningCurveResult
-    from segem.records.promotion import Promotion
+    from segem.records.promotion import DifferenceInterval, Promotion, ScorePair
     from segem.records.scores import Report, VolumeScores
     from segem.stages.models.catalogue import Architecture, TrainedModel
     from segem.stages.models.zoo import Explanation
@@ -214,23 +214,24 @@ def show_promotion(decided: Promotion, as_json: bool) -> None:
 
 def _show_judged(decided: Promotion) -> None:
     rival = _incumbent_of(decided) or "K-means"
-    table = Table(title=f"membrane IoU of {decided.name} beside {rival}")
-    table.add_column("volume")
-    confidence = f"{decided.gate.confidence:.0%}"
-    for column in ("sections", "blocks", rival, decided.name, "difference", f"{confidence} interval", "passed"):
+    table = Table(title=f"{decided.name} beside {rival}")
+    for column in ("volume", "score"):
+        table.add_column(column)
+    for column in ("sections", "blocks", rival, decided.name, "difference", f"{decided.gate.confidence:.0%} interval"):
         table.add_column(column, justify="right")
+    table.add_column("passed")
     for volume in decided.judged:
-        table.add_row(
-            volume.volume,
-            _span(*volume.sections),
-            str(volume.blocks),
-            f"{volume.iou_against:.4f}",
-            f"{volume.iou_candidate:.4f}",
-            f"{volume.difference:+.4f}",
-            f"{volume.low:+.4f} to {volume.high:+.4f}",
-            "no" if volume.harm else "yes",
+        passed = "no" if volume.harm else "yes"
+        scores = (
+            ("IoU", volume.iou, volume.iou_interval),
+            ("V_rand", volume.v_rand, volume.v_rand_interval),
+            ("V_info", volume.v_info, None),
         )
+        for name, pair, interval in scores:
+            first = (volume.volume, name, _span(*volume.sections)) if name == "IoU" else ("", name, "")
+            table.add_row(*first, *_compared(pair, interval), passed if name == "IoU" else "")
     _print(table)
+    typer.echo(f"The interval of V_rand is that of its difference within blocks of {decided.gate.block_px} px.")
     for line in _caveats_of(decided):
         typer.echo(line)
     if decided.promoted:
@@ -238,10 +239,19 @@ def _show_judged(decided: Promotion) -> None:
         typer.echo(f"promoted{forced}: {decided.name} now refers to version {decided.version}")
 
 
+def _compared(pair: ScorePair | None, interval: DifferenceInterval | None) -> tuple[str, ...]:
+    blocks, ends = (
+        ("-", "-") if interval is None else (str(interval.blocks), f"{interval.low:+.4f} to {interval.high:+.4f}")
+    )
+    if pair is None:
+        return blocks, "-", "-", "-", ends
+    return blocks, f"{pair.incumbent:.4f}", f"{pair.candidate:.4f}", f"{pair.difference:+.4f}", ends
+
+
 def _incumbent_of(decided: Promotion) -> str | None:
-    if decided.against is None:
+    if decided.incumbent is None:
         return None
-    return decided.against.name + (" (before)" if decided.against.name == decided.name else "")
+    return decided.incumbent.name + (" (before)" if decided.incumbent.name == decided.name else "")
 
 
 def _caveats_of(decided: Promotion) -> Iterator[str]:

@@ -118,6 +118,7 @@ def train(
         config = config.model_copy(update={"architecture": architecture})
     if job.rehearse is not None:
         loaded = with_rehearsal(loaded, load_manifest(job.rehearse, data_root), job.share)
+    from segem.stages.training.job import Terms
     from segem.stages.training.train import train as stage
 
     made = stage(
@@ -125,10 +126,9 @@ def train(
         job.out,
         config,
         workspace_at(common.workspace),
-        start=job.start,
+        base=job.start,
         device=job.device,
-        licence=job.licence,
-        citation=job.citation,
+        terms=Terms(job.licence, job.citation),
         replace=job.replace,
     )
     show(made, common.as_json)

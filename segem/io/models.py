@@ -14,6 +14,7 @@ import segem
 from segem.errors import ModelError
 from segem.io.workspace import Workspace
 from segem.records.card import NO_CALIBRATION, ModelCard
+from segem.records.fault import describe_fault
 
 WEIGHTS, CARD = "weights.safetensors", "model.json"
 BUNDLED = (Path(segem.__file__).parent.parent / "models", Path(sys.prefix) / "share" / "segem" / "models")
@@ -72,13 +73,15 @@ def read_card(path: Path) -> tuple[ModelCard, str]:
         card = ModelCard.model_validate_json((path / CARD).read_text(encoding="utf-8"))
         weights = hashlib.sha256((path / WEIGHTS).read_bytes()).hexdigest()
     except (ValidationError, UnicodeDecodeError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise ModelError(
-            "the model card cannot be read", where=path / CARD, found=reason, fix="fetch or train the model again"
+            "the model card cannot be read",
+            where=path / CARD,
+            found=describe_fault(error),
+            fix="fetch or train the model again",
         ) from None
     except OSError as error:
         raise _unreadable(path, error) from None
-    if weights != (card.weights_sha256 or weights):
+    if weights != card.weights_sha256:
         raise ModelError(
             "the weights are damaged, or not those of the card",
             where=path / WEIGHTS,

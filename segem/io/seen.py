@@ -47,11 +47,18 @@ def seen_again(
     >>> seen_again(used, "train", {"source_digest": "other", "section_digests": ["x", "a", "b", "", "b"]})
     [(1, 3), (4, 5)]
     """
-    first, stop = used[part]
-    if used["source_digest"] == attributes.get("source_digest"):
+    return find_again(used["source_digest"], used[part], used[f"{part}_digests"], attributes)
+
+
+def find_again(
+    source_digest: str, sections: Range, section_digests: Iterable[str], attributes: Mapping[str, Any]
+) -> list[Range]:
+    """Return which sections of a volume are some that are known by their digests; see `seen_again`."""
+    first, stop = sections
+    if source_digest == attributes.get("source_digest"):
         return [(first, stop)] if first < stop else []
     # A section of a single intensity has no digest, since it holds no tissue.
-    known = set(used.get(f"{part}_digests", ())) - {""}
+    known = set(section_digests) - {""}
     return merged((z, z + 1) for z, digest in enumerate(attributes.get("section_digests", ())) if digest in known)
 
 

@@ -14,6 +14,7 @@ from segem.config import NAME_PATTERN
 from segem.errors import ModelError
 from segem.io.files import disk_errors, write_text
 from segem.io.run import now
+from segem.records.fault import describe_fault
 from segem.records.promotion import Promotion
 
 PROMOTION, CURRENT, UNJUDGED = "promotion.json", "current", "unjudged"
@@ -21,14 +22,14 @@ PROMOTION, CURRENT, UNJUDGED = "promotion.json", "current", "unjudged"
 the folder of a candidate nobody has decided about yet: a digest of all that made it."""
 
 
-def new_version(model: Path) -> Path:
+def name_new_version(model: Path) -> Path:
     """Return a folder for a new version, named by the time so that the newest sorts last, and never one in use."""
     stamp = now().replace(":", "").replace("+0000", "Z")
     names = (stamp if turn == 1 else f"{stamp}-{turn}" for turn in count(1))
     return next(model / name for name in names if not (model / name).exists())
 
 
-def decide(version: Path, promotion: Promotion) -> None:
+def record_decision(version: Path, promotion: Promotion) -> None:
     """Record what was decided about a version and, if it was promoted, put it in use.
 
     Each of the two files is replaced in one step, the record first: whenever the process is killed, a version is in use
@@ -46,8 +47,8 @@ def decide(version: Path, promotion: Promotion) -> None:
         write_text(version.parent / CURRENT, version.name + "\n")
 
 
-def version_in_use(versions: Sequence[Path]) -> Path | None:
-    """Return which of the versions of one model its name means.
+def find_version_in_use(versions: Sequence[Path]) -> Path | None:
+    """Return which of the versions of one model its name refers to.
 
     Parameters
     ----------
@@ -67,11 +68,11 @@ def version_in_use(versions: Sequence[Path]) -> Path | None:
     """
     if not versions:
         return None
-    promoted = promoted_version(versions[0].parent)
+    promoted = find_promoted(versions[0].parent)
     return promoted or next((version for version in versions if not _kept_aside(version)), None)
 
 
-def promoted_version(model: Path) -> Path | None:
+def find_promoted(model: Path) -> Path | None:
     """Return the version of a model that was promoted last; None where none was.
 
     Raises
@@ -109,12 +110,12 @@ def read_promotion(version: Path) -> Promotion | None:
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        raise _unreadable(version / PROMOTION, error.errors()[0]["msg"]) from None
+        raise _unreadable(version / PROMOTION, describe_fault(error)) from None
     except (OSError, UnicodeDecodeError) as error:
         raise _unreadable(version / PROMOTION, error) from None
 
 
-def unjudged(versions: Sequence[Path], digest: str) -> Path | None:
+def find_unjudged(versions: Sequence[Path], digest: str) -> Path | None:
     """Return the candidate of this digest that a killed `segem retrain` has left without a decision.
 
     Raises
@@ -134,18 +135,18 @@ def unjudged(versions: Sequence[Path], digest: str) -> Path | None:
     return None
 
 
-def standing(version: Path) -> str:
+def describe_standing(version: Path) -> str:
     """Return ``current``, or ``kept aside:`` and the reason, or nothing where no version of the model was promoted.
 
     A version that was promoted once and replaced since is ``promoted before``; one that nobody has judged, of a model
-    whose name means another that was promoted, is ``not in use: not promoted``.
+    whose name refers to another that was promoted, is ``not in use: not promoted``.
 
     Raises
     ------
     ModelError
         When what was decided cannot be read.
     """
-    promoted = promoted_version(version.parent)
+    promoted = find_promoted(version.parent)
     if promoted == version:
         return "current"
     promotion = read_promotion(version)

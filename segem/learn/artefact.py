@@ -19,7 +19,7 @@ from segem.io.models import CARD as CARD
 from segem.io.models import WEIGHTS as WEIGHTS
 from segem.io.models import list_models as list_models
 from segem.io.models import read_card
-from segem.io.versions import new_version, standing, version_in_use
+from segem.io.versions import describe_standing, find_version_in_use, name_new_version
 from segem.io.workspace import Workspace
 from segem.learn.calibrated import calibrated
 from segem.learn.models.registry import ZOO, build, geometry
@@ -109,7 +109,7 @@ def save_version(model: Path, card: ModelCard, net: nn.Module, beside: Mapping[s
         As for `save_artefact`.
     """
     with locked(model / ".version.lock", wait=True):
-        return save_artefact(new_version(model), card, net, beside)
+        return save_artefact(name_new_version(model), card, net, beside)
 
 
 def load_artefact(path: Path) -> Artefact:
@@ -200,14 +200,14 @@ def find_model(name: str, workspace: Workspace | None = None) -> Artefact:
     at_hand = list_models(workspace)
     found = [folder for known, folder in at_hand if known == name]
     versions = [folder for folder in found if workspace is not None and folder.parent == workspace.models / name]
-    chosen = version_in_use(versions) or next((folder for folder in found if folder not in versions), None)
+    chosen = find_version_in_use(versions) or next((folder for folder in found if folder not in versions), None)
     if chosen is not None:
         return load_artefact(chosen)
     if versions:
         raise ModelError(
             "every version of this model was kept aside",
             where=name,
-            found=standing(versions[0]),
+            found=describe_standing(versions[0]),
             fix="give the path of a version's folder to use it all the same, or `segem models promote` another one",
         )
     if Path(name).is_file():

@@ -19,7 +19,7 @@ from segem.kernels.borders import border_weights
 from segem.kernels.truth import is_known
 from segem.learn.augment import IMAGE, LABEL, WEIGHT, em_augmentation
 from segem.learn.models.registry import patch_px, spec_of
-from segem.learn.patches import random_patch
+from segem.learn.patches import cut_patch
 
 if TYPE_CHECKING:
     from segem.learn.sections import LabelledSection
@@ -38,12 +38,12 @@ class Batch(NamedTuple):
     """(B,) bool: which are of volumes that are rehearsed."""
 
 
-def seed_of(seed: int, step: int) -> int:
+def derive_seed(seed: int, step: int) -> int:
     """Return the seed of all that is random in one step, which thus depends on no step before."""
     return int(np.random.SeedSequence((seed, step)).generate_state(1)[0])
 
 
-def batches_of(sections: Sequence[LabelledSection], config: TrainConfig, first: int = 0) -> Iterator[Batch]:
+def draw_batches(sections: Sequence[LabelledSection], config: TrainConfig, first: int = 0) -> Iterator[Batch]:
     """Yield augmented batches for ever, taking each volume as often as its weight says.
 
     Each batch follows from the seed and its number alone, counted from `first`.
@@ -63,16 +63,16 @@ def batches_of(sections: Sequence[LabelledSection], config: TrainConfig, first: 
     weights = np.array([by_volume[volume][0][0].weight for volume in volumes])
     labelled = slice(patch // 2, patch // 2 + 1) if patch else slice(None)
     for number in count(first):
-        seed = seed_of(config.seed, number)
+        seed = derive_seed(config.seed, number)
         rng, crops, rehearsed = np.random.default_rng(seed), [], []
         augment.set_random_state(seed)
         for turn in range(batch):
             candidates = by_volume[rng.choice(volumes, p=weights / weights.sum())]
             section, weight = candidates[rng.integers(len(candidates))]
             if patch:
-                crop = random_patch(_layers(section, weight), patch, membrane=turn % 2, rng=rng)
+                crop = cut_patch(_layers(section, weight), patch, membrane=turn % 2, rng=rng)
             else:
-                crop = random_crop(section, weight, config.crop_px, rng)
+                crop = cut_crop(section, weight, config.crop_px, rng)
             crops.append(augment(crop))
             rehearsed.append(section.rehearsed)
         truth, weight_map = (_stacked(crops, key)[..., labelled, labelled] for key in (LABEL, WEIGHT))
@@ -80,7 +80,7 @@ def batches_of(sections: Sequence[LabelledSection], config: TrainConfig, first: 
 
 
 @contextmanager
-def ahead(batches: Iterator[Batch]) -> Iterator[Iterator[Batch]]:
+def prefetch(batches: Iterator[Batch]) -> Iterator[Iterator[Batch]]:
     """Prepare the next batch in a thread while the net computes; one thread only, so that the order stays the same."""
     with ThreadPoolExecutor(1, "augment") as pool:
         coming = deque(pool.submit(next, batches) for _ in range(2))
@@ -105,7 +105,7 @@ def _layers(section: LabelledSection, weight: NDArray[np.float32]) -> dict[str, 
     return {IMAGE: section.image, LABEL: section.truth[np.newaxis].astype(np.float32), WEIGHT: weight[np.newaxis]}
 
 
-def random_crop(
+def cut_crop(
     section: LabelledSection, weight: NDArray[np.float32], crop_px: int, rng: np.random.Generator
 ) -> dict[str, NDArray[np.float32]]:
     """Return a crop of a section, its truth and its weight, in which something is known."""
@@ -117,7 +117,7 @@ def random_crop(
     room = [n - crop_px for n in layers[LABEL].shape[1:]]
     y, x = (int(rng.integers(n + 1)) for n in room)
     if not is_known(layers[LABEL][0, y : y + crop_px, x : x + crop_px]).any():
-        # There is nothing to learn here: some known pixel becomes the middle, or is as near to it as the border lets.
+        # Nothing would be learned here: some known pixel becomes the middle, or is as near to it as the border lets.
         known = np.argwhere(is_known(layers[LABEL][0]))
         y, x = (min(max(int(at) - crop_px // 2, 0), n) for at, n in zip(rng.choice(known), room, strict=True))
     return {key: layer[:, y : y + crop_px, x : x + crop_px] for key, layer in layers.items()}

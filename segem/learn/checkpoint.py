@@ -1,4 +1,4 @@
-"""Checkpoints: a training that is killed goes on from where it stood."""
+"""Checkpoints: a training that is killed is resumed where it stood."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import torch
 from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from segem.config import Config
 from segem.io.files import locked, new_directory, sweep_partials, write_text
+from segem.learn.learner import Learner
 from segem.learn.tensors import write_tensors
-from segem.learn.watch import Point
+from segem.learn.watch import Snapshot
 from segem.progress import tell
 
 logger = logging.getLogger(__name__)
@@ -38,17 +40,28 @@ class Reached(Config):
     """What it used up of a budget of time."""
     loss: float = math.nan
     """Running average."""
-    points: tuple[Point, ...] = ()
+    history: tuple[Snapshot, ...] = ()
     """What was reached on the way."""
+
+    def after(self, loss: float, seconds: float, smoothing: float) -> Reached:
+        """Return how far it is after one more step, whose loss gets this weight in the running average."""
+        running = loss if self.step == 0 else (1 - smoothing) * self.loss + smoothing * loss
+        return self.model_copy(update={"step": self.step + 1, "seconds": seconds, "loss": running})
+
+    def seen(self, validation_iou: float) -> Reached:
+        """Return the same with a look at the validation sections, as it is shown in the curve of the training."""
+        here = Snapshot(step=self.step, seconds=self.seconds, loss=self.loss, validation_iou=validation_iou)
+        return self.model_copy(update={"history": (*self.history, here)})
 
 
 class _Note(Reached):
+    schema_version: Literal[2] = 2
     digest: str
     """sha256 of the file of tensors and of all else in here: a flipped bit must not turn into another result."""
 
 
 class Checkpoints:
-    """The last checkpoint of one training, written now and then; opened by `checkpoints`.
+    """The last checkpoint of one training, written now and then; opened by `open_checkpoints`.
 
     Parameters
     ----------
@@ -64,13 +77,13 @@ class Checkpoints:
         self.folder, self.every_seconds, self.every_steps = folder, every_seconds, every_steps
         self._step, self._due = 0, time.monotonic() + every_seconds
 
-    def restore(self, net: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> Reached:
+    def restore(self, learner: Learner) -> Reached:
         """Fill in the last checkpoint and say so on stderr; one that is damaged is named and left alone."""
         if not self.folder.is_dir():
             return Reached()
         try:
             note = _Note.model_validate_json((self.folder / NOTE).read_text(encoding="utf-8"))
-            reached = Reached(**note.model_dump(exclude={"digest"}))
+            reached = Reached(**note.model_dump(exclude={"digest", "schema_version"}))
             whole = _digest(self.folder / STATE, reached) == note.digest
             state = load_file(self.folder / STATE) if whole else None
         except (OSError, ValueError, SafetensorError) as error:
@@ -78,24 +91,16 @@ class Checkpoints:
         else:
             reason = "its bytes are not those that were written"
         if state is None:
-            logger.warning("%s: the checkpoint is damaged (%s); training starts anew", self.folder, reason)
+            logger.warning("%s: the checkpoint is damaged (%s); training starts over", self.folder, reason)
             return Reached()
-        net.load_state_dict(_part(state, "net."))
-        average.load_state_dict(_part(state, "average."))
-        _load_optimizer(optimizer, _part(state, "optimizer."))
+        learner.module.load_state_dict(_part(state, "net."))
+        learner.average.load_state_dict(_part(state, "average."))
+        _load_optimizer(learner.optimizer, _part(state, "optimizer."))
         self._step, self._due = reached.step, time.monotonic() + self.every_seconds
-        tell(f"going on from step {reached.step}")
+        tell(f"resuming from step {reached.step}")
         return reached
 
-    def keep(
-        self,
-        reached: Reached,
-        net: nn.Module,
-        average: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        *,
-        at_once: bool = False,
-    ) -> None:
+    def keep(self, reached: Reached, learner: Learner, *, at_once: bool = False) -> None:
         """Write a checkpoint in the place of the one before, if it is time to, or `at_once`.
 
         Raises
@@ -106,11 +111,12 @@ class Checkpoints:
         started = time.monotonic()
         if not at_once and started < self._due and reached.step < self._step + self.every_steps:
             return
-        state = {f"net.{key}": value for key, value in net.state_dict().items()}
-        state |= {f"average.{key}": value for key, value in average.state_dict().items()}
+        # Weights alone would resume with cold moments of the optimiser, and end elsewhere.
+        state = {f"net.{key}": value for key, value in learner.module.state_dict().items()}
+        state |= {f"average.{key}": value for key, value in learner.average.state_dict().items()}
         state |= {
             f"optimizer.{index}.{key}": value
-            for index, values in optimizer.state_dict()["state"].items()
+            for index, values in learner.optimizer.state_dict()["state"].items()
             for key, value in values.items()
         }
         with new_directory(self.folder) as partial:
@@ -122,7 +128,7 @@ class Checkpoints:
 
 
 @contextmanager
-def checkpoints(folder: Path, every_seconds: float, every_steps: int) -> Iterator[Checkpoints]:
+def open_checkpoints(folder: Path, every_seconds: float, every_steps: int) -> Iterator[Checkpoints]:
     """Hold the checkpoints of one training while it runs; they are removed when the body ends well.
 
     Parameters

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +58,7 @@ def check_sections(sections: Sequence[LabelledSection], part: str) -> None:
                 fix="check the source of this volume, or leave it out",
             )
         if not any(is_known(section.truth).any() for section in sections if section.volume == volume):
-            raise nothing_known(part, volume)
+            refuse_unlabelled(part, volume)
     _check_classes(sections, part)
     if part == "validation":
         # The IoU of a volume of one class is best at a threshold that no other volume wants.
@@ -80,7 +80,7 @@ def _check_classes(sections: Sequence[LabelledSection], part: str) -> None:
 
 
 def check_predicted(values: NDArray[np.float32], where: object, again: str = "train the model") -> None:
-    """Raise where a model gives NaN or infinity for a section; `again` is what to do anew.
+    """Raise where a model gives NaN or infinity for a section; `again` is what to do over.
 
     Raises
     ------
@@ -96,9 +96,15 @@ def check_predicted(values: NDArray[np.float32], where: object, again: str = "tr
         )
 
 
-def nothing_known(part: str, volume: str) -> InputError:
-    """Return the error for a volume of which no pixel of one part of the split is painted."""
-    return InputError(
+def refuse_unlabelled(part: str, volume: str) -> NoReturn:
+    """Raise for a volume of which no pixel of one part of the split is painted.
+
+    Raises
+    ------
+    InputError
+        Always.
+    """
+    raise InputError(
         f"nothing is known of the {part} sections: each of their pixels has the value to ignore",
         where=volume,
         fix="paint some tissue there, name other sections in the split, or correct the value (ignore, --ignore)",

@@ -1,4 +1,4 @@
-"""Ctrl-C between two steps of a training, when what it has learned can be put aside."""
+"""Ctrl-C between two steps of a training, when what it has learned can be saved."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import FrameType
 
 
 @contextmanager
-def interrupt_deferred() -> Iterator[Callable[[], bool]]:
+def defer_interrupt() -> Iterator[Callable[[], bool]]:
     """Keep Ctrl-C from ending the body at once: it is noted, and the body asks; a second one ends it where it is.
 
     Where Ctrl-C is ignored or means something else, and in threads, which get no signals, nothing changes.
@@ -22,7 +22,7 @@ def interrupt_deferred() -> Iterator[Callable[[], bool]]:
 
     Examples
     --------
-    >>> with interrupt_deferred() as interrupted:
+    >>> with defer_interrupt() as interrupted:
     ...     signal.raise_signal(signal.SIGINT)
     ...     interrupted()
     True

@@ -20,7 +20,7 @@ class PatchClassifier(Protocol):
         """Return the logits (B, 1, 1, 1) of the centres of patches (B, C, edge, edge)."""
 
 
-def random_patch(
+def cut_patch(
     layers: Mapping[str, NDArray[np.float32]], edge_px: int, membrane: int, rng: np.random.Generator
 ) -> dict[str, NDArray[np.float32]]:
     """Cut a patch whose centre is of the class asked for, from all layers of a section.
@@ -43,7 +43,7 @@ def random_patch(
     Examples
     --------
     >>> truth = np.array([[[0.0, 0.0, 1.0]]], np.float32)
-    >>> random_patch({"label": truth}, 3, membrane=1, rng=np.random.default_rng(0))["label"][0, 1].tolist()
+    >>> cut_patch({"label": truth}, 3, membrane=1, rng=np.random.default_rng(0))["label"][0, 1].tolist()
     [0.0, 1.0, 0.0]
     """
     truth = layers[LABEL][0]

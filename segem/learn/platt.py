@@ -11,7 +11,7 @@ from segem.kernels.platt import Group, fit_platt
 from segem.records.card import NO_CALIBRATION, Calibration
 
 
-def calibration_of(volumes: Sequence[Group]) -> Calibration:
+def fit_calibration(volumes: Sequence[Group]) -> Calibration:
     """Return the calibration that fits the logits and the truth of some volumes, and how well it fits.
 
     Each volume counts as much as any other.
@@ -21,7 +21,7 @@ def calibration_of(volumes: Sequence[Group]) -> Calibration:
     A net that is always sure, and right three times out of four:
 
     >>> truth = np.array([[1, 1, 1, 0], [0, 0, 0, 1]] * 500, np.uint8)
-    >>> found = calibration_of([[(np.tile([[9.0], [-9.0]], (500, 4)), truth)]])
+    >>> found = fit_calibration([[(np.tile([[9.0], [-9.0]], (500, 4)), truth)]])
     >>> round(found.scale, 3), found.ece_before, found.ece_validation
     (0.122, 0.2499, 0.0002)
     """

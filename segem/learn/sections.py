@@ -23,7 +23,7 @@ class LabelledSection:
     weight : float
         How often its volume is drawn, relative to the others.
     rehearsed : bool
-        Whether the net that is gone on from has learned it, and is to be remembered in it.
+        Whether the base model has learned it, so that its answers there are to be kept.
     """
 
     volume: str

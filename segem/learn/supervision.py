@@ -104,7 +104,7 @@ class SupervisedLoss(nn.Module):
         return total / sum(1 / stride for stride in levels)
 
 
-def supervised(net: nn.Module, loss: nn.Module, config: TrainConfig) -> tuple[Supervised, SupervisedLoss]:
+def supervise(net: nn.Module, loss: nn.Module, config: TrainConfig) -> tuple[Supervised, SupervisedLoss]:
     """Return what is trained in the place of a net, and the loss of what that gives.
 
     Parameters

@@ -15,7 +15,7 @@ LOOKS = 200
 """Looks become rarer as a training goes on, so that the curve of a day is hardly longer than that of an hour."""
 
 
-class Point(Config):
+class Snapshot(Config):
     """How a training stood at one moment."""
 
     step: int
@@ -44,8 +44,8 @@ class Watch:
         return time.monotonic() >= self._due
 
     @contextmanager
-    def looking(self, seconds: float) -> Iterator[None]:
-        """Measure what the body costs, and decide when it is time again; `seconds` is what the training took so far."""
+    def measure(self, seconds: float) -> Iterator[None]:
+        """Measure what a look costs, and decide when it is time again; `seconds` is what the training took so far."""
         started = time.monotonic()
         yield
         ended = time.monotonic()

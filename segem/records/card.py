@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
-from segem.config import Name
+from segem.config import Name, Precision
+from segem.geometry import Range
 from segem.records.base import Record
 
 
@@ -16,7 +17,9 @@ class FittedOn(Record):
     volume: str
     source_digest: str
     """sha256 of the volume's voxels."""
-    sections: tuple[int, int]
+    sections: Range
+    section_digests: tuple[str, ...]
+    """Of each section, by which it is known in a stack that has grown."""
 
 
 class Calibration(Record):
@@ -46,25 +49,26 @@ class TrainedOn(Record):
     volume: str
     source_digest: str
     """sha256 of the volume's voxels."""
-    train: tuple[int, int]
-    validation: tuple[int, int]
-    train_digests: tuple[str, ...] = ()
-    validation_digests: tuple[str, ...] = ()
-    """Of each section, by which it is known in a stack that has grown; cards of before do not say."""
-    share: float | None = None
-    """Share of what was drawn that came from this volume; cards of before do not say."""
+    train: Range
+    validation: Range
+    train_digests: tuple[str, ...]
+    validation_digests: tuple[str, ...]
+    """Of each section, by which it is known in a stack that has grown."""
+    share: float
+    """Share of what was drawn that came from this volume."""
 
 
-class Score(Record):
-    """What a model reached on sections it never saw, and which ones."""
+class HeldOutScore(Record):
+    """What a model reached on test sections of one volume, from which it neither learned nor chose its threshold."""
 
     volume: str
-    sections: tuple[int, int]
+    sections: Range
     iou: float
     v_rand: float | None
     v_info: float | None
-    ece: float | None = None
-    """Expected calibration error of the probability."""
+    """None where no cell could be scored, or where the thresholds of a later calibration cut other masks."""
+    ece: float | None
+    """Expected calibration error of the probability; None where it was measured before a later calibration."""
 
 
 class MeasuredHalo(Record):
@@ -75,14 +79,52 @@ class MeasuredHalo(Record):
     """Largest difference of a logit that counted as none."""
 
 
+class TrainingRecord(Record):
+    """How a model was trained, and what came of it; settings are called as in `segem.config.TrainConfig`."""
+
+    options: dict[str, JsonValue]
+    """Options of the architecture, all of them."""
+    pretrained: str | None
+    freeze: Literal["encoder"] | None
+    batch: int
+    crop_px: int
+    learning_rate: float
+    weight_decay: float
+    ema_decay: float
+    border_weight: float
+    border_sigma_px: float
+    deep_supervision: bool
+    remember: float | None
+    """Weight of the distillation from the base model; None where no volume was rehearsed."""
+    defects: float
+    precision: Precision
+    seed: int
+    steps: int
+    minutes: float
+    """What was used up of the budget."""
+    final_loss: float | None
+    """Running average at the last step; None where it was not noted."""
+    validation_iou: float
+    base: BaseRecord | None
+    """The model that was fine-tuned; None for a training from scratch."""
+
+
+class BaseRecord(Record):
+    """The model that a training started from."""
+
+    digest: str
+    training: TrainingRecord | None
+    """None where nobody knows it, as of imported weights."""
+
+
 class ModelCard(Record):
     """The content of ``model.json``."""
 
-    format: Literal[1] = 1
+    schema_version: Literal[2] = 2
     name: Name
     architecture: str
     """Name in the zoo."""
-    options: dict[str, Any] = {}
+    options: dict[str, JsonValue] = {}
     normalisation: Literal["volume-zscore"] = "volume-zscore"
     calibration: Calibration = NO_CALIBRATION
     """What makes probabilities of the net's logits; the weights are those before."""
@@ -90,11 +132,12 @@ class ModelCard(Record):
     """Probability from which a voxel is membrane, chosen on validation sections."""
     halo: MeasuredHalo | None = None
     trained_on: tuple[TrainedOn, ...] = ()
-    scores: tuple[Score, ...] = ()
-    training: dict[str, Any] = {}
-    """Settings and outcome of the training run."""
+    """Empty for imported weights, of which nobody knows it."""
+    scores: tuple[HeldOutScore, ...] = ()
+    training: TrainingRecord | None = None
+    """None for imported weights."""
     licence: str = ""
     citation: str = ""
     versions: dict[str, str] = {}
     weights_sha256: str = ""
-    """Of the file of weights; cards of before do not say."""
+    """Of the file of weights; filled in where the model is written."""

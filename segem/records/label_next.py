@@ -15,7 +15,7 @@ class Spot(Record):
     disagreement: float
 
 
-class Candidate(Record):
+class RankedSection(Record):
     """One section that might be labelled."""
 
     volume: str
@@ -23,7 +23,7 @@ class Candidate(Record):
     disagreement: float
     """Mean over its pixels, in bits: 0 where all models agree."""
     membrane: float
-    """Mean probability of membrane. Far below that of the neighbours, all models may miss it alike."""
+    """Mean probability of membrane. Where it is far below that of neighbouring sections, all models may miss it."""
     hottest: Spot
     """The tile where they disagree most."""
 
@@ -31,11 +31,11 @@ class Candidate(Record):
 class LabelNext(Record):
     """The content of ``label-next.json``: sections, the one to label first at the top."""
 
-    format: Literal[1] = 1
+    schema_version: Literal[2] = 2
     name: str
     manifest: str
     start: str
-    """Where the models started that were asked."""
+    """Where the trainings of these models started: ``scratch``, or the name of a base model."""
     digests: tuple[str, ...]
-    """Of those models."""
-    sections: tuple[Candidate, ...]
+    """Of the models whose disagreement was measured."""
+    sections: tuple[RankedSection, ...]

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from segem.config import LearningCurveConfig
+from segem.config import LearningCurveConfig, TrainConfig
 from segem.geometry import Range
 from segem.records.base import Record
 
 Verdict = Literal["worth it", "not worth it", "cannot say"]
 
 
-class Point(Record):
-    """One training and what it reached."""
+class Trial(Record):
+    """One training of a learning curve, and what it reached."""
 
     start: str
     sections: int
     seed: int
-    taught: dict[str, Range]
+    train: dict[str, Range]
     """The sections it learned from, of each volume."""
     volumes: dict[str, float]
     """IoU on the test sections of each volume."""
@@ -34,47 +34,48 @@ class Estimate(Record):
 
 
 class Arm(Record):
-    """The curve of trainings that start from one place."""
+    """The curve of all trainings that start from the same weights."""
 
     start: str
-    """``scratch``, or the name of the model that was gone on from."""
+    """``scratch``, or the name of the base model."""
     digest: str | None
-    """Of that model."""
-    points: tuple[Point, ...]
+    """Of the base model; None for trainings from scratch."""
+    points: tuple[Trial, ...]
     curve: dict[str, float] | None
     """Asymptote, height and exponent of ``IoU(n) = asymptote - height * n ** -exponent``."""
     line: tuple[tuple[float, float, float, float], ...]
     """The curve as it is drawn: number of sections, IoU, and the ends of its interval."""
     gain: Estimate | None
-    """What so many more sections as asked for would add on average."""
+    """What ``config.more`` further sections would add on average."""
     verdict: Verdict
     why: str
     """The verdict in words."""
     members: tuple[str, ...]
-    """Folders of the nets that learned from all sections."""
+    """Folders of the nets that were trained on all sections."""
 
 
 class LearningCurveResult(Record):
     """The content of ``learning-curve.json``."""
 
-    format: Literal[1] = 1
+    schema_version: Literal[2] = 2
     name: str
     manifest: str
     sections: int
-    """As many as can be learned from."""
+    """Number of ``train`` sections there are."""
     test: dict[str, Range]
     arms: tuple[Arm, ...]
     left_out: str
     """Why there is no curve that starts from the bundled model; empty where there is one, or none was wanted."""
     config: LearningCurveConfig
-    training: dict[str, Any]
+    training: TrainConfig
+    """Settings of all its trainings, but for their seeds."""
     segem_version: str
 
 
-class Kept(Record):
-    """The content of ``points.json``: the finished trainings."""
+class SavedTrials(Record):
+    """The content of ``points.json``: the trainings that are finished, so that none is done twice."""
 
-    format: Literal[1] = 1
+    schema_version: Literal[2] = 2
     identity: str
     """sha256 of all that decides the scores."""
-    points: tuple[Point, ...] = ()
+    points: tuple[Trial, ...] = ()

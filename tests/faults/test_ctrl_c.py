@@ -80,4 +80,4 @@ def test_a_training_that_is_stopped_keeps_what_it_has_learned(undisturbed: Undis
     assert run(undisturbed.context, words, log, learning) == INTERRUPTED
     assert log.read_text().splitlines()[-1] == f"error: stopped by Ctrl-C{RESUMES_TRAINING}"
     assert run(undisturbed.context, words, log) == 0
-    assert "going on from step" in log.read_text()
+    assert "resuming from step" in log.read_text()

@@ -76,7 +76,7 @@ def test_killed_at_random_moments_it_ends_at_the_same_weights(tmp_path: Path, mo
     rng, went_on = random.Random(0), 0
     for _ in range(kills):
         code, errors = run(tmp_path, "killed", more, rng.uniform(0, duration / (kills + 1)))
-        went_on += "going on from step" in errors
+        went_on += "resuming from step" in errors
         if code == 0:
             break
         assert code == -signal.SIGKILL, errors
@@ -84,7 +84,7 @@ def test_killed_at_random_moments_it_ends_at_the_same_weights(tmp_path: Path, mo
     else:
         code, errors = run(tmp_path, "killed", more)
         assert code == 0, errors
-        went_on += "going on from step" in errors
+        went_on += "resuming from step" in errors
     assert went_on > 0, "no kill hit the training between its first and its last checkpoint"
     assert learned(tmp_path, "killed") == learned(tmp_path, "undisturbed")
     assert [path.name for path in (tmp_path / "killed" / "models" / "mine").glob(".*")] == []

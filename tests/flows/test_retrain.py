@@ -48,7 +48,7 @@ def test_a_candidate_that_is_refused_ends_in_a_state_of_its_own(source: Path, tm
     (judged,) = decided.judged
     assert row["volume"] == "tissue"
     assert row["sections"] == "2 to 2"
-    assert row["interval"] == f"{judged.low:+.4f} to {judged.high:+.4f}"
+    assert row["interval"] == f"{judged.iou_interval.low:+.4f} to {judged.iou_interval.high:+.4f}"
     assert row["remarks"] == judged.harm
 
     forced = retrain(source, CONFIG.model_copy(update={"force": True}), tmp_path / "w", return_state=True)

@@ -17,7 +17,7 @@ from segem.records.card import Calibration
 from segem.stages.reporting.evaluate import evaluate
 from segem.stages.segmentation.crf import refine_volume
 from segem.stages.segmentation.segment import segment
-from segem.stages.training.calibrate import calibrate_model, with_same_mask
+from segem.stages.training.calibrate import calibrate_model, keep_mask
 from segem.stages.training.train import train
 from tests.integration.test_train import entry
 
@@ -191,7 +191,7 @@ def test_a_moved_threshold_cuts_the_same_mask(threshold: float, before: Calibrat
         return np.rint(255 * p) >= round(255 * threshold, 6)
 
     found = Calibration(scale=0.65, bias=-0.58)
-    moved, at = with_same_mask(found, before, threshold)
+    moved, at = keep_mask(found, before, threshold)
     assert np.array_equal(mask(before, threshold), mask(moved, at))
     assert moved.scale == found.scale
     assert abs(moved.bias - found.bias) < 0.1

@@ -27,7 +27,7 @@ from segem.io.workspace import Workspace
 from segem.learn.artefact import Artefact, find_model, load_net, save_artefact
 from segem.learn.exchange import write_torchscript
 from segem.learn.models.registry import ZOO, build
-from segem.learn.train import predict_section
+from segem.learn.predict import predict_section
 from segem.records.card import ModelCard
 from segem.stages.models.export_model import export_model
 from segem.stages.models.import_model import Foreign, import_model

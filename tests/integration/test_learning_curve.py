@@ -22,6 +22,7 @@ from segem.cli import main
 from segem.cli.show import show_label_next, show_learning_curve
 from segem.config import LearningCurveConfig, Manifest, SynthConfig, TrainConfig, load_manifest
 from segem.errors import ConfigError, WorkspaceError
+from segem.io.learning_curve import CHART, CURVE, POINTS, RANKING, locate_learning_curve
 from segem.io.workspace import Workspace
 from segem.kernels.synth import synthesize
 from segem.learn.artefact import list_models, load_artefact
@@ -29,8 +30,7 @@ from segem.records.label_next import LabelNext
 from segem.records.learning_curve import Estimate, LearningCurveResult
 from segem.stages.training import learning_curve as stage
 from segem.stages.training.label_next import label_next
-from segem.stages.training.learning_curve import learning_curve, numbers, windows
-from segem.stages.training.learning_record import CHART, CURVE, POINTS, RANKING, home_of
+from segem.stages.training.learning_curve import choose_windows, learning_curve, list_counts
 from segem.stages.training.train import train
 
 CONFIG = LearningCurveConfig(seeds=2, more=4, resamples=1000)
@@ -83,7 +83,13 @@ def curve(source: Manifest, space: Workspace, name: str = "c", **changes: Any) -
 
 
 def test_numbers_double_up_to_all_there_are() -> None:
-    assert [numbers(n) for n in (1, 2, 3, 16, 20)] == [[1], [1, 2], [1, 2, 3], [1, 2, 4, 8, 16], [1, 2, 4, 8, 16, 20]]
+    assert [list_counts(n) for n in (1, 2, 3, 16, 20)] == [
+        [1],
+        [1, 2],
+        [1, 2, 3],
+        [1, 2, 4, 8, 16],
+        [1, 2, 4, 8, 16, 20],
+    ]
 
 
 @pytest.mark.parametrize("parts", [{"a": (3, 10)}, {"a": (0, 5), "b": (4, 6), "c": (1, 8)}])
@@ -91,10 +97,10 @@ def test_windows_are_contiguous_within_the_part_and_as_many_as_asked_for(parts: 
     total = sum(stop - start for start, stop in parts.values())
     for count in range(1, total + 1):
         for turn in range(3):
-            taught = windows(parts, count, turn, 3)
+            taught = choose_windows(parts, count, turn, 3)
             assert sum(stop - start for start, stop in taught.values()) == count
             assert all(parts[v][0] <= start < stop <= parts[v][1] for v, (start, stop) in taught.items())
-    assert windows(parts, total, 1, 3) == parts
+    assert choose_windows(parts, total, 1, 3) == parts
 
 
 def test_a_curve_is_made_of_trainings_like_any_other(
@@ -102,11 +108,11 @@ def test_a_curve_is_made_of_trainings_like_any_other(
 ) -> None:
     source = load_manifest(manifest(tmp_path / "d"))
     found = curve(source, workspace)
-    home = home_of("c", workspace)
+    home = locate_learning_curve("c", workspace)
     assert LearningCurveResult.model_validate_json((home / CURVE).read_text()) == found
     assert (found.sections, found.test, found.left_out) == (4, {"d-t": (5, 6)}, "")
     (arm,) = found.arms
-    assert [(p.sections, p.seed, p.taught["d-t"]) for p in arm.points] == [
+    assert [(p.sections, p.seed, p.train["d-t"]) for p in arm.points] == [
         *((1, 0, (0, 1)), (1, 1, (3, 4))),
         *((2, 0, (0, 2)), (2, 1, (2, 4))),
         *((4, 0, (0, 4)), (4, 1, (0, 4))),
@@ -135,20 +141,22 @@ def test_a_curve_that_was_stopped_trains_only_what_is_left(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = load_manifest(manifest(tmp_path / "d"))
-    whole, learn, done = curve(source, workspace, "whole"), stage.learn, []
+    whole, run_training, done = curve(source, workspace, "whole"), stage.run_training, []
 
     def stops(*args: Any, **options: Any) -> Any:
         if len(done) == 3:
             raise KeyboardInterrupt
         done.append(options["version"])
-        return learn(*args, **options)
+        return run_training(*args, **options)
 
-    monkeypatch.setattr(stage, "learn", stops)
+    monkeypatch.setattr(stage, "run_training", stops)
     with pytest.raises(KeyboardInterrupt):
         curve(source, workspace)
-    assert not (home_of("c", workspace) / CURVE).exists()
+    assert not (locate_learning_curve("c", workspace) / CURVE).exists()
     monkeypatch.setattr(
-        stage, "learn", lambda *args, **options: done.append(options["version"]) or learn(*args, **options)
+        stage,
+        "run_training",
+        lambda *args, **options: done.append(options["version"]) or run_training(*args, **options),
     )
     again = curve(source, workspace)
     assert done == ["scratch-1-0", "scratch-1-1", "scratch-2-0", "scratch-2-1", "scratch-4-0", "scratch-4-1"]
@@ -166,7 +174,7 @@ def test_other_settings_or_labels_do_not_mix_with_what_is_kept(workspace: Worksp
     moved = load_manifest(manifest(tmp_path / "d", SPLIT | {"train": [0, 3]}))
     with pytest.raises(ConfigError, match="of other settings"):
         curve(moved, workspace)
-    points = home_of("c", workspace) / POINTS
+    points = locate_learning_curve("c", workspace) / POINTS
     points.write_text(points.read_text()[:-20])
     with pytest.raises(WorkspaceError, match=r"points\.json: the file cannot be read"):
         curve(source, workspace)
@@ -272,7 +280,7 @@ def test_the_section_that_differs_is_to_be_labelled_first(
     for turn, change in enumerate((rougher, starker)):
         found = ranked(tmp_path / f"u{turn}", workspace, change, 96)
         assert order(found)[0] == 2, change.__name__
-    assert LabelNext.model_validate_json((home_of("c", workspace) / RANKING).read_text()) == found
+    assert LabelNext.model_validate_json((locate_learning_curve("c", workspace) / RANKING).read_text()) == found
     assert len(found.digests) == 2
     show_label_next(found, "label-next.json")
     rows = [line for line in capsys.readouterr().out.splitlines() if "-u2 " in line]
@@ -323,12 +331,12 @@ def test_killed_at_any_moment_it_ends_at_the_same_curve(tmp_path: Path) -> None:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
-        home = home_of("c", Workspace(tmp_path / space))
+        home = locate_learning_curve("c", Workspace(tmp_path / space))
         if kill_after is not None:
             # In the training that follows so many finished ones, after its first checkpoint.
             def reached() -> bool:
                 points = home / POINTS
-                finished = points.read_text().count('"taught"') if points.exists() else 0
+                finished = points.read_text().count('"train"') if points.exists() else 0
                 return finished >= kill_after and bool(list(home.glob(".training-*[0-9a-f]")))
 
             while process.poll() is None and not reached():
@@ -343,4 +351,4 @@ def test_killed_at_any_moment_it_ends_at_the_same_curve(tmp_path: Path) -> None:
     run("killed", 0)
     run("killed", 3)
     assert run("killed", None) == undisturbed
-    assert [p.name for p in home_of("c", Workspace(tmp_path / "killed")).glob(".*")] == []
+    assert [p.name for p in locate_learning_curve("c", Workspace(tmp_path / "killed")).glob(".*")] == []

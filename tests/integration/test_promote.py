@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from segem.cli import app
 from segem.config import GateConfig, LabelSource, Manifest, Split, VolumeEntry
 from segem.errors import ConfigError, InputError, ModelError
-from segem.io.versions import PROMOTION, standing
+from segem.io.versions import PROMOTION, describe_standing
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.normalize import zscore
@@ -23,7 +23,8 @@ from segem.learn.models.registry import ZOO
 from segem.records.card import ModelCard, TrainedOn
 from segem.records.promotion import Promotion
 from segem.stages.models.catalogue import trained
-from segem.stages.training.gate.promote import promote, sections_to_judge
+from segem.stages.training.gate.promote import promote
+from segem.stages.training.labelled import open_labelled_volumes
 from segem.stages.volumes.ingest import ingest
 from tests.nets import BAND, Band
 
@@ -79,7 +80,8 @@ def model(
     parts = ()
     if seen is not None:
         digest = known.attributes["source_digest"]
-        parts = (TrainedOn(volume="x", source_digest=digest, train=seen[0], validation=seen[1]),)
+        none: dict[str, tuple[str, ...]] = {"train_digests": (), "validation_digests": ()}
+        parts = (TrainedOn(volume="x", source_digest=digest, train=seen[0], validation=seen[1], share=1.0, **none),)
     card = ModelCard(name=name, architecture="band", threshold=0.5, trained_on=parts)
     return save_artefact(workspace.models / name / version, card, net)
 
@@ -99,11 +101,10 @@ def test_a_better_model_is_promoted_and_stays_in_use(workspace: Workspace, manif
     assert (decided.promoted, decided.forced, decided.reason, decided.version) == (True, False, "", "2")
     assert decided.unknown_origin == ("incumbent",), "the card of version 1 does not say what it was trained on"
     (a,) = decided.judged
-    assert (a.sections, a.blocks, a.harm) == ((2, 4), 16, "")
-    assert a.iou_candidate == 1
-    assert a.iou_against == pytest.approx(0.75, abs=0.03)
-    assert 0 < a.low < a.lower_bound < a.difference < a.high
-    assert a.difference == pytest.approx(a.iou_candidate - a.iou_against)
+    assert (a.sections, a.iou_interval.blocks, a.harm) == ((2, 4), 16, "")
+    assert a.iou.candidate == 1
+    assert a.iou.incumbent == pytest.approx(0.75, abs=0.03)
+    assert 0 < a.iou_interval.low < a.iou_interval.lower_bound < a.iou.difference < a.iou_interval.high
     model(workspace, "3", FAIR)
     assert find_model("mine", workspace).path == better.path
     # Without --against the promoted one is to be replaced.
@@ -128,11 +129,11 @@ def test_harm_on_any_volume_keeps_a_model_aside(
     decided = judge(workspace, manifest)
     assert not decided.promoted
     assert [one.volume for one in decided.judged if one.harm] == speaks
-    assert all("worse than the model in use: IoU -0." in one.harm for one in decided.judged if one.harm)
+    assert all("worse than the incumbent: IoU -0." in one.harm for one in decided.judged if one.harm)
     assert find_model("mine", workspace).path == before.path
-    assert "mine means 1\n" in capsys.readouterr().err
-    assert standing(aside.path) == f"kept aside: {decided.reason}"
-    assert [one.standing for one in trained(workspace)][:2] == [standing(aside.path), ""]
+    assert "mine still refers to version 1\n" in capsys.readouterr().err
+    assert describe_standing(aside.path) == f"kept aside: {decided.reason}"
+    assert [one.standing for one in trained(workspace)][:2] == [describe_standing(aside.path), ""]
 
 
 def test_force_promotes_and_is_recorded_with_what_spoke_against_it(workspace: Workspace, manifest: Manifest) -> None:
@@ -140,7 +141,7 @@ def test_force_promotes_and_is_recorded_with_what_spoke_against_it(workspace: Wo
     worse = model(workspace, "2", GOOD, -100.0)
     decided = judge(workspace, manifest, force=True)
     assert (decided.promoted, decided.forced) == (True, True)
-    assert "worse than the model in use" in decided.reason
+    assert "worse than the incumbent" in decided.reason
     assert decided.who
     assert find_model("mine", workspace).path == worse.path
 
@@ -150,13 +151,18 @@ def test_an_equal_model_does_no_harm_and_is_not_called_forced(workspace: Workspa
         model(workspace, version, FAIR)
     decided = judge(workspace, manifest, force=True)
     assert (decided.promoted, decided.forced) == (True, False)
-    assert {(one.difference, one.low, one.high) for one in decided.judged} == {(0, 0, 0)}
+    assert {
+        (one.iou.difference, interval.low, interval.high)
+        for one in decided.judged
+        for interval in (one.iou_interval, one.v_rand_interval)
+        if interval is not None
+    } == {(0, 0, 0)}
 
 
 def test_the_first_model_has_to_beat_kmeans(workspace: Workspace, manifest: Manifest) -> None:
     model(workspace, "1", (0, 50))
     decided = judge(workspace, only_a(manifest), None)
-    assert (decided.promoted, decided.against) == (False, None)
+    assert (decided.promoted, decided.incumbent) == (False, None)
     assert "not surely better than K-means" in decided.reason
     with pytest.raises(ModelError, match="every version of this model was kept aside"):
         find_model("mine", workspace)
@@ -193,11 +199,11 @@ def test_what_nobody_painted_has_no_part_in_the_judgement(workspace: Workspace, 
         device="cpu",
     )
     (a,) = decided.judged
-    assert (decided.promoted, a.blocks) == (True, 8)
-    assert a.iou_candidate == 1, "it is right wherever the truth is known"
+    assert (decided.promoted, a.iou_interval.blocks) == (True, 8)
+    assert a.iou.candidate == 1, "it is right wherever the truth is known"
     blank = repainted(manifest.volumes[1], (2, slice(None)), (3, slice(None)))
     with pytest.raises(InputError, match="b-sparse: nothing is known of the test sections"):
-        sections_to_judge(manifest.model_copy(update={"volumes": (blank,)}), CONFIG, workspace)
+        open_labelled_volumes(manifest.model_copy(update={"volumes": (blank,)}), workspace)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +252,7 @@ def test_the_command_says_why_and_ends_with_1(
     call += ["--workspace", str(workspace.root)]
     refused = CliRunner().invoke(app, call)
     assert refused.exit_code == 1
-    assert "mine is kept aside, a: worse than the model in use" in refused.output
+    assert "mine is kept aside, a: worse than the incumbent" in refused.output
     forced = CliRunner().invoke(app, [*call, "--force"])
     assert forced.exit_code == 0
     assert "The card of mine does not say what it was trained on" in forced.output

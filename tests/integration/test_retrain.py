@@ -16,13 +16,19 @@ import yaml
 from segem.config import GateConfig, SynthConfig, TrainConfig, load_manifest
 from segem.config.retrain import RetrainConfig, with_rehearsal
 from segem.errors import ConfigError, InputError, ModelError, SegemError
-from segem.io.versions import UNJUDGED, standing
+from segem.io.versions import UNJUDGED, describe_standing
 from segem.io.workspace import Workspace
 from segem.kernels.synth import synthesize
 from segem.learn.artefact import Artefact, find_model, load_artefact
 from segem.records.promotion import Promotion
 from segem.stages.training.calibrate import calibrate_model
-from segem.stages.training.retrain import Retraining, judge, learn, open_retraining, prepare
+from segem.stages.training.retrain import (
+    PreparedRetraining,
+    judge_candidate,
+    open_retraining,
+    prepare_retraining,
+    train_candidate,
+)
 from segem.stages.training.train import train
 
 SIZE, GATE = 128, GateConfig(block_px=32, resamples=1000)
@@ -68,33 +74,32 @@ def manifest(folder: Path, *entries: dict[str, Any], name: str = "m") -> Path:
 
 
 def retrained(
-    workspace: Workspace, source: Path, steps: int, *, start: str | None = "mine", **more: Any
+    workspace: Workspace, source: Path, steps: int, *, base: str | None = "mine", **more: Any
 ) -> tuple[Promotion, Artefact]:
     """Take a manifest through every step, as the flow does."""
-    learned = TrainConfig(**(TINY if start else FRESH), steps=steps)
-    config = RetrainConfig(**({"out": "mine", "train": learned, "start": start, "gate": GATE, "device": "cpu"} | more))
-    job = open_retraining(source, config, workspace.root)
-    prepare(job)
-    version = learn(job).path
-    decided = judge(job, version)
+    learned = TrainConfig(**(TINY if base else FRESH), steps=steps)
+    config = RetrainConfig(**({"out": "mine", "train": learned, "start": base, "gate": GATE, "device": "cpu"} | more))
+    ready = prepare_retraining(open_retraining(source, config, workspace.root))
+    version = train_candidate(ready).path
+    decided = judge_candidate(ready, version)
     return decided, load_artefact(version)
 
 
 @pytest.fixture(scope="module")
-def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a workspace, whose model has beaten K-means, and `old.yaml`, what it learned from."""
-    root = tmp_path_factory.mktemp("taught")
+    root = tmp_path_factory.mktemp("trained-before")
     torch.set_num_threads(1)
-    decided, _ = retrained(Workspace(root / "w"), manifest(root, tissue(root, "old"), name="old"), 50, start=None)
+    decided, _ = retrained(Workspace(root / "w"), manifest(root, tissue(root, "old"), name="old"), 50, base=None)
     assert decided.promoted
-    assert decided.against is None
+    assert decided.incumbent is None
     return root
 
 
 @pytest.fixture
-def space(taught: Path, tmp_path: Path) -> Workspace:
+def space(trained_before: Path, tmp_path: Path) -> Workspace:
     """Return a copy of that workspace."""
-    shutil.copytree(taught / "w", tmp_path / "w")
+    shutil.copytree(trained_before / "w", tmp_path / "w")
     return Workspace(tmp_path / "w")
 
 
@@ -110,10 +115,10 @@ def test_a_better_model_is_put_in_use(space: Workspace, tmp_path: Path) -> None:
     before = find_model("mine", space)
     decided, better = retrained(space, manifest(tmp_path, noisy(tmp_path)), 30)
     assert decided.promoted
-    assert decided.against is not None
-    assert decided.against.digest == before.digest
+    assert decided.incumbent is not None
+    assert decided.incumbent.digest == before.digest
     assert find_model("mine", space).path == better.path
-    assert (standing(better.path), standing(before.path)) == ("current", "promoted before")
+    assert (describe_standing(better.path), describe_standing(before.path)) == ("current", "promoted before")
     # The candidate is marked until it is judged, and then no more.
     assert not (better.path / UNJUDGED).exists()
 
@@ -136,79 +141,79 @@ def test_a_model_of_wrong_corrections_is_kept_aside(
     decided, worse = retrained(space, manifest(tmp_path, tissue(tmp_path, "new", seed=2, labels=labels)), 25)
     assert not decided.promoted
     assert ("warning: new: the labels look inverted" in capsys.readouterr().err) == (labels is inverted)
-    assert "new: worse than the model in use: IoU -0." in decided.reason
-    assert standing(worse.path) == f"kept aside: {decided.reason}"
+    assert "new: worse than the incumbent: IoU -0." in decided.reason
+    assert describe_standing(worse.path) == f"kept aside: {decided.reason}"
     assert find_model("mine", space).path == before.path
 
 
 def test_a_model_of_one_odd_section_is_kept_aside(
-    space: Workspace, taught: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    space: Workspace, trained_before: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one = tissue(tmp_path, "one", seed=3, bright=True, split={"train": [0, 1], "validation": [1, 2]})
     before = find_model("mine", space)
-    decided, _ = retrained(space, manifest(tmp_path, one), 30, rehearse=taught / "old.yaml", share=1e-6)
+    decided, _ = retrained(space, manifest(tmp_path, one), 30, rehearse=trained_before / "old.yaml", share=1e-6)
     assert [volume.volume for volume in decided.judged if volume.harm] == ["old"]
     assert find_model("mine", space).path == before.path
     assert "one: has no test sections, so nothing is said" in capsys.readouterr().err
 
 
-def test_a_model_that_rehearses_does_not_forget(space: Workspace, taught: Path, tmp_path: Path) -> None:
-    source, old = manifest(tmp_path, noisy(tmp_path)), taught / "old.yaml"
+def test_a_model_that_rehearses_does_not_forget(space: Workspace, trained_before: Path, tmp_path: Path) -> None:
+    source, old = manifest(tmp_path, noisy(tmp_path)), trained_before / "old.yaml"
     gate = GATE.model_copy(update={"harm": 0.05})
     # A net that keeps its statistics wants smaller steps.
     more = {"gate": gate, "train": TrainConfig(**(TINY | {"learning_rate": 0.003}), steps=80), "rehearse": old}
     decided, forgot = retrained(space, source, 80, share=1e-6, **more)
     new, known = decided.judged
     assert (new.volume, known.volume) == ("noisy", "old")
-    assert new.iou_candidate > new.iou_against + 0.1, "it is much better on what is new"
+    assert new.iou.difference > 0.1, "it is much better on what is new"
     assert known.harm
-    assert known.difference < -0.1
+    assert known.iou.difference < -0.1
     decided, kept = retrained(space, source, 80, share=0.3, **more)
-    assert decided.judged[0].iou_candidate > new.iou_against + 0.1
-    assert decided.judged[1].difference > -0.02
-    assert decided.judged[1].iou_candidate > known.iou_candidate + 0.1
+    assert decided.judged[0].iou.difference > 0.1
+    assert decided.judged[1].iou.difference > -0.02
+    assert decided.judged[1].iou.candidate > known.iou.candidate + 0.1
     assert [part.share for part in kept.card.trained_on[:2]] == [0.7, 0.3]
     assert forgot.card.trained_on[0].share == 1
 
 
 def test_only_what_the_first_model_has_learned_is_remembered(
-    space: Workspace, taught: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    space: Workspace, trained_before: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = "no model is gone on from that has learned it, so its labels alone are rehearsed"
+    told = "no base model has learned from it, so its labels alone are rehearsed"
     other = manifest(tmp_path, tissue(tmp_path, "other", seed=7), name="other")
     source = manifest(tmp_path, noisy(tmp_path))
     _, without = retrained(space, source, 2, rehearse=other)
     assert f"other: {told}" in capsys.readouterr().err
-    assert "remember" not in without.card.training
-    _, remembering = retrained(space, source, 3, rehearse=taught / "old.yaml")
+    assert without.card.training.remember is None
+    _, remembering = retrained(space, source, 3, rehearse=trained_before / "old.yaml")
     assert told not in capsys.readouterr().err
-    assert remembering.card.training["remember"] == 2
+    assert remembering.card.training.remember == 2
 
 
 def test_a_candidate_is_not_in_use_before_it_is_judged_and_not_trained_twice(
-    space: Workspace, taught: Path, capsys: pytest.CaptureFixture[str]
+    space: Workspace, trained_before: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = find_model("mine", space)
 
-    def opened(seed: int = 0) -> Retraining:
+    def opened(seed: int = 0) -> PreparedRetraining:
         learned = TrainConfig(**TINY, steps=1, seed=seed)
         config = RetrainConfig(out="mine", train=learned, start=str(before.path), gate=GATE, device="cpu")
-        return open_retraining(taught / "old.yaml", config, space.root)
+        return prepare_retraining(open_retraining(trained_before / "old.yaml", config, space.root))
 
-    first = learn(opened())
-    assert standing(first.path) == "kept aside: not judged yet"
+    first = train_candidate(opened())
+    assert describe_standing(first.path) == "kept aside: not judged yet"
     assert find_model("mine", space).path == before.path
     # Killed here, the same command finds what it has trained, and another one does not.
-    assert learn(opened()) == first
+    assert train_candidate(opened()) == first
     assert f"{first.path}: trained already" in capsys.readouterr().err
-    assert learn(opened(seed=1)).path != first.path
-    judge(opened(), first.path)
-    assert standing(first.path) != "kept aside: not judged yet"
-    assert learn(opened()).path != first.path
+    assert train_candidate(opened(seed=1)).path != first.path
+    judge_candidate(opened(), first.path)
+    assert describe_standing(first.path) != "kept aside: not judged yet"
+    assert train_candidate(opened()).path != first.path
 
 
 def test_what_would_be_refused_in_the_end_is_refused_before_the_training(
-    space: Workspace, taught: Path, tmp_path: Path
+    space: Workspace, trained_before: Path, tmp_path: Path
 ) -> None:
     def refused(kind: type[SegemError], source: Path, told: str, **more: Any) -> None:
         with pytest.raises(kind, match=told):
@@ -220,9 +225,9 @@ def test_what_would_be_refused_in_the_end_is_refused_before_the_training(
     seen = tissue(tmp_path, "same", split={"train": [4, 5], "validation": [3, 4], "test": [0, 3]})
     refused(ConfigError, manifest(tmp_path, seen), "cannot be judged on sections it learned from.*w/models/mine")
     twice = tissue(tmp_path, "twin", seed=2, split={"train": [3, 5], "validation": [0, 1], "test": [1, 2]})
-    refused(ConfigError, manifest(tmp_path, plain, twice), "it learned from.*unseen by the new model", start=None)
+    refused(ConfigError, manifest(tmp_path, plain, twice), "it learned from.*unseen by the new model", base=None)
     refused(ModelError, manifest(tmp_path, plain), "no such model", against="nobody")
-    refused(ModelError, manifest(tmp_path, plain), "no such model", start="nobody")
+    refused(ModelError, manifest(tmp_path, plain), "no such model", base="nobody")
 
     def all_inverted(truth: np.ndarray) -> None:
         truth[...] = 1 - truth
@@ -230,29 +235,29 @@ def test_what_would_be_refused_in_the_end_is_refused_before_the_training(
     source = manifest(tmp_path, tissue(tmp_path, "upside-down", seed=2, labels=all_inverted))
     refused(InputError, source, "upside-down, section 3: the labels look inverted")
     config = RetrainConfig(out="mine", gate=GATE, device="cpu", force=True)
-    prepare(open_retraining(source, config, space.root))
+    prepare_retraining(open_retraining(source, config, space.root))
     source = manifest(tmp_path, tissue(tmp_path, "full", seed=2, labels=lambda truth: truth[3:].fill(1)))
     refused(InputError, source, "truth of these sections holds one class only; expected .*, found 100% membrane")
 
 
 @pytest.mark.usefixtures("warnings_on_stderr")
 def test_what_is_made_under_the_name_of_a_promoted_model_is_said_not_to_be_in_use(
-    space: Workspace, taught: Path, capsys: pytest.CaptureFixture[str]
+    space: Workspace, trained_before: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    promoted, source = find_model("mine", space).path, load_manifest(taught / "old.yaml")
+    promoted, source = find_model("mine", space).path, load_manifest(trained_before / "old.yaml")
     calibrated = calibrate_model("mine", source, "mine", space, device="cpu")
     told = f"warning: mine still means {promoted.name}, which was promoted; `segem models promote {{}} MANIFEST`"
     assert told.format(calibrated.path) in capsys.readouterr().err
     fresh = train(source, "mine", TrainConfig(**FRESH, steps=1), space, device="cpu")
     assert told.format(fresh.path) in capsys.readouterr().err
-    assert standing(fresh.path) == "not in use: not promoted"
+    assert describe_standing(fresh.path) == "not in use: not promoted"
     train(source, "other", TrainConfig(**FRESH, steps=1), space, device="cpu")
     assert "still means" not in capsys.readouterr().err
 
 
-def test_the_model_to_beat_is_what_the_name_means_or_what_is_gone_on_from(space: Workspace, taught: Path) -> None:
+def test_the_incumbent_is_what_the_name_refers_to_or_the_base_model(space: Workspace, trained_before: Path) -> None:
     def beaten(**names: Any) -> str | None:
-        return open_retraining(taught / "old.yaml", RetrainConfig(**names), space.root).against
+        return open_retraining(trained_before / "old.yaml", RetrainConfig(**names), space.root).against
 
     assert beaten(out="mine", start="unet-em") == "mine"
     assert beaten(out="other", start="mine") == "mine"

@@ -32,12 +32,14 @@ from segem.kernels.normalize import zscore
 from segem.kernels.synth import synthesize
 from segem.learn.artefact import WEIGHTS, find_model, load_artefact, load_net, save_artefact
 from segem.learn.models.registry import ZOO, build
+from segem.learn.operating_point import calibrate, choose_threshold
 from segem.learn.sections import LabelledSection
-from segem.learn.train import calibrate, choose_threshold
 from segem.records.card import MeasuredHalo
 from segem.stages.segmentation.segment import segment
-from segem.stages.training import labelled as lessons_module
+from segem.stages.training import labelled as labelled_module
+from segem.stages.training import memory as memory_module
 from segem.stages.training import train as train_module
+from segem.stages.training.job import Terms
 from segem.stages.training.train import TrainResult, train
 from segem.stages.volumes.ingest import ingest
 from tests.nets import UNKNOWN_HALO
@@ -91,7 +93,7 @@ def refused(workspace: Workspace, kind: type[SegemError], *entries: VolumeEntry)
 
 def test_the_card_says_what_the_model_is_and_it_segments(workspace: Workspace, tmp_path: Path) -> None:
     volumes = entry(tmp_path / "a"), entry(tmp_path / "a", "other", None, seed=2)
-    result = trained(workspace, *volumes, config=CONFIG, licence="CC0-1.0", citation="Someone")
+    result = trained(workspace, *volumes, config=CONFIG, terms=Terms("CC0-1.0", "Someone"))
     artefact = find_model("mine", workspace)
     card = artefact.card
     assert artefact.path == result.path
@@ -112,11 +114,14 @@ def test_the_card_says_what_the_model_is_and_it_segments(workspace: Workspace, t
     assert (score.volume, score.sections) == ("tissue", (4, 5))
     assert 0 < score.iou < 1
     assert (card.licence, card.citation) == ("CC0-1.0", "Someone")
-    assert card.training["steps"] == result.steps == 20
-    assert card.training["seed"] == 3
-    assert card.training["crop_px"] == 64
-    assert card.training["final_loss"] > 0
-    assert card.training["validation_iou"] == result.validation_iou
+    training = card.training
+    assert training is not None
+    assert training.steps == result.steps == 20
+    assert (training.seed, training.crop_px, training.batch, training.base) == (3, 64, 2, None)
+    assert training.options == card.options
+    assert training.final_loss is not None
+    assert training.final_loss > 0
+    assert training.validation_iou == result.validation_iou
     assert card.calibration.line != (1, 0)
     assert card.calibration.ece_validation is not None
     assert 0 < card.calibration.ece_validation < 1
@@ -133,10 +138,11 @@ def test_the_card_says_what_the_model_is_and_it_segments(workspace: Workspace, t
     assert (card.threshold, result.validation_iou) == (chosen[0], pytest.approx(chosen[1], abs=1e-4))
 
     # What it reached on the way, and what it finds, in the folder of the version and nowhere else.
-    (point,) = json.loads((result.path / "training.json").read_text(encoding="utf-8"))
-    assert (point["step"], round(point["validation_iou"], 4)) == (20, result.validation_iou)
+    (last,) = json.loads((result.path / "training.json").read_text(encoding="utf-8"))
+    assert (last["step"], round(last["validation_iou"], 4)) == (20, result.validation_iou)
     with Image.open(result.path / "training.png") as picture:
-        assert picture.size[0] == 3 * SHAPE[2] + 2
+        # Three panels, enlarged to about 400 px, with room between and around.
+        assert picture.size[0] == 3 * 4 * SHAPE[2] + 2 * 8 + 2 * 16
     assert not (workspace.models / "mine" / "training.png").exists()
 
     segment("tissue", "r", SegmentConfig(model="mine"), QUIET, workspace)
@@ -215,7 +221,7 @@ def test_test_sections_are_read_after_training_only(
         return inner
 
     monkeypatch.setattr(
-        lessons_module, "read_block", noted(lessons_module.read_block, lambda _, box, *__: box.start[0])
+        labelled_module, "read_block", noted(labelled_module.read_block, lambda _, box, *__: box.start[0])
     )
     monkeypatch.setattr(train_module, "fit", noted(train_module.fit, lambda *_: "fit"))
     trained(workspace, entry(tmp_path / "a"))
@@ -286,44 +292,45 @@ def test_a_damaged_volume_is_one_clear_error(workspace: Workspace, tmp_path: Pat
     trained(workspace, volume)
 
 
-def test_going_on_from_a_model_starts_at_its_weights_and_keeps_its_history(tmp_path: Path) -> None:
+def test_fine_tuning_starts_at_the_weights_of_the_base_model_and_keeps_its_history(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "w")
     first = trained(workspace, entry(tmp_path / "d"))
     still = SHORT.model_copy(update={"learning_rate": 1e-12, "architecture": {}})
-    second = trained(workspace, entry(tmp_path / "d"), config=still, start=str(first.path))
+    second = trained(workspace, entry(tmp_path / "d"), config=still, base=str(first.path))
     weights, kept = (load_file(result.path / WEIGHTS) for result in (first, second))
     assert all(torch.allclose(weights[key], kept[key], atol=1e-6) for key in weights if key.endswith("conv.weight"))
     assert torch.allclose(weights["head.weight"], kept["head.weight"], atol=1e-6)
     card = load_artefact(second.path).card
     assert card.options == {"context_sections": 1, "features": 2, "depth": 2}
-    assert card.training["from"]["digest"] == load_artefact(first.path).digest
+    assert card.training.base.digest == load_artefact(first.path).digest
+    assert card.training.base.training == load_artefact(first.path).card.training
     assert len(card.trained_on) == 2
 
 
-def test_the_terms_of_a_model_are_those_of_what_goes_on_from_it(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_fine_tuned_model_keeps_the_terms_of_its_base(workspace: Workspace, tmp_path: Path) -> None:
     source = entry(tmp_path / "d")
-    trained(workspace, source, licence="MIT", citation="Ada 2026")
+    trained(workspace, source, terms=Terms("MIT", "Ada 2026"))
     further = SHORT.model_copy(update={"architecture": {}})
-    card = load_artefact(trained(workspace, source, config=further, start="mine").path).card
+    card = load_artefact(trained(workspace, source, config=further, base="mine").path).card
     assert (card.licence, card.citation) == ("MIT", "Ada 2026")
-    own = {"licence": "CC0-1.0", "citation": "Bob 2026"}
-    card = load_artefact(trained(workspace, source, config=further, start="mine", **own).path).card
+    own = Terms("CC0-1.0", "Bob 2026")
+    card = load_artefact(trained(workspace, source, config=further, base="mine", terms=own).path).card
     assert (card.licence, card.citation) == ("CC0-1.0", "Bob 2026; Ada 2026")
-    card = load_artefact(trained(workspace, source, config=further, start="mine", **own).path).card
+    card = load_artefact(trained(workspace, source, config=further, base="mine", terms=own).path).card
     assert card.citation == "Bob 2026; Ada 2026"
 
 
 @pytest.mark.usefixtures("warnings_on_stderr")
-def test_going_on_from_weights_of_unknown_origin_is_warned_of(
+def test_fine_tuning_weights_of_unknown_origin_is_warned_of(
     workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made, told = trained(workspace, entry(tmp_path / "d")), "does not say what it learned from"
     further = SHORT.model_copy(update={"architecture": {}})
-    trained(workspace, entry(tmp_path / "d"), config=further, start=str(made.path))
+    trained(workspace, entry(tmp_path / "d"), config=further, base=str(made.path))
     assert told not in capsys.readouterr().err
     card = load_artefact(made.path).card
     save_artefact(made.path, card.model_copy(update={"trained_on": ()}), load_net(load_artefact(made.path)))
-    trained(workspace, entry(tmp_path / "d"), config=further, start=str(made.path))
+    trained(workspace, entry(tmp_path / "d"), config=further, base=str(made.path))
     assert f"warning: {made.path}: its card {told}" in capsys.readouterr().err
 
 
@@ -347,17 +354,17 @@ def test_labels_that_look_inverted_are_warned_of(
         ({"train": [3, 5], "validation": [2, 3]}, "calibrated on sections it learned from.*found 2 to 2"),
     ],
 )
-def test_what_a_model_to_go_on_from_learned_from_neither_calibrates_nor_scores(
+def test_what_a_base_model_learned_from_neither_calibrates_nor_scores(
     workspace: Workspace, tmp_path: Path, split: dict[str, list[int]], told: str
 ) -> None:
     first = trained(workspace, entry(tmp_path / "d"))
     again = SHORT.model_copy(update={"architecture": {}})
     with pytest.raises(ConfigError, match=f"tissue: a model cannot be {told}") as caught:
-        trained(workspace, entry(tmp_path / "d", split=split), config=again, start=str(first.path))
+        trained(workspace, entry(tmp_path / "d", split=split), config=again, base=str(first.path))
     assert f"unseen by {first.path}" in str(caught.value)
     # Its validation sections left no trace in the weights.
     other = {"train": [0, 3], "validation": [4, 5], "test": [3, 4]}
-    trained(workspace, entry(tmp_path / "d", split=other), config=again, start=str(first.path))
+    trained(workspace, entry(tmp_path / "d", split=other), config=again, base=str(first.path))
 
 
 def test_what_a_model_learned_from_is_known_in_a_stack_that_has_grown(workspace: Workspace, tmp_path: Path) -> None:
@@ -381,11 +388,11 @@ def test_what_a_model_learned_from_is_known_in_a_stack_that_has_grown(workspace:
         )
 
     with pytest.raises(ConfigError, match=r"grown: a model cannot be scored on sections it learned from.*found 5 to 6"):
-        trained(workspace, split([5, 9]), config=again, start=str(first.path))
-    trained(workspace, split([7, 9]), config=again, start=str(first.path))
+        trained(workspace, split([5, 9]), config=again, base=str(first.path))
+    trained(workspace, split([7, 9]), config=again, base=str(first.path))
 
 
-def test_one_volume_under_two_names_does_not_test_what_it_taught(workspace: Workspace, tmp_path: Path) -> None:
+def test_one_volume_under_two_names_does_not_test_what_it_trained(workspace: Workspace, tmp_path: Path) -> None:
     other = {"train": [1, 2], "validation": [3, 4], "test": [0, 1]}
     twice = entry(tmp_path / "d"), entry(tmp_path / "d", "twin", split=other)
     told = refused(workspace, ConfigError, *twice)
@@ -405,16 +412,16 @@ def test_a_corrected_manifest_replaces_the_volume_of_the_wrong_one(workspace: Wo
 def test_more_sections_than_memory_holds_are_refused_before_they_are_read(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lessons_module, "half_of_the_machine", lambda: 1000)
+    monkeypatch.setattr(memory_module, "_BYTES_A_PIXEL", 10**9)
     told = refused(workspace, ConfigError, entry(tmp_path / "d"))
-    assert "tissue: the sections to learn from do not fit into memory" in told
+    assert "tissue: the training sections do not fit into memory" in told
     assert "Fix: name fewer sections as train in the manifest" in told
 
 
 def test_no_part_of_a_split_sees_the_images_of_another(workspace: Workspace, tmp_path: Path) -> None:
     trained(workspace, entry(tmp_path / "source"))
     volume = Volume.open(workspace.volume("tissue"))
-    train_part = lessons_module.labelled_sections(volume, (0, 3), 5)
+    train_part = labelled_module.read_labelled_sections(volume, (0, 3), 5)
     # The last section that trains would see the two that follow; it sees itself in their place.
     assert np.array_equal(train_part[2].image[2], train_part[2].image[3])
     assert np.array_equal(train_part[2].image[2], train_part[2].image[4])
@@ -426,16 +433,16 @@ def test_no_part_of_a_split_sees_the_images_of_another(workspace: Workspace, tmp
 def test_a_tested_section_sees_its_neighbours_as_in_a_run(workspace: Workspace, tmp_path: Path) -> None:
     trained(workspace, entry(tmp_path / "source"))
     volume = Volume.open(workspace.volume("tissue"))
-    (alone,) = lessons_module.labelled_sections(volume, (4, 5), 3, seen=(0, volume.shape[0]))
+    (alone,) = labelled_module.read_labelled_sections(volume, (4, 5), 3, seen=(0, volume.shape[0]))
     neighbours = [zscore(np.asarray(volume.raw[z]), volume.statistics) for z in (3, 4, 4)]
     assert np.array_equal(alone.image, np.stack(neighbours))
 
 
-def test_a_model_of_single_sections_goes_on_with_three(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_model_of_single_sections_is_fine_tuned_to_three(workspace: Workspace, tmp_path: Path) -> None:
     source = entry(tmp_path / "source")
     first = trained(workspace, source)
     wide = SHORT.model_copy(update={"architecture": {"context_sections": 3}})
-    second = trained(workspace, source, config=wide, start=str(first.path))
+    second = trained(workspace, source, config=wide, base=str(first.path))
     card = load_artefact(second.path).card
     assert card.options == {"context_sections": 3, "features": 2, "depth": 2}
     assert load_net(load_artefact(second.path)).down[0][0].weight.shape[1] == 3
@@ -444,24 +451,22 @@ def test_a_model_of_single_sections_goes_on_with_three(workspace: Workspace, tmp
             workspace,
             source,
             config=SHORT.model_copy(update={"architecture": {"context_sections": 1}}),
-            start=str(second.path),
+            base=str(second.path),
         )
 
 
-def test_a_model_to_go_on_from_brings_its_architecture(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_base_model_brings_its_architecture(workspace: Workspace, tmp_path: Path) -> None:
     trained(workspace, entry(tmp_path))
     with pytest.raises(ConfigError, match="has its architecture already"):
-        trained(
-            workspace, entry(tmp_path), config=SHORT.model_copy(update={"architecture": {"depth": 3}}), start="mine"
-        )
+        trained(workspace, entry(tmp_path), config=SHORT.model_copy(update={"architecture": {"depth": 3}}), base="mine")
 
 
 def test_a_model_that_was_deeply_supervised_is_a_model_like_any_other(workspace: Workspace, tmp_path: Path) -> None:
     options = {"features": 2, "depth": 3}
     deep = SHORT.model_copy(update={"deep_supervision": True, "architecture": options})
     made = load_artefact(trained(workspace, entry(tmp_path), config=deep).path)
-    assert made.card.training["deep_supervision"] is True
-    assert made.card.training["defects"] == 0.05
+    assert made.card.training.deep_supervision is True
+    assert made.card.training.defects == 0.05
     assert load_net(made, calibrate=False).state_dict().keys() == build("unet", options).state_dict().keys()
     assert load_file(made.path / WEIGHTS).keys() == build("unet", options).state_dict().keys()
 
@@ -490,43 +495,43 @@ def test_a_checkpoint_is_taken_by_the_very_same_training_only(
     def full(*_: object) -> None:
         raise WorkspaceError("the disk refused")
 
-    def going_on(*entries: VolumeEntry, config: TrainConfig = often, **more: Any) -> bool:
-        """Train up to the last step, where saving fails, and tell whether that went on from a checkpoint."""
+    def resumes(*entries: VolumeEntry, config: TrainConfig = often, **more: Any) -> bool:
+        """Train up to the last step, where saving fails, and tell whether that resumed from a checkpoint."""
         capsys.readouterr()
         with monkeypatch.context() as patch:
             patch.setattr(train_module, "save_version", full)
             with pytest.raises(WorkspaceError, match="the disk refused"):
                 trained(workspace, *entries, config=config, **more)
-        return "going on from step 3" in capsys.readouterr().err
+        return "resuming from step 3" in capsys.readouterr().err
 
-    assert not going_on(source)
-    assert going_on(source)
+    assert not resumes(source)
+    assert resumes(source)
     # How often one is written, and what validates, have no part in the weights.
-    assert going_on(source, config=often.model_copy(update={"checkpoint_seconds": 1.0}))
-    assert not going_on(source, config=often.model_copy(update={"seed": 4}))
-    assert not going_on(source, config=often.model_copy(update={"learning_rate": 1e-4}))
-    assert not going_on(source, config=often.model_copy(update={"defects": 0.5}))
+    assert resumes(source, config=often.model_copy(update={"checkpoint_seconds": 1.0}))
+    assert not resumes(source, config=often.model_copy(update={"seed": 4}))
+    assert not resumes(source, config=often.model_copy(update={"learning_rate": 1e-4}))
+    assert not resumes(source, config=often.model_copy(update={"defects": 0.5}))
     deeper = often.model_copy(update={"architecture": {"features": 2, "depth": 3}})
-    assert not going_on(source, config=deeper)
-    assert not going_on(source, config=deeper.model_copy(update={"deep_supervision": True}))
-    assert not going_on(source.model_copy(update={"split": Split.model_validate(SPLIT | {"train": [0, 2]})}))
+    assert not resumes(source, config=deeper)
+    assert not resumes(source, config=deeper.model_copy(update={"deep_supervision": True}))
+    assert not resumes(source.model_copy(update={"split": Split.model_validate(SPLIT | {"train": [0, 2]})}))
     other = Workspace(tmp_path / "o")
     plain = often.model_copy(update={"architecture": {}})
-    assert not going_on(source, config=plain, start=str(trained(other, source).path))
+    assert not resumes(source, config=plain, base=str(trained(other, source).path))
 
     def spoil(truth: np.ndarray) -> None:
         truth[0] = 1 - truth[0]
 
-    assert not going_on(entry(tmp_path / "d", change=spoil))
-    assert going_on(entry(tmp_path / "d"))
+    assert not resumes(entry(tmp_path / "d", change=spoil))
+    assert resumes(entry(tmp_path / "d"))
     made = trained(workspace, source, config=often)
     assert made.steps == 3
-    assert "going on from step 3" in capsys.readouterr().err
-    assert not going_on(source), "a finished training leaves no checkpoint of its own"
+    assert "resuming from step 3" in capsys.readouterr().err
+    assert not resumes(source), "a finished training leaves no checkpoint of its own"
 
 
-def test_the_architecture_of_a_model_to_go_on_from_is_not_ignored(workspace: Workspace, tmp_path: Path) -> None:
+def test_the_architecture_of_a_base_model_is_not_ignored(workspace: Workspace, tmp_path: Path) -> None:
     trained(workspace, entry(tmp_path / "source"))
     other = TrainConfig(model="segnet", steps=3)
     with pytest.raises(ConfigError, match="expected --model unet, found --model segnet"):
-        trained(workspace, entry(tmp_path / "source"), config=other, start="mine")
+        trained(workspace, entry(tmp_path / "source"), config=other, base="mine")

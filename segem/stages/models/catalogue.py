@@ -15,9 +15,9 @@ from pathlib import Path
 
 from segem.errors import ModelError
 from segem.io.models import list_models, read_card
-from segem.io.versions import standing
+from segem.io.versions import describe_standing
 from segem.io.workspace import Workspace
-from segem.records.card import Score
+from segem.records.card import HeldOutScore
 
 CATALOGUE = Path(__file__).with_name("architectures.json")
 
@@ -65,13 +65,13 @@ class Architecture:
 class TrainedModel:
     """A model on disk; without architecture and scores where its card cannot be read, and then why.
 
-    `standing` is what `segem.io.versions.standing` says of it.
+    `standing` is what `segem.io.versions.describe_standing` says of it.
     """
 
     name: str
     path: Path
     architecture: str = ""
-    scores: tuple[Score, ...] = ()
+    scores: tuple[HeldOutScore, ...] = ()
     unreadable: str = ""
     standing: str = ""
 
@@ -117,7 +117,7 @@ def _begins(name: str, beginnings: Collection[str]) -> bool:
 
 def _trained(name: str, path: Path) -> TrainedModel:
     try:
-        (card, _), stands = read_card(path), standing(path)
+        (card, _), stands = read_card(path), describe_standing(path)
     except ModelError as error:
         return TrainedModel(name, path, unreadable=str(error))
     return TrainedModel(name, path, card.architecture, card.scores, standing=stands)

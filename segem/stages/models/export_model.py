@@ -25,7 +25,7 @@ from segem.kernels.pictures import grey, overlay_picture
 from segem.kernels.synth import synthesize
 from segem.learn.artefact import CARD, WEIGHTS, Artefact, find_model, geometry_of, load_net
 from segem.learn.exchange import torch_version, write_torchscript
-from segem.learn.train import predict_section
+from segem.learn.predict import predict_section
 from segem.stages.models.description import (
     COVER,
     INPUT,

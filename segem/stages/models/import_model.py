@@ -17,13 +17,13 @@ from segem.config import parse
 from segem.errors import ConfigError, ModelError
 from segem.io.files import disk_errors, locked, new_directory, sweep_partials, write_text
 from segem.io.package import Package, opened, refuse_harmful
-from segem.io.versions import new_version
+from segem.io.versions import name_new_version
 from segem.io.workspace import Workspace
 from segem.learn.artefact import CARD, WEIGHTS, list_models, load_artefact, save_artefact
 from segem.learn.exchange import fitted_net
 from segem.learn.models.registry import ZOO, geometry, resolved
+from segem.learn.predict import predict_section
 from segem.learn.tensors import read_tensors
-from segem.learn.train import predict_section
 from segem.records.card import ModelCard
 from segem.stages.models.zoo import check_new_name
 
@@ -104,7 +104,7 @@ def import_model(source: Path, name: str, workspace: Workspace, foreign: Foreign
         sweep_partials(workspace.models, name)
         # The folder of the model is made with its only version in it, so that a refused one leaves nothing.
         with new_directory(workspace.models / name) as partial:
-            version = new_version(partial)
+            version = name_new_version(partial)
             if source.suffix.lower() in PLAIN:
                 _take(version, _card(name, _told(source, foreign)), _weights(source, source), source)
             else:

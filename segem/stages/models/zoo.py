@@ -16,7 +16,7 @@ from pydantic_core import PydanticUndefined
 from segem.config import check_name
 from segem.errors import ConfigError, ModelError, SegemError
 from segem.io.files import write_text
-from segem.io.versions import promoted_version
+from segem.io.versions import find_promoted
 from segem.io.workspace import Workspace
 from segem.learn.artefact import Artefact, find_model, list_models
 from segem.learn.cost import bare_net, bytes_needed, gflop_per_megapixel, megapixels_per_second, parameter_count
@@ -191,7 +191,7 @@ def tell_if_not_in_use(version: Path) -> None:
     ModelError
         When the file that names it is damaged.
     """
-    promoted = promoted_version(version.parent)
+    promoted = find_promoted(version.parent)
     if promoted is not None and promoted != version:
         logger.warning(
             "%s still means %s, which was promoted; `segem models promote %s MANIFEST` judges the new version and puts "

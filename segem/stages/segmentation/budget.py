@@ -8,15 +8,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from segem.config import Device, ExecutionConfig, TrainConfig
+from segem.config import ExecutionConfig
 from segem.errors import ConfigError
 from segem.geometry import round_up
 from segem.learn.artefact import Artefact, geometry_of, load_net
-from segem.learn.cost import parameter_count, tile_bytes
 from segem.learn.fold import folded
 from segem.learn.memory import activation_bytes
-from segem.learn.models.registry import options_of, patch_px, spec_of
-from segem.learn.runtimes.choice import choose_device
 from segem.plan import Plan
 
 DEFAULT_MEMORY = 3_000_000_000
@@ -29,8 +26,6 @@ _ALLOWED_MEMORY = Path("/sys/fs/cgroup/memory.max")
 TILES_IN_FLIGHT = 2
 """Tiles that shall fit at the same time; more cores work side by side where the memory allows it."""
 _PROBE_PX = 512
-_BYTES_A_PARAMETER = 5 * 4
-"""While it is trained: its value, gradient and average, and two numbers of the optimiser."""
 
 
 @dataclass(frozen=True)
@@ -131,39 +126,3 @@ def half_of_the_machine() -> int:
     with suppress(OSError, ValueError):
         memory = min(memory, int(_ALLOWED_MEMORY.read_text()))
     return memory // 2
-
-
-def require_training_memory(config: TrainConfig, device: Device) -> None:
-    """Raise where the weights of a net or the crops of one step surely do not fit the machine while it is trained.
-
-    Of a crop, what evaluating it takes is counted, which is less than training takes.
-
-    Raises
-    ------
-    ConfigError
-        Naming what would be needed.
-    """
-    if choose_device(device).type != "cpu":
-        return
-    model, options = config.model, options_of(config.model, config.architecture)
-    count = parameter_count(spec_of(model), options)
-    needed, there = count * _BYTES_A_PARAMETER, 2 * half_of_the_machine()
-    if needed > there:
-        raise ConfigError(
-            "the net is too large for this machine",
-            where=model,
-            expected=f"at most {there / 1e9:.1f} GB while it is trained",
-            found=f"{needed / 1e9:.1f} GB for {count:,} parameters",
-            fix="choose smaller values for the options of the architecture (`segem models show` lists them)",
-        )
-    batch = config.batch or spec_of(model).batch
-    # A net of patches evaluates a section in another way than it learns from patches.
-    crop = 0 if patch_px(model, config.architecture) else tile_bytes(spec_of(model), options, config.crop_px)
-    if needed + batch * crop > there:
-        raise ConfigError(
-            "so many crops to a step do not fit this machine",
-            where=model,
-            expected=f"at most {there / 1e9:.1f} GB while it is trained",
-            found=f"more than {(needed + batch * crop) / 1e9:.1f} GB with --batch {batch}",
-            fix="give a smaller --batch, or leave it out",
-        )

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from segem.config import Device, Manifest
 from segem.io.workspace import Workspace
-from segem.learn.artefact import find_model, geometry_of, load_net, save_version
+from segem.learn.artefact import Artefact, find_model, geometry_of, load_net, save_version
 from segem.learn.calibrated import calibrated
+from segem.learn.operating_point import calibrate, choose_threshold
 from segem.learn.pieces import in_pieces
+from segem.learn.predict import predict_section
 from segem.learn.runtimes.choice import choose_device
-from segem.learn.train import calibrate, choose_threshold, predict_section
-from segem.records.card import Calibration, FittedOn, Score
+from segem.records.card import Calibration, FittedOn, HeldOutScore, TrainedOn
 from segem.stages.models.zoo import check_new_name, tell_if_not_in_use
-from segem.stages.training.labelled import LEARNED, check_unseen, labelled_sections, lessons, used_sections
-from segem.stages.training.score import score
+from segem.stages.training.labelled import LabelledVolume, open_labelled_volumes, read_labelled_sections
+from segem.stages.training.provenance import LEARNED, check_unseen, record_sections
+from segem.stages.training.score import score_volume
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class CalibrateResult:
     threshold: float
     ece_before: float | None
     ece_validation: float | None
-    scores: tuple[Score, ...]
+    scores: tuple[HeldOutScore, ...]
 
 
 def calibrate_model(
@@ -84,36 +87,33 @@ def calibrate_model(
     card, where = artefact.card, choose_device(device)
     shape = geometry_of(card)
     context = shape.context_sections
-    volumes, splits = lessons(manifest, workspace)
-    chose = tuple(
-        used_sections(volumes[volume], volume, (0, 0), (split.validation.start, split.validation.stop), 0.0)
-        for volume, split in splits.items()
-    )
-    sections = []
-    for part in chose:
-        source, tests = volumes[part.volume], splits[part.volume].test
-        # Those that chose the threshold may calibrate, and choose it again.
-        check_unseen(card.trained_on, artefact.path, source, part.validation, "calibrated", (LEARNED,))
-        # One stack may come under two names: what calibrates under one is not to score under the other.
-        for known, whose in ((card.trained_on, artefact.path), (chose, "the new model")):
-            if tests is not None:
-                check_unseen(known, whose, source, (tests.start, tests.stop), "scored")
-        sections += labelled_sections(source, part.validation, context, seen=(0, source.shape[0]))
+    volumes = open_labelled_volumes(manifest, workspace)
+    chose = tuple(record_sections(one.volume, (0, 0), one.validation, 0.0) for one in volumes)
+    _check_unseen(artefact, volumes, chose)
+    sections = [
+        section
+        for one in volumes
+        for section in read_labelled_sections(one.volume, one.validation, context, seen=(0, one.volume.shape[0]))
+    ]
     plain = load_net(artefact, calibrate=False)
     judged = in_pieces(plain.to(where), shape)
     fitted_on = tuple(
-        FittedOn(volume=part.volume, source_digest=part.source_digest, sections=part.validation) for part in chose
+        FittedOn(
+            volume=part.volume,
+            source_digest=part.source_digest,
+            sections=part.validation,
+            section_digests=part.validation_digests,
+        )
+        for part in chose
     )
     found = calibrate(judged, sections, where).model_copy(update={"fitted_on": fitted_on})
     if choose:
         threshold, _ = choose_threshold(calibrated(judged, found), sections, where)
     else:
-        found, threshold = with_same_mask(found, card.calibration, card.threshold)
+        found, threshold = keep_mask(found, card.calibration, card.threshold)
     predict = partial(predict_section, calibrated(judged, found), device=where)
     scores = tuple(
-        score(predict, threshold, volumes[volume], split.test, context)
-        for volume, split in splits.items()
-        if split.test is not None
+        score_volume(predict, threshold, one.volume, one.test, context) for one in volumes if one.test is not None
     )
     # Of an old score the IoU is true where the mask is the same; V_rand and V_info are the best of eleven thresholds,
     # which now cut other masks.
@@ -136,7 +136,19 @@ def calibrate_model(
     return CalibrateResult(made.path, name, *found.line, threshold, found.ece_before, found.ece_validation, scores)
 
 
-def with_same_mask(found: Calibration, before: Calibration, threshold: float) -> tuple[Calibration, float]:
+def _check_unseen(model: Artefact, volumes: Sequence[LabelledVolume], chose: Sequence[TrainedOn]) -> None:
+    """Raise where the model knows what would calibrate or score it, or is to be scored on what `chose` for it."""
+    known = model.card.trained_on
+    for one in volumes:
+        # Those that chose the threshold may calibrate, and choose it again.
+        check_unseen(known, model.path, one.volume, one.validation, "calibrated", (LEARNED,))
+        if one.test is not None:
+            check_unseen(known, model.path, one.volume, one.test, "scored")
+            # One stack may come under two names: what calibrates under one is not to score under the other.
+            check_unseen(chose, "the new model", one.volume, one.test, "scored")
+
+
+def keep_mask(found: Calibration, before: Calibration, threshold: float) -> tuple[Calibration, float]:
     """Return a calibration, its bias moved a little, and the threshold that cuts from it the mask of another one.
 
     Probabilities are stored in 255 steps, and a threshold lies between two of them. The bias is moved by less than half
@@ -144,7 +156,7 @@ def with_same_mask(found: Calibration, before: Calibration, threshold: float) ->
 
     Examples
     --------
-    >>> found, threshold = with_same_mask(Calibration(scale=0.5, bias=-0.6), Calibration(), 0.725)
+    >>> found, threshold = keep_mask(Calibration(scale=0.5, bias=-0.6), Calibration(), 0.725)
     >>> round(found.bias, 4), round(threshold * 255)
     (-0.6067, 120)
     """

@@ -10,19 +10,20 @@ from numpy.typing import NDArray
 from segem.config import Device, Manifest
 from segem.errors import ConfigError
 from segem.io.files import write_text
+from segem.io.learning_curve import RANKING, load_learning_curve, locate_learning_curve
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.disagreement import disagreement, hottest_tile
 from segem.learn.artefact import Artefact, geometry_of, load_artefact, load_net
 from segem.learn.checks import check_predicted
 from segem.learn.pieces import in_pieces
+from segem.learn.predict import predict_section
 from segem.learn.runtimes.choice import choose_device
-from segem.learn.train import predict_section
 from segem.progress import track
-from segem.records.label_next import Candidate, LabelNext, Spot
+from segem.records.label_next import LabelNext, RankedSection, Spot
 from segem.records.learning_curve import Arm
-from segem.stages.training.labelled import known_of, section_images, split_of
-from segem.stages.training.learning_record import RANKING, home_of, load_learning_curve
+from segem.stages.training.labelled import read_section_images, resolve_split
+from segem.stages.training.provenance import find_known
 from segem.stages.volumes.ingest import ingest
 
 TILE_PX = 256
@@ -71,7 +72,7 @@ def label_next(
         When a volume is damaged or the disk refuses.
     """
     curve = load_learning_curve(name, workspace)
-    home, best = home_of(name, workspace), max(curve.arms, key=_mean_with_all)
+    home, best = locate_learning_curve(name, workspace), max(curve.arms, key=_mean_with_all)
     members = [load_artefact(home / member) for member in best.members]
     offered = list(_offered(manifest, members, workspace))
     if not offered:
@@ -86,13 +87,13 @@ def label_next(
     found = []
     with track("disagreement", len(offered), "section") as advance:
         for volume, z in offered:
-            (image,) = section_images(volume, (z, z + 1), context, seen=(0, volume.shape[0]))
+            (image,) = read_section_images(volume, (z, z + 1), context, seen=(0, volume.shape[0]))
             probabilities = np.stack([member(image) for member in ask])
             bits = disagreement(probabilities)
             (top, bottom), (left, right), most = hottest_tile(bits, tile_px)
             spot = Spot(start=(z, top, left), stop=(z + 1, bottom, right), disagreement=round(most, 6))
             found.append(
-                Candidate(
+                RankedSection(
                     volume=volume.name,
                     section=z,
                     disagreement=round(float(bits.mean()), 6),
@@ -124,10 +125,10 @@ def _offered(manifest: Manifest, members: Sequence[Artefact], workspace: Workspa
         volume = Volume.open(workspace.volume(entry.name))
         used: set[int] = set()
         if entry.labels is not None:
-            split = split_of(entry, volume)
+            split = resolve_split(entry, volume)
             parts = (part for part in (split.train, split.validation, split.test) if part is not None)
             used = {z for part in parts for z in range(part.start, part.stop)}
-        for _, (first, stop) in known_of(known, volume, (0, volume.shape[0])):
+        for _, (first, stop) in find_known(known, volume, (0, volume.shape[0])):
             used.update(range(first, stop))
         yield from ((volume, z) for z in range(volume.shape[0]) if z not in used)
 

@@ -17,16 +17,19 @@ from segem.config import BUNDLED_MODEL, Device, LearningCurveConfig, Manifest, T
 from segem.errors import ConfigError, InputError, ModelError
 from segem.geometry import Range
 from segem.io.files import locked, write_text
+from segem.io.learning_curve import CHART, CURVE, POINTS, load_trials, locate_learning_curve
 from segem.io.workspace import Workspace
 from segem.kernels.learning_curve import Interval, too_few, why_not
 from segem.kernels.learning_curve import learning_curve as fitted_curve
+from segem.learn.artefact import Artefact
 from segem.learn.train import Progress
 from segem.progress import Part, tell, track
-from segem.records.learning_curve import Arm, Estimate, Kept, LearningCurveResult, Point, Verdict
-from segem.stages.training.labelled import known_of, labelled_sections, unknown_sections
-from segem.stages.training.learning_chart import Series, draw
-from segem.stages.training.learning_record import CHART, CURVE, POINTS, home_of, kept_points
-from segem.stages.training.train import HOW_OFTEN, Course, learn, prepare, training_digest
+from segem.records.learning_curve import Arm, Estimate, LearningCurveResult, SavedTrials, Trial, Verdict
+from segem.stages.training.job import TrainingJob, compute_training_digest, find_base, open_training, resolve_config
+from segem.stages.training.labelled import find_unlabelled_sections, read_labelled_sections
+from segem.stages.training.pictures import Series, draw_learning_curve
+from segem.stages.training.provenance import find_known
+from segem.stages.training.train import run_training
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +52,8 @@ def learning_curve(
 
     Each number of sections is tried `config.seeds` times, with another seed and on other contiguous sections where
     there is a choice; sections of several volumes are taken in proportion. All trainings have the same budget, and
-    their thresholds are chosen on the same ``validation`` sections. Finished trainings are kept, so the same call goes
-    on where one that was killed stood. The nets that learned from all sections stay, for `label_next`.
+    their thresholds are chosen on the same ``validation`` sections. Finished trainings are kept, so the same call
+    resumes one that was killed. The nets that were trained on all sections stay, for `label_next`.
 
     Parameters
     ----------
@@ -61,7 +64,7 @@ def learning_curve(
     config : LearningCurveConfig
         How often, and what is worth the work.
     training : TrainConfig
-        Architecture, budget and seed of each training; a model that is gone on from brings its own architecture.
+        Architecture, budget and seed of each training; a base model brings its own architecture.
     workspace : Workspace
         Where volumes are ingested and models are.
     starts : sequence of str
@@ -82,198 +85,197 @@ def learning_curve(
     InputError, ModelError, WorkspaceError
         As for `segem.stages.training.train.train`.
     """
-    home = home_of(name, workspace)
-    courses, left_out = _courses(manifest, training, workspace, starts)
-    first = next(iter(courses.values()))
-    splits = first.splits
-    test = {volume: (s.test.start, s.test.stop) for volume, s in splits.items() if s.test is not None}
+    home = locate_learning_curve(name, workspace)
+    jobs, left_out = _open_jobs(manifest, training, workspace, starts, device)
+    first = next(iter(jobs.values()))
+    test = {one.name: one.test for one in first.volumes if one.test is not None}
     if not test:
         raise ConfigError(
             "no volume of this manifest names test sections",
             where=manifest.name,
             fix="give at least one labelled volume a split with test sections: all models are judged on them",
         )
-    for volume, split in splits.items():
-        blank = sorted(unknown_sections(first.volumes[volume]) & set(range(split.train.start, split.train.stop)))
+    for one in first.volumes:
+        blank = sorted(find_unlabelled_sections(one.volume) & set(range(*one.train)))
         if blank:
             raise InputError(
                 "a learning curve counts labelled sections, but of some nothing is known",
-                where=f"{volume}, section {blank[0]}",
+                where=f"{one.name}, section {blank[0]}",
                 expected="labels in every section of train",
                 found=f"{len(blank)} without any",
                 fix="paint some tissue there, or name other sections as train",
             )
-    tried = [count for count in numbers(_total(first.taught)) for _ in range(config.seeds)]
+    tried = [count for count in list_counts(_total(first.trained)) for _ in range(config.seeds)]
     hopeless = too_few(tried, config.more)
     if hopeless:
         logger.warning("these trainings will not say what more sections bring: %s", hopeless)
     with locked(home / ".lock"):
-        kept = kept_points(home, _identity(courses, config.seeds))
-        points = _trained(courses, kept, home, name, config.seeds, device)
+        saved = load_trials(home, _compute_identity(jobs, config.seeds))
+        trials = _run_trials(jobs, saved, home, name, config.seeds)
         arms = tuple(
-            _arm(start, course, [p for p in points if p.start == start], config) for start, course in courses.items()
+            _draw_conclusion(start, job, [trial for trial in trials if trial.start == start], config)
+            for start, job in jobs.items()
         )
         result = LearningCurveResult(
             name=name,
             manifest=manifest.name,
-            sections=points[-1].sections,
+            sections=trials[-1].sections,
             test=test,
             arms=arms,
             left_out=left_out,
             config=config,
-            training=training.model_dump(mode="json", exclude=HOW_OFTEN),
+            training=training,
             segem_version=segem.__version__,
         )
         write_text(home / CURVE, result.model_dump_json(indent=2) + "\n")
-        write_text(home / CHART, draw([_series(arm) for arm in arms]))
+        write_text(home / CHART, draw_learning_curve([_series(arm) for arm in arms]))
     return result
 
 
-def numbers(available: int) -> list[int]:
+def list_counts(available: int) -> list[int]:
     """Return how many sections are tried: 1, 2, 4, 8 and so on, and all there are.
 
     Examples
     --------
-    >>> numbers(11)
+    >>> list_counts(11)
     [1, 2, 4, 8, 11]
     """
     return [2**power for power in range((available - 1).bit_length())] + [available]
 
 
-def windows(parts: Mapping[str, Range], count: int, turn: int, turns: int) -> dict[str, Range]:
-    """Return contiguous sections to learn from, `count` in all, of each volume in proportion to what it has.
+def choose_windows(parts: Mapping[str, Range], count: int, turn: int, turns: int) -> dict[str, Range]:
+    """Return contiguous sections to train on, `count` in all, of each volume in proportion to what it has.
 
     The first turn takes the first sections of each volume, the last turn the last ones, and those between lie between.
 
     Examples
     --------
-    >>> [windows({"a": (2, 8)}, 2, turn, 3) for turn in range(3)]
+    >>> [choose_windows({"a": (2, 8)}, 2, turn, 3) for turn in range(3)]
     [{'a': (2, 4)}, {'a': (4, 6)}, {'a': (6, 8)}]
-    >>> [windows({"a": (0, 4), "b": (0, 4)}, 1, turn, 2) for turn in range(2)]
+    >>> [choose_windows({"a": (0, 4), "b": (0, 4)}, 1, turn, 2) for turn in range(2)]
     [{'a': (0, 1)}, {'b': (3, 4)}]
     """
     first = turn % len(parts)
-    total, before, taught = _total(parts), 0, {}
+    total, before, chosen = _total(parts), 0, {}
     for volume, (start, stop) in [*list(parts.items())[first:], *list(parts.items())[:first]]:
+        # Shares are differences of rounded running totals, so that they add up to `count` however they are rounded.
         begin, end = ((2 * count * there + total) // (2 * total) for there in (before, before + stop - start))
         share, before = end - begin, before + stop - start
         if share:
             start += ((stop - start - share) * turn + (turns - 1) // 2) // (turns - 1)
-            taught[volume] = (start, start + share)
-    return taught
+            chosen[volume] = (start, start + share)
+    return chosen
 
 
-def _courses(
-    manifest: Manifest, training: TrainConfig, workspace: Workspace, starts: Sequence[str]
-) -> tuple[dict[str, Course], str]:
-    """Return what is learned from each start, and why the bundled model is left out, if it is."""
+def _open_jobs(
+    manifest: Manifest, training: TrainConfig, workspace: Workspace, starts: Sequence[str], device: Device
+) -> tuple[dict[str, TrainingJob], str]:
+    """Return one job for each start, all of the same volumes, and why the bundled model is left out, if it is."""
     left_out = ""
-    found: dict[str, Course] = {}
+    found: dict[str, TrainingJob] = {}
     for start in starts or (SCRATCH, BUNDLED_MODEL):
         try:
-            course = _course(start, manifest, training, workspace)
+            config, base = _resolve_start(start, training, workspace, device)
+            opened = next(iter(found.values()), None)
+            if opened is None:
+                job = open_training(manifest, config, workspace, base=base, device=device)
+            else:
+                job = replace(opened, config=config, base=base)
+            _refuse_known(job, start)
         except (ConfigError, ModelError) as error:
             if starts or start == SCRATCH:
                 raise
             left_out = f"no curve from {error}"
             tell(left_out)
             continue
-        named = course.before.card.name if course.before is not None else SCRATCH
+        named = base.card.name if base is not None else SCRATCH
         if named in found:
             raise ConfigError("two curves would have one name", where="--from", found=named, fix="give one of them")
-        found[named] = course
+        found[named] = job
     return found, left_out
 
 
-def _course(start: str, manifest: Manifest, training: TrainConfig, workspace: Workspace) -> Course:
+def _resolve_start(
+    start: str, training: TrainConfig, workspace: Workspace, device: Device
+) -> tuple[TrainConfig, Artefact | None]:
+    """Return the settings of the trainings from one start, and the base model, which brings its own architecture."""
     if start == SCRATCH:
-        return prepare(manifest, training, workspace)
+        return resolve_config(training, None, device), None
     own = {key: value for key, value in training.architecture.items() if key == "context_sections"}
     budget = training.model_dump(exclude={"model", "architecture", "pretrained"}, exclude_unset=True)
     config = TrainConfig(architecture=own, **budget)
-    course = prepare(manifest, config, workspace, start=start)
-    known = _known(course)
-    if known:
-        raise ConfigError(
-            "the model knows sections of this manifest, so its learning curve would mean nothing",
-            where=start,
-            found=f"{known} on its card",
-            fix="give --from scratch, or a model that never saw them",
-        )
-    return course
+    base = find_base(start, config, workspace)
+    return resolve_config(config, base, device), base
 
 
-def _known(course: Course) -> str:
-    """Return which sections of the manifest the model that is gone on from knows, if it does."""
-    if course.before is not None:
-        for volume, split in course.splits.items():
-            for mine in (split.train, split.validation, split.test):
-                sections = (mine.start, mine.stop) if mine is not None else (0, 0)
-                for _, (start, stop) in known_of(course.before.card.trained_on, course.volumes[volume], sections):
-                    return f"sections {start} to {stop - 1} of {volume}"
-    return ""
+def _refuse_known(job: TrainingJob, start: str) -> None:
+    """Raise where the base model knows sections of the manifest: its scores there say nothing of new tissue."""
+    if job.base is None:
+        return
+    for one in job.volumes:
+        for sections in filter(None, (one.train, one.validation, one.test)):
+            for _, (first, stop) in find_known(job.base.card.trained_on, one.volume, sections):
+                raise ConfigError(
+                    "the model knows sections of this manifest, so its learning curve would mean nothing",
+                    where=start,
+                    found=f"sections {first} to {stop - 1} of {one.name} on its card",
+                    fix="give --from scratch, or a model that never saw them",
+                )
 
 
-def _identity(courses: Mapping[str, Course], seeds: int) -> str:
-    digest = sha256(json.dumps([seeds, *courses]).encode())
-    for course in courses.values():
-        for volume, split in course.splits.items():
-            parts = [(p.start, p.stop) for p in (split.train, split.validation, split.test) if p is not None]
-            sections = [s for part in parts for s in labelled_sections(course.volumes[volume], part, 1, split.weight)]
-            digest.update(json.dumps([volume, parts]).encode())
-            digest.update(training_digest(course.config, course.before, sections).encode())
+def _compute_identity(jobs: Mapping[str, TrainingJob], seeds: int) -> str:
+    """Return the sha256 of all that decides the scores of a curve."""
+    digest = sha256(json.dumps([seeds, *jobs]).encode())
+    for job in jobs.values():
+        for one in job.volumes:
+            parts = [part for part in (one.train, one.validation, one.test) if part is not None]
+            sections = [s for part in parts for s in read_labelled_sections(one.volume, part, 1, one.split.weight)]
+            digest.update(json.dumps([one.name, parts]).encode())
+            digest.update(compute_training_digest(job.config, job.base, sections).encode())
     return digest.hexdigest()
 
 
-def _trained(
-    courses: Mapping[str, Course],
-    kept: Kept,
-    home: Path,
-    name: str,
-    seeds: int,
-    device: Device,
-) -> list[Point]:
-    """Do every training that is not done yet, and return the points of all in their order."""
-    parts = next(iter(courses.values())).taught
+def _run_trials(jobs: Mapping[str, TrainingJob], saved: SavedTrials, home: Path, name: str, seeds: int) -> list[Trial]:
+    """Do every training that is not done yet, and return all of them in their order."""
+    parts = next(iter(jobs.values())).trained
     available = _total(parts)
-    done = {(point.start, point.sections, point.seed): point for point in kept.points}
-    wanted = [(start, n, seed) for n in numbers(available) for start in courses for seed in range(seeds)]
+    done = {(trial.start, trial.sections, trial.seed): trial for trial in saved.points}
+    wanted = [(start, n, seed) for n in list_counts(available) for start in jobs for seed in range(seeds)]
     todo = [each for each in wanted if each not in done]
     with track("learning curve", len(todo), "training") as advance:
         for start, count, seed in todo:
-            course, taught = courses[start], windows(parts, count, seed, seeds)
+            job, trained = jobs[start], choose_windows(parts, count, seed, seeds)
             # Two trainings with one seed start from the same weights: their luck would be alike at all numbers of
             # sections, and the fit takes it for independent.
-            config = course.config.model_copy(update={"seed": course.config.seed + seeds * count + seed})
-            artefact = learn(
-                replace(course, config=config, taught=taught),
+            config = job.config.model_copy(update={"seed": job.config.seed + seeds * count + seed})
+            made = run_training(
+                replace(job, config=config, trained=trained),
                 name,
                 home,
-                version=_version(start, count, seed),
-                device=device,
-                on_step=_shown(Part(advance), f"{start}, {count} sections, seed {seed}"),
+                version=_name_version(start, count, seed),
+                on_step=_show(Part(advance), f"{start}, {count} sections, seed {seed}"),
             )
-            scores = {score.volume: score.iou for score in artefact.card.scores}
-            done[start, count, seed] = Point(
+            scores = {score.volume: score.iou for score in made.card.scores}
+            done[start, count, seed] = Trial(
                 start=start,
                 sections=count,
                 seed=seed,
-                taught=taught,
+                train=trained,
                 volumes=scores,
                 iou=round(float(np.mean(list(scores.values()))), 4),
             )
-            kept = kept.model_copy(update={"points": tuple(done.values())})
-            write_text(home / POINTS, kept.model_dump_json(indent=2) + "\n")
-            if count < available:  # nobody asks these nets about anything
-                shutil.rmtree(artefact.path)
+            saved = saved.model_copy(update={"points": tuple(done.values())})
+            write_text(home / POINTS, saved.model_dump_json(indent=2) + "\n")
+            if count < available:  # `label_next` asks the nets of all sections only
+                shutil.rmtree(made.path)
     return [done[each] for each in wanted]
 
 
-def _version(start: str, count: int, seed: int) -> str:
+def _name_version(start: str, count: int, seed: int) -> str:
     return f"{start}-{count}-{seed}"
 
 
-def _shown(part: Part, note: str) -> Callable[[Progress], None]:
+def _show(part: Part, note: str) -> Callable[[Progress], None]:
     return lambda at: part(at.fraction, note)
 
 
@@ -281,8 +283,9 @@ def _total(parts: Mapping[str, Range]) -> int:
     return sum(stop - start for start, stop in parts.values())
 
 
-def _arm(start: str, course: Course, points: Sequence[Point], config: LearningCurveConfig) -> Arm:
-    counts, scores, available = [p.sections for p in points], [p.iou for p in points], points[-1].sections
+def _draw_conclusion(start: str, job: TrainingJob, trials: Sequence[Trial], config: LearningCurveConfig) -> Arm:
+    """Fit a curve through the trials from one start, and say whether more sections are worth it."""
+    counts, scores, available = [one.sections for one in trials], [one.iou for one in trials], trials[-1].sections
     curve, gain, line, verdict = None, None, [], "cannot say"
     why = why_not(counts, scores, config.more)
     if not why:
@@ -290,21 +293,21 @@ def _arm(start: str, course: Course, points: Sequence[Point], config: LearningCu
         curve, gain = asdict(fitted.curve), fitted.gain(available, config.more)
         drawn = [(n, fitted.at(n)) for n in np.geomspace(1, available + config.more, LINE_POINTS).tolist()]
         line = [(round(n, 3), *(round(v, 4) for v in (at.value, at.low, at.high))) for n, at in drawn]
-        verdict, why = _verdict(gain, config)
+        verdict, why = _judge_gain(gain, config)
     return Arm(
         start=start,
-        digest=course.before.digest if course.before is not None else None,
-        points=tuple(points),
+        digest=job.base.digest if job.base is not None else None,
+        points=tuple(trials),
         curve=curve,
         line=tuple(line),
         gain=Estimate(**{end: round(value, 4) for end, value in asdict(gain).items()}) if gain else None,
         verdict=verdict,
         why=why,
-        members=tuple(_version(start, p.sections, p.seed) for p in points if p.sections == available),
+        members=tuple(_name_version(start, one.sections, one.seed) for one in trials if one.sections == available),
     )
 
 
-def _verdict(gain: Interval, config: LearningCurveConfig) -> tuple[Verdict, str]:
+def _judge_gain(gain: Interval, config: LearningCurveConfig) -> tuple[Verdict, str]:
     if gain.low >= config.worthwhile:
         return "worth it", f"the gain is surely {config.worthwhile:g} or more"
     if gain.high < config.worthwhile:

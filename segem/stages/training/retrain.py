@@ -5,19 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from segem.config import Manifest, load_manifest
+from segem.config import Manifest, TrainConfig, load_manifest
 from segem.config.retrain import RetrainConfig, nothing_to_rehearse, with_rehearsal
 from segem.errors import ConfigError
-from segem.io.versions import version_in_use
+from segem.io.versions import find_version_in_use
 from segem.io.workspace import Workspace, open_workspace
-from segem.learn.artefact import Artefact, find_model, list_models
+from segem.learn.artefact import Artefact, find_model, list_models, load_artefact
 from segem.progress import tell
 from segem.records.promotion import Promotion as Promotion
 from segem.stages.models.zoo import check_new_name
+from segem.stages.training.gate.judge import JudgedSections, check_all_unseen, choose_judged_sections
 from segem.stages.training.gate.polarity import check_polarity
-from segem.stages.training.gate.promote import check_all_unseen, masks_of_rival, promote, sections_to_judge
-from segem.stages.training.labelled import lessons, trained_on
-from segem.stages.training.train import TrainResult, train
+from segem.stages.training.gate.predictions import predict_with
+from segem.stages.training.gate.promote import decide_promotion
+from segem.stages.training.job import Terms, TrainingJob, find_base, open_training, resolve_config
+from segem.stages.training.provenance import record_trained_on
+from segem.stages.training.train import TrainResult, run_training, summarise
 
 
 @dataclass(frozen=True)
@@ -31,14 +34,24 @@ class Retraining:
     manifest: Manifest
     """All that is learned, what is rehearsed included."""
     workspace: Workspace
+    training: TrainConfig
+    """Settings with nothing left open."""
+    base: Artefact | None
+    """The model that is fine-tuned."""
     against: str | None
-    """The model to beat; None means K-means."""
+    """How the incumbent is called; None means K-means. The gate looks it up again, as another may be promoted."""
+    incumbent: Artefact | None
+    """What that name refers to now."""
 
-    @property
-    def judged(self) -> Manifest:
-        """The volumes that have test sections."""
-        tested = tuple(entry for entry in self.manifest.volumes if entry.labels and entry.split and entry.split.test)
-        return self.manifest.model_copy(update={"volumes": tested})
+
+@dataclass(frozen=True)
+class PreparedRetraining:
+    """A retraining whose volumes are ingested: from here on no source file is looked at again."""
+
+    opened: Retraining
+    job: TrainingJob
+    judged: tuple[JudgedSections, ...]
+    """The sections that decide whether the new model is put in use."""
 
 
 def open_retraining(
@@ -64,9 +77,10 @@ def open_retraining(
     Raises
     ------
     ConfigError
-        When the name is taken, a manifest is wrong, or names no section to judge by.
+        When the name is taken, a manifest is wrong, names no section to judge by, or the settings of the training
+        contradict each other.
     ModelError
-        When a model to go on from or to beat is missing or damaged.
+        When the base model or the incumbent is missing or damaged.
     WorkspaceError
         When the workspace cannot be written.
     """
@@ -76,22 +90,22 @@ def open_retraining(
     loaded = load_manifest(manifest, data_root)
     if config.rehearse is not None:
         loaded = with_rehearsal(loaded, load_manifest(config.rehearse, data_root), config.share)
-    opened = open_workspace(workspace)
-    if config.start is not None:
-        find_model(config.start, opened)
-    job = Retraining(manifest, config, data_root, loaded, opened, _against(config, opened))
-    judged = [entry.name for entry in job.manifest.volumes if entry in job.judged.volumes]
-    if not judged:
+    if not any(entry.labels and entry.split and entry.split.test for entry in loaded.volumes):
         raise ConfigError(
             "no labelled volume has test sections, so a new model cannot be judged",
             where=manifest,
             fix="keep some sections away from training, such as "
             "split: {train: [0, 3], validation: [3, 4], test: [4, 5]}",
         )
-    return job
+    opened = open_workspace(workspace)
+    base = find_base(config.start, config.train, opened)
+    training = resolve_config(config.train, base, config.device)
+    against = _name_incumbent(config, opened)
+    incumbent = None if against is None else find_model(against, opened)
+    return Retraining(manifest, config, data_root, loaded, opened, training, base, against, incumbent)
 
 
-def prepare(job: Retraining) -> None:
+def prepare_retraining(opened: Retraining) -> PreparedRetraining:
     """Ingest every volume, and refuse before the training what would be refused after it.
 
     Raises
@@ -101,44 +115,41 @@ def prepare(job: Retraining) -> None:
     InputError
         When sources or labels are bad, or there is too little to judge by.
     """
-    volumes, splits = lessons(job.manifest, job.workspace, job.config.replace)
-    chosen = sections_to_judge(job.judged, job.config.gate, job.workspace)
-    before = _known(job.config.start, job.workspace)
-    check_all_unseen(trained_on(volumes, splits), "the new model", chosen)
-    if before is not None:
-        check_all_unseen(before.card.trained_on, before.path, chosen)
-    rival = _known(job.against, job.workspace)
-    if rival is not None:
-        check_all_unseen(rival.card.trained_on, rival.path, chosen)
-    if not job.config.force:
-        check_polarity(masks_of_rival(rival, job.config.device), chosen)
-    for name in sorted(set(splits) - {volume.name for volume, _ in chosen}):
-        tell(f"{name}: has no test sections, so nothing is said of how the new model does there")
+    config = opened.config
+    job = open_training(
+        opened.manifest,
+        opened.training,
+        opened.workspace,
+        base=opened.base,
+        device=config.device,
+        terms=Terms(config.licence, config.citation),
+        replace=config.replace,
+    )
+    judged = choose_judged_sections([one for one in job.volumes if one.test is not None], config.gate)
+    check_all_unseen(record_trained_on(job.volumes), "the new model", judged)
+    for model in filter(None, (opened.base, opened.incumbent)):
+        check_all_unseen(model.card.trained_on, model.path, judged)
+    if not config.force:
+        check_polarity(predict_with(opened.incumbent, config.device), judged)
+    for one in job.volumes:
+        if one.test is None:
+            tell(f"{one.name}: has no test sections, so nothing is said of how the new model does there")
+    return PreparedRetraining(opened, job, judged)
 
 
-def learn(job: Retraining) -> TrainResult:
-    """Train the candidate; one that was killed goes on, and one that was trained but not judged is not trained again.
+def train_candidate(ready: PreparedRetraining) -> TrainResult:
+    """Train the candidate; one that was killed is resumed, and one that nobody has judged yet is not trained again.
 
     Raises
     ------
     SegemError
         As `segem.stages.training.train.train` does.
     """
-    config = job.config
-    return train(
-        job.manifest,
-        config.out,
-        config.train,
-        job.workspace,
-        start=config.start,
-        device=config.device,
-        licence=config.licence,
-        citation=config.citation,
-        candidate=True,
-    )
+    name = ready.opened.config.out
+    return summarise(run_training(ready.job, name, ready.opened.workspace.models / name, candidate=True))
 
 
-def judge(job: Retraining, version: Path) -> Promotion:
+def judge_candidate(ready: PreparedRetraining, version: Path) -> Promotion:
     """Put the candidate in use if no volume speaks against it; else keep it aside and say why.
 
     Raises
@@ -146,26 +157,22 @@ def judge(job: Retraining, version: Path) -> Promotion:
     SegemError
         As `segem.stages.training.gate.promote.promote` does.
     """
-    config = job.config
-    return promote(
-        str(version),
-        job.judged,
+    opened, config = ready.opened, ready.opened.config
+    return decide_promotion(
+        load_artefact(version),
+        ready.judged,
+        opened.manifest.name,
         config.gate,
-        job.workspace,
-        against=job.against,
+        opened.workspace,
+        against=opened.against,
         force=config.force,
         device=config.device,
     )
 
 
-def _against(config: RetrainConfig, workspace: Workspace) -> str | None:
-    """Return the model to beat: the one asked for, or what the name means now, or the one that is gone on from."""
+def _name_incumbent(config: RetrainConfig, workspace: Workspace) -> str | None:
+    """Return the model to beat: the one asked for, or what the name refers to now, or else the base model."""
     if config.against is not None:
-        find_model(config.against, workspace)
         return config.against
     versions = [folder for _, folder in list_models(workspace) if folder.parent == workspace.models / config.out]
-    return config.out if version_in_use(versions) else config.start
-
-
-def _known(name: str | None, workspace: Workspace) -> Artefact | None:
-    return None if name is None else find_model(name, workspace)
+    return config.out if find_version_in_use(versions) else config.start

@@ -7,29 +7,28 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from segem.config import SectionRange
+from segem.geometry import Range
 from segem.io.volume import Volume
 from segem.kernels.metrics.calibration import CalibrationBins
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.segmentation import SegmentationSums
 from segem.kernels.threshold import membrane_mask, stored_probability
 from segem.progress import track
-from segem.records.card import Score
-from segem.stages.training.labelled import labelled_sections
+from segem.records.card import HeldOutScore
+from segem.stages.training.labelled import read_labelled_sections
 
 
-def score(
+def score_volume(
     predict: Callable[[NDArray[np.float32]], NDArray[np.float32]],
     threshold: float,
     volume: Volume,
-    test: SectionRange,
+    sections: Range,
     context: int,
-) -> Score:
+) -> HeldOutScore:
     """Return what a net reaches on sections of a labelled volume, as a report of a run would show it."""
     confusion, sums, bins = Confusion(), SegmentationSums.nothing(), CalibrationBins()
-    sections = (test.start, test.stop)
     with track(f"test {volume.name}", sections[1] - sections[0], "section") as advance:
-        for section in labelled_sections(volume, sections, context, seen=(0, volume.shape[0])):
+        for section in read_labelled_sections(volume, sections, context, seen=(0, volume.shape[0])):
             # The same 8 bits that a run stores and the neighbours it sees.
             stored = stored_probability(predict(section.image))
             confusion += Confusion.count(section.truth, membrane_mask(stored, threshold))
@@ -37,7 +36,7 @@ def score(
             sums += SegmentationSums.count(section.truth, stored)
             advance(1)
     rand, information = sums.best("rand"), sums.best("information")
-    return Score(
+    return HeldOutScore(
         volume=volume.name,
         sections=sections,
         iou=round(confusion.iou, 4),

@@ -13,8 +13,8 @@ import pytest
 from segem.cli.show import exit_code_of, show, show_promotion, show_scores
 from segem.config import GateConfig
 from segem.errors import InputError
-from segem.records.card import Score
-from segem.records.promotion import Judgement, Promotion, Rival
+from segem.records.card import HeldOutScore
+from segem.records.promotion import DifferenceInterval, Incumbent, Judgement, Promotion, ScorePair
 from segem.records.scores import Baseline, LayerScores, Report, Scores, VolumeScores
 
 
@@ -22,11 +22,13 @@ from segem.records.scores import Baseline, LayerScores, Report, Scores, VolumeSc
 class Made:
     path: Path
     shape: tuple[int, int]
-    scores: tuple[Score, ...]
+    scores: tuple[HeldOutScore, ...]
     nothing: str | None = None
 
 
-MADE = Made(Path("m"), (2, 3), (Score(volume="isbi", sections=(18, 24), iou=0.7, v_rand=0.95, v_info=None),))
+MADE = Made(
+    Path("m"), (2, 3), (HeldOutScore(volume="isbi", sections=(18, 24), iou=0.7, v_rand=0.95, v_info=None, ece=None),)
+)
 
 
 def test_results_are_lines_for_people(capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,8 +57,16 @@ def test_an_error_is_one_line_and_code_1(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def judged(**changes: Any) -> Judgement:
-    numbers = dict.fromkeys(("iou_candidate", "iou_against", "difference", "low", "high", "lower_bound"), 0.5)
-    return Judgement(volume="v", source_digest="", sections=(3, 4), blocks=16, **numbers, **changes)
+    values = {
+        "candidate_calibrated_on": (),
+        "incumbent_calibrated_on": (),
+        "iou": ScorePair(candidate=0.5, incumbent=0.25),
+        "iou_interval": DifferenceInterval(low=0.125, high=0.375, lower_bound=0.25, blocks=16),
+        "v_rand": ScorePair(candidate=0.875, incumbent=0.75),
+        "v_info": None,
+        "v_rand_interval": None,
+    }
+    return Judgement(volume="v", source_digest="", sections=(3, 4), **(values | changes))
 
 
 def decided(against: str | None, **changes: Any) -> Promotion:
@@ -65,7 +75,7 @@ def decided(against: str | None, **changes: Any) -> Promotion:
         name="mine",
         version="2",
         digest="",
-        against=Rival(name=against, path="", digest="") if against else None,
+        incumbent=Incumbent(name=against, path="", digest="") if against else None,
         gate=GateConfig(),
         manifest="",
         who="",
@@ -78,8 +88,14 @@ def decided(against: str | None, **changes: Any) -> Promotion:
 def test_a_model_beside_an_older_version_of_its_own_is_told_from_it(capsys: pytest.CaptureFixture[str]) -> None:
     show_promotion(decided("mine"), as_json=False)
     out = capsys.readouterr().out
-    assert "membrane IoU of mine beside mine (before)" in out
+    assert "mine beside mine (before)" in out
     assert "promoted: mine now refers to version 2\n" in out
+    rows = [[part.strip() for part in re.split("[\u2502\u2503]", line)[1:-1]] for line in out.splitlines()]
+    assert [row for row in rows if row][1:] == [
+        ["v", "IoU", "3", "16", "0.2500", "0.5000", "+0.2500", "+0.1250 to +0.3750", "yes"],
+        ["", "V_rand", "", "-", "0.7500", "0.8750", "+0.1250", "-", ""],
+        ["", "V_info", "", "-", "-", "-", "-", "-", ""],
+    ]
 
 
 @pytest.mark.parametrize(

@@ -88,18 +88,26 @@ def test_a_measured_halo_counts_where_the_architecture_gives_none(
     assert geometry_of(unet).halo_px == 24
 
 
-def test_a_card_from_before_halos_were_measured_is_read(artefact: Artefact) -> None:
+def test_a_card_without_a_measured_halo_is_read(artefact: Artefact) -> None:
     card = json.loads((artefact.path / CARD).read_text())
     assert card.pop("halo") is None
     (artefact.path / CARD).write_text(json.dumps(card))
     assert load_artefact(artefact.path).card.halo is None
 
 
-def test_a_card_from_before_weights_were_vouched_for_is_read(artefact: Artefact) -> None:
+def test_a_card_that_does_not_vouch_for_its_weights_is_refused(artefact: Artefact) -> None:
     card = json.loads((artefact.path / CARD).read_text())
     assert card.pop("weights_sha256") == sha256((artefact.path / WEIGHTS).read_bytes()).hexdigest()
     (artefact.path / CARD).write_text(json.dumps(card))
-    assert load_artefact(artefact.path).digest == artefact.digest
+    with pytest.raises(ModelError, match="the weights are damaged, or not those of the card"):
+        load_artefact(artefact.path)
+
+
+def test_a_card_of_another_schema_is_refused_by_its_number(artefact: Artefact) -> None:
+    card = json.loads((artefact.path / CARD).read_text())
+    (artefact.path / CARD).write_text(json.dumps(card | {"schema_version": 1}))
+    with pytest.raises(ModelError, match=r"card cannot be read; found schema_version: Input should be 2\. Fix: "):
+        load_artefact(artefact.path)
 
 
 def test_truncated_weights_are_refused(artefact: Artefact) -> None:
@@ -227,7 +235,7 @@ def test_a_calibrated_model_gives_calibrated_logits_on_every_runtime(tmp_path: P
     assert activation_bytes(load_net(bent), (1, 64, 64)) >= activation_bytes(load_net(plain), (1, 64, 64))
 
 
-def test_cards_from_before_calibration_keep_their_digest_and_their_net(tmp_path: Path) -> None:
+def test_a_card_without_a_calibration_has_the_digest_of_the_plain_net(tmp_path: Path) -> None:
     bundled = find_model("unet-em")
     old = tmp_path / "old"
     old.mkdir()

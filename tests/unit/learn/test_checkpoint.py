@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from segem.config import TrainConfig
 from segem.errors import WorkspaceError
-from segem.learn.checkpoint import NOTE, STATE, Checkpoints, checkpoints
+from segem.learn.checkpoint import NOTE, STATE, Checkpoints, open_checkpoints
 from segem.learn.models.registry import ZOO
 from segem.learn.train import Fitted, Progress, fit
 from tests.unit.learn.test_train import config, striped
@@ -47,7 +47,7 @@ def trained(folder: Path, *, killed_at: int | None = None, every_steps: int = 3,
         if step == killed_at:
             raise KilledError
 
-    with checkpoints(folder, 1e9, every_steps) as kept:
+    with open_checkpoints(folder, 1e9, every_steps) as kept:
         return fit([striped()], [striped()], settings, on_step=kill, kept=kept)
 
 
@@ -79,7 +79,7 @@ def test_it_ends_at_the_same_weights_to_the_last_bit(
         trained(folder, killed_at=killed_at)
     resumed = trained(folder)
     kept = killed_at // 3 * 3
-    assert capsys.readouterr().err == (f"going on from step {kept}\n" if kept else "")
+    assert capsys.readouterr().err == (f"resuming from step {kept}\n" if kept else "")
     assert resumed.steps == STEPS
     assert equal(resumed, undisturbed)
     assert list(folder.parent.iterdir()) == [], "nothing is left behind by a training that ended well"
@@ -167,15 +167,15 @@ def test_a_full_disk_is_one_clear_error_and_keeps_the_checkpoint_before(tmp_path
 def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
     left = tmp_path / f"..training-1.{'0' * 32}.partial"
     left.mkdir()
-    with checkpoints(tmp_path / ".training-1", 1, 1):
+    with open_checkpoints(tmp_path / ".training-1", 1, 1):
         assert not left.exists()
 
 
 def test_the_same_training_cannot_run_twice_at_once(tmp_path: Path) -> None:
     with (
-        checkpoints(tmp_path / "c", 1, 1),
+        open_checkpoints(tmp_path / "c", 1, 1),
         pytest.raises(WorkspaceError, match="another process is writing here"),
-        checkpoints(tmp_path / "c", 1, 1),
+        open_checkpoints(tmp_path / "c", 1, 1),
     ):
         pass
 
@@ -195,7 +195,7 @@ def test_ctrl_c_waits_for_the_step_and_keeps_what_was_learned(undisturbed: Fitte
         if steps == 2:
             signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt), checkpoints(tmp_path / "c", 1e9, 10**9) as kept:
+    with pytest.raises(KeyboardInterrupt), open_checkpoints(tmp_path / "c", 1e9, 10**9) as kept:
         fit([striped()], [striped()], settings, on_step=press, kept=kept)
     assert '"step": 3' in (tmp_path / "c" / NOTE).read_text()
     assert equal(trained(tmp_path / "c"), undisturbed)

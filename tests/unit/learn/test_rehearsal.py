@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from segem.config import TrainConfig
-from segem.learn.batches import batches_of
+from segem.learn.batches import draw_batches
 from segem.learn.checkpoint import Checkpoints
 from segem.learn.models.registry import build
-from segem.learn.rehearsal import forgotten
+from segem.learn.rehearsal import compute_distillation
 from segem.learn.sections import LabelledSection
 from segem.learn.train import Fitted, Progress, fit
 
@@ -34,10 +34,14 @@ def test_what_is_forgotten_is_the_divergence_on_rehearsed_crops() -> None:
     # From one half to three quarters: ln 2 below the cross-entropy of (1/2, 1/2) with (3/4, 1/4); one crop of four.
     divergence = -0.5 * math.log(0.75) - 0.5 * math.log(0.25) - math.log(2)
     which = torch.tensor([False, True, False, False])
-    assert float(forgotten(torch.zeros_like, images, logits, which)) == pytest.approx(divergence / 4, abs=1e-6)
+    assert float(compute_distillation(torch.zeros_like, images, logits, which)) == pytest.approx(
+        divergence / 4, abs=1e-6
+    )
     logits[which] = 0
-    assert float(forgotten(torch.zeros_like, images, logits, which)) == pytest.approx(0, abs=1e-6)
-    assert float(forgotten(torch.zeros_like, images, logits, ~which)) == pytest.approx(3 * divergence / 4, abs=1e-6)
+    assert float(compute_distillation(torch.zeros_like, images, logits, which)) == pytest.approx(0, abs=1e-6)
+    assert float(compute_distillation(torch.zeros_like, images, logits, ~which)) == pytest.approx(
+        3 * divergence / 4, abs=1e-6
+    )
 
 
 def test_new_tissue_is_not_held_back() -> None:
@@ -45,7 +49,7 @@ def test_new_tissue_is_not_held_back() -> None:
         raise AssertionError("the old net is not asked of new tissue")
 
     logits = torch.ones(2, 1, 4, 4, requires_grad=True)
-    assert float(forgotten(never, torch.zeros(2, 1, 4, 4), logits, torch.zeros(2, dtype=torch.bool))) == 0
+    assert float(compute_distillation(never, torch.zeros(2, 1, 4, 4), logits, torch.zeros(2, dtype=torch.bool))) == 0
 
 
 def test_batches_say_which_crops_are_rehearsed() -> None:
@@ -55,7 +59,7 @@ def test_batches_say_which_crops_are_rehearsed() -> None:
         LabelledSection(name, np.full((1, 96, 96), value, np.float32), flat, 1.0, rehearsed)
         for name, value, rehearsed in (("old", 9.0, True), ("new", -9.0, False))
     ]
-    batch = next(batches_of(ways, TINY.model_copy(update={"batch": 40, "defects": 0.0})))
+    batch = next(draw_batches(ways, TINY.model_copy(update={"batch": 40, "defects": 0.0})))
     assert torch.equal(batch.image.mean((1, 2, 3)) > 0, batch.rehearsed)
     assert 0 < int(batch.rehearsed.sum()) < 40
 
@@ -72,7 +76,7 @@ def test_a_net_that_remembers_stays_nearer_to_what_it_gave(depth: int) -> None:
     config = TINY.model_copy(update={"architecture": {"features": 4, "depth": depth}, "deep_supervision": depth == 4})
     first = fit([section("old")], [section("old")], config).net
     ways = [section("old", rehearsed=True), section("new", -1.0)], [section("new", -1.0)]
-    free, kept = (fit(*ways, config.model_copy(update={"remember": weight}), start=first) for weight in (0.0, 10.0))
+    free, kept = (fit(*ways, config.model_copy(update={"remember": weight}), base=first) for weight in (0.0, 10.0))
     assert far(kept.net, first) < 0.7 * far(free.net, first)
 
 
@@ -82,7 +86,7 @@ def test_layers_normalise_by_the_statistics_of_the_old_net() -> None:
     ways = [section("old", rehearsed=True), section("new", -1.0)], [section("new", -1.0)]
 
     def moved(weight: float) -> set[str]:
-        after = fit(*ways, config.model_copy(update={"remember": weight}), start=start).net.state_dict()
+        after = fit(*ways, config.model_copy(update={"remember": weight}), base=start).net.state_dict()
         return {
             key.rpartition(".")[2] for key, value in start.state_dict().items() if not torch.equal(value, after[key])
         }
@@ -100,7 +104,7 @@ def test_without_a_net_to_go_on_from_there_is_nothing_to_remember() -> None:
 def test_a_training_that_was_stopped_remembers_the_first_net_still(tmp_path: Path) -> None:
     start = build("unet", TINY.architecture)
     ways = [section("old", rehearsed=True), section("new", -1.0)], [section("new", -1.0)]
-    whole = fit(*ways, TINY.model_copy(update={"steps": 8}), start=start)
+    whole = fit(*ways, TINY.model_copy(update={"steps": 8}), base=start)
 
     def stop(now: Progress) -> None:
         if now.fraction == 0.5:
@@ -108,8 +112,8 @@ def test_a_training_that_was_stopped_remembers_the_first_net_still(tmp_path: Pat
 
     kept = Checkpoints(tmp_path / "c", 1e9, 1)
     with pytest.raises(KeyboardInterrupt):
-        fit(*ways, TINY.model_copy(update={"steps": 8}), start=start, kept=kept, on_step=stop)
-    again = fit(*ways, TINY.model_copy(update={"steps": 8}), start=start, kept=kept)
+        fit(*ways, TINY.model_copy(update={"steps": 8}), base=start, kept=kept, on_step=stop)
+    again = fit(*ways, TINY.model_copy(update={"steps": 8}), base=start, kept=kept)
     assert weights(again) == weights(whole)
 
 

@@ -15,12 +15,13 @@ from segem.config import TrainConfig
 from segem.errors import InputError
 from segem.kernels.truth import UNKNOWN
 from segem.learn.augment import IMAGE, LABEL, WEIGHT, em_augmentation
-from segem.learn.batches import batches_of, random_crop
+from segem.learn.batches import cut_crop, draw_batches
 from segem.learn.losses import MembraneLoss
-from segem.learn.patches import random_patch
+from segem.learn.operating_point import choose_threshold
+from segem.learn.patches import cut_patch
 from segem.learn.sections import LabelledSection
 from segem.learn.supervision import SupervisedLoss
-from segem.learn.train import choose_threshold, fit
+from segem.learn.train import fit
 
 TINY = TrainConfig(architecture={"features": 2, "depth": 2}, steps=2, batch=2, crop_px=32)
 
@@ -114,14 +115,14 @@ def test_a_crop_shows_something_that_is_known() -> None:
     section = striped(slice(90, 92))
     weight = (section.truth != UNKNOWN).astype(np.float32)
     rng = np.random.default_rng(0)
-    crops = [random_crop(section, weight, 32, rng) for _ in range(50)]
+    crops = [cut_crop(section, weight, 32, rng) for _ in range(50)]
     assert all(crop[WEIGHT].any() and crop[LABEL].shape == (1, 32, 32) for crop in crops)
 
 
 def test_sections_of_which_nothing_is_known_are_never_drawn() -> None:
     blank = striped(slice(0, 0))
     blank.image[...] = 9
-    batches = batches_of([blank, striped(slice(0, 96)), blank], TINY.model_copy(update={"batch": 4}))
+    batches = draw_batches([blank, striped(slice(0, 96)), blank], TINY.model_copy(update={"batch": 4}))
     for _ in range(5):
         image, truth, weight, _ = next(batches)
         assert image.max() < 5
@@ -132,7 +133,7 @@ def test_patches_have_a_known_centre() -> None:
     truth = np.array([[[0, 2, 2], [2, 2, 2], [2, 2, 0]]], np.float32)
     for membrane in (0, 1):
         for seed in range(20):
-            patch = random_patch({LABEL: truth}, 3, membrane=membrane, rng=np.random.default_rng(seed))
+            patch = cut_patch({LABEL: truth}, 3, membrane=membrane, rng=np.random.default_rng(seed))
             assert patch[LABEL][0, 1, 1] == 0
 
 

@@ -13,7 +13,7 @@ from segem.config import TrainConfig
 from segem.errors import ConfigError
 from segem.learn.losses import MembraneLoss
 from segem.learn.models.registry import ZOO, build, side_outputs
-from segem.learn.supervision import Supervised, SupervisedLoss, supervised
+from segem.learn.supervision import Supervised, SupervisedLoss, supervise
 from segem.learn.train import Fitted, fit
 from tests.unit.learn.test_train import config, striped
 
@@ -110,7 +110,7 @@ def test_crops_that_are_no_multiple_of_the_stride_teach_too() -> None:
 
 def test_a_frozen_encoder_stays_as_it_is() -> None:
     start = build("unet", DEEP)
-    made = fit([striped()], [striped()], deep(freeze="encoder"), start=start)
+    made = fit([striped()], [striped()], deep(freeze="encoder"), base=start)
     before = start.state_dict()
     moved = {key.split(".")[0] for key, value in weights(made).items() if not torch.equal(before[key], value)}
     assert moved == {"up", "merge", "head"}
@@ -126,7 +126,7 @@ def test_in_mixed_precision_the_losses_are_near_those_in_full() -> None:
 @pytest.mark.parametrize("name", sorted(ZOO))
 def test_an_architecture_without_side_outputs_is_refused(name: str) -> None:
     if name == "unet":
-        net, _ = supervised(build(name), MembraneLoss(), TrainConfig(steps=1))
+        net, _ = supervise(build(name), MembraneLoss(), TrainConfig(steps=1))
         assert len(net.heads) == 2
         return
     with pytest.raises(

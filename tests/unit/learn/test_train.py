@@ -15,12 +15,14 @@ from torch import nn
 from segem.config import Precision, TrainConfig
 from segem.errors import ConfigError, InputError, ModelError
 from segem.learn import batches as batches_module
-from segem.learn.batches import batches_of, random_crop
+from segem.learn.batches import cut_crop, draw_batches
 from segem.learn.checkpoint import Checkpoints
+from segem.learn.learner import uses_mixed_precision
 from segem.learn.models.registry import ZOO, build, encoder_of
+from segem.learn.operating_point import calibrate, choose_threshold
 from segem.learn.sections import LabelledSection
-from segem.learn.train import calibrate, choose_threshold, computes_in_half, fit
-from segem.learn.watch import Point, Watch
+from segem.learn.train import fit
+from segem.learn.watch import Snapshot, Watch
 
 TINY = {"features": 2, "depth": 2}
 
@@ -51,7 +53,7 @@ def test_volumes_are_drawn_as_often_as_their_weights_say(monkeypatch: pytest.Mon
         LabelledSection(volume, np.full((1, 64, 64), value, np.float32), np.zeros((64, 64), np.uint8), weight)
         for volume, value, weight in (("a", 0.0, 3.0), ("b", 1.0, 1.0), ("b", 1.0, 1.0))
     ]
-    batches = batches_of(flat, config(batch=50))
+    batches = draw_batches(flat, config(batch=50))
     images = torch.cat([next(batches)[0] for _ in range(40)])
     assert images.shape == (2000, 1, 64, 64)
     # Of 2000 draws a quarter, with a standard deviation of 1 %: a volume counts by its weight, not by its sections.
@@ -62,7 +64,7 @@ def test_volumes_are_drawn_as_often_as_their_weights_say(monkeypatch: pytest.Mon
 def test_any_section_gives_a_whole_crop_of_itself(shape: tuple[int, int]) -> None:
     image = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
     section = LabelledSection("v", np.stack([-image, image, -image]), (image % 2 == 0).astype(np.uint8))
-    crop = random_crop(section, image, 256, np.random.default_rng(0))
+    crop = cut_crop(section, image, 256, np.random.default_rng(0))
     assert crop["image"].shape == (3, 256, 256)
     assert crop["label"].shape == crop["weight"].shape == (1, 256, 256)
     assert np.isin(crop["image"][1], image).all()
@@ -75,7 +77,7 @@ def test_looking_at_what_is_reached_changes_nothing_and_survives_a_kill(
 ) -> None:
     ways = [striped()], [striped("w"), striped("x")]
     blind = fit(*ways, config(steps=6))
-    assert [point.step for point in blind.points] == [6]
+    assert [point.step for point in blind.history] == [6]
     monkeypatch.setattr("segem.learn.watch.SECONDS_BETWEEN", 0.0)
     monkeypatch.setattr("segem.learn.watch.SHARE_OF_TIME", 1e9)
     monkeypatch.setattr("segem.learn.watch.LOOKS", 1e9)
@@ -89,10 +91,10 @@ def test_looking_at_what_is_reached_changes_nothing_and_survives_a_kill(
     )
     assert all(torch.equal(a, b) for a, b in zip(*(f.net.state_dict().values() for f in (blind, watched)), strict=True))
     assert shown == [((96, 96), number) for number in range(1, 7)]
-    assert said == [point.validation_iou for point in watched.points[:6]]
-    assert watched.points[-1].validation_iou == watched.validation_iou == blind.validation_iou
+    assert said == [point.validation_iou for point in watched.history[:6]]
+    assert watched.history[-1].validation_iou == watched.validation_iou == blind.validation_iou
 
-    def killed(_: object, points: Sequence[Point]) -> None:
+    def killed(_: object, points: Sequence[Snapshot]) -> None:
         if len(points) == 4:
             raise KeyboardInterrupt
 
@@ -100,8 +102,8 @@ def test_looking_at_what_is_reached_changes_nothing_and_survives_a_kill(
     with pytest.raises(KeyboardInterrupt):
         fit(*ways, config(steps=6), on_look=killed, kept=kept)
     again = fit(*ways, config(steps=6), kept=kept)
-    assert [point.step for point in again.points] == [1, 2, 3, 4, 5, 6, 6]
-    assert [p.validation_iou for p in again.points] == [p.validation_iou for p in watched.points]
+    assert [point.step for point in again.history] == [1, 2, 3, 4, 5, 6, 6]
+    assert [p.validation_iou for p in again.history] == [p.validation_iou for p in watched.history]
 
 
 def test_looks_take_a_twentieth_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +112,7 @@ def test_looks_take_a_twentieth_of_the_time(monkeypatch: pytest.MonkeyPatch) -> 
     watch, spent = Watch(), 0.0
     while clock[0] < 3600:
         if watch.due():
-            with watch.looking(clock[0]):
+            with watch.measure(clock[0]):
                 clock[0] += 3.0
             spent += 3.0
         clock[0] += 1.0
@@ -119,7 +121,7 @@ def test_looks_take_a_twentieth_of_the_time(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_frozen_encoder_stays_as_it_is_and_the_rest_learns() -> None:
     start = build("unet", TINY)
-    fitted = fit([striped()], [striped()], config(steps=3, freeze="encoder"), start=start)
+    fitted = fit([striped()], [striped()], config(steps=3, freeze="encoder"), base=start)
     before, after = start.state_dict(), fitted.net.state_dict()
     moved = {key for key in before if not torch.equal(before[key], after[key])}
     assert moved
@@ -276,7 +278,7 @@ def test_mixed_precision_learns_as_well() -> None:
 
 @pytest.mark.parametrize(("precision", "half"), [("float32", False), ("bfloat16", True)])
 def test_a_precision_that_is_asked_for_is_taken(precision: Precision, half: bool) -> None:
-    assert computes_in_half(precision, torch.device("cpu")) is half
+    assert uses_mixed_precision(precision, torch.device("cpu")) is half
 
 
 def test_three_sections_of_context_learn_from_the_middle_one() -> None:

@@ -6,10 +6,9 @@ import math
 
 import pytest
 
-from segem.config import ExecutionConfig, TrainConfig
+from segem.config import ExecutionConfig
 from segem.errors import ConfigError
-from segem.learn.models.registry import ZOO, recipe
-from segem.stages.segmentation.budget import DEFAULT_MEMORY, RESIDENT, TILES_IN_FLIGHT, Budget, require_training_memory
+from segem.stages.segmentation.budget import DEFAULT_MEMORY, RESIDENT, TILES_IN_FLIGHT, Budget
 
 PIXEL, WEIGHTS = 1000.0, 300_000_000
 
@@ -29,13 +28,3 @@ def test_weights_cost_no_tile_where_no_memory_was_asked_for() -> None:
 def test_a_net_whose_weights_do_not_fit_is_refused_with_what_it_needs() -> None:
     with pytest.raises(ConfigError, match=r"expected 2\.7 GB or more, found 1\.0 GB"):
         tile_px(1_000_000_000, 2_000_000_000)
-
-
-def test_more_crops_to_a_step_than_memory_holds_are_refused_before_the_training() -> None:
-    with pytest.raises(ConfigError, match=r"^unet: so many crops to a step .* with --batch 1000000\. Fix: .* --batch"):
-        require_training_memory(TrainConfig(steps=1, batch=10**6), "cpu")
-
-
-def test_no_net_is_refused_with_the_batch_that_suits_it() -> None:
-    for name in ZOO:
-        require_training_memory(recipe(TrainConfig(model=name, steps=1)), "cpu")

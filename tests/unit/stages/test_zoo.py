@@ -8,12 +8,12 @@ from segem.errors import ModelError
 from segem.io.workspace import Workspace
 from segem.learn.artefact import save_artefact
 from segem.learn.models.registry import ZOO, build
-from segem.records.card import ModelCard, Score
+from segem.records.card import HeldOutScore, ModelCard
 from segem.stages.models.catalogue import architectures, trained
 from segem.stages.models.zoo import describe, explain, is_architecture, measured
 
 OPTIONS = {"features": 2, "depth": 1}
-SCORE = Score(volume="v", sections=(1, 3), iou=0.5, v_rand=None, v_info=0.25)
+SCORE = HeldOutScore(volume="v", sections=(1, 3), iou=0.5, v_rand=None, v_info=0.25, ece=None)
 
 
 def save(workspace: Workspace, name: str) -> None:
@@ -82,7 +82,7 @@ def test_trained_models_come_with_their_scores_and_damaged_ones_with_the_reason(
     save(workspace, "torn")
     (workspace.models / "torn" / "1" / "model.json").write_text("{")
     mine, torn, *bundled = trained(workspace)
-    assert (mine.name, mine.architecture, mine.scores[0]["iou"]) == ("mine", "unet", 0.5)
+    assert (mine.name, mine.architecture, mine.scores[0].iou) == ("mine", "unet", 0.5)
     assert torn.name == "torn"
     assert "card cannot be read" in torn.unreadable
     assert "unet-em" in {model.name for model in bundled}

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from segem.config import TrainConfig
 from segem.learn import batches as batches_module
-from segem.learn.batches import batches_of
+from segem.learn.batches import draw_batches
 from segem.learn.models.patchnet import PatchNet
-from segem.learn.patches import random_patch
+from segem.learn.patches import cut_patch
 from segem.learn.sections import LabelledSection
 
 
@@ -94,7 +94,7 @@ def test_centres_are_of_the_class_asked_for_and_all_of_them_are_drawn() -> None:
     for membrane in (0, 1):
         drawn = set()
         for _ in range(600):
-            patch = random_patch(layers, 21, membrane, rng)
+            patch = cut_patch(layers, 21, membrane, rng)
             assert patch["image"].shape == (1, 21, 21)
             assert patch["label"][0, 10, 10] == membrane
             pixel = int(patch["image"][0, 10, 10])
@@ -107,7 +107,7 @@ def test_centres_are_of_the_class_asked_for_and_all_of_them_are_drawn() -> None:
 
 def test_a_section_without_membrane_still_gives_patches() -> None:
     empty = {"label": np.zeros((1, 4, 4), np.float32)}
-    assert random_patch(empty, 5, 1, np.random.default_rng(0))["label"].shape == (1, 5, 5)
+    assert cut_patch(empty, 5, 1, np.random.default_rng(0))["label"].shape == (1, 5, 5)
 
 
 def test_batches_hold_as_many_membranes_as_other_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +115,7 @@ def test_batches_hold_as_many_membranes_as_other_pixels(monkeypatch: pytest.Monk
     truth = np.zeros((50, 60), np.uint8)
     truth[3, 4] = truth[40, 50] = 1
     labelled = LabelledSection("v", truth[np.newaxis].astype(np.float32), truth)
-    image, label, weight, _ = next(batches_of([labelled], TrainConfig(model="patchnet", steps=1, batch=32)))
+    image, label, weight, _ = next(draw_batches([labelled], TrainConfig(model="patchnet", steps=1, batch=32)))
     assert image.shape == (32, 1, 95, 95)
     assert label.shape == weight.shape == (32, 1, 1, 1)
     assert float(label.mean()) == 0.5

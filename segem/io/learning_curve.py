@@ -1,23 +1,22 @@
-"""What a learning curve leaves on disk: the scores of its trainings, and what they say."""
+"""Where a learning curve lies on disk, and how it is read back."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from segem.config import check_name
 from segem.errors import ConfigError, WorkspaceError
 from segem.io.files import disk_errors
 from segem.io.workspace import Workspace
-from segem.records.learning_curve import Kept, LearningCurveResult
+from segem.records.fault import describe_fault
+from segem.records.learning_curve import LearningCurveResult, SavedTrials
 
 FOLDER, CURVE, CHART = "learning-curve", "learning-curve.json", "learning-curve.svg"
 POINTS, RANKING = "points.json", "label-next.json"
 """The folder below that of the model, and the files in it."""
 
 
-def home_of(name: str, workspace: Workspace) -> Path:
+def locate_learning_curve(name: str, workspace: Workspace) -> Path:
     """Return the folder of a learning curve; it is not listed as a model."""
     return workspace.models / check_name(name, "model") / FOLDER
 
@@ -32,7 +31,7 @@ def load_learning_curve(name: str, workspace: Workspace) -> LearningCurveResult:
     WorkspaceError
         When it cannot be read.
     """
-    path = home_of(name, workspace) / CURVE
+    path = locate_learning_curve(name, workspace) / CURVE
     if not path.is_file():
         raise ConfigError(
             "no finished learning curve", where=path, fix=f"run `segem learning-curve MANIFEST --out {name}` first"
@@ -44,7 +43,7 @@ def load_learning_curve(name: str, workspace: Workspace) -> LearningCurveResult:
         raise _damaged(path, error) from None
 
 
-def kept_points(home: Path, identity: str) -> Kept:
+def load_trials(home: Path, identity: str) -> SavedTrials:
     """Read the finished trainings of a curve, if there are any.
 
     Raises
@@ -56,10 +55,10 @@ def kept_points(home: Path, identity: str) -> Kept:
     """
     path = home / POINTS
     if not path.is_file():
-        return Kept(identity=identity)
+        return SavedTrials(identity=identity)
     try:
         with disk_errors(path):
-            kept = Kept.model_validate_json(path.read_text(encoding="utf-8"))
+            kept = SavedTrials.model_validate_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise _damaged(path, error) from None
     if kept.identity != identity:
@@ -72,10 +71,9 @@ def kept_points(home: Path, identity: str) -> Kept:
 
 
 def _damaged(path: Path, error: ValueError) -> WorkspaceError:
-    reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
     return WorkspaceError(
         "the file cannot be read",
         where=path,
-        found=reason,
+        found=describe_fault(error),
         fix="remove its folder and run `segem learning-curve` again",
     )

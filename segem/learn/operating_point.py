@@ -1,0 +1,51 @@
+"""Calibration and threshold of a trained net, both from labelled sections that its weights were not fitted to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from segem.kernels.metrics.iou import Confusion
+from segem.learn.checks import check_predicted, check_sections
+from segem.learn.platt import fit_calibration
+from segem.learn.predict import predict_section
+from segem.learn.sections import LabelledSection
+from segem.records.card import Calibration
+
+THRESHOLDS = np.round(np.arange(0.1, 0.96, 0.025), 3)
+
+
+def calibrate(net: nn.Module, sections: Sequence[LabelledSection], device: torch.device | str = "cpu") -> Calibration:
+    """Return the calibration of a net by labelled sections; each volume counts as much as any other.
+
+    Raises
+    ------
+    InputError, ModelError
+        When there is nothing to calibrate by, or the net gives NaN or infinity.
+    """
+    check_sections(sections, "validation")
+    volumes: dict[str, list[tuple[NDArray[np.float32], NDArray[np.uint8]]]] = {}
+    for section in sections:
+        logits = predict_section(net, section.image, device, of_logits=lambda x: x)
+        check_predicted(logits, f"a validation section of {section.volume}")
+        volumes.setdefault(section.volume, []).append((logits, section.truth))
+    return fit_calibration(list(volumes.values()))
+
+
+def choose_threshold(
+    net: nn.Module, sections: Sequence[LabelledSection], device: torch.device | str = "cpu"
+) -> tuple[float, float]:
+    """Return the threshold with the best membrane IoU, averaged over volumes, and that IoU."""
+    pooled: dict[str, list[Confusion]] = {}
+    for section in sections:
+        probability = predict_section(net, section.image, device)
+        counts = [Confusion.count(section.truth, (probability >= t).astype(np.uint8)) for t in THRESHOLDS]
+        before = pooled.get(section.volume)
+        pooled[section.volume] = counts if before is None else [a + b for a, b in zip(before, counts, strict=True)]
+    curve = np.mean([[c.iou for c in counts] for counts in pooled.values()], axis=0)
+    best = int(np.argmax(curve))
+    return float(THRESHOLDS[best]), float(curve[best])

@@ -1,0 +1,78 @@
+"""What a model, or K-means in the place of a model, finds in the sections that a candidate is judged on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segem.config import Device
+from segem.io.layers import read_section
+from segem.io.volume import Volume
+from segem.kernels.kmeans import membrane_of, two_means
+from segem.kernels.normalize import histogram
+from segem.kernels.threshold import membrane_mask, stored_probability
+from segem.learn.artefact import Artefact, geometry_of, load_net
+from segem.learn.checks import check_predicted
+from segem.learn.pieces import in_pieces
+from segem.learn.predict import predict_section
+from segem.learn.runtimes.choice import choose_device
+from segem.stages.training.labelled import read_labelled_sections
+
+Mask = NDArray[np.uint8]
+
+
+class Prediction(NamedTuple):
+    """What is found in one section, as a run would store it."""
+
+    probability: NDArray[np.uint8]
+    """(H, W), 255 = certain membrane."""
+    mask: Mask
+    """(H, W), 1 = membrane."""
+
+
+Predict = Callable[[Volume, range], Iterator[Prediction]]
+"""Finds the membrane of some sections of a volume, one after the other."""
+
+
+def predict_with(model: Artefact | None, device: Device) -> Predict:
+    """Return what finds membrane with a model, or with K-means where there is none."""
+    return predict_with_kmeans if model is None else _predict_with_net(model, device)
+
+
+def predict_with_kmeans(volume: Volume, sections: range) -> Iterator[Prediction]:
+    """Yield what K-means finds in some sections of a volume."""
+    again = _ingest_again(volume)
+    # The clusters are those of the whole volume, as in the baseline of a run.
+    means = two_means(np.sum([histogram(read_section(volume.raw, z, again)) for z in range(volume.shape[0])], axis=0))
+    for z in sections:
+        mask = membrane_of(read_section(volume.raw, z, again), means)
+        yield Prediction(mask * np.uint8(255), mask)
+
+
+def read_truth(volume: Volume, z: int) -> Mask:
+    """Return the truth of a section."""
+    return read_section(volume.label("truth"), z, _ingest_again(volume))
+
+
+def _predict_with_net(model: Artefact, device: Device) -> Predict:
+    net, where = load_net(model), choose_device(device)
+    shape = geometry_of(model.card)
+    net, context = in_pieces(net.to(where), shape), shape.context_sections
+
+    def predict(volume: Volume, sections: range) -> Iterator[Prediction]:
+        for z in sections:
+            (section,) = read_labelled_sections(volume, (z, z + 1), context, seen=(0, volume.shape[0]))
+            probability = predict_section(net, section.image, where)
+            check_predicted(probability, f"{model.path}, section {z} of {volume.name}")
+            # The same 8 bits that a run stores, so that this is the mask a run would write.
+            stored = stored_probability(probability)
+            yield Prediction(stored, membrane_mask(stored, model.card.threshold))
+
+    return predict
+
+
+def _ingest_again(volume: Volume) -> str:
+    return f"run `segem ingest` for {volume.name} with --again"

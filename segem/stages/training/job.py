@@ -1,0 +1,185 @@
+"""A training job: all that a model is made from, settled before the first step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+import segem
+from segem.config import Device, Manifest, TrainConfig
+from segem.errors import ConfigError
+from segem.geometry import Range
+from segem.io.workspace import Workspace
+from segem.learn.artefact import Artefact, find_model, geometry_of
+from segem.learn.models.registry import encoder_of, recipe, side_outputs
+from segem.learn.runtimes.choice import choose_device, training_runtime
+from segem.learn.sections import LabelledSection
+from segem.stages.training.gate.polarity import warn_of_polarity
+from segem.stages.training.labelled import LabelledVolume, open_labelled_volumes
+from segem.stages.training.memory import require_section_memory, require_training_memory
+
+HOW_OFTEN = {"checkpoint_seconds", "checkpoint_steps"}
+"""Settings that have no part in what is learned."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """On what terms the weights may be used, for the card."""
+
+    licence: str = ""
+    """That of the base model if empty."""
+    citation: str = ""
+    """What to cite when the model is used; what the base model has there is cited too."""
+
+
+NO_TERMS = Terms()
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """All that a model is made from. Its volumes are ingested; no section is read yet."""
+
+    config: TrainConfig
+    """With the architecture, batch and learning rate filled in."""
+    base: Artefact | None
+    """The model that is fine-tuned; None for a training from scratch."""
+    volumes: tuple[LabelledVolume, ...]
+    trained: dict[str, Range]
+    """The sections to train on, of the volumes that have any: those of the splits, or fewer."""
+    device: Device = "auto"
+    terms: Terms = NO_TERMS
+
+
+def open_training(
+    manifest: Manifest,
+    config: TrainConfig,
+    workspace: Workspace,
+    *,
+    base: Artefact | None = None,
+    device: Device = "auto",
+    terms: Terms = NO_TERMS,
+    replace: bool = False,
+) -> TrainingJob:
+    """Ingest the labelled volumes of a manifest, once for all that is done with them.
+
+    Parameters
+    ----------
+    manifest, workspace, device, terms, replace
+        See `segem.stages.training.train.train`.
+    config : TrainConfig
+        With nothing left open, as `resolve_config` returns it.
+    base : Artefact, optional
+        The model to fine-tune.
+
+    Raises
+    ------
+    ConfigError, InputError, WorkspaceError
+        As for `segem.stages.training.train.train`.
+    """
+    volumes = open_labelled_volumes(manifest, workspace, replace)
+    require_section_memory(volumes)
+    for one in volumes:
+        warn_of_polarity(one.volume, range(*one.train))
+    return TrainingJob(config, base, volumes, {one.name: one.train for one in volumes}, device, terms)
+
+
+def find_base(name: str | None, config: TrainConfig, workspace: Workspace) -> Artefact | None:
+    """Return the model to fine-tune, if one is named.
+
+    Raises
+    ------
+    ConfigError
+        When other weights to start from are named too.
+    ModelError
+        When there is no such model, or it is damaged.
+    """
+    if name is None:
+        return None
+    if config.pretrained is not None:
+        raise ConfigError(
+            "a base model has weights already",
+            where=name,
+            found=f"pretrained {config.pretrained}",
+            fix="give either --from or --pretrained",
+        )
+    return find_model(name, workspace)
+
+
+def resolve_config(config: TrainConfig, base: Artefact | None, device: Device) -> TrainConfig:
+    """Return the settings of a training with nothing left open, before any volume is looked at.
+
+    Raises
+    ------
+    ConfigError
+        When the architecture is not that of the base model, or offers not what is asked for, an encoder without weights
+        is to be frozen, or the net does not fit the machine.
+    """
+    if base is not None:
+        config = _with_architecture_of(base, config)
+    config = recipe(config)
+    if config.freeze is not None:
+        encoder_of(config.model)
+        if base is None and config.pretrained is None:
+            raise ConfigError(
+                "an encoder that has learned nothing cannot be frozen",
+                where=config.model,
+                fix="give --from or --pretrained, or leave out --freeze",
+            )
+    if config.deep_supervision:
+        side_outputs(config.model, config.architecture)
+    require_training_memory(config, device)
+    return config
+
+
+def _with_architecture_of(base: Artefact, config: TrainConfig) -> TrainConfig:
+    """Return the settings with the architecture of the base model, of which only `context_sections` may grow."""
+    card, where = base.card, base.path
+    if "model" in config.model_fields_set and config.model != card.architecture:
+        raise ConfigError(
+            "the base model has its architecture already",
+            where=where,
+            expected=f"--model {card.architecture}",
+            found=f"--model {config.model}",
+            fix="leave --model out, or train from scratch without --from",
+        )
+    other = sorted(set(config.architecture) - {"context_sections"})
+    if other:
+        raise ConfigError(
+            "the base model has its architecture already",
+            where=where,
+            found=f"another {', '.join(other)}",
+            fix="leave these options out, or train from scratch without --from",
+        )
+    architecture = card.options | config.architecture
+    seen = geometry_of(card).context_sections
+    if architecture.get("context_sections", seen) < seen:
+        raise ConfigError(
+            "a base model can learn to see more sections at once, not fewer",
+            where=where,
+            expected=f"--context-sections {seen} or more",
+            found=architecture["context_sections"],
+            fix="leave --context-sections out, or train from scratch without --from",
+        )
+    return config.model_copy(update={"model": card.architecture, "architecture": architecture})
+
+
+def compute_training_digest(config: TrainConfig, base: Artefact | None, sections: Sequence[LabelledSection]) -> str:
+    """Return the sha256 of all that decides what a training learns: settings, first weights, sections, code."""
+    pretrained = Path(config.pretrained) if config.pretrained is not None else None
+    made_of = {
+        "config": config.model_dump(mode="json", exclude=HOW_OFTEN),
+        "base": base.digest if base is not None else None,
+        "pretrained": sha256(pretrained.read_bytes()).hexdigest() if pretrained and pretrained.is_file() else None,
+        "versions": [segem.__version__, training_runtime(choose_device("cpu"))],
+    }
+    digest = sha256(json.dumps(made_of, sort_keys=True).encode())
+    for section in sections:
+        digest.update(json.dumps([section.volume, section.weight, section.rehearsed, section.image.shape]).encode())
+        digest.update(np.ascontiguousarray(section.image).data)
+        digest.update(np.ascontiguousarray(section.truth).data)
+    return digest.hexdigest()

@@ -1,0 +1,147 @@
+"""Which sections made a model, by its card, so that none of them is taken for a test."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal
+
+from segem.errors import ConfigError
+from segem.geometry import Range
+from segem.io.seen import digests_of, find_again, seen_again
+from segem.io.volume import Volume
+from segem.learn.artefact import Artefact
+from segem.records.card import ModelCard, TrainedOn
+from segem.stages.training.labelled import LabelledVolume
+
+logger = logging.getLogger(__name__)
+
+LEARNED, CHOSE = "learned from", "chose its threshold on"
+"""What a model may have done with a section."""
+
+
+def record_trained_on(
+    volumes: Sequence[LabelledVolume], trained: Mapping[str, Range] | None = None
+) -> tuple[TrainedOn, ...]:
+    """Return what a card says of the sections that make a model; `trained` are those it is trained on if fewer."""
+    total = sum(one.split.weight for one in volumes)
+    return tuple(
+        record_sections(
+            one.volume,
+            one.train if trained is None else trained.get(one.name, (0, 0)),
+            one.validation,
+            round(one.split.weight / total, 4),
+        )
+        for one in volumes
+    )
+
+
+def record_sections(volume: Volume, train: Range, validation: Range, share: float) -> TrainedOn:
+    """Return what a card says of the sections of one volume."""
+    return TrainedOn(
+        volume=volume.name,
+        source_digest=volume.attributes["source_digest"],
+        train=train,
+        validation=validation,
+        train_digests=digests_of(volume.attributes, train),
+        validation_digests=digests_of(volume.attributes, validation),
+        share=share,
+    )
+
+
+def find_known(trained_on: Iterable[TrainedOn], volume: Volume, sections: Range) -> Iterator[tuple[str, Range]]:
+    """Yield which of some sections of a volume a model knows, by its card, and what it did with them."""
+    parts: tuple[tuple[Literal["train", "validation"], str], ...] = (("train", LEARNED), ("validation", CHOSE))
+    for used in trained_on:
+        for part, use in parts:
+            for found in seen_again(used.model_dump(), part, volume.attributes):
+                yield from ((use, common) for common in _overlap(found, sections))
+
+
+def find_calibrated(card: ModelCard, volume: Volume, sections: Range) -> tuple[Range, ...]:
+    """Return which of some sections of a volume the calibration of a model was fitted on after its training."""
+    attributes = volume.attributes
+    return tuple(
+        common
+        for used in card.calibration.fitted_on
+        for found in find_again(used.source_digest, used.sections, used.section_digests, attributes)
+        for common in _overlap(found, sections)
+    )
+
+
+def has_learned_from(card: ModelCard, volume: Volume, sections: Range) -> bool:
+    """Return whether a model has learned from any of some sections of a volume, by its card."""
+    return any(use == LEARNED for use, _ in find_known(card.trained_on, volume, sections))
+
+
+def warn_of_unknown_origin(model: Artefact) -> None:
+    """Warn where the card of a model does not say what it learned from, as that of imported weights."""
+    if not model.card.trained_on:
+        logger.warning(
+            "%s: its card does not say what it learned from, so nobody knows whether it has seen the sections that "
+            "are tested",
+            model.path,
+        )
+
+
+def check_unseen(
+    trained_on: Iterable[TrainedOn],
+    whose: object,
+    volume: Volume,
+    sections: Range,
+    done: str,
+    uses: Iterable[str] = (LEARNED, CHOSE),
+) -> None:
+    """Raise where a model knows sections of a volume that it is to be ``judged``, ``scored`` or ``calibrated`` on.
+
+    Raises
+    ------
+    ConfigError
+        When it has used some of them in one of these ways.
+    """
+    for use, (first, end) in find_known(trained_on, volume, sections):
+        if use in uses:
+            raise ConfigError(
+                f"a model cannot be {done} on sections it {use}",
+                where=volume.name,
+                expected=f"sections {sections[0]} to {sections[1] - 1} unseen by {whose}",
+                found=f"{first} to {end - 1}",
+                fix=f"name other sections as {'validation' if done == 'calibrated' else 'test'} in the manifest, or "
+                "leave this volume out",
+            )
+
+
+def check_apart(volumes: Sequence[LabelledVolume], trained: Mapping[str, Range], base: Artefact | None) -> None:
+    """Raise where a new model would be calibrated or scored on what it learned from, under whatever name.
+
+    Parameters
+    ----------
+    volumes : sequence of LabelledVolume
+        What the model is made from.
+    trained : mapping of str to (int, int)
+        The sections of each volume that it learns from.
+    base : Artefact or None
+        The model that is fine-tuned.
+
+    Raises
+    ------
+    ConfigError
+        When it would.
+    """
+    own = record_trained_on(volumes, trained)
+    if base is not None:
+        warn_of_unknown_origin(base)
+    for one in volumes:
+        tests = one.test or (0, 0)
+        check_unseen(own, "the new model", one.volume, one.validation, "calibrated", (LEARNED,))
+        check_unseen(own, "the new model", one.volume, tests, "scored")
+        if base is not None:
+            # The threshold of the base model is not kept, so the sections that chose it may be tested.
+            for sections, done in ((one.validation, "calibrated"), (tests, "scored")):
+                check_unseen(base.card.trained_on, base.path, one.volume, sections, done, (LEARNED,))
+
+
+def _overlap(one: Range, other: Range) -> Iterator[Range]:
+    first, stop = max(one[0], other[0]), min(one[1], other[1])
+    if first < stop:
+        yield first, stop
