@@ -19,7 +19,7 @@ from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.learn.artefact import find_model, geometry_of, load_net
 from segem.learn.predict import predict_section
-from segem.stages.training.score import score
+from segem.stages.training.score import score_volume
 from segem.stages.volumes.ingest import ingest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,10 +41,11 @@ def main() -> None:
         for entry in load_manifest(arguments.manifest, arguments.data_root).volumes:
             if entry.split is None or entry.split.test is None:
                 continue
-            test = entry.split.test
+            test = (entry.split.test.start, entry.split.test.stop)
             volume = Volume.open(ingest(entry.ingest_config(), Workspace(Path(folder))).path)
-            before, after = (score(partial(predict_section, net), threshold, volume, test, context).ece for net in nets)
-            print(f"{entry.name}: sections {test.start}-{test.stop - 1}: ECE {before:.4f} before, {after:.4f} after")
+            predict = (partial(predict_section, net) for net in nets)
+            before, after = (score_volume(one, threshold, volume, test, context).ece for one in predict)
+            print(f"{entry.name}: sections {test[0]}-{test[1] - 1}: ECE {before:.4f} before, {after:.4f} after")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from trainers.score import judge, write
 
 from segem.config import load_manifest
 from segem.io.workspace import Workspace
-from segem.stages.training.labelled import lessons
+from segem.stages.training.labelled import open_labelled_volumes
 
 HERE = Path(__file__).resolve().parent
 MANIFEST = HERE.parent / "data" / "manifests" / "recipe.yaml"
@@ -61,7 +61,9 @@ def main() -> None:
     manifest = load_manifest(MANIFEST, arguments.data_root)
     work = Workspace(arguments.work)
     work.prepare()
-    volumes, splits = lessons(manifest, work)
+    opened = open_labelled_volumes(manifest, work)
+    volumes = {one.name: one.volume for one in opened}
+    splits = {one.name: one.split for one in opened}
 
     def course(name: str) -> Course:
         kind = "processor" if arguments.processor_time else "clock"

@@ -26,7 +26,8 @@ from segem.config import GateConfig, Manifest, TrainConfig, load_manifest
 from segem.config.retrain import SHARE, with_rehearsal
 from segem.io.workspace import Workspace
 from segem.learn.artefact import find_model, list_models
-from segem.stages.training.gate.promote import judge, masks_of_rival, sections_to_judge
+from segem.stages.training.gate.judge import Contender, choose_judged_sections, judge_volume
+from segem.stages.training.labelled import open_labelled_volumes
 from segem.stages.training.train import train
 
 HERE = Path(__file__).resolve().parent
@@ -52,22 +53,24 @@ def main() -> None:
         missing = [name for name in names if name not in {known for known, _ in list_models(work)}]
         run_pinned({name: [sys.executable, __file__, *sys.argv[1:], "--train", name] for name in missing}, work.root)
     both, found, config = _both(arguments.data_root), facts(), GateConfig()
-    chosen = sections_to_judge(both, config, work)
-    masks = {name: masks_of_rival(find_model(name, work), "cpu") for name in dict.fromkeys(chain(*PAIRS))}
+    chosen = choose_judged_sections(open_labelled_volumes(both, work), config)
+    models = {name: Contender.open(find_model(name, work), "cpu") for name in dict.fromkeys(chain(*PAIRS))}
     lines = [
-        f"{arguments.minutes:g} minutes of one core ({found['cpu']}) for each lesson on VNC, "
+        f"{arguments.minutes:g} minutes of one core ({found['cpu']}) for each training on VNC, "
         f"{arguments.first_minutes:g} for that on ISBI, commit {found['commit']}, {found['date']}. "
-        "Difference of IoU on unseen sections, with its 95 % interval.",
+        "Difference of IoU on unseen sections, with its 95 % interval, and of V_rand.",
         "",
-        "| model | IoU | against | IoU | volume | difference |",
-        "|---|---:|---|---:|---|---:|",
+        "| model | IoU | beside | IoU | volume | difference | V_rand |",
+        "|---|---:|---|---:|---|---:|---:|",
     ]
     for first, second in PAIRS:
-        for volume, sections in chosen:
-            one = judge(masks[first], masks[second], volume, sections, config, replaces=True)
+        for sections in chosen:
+            one = judge_volume(models[first], models[second], sections, config)
+            interval, cells = one.iou_interval, one.v_rand
             lines.append(
-                f"| {first} | {one.iou_candidate:.4f} | {second} | {one.iou_against:.4f} | {one.volume} | "
-                f"{one.difference:+.4f} ({one.low:+.4f} to {one.high:+.4f}) |"
+                f"| {first} | {one.iou.candidate:.4f} | {second} | {one.iou.incumbent:.4f} | {one.volume} | "
+                f"{one.iou.difference:+.4f} ({interval.low:+.4f} to {interval.high:+.4f}) | "
+                f"{f'{cells.difference:+.4f}' if cells else '-'} |"
             )
     text = "\n".join(lines) + "\n"
     (HERE / "results" / "warm_start.md").write_text(text)
@@ -78,11 +81,11 @@ def _train(name: str, arguments: argparse.Namespace, work: Workspace) -> None:
     count_processor_time()
     minutes = arguments.first_minutes if name == "isbi" else arguments.minutes
     config = TrainConfig(model="unet", architecture=CONTEXT, minutes=minutes, **REHEARSED.get(name, {}))
-    start = None if name in ("isbi", "scratch") else "isbi"
+    base = None if name in ("isbi", "scratch") else "isbi"
     manifest = load_manifest(OLD if name == "isbi" else NEW, arguments.data_root)
     if name in REHEARSED:
         manifest = _both(arguments.data_root)
-    train(manifest, name, config, work, start=start, device="cpu")
+    train(manifest, name, config, work, base=base, device="cpu")
 
 
 def _both(data_root: Path) -> Manifest:
@@ -92,8 +95,8 @@ def _both(data_root: Path) -> Manifest:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=15.0, help="of one core, for each lesson on VNC")
-    parser.add_argument("--first-minutes", type=float, default=45.0, help="of one core, for the lesson on ISBI")
+    parser.add_argument("--minutes", type=float, default=15.0, help="of one core, for each training on VNC")
+    parser.add_argument("--first-minutes", type=float, default=45.0, help="of one core, for the training on ISBI")
     parser.add_argument("--work", type=Path, default=HERE / "work" / "warm", help="where trained models are kept")
     parser.add_argument("--train", help=argparse.SUPPRESS)
     return parser.parse_args()

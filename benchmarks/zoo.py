@@ -114,7 +114,7 @@ def judge_model(name: str, artefact: Artefact, volume: Volume, judged: range) ->
         seconds = (time.perf_counter() - started) / (len(judged) * stored[0].size / 1e6)
     made = {
         "parameters": sum(p.numel() for p in build(artefact.card.architecture, artefact.card.options).parameters()),
-        "steps": artefact.card.training["steps"],
+        "steps": artefact.card.training.steps if artefact.card.training else None,
     }
     scores = judge(volume, judged, stored, artefact.card.threshold)
     rows = {name: scores | made | {"seconds_per_mpx": seconds}}

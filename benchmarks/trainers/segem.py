@@ -14,6 +14,7 @@ import segem.learn.train as loop
 from segem.config import TrainConfig
 from segem.io.volume import Volume
 from segem.learn.artefact import geometry_of, load_net
+from segem.learn.predict import predict_section
 from segem.stages.training.train import train as train_model
 from trainers.course import Course, Predict
 
@@ -22,7 +23,7 @@ ABOUT = "`unet` that sees three sections, by default otherwise; the average of i
 
 
 def train(course: Course) -> Predict:
-    """Do as `segem train` does; a training that was stopped goes on from its last checkpoint."""
+    """Do as `segem train` does; a training that was stopped is resumed from its last checkpoint."""
     name, budget = course.folder.name, course.budget
     if budget.processor_time:
         loop.time = SimpleNamespace(monotonic=budget.now)  # type: ignore[assignment, attr-defined]
@@ -31,10 +32,11 @@ def train(course: Course) -> Predict:
         train_model(course.manifest, name, config, course.workspace, device="cpu")
     artefact = trained(name, course.workspace)
     assert artefact is not None
-    budget.steps, budget.spent = artefact.card.training["steps"], artefact.card.training["minutes"]
+    assert artefact.card.training is not None
+    budget.steps, budget.spent = artefact.card.training.steps, artefact.card.training.minutes
     net, context = load_net(artefact), geometry_of(artefact.card).context_sections
 
     def predict(volume: Volume, z: int) -> NDArray[np.float32]:
-        return loop.predict_section(net, seen(volume, z, context))
+        return predict_section(net, seen(volume, z, context))
 
     return predict
