@@ -44,6 +44,7 @@ check: $(DEV_STAMP) ## format, lint, types and the rules of the architecture
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/python -m mypy segem flows
+	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
 format: $(DEV_STAMP) ## put the code in the one format
