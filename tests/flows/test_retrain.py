@@ -29,7 +29,7 @@ CONFIG = RetrainConfig(out="mine", train=LEARNED, gate=GateConfig(block_px=16, r
 def source(tmp_path: Path) -> Path:
     """Return a manifest of three sections, the last of which is for the test."""
     synth(tmp_path / "tissue", SynthConfig(shape=(3, 64, 64), seed=1))
-    volume = {"name": "tissue", "source": "tissue/raw.tif", "voxel_nm": [50, 4, 4]}
+    volume: dict[str, Any] = {"name": "tissue", "source": "tissue/raw.tif", "voxel_nm": [50, 4, 4]}
     volume["labels"] = {"source": "tissue/truth.tif", "membrane": "nonzero"}
     volume["split"] = {"train": [0, 1], "validation": [1, 2], "test": [2, 3]}
     (tmp_path / "m.yaml").write_text(yaml.safe_dump({"name": "m", "volumes": [volume]}), encoding="utf-8")

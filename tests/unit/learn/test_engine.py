@@ -51,7 +51,7 @@ def predict(
 
 
 def statistics_of(image: np.ndarray) -> IntensityStatistics:
-    return IntensityStatistics.from_histogram(sum(histogram(section) for section in image))
+    return IntensityStatistics.from_histogram(np.sum([histogram(section) for section in image], 0))
 
 
 def expected_of_pass(image: np.ndarray) -> np.ndarray:
