@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from segem.cli import main
 from segem.cli.show import INTERRUPTED, STOPPED
 from segem.config import SynthConfig
+from segem.io.workspace import Workspace
 from segem.kernels.synth import synthesize
 from segem.stages.segmentation.verify import verify
 from tests.faults import harness
@@ -45,6 +47,10 @@ def stopped_command(words: list[str], log: Path, steps: int) -> None:
     command(words, log)
 
 
+def begun(workspace: Workspace) -> bool:
+    return harness.finished_blocks(workspace) > 0
+
+
 def run(context: ForkServerContext, words: list[str], log: Path, press: Callable[[], bool] | None = None) -> int | None:
     """Run a command in a process of its own and press Ctrl-C as soon as `press` says so; return its exit code."""
     process = context.Process(target=command, args=(words, log))
@@ -64,7 +70,7 @@ def test_a_run_that_is_stopped_says_so_and_goes_on(undisturbed: Undisturbed, tmp
         workspace = undisturbed.copy(tmp_path / str(attempt))
         words = ["segment", "noise", "--model", "tiny", "--run", "r", "--runtime", "torch", "--device", "cpu"]
         words += ["--workspace", str(workspace.root)]
-        code = run(undisturbed.context, words, log, lambda space=workspace: harness.finished_blocks(space) > 0)
+        code = run(undisturbed.context, words, log, partial(begun, workspace))
         if code != 0:  # on a busy machine the run may be over before it is looked at again
             break
     assert (code, log.read_text()) == (INTERRUPTED, f"error: {STOPPED}\n")
