@@ -8,6 +8,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip
 ARGS   ?=
+NAME   ?=
+# Tests use a process for each core; more than eight would need more memory than most machines have.
+WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n > 8 ? 8 : n)))
 
 # Empty files inside the venv that say which install it holds; they go when the venv goes.
 RUN_STAMP := $(VENV)/.installed
@@ -17,7 +20,7 @@ INPUTS    := pyproject.toml constraints.txt
 WAIT := "Installing into $(VENV); the first time takes a few minutes and 2 GB of disk, 7 GB with a CUDA build of torch."
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test check format chromium clean
+.PHONY: help install dev demo check test slow proof format chromium clean
 
 help: ## this text
 	@echo "segem finds neural membranes in electron-microscopy image stacks."
@@ -26,6 +29,7 @@ help: ## this text
 	@echo
 	@echo "  PYTHON=python3.12    use this Python (3.11 or newer) when the venv is made"
 	@echo "  ARGS='-k plan -x'    options for pytest, or for segem demo"
+	@echo "  WORKERS=4            how many processes test side by side; one for each core, at most 8, if not said"
 	@echo
 	@echo "First time here?  make demo   then read README.md."
 
@@ -37,14 +41,21 @@ dev: $(DEV_STAMP) ## the same and the tools for tests and checks
 demo: $(RUN_STAMP) ## the main job on generated stacks, from start to report
 	$(BIN)/segem demo $(ARGS)
 
-test: $(DEV_STAMP) chromium ## every test
-	$(BIN)/python -m pytest $(ARGS)
-
 check: $(DEV_STAMP) ## format, lint, types and the rules of the architecture
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/python -m mypy segem flows
+	$(BIN)/python -m mypy segem flows tests
+	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+test: $(DEV_STAMP) chromium ## every test that is quick enough to be run at each change
+	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+slow: $(DEV_STAMP) ## the others: kills, full disks, large nets, in small numbers
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+proof: $(DEV_STAMP) ## one of them in full numbers, its log in build/proof; NAME=... says which
+	@.ci/proof $(NAME)
 
 format: $(DEV_STAMP) ## put the code in the one format
 	$(BIN)/ruff format .

@@ -1,131 +1,188 @@
-"""The rules of the house, read from the source itself.
+"""The rules of the house, and that each of them can fail.
 
-`faults` takes the text of one module and returns every rule it breaks. The first half of the tests shows that each rule
-can fail, on snippets; the second half applies all of them to every module of segem/ and flows/.
+Who may import whom stands in `pyproject.toml` and is checked by import-linter, what one file may say by ruff; `make
+check` runs both. Here are the rules that neither of them can say, and for all rules an example that breaks them.
 """
 
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from copy import deepcopy
 from pathlib import Path
 
+import grimp
 import pytest
+from importlinter.api import read_configuration
+from importlinter.contracts.acyclic_siblings import AcyclicSiblingsContract
+from importlinter.contracts.forbidden import ForbiddenContract
+from importlinter.contracts.layers import LayersContract
+from importlinter.contracts.protected import ProtectedContract
 
 ROOT = Path(__file__).resolve().parent.parent
-
-# A layer imports from the layers to its left, and from itself.
-LAYERS = (
-    *("errors", "geometry", "progress", "config", "records", "plan", "kernels", "io"),
-    *("learn", "execute", "stages", "review", "cli", "__main__"),
+MAX_LINES = 400
+SOURCES = sorted(
+    path.relative_to(ROOT).as_posix() for room in ("segem", "flows") for path in (ROOT / room).rglob("*.py")
 )
 
-# What these layers may import beside the standard library; the others are free, up to KEPT_IN.
-ALLOWED_PACKAGES = {
-    "errors": set(),
-    "geometry": set(),
-    "config": {"pydantic", "yaml"},
-    "plan": set(),
-    "kernels": {"numpy", "scipy", "skimage", "sklearn"},
-    "progress": {"rich"},
-    "flows": {"prefect", "uvicorn"},
+# Imports, by import-linter.
+
+LINTER = read_configuration(str(ROOT / "pyproject.toml"))
+CONTRACTS = {options["id"]: options for options in LINTER["contracts_options"]}
+KINDS = {
+    kind.type_name: kind for kind in (AcyclicSiblingsContract, ForbiddenContract, LayersContract, ProtectedContract)
 }
-# Packages that belong to one layer of segem alone; None: to no layer of it.
-KEPT_IN = {
-    "torch": "learn",
-    "monai": "learn",
-    "fastapi": "review",
-    "starlette": "review",
-    "uvicorn": "review",
-    "prefect": None,
-}
-# Layers that compute and never touch a disk.
-NO_DISK = {"errors", "geometry", "plan", "kernels"}
-DISK_MODULES = {"pathlib", "os", "shutil", "tempfile", "io", "glob", "sqlite3"}
-PICKLES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
-FLOWS_MAY_USE = ("segem.stages", "segem.config", "segem.records", "segem.io.workspace", "segem.errors")
 
-MAX_LINES = 400
-
-
-@dataclass(frozen=True)
-class Import:
-    """One imported name: `from a.b import c` gives a.b.c, and `lazy` when it runs only inside a function."""
-
-    name: str
-    line: int
-    lazy: bool
-
-    @property
-    def package(self) -> str:
-        return self.name.split(".")[0]
-
-
-def layer_of(module: str) -> str | None:
-    """Return the layer of a module: "io" of "segem.io.volume", "flows" of "flows.ingest", None of "segem" itself."""
-    package, _, rest = module.partition(".")
-    return "flows" if package == "flows" else rest.split(".")[0] or None
-
-
-def imports(tree: ast.Module, module: str, is_package: bool) -> list[Import]:
-    """Return every import of a module, at the top, in functions and through importlib alike."""
-    found: list[Import] = []
-
-    def visit(node: ast.AST, lazy: bool) -> None:
-        if isinstance(node, ast.Import):
-            found.extend(Import(alias.name, node.lineno, lazy) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = _absolute(node, module, is_package)
-            found.extend(Import(f"{base}.{alias.name}", node.lineno, lazy) for alias in node.names)
-        elif isinstance(node, ast.Call) and _name(node.func) in {
-            "importlib.import_module",
-            "import_module",
-            "__import__",
-        }:
-            first = node.args[0] if node.args else None
-            if isinstance(first, ast.Constant) and isinstance(first.value, str):
-                found.append(Import(first.value, node.lineno, lazy))
-        inside = lazy or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-        for child in ast.iter_child_nodes(node):
-            visit(child, inside)
-
-    visit(tree, lazy=False)
-    return found
-
-
-def _absolute(node: ast.ImportFrom, module: str, is_package: bool) -> str:
-    if node.level == 0:
-        return node.module or ""
-    parts = module.split(".")
-    parts = parts[: len(parts) - node.level + (1 if is_package else 0)]
-    return ".".join([*parts, *([node.module] if node.module else [])])
+# One import each that the code of today may not gain, and the contract that forbids it.
+BROKEN = [
+    ("layers", "segem.geometry", "segem.config.base"),
+    ("layers", "segem.progress", "segem.io.files"),
+    ("layers", "segem.config.base", "segem.records.run"),
+    ("layers", "segem.records.run", "segem.plan"),
+    ("layers", "segem.plan", "segem.kernels.blend"),
+    ("layers", "segem.kernels.blend", "segem.io.files"),
+    ("layers", "segem.io.volume", "segem.learn.engine"),
+    ("layers", "segem.learn.engine", "segem.execute.run"),
+    ("layers", "segem.execute.run", "segem.stages.segmentation.segment"),
+    ("layers", "segem.stages.segmentation.segment", "segem.cli"),
+    ("layers", "segem.cli.steps", "segem.__main__"),
+    ("layers", "segem.novelty", "segem.errors"),
+    ("acyclic", "segem.io.files", "segem.io.volume"),
+    ("acyclic", "segem.learn.runtimes.base", "segem.learn.runtimes.openvino"),
+    ("acyclic", "segem.learn.models.registry", "segem.learn.engine"),
+    ("acyclic", "segem.errors", "segem.geometry"),
+    ("acyclic", "flows.steps", "flows.campaign"),
+    ("wings", "segem.stages.volumes.ingest", "segem.stages.segmentation.segment"),
+    ("wings", "segem.stages.segmentation.segment", "segem.stages.models.zoo"),
+    ("wings", "segem.stages.models.zoo", "segem.stages.training.train"),
+    ("wings", "segem.stages.reporting.write", "segem.stages.training.score"),
+    ("wings", "segem.stages.training.train", "segem.stages.reporting.evaluate"),
+    ("wings", "segem.stages.doctor", "segem.stages.campaign"),
+    ("wings", "segem.stages.novelty", "segem.errors"),
+    ("wings-apart", "segem.stages.reporting.evaluate", "segem.stages.models.zoo"),
+    ("wings-apart", "segem.stages.campaign", "segem.stages.training.train"),
+    ("flows-start", "segem.stages.campaign", "flows.campaign"),
+    ("flows-start", "segem.learn.engine", "flows.launch.local"),
+    ("flows-use", "flows.campaign", "segem.io.volume"),
+    ("flows-use", "flows.campaign", "segem.kernels"),
+    ("flows-use", "flows.launch.local", "segem.cli.show"),
+    ("pure", "segem.kernels.blend", "pathlib"),
+    ("pure", "segem.kernels.blend", "torch"),
+    ("pure", "segem.kernels.blend", "zarr"),
+    ("pure", "segem.kernels.blend", "a_package_of_tomorrow"),
+    ("pure", "segem.plan", "numpy"),
+    ("pure", "segem.plan", "os"),
+    ("pure", "segem.geometry", "pydantic"),
+    ("pure", "segem.records.run", "json"),
+    ("pure", "segem.errors", "shutil"),
+    ("torch", "segem.io.volume", "torch"),
+    ("torch", "segem.stages.training.train", "monai"),
+    ("torch", "flows.campaign", "openvino"),
+    ("prefect", "segem.stages.campaign", "prefect"),
+    ("prefect", "segem.cli.campaign", "prefect"),
+    ("formats", "segem.stages.segmentation.export", "zarr"),
+    ("formats", "segem.cli.results", "sqlite3"),
+    ("numbers", "segem.stages.reporting.evaluate", "scipy"),
+    ("engines", "segem.stages.segmentation.segment", "dask"),
+    ("web", "segem.cli.campaign", "fastapi"),
+    ("web", "segem.stages.reporting.page", "uvicorn"),
+    ("web", "flows.campaign", "starlette"),
+    ("terminal", "segem.stages.reporting.write", "rich"),
+    ("terminal", "flows.campaign", "typer"),
+]
+ALLOWED = [
+    ("segem.io.volume", "segem.kernels.normalize"),
+    ("segem.stages.training.gate.promote", "segem.stages.models.zoo"),
+    ("segem.cli.campaign", "flows.launch.local"),
+    ("segem.kernels.blend", "scipy"),
+    ("segem.learn.artefact", "torch"),
+    ("flows.campaign", "segem.stages.doctor"),
+    ("flows.campaign", "prefect"),
+]
 
 
-def _name(node: ast.expr) -> str:
-    """Return "a.b.c" of a dotted expression, and "" of anything else."""
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.Attribute):
-        return f"{_name(node.value)}.{node.attr}"
-    return ""
+@pytest.fixture(scope="module")
+def imported() -> grimp.ImportGraph:
+    """Return every import of segem and flows."""
+    return grimp.build_graph("segem", "flows", include_external_packages=True, cache_dir=None)
+
+
+def is_kept(contract: str, graph: grimp.ImportGraph) -> bool:
+    """Check a contract of `pyproject.toml`; the graph is left as it was."""
+    options = CONTRACTS[contract]
+    kind = KINDS[options["type"]](options["name"], LINTER["session_options"], options)
+    return bool(kind.check(deepcopy(graph), verbose=False).kept)
+
+
+def with_import(graph: grimp.ImportGraph, importer: str, target: str) -> grimp.ImportGraph:
+    """Return the graph as if `importer` had a line that imports `target`."""
+    graph = deepcopy(graph)
+    for module in (importer, target):
+        if module not in graph.modules:
+            graph.add_module(module, is_squashed="." not in module)
+    graph.add_import(importer=importer, imported=target, line_number=1, line_contents=f"import {target}")
+    return graph
+
+
+@pytest.mark.parametrize("contract", CONTRACTS)
+def test_the_code_keeps_the_contract(contract: str, imported: grimp.ImportGraph) -> None:
+    assert is_kept(contract, imported)
+
+
+@pytest.mark.parametrize(("contract", "importer", "target"), BROKEN)
+def test_one_import_breaks_the_contract(contract: str, importer: str, target: str, imported: grimp.ImportGraph) -> None:
+    assert importer.rpartition(".")[2] == "novelty" or importer in imported.modules, "an example names what there is"
+    assert not is_kept(contract, with_import(imported, importer, target))
+
+
+def test_each_contract_is_seen_to_break() -> None:
+    assert {contract for contract, *_ in BROKEN} == set(CONTRACTS)
+
+
+@pytest.mark.parametrize(("importer", "target"), ALLOWED)
+def test_what_the_contracts_allow_passes(importer: str, target: str, imported: grimp.ImportGraph) -> None:
+    more = with_import(imported, importer, target)
+    assert [contract for contract in CONTRACTS if not is_kept(contract, more)] == []
+
+
+# One file, by ruff: these settings are ours, the rules are ruff's.
+
+RUFF = [
+    ("S101", "def f(a):\n    assert a\n"),
+    ("D103", "def f(a):\n    return a\n"),
+    ("D103", "async def f(a):\n    return a\n"),
+    ("D101", "class A:\n    x = 1\n"),
+    ("D102", 'class A:\n    """Is."""\n\n    def b(self):\n        return 1\n'),
+    ("TID251", "import pickle\n"),
+    ("TID251", "from cloudpickle import loads\n"),
+    ("TID251", "import joblib\n"),
+    ("TID251", "import importlib\n\nimportlib.import_module('torch')\n"),
+    ("PTH123", "open('a')\n"),
+    ("PLR0913", "def f(a, b, c, d, e, f, g, h, i):\n    pass\n"),
+]
+
+
+def codes_of_ruff(source: str) -> set[str]:
+    """Return the rules that ruff finds broken in a module of segem."""
+    command = [sys.executable, "-m", "ruff", "check", "--output-format=json", "--stdin-filename=segem/io/files.py", "-"]
+    done = subprocess.run(command, input=source, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    return {found["code"] for found in json.loads(done.stdout)}
+
+
+@pytest.mark.parametrize(("code", "source"), RUFF)
+def test_ruff_holds_what_is_ours(code: str, source: str) -> None:
+    assert code in codes_of_ruff(source)
+
+
+# What neither of them can say.
 
 
 def faults(path: str, source: str) -> list[str]:
     """Return every broken rule of one module as "path:line: what"."""
-    tree = ast.parse(source)
-    parts = list(Path(path).with_suffix("").parts)
-    is_package = parts[-1] == "__init__"
-    module = ".".join(parts[:-1] if is_package else parts)
-    found = [
-        *_size_and_name(path, source),
-        *_arrows(module, imports(tree, module, is_package)),
-        *_dangerous(module, tree),
-    ]
-    if module.partition(".")[0] == "segem":
-        found += [*_bare_asserts(tree), *_missing_docstrings(tree)]
+    found = [*_size_and_name(path, source), *_unsafe_calls(ast.parse(source))]
     return [f"{path}:{line}: {what}" for line, what in sorted(found)]
 
 
@@ -137,214 +194,57 @@ def _size_and_name(path: str, source: str) -> Iterator[tuple[int, str]]:
         yield 1, "name the file after what is in it"
 
 
-def _arrows(module: str, found: list[Import]) -> Iterator[tuple[int, str]]:
-    layer = layer_of(module)
-    if layer is not None and layer not in {*LAYERS, "flows"}:
-        yield 1, f"layer {layer} is not in LAYERS"
-        return
-    for imported in found:
-        if imported.package == "segem":
-            fault = _inside_fault(layer, imported)
-        elif imported.package == "flows":
-            # Only the command line starts flows, and late, since flows load Prefect.
-            fault = (
-                None if layer == "flows" or (layer == "cli" and imported.lazy) else "flows start from segem.cli, lazily"
-            )
-        else:
-            fault = _outside_fault(layer, imported)
-        if fault is not None:
-            yield imported.line, f"imports {imported.name}: {fault}"
-
-
-def _inside_fault(layer: str | None, imported: Import) -> str | None:
-    target = layer_of(imported.name)
-    if layer == "flows":
-        allowed = any(imported.name == name or imported.name.startswith(f"{name}.") for name in FLOWS_MAY_USE)
-        return None if allowed else f"flows use {', '.join(FLOWS_MAY_USE)} and nothing else of segem"
-    if target not in LAYERS:  # `from segem import __version__`
-        return None
-    if layer is None:
-        return "segem/__init__.py imports no layer"
-    if LAYERS.index(target) > LAYERS.index(layer):
-        return f"the arrow points from {layer} to {target}, to the right"
-    return None
-
-
-def _outside_fault(layer: str | None, imported: Import) -> str | None:
-    package = imported.package
-    if package in PICKLES:
-        return "no pickle"
-    if layer in NO_DISK and package in DISK_MODULES:
-        return f"{layer} never touches a disk"
-    if package in sys.stdlib_module_names:
-        return None
-    if layer in ALLOWED_PACKAGES:
-        allowed = ALLOWED_PACKAGES[layer]
-        return None if package in allowed else f"{layer} may import {', '.join(sorted(allowed)) or 'no package'}"
-    if package in KEPT_IN and KEPT_IN[package] != layer:
-        home = KEPT_IN[package]
-        return f"{package} belongs in segem/{home}" if home else f"{package} belongs in flows/"
-    return None
-
-
-def _dangerous(module: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
+def _unsafe_calls(tree: ast.Module) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
-        keywords = {k.arg: k.value for k in node.keywords}
-        if _name(node.func) == "torch.load" and not _is_true(keywords.get("weights_only")):
+        keywords = {keyword.arg: keyword.value for keyword in node.keywords}
+        if ast.unparse(node.func) == "torch.load" and not _is_constant(keywords.get("weights_only"), True):
             yield node.lineno, "torch.load without weights_only=True runs whatever is in the file"
-        if "allow_pickle" in keywords and not _is_false(keywords["allow_pickle"]):
+        if ast.unparse(node.func) == "__import__":
+            yield node.lineno, "an import that import-linter cannot see"
+        if "allow_pickle" in keywords and not _is_constant(keywords["allow_pickle"], False):
             yield node.lineno, "allow_pickle runs whatever is in the file"
-        if layer_of(module) in NO_DISK and _name(node.func) == "open":
-            yield node.lineno, f"{layer_of(module)} never touches a disk"
 
 
-def _is_true(node: ast.expr | None) -> bool:
-    return isinstance(node, ast.Constant) and node.value is True
+def _is_constant(node: ast.expr | None, value: bool) -> bool:
+    return isinstance(node, ast.Constant) and node.value is value
 
 
-def _is_false(node: ast.expr | None) -> bool:
-    return isinstance(node, ast.Constant) and node.value is False
-
-
-def _bare_asserts(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Assert):
-            yield node.lineno, "assert is gone under python -O: raise an error of segem.errors"
-
-
-def _missing_docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    def public(body: list[ast.stmt]) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
-        for node in body:
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and not node.name.startswith(
-                "_"
-            ):
-                yield node
-                if isinstance(node, ast.ClassDef):
-                    yield from public(node.body)
-
-    for node in public(tree.body):
-        overload = any(_name(d).split(".")[-1] == "overload" for d in node.decorator_list)
-        if ast.get_docstring(node) is None and not overload:
-            yield node.lineno, f"{node.name} is public and has no docstring"
-
-
-# Each rule can fail.
-
-BAD = [
-    ("segem/kernels/blend.py", "from segem.io import files", "from kernels to io"),
-    ("segem/kernels/blend.py", "import segem.io.files", "from kernels to io"),
-    ("segem/kernels/blend.py", "from ..io import files", "from kernels to io"),
-    ("segem/kernels/__init__.py", "from ..io import files", "from kernels to io"),
-    ("segem/kernels/blend.py", "from .. import io", "from kernels to io"),
-    ("segem/kernels/blend.py", "from segem import io", "from kernels to io"),
-    ("segem/geometry.py", "def f():\n    '''Do.'''\n    from segem.config import Config", "from geometry to config"),
-    ("segem/io/volume.py", "from segem.learn.engine import predict", "from io to learn"),
-    ("segem/learn/engine.py", "from segem.stages.segmentation.segment import segment", "from learn to stages"),
-    ("segem/execute/run.py", "from segem.stages.segmentation.segment import segment", "from execute to stages"),
-    ("segem/stages/segmentation/segment.py", "from segem.review.app import app", "from stages to review"),
-    ("segem/stages/segmentation/segment.py", "import segem.cli", "from stages to cli"),
-    ("segem/progress.py", "from segem.io import files", "from progress to io"),
-    ("segem/progress.py", "import numpy", "progress may import rich"),
-    ("segem/__init__.py", "from segem.config import Config", "segem/__init__.py imports no layer"),
-    ("segem/novelty.py", "", "layer novelty is not in LAYERS"),
-    ("segem/kernels/blend.py", "import torch", "kernels may import numpy"),
-    ("segem/kernels/blend.py", "import zarr", "kernels may import numpy"),
-    ("segem/plan.py", "import numpy as np", "plan may import no package"),
-    ("segem/io/volume.py", "import torch.nn", "torch belongs in segem/learn"),
-    ("segem/stages/training/train.py", "from monai.networks import nets", "monai belongs in segem/learn"),
-    (
-        "segem/stages/training/train.py",
-        "import importlib\nimportlib.import_module('torch')",
-        "torch belongs in segem/learn",
-    ),
-    ("segem/stages/run.py", "from prefect import flow", "prefect belongs in flows/"),
-    ("segem/learn/engine.py", "import prefect", "prefect belongs in flows/"),
-    ("segem/cli/campaign.py", "def f():\n    '''Do.'''\n    import prefect", "prefect belongs in flows/"),
-    ("segem/cli/campaign.py", "from fastapi import FastAPI", "fastapi belongs in segem/review"),
-    ("segem/cli/campaign.py", "from flows.campaign import campaign", "flows start from segem.cli, lazily"),
-    ("segem/stages/run.py", "def f():\n    '''Do.'''\n    import flows.campaign", "flows start from segem.cli, lazily"),
-    ("flows/campaign.py", "from segem.io.volume import Volume", "nothing else of segem"),
-    ("flows/campaign.py", "from segem import kernels", "nothing else of segem"),
-    ("flows/campaign.py", "import segem", "nothing else of segem"),
-    ("flows/campaign.py", "import numpy", "flows may import prefect"),
-    ("flows/campaign.py", "import torch", "flows may import prefect"),
-    ("segem/kernels/blend.py", "from pathlib import Path", "kernels never touches a disk"),
-    ("segem/plan.py", "import os.path", "plan never touches a disk"),
-    ("segem/kernels/blend.py", "text = open('a')", "kernels never touches a disk"),
-    ("segem/io/files.py", "import pickle", "no pickle"),
-    ("segem/io/files.py", "from cloudpickle import loads", "no pickle"),
-    ("segem/learn/artefact.py", "import torch\nt = torch.load('a')", "without weights_only=True"),
-    ("segem/learn/artefact.py", "import torch\nt = torch.load('a', weights_only=False)", "without weights_only=True"),
-    ("segem/io/files.py", "import numpy\na = numpy.load('a', allow_pickle=True)", "allow_pickle"),
-    ("segem/io/files.py", "import numpy\na = numpy.load('a', allow_pickle=bool(1))", "allow_pickle"),
-    ("segem/io/utils.py", "", "name the file after what is in it"),
-    ("segem/io/files.py", "\n" * (MAX_LINES + 1), "401 lines"),
-    ("segem/io/files.py", "def f(a):\n    '''Do.'''\n    assert a", "assert is gone"),
-    ("segem/io/files.py", "def f(a):\n    return a", "f is public and has no docstring"),
-    ("segem/io/files.py", "async def f(a):\n    return a", "f is public and has no docstring"),
-    ("segem/io/files.py", "class A:\n    x = 1", "A is public and has no docstring"),
-    ("segem/io/files.py", "class A:\n    '''Is.'''\n    def b(self): ...", "b is public and has no docstring"),
-]
-
-GOOD = [
-    (
-        "segem/io/volume.py",
-        "from segem.errors import InputError\nfrom segem.kernels.normalize import zscore\nimport zarr",
-    ),
-    ("segem/geometry.py", "from segem.errors import ConfigError"),
-    ("segem/stages/segmentation/segment.py", "from segem.execute.run import execute\nfrom segem import __version__"),
-    ("segem/learn/artefact.py", "import torch\nt = torch.load('a', weights_only=True)"),
-    ("segem/kernels/blend.py", "import numpy as np\nfrom scipy import ndimage\nfrom .metrics import iou"),
-    ("segem/cli/campaign.py", "import typer\ndef f():\n    '''Do.'''\n    from flows.campaign import campaign"),
-    ("segem/review/app.py", "from fastapi import FastAPI"),
-    ("segem/io/files.py", "import numpy\na = numpy.load('a', allow_pickle=False)"),
-    (
-        "segem/io/files.py",
-        "def f(a):\n    '''Do.\n\n    >>> assert 1\n    '''\ndef _g(a): ...\nclass _A:\n    def b(self): ...",
-    ),
-    (
-        "flows/campaign.py",
-        "import logging\nfrom prefect import flow\nfrom segem.stages.volumes.ingest import ingest\nimport flows.ingest",
-    ),
-    (
-        "flows/campaign.py",
-        "from segem.config import Manifest\nfrom segem.errors import SegemError\nfrom .ingest import ingest_flow",
-    ),
-    ("segem/io/files.py", "\n" * MAX_LINES),
-]
-
-
-@pytest.mark.parametrize(("path", "source", "expected"), BAD)
-def test_a_broken_rule_is_found(path: str, source: str, expected: str) -> None:
-    found = faults(path, source)
-    assert len(found) == 1, found
-    assert expected in found[0]
-    assert found[0].startswith(f"{path}:")
-
-
-@pytest.mark.parametrize(("path", "source"), GOOD)
-def test_what_the_rules_allow_passes(path: str, source: str) -> None:
-    assert faults(path, source) == []
-
-
-def test_a_fault_names_its_line() -> None:
-    assert faults("segem/plan.py", "import math\n\nimport numpy\n")[0].startswith("segem/plan.py:3: ")
-
-
-# The house keeps them.
-
-MODULES = sorted(
-    path.relative_to(ROOT).as_posix() for room in ("segem", "flows") for path in (ROOT / room).rglob("*.py")
+@pytest.mark.parametrize(
+    ("path", "source", "expected"),
+    [
+        ("segem/learn/artefact.py", "import torch\nt = torch.load('a')", "2: torch.load without weights_only=True"),
+        ("segem/learn/artefact.py", "t = torch.load('a', weights_only=False)", "1: torch.load without weights_only"),
+        ("segem/io/files.py", "import numpy\na = numpy.load('a', allow_pickle=True)", "2: allow_pickle"),
+        ("segem/io/files.py", "a = numpy.load('a', allow_pickle=bool(1))", "1: allow_pickle"),
+        ("segem/io/files.py", "t = __import__('torch')", "1: an import that import-linter cannot see"),
+        ("segem/io/utils.py", "", "1: name the file after what is in it"),
+        ("segem/io/files.py", "\n" * (MAX_LINES + 1), "401: 401 lines"),
+    ],
 )
+def test_a_broken_rule_is_found(path: str, source: str, expected: str) -> None:
+    (found,) = faults(path, source)
+    assert found.startswith(f"{path}:{expected}")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import torch\nt = torch.load('a', weights_only=True)",
+        "import numpy\na = numpy.load('a', allow_pickle=False)",
+        "\n" * MAX_LINES,
+    ],
+)
+def test_what_the_rules_allow_passes(source: str) -> None:
+    assert faults("segem/io/files.py", source) == []
 
 
 def test_the_modules_are_found() -> None:
-    assert {"segem/__init__.py", "segem/errors.py", "segem/config/__init__.py"} <= set(MODULES)
+    assert {"segem/__init__.py", "segem/errors.py", "segem/config/__init__.py", "flows/steps.py"} <= set(SOURCES)
 
 
-@pytest.mark.parametrize("path", MODULES)
+@pytest.mark.parametrize("path", SOURCES)
 def test_module_keeps_the_rules(path: str) -> None:
     assert faults(path, (ROOT / path).read_text(encoding="utf-8")) == []
 
@@ -358,12 +258,12 @@ def loaded_by(statement: str) -> set[str]:
 
 
 def test_loaded_packages_are_seen() -> None:
-    assert "yaml" in loaded_by("import segem.config")
+    assert {"yaml", "segem"} <= loaded_by("import segem.config")
 
 
 @pytest.mark.parametrize("module", ["segem", "segem.config", "segem.cli"])
 def test_import_is_light(module: str) -> None:
-    assert not loaded_by(f"import {module}") & {"torch", "monai", "prefect", "fastapi"}
+    assert not loaded_by(f"import {module}") & {"torch", "monai", "prefect", "fastapi", "flows"}
 
 
 def test_a_sweep_does_not_wait_for_the_compiler_of_torch() -> None:

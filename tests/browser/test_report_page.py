@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -17,15 +16,6 @@ pytestmark = pytest.mark.browser
 
 RUN = "browser-run"
 LONGEST_NAME = max(BASELINE_NAMES, key=lambda method: len(BASELINE_NAMES[method]))
-SWITCHES = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture(scope="module")
@@ -41,18 +31,6 @@ def written(tmp_path_factory):
     long_path = "/data/" + "a-very-long-folder-name/" * 12 + "03.tif"
     note_failure(workspace, RUN, "x" * 100, f"{long_path}: not readable as an image")
     return report(RUN, workspace)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium on this machine; install the package chromium")
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, headless=True, args=SWITCHES)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -286,7 +287,7 @@ def test_labels_on_other_voxels_than_the_image_are_refused(whole: Whole, change:
     label = whole.result.path / "labels" / "membrane"
     if change == "scale":
         group = zarr.open_group(str(label), mode="r+")
-        ome = dict(group.attrs["ome"])
+        ome: dict[str, Any] = dict(group.attrs["ome"])  # type: ignore[arg-type]
         ome["multiscales"][0]["datasets"][0]["coordinateTransformations"][0]["scale"] = [50, 8, 8]
         group.attrs["ome"] = ome
     else:

@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tifffile
@@ -18,6 +20,7 @@ import yaml
 from segem.config import SynthConfig
 from segem.kernels.synth import synthesize
 from segem.learn.artefact import WEIGHTS, load_artefact
+from segem.learn.checkpoint import NOTE
 from segem.records.card import Calibration
 
 KILLS = int(os.environ.get("SEGEM_KILLS", "3"))
@@ -38,18 +41,25 @@ def command(folder: Path, workspace: str, more: str) -> list[str]:
     ]
 
 
-def run(folder: Path, workspace: str, more: str, seconds: float | None = None) -> tuple[int, str]:
-    """Run the training, kill it so many seconds after its first checkpoint can be there, and return how it ended."""
+def run(folder: Path, workspace: str, more: str, kill_at: int | None = None, later_s: float = 0) -> tuple[int, str]:
+    """Run the training, kill it a little after the checkpoint of a step, and return how it ended."""
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command(folder, workspace, more), env=one_thread, stderr=subprocess.PIPE, text=True)
-    if seconds is not None:
-        # It takes torch longer to load than the training itself, so time counts from the first sign of the training.
-        while process.poll() is None and not list((folder / workspace / "models").glob("mine/.training-*")):
-            time.sleep(0.01)
-        time.sleep(seconds)
+    if kill_at is not None:
+        while process.poll() is None and reached(folder / workspace) < kill_at:
+            time.sleep(0.005)
+        time.sleep(later_s)
         process.send_signal(signal.SIGKILL)
     errors = process.communicate()[1]
     return process.returncode, errors
+
+
+def reached(workspace: Path) -> int:
+    """Return the step of the newest checkpoint, 0 without one."""
+    for note in (workspace / "models").glob(f"mine/.training-*[0-9a-f]/{NOTE}"):
+        with suppress(FileNotFoundError):  # the next one is taking its place
+            return int(note.read_text().split('"step": ')[1].split(",")[0].rstrip("} \n"))
+    return 0
 
 
 def learned(folder: Path, workspace: str) -> tuple[str, Calibration, float]:
@@ -65,17 +75,15 @@ def test_killed_at_random_moments_it_ends_at_the_same_weights(tmp_path: Path, mo
     em = synthesize(SynthConfig(shape=(3, 64, 64), seed=1))
     tifffile.imwrite(tmp_path / "t.tif", em.image, photometric="minisblack")
     tifffile.imwrite(tmp_path / "l.tif", em.truth * 255, photometric="minisblack")
-    volume = {"name": "t", "source": "t.tif", "voxel_nm": [50, 4, 4]}
+    volume: dict[str, Any] = {"name": "t", "source": "t.tif", "voxel_nm": [50, 4, 4]}
     volume["labels"] = {"source": "l.tif", "membrane": "nonzero"}
     (tmp_path / "m.yaml").write_text(yaml.safe_dump({"name": "m", "volumes": [volume]}))
 
-    started = time.monotonic()
     code, errors = run(tmp_path, "undisturbed", more)
     assert code == 0, errors
-    duration = time.monotonic() - started
     rng, went_on = random.Random(0), 0
-    for _ in range(kills):
-        code, errors = run(tmp_path, "killed", more, rng.uniform(0, duration / (kills + 1)))
+    for step in sorted(rng.sample(range(1, STEPS - 5), kills)):
+        code, errors = run(tmp_path, "killed", more, step, rng.uniform(0, 0.05))
         went_on += "resuming from step" in errors
         if code == 0:
             break

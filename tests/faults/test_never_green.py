@@ -27,7 +27,7 @@ def failing(segem: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sh
     assert segem("ingest", tmp_path / "noise.tif", "--name", "v", "--voxel-nm", "50,4,4")[0] == 0
     real = Engine.predict_block
 
-    def fail(self, plan, block, *more, **options):  # type: ignore[no-untyped-def]
+    def fail(self, plan, block, *more, **options):
         if block.index == (1, 0, 0):
             raise RuntimeError("the device gave up")
         return real(self, plan, block, *more, **options)

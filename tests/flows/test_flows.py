@@ -29,7 +29,7 @@ from flows.ingest import ingest_volume
 from flows.refine import refine_volume
 from flows.report import report_run
 from flows.retrain import retrain
-from flows.segment import segment_volume
+from flows.segment import segment_step, segment_volume
 from flows.steps import may_pass, step
 from segem.config import BUNDLED_MODEL, BaselineConfig, ExecutionConfig, IngestConfig, RefineConfig, SegmentConfig
 from segem.errors import (
@@ -250,8 +250,6 @@ def test_a_run_belongs_to_one_campaign_at_a_time(manifest_of: Callable[..., Path
 def test_a_failure_that_only_the_report_sees_fails_the_campaign(
     manifest_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows.campaign import segment_step
-
     def and_damage(volume: str, *more: Any) -> None:
         segment_step(volume, *more)
         if volume == "gamma":
@@ -356,7 +354,7 @@ def test_a_server_can_read_the_parameters_of_a_flow(deployed: Flow[..., Any]) ->
 )
 def test_only_what_may_pass_is_tried_again(error: Exception, again: bool) -> None:
     state: State[Any] = Failed(data=error)
-    assert may_pass(None, None, state) is again  # type: ignore[arg-type]
+    assert may_pass(None, None, state) is again
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -15,6 +15,7 @@ from segem.cli import app
 from segem.config import GateConfig, SynthConfig, TrainConfig
 from segem.config.retrain import RetrainConfig
 from segem.errors import ConfigError, WorkspaceError
+from segem.records.promotion import Promotion
 from segem.stages.volumes.synth import synth
 from tests.flows.test_flows import artifacts, task_runs
 
@@ -28,7 +29,7 @@ CONFIG = RetrainConfig(out="mine", train=LEARNED, gate=GateConfig(block_px=16, r
 def source(tmp_path: Path) -> Path:
     """Return a manifest of three sections, the last of which is for the test."""
     synth(tmp_path / "tissue", SynthConfig(shape=(3, 64, 64), seed=1))
-    volume = {"name": "tissue", "source": "tissue/raw.tif", "voxel_nm": [50, 4, 4]}
+    volume: dict[str, Any] = {"name": "tissue", "source": "tissue/raw.tif", "voxel_nm": [50, 4, 4]}
     volume["labels"] = {"source": "tissue/truth.tif", "membrane": "nonzero"}
     volume["split"] = {"train": [0, 1], "validation": [1, 2], "test": [2, 3]}
     (tmp_path / "m.yaml").write_text(yaml.safe_dump({"name": "m", "volumes": [volume]}), encoding="utf-8")
@@ -43,7 +44,7 @@ def test_a_candidate_that_is_refused_ends_in_a_state_of_its_own(source: Path, tm
     assert "is kept aside: tissue: not surely better than K-means" in str(state.message)
     assert [run.name for run in task_runs(state)] == ["prepare mine", "train mine", "gate mine"]
     (row,) = json.loads(artifacts(state)["judged-volumes"])
-    decided = state.result()
+    decided = cast(Promotion, state.result())
     assert not decided.promoted
     (judged,) = decided.judged
     assert row["volume"] == "tissue"
@@ -54,7 +55,8 @@ def test_a_candidate_that_is_refused_ends_in_a_state_of_its_own(source: Path, tm
     forced = retrain(source, CONFIG.model_copy(update={"force": True}), tmp_path / "w", return_state=True)
     assert forced.name == "Completed"
     assert "by force" in str(forced.message)
-    assert retrain(source, CONFIG.model_copy(update={"force": True}), tmp_path / "w").promoted
+    again = retrain(source, CONFIG.model_copy(update={"force": True}), tmp_path / "w")
+    assert cast(Promotion, again).promoted
 
 
 def test_what_was_trained_is_judged_when_the_flow_is_repeated(
@@ -67,7 +69,7 @@ def test_what_was_trained_is_judged_when_the_flow_is_repeated(
         broken.setattr("flows.retrain.gate_step", fail)
         assert retrain(source, CONFIG, tmp_path / "w", return_state=True).is_failed()
     (version,) = (path.parent for path in (tmp_path / "w/models/mine").glob("*/model.json"))
-    assert retrain(source, CONFIG, tmp_path / "w").version == version.name
+    assert cast(Promotion, retrain(source, CONFIG, tmp_path / "w")).version == version.name
 
 
 def test_nothing_is_trained_where_nothing_can_be_judged(source: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -185,7 +186,7 @@ def test_workers_choose_the_engine(
     segem: Shell, stack: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[object, ...], engine: str
 ) -> None:
     assert segem(*ingest(stack))[0] == 0
-    seen = []
+    seen: list[Any] = []
 
     def stage(volume: str, run: str, config: object, execution: object, *_: object, **__: object) -> dict[str, str]:
         seen.append(execution)

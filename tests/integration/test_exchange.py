@@ -109,7 +109,7 @@ def refused(package: Path, workspace: Workspace, match: str, foreign: Foreign | 
 @pytest.mark.skipif(find_spec("bioimageio") is None, reason="needs the extra bioimageio")
 def test_bioimageio_runs_the_package(workspace: Workspace, tmp_path: Path) -> None:
     made = export_model("unet-em", tmp_path / "m.zip", workspace, authors=("Ada Lovelace",)).path
-    command = [Path(sys.executable).with_name("bioimageio"), "test", made]
+    command = [str(Path(sys.executable).with_name("bioimageio")), "test", str(made)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=500, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Reproduce test outputs" in done.stdout

@@ -190,14 +190,12 @@ def test_killed_ingests_leave_nothing_that_counts(tmp_path: Path) -> None:
     rng = random.Random(0)
     partials = 0
     for _ in range(6):
-        child = subprocess.Popen(command(source, workspace.root), stdout=subprocess.PIPE, text=True)
-        assert child.stdout is not None
-        assert child.stdout.readline() == "started\n"
-        while child.poll() is None and not unfinished(folder):
-            time.sleep(0.001)
-        time.sleep(rng.uniform(0, 0.1))
-        child.kill()
-        child.wait()
+        with subprocess.Popen(command(source, workspace.root), stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout.readline() == "started\n"
+            while child.poll() is None and not unfinished(folder):
+                time.sleep(0.001)
+            time.sleep(rng.uniform(0, 0.1))
+            child.kill()
         partials += unfinished(folder)
         if workspace.volumes():
             assert np.array_equal(Volume.open(workspace.volume("v")).raw[...], tifffile.imread(source))

@@ -77,7 +77,7 @@ def model(
     ends = zscore(np.array(greys, np.uint8), known.statistics).tolist()
     for parameter, value in zip((net.low, net.high, net.gain), (*ends, gain), strict=True):
         torch.nn.init.constant_(parameter, value)
-    parts = ()
+    parts: tuple[TrainedOn, ...] = ()
     if seen is not None:
         digest = known.attributes["source_digest"]
         none: dict[str, tuple[str, ...]] = {"train_digests": (), "validation_digests": ()}

@@ -80,7 +80,7 @@ def test_kmeans_of_a_whole_stack_reaches_the_known_iou(
     volume: Volume = request.getfixturevalue(name)
     sections = [np.asarray(volume.raw[z]) for z in range(volume.shape[0])]
     truth = volume.label("truth")
-    means = two_means(sum(histogram(section) for section in sections))
+    means = two_means(np.sum([histogram(section) for section in sections], 0))
     total = sum(
         (Confusion.count(np.asarray(truth[z]), membrane_of(s, means)) for z, s in enumerate(sections)), Confusion()
     )

@@ -54,7 +54,7 @@ def refine_and_die(root: Path, stored: int) -> None:
     """Refine until so many blocks are stored, and get killed with one of them written but not yet in the ledger."""
     careful, count = StepWork.store, [0]
 
-    def store(self: StepWork, computed: tuple) -> BlockOutcome:  # type: ignore[type-arg]
+    def store(self: StepWork, computed: tuple) -> BlockOutcome:
         outcome = careful(self, computed)
         count[0] += 1
         if count[0] == stored:

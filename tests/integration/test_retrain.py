@@ -161,7 +161,11 @@ def test_a_model_that_rehearses_does_not_forget(space: Workspace, trained_before
     source, old = manifest(tmp_path, noisy(tmp_path)), trained_before / "old.yaml"
     gate = GATE.model_copy(update={"harm": 0.05})
     # A net that keeps its statistics wants smaller steps.
-    more = {"gate": gate, "train": TrainConfig(**(TINY | {"learning_rate": 0.003}), steps=80), "rehearse": old}
+    more: dict[str, Any] = {
+        "gate": gate,
+        "train": TrainConfig(**(TINY | {"learning_rate": 0.003}), steps=80),
+        "rehearse": old,
+    }
     decided, forgot = retrained(space, source, 80, share=1e-6, **more)
     new, known = decided.judged
     assert (new.volume, known.volume) == ("noisy", "old")

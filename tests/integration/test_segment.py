@@ -68,7 +68,7 @@ def test_every_voxel_is_written_and_recorded(segmented: Workspace) -> None:
 
 def test_tiles_equal_whole_sections(segmented: Workspace) -> None:
     segment("noise", "whole", SegmentConfig(model="tiny"), QUIET, segmented)
-    assert load_run(segmented, "whole").volumes["noise"].membrane.facts.overhead == 1  # type: ignore[union-attr]
+    assert load_run(segmented, "whole").volumes["noise"].membrane.facts.overhead == 1
     tiled = np.asarray(Volume.open(segmented.result("r", "noise")).raw[:]).astype(int)
     whole = np.asarray(Volume.open(segmented.result("whole", "noise")).raw[:]).astype(int)
     # Stored in 8 bits, a difference of 1e-7 may still turn a rounding.
@@ -137,7 +137,7 @@ def test_a_failing_block_is_named_and_the_others_are_kept(
     make_volume(workspace, tmp_path / "source")
     real = Engine.predict_block
 
-    def poisoned(self, plan, block, voxels, *more, **options):  # type: ignore[no-untyped-def]
+    def poisoned(self, plan, block, voxels, *more, **options):
         if block.index == (1, 0, 0):
             voxels = voxels[:1]
         return real(self, plan, block, voxels, *more, **options)
@@ -229,9 +229,9 @@ def test_a_volume_replaced_during_a_stage_fails_it(
     workspace: Workspace, artefact: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_volume(workspace, tmp_path / "source")
-    real = step.execute
+    real = execute
 
-    def replaced_meanwhile(*args, **kwargs):  # type: ignore[no-untyped-def]
+    def replaced_meanwhile(*args, **kwargs):
         summary = real(*args, **kwargs)
         make_volume(workspace, tmp_path / "source", change=3)
         return summary
@@ -239,7 +239,7 @@ def test_a_volume_replaced_during_a_stage_fails_it(
     monkeypatch.setattr(step, "execute", replaced_meanwhile)
     with pytest.raises(WorkspaceError, match="replaced during the segment step"):
         segment("noise", "r", TILED, QUIET, workspace)
-    assert load_run(workspace, "r").volumes["noise"].membrane.state == "failed"  # type: ignore[union-attr]
+    assert load_run(workspace, "r").volumes["noise"].membrane.state == "failed"
 
 
 def test_a_volume_a_run_never_reached_is_missed(segmented: Workspace) -> None:

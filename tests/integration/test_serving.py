@@ -96,7 +96,7 @@ def test_the_right_token_passes_and_every_answer_is_sealed(served: Listener) -> 
     ],
 )
 def test_no_token_or_a_wrong_one_is_refused(served: Listener, headers: dict[str, str]) -> None:
-    raw = {key: value.encode("latin-1") for key, value in headers.items()}
+    raw = {key.encode("latin-1"): value.encode("latin-1") for key, value in headers.items()}
     for method in ("GET", "POST"):
         refused = httpx.request(method, f"{served.address}/page", headers=raw, trust_env=False)
         assert refused.status_code == 401

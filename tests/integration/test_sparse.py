@@ -81,11 +81,11 @@ def test_a_stack_with_three_fifths_unpainted_is_learned_scored_reported_and_expo
         code, _, err = segem(monkeypatch, capsys, *words)
         assert code == 0, err
     (found,) = json.loads(segem(monkeypatch, capsys, "evaluate", "r", "--json")[1])["volumes"]
-    truth = Volume.open(workspace.volume("tissue")).label("truth")[...]
+    truth = np.asarray(Volume.open(workspace.volume("tissue")).label("truth")[...])
     known = truth != 2
     assert any(f"scored on the {known.mean():.1%} of the voxels" in told for told in found["warnings"])
     assert sum(one["voxels"] for one in found["reliability"]) == np.count_nonzero(known)
-    mask = Volume.open(workspace.result("r", "tissue")).label("baseline")[...] != 0
+    mask = np.asarray(Volume.open(workspace.result("r", "tissue")).label("baseline")[...]) != 0
     both, either = (np.count_nonzero(pixels & known) for pixels in (mask & (truth == 1), mask | (truth == 1)))
     assert found["iou"]["baseline"] == pytest.approx(both / either)
     assert [row["section"] for row in found["per_section"] if row["iou_baseline"] is None] == [1, 5]

@@ -25,6 +25,7 @@ from segem.config import (
     VolumeEntry,
 )
 from segem.errors import ConfigError, InputError, SegemError, WorkspaceError
+from segem.io.blocks import read_block
 from segem.io.run import load_run
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
@@ -34,6 +35,7 @@ from segem.learn.artefact import WEIGHTS, find_model, load_artefact, load_net, s
 from segem.learn.models.registry import ZOO, build
 from segem.learn.operating_point import calibrate, choose_threshold
 from segem.learn.sections import LabelledSection
+from segem.learn.train import fit
 from segem.records.card import MeasuredHalo
 from segem.stages.segmentation.segment import segment
 from segem.stages.training import labelled as labelled_module
@@ -220,13 +222,11 @@ def test_test_sections_are_read_after_training_only(
 
         return inner
 
-    monkeypatch.setattr(
-        labelled_module, "read_block", noted(labelled_module.read_block, lambda _, box, *__: box.start[0])
-    )
-    monkeypatch.setattr(train_module, "fit", noted(train_module.fit, lambda *_: "fit"))
+    monkeypatch.setattr(labelled_module, "read_block", noted(read_block, lambda _, box, *__: box.start[0]))
+    monkeypatch.setattr(train_module, "fit", noted(fit, lambda *_: "fit"))
     trained(workspace, entry(tmp_path / "a"))
     at = events.index("fit")
-    assert sorted({*events[:at]}) == [0, 1, 2, 3]
+    assert {*events[:at]} == {0, 1, 2, 3}
     assert {*events[at + 1 :]} == {4}
 
 
@@ -445,7 +445,7 @@ def test_a_model_of_single_sections_is_fine_tuned_to_three(workspace: Workspace,
     second = trained(workspace, source, config=wide, base=str(first.path))
     card = load_artefact(second.path).card
     assert card.options == {"context_sections": 3, "features": 2, "depth": 2}
-    assert load_net(load_artefact(second.path)).down[0][0].weight.shape[1] == 3
+    assert load_net(load_artefact(second.path)).state_dict()["down.0.0.weight"].shape[1] == 3
     with pytest.raises(ConfigError, match=r"not fewer; expected --context-sections 3 or more, found 1"):
         trained(
             workspace,

@@ -18,7 +18,7 @@ from segem.learn.engine import Engine
 from segem.learn.models.registry import build, geometry
 from segem.plan import Plan, blend_tiling, crop_tiling
 from tests.nets import Intensity, Pooled
-from tests.unit.learn.test_models import with_random_statistics
+from tests.unit.learn.models.test_registry import with_random_statistics
 
 CPU = torch.device("cpu")
 UNSCALED = IntensityStatistics(mean=0, std=1, minimum=0, maximum=255, percentiles={})

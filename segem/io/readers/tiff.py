@@ -13,7 +13,7 @@ import re
 import struct
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +51,12 @@ class TiffStack(Stack):
 
     def __init__(self, path: Path) -> None:
         size = check_file(path)
-        with _no_damage(path):
-            self._tiff = tifffile.TiffFile(path, is_ome=False)
-        try:
+        with ExitStack() as opened:
+            with _no_damage(path):
+                self._tiff = opened.enter_context(tifffile.TiffFile(path, is_ome=False))
             with _no_damage(path):
                 self._walk(path, size)
-        except BaseException:
-            self._tiff.close()
-            raise
+            opened.pop_all()  # without damage the file stays open
 
     def label_of(self, z: int) -> str:
         """Return the file and the page of a section."""

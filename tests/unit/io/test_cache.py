@@ -111,7 +111,7 @@ def test_it_reads_what_read_block_reads(tmp_path_factory: pytest.TempPathFactory
     reader = CachedReader(array, draw.draw(st.sampled_from([0, 70_000, 300_000, 10**9])), "")
     for _ in range(4):
         edges = [sorted(draw.draw(st.tuples(st.integers(0, n), st.integers(0, n)))) for n in shape]
-        box = Box(*(tuple(edge[k] for edge in edges) for k in (0, 1)))
+        box = Box(*zip(*edges, strict=True))
         voxels = reader.read(box)
         assert np.array_equal(voxels, data[box.slices])
         voxels[...] = 0  # what is handed out is not what is kept

@@ -6,6 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import zarr
@@ -18,7 +19,7 @@ from segem.geometry import ZYX, Box, grid
 from segem.io import chunks
 from segem.io.blocks import read_block
 from segem.io.chunks import Array, Layout, decode_chunks, encode_shard
-from segem.io.shards import create_sharded, shard_files, write_block
+from segem.io.shards import create_sharded, shard_files, shard_of, write_block
 
 DTYPES = (np.uint8, np.uint16, np.uint32)
 shapes = st.tuples(st.integers(1, 4), st.integers(1, 18), st.integers(1, 26))
@@ -50,7 +51,7 @@ def random(shape: ZYX, dtype: type, seed: int = 0) -> np.ndarray:
 
 def box_within(shape: ZYX, draw: st.DataObject) -> Box:
     edges = [sorted(draw.draw(st.tuples(st.integers(0, n), st.integers(0, n)))) for n in shape]
-    return Box(*(tuple(edge[k] for edge in edges) for k in (0, 1)))
+    return Box(*zip(*edges, strict=True))
 
 
 @settings(deadline=None, max_examples=40)
@@ -60,7 +61,7 @@ def test_zarr_reads_what_is_written_and_it_is_read_back(
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         array, data = small_array(Path(folder) / "a", shape, dtype, by_bit), random(shape, dtype)
-        for _, box in grid(shape, array.shards):
+        for _, box in grid(shape, shard_of(array)):
             write_block(array, box, data[box.slices])
         assert np.array_equal(array[...], data)
         box = box_within(shape, draw)
@@ -155,7 +156,7 @@ def test_an_index_that_points_nowhere_is_refused(tmp_path: Path, start: int, len
 @pytest.mark.parametrize("size", [15, 17, 10**6])
 def test_a_chunk_of_another_size_is_refused(tmp_path: Path, size: int, by_bit: bool) -> None:
     layout = Layout((1, 4, 4), (1, 4, 4), np.dtype(np.uint8), 3, by_bit)
-    data = (chunks.imagecodecs.blosc_encode if by_bit else chunks.imagecodecs.zstd_encode)(bytes(size))
+    data = (imagecodecs.blosc_encode if by_bit else imagecodecs.zstd_encode)(bytes(size))
     sound = data + chunks._crc32c(data)
     (tmp_path / "0").write_bytes(sound + sealed(np.array([[0, len(sound)]], "<u8")))
     with pytest.raises(ValueError, match="a chunk"):

@@ -38,7 +38,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(*((os, "fsync") if step == "fsync" else (Path, "replace")), full)
+    monkeypatch.setattr("os.fsync" if step == "fsync" else "pathlib.Path.replace", full)
     with pytest.raises(WorkspaceError, match=r"a: .*No space left on device \(\d+ MB free\)\. Fix: free some space"):
         write_bytes(tmp_path / "a", b"new")
     monkeypatch.undo()
@@ -209,13 +209,11 @@ with locked(Path({str(tmp_path)!r}) / "lock"):
     print("held", flush=True)
     time.sleep(600)
 """
-    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    assert child.stdout.readline() == "held\n"
-    with pytest.raises(WorkspaceError, match=f"process {child.pid} on"), locked(tmp_path / "lock"):
-        pytest.fail("held twice")
-    child.send_signal(signal.SIGKILL)
-    child.wait()
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "held\n"
+        with pytest.raises(WorkspaceError, match=f"process {child.pid} on"), locked(tmp_path / "lock"):
+            pytest.fail("held twice")
+        child.send_signal(signal.SIGKILL)
     with locked(tmp_path / "lock"):
         pass
 

@@ -101,7 +101,7 @@ def test_unaligned_blocks_are_refused(tmp_path: Path, box: Box) -> None:
 @given(st.tuples(*(st.tuples(st.integers(0, 20), st.integers(0, 20)) for _ in range(3))))
 def test_only_whole_shards_are_aligned(ranges: tuple[tuple[int, int], ...]) -> None:
     shape, shard = (17, 20, 18), (4, 5, 6)
-    box = Box(*(tuple(sorted(pair)[k] for pair in ranges) for k in (0, 1)))
+    box = Box(*zip(*map(sorted, ranges), strict=True))
     cut = [
         cell
         for _, cell in grid(shape, shard)

@@ -14,10 +14,11 @@ import zarr
 
 from segem.errors import InputError, WorkspaceError
 from segem.geometry import ZYX, VoxelSize, grid
+from segem.io.shards import shard_of
 from segem.io.volume import Volume, create_volume, write_block
 from segem.io.workspace import Workspace
 from segem.kernels.normalize import IntensityStatistics
-from segem.kernels.pyramid import shrink
+from segem.kernels.pyramid import Reduction, shrink
 
 SERIAL = VoxelSize(50.0, 4.0, 4.5)
 
@@ -29,7 +30,7 @@ def volume_at(path: Path, shape: ZYX = (3, 300, 600), voxel_size: VoxelSize = SE
 
 
 def fill(array: zarr.Array, data: np.ndarray) -> None:
-    for _, box in grid(data.shape, array.shards):
+    for _, box in grid(data.shape, shard_of(array)):
         write_block(array, box, data[box.slices])
 
 
@@ -106,7 +107,8 @@ def test_the_pyramid_equals_one_made_in_memory(tmp_path: Path, voxel_size: Voxel
         "cells": rng.integers(0, 2**32, shape, np.uint32),
     }
     factors = (2, 2, 2) if voxel_size.near_isotropic else (1, 2, 2)
-    for (label, fine), how in zip(data.items(), ("mean", "max", "nearest"), strict=True):
+    reductions: tuple[Reduction, ...] = ("mean", "max", "nearest")
+    for (label, fine), how in zip(data.items(), reductions, strict=True):
         fill(volume.raw if label is None else volume.label(label), fine)
         volume.build_pyramid(label)
         folder = tmp_path / "v" if label is None else tmp_path / "v" / "labels" / label

@@ -35,7 +35,7 @@ def section(seed, height, width):
 
 def all_pairs(image, config):
     """Return k of every pair of pixels, as the energy has it."""
-    place = np.stack(np.indices(image.shape), -1).reshape(-1, 2).astype(float)
+    place = np.moveaxis(np.indices(image.shape), 0, -1).reshape(-1, 2).astype(float)
     apart = ((place[:, None] - place) ** 2).sum(-1)
     grey = image.ravel().astype(float)
     unlike = (grey[:, None] - grey) ** 2

@@ -6,6 +6,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -179,7 +180,7 @@ def test_a_file_is_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
-    net = build("unet", OPTIONS)
+    net: Any = build("unet", OPTIONS)
     torch.nn.init.constant_(net.head.bias, float("inf"))
     card = ModelCard(name="tiny", architecture="unet", options=OPTIONS, threshold=0.5)
     with pytest.raises(ModelError, match=r"NaN or infinity in head\.bias\. Fix: "):

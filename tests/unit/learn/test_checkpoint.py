@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -86,7 +87,7 @@ def test_it_ends_at_the_same_weights_to_the_last_bit(
 
 
 def test_with_deep_supervision_the_heads_go_on_too(tmp_path: Path) -> None:
-    deep = {"architecture": {"features": 2, "depth": 4}, "deep_supervision": True}
+    deep: dict[str, Any] = {"architecture": {"features": 2, "depth": 4}, "deep_supervision": True}
     undisturbed = trained(tmp_path / "whole", **deep)
     with pytest.raises(KilledError):
         trained(tmp_path / "c", killed_at=5, **deep)
@@ -112,7 +113,7 @@ def test_dropout_drops_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_time_that_was_used_is_used(tmp_path: Path) -> None:
-    more = {"steps": None, "minutes": 0.02}
+    more: dict[str, Any] = {"steps": None, "minutes": 0.02}
     with pytest.raises(KilledError):
         trained(tmp_path / "c", killed_at=3, **more)
     note = tmp_path / "c" / NOTE

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -47,6 +49,7 @@ def test_the_unet_by_hand() -> None:
 
 def test_parameters_are_those_of_the_built_net() -> None:
     unet = ZOO["unet"]
+    values: dict[str, Any]
     for values in ({}, {"features": 3, "depth": 2, "context_sections": 5}):
         assert parameter_count(unet, unet.options(**values)) == sum(
             p.numel() for p in build("unet", values).parameters()
@@ -54,7 +57,7 @@ def test_parameters_are_those_of_the_built_net() -> None:
 
 
 def test_memory_is_that_of_the_built_net() -> None:
-    options = ZOO["unet"].options(features=4)
+    options = ZOO["unet"].options.model_validate({"features": 4})
     net = build("unet", {"features": 4}).eval()
     weights = 3 * 4 * sum(p.numel() for p in net.parameters())
     assert bytes_needed(ZOO["unet"], options, 256) == weights + activation_bytes(net, (1, 256, 256))

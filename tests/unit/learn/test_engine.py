@@ -19,7 +19,7 @@ from segem.kernels.threshold import stored_probability
 from segem.learn.engine import Engine, choose_device
 from segem.learn.models.unet import UNet, unet_halo_px
 from segem.plan import Plan, blend_tiling, crop_tiling
-from tests.unit.learn.test_models import with_random_statistics
+from tests.unit.learn.models.test_registry import with_random_statistics
 
 CPU = torch.device("cpu")
 
@@ -51,7 +51,7 @@ def predict(
 
 
 def statistics_of(image: np.ndarray) -> IntensityStatistics:
-    return IntensityStatistics.from_histogram(sum(histogram(section) for section in image))
+    return IntensityStatistics.from_histogram(np.sum([histogram(section) for section in image], 0))
 
 
 def expected_of_pass(image: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from segem.learn.halo import measure_halo
 from segem.learn.models.registry import build, geometry
 from tests.nets import DILATED_REACH_PX, Dilated, Pooled
-from tests.unit.learn.test_models import with_random_statistics
+from tests.unit.learn.models.test_registry import with_random_statistics
 
 
 @pytest.fixture(autouse=True)

@@ -48,7 +48,7 @@ def test_each_head_teaches_the_layers_below_it_and_no_others() -> None:
         learner(torch.randn(2, 1, 32, 32))[stride].square().sum().backward()
         untaught = {name for name, value in learner.net.named_parameters() if value.grad is None}
         assert {".".join(name.split(".")[:2]) for name in untaught} == above | {"head.weight", "head.bias"}
-        bottom = learner.net.get_submodule("down.4.0").weight.grad
+        bottom = learner.net.get_parameter("down.4.0.weight").grad
         assert bottom is not None
         assert float(bottom.abs().sum()) > 0
 

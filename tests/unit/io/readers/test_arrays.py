@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 import h5py
 import numpy as np
@@ -80,9 +81,9 @@ def test_damaged_hdf5(tmp_path: Path, hdf5: Path) -> None:
     with h5py.File(tmp_path / "c.h5", "w") as file:
         data = file.create_dataset("raw", data=DATA, chunks=(1, 20, 30), compression="gzip", fletcher32=True)
         at = data.id.get_chunk_info(2).byte_offset + 9
-    content = bytearray((tmp_path / "c.h5").read_bytes())
-    content[at] ^= 1
-    (tmp_path / "c.h5").write_bytes(content)
+    flipped = bytearray((tmp_path / "c.h5").read_bytes())
+    flipped[at] ^= 1
+    (tmp_path / "c.h5").write_bytes(flipped)
     assert "c.h5:/raw[2]: the file is damaged" in refused(tmp_path / "c.h5")
 
 
@@ -105,7 +106,7 @@ def test_an_empty_or_implausible_dataset(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
-def test_plain_arrays(tmp_path: Path, zarr_format: int) -> None:
+def test_plain_arrays(tmp_path: Path, zarr_format: Literal[2, 3]) -> None:
     group = zarr.create_group(str(tmp_path / "a.zarr"), zarr_format=zarr_format)
     group.create_array("raw", data=DATA[None, None], chunks=(1, 1, 1, 20, 20))
     zarr.create_array(str(tmp_path / "b"), data=DATA, zarr_format=zarr_format)
@@ -137,7 +138,7 @@ def test_the_full_resolution_of_an_ome_zarr(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
-def test_a_zarr_that_was_copied_by_half(tmp_path: Path, zarr_format: int) -> None:
+def test_a_zarr_that_was_copied_by_half(tmp_path: Path, zarr_format: Literal[2, 3]) -> None:
     zarr.create_array(str(tmp_path / "a"), data=DATA[None], chunks=(1, 2, 20, 20), zarr_format=zarr_format)
     assert np.array_equal(read(tmp_path / "a"), DATA)
     for name in ("0.1.0.1", "0.2.0.0") if zarr_format == 2 else ("c/0/1/0/1", "c/0/2/0/0"):

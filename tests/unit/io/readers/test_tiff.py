@@ -311,9 +311,9 @@ def test_many_pages_that_share_one_strip(tmp_path: Path) -> None:
     )
     path = tmp_path / "a.tif"
     path.write_bytes(struct.pack("<2sHI", b"II", 42, start) + bytes(4096) + directories)
-    started = time.monotonic()
+    started = time.process_time()
     assert "share their voxels" in refused(path)
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_bombs_are_refused_before_they_unpack(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -156,7 +157,7 @@ def test_the_halo_is_enough_and_a_stride_less_is_not(name: str, make: Callable[[
 
 def test_the_halo_on_a_resnet() -> None:
     torch.manual_seed(0)
-    net = with_statistics(DeepLabV2ResNet(blocks=(1, 1, 1, 1), width_per_group=1))
+    net: Any = with_statistics(DeepLabV2ResNet(blocks=(1, 1, 1, 1), width_per_group=1))
     net.heads = net.heads[:1]  # the smallest dilation, to keep the section small
     halo = reach_px(net.steps(), 8)
     enough, less = tile_errors(net, 8, (halo, halo - 8))
@@ -185,7 +186,8 @@ def test_halos_at_full_size() -> None:
     assert geometry("deeplab-v1", {"variant": "4x4-r4"}).halo_px == 176
     assert geometry("deeplab-v3-resnet50").halo_px is None
     # LargeFOV sees what the 7x7 sees; a score 404 + 15 pixels by the larger poolings, a pixel two scores.
-    fields = {v: ZOO["deeplab-v1"].receptive_field_px(ZOO["deeplab-v1"].options(variant=v)) for v in FC6}
+    v1 = ZOO["deeplab-v1"]
+    fields = {v: v1.receptive_field_px(v1.options.model_validate({"variant": v})) for v in FC6}
     assert fields["largefov"] == fields["7x7-r4"] == 427
     assert fields["4x4-r4"] == 427 - 8 * 12
 
@@ -220,12 +222,12 @@ def test_they_learn_from_scratch(name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def v3() -> nn.Module:
+def v3() -> Any:
     torch.manual_seed(0)
     return build("deeplab-v3-resnet50")
 
 
-def test_image_pooling_sees_the_whole_section(v3: nn.Module) -> None:
+def test_image_pooling_sees_the_whole_section(v3: Any) -> None:
     x = torch.randn(1, 1, 512, 64, requires_grad=True)
     pooled = v3.eval().net.classifier[0].convs[-1]
     pooled(v3.net.backbone(x)["out"])[0, :, 0, 0].sum().backward()
@@ -234,7 +236,7 @@ def test_image_pooling_sees_the_whole_section(v3: nn.Module) -> None:
     assert geometry("deeplab-v3-resnet50").halo_px is None
 
 
-def test_one_crop_is_a_batch_too(v3: nn.Module) -> None:
+def test_one_crop_is_a_batch_too(v3: Any) -> None:
     norm, last = (v3.net.classifier[0].convs[-1][2], v3.net.classifier[2])
     for images, moved in ((2, True), (1, False), (2, True)):
         before = norm.running_mean.clone(), last.running_mean.clone()
@@ -244,7 +246,7 @@ def test_one_crop_is_a_batch_too(v3: nn.Module) -> None:
     v3.eval()
 
 
-def test_sizes_off_the_lattice_are_padded(v3: nn.Module) -> None:
+def test_sizes_off_the_lattice_are_padded(v3: Any) -> None:
     x = torch.randn(1, 1, 30, 41)
     with torch.inference_mode():
         assert torch.allclose(v3.eval()(x), v3(F.pad(x, (0, 7, 0, 2)))[..., :30, :41], atol=1e-6)
@@ -253,7 +255,7 @@ def test_sizes_off_the_lattice_are_padded(v3: nn.Module) -> None:
 # Folded, saved, converted.
 
 
-def test_folding_changes_nothing(v3: nn.Module) -> None:
+def test_folding_changes_nothing(v3: Any) -> None:
     torch.manual_seed(0)
     x = torch.randn(1, 1, 40, 48)
     # torchvision's backbone holds its first convolution in no `Sequential`.

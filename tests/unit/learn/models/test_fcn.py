@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import numpy as np
 import pytest
 import torch
@@ -15,10 +17,10 @@ from segem.learn.models.registry import ZOO, geometry
 from segem.learn.models.vgg import stages
 from tests.reach import losses, tile_errors
 
-FINEST = (32, 16, 8)
+FINEST: tuple[Literal[32, 16, 8], ...] = (32, 16, 8)
 
 
-def count(net: nn.Module) -> int:
+def count(net: Any) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
@@ -95,7 +97,7 @@ def test_up_sampling_is_bilinear_but_at_the_border(factor: int) -> None:
 
 
 @pytest.mark.parametrize("finest", FINEST)
-def test_what_a_pixel_sees_is_centred_on_it(finest: int) -> None:
+def test_what_a_pixel_sees_is_centred_on_it(finest: Literal[32, 16, 8]) -> None:
     # So the offsets of the crops are right: one pixel more or less moves the mean by one.
     with torch.device("meta"):
         steps = FCN(finest=finest).steps()
@@ -104,7 +106,7 @@ def test_what_a_pixel_sees_is_centred_on_it(finest: int) -> None:
 
 
 @pytest.mark.parametrize("finest", FINEST)
-def test_the_halo_is_enough_and_a_stride_less_is_not(finest: int) -> None:
+def test_the_halo_is_enough_and_a_stride_less_is_not(finest: Literal[32, 16, 8]) -> None:
     torch.manual_seed(0)
     net = with_skips(FCN(finest=finest, width=1))
     enough, less = tile_errors(net, 32, (224, 192))
@@ -128,16 +130,18 @@ def test_receptive_fields() -> None:
 @torch.inference_mode()
 def test_a_finer_net_starts_as_the_coarser_one() -> None:
     torch.manual_seed(0)
-    coarse, middle, fine = (FCN(finest=finest, width=2).eval() for finest in FINEST)
+    coarse, middle, fine = nets = [FCN(finest=finest, width=2).eval() for finest in FINEST]
+    heads: list[Any] = [net.head for net in nets]
     staged_from(coarse.state_dict(), middle)
     x = torch.randn(1, 1, 256, 256)
     expected = coarse(x)
     assert ((middle(x) - expected).std() / expected.std()).item() < 0.1
-    assert torch.equal(middle.head.fc6.weight, coarse.head.fc6.weight)
-    nn.init.constant_(middle.skips["pool4"].bias, 5)
+    assert torch.equal(heads[1].fc6.weight, heads[0].fc6.weight)
+    skips: list[Any] = [net.skips["pool4"] for net in (middle, fine)]
+    nn.init.constant_(skips[0].bias, 5)
     staged_from(middle.state_dict(), fine)
     assert ((fine(x) - middle(x)).std() / expected.std()).item() < 0.1
-    assert torch.equal(fine.skips["pool4"].bias, torch.tensor([5.0]))
+    assert torch.equal(skips[1].bias, torch.tensor([5.0]))
     with pytest.raises(ModelError, match=r"coarser FCN.*skips\.pool4\.weight does not fit"):
         staged_from(fine.state_dict(), coarse)
     with pytest.raises(ModelError, match=r"features\.0\.weight does not fit"):

@@ -35,7 +35,7 @@ def test_unpooling_equals_that_of_torch_also_where_values_tie() -> None:
     values, indices = max_pool(x)
     assert torch.equal(values, F.max_pool2d(x, 2))
     moved = maps(*values.shape)
-    assert torch.equal(max_unpool(moved, indices), F.max_unpool2d(moved, indices, 2))
+    assert torch.equal(max_unpool(moved, indices), F.max_unpool2d(moved, indices, [2, 2]))
 
 
 @pytest.mark.parametrize("factor", [2, 4])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ def test_it_is_the_classifier_at_224_pixels() -> None:
         assert expected.abs().max() > 0.01
         assert (net.head(features)[..., 0, 0] - expected).abs().max() <= tolerance
     # With a padding of 3 there are 7x7 values of fc6, and only the middle one is the classifier's.
-    fc6 = net.head.fc6
+    fc6: Any = net.head.fc6
     padded = F.conv2d(features, fc6.weight, fc6.bias, padding=3)
     off = (padded - fc6(features)).abs().amax(dim=(0, 1))
     assert off.shape == (7, 7)
@@ -114,7 +115,7 @@ def test_it_learns_from_scratch() -> None:
 
 
 def test_constant_scores_stay_constant() -> None:
-    net = VGG16FCN(width=1).eval()
+    net: Any = VGG16FCN(width=1).eval()
     nn.init.zeros_(net.head.score.weight)
     nn.init.constant_(net.head.score.bias, 3)
     assert torch.allclose(net(torch.randn(1, 1, 70, 45)), torch.tensor(3.0))
@@ -147,9 +148,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @torch.inference_mode()
 def test_a_grey_image_gives_what_three_equal_channels_give(weights: Path) -> None:
     state = classifier_state()
-    rgb = vgg16_features(3)
+    rgb: Any = vgg16_features(3)
     rgb.load_state_dict({key.removeprefix("features."): v for key, v in state.items() if "features" in key})
-    net = build("deeplab-v1", {"context_sections": 3})
+    net: Any = build("deeplab-v1", {"context_sections": 3})
     score = net.head.score.weight.clone()
     pretrain("deeplab-v1", net, str(weights))
     x = torch.randn(1, 1, 40, 40)
@@ -168,7 +169,7 @@ def test_a_grey_image_gives_what_three_equal_channels_give(weights: Path) -> Non
 
 def test_fc6_is_taken_whole_where_it_fits(weights: Path) -> None:
     with torch.device("meta"):
-        net = build("fcn8s")
+        net: Any = build("fcn8s")
     net = net.to_empty(device="cpu")
     pretrain("fcn8s", net, str(weights))
     state = classifier_state()

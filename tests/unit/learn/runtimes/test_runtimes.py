@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.jit._trace import is_tracing
 
 from segem.errors import BlockError, ConfigError, ModelError
 from segem.learn.models.registry import build
@@ -82,7 +83,7 @@ def test_logits_that_are_no_number_come_out_as_nan(runtime: str, monkeypatch: py
 def test_a_net_that_openvino_gets_wrong_is_refused() -> None:
     class Lies(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            return x[:, :1] * (2.0 if torch.jit.is_tracing() else 1.0)
+            return x[:, :1] * (2.0 if is_tracing() else 1.0)
 
     with pytest.raises(ModelError, match=r"does not give what torch gives.*use --runtime torch"):
         open_runtime(Lies(), "openvino", CPU, 3, 1)

@@ -81,7 +81,7 @@ def test_the_pyramid_keeps_thin_membrane(workspace):
     image[0, 137] = 20
     store(workspace, image)
     baseline("em", "r", RAW, workspace)
-    coarser = zarr.open_array(str(workspace.result("r", "em") / "labels" / "baseline" / "1"), mode="r")[:]
+    coarser = np.asarray(zarr.open_array(workspace.result("r", "em") / "labels" / "baseline" / "1", mode="r")[:])
     assert coarser.shape == (1, 200, 200)
     assert coarser[0, 68].all()
     assert coarser.sum() == 200

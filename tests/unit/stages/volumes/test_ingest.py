@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -20,6 +21,7 @@ import segem
 from segem.config import IngestConfig, LabelSource
 from segem.errors import ConfigError, InputError, SegemError, WorkspaceError
 from segem.io.files import locked
+from segem.io.readers import READER_VERSION
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.stages.volumes import ingest as ingest_module
@@ -264,7 +266,7 @@ def test_a_volume_that_is_damaged_on_disk_is_made_again_when_asked(tmp_path: Pat
 def test_a_changed_reader_ingests_again(tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tiff(tmp_path / "a.tif", image())
     run(workspace, source)
-    monkeypatch.setattr(ingest_module, "READER_VERSION", ingest_module.READER_VERSION + 1)
+    monkeypatch.setattr(ingest_module, "READER_VERSION", READER_VERSION + 1)
     assert not run(workspace, source).skipped
     assert run(workspace, source).skipped
 
@@ -283,7 +285,7 @@ def test_a_store_copied_by_half_leaves_no_volume(tmp_path: Path, workspace: Work
 def test_a_changed_ingest_replaces_the_volume(tmp_path: Path, workspace: Workspace, what: str) -> None:
     source, labels = tiff(tmp_path / "a.tif", image()), tiff(tmp_path / "t.tif", truth())
     run(workspace, source, labels)
-    more: dict[str, object] = {}
+    more: dict[str, Any] = {}
     if what == "source":
         tiff(source, 255 - image())
     elif what == "labels":
@@ -418,7 +420,7 @@ def test_a_source_that_changes_while_it_is_read(
     source = tiff(tmp_path / "a.tif", image())
     write = ingest_module._write
 
-    def touched(*args: object) -> tuple[str, ...]:
+    def touched(*args: Any) -> tuple[str, ...]:
         warnings = write(*args)
         os.utime(source, ns=(1, 1))
         return warnings
