@@ -34,6 +34,7 @@ _PUBLIC = {
     "ingest_volume": "segem.stages.volumes.ingest:ingest",
     "load_manifest": "segem.config:load_manifest",
     "open_workspace": "segem.io.workspace:open_workspace",
+    "read_section": "segem.io.layers:read_section",
     "refine_volume": "segem.stages.segmentation.crf:refine_volume",
     "repair_run": "segem.stages.segmentation.repair:repair",
     "segment_volume": "segem.stages.segmentation.segment:segment",

@@ -14,6 +14,7 @@ from segem.config import TrainConfig as TrainConfig
 from segem.config import load_manifest as load_manifest
 from segem.config.retrain import RetrainConfig as RetrainConfig
 from segem.errors import SegemError as SegemError
+from segem.io.layers import read_section as read_section
 from segem.io.volume import Volume as Volume
 from segem.io.workspace import Workspace as Workspace
 from segem.io.workspace import open_workspace as open_workspace
@@ -55,6 +56,7 @@ __all__ = [
     "ingest_volume",
     "load_manifest",
     "open_workspace",
+    "read_section",
     "refine_volume",
     "repair_run",
     "segment_volume",

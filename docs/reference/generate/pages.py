@@ -11,11 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from command_page import command_page
+from files_page import files_page
 from manifest_page import manifest_page
 from python_page import python_page
 
 PAGES: dict[str, Callable[[], str]] = {
     "commands.md": command_page,
+    "files.md": files_page,
     "manifest.md": manifest_page,
     "python.md": python_page,
 }
