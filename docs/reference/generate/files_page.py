@@ -7,6 +7,7 @@ from schemas import Schemas
 from segem.records.card import ModelCard
 from segem.records.promotion import Promotion
 from segem.records.run import RunRecord
+from segem.records.scores import Report
 
 INTRODUCTION = """\
 # Files on disk
@@ -42,12 +43,12 @@ volume's attributes under `segem`.
 `iou.csv` has a row for each volume (`section` is `all`) and for each of its sections, with empty cells where nothing
 was measured.
 """
-HEADINGS = {"RunRecord": "run.json", "ModelCard": "model.json", "Promotion": "promotion.json"}
+HEADINGS = {"RunRecord": "run.json", "Report": "report.json", "ModelCard": "model.json", "Promotion": "promotion.json"}
 
 
 def files_page() -> str:
     """Return the page."""
     tables, parts = Schemas(HEADINGS, nulls=True), [INTRODUCTION]
-    for kind in (RunRecord, ModelCard, Promotion):
+    for kind in (Report, RunRecord, ModelCard, Promotion):
         parts += tables.sections(kind, "serialization")
     return "\n".join(parts).rstrip() + "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -99,7 +100,7 @@ class Schemas:
 
 
 def _said(field: dict[str, Any]) -> str:
-    return one_line(field.get("description"))
+    return re.sub(r"\bNone\b", "`null`", one_line(field.get("description")))
 
 
 def _default(field: dict[str, Any], required: bool) -> str:
