@@ -2,12 +2,12 @@
 
     .venv/bin/python benchmarks/crf.py --data-root DIR [--model unet-em]
 
-The parameters are chosen on sections that are not tested (CHOICE), by the mean of IoU and V_rand over all volumes; then
-the model alone, the parameters of DeepLab, the default and the chosen ones are scored on the test sections of the
-manifest. Some of the sections that choose are sections the bundled model was trained on, where its probability is better
-than elsewhere. Probabilities are stored in 8 bits before and after, as in a run. Masks are those of a run: the model's is
-cut at its own threshold; the CRF takes that for its operating point, and its mask is cut at 0.5. Seconds are those of one
-thread, for 512 x 512 pixels.
+The parameters are chosen on sections that are not tested (CHOICE), by the mean of IoU and V_rand over all volumes;
+then the model alone, the parameters of DeepLab, the default and the chosen ones are scored on the test sections of the
+manifest. Some of the sections that choose are sections the bundled model was trained on, where its probability is
+better than elsewhere. Probabilities are stored in 8 bits before and after, as in a run. Masks are those of a run: the
+model's is cut at its own threshold; the CRF takes that for its operating point, and its mask is cut at 0.5. Seconds are
+those of one thread, for 512 x 512 pixels.
 """
 
 from __future__ import annotations
