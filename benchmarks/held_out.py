@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from judged import rand_and_info, seen, tested
 from machine import provenance
 
 from segem.io.layers import read_section
+from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.kmeans import membrane_of, two_means
 from segem.kernels.metrics.iou import Confusion
@@ -44,10 +46,7 @@ def main() -> None:
     print(f"model {artefact.card.name} {artefact.digest[:12]}, threshold {artefact.card.threshold}")
     print(f"average of {arguments.views} views")
     for volume, found in score(artefact, arguments.manifest, arguments.data_root, arguments.views).items():
-        print(
-            f"{volume}: sections {found.sections.start}-{found.sections.stop - 1}: IoU K-means {found.kmeans:.4f}, "
-            f"model {found.iou:.4f}; V_rand {found.v_rand:.4f}, V_info {found.v_info:.4f}"
-        )
+        print(f"{volume}: {found}")
 
 
 @dataclass(frozen=True)
@@ -60,15 +59,24 @@ class Scores:
     v_rand: float
     v_info: float
 
+    def __str__(self) -> str:
+        return (
+            f"sections {self.sections.start}-{self.sections.stop - 1}: IoU K-means {self.kmeans:.4f}, "
+            f"model {self.iou:.4f}; V_rand {self.v_rand:.4f}, V_info {self.v_info:.4f}"
+        )
+
 
 def score(artefact: Artefact, manifest: Path, data_root: Path, views: int) -> dict[str, Scores]:
     """Return the scores of a model on every volume of a manifest that has test sections."""
+    with tempfile.TemporaryDirectory() as folder:
+        return score_volumes(artefact, tested(manifest, data_root, Workspace(Path(folder))), views)
+
+
+def score_volumes(artefact: Artefact, volumes: Iterable[tuple[Volume, range]], views: int) -> dict[str, Scores]:
+    """Return the scores of a model on some sections of each of some labelled volumes."""
     context, found = geometry_of(artefact.card).context_sections, {}
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Engine(load_net(artefact), choose_device("auto"), context, views=views) as engine,
-    ):
-        for volume, sections in tested(manifest, data_root, Workspace(Path(folder))):
+    with Engine(load_net(artefact), choose_device("auto"), context, views=views) as engine:
+        for volume, sections in volumes:
             means = two_means(np.sum([histogram(read_section(volume.raw, z)) for z in sections], axis=0))
             model, kmeans, cells = Confusion(), Confusion(), SegmentationSums.nothing()
             for z in sections:

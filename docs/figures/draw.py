@@ -1,4 +1,4 @@
-"""Draws the figures of docs/zoo.md from the nets themselves.
+"""Draws the figures of docs/explanation/zoo.md from the nets themselves.
 
     .venv/bin/python docs/figures/draw.py
 

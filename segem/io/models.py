@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ from segem.records.card import NO_CALIBRATION, ModelCard
 from segem.records.fault import describe_fault
 
 WEIGHTS, CARD = "weights.safetensors", "model.json"
-BUNDLED = (Path(segem.__file__).parent.parent / "models", Path(sys.prefix) / "share" / "segem" / "models")
-"""Where bundled models lie: in a source tree, and in an installed package."""
+BUNDLED = Path(segem.__file__).parent / "bundled"
+"""The models that come with segem, in a source tree as in an installed package."""
 
 
 def list_models(workspace: Workspace | None = None) -> list[tuple[str, Path]]:
@@ -41,9 +40,8 @@ def _list_models(workspace: Workspace | None) -> list[tuple[str, Path]]:
         for model in sorted(p for p in workspace.models.iterdir() if p.is_dir() and not p.name.startswith(".")):
             versions = (p for p in model.iterdir() if (p / CARD).is_file() and not p.name.startswith("."))
             found += [(model.name, folder) for folder in sorted(versions, reverse=True)]
-    for root in BUNDLED:
-        if root.is_dir():
-            found += [(folder.name, folder) for folder in sorted(root.iterdir()) if (folder / CARD).is_file()]
+    if BUNDLED.is_dir():
+        found += [(folder.name, folder) for folder in sorted(BUNDLED.iterdir()) if (folder / CARD).is_file()]
     return found
 
 

@@ -131,7 +131,7 @@ class StepRecord(Config):
     """How one step of one volume went, and what it was made of."""
 
     step: str
-    """Its name, by which `segem verify` and `segem repair` find it."""
+    """Its name, by which `segem verify` and `--repair` find it."""
     state: Literal["waiting", "running", "complete", "failed"]
     """``waiting``: made by an earlier attempt, and not reached by the one that is under way."""
     reason: str | None = None

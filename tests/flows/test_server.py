@@ -71,7 +71,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Start a server and a worker the way docs/scheduling.md says, with everything deployed."""
+    """Start a server and a worker the way docs/how-to/schedule.md says, with everything deployed."""
     home = tmp_path_factory.mktemp("server")
     port = free_port()
     origin = f"http://127.0.0.1:{port}"

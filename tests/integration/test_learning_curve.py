@@ -313,7 +313,7 @@ def test_how_often_a_spoiled_section_ranks_first(workspace: Workspace, tmp_path:
     for change in (rougher, starker, blurred, darker, paler):
         found = ranked(tmp_path / change.__name__, workspace, change, 96, stacks)
         first[change.__name__] = sum(order(found, f"u{stack}")[0] == 2 for stack in stacks)
-    print(first)  # docs/training.md has these numbers
+    print(first)  # docs/explanation/training.md has these numbers
     assert first["rougher"] == first["starker"] == len(stacks)
     # No more often than by chance: all nets miss its membranes alike.
     assert first["paler"] <= 1 + STACKS // 5

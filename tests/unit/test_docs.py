@@ -2,27 +2,47 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+import yaml
 
+import segem
 from segem.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
+REFERENCE = ROOT / "docs" / "reference"
 PAPERS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "data").rglob("*.md")])
-LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(#[^)\s]+)?\)")
+HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
 
-def dead_links(text: str, folder: Path) -> list[str]:
-    return [target for target in LINK.findall(text) if not (folder / target).exists()]
+def anchors(text: str) -> set[str]:
+    """Return the anchors of a page's headings, as the web pages of repositories make them."""
+    shown = [re.sub(r"\[([^]]*)\]\([^)]*\)|[`*]", r"\1", heading) for heading in HEADING.findall(text)]
+    return {"#" + re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in shown}
+
+
+def dead_links(paper: Path) -> list[str]:
+    dead = []
+    for target, anchor in LINK.findall(paper.read_text(encoding="utf-8")):
+        page = paper.parent / target if target else paper
+        if not page.exists() or (anchor and anchor not in anchors(page.read_text(encoding="utf-8"))):
+            dead.append(target + anchor)
+    return dead
 
 
 def test_a_dead_link_is_found(tmp_path: Path) -> None:
-    (tmp_path / "here.md").touch()
-    assert dead_links("[a](here.md) [b](here.md#part) [c](gone.md) [d](https://x.org/y)", tmp_path) == ["gone.md"]
+    (tmp_path / "here.md").write_text("# Here\n## A part, `too`: [of](x.md) it\n")
+    paper = tmp_path / "paper.md"
+    fine = "# Top\n[a](here.md) [b](here.md#a-part-too-of-it) [c](https://x.org/y) [d](#top)"
+    paper.write_text(f"{fine} [e](gone.md) [f](here.md#gone)")
+    assert dead_links(paper) == ["gone.md", "here.md#gone"]
 
 
 def test_the_papers_are_found() -> None:
@@ -31,7 +51,34 @@ def test_the_papers_are_found() -> None:
 
 @pytest.mark.parametrize("paper", PAPERS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(paper: Path) -> None:
-    assert dead_links(paper.read_text(encoding="utf-8"), paper.parent) == []
+    assert dead_links(paper) == []
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    seen, ahead = set(), [ROOT / "README.md"]
+    while ahead:
+        paper = ahead.pop().resolve()
+        if paper not in seen and paper.suffix == ".md":
+            seen.add(paper)
+            ahead += [paper.parent / target for target, _ in LINK.findall(paper.read_text(encoding="utf-8")) if target]
+            ahead += [
+                page
+                for target, _ in LINK.findall(paper.read_text(encoding="utf-8"))
+                if target.endswith("adr/")
+                for page in (paper.parent / target).glob("*.md")
+            ]
+    assert {path for path in PAPERS if path.is_relative_to(ROOT / "docs")} <= seen
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 110
+
+
+def test_reference_pages_are_what_the_script_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(REFERENCE / "generate")
+    for name, page in importlib.import_module("pages").PAGES.items():
+        anew = "write it anew: python docs/reference/generate/pages.py"
+        assert (REFERENCE / name).read_text(encoding="utf-8") == page(), f"{name}: {anew}"
 
 
 CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
@@ -44,7 +91,7 @@ def calls(text: str) -> list[tuple[str, set[str]]]:
     found = []
     for line in CALL.findall("\n".join(CODE.findall(text))):
         words = re.findall(r"--[a-z-]+|[a-z]+(?:-[a-z]+)*", line)
-        name = f"models {words[1]}" if words[0] == "models" else words[0]
+        name = " ".join(words[:2]) if words[0] == "models" else words[0]
         found.append((name, {word for word in words if word.startswith("--")}))
     return found
 
@@ -74,30 +121,59 @@ def test_a_wrong_call_is_found() -> None:
     assert wrong_calls(text) == ["segem fly []", "segem run ['--up']", "segem models burn []"]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "README.md",
-        "CONTRIBUTING.md",
-        "data/README.md",
-        "docs/architecture.md",
-        "docs/crf.md",
-        "docs/models.md",
-        "docs/scheduling.md",
-        "docs/training.md",
-        "docs/zoo.md",
-    ],
-)
-def test_commands_shown_exist(name: str) -> None:
-    assert wrong_calls((ROOT / name).read_text(encoding="utf-8")) == []
+@pytest.mark.parametrize("paper", PAPERS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_commands_shown_exist(paper: Path) -> None:
+    assert wrong_calls(paper.read_text(encoding="utf-8")) == []
 
 
-def test_the_readme_shows_every_command() -> None:
-    shown = {name for name, _ in calls((ROOT / "README.md").read_text(encoding="utf-8"))}
-    assert shown >= set(options())
+def test_the_command_page_shows_every_command_with_every_option() -> None:
+    page = (REFERENCE / "commands.md").read_text(encoding="utf-8")
+    for name, known in options().items():
+        section = page.partition(f"\n## segem {name}\n")[2].partition("\n## ")[0]
+        assert section, name
+        assert {
+            option for option in known - {"--help"} if option.startswith("--") and f"`{option}" not in section
+        } == set()
 
 
-def test_every_command_takes_the_options_the_readme_promises() -> None:
+def test_every_command_takes_the_options_that_all_have() -> None:
     taken = options()
     assert [name for name, known in taken.items() if "--json" not in known] == []
     assert [name for name, known in taken.items() if "--workspace" not in known] == ["synth"]
+
+
+DEPLOYMENT = re.compile(r"^\| `([a-z-]+)/([a-z-]+)` \| [^|]+ \| (.+) \|$", re.MULTILINE)
+
+
+def test_the_deployments_are_those_of_the_flows() -> None:
+    page = (ROOT / "docs" / "how-to" / "schedule.md").read_text(encoding="utf-8")
+    told = {name: re.findall(r"`(\w+)`", parameters) for _, name, parameters in DEPLOYMENT.findall(page)}
+    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
+    expected = {}
+    for deployment in deployments:
+        path, function = deployment["entrypoint"].split(":")
+        flow = getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), function)
+        expected[deployment["name"]] = list(inspect.signature(flow.fn).parameters)
+    assert told == expected
+
+
+CFF_KEYS = re.compile(
+    "abstract|authors|cff-version|commit|contact|date-released|doi|identifiers|keywords|license|license-url|message|"
+    "preferred-citation|references|repository|repository-artifact|repository-code|title|type|url|version"
+)
+"""The keys that the format knows, version 1.2.0."""
+
+
+def test_the_citation_file_is_valid() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"authors", "cff-version", "message", "title"} <= set(cited)
+    assert [key for key in cited if not CFF_KEYS.fullmatch(key)] == []
+    assert (cited["cff-version"], cited["type"], cited["version"]) == ("1.2.0", "software", segem.__version__)
+    assert cited["license"] == "Apache-2.0"
+    for entry in [cited, *cited["references"]]:
+        assert entry["title"]
+        assert all(set(one) <= {"name"} or {"family-names", "given-names"} == set(one) for one in entry["authors"])
+    for reference in cited["references"]:
+        assert reference["type"] in {"article", "dataset"}
+        assert re.fullmatch(r"10\.\d{4,9}/\S+", reference["doi"])
+        assert isinstance(reference["year"], int)

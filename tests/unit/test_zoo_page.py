@@ -1,4 +1,4 @@
-"""The figures and the table of docs/zoo.md say what the code does."""
+"""The figures and the table of docs/explanation/zoo.md say what the code does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from segem.learn.models.registry import ZOO
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-PAGE = (DOCS / "zoo.md").read_text(encoding="utf-8")
+PAGE = (DOCS / "explanation" / "zoo.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| `([a-z0-9-]+)` \| ([\d,]+) \| (\d+) \| (\d+) \| (\d+|all) \| (\d+|all) \|$", re.MULTILINE)
 TEST = re.compile(r"^def (test_\w+)", re.MULTILINE)
 
@@ -24,7 +24,7 @@ def test_figures_are_what_the_script_draws(monkeypatch: pytest.MonkeyPatch) -> N
     for name, draw in figures.items():
         found = (DOCS / "figures" / f"{name}.svg").read_text(encoding="utf-8")
         assert found == draw().svg(), f"draw {name}.svg anew: python docs/figures/draw.py"
-        assert f"(figures/{name}.svg)" in PAGE
+        assert f"(../figures/{name}.svg)" in PAGE
 
 
 def test_the_table_of_nets_is_true() -> None:

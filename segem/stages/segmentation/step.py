@@ -3,7 +3,7 @@
 A step says which blocks there are, what computes one of them, and what is known of it from the start. `run_step` takes
 the lock, refuses what would replace another result, opens result volume, ledger and record, skips what is finished,
 computes the rest on any engine, audits every block and builds the pyramids. So no step can forget any of it, and
-`segem verify` and `segem repair` need to know none of them.
+`segem verify` and its `--repair` need to know none of them.
 """
 
 from __future__ import annotations

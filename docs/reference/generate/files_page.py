@@ -1,0 +1,54 @@
+"""The page of what lies on disk, from the records that write it."""
+
+from __future__ import annotations
+
+from schemas import Schemas
+
+from segem.records.card import ModelCard
+from segem.records.promotion import Promotion
+from segem.records.run import RunRecord
+from segem.records.scores import Report
+
+INTRODUCTION = """\
+# Files on disk
+
+*The tables below are written by `python docs/reference/generate/pages.py` from the models in `segem/records`.*
+
+A workspace is one folder and holds everything of a project. `--workspace DIR` or `SEGEM_WORKSPACE` names it; without
+them it is `./workspace`.
+
+```
+workspace/
+  volumes/<name>.ome.zarr        an ingested volume: raw intensities, labels/truth when it came with labels
+  models/<name>/<version>/       a trained model: weights.safetensors and model.json
+      promotion.json             what was decided about it; `unjudged` marks a candidate that nobody has decided about
+      training.png, .json        how its training went
+  models/<name>/current          the version in use; without it the newest that was not kept aside
+  models/<name>/training.png     a training that is running: loss, validation IoU, a section, its truth, the net
+  models/<name>/learning-curve/  a learning curve, its chart, its nets (not models in use), and what to label next
+  models/<name>/.training-*/     checkpoint of a training that is running, or was killed and can be resumed
+  runs/<run>/
+    run.json                     the record of the run: every volume, each step's state, settings, model and findings
+    ledger.sqlite                one row for each finished block
+    <volume>.ome.zarr            image: probability (uint8, value / 255); labels/membrane and labels/baseline (0 or 1)
+    report/                      index.html, iou.csv, report.json and pictures
+  .prefect/                      the history of the private Prefect server
+```
+
+Volumes are OME-Zarr 0.5 on Zarr v3, so other viewers read them. Axes are z, y, x with a scale in nanometres; the
+pyramid shrinks y and x, and z only where voxels are nearly isotropic. `truth` is 0, 1 for membrane, or 2 for unknown.
+What ingest found (source, digest of all voxels, intensity statistics, share of membrane, warnings) is kept in the
+volume's attributes under `segem`.
+
+`iou.csv` has a row for each volume (`section` is `all`) and for each of its sections, with empty cells where nothing
+was measured.
+"""
+HEADINGS = {"RunRecord": "run.json", "Report": "report.json", "ModelCard": "model.json", "Promotion": "promotion.json"}
+
+
+def files_page() -> str:
+    """Return the page."""
+    tables, parts = Schemas(HEADINGS, nulls=True), [INTRODUCTION]
+    for kind in (Report, RunRecord, ModelCard, Promotion):
+        parts += tables.sections(kind, "serialization")
+    return "\n".join(parts).rstrip() + "\n"
