@@ -52,7 +52,7 @@ BROKEN = [
     ("layers", "segem.novelty", "segem.errors"),
     ("acyclic", "segem.io.files", "segem.io.volume"),
     ("acyclic", "segem.learn.runtimes.base", "segem.learn.runtimes.openvino"),
-    ("acyclic", "segem.learn.models.registry", "segem.learn.engine"),
+    ("acyclic", "segem.learn.models.registry", "segem.learn.artefact"),
     ("acyclic", "segem.errors", "segem.geometry"),
     ("acyclic", "flows.steps", "flows.campaign"),
     ("wings", "segem.stages.volumes.ingest", "segem.stages.segmentation.segment"),
