@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,8 @@ from segem.progress import track
 from segem.records.scores import IoU, Report, VolumeScores
 from segem.stages.reporting.evaluate import evaluate
 from segem.stages.reporting.page import Picture, SectionPictures, render_page
+
+logger = logging.getLogger(__name__)
 
 PICTURE_PX = 512
 INDEX, TABLE, JSON = "index.html", "iou.csv", "report.json"
@@ -70,6 +73,7 @@ def report(run: str, workspace: Workspace) -> ReportResult:
     with locked(folder.with_name(".report.lock"), wait=True):
         sweep_partials(folder.parent, folder.name)
         _write(folder, scores, pictures)
+    _log_scores(scores)
     return ReportResult(folder / INDEX, folder / TABLE, folder / JSON, scores.failed())
 
 
@@ -131,6 +135,14 @@ def choose_sections(volume: VolumeScores) -> dict[int, str]:
     return {z: ", ".join(why) for z, why in sorted(chosen.items())}
 
 
+def _log_scores(scores: Report) -> None:
+    for volume in scores.volumes:
+        iou = {} if volume.iou is None else volume.iou.model_dump(exclude_none=True)
+        if iou:
+            listed = ", ".join(f"{mask} {value:.4f}" for mask, value in iou.items())
+            logger.info("%s: membrane IoU %s", volume.name, listed)
+
+
 def _write(folder: Path, scores: Report, pictures: dict[str, list[SectionPictures]]) -> None:
     with new_directory(folder) as partial:
         for picture in (p for sections in pictures.values() for section in sections for p in section.pictures):
@@ -146,7 +158,9 @@ def _draw(run: str, volume: VolumeScores, workspace: Workspace) -> tuple[VolumeS
     try:
         return volume, list(_draw_sections(run, volume, workspace))
     except SegemError as error:
-        return volume.model_copy(update={"warnings": (*volume.warnings, f"no pictures: {error}")}), []
+        warning = f"no pictures: {error}"
+        logger.warning("%s: %s", volume.name, warning)
+        return volume.model_copy(update={"warnings": (*volume.warnings, warning)}), []
 
 
 def _draw_sections(run: str, volume: VolumeScores, workspace: Workspace) -> Iterator[SectionPictures]:
