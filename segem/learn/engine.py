@@ -19,7 +19,7 @@ from segem.errors import BlockError, ModelError
 from segem.geometry import Box, around
 from segem.kernels.blend import axis_weights
 from segem.kernels.normalize import IntensityStatistics, zscore
-from segem.kernels.threshold import stored_probability
+from segem.kernels.threshold import quantize_probability
 from segem.kernels.views import turned, turned_back
 from segem.learn.runtimes.base import Channels, Probability
 from segem.learn.runtimes.choice import choose_device, open_runtime
@@ -182,7 +182,7 @@ class Engine:
             part = tile.write.relative_to(tile.read.start).slices[1:]
             target = out[tile.write.relative_to(block.write.start).slices][0]
             if weights is None:
-                target[:] = stored_probability(probability[part]) if stored else probability[part]
+                target[:] = quantize_probability(probability[part]) if stored else probability[part]
             else:
                 target += probability[part] * weights.of(tile)
             on_tile(tile.write.size)
@@ -190,7 +190,7 @@ class Engine:
             return out
         # Rounding may carry a sum of weighted probabilities just past 1; a single probability never is.
         np.clip(out, 0, 1, out=out)
-        return stored_probability(out) if stored else out
+        return quantize_probability(out) if stored else out
 
 
 def tile_channels(

@@ -9,7 +9,7 @@ from skimage.morphology import skeletonize
 
 from segem.config import SynthConfig, parse
 from segem.errors import ConfigError
-from segem.kernels.kmeans import membrane_of, two_means
+from segem.kernels.kmeans import fit_two_means, mark_membrane
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.normalize import histogram
 from segem.kernels.synth import sections, synthesize
@@ -77,8 +77,8 @@ def test_membrane_is_dark_and_the_rest_varies_about_as_much(em):
 
 
 def test_intensity_alone_finds_membrane_poorly(em):
-    means = two_means(histogram(em.image))
-    assert 0.3 < Confusion.count(em.truth, membrane_of(em.image, means)).iou < 0.52
+    means = fit_two_means(histogram(em.image))
+    assert 0.3 < Confusion.count(em.truth, mark_membrane(em.image, means)).iou < 0.52
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 40), (1, 33, 7)])

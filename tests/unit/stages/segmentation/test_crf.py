@@ -14,7 +14,7 @@ from segem.io.run import load_run, volume_lock
 from segem.io.volume import Volume
 from segem.kernels.crf import refine
 from segem.kernels.pictures import grey
-from segem.kernels.threshold import stored_probability
+from segem.kernels.threshold import quantize_probability
 from segem.stages.reporting.evaluate import evaluate
 from segem.stages.segmentation.crf import refine_volume
 from segem.stages.segmentation.export import export
@@ -65,7 +65,7 @@ def whole_sections(workspace, image=None):
     image = np.asarray(Volume.open(workspace.volume("em")).raw[:]) if image is None else image
     return np.stack(
         [
-            stored_probability(refine(p / np.float32(255), section, CRF, THRESHOLD))
+            quantize_probability(refine(p / np.float32(255), section, CRF, THRESHOLD))
             for p, section in zip(probability, image, strict=True)
         ]
     )
