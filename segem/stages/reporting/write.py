@@ -19,7 +19,7 @@ from segem.errors import SegemError, WorkspaceError
 from segem.io.files import disk_errors, locked, new_directory, sweep_partials, write_bytes, write_text
 from segem.io.layers import Layers, read_section
 from segem.io.workspace import Workspace
-from segem.kernels.pictures import error_picture, grey, membrane_picture, overlay_picture, reduction
+from segem.kernels.pictures import draw_errors, draw_membrane, draw_overlay, find_shrink_factor, stretch_contrast
 from segem.progress import track
 from segem.records.scores import IoU, Report, VolumeScores
 from segem.stages.reporting.evaluate import evaluate
@@ -177,9 +177,9 @@ def _draw_sections(run: str, volume: VolumeScores, workspace: Workspace) -> Iter
 
 def _draw_section(volume: VolumeScores, layers: Layers, z: int) -> Iterator[Picture]:
     name = volume.name
-    factor = reduction(layers.source.shape[1:], PICTURE_PX)
+    factor = find_shrink_factor(layers.source.shape[1:], PICTURE_PX)
     contrast = layers.source.statistics.percentiles
-    raw = grey(read_section(layers.source.raw, z), contrast["1"], contrast["99"], factor)
+    raw = stretch_contrast(read_section(layers.source.raw, z), contrast["1"], contrast["99"], factor)
     yield _encode(name, z, "raw", "Raw", "raw image", raw)
     masks = {
         kind: read_section(array, z)
@@ -188,17 +188,17 @@ def _draw_section(volume: VolumeScores, layers: Layers, z: int) -> Iterator[Pict
     }
     captions = {"truth": "Truth", "baseline": volume.baseline.title if volume.baseline else "", "model": "Model"}
     for kind, mask in masks.items():
-        picture = membrane_picture(mask, factor)
+        picture = draw_membrane(mask, factor)
         yield _encode(name, z, kind, captions[kind], f"membrane by {captions[kind]}, dark on white", picture)
     if "model" not in masks:
         return
     if "truth" in masks:
         kind, caption = "errors", "Errors of the model"
         what = "membrane found, invented and missed by the model, in colour over the raw image"
-        pixels = error_picture(raw, masks["truth"], masks["model"], factor)
+        pixels = draw_errors(raw, masks["truth"], masks["model"], factor)
     else:
         kind, caption, what = "overlay", "Model over raw", "membrane of the model in colour over the raw image"
-        pixels = overlay_picture(raw, masks["model"], factor)
+        pixels = draw_overlay(raw, masks["model"], factor)
     yield replace(_encode(name, z, kind, caption, what, pixels), large=True)
 
 

@@ -15,7 +15,7 @@ from segem.config import CrfConfig
 from segem.io.blocks import read_block
 from segem.io.volume import Volume
 from segem.kernels.crf import refine
-from segem.kernels.pictures import grey
+from segem.kernels.pictures import stretch_contrast
 from segem.kernels.threshold import quantize_probability, threshold_probability
 from segem.plan import Block, Tile
 from segem.stages.segmentation.arithmetic.block import Computed, Voxels, count_membrane
@@ -70,7 +70,7 @@ class CrfArithmetic:
 
     def _refined(self, image: NDArray[Any], probability: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if image.dtype != np.uint8:
-            image = grey(image, *_window(self.source))
+            image = stretch_contrast(image, *_window(self.source))
         return quantize_probability(
             refine(
                 (probability / np.float32(255)).astype(np.float32, copy=False), image, self.crf, self.operating_point

@@ -13,7 +13,7 @@ from segem.io.ledger import Ledger, LedgerRow, PhaseKey
 from segem.io.run import load_run, volume_lock
 from segem.io.volume import Volume
 from segem.kernels.crf import refine
-from segem.kernels.pictures import grey
+from segem.kernels.pictures import stretch_contrast
 from segem.kernels.threshold import quantize_probability
 from segem.stages.reporting.evaluate import evaluate
 from segem.stages.segmentation.crf import refine_volume
@@ -196,7 +196,7 @@ def test_more_than_8_bits_are_windowed(workspace):
     refine_volume("deep", "r2", CONFIG, QUIET, workspace)
     found = np.asarray(Volume.open(workspace.result("r2", "deep")).raw[:]).astype(int)
     window = Volume.open(workspace.volume("deep")).statistics.percentiles
-    expected = whole_sections(workspace, [grey(section, window["1"], window["99"]) for section in image])
+    expected = whole_sections(workspace, [stretch_contrast(section, window["1"], window["99"]) for section in image])
     assert np.abs(found - expected).max() <= 1
 
 
