@@ -36,7 +36,7 @@ from segem.kernels.crf import refine
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.segmentation import SegmentationSums
 from segem.kernels.normalize import IntensityStatistics, histogram, zscore
-from segem.kernels.synth import sections as synthetic
+from segem.kernels.synth import draw_sections as synthetic
 from segem.kernels.threshold import quantize_probability, threshold_probability
 from segem.learn.artefact import Artefact, geometry_of, load_net
 from segem.learn.engine import Engine, choose_device

@@ -12,7 +12,7 @@ from segem.errors import ConfigError
 from segem.kernels.kmeans import fit_two_means, mark_membrane
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.normalize import histogram
-from segem.kernels.synth import sections, synthesize
+from segem.kernels.synth import draw_sections, synthesize
 
 SEEDS = (0, 7)
 
@@ -40,7 +40,7 @@ def test_the_seed_decides_every_byte():
 
 def test_a_short_volume_is_the_start_of_a_long_one():
     short = synthesize(SynthConfig(shape=(2, 64, 64), seed=1))
-    longer = list(islice(sections(SynthConfig(shape=(1000, 64, 64), seed=1)), 2))
+    longer = list(islice(draw_sections(SynthConfig(shape=(1000, 64, 64), seed=1)), 2))
     np.testing.assert_array_equal(short.image, [section.image for section in longer])
     np.testing.assert_array_equal(short.truth, [section.truth for section in longer])
 
