@@ -31,7 +31,7 @@ from segem.io.workspace import Workspace
 from segem.kernels.crf import refine
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.segmentation import SegmentationSums
-from segem.kernels.threshold import membrane_mask, stored_probability
+from segem.kernels.threshold import quantize_probability, threshold_probability
 from segem.learn.artefact import find_model, geometry_of, load_net
 from segem.learn.engine import Engine, choose_device
 
@@ -77,9 +77,9 @@ def score(sections: list[Section], config: CrfConfig | None, threshold: float) -
             started = time.perf_counter()
             refined = refine((probability / 255).astype(np.float32), section.image, config, threshold)
             seconds += time.perf_counter() - started
-            probability, cut = stored_probability(refined), 0.5
+            probability, cut = quantize_probability(refined), 0.5
         pixels += probability.size
-        membrane += Confusion.count(section.truth, membrane_mask(probability, cut))
+        membrane += Confusion.count(section.truth, threshold_probability(probability, cut))
         cells += SegmentationSums.count(section.truth, probability)
     return Score(membrane.iou, *rand_and_info(cells), seconds * 512**2 / pixels)
 
@@ -92,7 +92,7 @@ def sections_of(
     for z in numbers:
         (probability,) = engine.averaged([seen(volume, z, context)], stride_px)
         truth = read_section(volume.label("truth"), z)
-        found.append(Section(read_section(volume.raw, z), truth, stored_probability(probability)))
+        found.append(Section(read_section(volume.raw, z), truth, quantize_probability(probability)))
     return found
 
 

@@ -14,7 +14,7 @@ from segem.geometry import ZYX, VoxelSize, grid
 from segem.io.volume import Volume, create_volume, write_block
 from segem.io.workspace import Workspace
 from segem.kernels.normalize import IntensityStatistics, histogram
-from segem.kernels.synth import sections
+from segem.kernels.synth import draw_sections
 from segem.learn.artefact import save_artefact
 from segem.learn.models.registry import ZOO
 from segem.learn.models.spec import Geometry, ModelSpec
@@ -94,7 +94,7 @@ def add_noise_volume(workspace: Workspace, name: str, shape: ZYX) -> Volume:
 
 def pattern() -> NDArray[np.uint8]:
     """Return one grainy section, (y, x)."""
-    (section,) = sections(SynthConfig(shape=(1, _PATTERN_PX, _PATTERN_PX)))
+    (section,) = draw_sections(SynthConfig(shape=(1, _PATTERN_PX, _PATTERN_PX)))
     grain = ndimage.gaussian_filter(np.random.default_rng(0).normal(0, 12, section.image.shape), 0.6)
     grainy: NDArray[np.uint8] = np.clip(section.image + grain, 0, 255).astype(np.uint8)
     return grainy

@@ -22,11 +22,11 @@ from machine import provenance
 from segem.io.layers import read_section
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
-from segem.kernels.kmeans import membrane_of, two_means
+from segem.kernels.kmeans import fit_two_means, mark_membrane
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.segmentation import SegmentationSums
 from segem.kernels.normalize import histogram
-from segem.kernels.threshold import membrane_mask, stored_probability
+from segem.kernels.threshold import quantize_probability, threshold_probability
 from segem.learn.artefact import Artefact, find_model, geometry_of, load_net
 from segem.learn.engine import Engine, choose_device
 
@@ -77,14 +77,14 @@ def score_volumes(artefact: Artefact, volumes: Iterable[tuple[Volume, range]], v
     context, found = geometry_of(artefact.card).context_sections, {}
     with Engine(load_net(artefact), choose_device("auto"), context, views=views) as engine:
         for volume, sections in volumes:
-            means = two_means(np.sum([histogram(read_section(volume.raw, z)) for z in sections], axis=0))
+            means = fit_two_means(np.sum([histogram(read_section(volume.raw, z)) for z in sections], axis=0))
             model, kmeans, cells = Confusion(), Confusion(), SegmentationSums.nothing()
             for z in sections:
                 image, truth = read_section(volume.raw, z), read_section(volume.label("truth"), z)
                 (probability,) = engine.averaged([seen(volume, z, context)], geometry_of(artefact.card).stride_px)
-                stored = stored_probability(probability)
-                model += Confusion.count(truth, membrane_mask(stored, artefact.card.threshold))
-                kmeans += Confusion.count(truth, membrane_of(image, means))
+                stored = quantize_probability(probability)
+                model += Confusion.count(truth, threshold_probability(stored, artefact.card.threshold))
+                kmeans += Confusion.count(truth, mark_membrane(image, means))
                 cells += SegmentationSums.count(truth, stored)
             found[volume.name] = Scores(sections, kmeans.iou, model.iou, *rand_and_info(cells))
     return found

@@ -27,7 +27,7 @@ from torch import Tensor
 from segem.config import RuntimeName, SynthConfig
 from segem.io.readers import open_stack
 from segem.kernels.normalize import IntensityStatistics, histogram, zscore
-from segem.kernels.synth import sections
+from segem.kernels.synth import draw_sections
 from segem.learn.engine import Engine
 from segem.learn.models.mirror import mirrored
 from segem.learn.models.patchnet import BORDER_PX, PATCH_PX, PatchNet
@@ -95,7 +95,7 @@ def main() -> None:
 def section(data_root: Path | None) -> NDArray[np.float32]:
     """Return z-scores (512, 512) of a real section, or of a drawn one."""
     if data_root is None:
-        (drawn,) = sections(SynthConfig(shape=(1, SIZE_PX, SIZE_PX)))
+        (drawn,) = draw_sections(SynthConfig(shape=(1, SIZE_PX, SIZE_PX)))
         image = drawn.image
     else:
         with open_stack(data_root / "isbi2012" / "train-volume.tif") as stack:

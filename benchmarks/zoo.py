@@ -36,8 +36,8 @@ from segem.kernels.crf import refine
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.segmentation import SegmentationSums
 from segem.kernels.normalize import IntensityStatistics, histogram, zscore
-from segem.kernels.synth import sections as synthetic
-from segem.kernels.threshold import membrane_mask, stored_probability
+from segem.kernels.synth import draw_sections as synthetic
+from segem.kernels.threshold import quantize_probability, threshold_probability
 from segem.learn.artefact import Artefact, geometry_of, load_net
 from segem.learn.engine import Engine, choose_device
 from segem.learn.models.registry import ZOO, build
@@ -110,7 +110,7 @@ def judge_model(name: str, artefact: Artefact, volume: Volume, judged: range) ->
         inputs = [seen(volume, z, context) for z in judged]
         engine.probability(inputs[0])
         started = time.perf_counter()
-        stored = [stored_probability(p) for p in engine.probabilities(inputs)]
+        stored = [quantize_probability(p) for p in engine.probabilities(inputs)]
         seconds = (time.perf_counter() - started) / (len(judged) * stored[0].size / 1e6)
     made = {
         "parameters": sum(p.numel() for p in build(artefact.card.architecture, artefact.card.options).parameters()),
@@ -122,7 +122,7 @@ def judge_model(name: str, artefact: Artefact, volume: Volume, judged: range) ->
         started = time.perf_counter()
         images = [read_section(volume.raw, z) for z in judged]
         refined = [
-            stored_probability(refine((p / 255).astype(np.float32), image, CrfConfig()))
+            quantize_probability(refine((p / 255).astype(np.float32), image, CrfConfig()))
             for p, image in zip(stored, images, strict=True)
         ]
         after = (time.perf_counter() - started) / (len(judged) * stored[0].size / 1e6)
@@ -136,7 +136,7 @@ def judge(volume: Volume, judged: range, stored: list[Section], threshold: float
     confusion, sums = Confusion(), SegmentationSums.nothing()
     for z, probability in zip(judged, stored, strict=True):
         truth = read_section(volume.label("truth"), z)
-        confusion += Confusion.count(truth, membrane_mask(probability, threshold))
+        confusion += Confusion.count(truth, threshold_probability(probability, threshold))
         sums += SegmentationSums.count(truth, probability)
     v_rand, v_info = rand_and_info(sums)
     return {"iou": confusion.iou, "v_rand": v_rand, "v_info": v_info}
@@ -162,7 +162,7 @@ def draw(names: list[str], volume: Volume, z: int, work: Workspace) -> None:
             if artefact is not None:
                 context = geometry_of(artefact.card).context_sections
                 with Engine(load_net(artefact), choose_device("cpu"), context) as engine:
-                    panels[name] = 255 - stored_probability(engine.probability(sees(context)))
+                    panels[name] = 255 - quantize_probability(engine.probability(sees(context)))
         montage(panels).save(work.root / file, optimize=True)
 
 

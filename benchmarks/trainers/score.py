@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.segmentation import SegmentationSums
-from segem.kernels.threshold import membrane_mask, stored_probability
+from segem.kernels.threshold import quantize_probability, threshold_probability
 from trainers.course import Course, Part, Predict
 
 PARTS: tuple[Part, ...] = ("validation", "test")
@@ -36,7 +36,7 @@ def judge(course: Course) -> dict[str, dict[str, float]]:
     for name, _, truths in course.stacks("test"):
         confusion, cells = Confusion(), SegmentationSums.nothing()
         for truth, stored in zip(truths, _stored(course, name, "test"), strict=True):
-            confusion += Confusion.count(truth, membrane_mask(stored, threshold))
+            confusion += Confusion.count(truth, threshold_probability(stored, threshold))
             cells += SegmentationSums.count(truth, stored)
         v_rand, v_info = rand_and_info(cells)
         scores[name] = {"threshold": threshold, "iou": confusion.iou, "v_rand": v_rand, "v_info": v_info}
@@ -54,7 +54,7 @@ def _stored(course: Course, volume: str, part: Part) -> NDArray[np.uint8]:
     probability = np.load(_path(course, volume, part))
     if not np.isfinite(probability).all():
         raise ValueError(f"{course.folder.name}: not every probability is a number")
-    return stored_probability(np.clip(probability, 0, 1))
+    return quantize_probability(np.clip(probability, 0, 1))
 
 
 def _path(course: Course, volume: str, part: Part) -> Path:

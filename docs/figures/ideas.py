@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from segem.kernels.metrics.contingency import Contingency
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.rand import rand_score
-from segem.kernels.metrics.segments import connected_cells, thinned_segments
+from segem.kernels.metrics.segments import label_cells, thin_segments
 from segem.learn.models import upsampling
 from segem.learn.models.deeplab_v2 import RATES
 from segem.learn.models.patchnet import PATCH_PX, PatchNet
@@ -198,14 +198,14 @@ def metric() -> Sheet:
         (("truth", truth), ("walls too thick", thick), ("one pixel missing", leaky))
     ):
         left = 30 + 290 * number
-        segments, cells = connected_cells(cell), connected_cells(truth)
+        segments, cells = label_cells(cell), label_cells(truth)
         # A segment has the colour of the first true cell in it.
         first = [0, *(min(cells[(segments == k) & (cells > 0)]) for k in range(1, segments.max() + 1))]
         s.text(left + 124, 26, title, 14, bold=True)
         s.grid(left, 40, 19, [[colours[first[v]] for v in row] for row in segments.tolist()])
         if number:
             iou = Confusion.count(1 - truth, 1 - cell).iou
-            rand = rand_score(Contingency.count(connected_cells(truth), thinned_segments(cell))).value
+            rand = rand_score(Contingency.count(label_cells(truth), thin_segments(cell))).value
             s.text(left + 124, 312, f"IoU {iou:.3f}, V_rand {rand:.3f}", 14, bold=True)
         else:
             s.text(left + 124, 312, "four cells, walls of one pixel", 12, fill=GREY)

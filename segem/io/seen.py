@@ -16,7 +16,7 @@ def digests_of(attributes: Mapping[str, Any], sections: Range) -> tuple[str, ...
     return tuple(attributes.get("section_digests", ())[slice(*sections)])
 
 
-def seen_again(
+def find_seen_sections(
     used: Mapping[str, Any], part: Literal["train", "validation"], attributes: Mapping[str, Any]
 ) -> list[Range]:
     """Return which sections of a volume are those that a model has used.
@@ -42,32 +42,32 @@ def seen_again(
     Examples
     --------
     >>> used = {"source_digest": "whole", "train": (0, 2), "train_digests": ("a", "b")}
-    >>> seen_again(used, "train", {"source_digest": "whole"})
+    >>> find_seen_sections(used, "train", {"source_digest": "whole"})
     [(0, 2)]
-    >>> seen_again(used, "train", {"source_digest": "other", "section_digests": ["x", "a", "b", "", "b"]})
+    >>> find_seen_sections(used, "train", {"source_digest": "other", "section_digests": ["x", "a", "b", "", "b"]})
     [(1, 3), (4, 5)]
     """
-    return find_again(used["source_digest"], used[part], used[f"{part}_digests"], attributes)
+    return match_sections(used["source_digest"], used[part], used[f"{part}_digests"], attributes)
 
 
-def find_again(
+def match_sections(
     source_digest: str, sections: Range, section_digests: Iterable[str], attributes: Mapping[str, Any]
 ) -> list[Range]:
-    """Return which sections of a volume are some that are known by their digests; see `seen_again`."""
+    """Return which sections of a volume have the given digests; see `find_seen_sections`."""
     first, stop = sections
     if source_digest == attributes.get("source_digest"):
         return [(first, stop)] if first < stop else []
     # A section of a single intensity has no digest, since it holds no tissue.
     known = set(section_digests) - {""}
-    return merged((z, z + 1) for z, digest in enumerate(attributes.get("section_digests", ())) if digest in known)
+    return merge_ranges((z, z + 1) for z, digest in enumerate(attributes.get("section_digests", ())) if digest in known)
 
 
-def merged(ranges: Iterable[Range]) -> list[Range]:
+def merge_ranges(ranges: Iterable[Range]) -> list[Range]:
     """Return half-open ranges in order, with those that overlap or touch joined.
 
     Examples
     --------
-    >>> merged([(11, 18), (2, 18), (0, 1), (20, 22)])
+    >>> merge_ranges([(11, 18), (2, 18), (0, 1), (20, 22)])
     [(0, 1), (2, 18), (20, 22)]
     """
     joined: list[Range] = []

@@ -58,7 +58,7 @@ def disagreement(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.asarray(np.maximum(bits, 0))
 
 
-def hottest_tile(values: NDArray[np.float64], edge_px: int) -> tuple[Span, Span, float]:
+def find_hottest_tile(values: NDArray[np.float64], edge_px: int) -> tuple[Span, Span, float]:
     """Return the rows, the columns and the mean of the square tile with the highest mean.
 
     Parameters
@@ -78,7 +78,7 @@ def hottest_tile(values: NDArray[np.float64], edge_px: int) -> tuple[Span, Span,
     --------
     >>> values = np.zeros((4, 6))
     >>> values[1, 3:5] = 1
-    >>> hottest_tile(values, 2)
+    >>> find_hottest_tile(values, 2)
     ((0, 2), (3, 5), 0.5)
     """
     height, width = (min(edge_px, n) for n in values.shape)

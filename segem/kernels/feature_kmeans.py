@@ -36,7 +36,7 @@ class FeatureClusters:
     bright: float
 
 
-def feature_clusters(
+def fit_feature_clusters(
     samples: NDArray[np.float32], intensities: NDArray[np.uint8 | np.uint16], clusters: int, seed: int
 ) -> FeatureClusters:
     """Cluster sampled voxels by their features; the cluster with the darkest mean intensity is membrane.
@@ -72,7 +72,7 @@ def feature_clusters(
     Examples
     --------
     >>> samples = np.array([[0, 5], [0, 6], [9, 5], [9, 6]], np.float32)
-    >>> found = feature_clusters(samples, np.array([200, 210, 40, 50], np.uint8), clusters=2, seed=0)
+    >>> found = fit_feature_clusters(samples, np.array([200, 210, 40, 50], np.uint8), clusters=2, seed=0)
     >>> found.dark, found.bright, found.centres[:, 0].round().tolist()
     (45.0, 205.0, [1.0, -1.0])
     """
@@ -108,7 +108,7 @@ def feature_clusters(
     )
 
 
-def nearest_is_membrane(features: Iterable[NDArray[np.float32]], clusters: FeatureClusters) -> NDArray[np.uint8]:
+def mark_membrane_cluster(features: Iterable[NDArray[np.float32]], clusters: FeatureClusters) -> NDArray[np.uint8]:
     """Return 1 where a voxel is nearest to the membrane cluster, else 0.
 
     Parameters
@@ -127,7 +127,7 @@ def nearest_is_membrane(features: Iterable[NDArray[np.float32]], clusters: Featu
     --------
     >>> centres = np.array([[-1.0], [1.0]], np.float32)
     >>> clusters = FeatureClusters(np.zeros(1, np.float32), np.ones(1, np.float32), centres, 10.0, 90.0)
-    >>> nearest_is_membrane([np.array([[-3, 0, 0.5]], np.float32)], clusters).tolist()
+    >>> mark_membrane_cluster([np.array([[-3, 0, 0.5]], np.float32)], clusters).tolist()
     [[1, 0, 0]]
     """
     distances: list[NDArray[np.float32]] = []

@@ -32,7 +32,7 @@ class TwoMeans:
     threshold: float
 
 
-def two_means(histogram: NDArray[np.int64]) -> TwoMeans:
+def fit_two_means(histogram: NDArray[np.int64]) -> TwoMeans:
     """Cluster the intensities of a volume into two, from its histogram alone.
 
     Parameters
@@ -63,7 +63,7 @@ def two_means(histogram: NDArray[np.int64]) -> TwoMeans:
 
     >>> counts = np.zeros(256, np.int64)
     >>> counts[[10, 14, 30]] = 3, 1, 4
-    >>> two_means(counts)
+    >>> fit_two_means(counts)
     TwoMeans(dark=11.0, bright=30.0, threshold=20.5)
     """
     levels = np.flatnonzero(histogram).astype(np.float64)
@@ -84,7 +84,7 @@ def two_means(histogram: NDArray[np.int64]) -> TwoMeans:
     return TwoMeans(dark, bright, (dark + bright) / 2)
 
 
-def membrane_of(section: NDArray[np.uint8 | np.uint16], means: TwoMeans) -> NDArray[np.uint8]:
+def mark_membrane(section: NDArray[np.uint8 | np.uint16], means: TwoMeans) -> NDArray[np.uint8]:
     """Return 1 where a voxel belongs to the darker cluster, else 0.
 
     Parameters
@@ -101,13 +101,13 @@ def membrane_of(section: NDArray[np.uint8 | np.uint16], means: TwoMeans) -> NDAr
 
     Examples
     --------
-    >>> membrane_of(np.array([[10, 20, 21]], np.uint8), TwoMeans(11, 30, 20.5)).tolist()
+    >>> mark_membrane(np.array([[10, 20, 21]], np.uint8), TwoMeans(11, 30, 20.5)).tolist()
     [[1, 1, 0]]
     """
     return (section < math.ceil(means.threshold)).astype(np.uint8)
 
 
-def smoothed(section: NDArray[np.uint8 | np.uint16], sigma_px: float) -> NDArray[np.uint8 | np.uint16]:
+def smooth(section: NDArray[np.uint8 | np.uint16], sigma_px: float) -> NDArray[np.uint8 | np.uint16]:
     """Blur within the section, never across sections.
 
     Parameters
@@ -124,7 +124,7 @@ def smoothed(section: NDArray[np.uint8 | np.uint16], sigma_px: float) -> NDArray
 
     Examples
     --------
-    >>> smoothed(np.array([[0, 0, 90, 0, 0]], np.uint8), 0.5).tolist()
+    >>> smooth(np.array([[0, 0, 90, 0, 0]], np.uint8), 0.5).tolist()
     [[0, 10, 71, 10, 0]]
     """
     if sigma_px == 0:
@@ -136,7 +136,7 @@ def smoothed(section: NDArray[np.uint8 | np.uint16], sigma_px: float) -> NDArray
 
 
 def smoothing_halo_px(sigma_px: float) -> int:
-    """Return how far `smoothed` looks, so that a part cut out with that much context comes out as in the whole.
+    """Return how far `smooth` looks, so that a part cut out with that much context comes out as in the whole.
 
     Examples
     --------

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 
-def widened(lines: NDArray[np.bool_], width_px: int) -> NDArray[np.uint8]:
+def widen_lines(lines: NDArray[np.bool_], width_px: int) -> NDArray[np.uint8]:
     """Draw the lines of a section with a round pen.
 
     Parameters
@@ -23,7 +23,7 @@ def widened(lines: NDArray[np.bool_], width_px: int) -> NDArray[np.uint8]:
 
     Examples
     --------
-    >>> widened(np.array([[False, False, True, False, False, False]]), 3).tolist()
+    >>> widen_lines(np.array([[False, False, True, False, False, False]]), 3).tolist()
     [[0, 1, 1, 1, 0, 0]]
     """
     if width_px == 1 or not lines.any():

@@ -8,7 +8,7 @@ from scipy import ndimage
 from skimage.graph import cut_normalized, rag_boundary
 from skimage.segmentation import slic
 
-from segem.kernels.lines import widened
+from segem.kernels.lines import widen_lines
 
 _CLIPPED_AT = 2.5
 """Intensities are clipped at so many deviations, or one speck of dirt would set the scale of a section."""
@@ -76,7 +76,7 @@ def ncut_lines(
     for _, _, border in graph.edges(data=True):
         border["weight"] = max(_LEAST_SIMILAR, float(np.exp(-((border["weight"] / darkness) ** 2))))
     regions = cut_normalized(superpixels, graph, thresh=cut, num_cuts=_TRIED_CUTS, rng=seed)
-    return widened(_borders(regions), width_px)
+    return widen_lines(_borders(regions), width_px)
 
 
 def _borders(regions: NDArray[np.int64]) -> NDArray[np.bool_]:

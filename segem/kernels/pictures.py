@@ -21,18 +21,18 @@ OVERLAID: Colour = (0, 120, 140)
 UNLABELLED: Colour = (150, 150, 150)
 
 
-def reduction(shape: tuple[int, ...], longest_px: int) -> int:
+def find_shrink_factor(shape: tuple[int, ...], longest_px: int) -> int:
     """Return the whole factor by which a section is shrunk so that no side is longer than `longest_px`.
 
     Examples
     --------
-    >>> reduction((1024, 700), 512), reduction((300, 300), 512)
+    >>> find_shrink_factor((1024, 700), 512), find_shrink_factor((300, 300), 512)
     (2, 1)
     """
     return max(1, ceil_div(max(shape), longest_px))
 
 
-def grey(section: NDArray[Any], low: float, high: float, factor: int = 1) -> NDArray[np.uint8]:
+def stretch_contrast(section: NDArray[Any], low: float, high: float, factor: int = 1) -> NDArray[np.uint8]:
     """Return a section as 8-bit grey levels, its contrast stretched.
 
     Parameters
@@ -50,7 +50,7 @@ def grey(section: NDArray[Any], low: float, high: float, factor: int = 1) -> NDA
 
     Examples
     --------
-    >>> grey(np.array([[10, 20, 30]], np.uint8), 10, 30).tolist()
+    >>> stretch_contrast(np.array([[10, 20, 30]], np.uint8), 10, 30).tolist()
     [[0, 128, 255]]
     """
     small = shrink(section[None], (1, factor, factor), "mean")[0].astype(np.float32)
@@ -58,7 +58,7 @@ def grey(section: NDArray[Any], low: float, high: float, factor: int = 1) -> NDA
     return np.asarray(np.rint(np.clip(stretched, 0, 255)), np.uint8)
 
 
-def membrane_picture(mask: NDArray[Any], factor: int = 1) -> NDArray[np.uint8]:
+def draw_membrane(mask: NDArray[Any], factor: int = 1) -> NDArray[np.uint8]:
     """Return a mask as a picture with dark membrane on white, as in the microscope.
 
     Parameters
@@ -74,14 +74,14 @@ def membrane_picture(mask: NDArray[Any], factor: int = 1) -> NDArray[np.uint8]:
 
     Examples
     --------
-    >>> membrane_picture(np.array([[1, 0, 2]])).tolist()
+    >>> draw_membrane(np.array([[1, 0, 2]])).tolist()
     [[0, 255, 128]]
     """
     levels = np.where(is_known(mask), np.where(mask != 0, 0, 255), 128).astype(np.uint8)
     return np.asarray(shrink(levels[None], (1, factor, factor), "mean")[0])
 
 
-def error_picture(
+def draw_errors(
     raw: NDArray[np.uint8], truth: NDArray[Any], predicted: NDArray[Any], factor: int = 1
 ) -> NDArray[np.uint8]:
     """Colour a prediction by where it is right and wrong, over the raw picture.
@@ -89,7 +89,7 @@ def error_picture(
     Parameters
     ----------
     raw : ndarray of uint8, shape (y, x)
-        Raw picture, as `grey` returns it, shrunk already.
+        Raw picture, as `stretch_contrast` returns it, shrunk already.
     truth, predicted : ndarray
         Full-size masks, nonzero on membrane; the truth may be unknown in places.
     factor : int
@@ -103,7 +103,7 @@ def error_picture(
 
     Examples
     --------
-    >>> picture = error_picture(np.zeros((1, 2), np.uint8), np.array([[1, 0]]), np.array([[1, 0]]))
+    >>> picture = draw_errors(np.zeros((1, 2), np.uint8), np.array([[1, 0]]), np.array([[1, 0]]))
     >>> picture[0, 0].tolist(), picture[0, 1].tolist()
     ([62, 67, 78], [120, 120, 120])
     """
@@ -113,13 +113,13 @@ def error_picture(
     return _tinted(raw, [(_cover(mask, factor), colour) for mask, colour in layers], opacity=0.85)
 
 
-def overlay_picture(raw: NDArray[np.uint8], predicted: NDArray[Any], factor: int = 1) -> NDArray[np.uint8]:
+def draw_overlay(raw: NDArray[np.uint8], predicted: NDArray[Any], factor: int = 1) -> NDArray[np.uint8]:
     """Lay a prediction in colour over the raw picture, where there is no truth to compare it with.
 
     Parameters
     ----------
     raw : ndarray of uint8, shape (y, x)
-        Raw picture, as `grey` returns it, shrunk already.
+        Raw picture, as `stretch_contrast` returns it, shrunk already.
     predicted : ndarray
         Full-size mask, nonzero on membrane.
     factor : int
@@ -131,7 +131,7 @@ def overlay_picture(raw: NDArray[np.uint8], predicted: NDArray[Any], factor: int
 
     Examples
     --------
-    >>> overlay_picture(np.full((1, 1), 255, np.uint8), np.zeros((1, 1)))[0, 0].tolist()
+    >>> draw_overlay(np.full((1, 1), 255, np.uint8), np.zeros((1, 1)))[0, 0].tolist()
     [255, 255, 255]
     """
     return _tinted(raw, [(_cover(predicted, factor), OVERLAID)], opacity=0.6)

@@ -88,11 +88,11 @@ def synthesize(config: SynthConfig) -> SyntheticEM:
     >>> em.image.shape, em.image.dtype, np.unique(em.truth).tolist()
     ((2, 64, 48), dtype('uint8'), [0, 1])
     """
-    drawn = list(sections(config))
+    drawn = list(draw_sections(config))
     return SyntheticEM(np.stack([s.image for s in drawn]), np.stack([s.truth for s in drawn]))
 
 
-def sections(config: SynthConfig) -> Iterator[Section]:
+def draw_sections(config: SynthConfig) -> Iterator[Section]:
     """Draw a volume section by section, so that memory does not grow with the number of sections.
 
     A section depends on the seed and its own z alone: the first sections of a long volume are those of a short one.
@@ -101,7 +101,7 @@ def sections(config: SynthConfig) -> Iterator[Section]:
 
     Examples
     --------
-    >>> [section.truth.shape for section in sections(SynthConfig(shape=(2, 16, 32)))]
+    >>> [section.truth.shape for section in draw_sections(SynthConfig(shape=(2, 16, 32)))]
     [(16, 32), (16, 32)]
     """
     (depth, height, width), (z_nm, y_nm, x_nm) = config.shape, config.voxel_nm

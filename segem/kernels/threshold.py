@@ -12,7 +12,7 @@ from segem.errors import InputError
 _ROUNDED_AT_A_TIME = 2**16
 
 
-def stored_probability(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
+def quantize_probability(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return probabilities as they are stored: in 255 steps, rounded to the nearest.
 
     Parameters
@@ -27,7 +27,7 @@ def stored_probability(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
 
     Examples
     --------
-    >>> stored_probability(np.array([0, 0.5, 1], np.float32)).tolist()
+    >>> quantize_probability(np.array([0, 0.5, 1], np.float32)).tolist()
     [0, 128, 255]
     """
     flat, stored = probability.reshape(-1), np.empty(probability.size, np.uint8)
@@ -41,7 +41,7 @@ def stored_probability(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
     return stored.reshape(probability.shape)
 
 
-def membrane_mask(probability_u8: NDArray[np.uint8], threshold: float) -> NDArray[np.uint8]:
+def threshold_probability(probability_u8: NDArray[np.uint8], threshold: float) -> NDArray[np.uint8]:
     """Return 1 where the stored probability reaches the threshold, else 0.
 
     Parameters
@@ -65,7 +65,7 @@ def membrane_mask(probability_u8: NDArray[np.uint8], threshold: float) -> NDArra
     --------
     Half of 255 is 127.5, so 128 is the first value that reaches 0.5:
 
-    >>> membrane_mask(np.array([0, 127, 128, 255], np.uint8), 0.5).tolist()
+    >>> threshold_probability(np.array([0, 127, 128, 255], np.uint8), 0.5).tolist()
     [0, 0, 1, 1]
     """
     if not 0 < threshold <= 1:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 Image = NDArray[np.float32]
 
 
-def turned(image: Image, view: int) -> Image:
+def turn(image: Image, view: int) -> Image:
     """Return one of the eight views of an image; the first is the image itself.
 
     Parameters
@@ -25,7 +25,7 @@ def turned(image: Image, view: int) -> Image:
 
     Examples
     --------
-    >>> turned(np.array([[1, 2], [3, 4]], np.float32), 1)
+    >>> turn(np.array([[1, 2], [3, 4]], np.float32), 1)
     array([[3., 4.],
            [1., 2.]], dtype=float32)
     """
@@ -36,13 +36,13 @@ def turned(image: Image, view: int) -> Image:
     return np.swapaxes(image, -1, -2) if view & 4 else image
 
 
-def turned_back(image: Image, view: int) -> Image:
-    """Undo `turned`.
+def turn_back(image: Image, view: int) -> Image:
+    """Undo `turn`.
 
     Examples
     --------
     >>> image = np.arange(6, dtype=np.float32).reshape(2, 3)
-    >>> all(np.array_equal(turned_back(turned(image, view), view), image) for view in range(8))
+    >>> all(np.array_equal(turn_back(turn(image, view), view), image) for view in range(8))
     True
     """
     if view & 4:

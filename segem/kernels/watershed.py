@@ -9,7 +9,7 @@ from skimage.measure import label
 from skimage.morphology import h_minima
 from skimage.segmentation import watershed
 
-from segem.kernels.lines import widened
+from segem.kernels.lines import widen_lines
 
 
 def watershed_lines(section: NDArray[np.float32], sigma_px: float, depth: float, width_px: int) -> NDArray[np.uint8]:
@@ -45,4 +45,4 @@ def watershed_lines(section: NDArray[np.float32], sigma_px: float, depth: float,
     """
     relief = ndimage.gaussian_filter(-section, sigma_px, output=np.float32, mode="nearest")
     markers = label(h_minima(relief, depth)) if np.ptp(relief) > depth else np.ones(section.shape, np.int32)
-    return widened(watershed(relief, markers, watershed_line=True) == 0, width_px)
+    return widen_lines(watershed(relief, markers, watershed_line=True) == 0, width_px)

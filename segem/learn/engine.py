@@ -19,8 +19,8 @@ from segem.errors import BlockError, ModelError
 from segem.geometry import Box, around
 from segem.kernels.blend import axis_weights
 from segem.kernels.normalize import IntensityStatistics, zscore
-from segem.kernels.threshold import stored_probability
-from segem.kernels.views import turned, turned_back
+from segem.kernels.threshold import quantize_probability
+from segem.kernels.views import turn, turn_back
 from segem.learn.runtimes.base import Channels, Probability
 from segem.learn.runtimes.choice import choose_device, open_runtime
 from segem.plan import Block, Plan, Tile
@@ -114,11 +114,11 @@ class Engine:
                 height, width = channels.shape[1:]
                 sizes.append((height, width))
                 filled = np.pad(channels, ((0, 0), (0, -height % stride_px), (0, -width % stride_px)))
-                yield from (np.ascontiguousarray(turned(filled, view)) for view in range(self.views))
+                yield from (np.ascontiguousarray(turn(filled, view)) for view in range(self.views))
 
         found = self.probabilities(all_views())
         while views := list(islice(found, self.views)):
-            total = sum(turned_back(probability, view) for view, probability in enumerate(views))
+            total = sum(turn_back(probability, view) for view, probability in enumerate(views))
             height, width = sizes.popleft()
             mean: Probability = np.asarray(total, np.float32)[:height, :width] / np.float32(self.views)
             yield mean
@@ -182,7 +182,7 @@ class Engine:
             part = tile.write.relative_to(tile.read.start).slices[1:]
             target = out[tile.write.relative_to(block.write.start).slices][0]
             if weights is None:
-                target[:] = stored_probability(probability[part]) if stored else probability[part]
+                target[:] = quantize_probability(probability[part]) if stored else probability[part]
             else:
                 target += probability[part] * weights.of(tile)
             on_tile(tile.write.size)
@@ -190,7 +190,7 @@ class Engine:
             return out
         # Rounding may carry a sum of weighted probabilities just past 1; a single probability never is.
         np.clip(out, 0, 1, out=out)
-        return stored_probability(out) if stored else out
+        return quantize_probability(out) if stored else out
 
 
 def tile_channels(

@@ -15,7 +15,7 @@ from segem.geometry import around
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.normalize import zscore
-from segem.kernels.threshold import membrane_mask, stored_probability
+from segem.kernels.threshold import quantize_probability, threshold_probability
 from segem.learn.artefact import find_model, load_net, save_artefact
 from segem.learn.models.registry import ZOO, build
 from segem.records.card import ModelCard
@@ -60,8 +60,8 @@ def test_the_stage_gives_what_each_section_gives_with_its_neighbours(
     stored = np.asarray(result.raw[...])
     # Folded weights and tiles round otherwise in the last bits, which may turn a rounding to 8 bits here and there.
     assert np.abs(stored - expected * 255).max() <= 0.5 + 255e-5
-    assert (stored != stored_probability(expected)).mean() < 1e-3
-    assert (np.asarray(result.label("membrane")[...]) == membrane_mask(stored, done.threshold)).all()
+    assert (stored != quantize_probability(expected)).mean() < 1e-3
+    assert (np.asarray(result.label("membrane")[...]) == threshold_probability(stored, done.threshold)).all()
     assert stored.std() > 1
 
 

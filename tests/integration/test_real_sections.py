@@ -11,7 +11,7 @@ from segem.config import IngestConfig, LabelSource
 from segem.geometry import ZYX, Halo
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
-from segem.kernels.kmeans import membrane_of, two_means
+from segem.kernels.kmeans import fit_two_means, mark_membrane
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.normalize import histogram
 from segem.learn.artefact import find_model, geometry_of, load_net
@@ -80,9 +80,9 @@ def test_kmeans_of_a_whole_stack_reaches_the_known_iou(
     volume: Volume = request.getfixturevalue(name)
     sections = [np.asarray(volume.raw[z]) for z in range(volume.shape[0])]
     truth = volume.label("truth")
-    means = two_means(np.sum([histogram(section) for section in sections], 0))
+    means = fit_two_means(np.sum([histogram(section) for section in sections], 0))
     total = sum(
-        (Confusion.count(np.asarray(truth[z]), membrane_of(s, means)) for z, s in enumerate(sections)), Confusion()
+        (Confusion.count(np.asarray(truth[z]), mark_membrane(s, means)) for z, s in enumerate(sections)), Confusion()
     )
     assert total.iou == pytest.approx(expected, abs=0.003)
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from segem.geometry import ZYX, Halo, around, ceil_div
 from segem.kernels.normalize import IntensityStatistics, zscore
-from segem.kernels.threshold import stored_probability
+from segem.kernels.threshold import quantize_probability
 from segem.learn.engine import Engine
 from segem.learn.models.registry import build, geometry
 from segem.plan import Plan, blend_tiling, crop_tiling
@@ -69,7 +69,7 @@ def test_the_identity_net_gives_every_voxel_back(mode: str) -> None:
         _, height, width = plan.shape
         image = NOISE[: plan.shape[0], :height, :width]
         found = predict(intensity(), image, plan, UNSCALED)
-        np.testing.assert_array_equal(stored_probability(found), image)
+        np.testing.assert_array_equal(quantize_probability(found), image)
         # Before it is stored: a few roundings of the probability itself, and one for each window that sees a voxel.
         windows = np.prod([ceil_div(c, s) for c, s in zip(plan.tiling.core_px, plan.tiling.step_px, strict=True)])
         assert np.abs(found - image / 255).max() <= (windows + 15) * ROUNDING

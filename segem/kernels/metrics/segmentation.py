@@ -13,7 +13,7 @@ from segem.errors import InputError
 from segem.kernels.metrics.contingency import Contingency, FScore
 from segem.kernels.metrics.information import information_score
 from segem.kernels.metrics.rand import rand_score
-from segem.kernels.metrics.segments import connected_cells, parted_segments, thinned_segments
+from segem.kernels.metrics.segments import label_cells, split_segments, thin_segments
 from segem.kernels.truth import is_known
 
 # 0.1 is added up as in the challenge: the last threshold stays just below 1, so that P(cell) = 1 still exceeds it.
@@ -142,7 +142,7 @@ def true_cells(truth: NDArray[Any], membrane: NDArray[np.uint8]) -> NDArray[np.i
             found=f"{membrane.dtype} of shape {membrane.shape}",
             fix="give both at the same resolution, the probability in 0..255",
         )
-    return connected_cells(truth == 0)
+    return label_cells(truth == 0)
 
 
 def propose_segments(truth: NDArray[Any], membrane: NDArray[np.uint8]) -> Iterator[tuple[NDArray[np.int32], int]]:
@@ -156,8 +156,8 @@ def propose_segments(truth: NDArray[Any], membrane: NDArray[np.uint8]) -> Iterat
     _, repeats = np.unique([-int(pixels[is_cell].sum()) for is_cell in levels], return_counts=True)
     first = 0
     for thresholds in repeats.tolist():
-        segments = thinned_segments(levels[first][membrane])
-        yield segments if known.all() else parted_segments(segments, known), thresholds
+        segments = thin_segments(levels[first][membrane])
+        yield segments if known.all() else split_segments(segments, known), thresholds
         first += thresholds
 
 

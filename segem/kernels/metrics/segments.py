@@ -10,7 +10,7 @@ from skimage.measure import label
 from skimage.segmentation import watershed
 
 
-def connected_cells(cell: NDArray[Any]) -> NDArray[np.int32]:
+def label_cells(cell: NDArray[Any]) -> NDArray[np.int32]:
     """Give each cell of one section a number; pixels that touch only at a corner belong to different cells.
 
     Parameters
@@ -25,14 +25,14 @@ def connected_cells(cell: NDArray[Any]) -> NDArray[np.int32]:
 
     Examples
     --------
-    >>> connected_cells(np.array([[1, 0], [0, 1]])).tolist()
+    >>> label_cells(np.array([[1, 0], [0, 1]])).tolist()
     [[1, 0], [0, 2]]
     """
     numbered: NDArray[np.int32] = label(np.asarray(cell) != 0, connectivity=1).astype(np.int32, copy=False)
     return numbered
 
 
-def parted_segments(segments: NDArray[np.int32], inside: NDArray[np.bool_]) -> NDArray[np.int32]:
+def split_segments(segments: NDArray[np.int32], inside: NDArray[np.bool_]) -> NDArray[np.int32]:
     """Give each connected part of a segment a number of its own, where only some pixels count.
 
     Parameters
@@ -49,14 +49,14 @@ def parted_segments(segments: NDArray[np.int32], inside: NDArray[np.bool_]) -> N
 
     Examples
     --------
-    >>> parted_segments(np.array([[1, 1, 1, 0, 2]], np.int32), np.array([[True, False, True, True, True]])).tolist()
+    >>> split_segments(np.array([[1, 1, 1, 0, 2]], np.int32), np.array([[True, False, True, True, True]])).tolist()
     [[1, 0, 2, 0, 3]]
     """
     numbered: NDArray[np.int32] = label(np.where(inside, segments, 0), connectivity=1).astype(np.int32, copy=False)
     return numbered
 
 
-def thinned_segments(cell: NDArray[Any]) -> NDArray[np.int32]:
+def thin_segments(cell: NDArray[Any]) -> NDArray[np.int32]:
     """Give each cell of a proposal a number, after thinning the membrane between them to lines of one pixel.
 
     Cells are flooded into the membrane at equal pace, 4-connected, until only the pixels where two of them meet
@@ -80,13 +80,13 @@ def thinned_segments(cell: NDArray[Any]) -> NDArray[np.int32]:
 
     Examples
     --------
-    >>> thinned_segments(np.array([[1, 0, 0, 0, 1]])).tolist()
+    >>> thin_segments(np.array([[1, 0, 0, 0, 1]])).tolist()
     [[1, 1, 0, 2, 2]]
     """
     inside = np.asarray(cell) != 0
     if not inside.any():
         return np.ones(inside.shape, np.int32)
-    markers = connected_cells(inside)
+    markers = label_cells(inside)
     segments: NDArray[np.int32] = watershed(
         (~inside).astype(np.uint8), markers=markers, connectivity=1, watershed_line=True
     )

@@ -21,7 +21,7 @@ from segem.io.files import disk_errors
 from segem.io.package import DESCRIPTION, refuse_existing, write_package
 from segem.io.workspace import Workspace
 from segem.kernels.normalize import IntensityStatistics, histogram, zscore
-from segem.kernels.pictures import grey, overlay_picture
+from segem.kernels.pictures import draw_overlay, stretch_contrast
 from segem.kernels.synth import synthesize
 from segem.learn.artefact import CARD, WEIGHTS, Artefact, find_model, geometry_of, load_net
 from segem.learn.exchange import torch_version, write_torchscript
@@ -129,8 +129,8 @@ def _terms(model: Artefact, licence: str) -> str:
 def _cover(section: NDArray[np.uint8], membrane: NDArray[np.bool_]) -> bytes:
     """Return a picture of the synthetic section beside what the model finds in it."""
     window = (slice(_COVER_PX), slice(_COVER_PX))
-    raw = grey(section[window], 0, 255)
-    picture = np.concatenate([np.repeat(raw[..., None], 3, axis=-1), overlay_picture(raw, membrane[window])], axis=1)
+    raw = stretch_contrast(section[window], 0, 255)
+    picture = np.concatenate([np.repeat(raw[..., None], 3, axis=-1), draw_overlay(raw, membrane[window])], axis=1)
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

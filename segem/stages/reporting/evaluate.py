@@ -12,7 +12,7 @@ from segem.errors import SegemError
 from segem.geometry import name_sections
 from segem.io.layers import Layers
 from segem.io.run import failure_of, fault_of, load_run, source_digest
-from segem.io.seen import merged, seen_again
+from segem.io.seen import find_seen_sections, merge_ranges
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.metrics.calibration import CalibrationBins
@@ -198,6 +198,6 @@ def _seen(trained_on: tuple[TrainedOn, ...], noted: Mapping[str, Any]) -> Iterat
     }
     for part, what in done.items():
         # A model may have done one without the other.
-        seen = merged(each for used in trained_on for each in seen_again(used.model_dump(), part, noted))
+        seen = merge_ranges(each for used in trained_on for each in find_seen_sections(used.model_dump(), part, noted))
         if seen:
             yield f"{what} on {name_sections(seen)} of this volume: scores there do not show how it does on new data"

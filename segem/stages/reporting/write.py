@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,11 +19,13 @@ from segem.errors import SegemError, WorkspaceError
 from segem.io.files import disk_errors, locked, new_directory, sweep_partials, write_bytes, write_text
 from segem.io.layers import Layers, read_section
 from segem.io.workspace import Workspace
-from segem.kernels.pictures import error_picture, grey, membrane_picture, overlay_picture, reduction
+from segem.kernels.pictures import draw_errors, draw_membrane, draw_overlay, find_shrink_factor, stretch_contrast
 from segem.progress import track
 from segem.records.scores import IoU, Report, VolumeScores
 from segem.stages.reporting.evaluate import evaluate
 from segem.stages.reporting.page import Picture, SectionPictures, render_page
+
+logger = logging.getLogger(__name__)
 
 PICTURE_PX = 512
 INDEX, TABLE, JSON = "index.html", "iou.csv", "report.json"
@@ -70,6 +73,7 @@ def report(run: str, workspace: Workspace) -> ReportResult:
     with locked(folder.with_name(".report.lock"), wait=True):
         sweep_partials(folder.parent, folder.name)
         _write(folder, scores, pictures)
+    _log_scores(scores)
     return ReportResult(folder / INDEX, folder / TABLE, folder / JSON, scores.failed())
 
 
@@ -131,6 +135,14 @@ def choose_sections(volume: VolumeScores) -> dict[int, str]:
     return {z: ", ".join(why) for z, why in sorted(chosen.items())}
 
 
+def _log_scores(scores: Report) -> None:
+    for volume in scores.volumes:
+        iou = {} if volume.iou is None else volume.iou.model_dump(exclude_none=True)
+        if iou:
+            listed = ", ".join(f"{mask} {value:.4f}" for mask, value in iou.items())
+            logger.info("%s: membrane IoU %s", volume.name, listed)
+
+
 def _write(folder: Path, scores: Report, pictures: dict[str, list[SectionPictures]]) -> None:
     with new_directory(folder) as partial:
         for picture in (p for sections in pictures.values() for section in sections for p in section.pictures):
@@ -146,7 +158,9 @@ def _draw(run: str, volume: VolumeScores, workspace: Workspace) -> tuple[VolumeS
     try:
         return volume, list(_draw_sections(run, volume, workspace))
     except SegemError as error:
-        return volume.model_copy(update={"warnings": (*volume.warnings, f"no pictures: {error}")}), []
+        warning = f"no pictures: {error}"
+        logger.warning("%s: %s", volume.name, warning)
+        return volume.model_copy(update={"warnings": (*volume.warnings, warning)}), []
 
 
 def _draw_sections(run: str, volume: VolumeScores, workspace: Workspace) -> Iterator[SectionPictures]:
@@ -163,9 +177,9 @@ def _draw_sections(run: str, volume: VolumeScores, workspace: Workspace) -> Iter
 
 def _draw_section(volume: VolumeScores, layers: Layers, z: int) -> Iterator[Picture]:
     name = volume.name
-    factor = reduction(layers.source.shape[1:], PICTURE_PX)
+    factor = find_shrink_factor(layers.source.shape[1:], PICTURE_PX)
     contrast = layers.source.statistics.percentiles
-    raw = grey(read_section(layers.source.raw, z), contrast["1"], contrast["99"], factor)
+    raw = stretch_contrast(read_section(layers.source.raw, z), contrast["1"], contrast["99"], factor)
     yield _encode(name, z, "raw", "Raw", "raw image", raw)
     masks = {
         kind: read_section(array, z)
@@ -174,17 +188,17 @@ def _draw_section(volume: VolumeScores, layers: Layers, z: int) -> Iterator[Pict
     }
     captions = {"truth": "Truth", "baseline": volume.baseline.title if volume.baseline else "", "model": "Model"}
     for kind, mask in masks.items():
-        picture = membrane_picture(mask, factor)
+        picture = draw_membrane(mask, factor)
         yield _encode(name, z, kind, captions[kind], f"membrane by {captions[kind]}, dark on white", picture)
     if "model" not in masks:
         return
     if "truth" in masks:
         kind, caption = "errors", "Errors of the model"
         what = "membrane found, invented and missed by the model, in colour over the raw image"
-        pixels = error_picture(raw, masks["truth"], masks["model"], factor)
+        pixels = draw_errors(raw, masks["truth"], masks["model"], factor)
     else:
         kind, caption, what = "overlay", "Model over raw", "membrane of the model in colour over the raw image"
-        pixels = overlay_picture(raw, masks["model"], factor)
+        pixels = draw_overlay(raw, masks["model"], factor)
     yield replace(_encode(name, z, kind, caption, what, pixels), large=True)
 
 

@@ -17,7 +17,7 @@ from segem.errors import SegemError
 from segem.geometry import ZYX, VoxelSize
 from segem.io.volume import Volume, create_volume
 from segem.io.workspace import Workspace
-from segem.kernels.synth import sections
+from segem.kernels.synth import draw_sections
 from segem.learn.artefact import Artefact, find_model
 from segem.learn.speed import gemm_gflops
 from segem.progress import track
@@ -123,7 +123,7 @@ def bench(config: BenchConfig, workspace: Workspace) -> BenchResult:
 
 def _ingested(space: Workspace, size_px: int, depth: int) -> Volume:
     """Return a volume in which one synthetic section repeats."""
-    section = next(iter(sections(SynthConfig(shape=(1, size_px, size_px)))))
+    section = next(iter(draw_sections(SynthConfig(shape=(1, size_px, size_px)))))
     source = space.root / f"{depth}.tif"
     tifffile.imwrite(source, np.repeat(section.image[None], depth, axis=0), photometric="minisblack")
     made = ingest(IngestConfig(name=f"sections-{depth}", source=source, voxel_nm=VOXEL_NM), space)

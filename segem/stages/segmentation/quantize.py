@@ -13,7 +13,7 @@ import numpy as np
 from segem.geometry import Box, Halo
 from segem.io.blocks import read_block
 from segem.io.volume import Volume
-from segem.kernels.threshold import membrane_mask, stored_probability
+from segem.kernels.threshold import quantize_probability, threshold_probability
 from segem.learn.artefact import Artefact, geometry_of, load_net
 from segem.learn.engine import Engine, choose_device, tile_channels
 from segem.learn.runtimes.base import Channels
@@ -103,8 +103,8 @@ def sample_tiles(source: Volume, context: int, stride_px: int, count: int = SAMP
 def _disagreement(artefact: Artefact, tiles: list[Channels], threshold: float, model: Path) -> float:
     net, cpu, context = load_net(artefact), choose_device("cpu"), geometry_of(artefact.card).context_sections
     with Engine(net, cpu, context, runtime="openvino") as exact:
-        expected = [membrane_mask(stored_probability(p), threshold) for p in exact.probabilities(tiles)]
+        expected = [threshold_probability(quantize_probability(p), threshold) for p in exact.probabilities(tiles)]
     with Engine(net, cpu, context, runtime="openvino-int8", quantized=model) as coarse:
-        found = [membrane_mask(stored_probability(p), threshold) for p in coarse.probabilities(tiles)]
+        found = [threshold_probability(quantize_probability(p), threshold) for p in coarse.probabilities(tiles)]
     different = sum(np.count_nonzero(a != b) for a, b in zip(expected, found, strict=True))
     return float(different / sum(mask.size for mask in expected))

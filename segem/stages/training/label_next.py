@@ -13,7 +13,7 @@ from segem.io.files import write_text
 from segem.io.learning_curve import RANKING, load_learning_curve, locate_learning_curve
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
-from segem.kernels.disagreement import disagreement, hottest_tile
+from segem.kernels.disagreement import disagreement, find_hottest_tile
 from segem.learn.artefact import Artefact, geometry_of, load_artefact, load_net
 from segem.learn.checks import check_predicted
 from segem.learn.pieces import in_pieces
@@ -90,7 +90,7 @@ def label_next(
             (image,) = read_section_images(volume, (z, z + 1), context, seen=(0, volume.shape[0]))
             probabilities = np.stack([member(image) for member in ask])
             bits = disagreement(probabilities)
-            (top, bottom), (left, right), most = hottest_tile(bits, tile_px)
+            (top, bottom), (left, right), most = find_hottest_tile(bits, tile_px)
             spot = Spot(start=(z, top, left), stop=(z + 1, bottom, right), disagreement=round(most, 6))
             found.append(
                 RankedSection(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from segem.kernels.pictures import grey, membrane_picture, reduction
+from segem.kernels.pictures import draw_membrane, find_shrink_factor, stretch_contrast
 from segem.learn.sections import LabelledSection
 from segem.learn.watch import Snapshot
 
@@ -54,13 +54,13 @@ def draw_training(section: LabelledSection, probability: NDArray[np.float32], hi
     bytes
         A PNG.
     """
-    factor = reduction(section.truth.shape, PANEL_PX)
+    factor = find_shrink_factor(section.truth.shape, PANEL_PX)
     # Z-scores beyond 2.5 are rare, and black or white here.
-    image = grey(_levels(section.image[len(section.image) // 2], -2.5, 2.5), 0, 255, factor)
+    image = stretch_contrast(_levels(section.image[len(section.image) // 2], -2.5, 2.5), 0, 255, factor)
     panels = [
         (f"validation section of {section.volume}", image),
-        ("its labels: membrane black", membrane_picture(section.truth, factor)),
-        ("membrane found: black = certain", grey(_levels(-probability, -1, 0), 0, 255, factor)),
+        ("its labels: membrane black", draw_membrane(section.truth, factor)),
+        ("membrane found: black = certain", stretch_contrast(_levels(-probability, -1, 0), 0, 255, factor)),
     ]
     # Small sections are enlarged, so that their captions fit.
     times = max(1, round(PANEL_PX / max(image.shape)))

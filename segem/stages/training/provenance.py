@@ -8,7 +8,7 @@ from typing import Literal
 
 from segem.errors import ConfigError
 from segem.geometry import Range
-from segem.io.seen import digests_of, find_again, seen_again
+from segem.io.seen import digests_of, find_seen_sections, match_sections
 from segem.io.volume import Volume
 from segem.learn.artefact import Artefact
 from segem.records.card import ModelCard, TrainedOn
@@ -54,7 +54,7 @@ def find_known(trained_on: Iterable[TrainedOn], volume: Volume, sections: Range)
     parts: tuple[tuple[Literal["train", "validation"], str], ...] = (("train", LEARNED), ("validation", CHOSE))
     for used in trained_on:
         for part, use in parts:
-            for found in seen_again(used.model_dump(), part, volume.attributes):
+            for found in find_seen_sections(used.model_dump(), part, volume.attributes):
                 yield from ((use, common) for common in _overlap(found, sections))
 
 
@@ -64,7 +64,7 @@ def find_calibrated(card: ModelCard, volume: Volume, sections: Range) -> tuple[R
     return tuple(
         common
         for used in card.calibration.fitted_on
-        for found in find_again(used.source_digest, used.sections, used.section_digests, attributes)
+        for found in match_sections(used.source_digest, used.sections, used.section_digests, attributes)
         for common in _overlap(found, sections)
     )
 

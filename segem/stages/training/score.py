@@ -12,7 +12,7 @@ from segem.io.volume import Volume
 from segem.kernels.metrics.calibration import CalibrationBins
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.segmentation import SegmentationSums
-from segem.kernels.threshold import membrane_mask, stored_probability
+from segem.kernels.threshold import quantize_probability, threshold_probability
 from segem.progress import track
 from segem.records.card import HeldOutScore
 from segem.stages.training.labelled import read_labelled_sections
@@ -30,8 +30,8 @@ def score_volume(
     with track(f"test {volume.name}", sections[1] - sections[0], "section") as advance:
         for section in read_labelled_sections(volume, sections, context, seen=(0, volume.shape[0])):
             # The same 8 bits that a run stores and the neighbours it sees.
-            stored = stored_probability(predict(section.image))
-            confusion += Confusion.count(section.truth, membrane_mask(stored, threshold))
+            stored = quantize_probability(predict(section.image))
+            confusion += Confusion.count(section.truth, threshold_probability(stored, threshold))
             bins += CalibrationBins.count(section.truth, stored / 255)
             sums += SegmentationSums.count(section.truth, stored)
             advance(1)

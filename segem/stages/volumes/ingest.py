@@ -106,8 +106,8 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
     """
     workspace.prepare()
     path = workspace.volume(config.name)
-    fingerprint = source_fingerprint(config)
-    present = None if again else _present(path, config, fingerprint)
+    fingerprint = fingerprint_source(config)
+    present = None if again else _find_current(path, config, fingerprint)
     if present is not None:
         logger.info("%s: up to date, nothing to ingest", config.name)
         return IngestResult(
@@ -124,7 +124,7 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
             _check_type(raw)
             with new_directory(path) as partial:
                 warnings = _write(partial, config, raw, truth, fingerprint)
-                if source_fingerprint(config) != fingerprint:
+                if fingerprint_source(config) != fingerprint:
                     raise InputError(
                         "the source changed while it was read", where=config.source, fix="run the command again"
                     )
@@ -134,7 +134,7 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
     return IngestResult(path, config.name, raw.shape, skipped=False, warnings=warnings)
 
 
-def source_fingerprint(config: IngestConfig) -> str:
+def fingerprint_source(config: IngestConfig) -> str:
     """Return a digest of the names, sizes and modification times of all source files, without reading voxels.
 
     A change that alters none of the three is not noticed: give the source a new modification time (``touch``), or
@@ -150,7 +150,7 @@ def source_fingerprint(config: IngestConfig) -> str:
     return digest.hexdigest()
 
 
-def settings_of(config: IngestConfig) -> dict[str, Any]:
+def describe_settings(config: IngestConfig) -> dict[str, Any]:
     """Return the settings that define a volume, named as on the command line, with resolved paths."""
     labels = config.labels
     return {
@@ -173,7 +173,7 @@ def _require_same(path: Path, config: IngestConfig) -> None:
     if held:
         # Volumes of earlier versions of segem say nothing of it.
         held = {"ignore": None} | held
-    asked = settings_of(config)
+    asked = describe_settings(config)
     new = [key for key in ("labels", "membrane", "labels_dataset", "ignore") if held.get("labels") is None]
     refuse_others(
         held,
@@ -184,7 +184,7 @@ def _require_same(path: Path, config: IngestConfig) -> None:
     )
 
 
-def _present(path: Path, config: IngestConfig, fingerprint: str) -> Volume | None:
+def _find_current(path: Path, config: IngestConfig, fingerprint: str) -> Volume | None:
     """Return the existing volume, if it is the one that this ingest would make."""
     if not path.exists():
         return None
@@ -250,7 +250,7 @@ def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None,
         if truth is not None and config.labels is not None:
             painted = TruthTally(truth, config.labels)
             for box, slab in _slabs(truth, volume.write_block):
-                known = np.stack([painted.truth(z, section) for z, section in enumerate(slab, box.start[0])])
+                known = np.stack([painted.add(z, section) for z, section in enumerate(slab, box.start[0])])
                 advance(len(known))
                 _write_slab(volume.label(TRUTH), box, known)
             painted.check()
@@ -260,7 +260,7 @@ def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None,
     warnings = (*raw.warnings, *image.warnings(raw), *(() if painted is None else painted.warnings()))
     volume.set_attributes(
         source=str(config.source),
-        settings=settings_of(config),
+        settings=describe_settings(config),
         source_digest=image.digest.hexdigest(),
         **({"section_digests": image.of_sections} if truth is not None else {}),
         source_fingerprint=fingerprint,

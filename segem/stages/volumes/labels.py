@@ -27,8 +27,8 @@ class TruthTally:
         self.unknown_sections: list[int] = []
         self.values: set[Any] = set()
 
-    def truth(self, z: int, section: NDArray[Any]) -> NDArray[np.uint8]:
-        """Return the truth of a section, uint8: 1 is membrane, 0 background, and `UNKNOWN` what is to be ignored."""
+    def add(self, z: int, section: NDArray[Any]) -> NDArray[np.uint8]:
+        """Count a section, and return its truth, uint8: 1 on membrane, 0 on background, and `UNKNOWN` elsewhere."""
         if section.dtype.kind == "f" and not np.isfinite(section).all():
             raise InputError(
                 "the labels hold values that are not numbers",

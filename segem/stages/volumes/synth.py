@@ -14,7 +14,7 @@ import yaml
 from segem.config import SynthConfig
 from segem.errors import ConfigError
 from segem.io.files import disk_errors, new_file, write_text
-from segem.kernels.synth import sections
+from segem.kernels.synth import draw_sections
 from segem.progress import track
 
 _BIG_TIFF_BYTES = 2**31
@@ -67,7 +67,7 @@ def synth(out: Path, config: SynthConfig) -> SynthResult:
     ...     tifffile.imread(made.raw).shape, sorted(path.name for path in made.raw.parent.iterdir())
     ((2, 32, 32), ['manifest.yaml', 'raw.tif', 'truth.tif'])
     """
-    drawn = sections(config)
+    drawn = draw_sections(config)
     result = SynthResult(out / "raw.tif", out / "truth.tif", out / "manifest.yaml")
     _check_ours(result)
     big = int(np.prod(config.shape, dtype=object)) > _BIG_TIFF_BYTES

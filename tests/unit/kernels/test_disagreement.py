@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segem.errors import InputError
-from segem.kernels.disagreement import disagreement, hottest_tile
+from segem.kernels.disagreement import disagreement, find_hottest_tile
 
 
 def test_bits_worked_by_hand() -> None:
@@ -25,7 +25,7 @@ def test_members_that_are_equally_unsure_do_not_disagree() -> None:
 
 
 def test_one_model_alone_is_refused() -> None:
-    with pytest.raises(InputError, match="cannot disagree"):
+    with pytest.raises(InputError, match="disagreement needs several models"):
         disagreement(np.zeros((1, 2, 2)))
 
 
@@ -33,11 +33,11 @@ def test_the_hottest_tile_is_the_one_of_an_exhaustive_search() -> None:
     values = np.random.default_rng(0).random((17, 23))
     means = {(y, x): values[y : y + 5, x : x + 5].mean() for y in range(13) for x in range(19)}
     (y, x), most = max(means.items(), key=lambda item: item[1])
-    rows, columns, mean = hottest_tile(values, 5)
+    rows, columns, mean = find_hottest_tile(values, 5)
     assert (rows, columns) == ((y, y + 5), (x, x + 5))
     assert mean == pytest.approx(most)
 
 
 def test_a_section_smaller_than_the_tile_is_taken_whole() -> None:
-    assert hottest_tile(np.ones((3, 8)), 4)[:2] == ((0, 3), (0, 4))
-    assert hottest_tile(np.ones((3, 2)), 4) == ((0, 3), (0, 2), 1.0)
+    assert find_hottest_tile(np.ones((3, 8)), 4)[:2] == ((0, 3), (0, 4))
+    assert find_hottest_tile(np.ones((3, 2)), 4) == ((0, 3), (0, 2), 1.0)

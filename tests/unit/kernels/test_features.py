@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segem.errors import InputError
-from segem.kernels.feature_kmeans import FeatureClusters, feature_clusters, nearest_is_membrane
+from segem.kernels.feature_kmeans import FeatureClusters, fit_feature_clusters, mark_membrane_cluster
 from segem.kernels.features import features_halo_px, filter_features
 
 SIGMAS = (1.0, 2.0)
@@ -47,33 +47,33 @@ def test_the_darkest_cluster_is_membrane_whatever_its_features():
     # Three groups along one feature; the middle one is dark.
     samples = np.repeat(np.array([[0.0], [5.0], [9.0]], np.float32), 50, axis=0)
     grey = np.repeat(np.array([100, 20, 180], np.uint8), 50)
-    found = feature_clusters(samples, grey, clusters=3, seed=0)
+    found = fit_feature_clusters(samples, grey, clusters=3, seed=0)
     assert (found.dark, found.bright) == (20.0, 140.0)
     section = np.array([[0, 4, 5, 6, 9]], np.float32)
-    assert nearest_is_membrane([section], found).tolist() == [[0, 1, 1, 1, 0]]
+    assert mark_membrane_cluster([section], found).tolist() == [[0, 1, 1, 1, 0]]
 
 
 def test_a_seed_gives_the_same_clusters():
     random = np.random.default_rng(3)
     samples, grey = random.normal(size=(3000, 4)).astype(np.float32), random.integers(0, 65536, 3000).astype(np.uint16)
-    first, again = (feature_clusters(samples, grey, clusters=4, seed=7) for _ in range(2))
+    first, again = (fit_feature_clusters(samples, grey, clusters=4, seed=7) for _ in range(2))
     np.testing.assert_array_equal(first.centres, again.centres)
-    other = feature_clusters(samples, grey, clusters=4, seed=8)
+    other = fit_feature_clusters(samples, grey, clusters=4, seed=8)
     assert not np.array_equal(first.centres, other.centres)
 
 
 def test_voxels_that_are_all_alike_are_no_membrane():
-    found = feature_clusters(np.full((20, 3), 2.5, np.float32), np.full(20, 9, np.uint8), clusters=2, seed=0)
+    found = fit_feature_clusters(np.full((20, 3), 2.5, np.float32), np.full(20, 9, np.uint8), clusters=2, seed=0)
     assert (len(found.centres), found.dark, found.bright) == (1, 9.0, 9.0)
-    assert not nearest_is_membrane([np.full((2, 2), 2.5, np.float32)] * 3, found).any()
+    assert not mark_membrane_cluster([np.full((2, 2), 2.5, np.float32)] * 3, found).any()
 
 
 def test_no_voxel_is_refused():
     with pytest.raises(InputError, match="no voxels"):
-        feature_clusters(np.zeros((0, 3), np.float32), np.zeros(0, np.uint8), clusters=2, seed=0)
+        fit_feature_clusters(np.zeros((0, 3), np.float32), np.zeros(0, np.uint8), clusters=2, seed=0)
 
 
 def test_features_and_clusters_must_be_of_a_number():
     clusters = FeatureClusters(np.zeros(2, np.float32), np.ones(2, np.float32), np.zeros((2, 2), np.float32), 1.0, 2.0)
     with pytest.raises(ValueError, match="zip"):
-        nearest_is_membrane([np.zeros((1, 1), np.float32)], clusters)
+        mark_membrane_cluster([np.zeros((1, 1), np.float32)], clusters)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segem.kernels.lines import widened
-from segem.kernels.metrics.segments import connected_cells
+from segem.kernels.lines import widen_lines
+from segem.kernels.metrics.segments import label_cells
 from segem.kernels.ncut import ncut_lines
 from segem.kernels.watershed import watershed_lines
 
@@ -27,7 +27,7 @@ def two_cells():
 @pytest.mark.parametrize("find", [flood, cut])
 def test_a_dark_line_parts_two_cells(find):
     lines = find(two_cells())
-    cells = connected_cells(lines == 0)
+    cells = label_cells(lines == 0)
     assert cells.max() == 2
     assert cells[30, 10] != cells[30, 110]
     assert set(lines.any(axis=0).nonzero()[0]) <= set(range(59, 65))
@@ -52,7 +52,7 @@ def test_width_is_the_width():
 def test_a_point_widens_to_a_disc():
     point = np.zeros((5, 5), np.bool_)
     point[2, 2] = True
-    assert widened(point, 5).tolist() == [
+    assert widen_lines(point, 5).tolist() == [
         [0, 1, 1, 1, 0],
         [1, 1, 1, 1, 1],
         [1, 1, 1, 1, 1],

@@ -9,10 +9,10 @@ from skimage.morphology import skeletonize
 
 from segem.config import SynthConfig, parse
 from segem.errors import ConfigError
-from segem.kernels.kmeans import membrane_of, two_means
+from segem.kernels.kmeans import fit_two_means, mark_membrane
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.normalize import histogram
-from segem.kernels.synth import sections, synthesize
+from segem.kernels.synth import draw_sections, synthesize
 
 SEEDS = (0, 7)
 
@@ -40,7 +40,7 @@ def test_the_seed_decides_every_byte():
 
 def test_a_short_volume_is_the_start_of_a_long_one():
     short = synthesize(SynthConfig(shape=(2, 64, 64), seed=1))
-    longer = list(islice(sections(SynthConfig(shape=(1000, 64, 64), seed=1)), 2))
+    longer = list(islice(draw_sections(SynthConfig(shape=(1000, 64, 64), seed=1)), 2))
     np.testing.assert_array_equal(short.image, [section.image for section in longer])
     np.testing.assert_array_equal(short.truth, [section.truth for section in longer])
 
@@ -77,8 +77,8 @@ def test_membrane_is_dark_and_the_rest_varies_about_as_much(em):
 
 
 def test_intensity_alone_finds_membrane_poorly(em):
-    means = two_means(histogram(em.image))
-    assert 0.3 < Confusion.count(em.truth, membrane_of(em.image, means)).iou < 0.52
+    means = fit_two_means(histogram(em.image))
+    assert 0.3 < Confusion.count(em.truth, mark_membrane(em.image, means)).iou < 0.52
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 40), (1, 33, 7)])

@@ -13,7 +13,7 @@ from segem.kernels.borders import border_weights
 from segem.kernels.metrics.calibration import CalibrationBins
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.segmentation import SegmentationSums
-from segem.kernels.pictures import FOUND, UNLABELLED, error_picture, membrane_picture
+from segem.kernels.pictures import FOUND, UNLABELLED, draw_errors, draw_membrane
 from segem.kernels.platt import fit_platt
 from segem.kernels.truth import UNKNOWN
 
@@ -96,9 +96,9 @@ def test_unknown_pixels_weigh_nothing_and_are_no_cell(strength: float) -> None:
 
 def test_pictures_show_unknown_as_grey() -> None:
     truth = np.array([[1, 0, 2, 2]], np.uint8)
-    assert membrane_picture(truth).tolist() == [[0, 255, 128, 128]]
-    assert membrane_picture(truth, factor=2).tolist()[0][1] == 128
-    picture = error_picture(np.zeros((1, 4), np.uint8), truth, np.array([[1, 0, 1, 0]], np.uint8)).astype(int)
+    assert draw_membrane(truth).tolist() == [[0, 255, 128, 128]]
+    assert draw_membrane(truth, factor=2).tolist()[0][1] == 128
+    picture = draw_errors(np.zeros((1, 4), np.uint8), truth, np.array([[1, 0, 1, 0]], np.uint8)).astype(int)
     assert np.abs(picture[0, 0] - FOUND).max() < 20
     assert np.abs(picture[0, 2] - UNLABELLED).max() < 20
     assert (picture[0, 2] == picture[0, 3]).all(), "what the model finds there is neither right nor wrong"

@@ -15,7 +15,7 @@ from segem.config import SegmentConfig
 from segem.errors import BlockError, ConfigError
 from segem.geometry import Halo
 from segem.kernels.normalize import IntensityStatistics, histogram
-from segem.kernels.threshold import stored_probability
+from segem.kernels.threshold import quantize_probability
 from segem.learn.engine import Engine, choose_device
 from segem.learn.models.unet import UNet, unet_halo_px
 from segem.plan import Plan, blend_tiling, crop_tiling
@@ -203,4 +203,4 @@ def test_stored_probabilities_are_those_of_the_floats(window: str | None) -> Non
             both = [
                 engine.predict_block(plan, block, image[block.read.slices], statistics, stored=s) for s in (False, True)
             ]
-            assert np.array_equal(stored_probability(both[0]), both[1])
+            assert np.array_equal(quantize_probability(both[0]), both[1])

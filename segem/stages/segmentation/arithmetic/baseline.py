@@ -15,9 +15,9 @@ from segem.config import BaselineConfig
 from segem.geometry import Box, Halo, grid
 from segem.io.blocks import read_block
 from segem.io.volume import Volume
-from segem.kernels.feature_kmeans import FeatureClusters, feature_clusters, nearest_is_membrane
+from segem.kernels.feature_kmeans import FeatureClusters, fit_feature_clusters, mark_membrane_cluster
 from segem.kernels.features import features_halo_px, filter_features
-from segem.kernels.kmeans import TwoMeans, membrane_of, smoothed, smoothing_halo_px, two_means
+from segem.kernels.kmeans import TwoMeans, fit_two_means, mark_membrane, smooth, smoothing_halo_px
 from segem.kernels.ncut import ncut_lines
 from segem.kernels.normalize import histogram, zscore
 from segem.kernels.watershed import watershed_lines
@@ -61,7 +61,7 @@ class CountArithmetic:
     def compute(self, block: Block, voxels: Voxels, _threads: int | None, on_voxels: Callable[[int], None]) -> Computed:
         """Return how often each intensity occurs in the write box of a block."""
         inner = block.write.relative_to(block.read.start)
-        counts = histogram(smoothed(voxels[0], self.sigma_px)[inner.slices])
+        counts = histogram(smooth(voxels[0], self.sigma_px)[inner.slices])
         on_voxels(block.write.size)
         # Most intensities of 16 bits never occur, so a histogram of them shrinks to next to nothing.
         return Computed(value=zlib.compress(counts.tobytes()))
@@ -69,7 +69,7 @@ class CountArithmetic:
 
 def means_of(counted: Iterable[bytes]) -> TwoMeans:
     """Return the two clusters of intensity of a volume, of what `CountArithmetic` has counted in its blocks."""
-    return two_means(np.sum([np.frombuffer(zlib.decompress(value), np.int64) for value in counted], axis=0))
+    return fit_two_means(np.sum([np.frombuffer(zlib.decompress(value), np.int64) for value in counted], axis=0))
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class SampleArithmetic:
             features = filter_features(zscore(section, source.statistics), options.sigmas_px)
             samples.append(np.stack([feature[window].ravel()[at] for feature in features], axis=1))
             intensities.append(section[window].ravel()[at])
-        found = feature_clusters(
+        found = fit_feature_clusters(
             np.concatenate(samples), np.concatenate(intensities), options.clusters, self.config.seed
         )
         on_voxels(block.write.size)
@@ -163,10 +163,10 @@ class MaskArithmetic:
     def _membrane(self, section: NDArray[Any]) -> NDArray[np.uint8]:
         config = self.config
         if isinstance(self.found, TwoMeans):
-            return membrane_of(smoothed(section, config.sigma_px), self.found)
+            return mark_membrane(smooth(section, config.sigma_px), self.found)
         grey = zscore(section, self.source.statistics)
         if isinstance(self.found, FeatureClusters):
-            return nearest_is_membrane(filter_features(grey, config.features.sigmas_px), self.found)
+            return mark_membrane_cluster(filter_features(grey, config.features.sigmas_px), self.found)
         if config.method == "watershed":
             return watershed_lines(grey, **config.watershed.model_dump())
         return ncut_lines(grey, **config.ncut.model_dump(), seed=config.seed)

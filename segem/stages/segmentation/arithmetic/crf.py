@@ -15,8 +15,8 @@ from segem.config import CrfConfig
 from segem.io.blocks import read_block
 from segem.io.volume import Volume
 from segem.kernels.crf import refine
-from segem.kernels.pictures import grey
-from segem.kernels.threshold import membrane_mask, stored_probability
+from segem.kernels.pictures import stretch_contrast
+from segem.kernels.threshold import quantize_probability, threshold_probability
 from segem.plan import Block, Tile
 from segem.stages.segmentation.arithmetic.block import Computed, Voxels, count_membrane
 
@@ -65,13 +65,13 @@ class CrfArithmetic:
 
         for _ in _pool(min(threads or self.threads, self.threads)).map(compute_tile, block.tiles):
             pass
-        mask = membrane_mask(refined, self.threshold)
+        mask = threshold_probability(refined, self.threshold)
         return Computed((refined, mask), count_membrane(mask))
 
     def _refined(self, image: NDArray[Any], probability: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if image.dtype != np.uint8:
-            image = grey(image, *_window(self.source))
-        return stored_probability(
+            image = stretch_contrast(image, *_window(self.source))
+        return quantize_probability(
             refine(
                 (probability / np.float32(255)).astype(np.float32, copy=False), image, self.crf, self.operating_point
             )

@@ -14,7 +14,7 @@ from segem.errors import ModelError
 from segem.io.cache import CachedReader, bytes_to_decode_once
 from segem.io.volume import Volume
 from segem.io.workspace import VOLUME_SUFFIX
-from segem.kernels.threshold import membrane_mask
+from segem.kernels.threshold import threshold_probability
 from segem.learn.artefact import Artefact, geometry_of, load_artefact, load_net
 from segem.learn.engine import Engine, choose_device
 from segem.learn.runtimes.choice import runtime_identity
@@ -69,7 +69,7 @@ class SegmentArithmetic:
             engine = _engine(self, min(threads or self.threads, self.threads))
         statistics = _open(self)[0].statistics
         probability = engine.predict_block(self.plan, block, voxels[0], statistics, on_voxels, stored=True)
-        mask = membrane_mask(probability, self.threshold)
+        mask = threshold_probability(probability, self.threshold)
         return Computed((probability, mask), count_membrane(mask))
 
 

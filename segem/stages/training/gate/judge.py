@@ -16,7 +16,7 @@ from segem.io.volume import Volume
 from segem.kernels.bootstrap import Difference, compare_iou, compare_v_rand, count_tiles
 from segem.kernels.metrics.local_rand import score_tiles
 from segem.kernels.metrics.segmentation import Measure, SegmentationSums
-from segem.kernels.metrics.segments import connected_cells
+from segem.kernels.metrics.segments import label_cells
 from segem.kernels.tiles import pool_depth
 from segem.learn.artefact import Artefact
 from segem.progress import track
@@ -108,7 +108,7 @@ def judge_volume(candidate: Contender, incumbent: Contender, judged: JudgedSecti
             for tally, found in zip(tallies, pair, strict=True):
                 tally.add(truth, found, config.block_px)
             held.append(_composition(truth, config))
-            cells += int(connected_cells(truth == 0).max())
+            cells += int(label_cells(truth == 0).max())
             advance(1)
     # Blocks of which nothing is known are no observations.
     known = _pool_cubes(held, volume, config).any(axis=1)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from segem.config import Device
 from segem.io.layers import read_section
 from segem.io.volume import Volume
-from segem.kernels.kmeans import membrane_of, two_means
+from segem.kernels.kmeans import fit_two_means, mark_membrane
 from segem.kernels.normalize import histogram
-from segem.kernels.threshold import membrane_mask, stored_probability
+from segem.kernels.threshold import quantize_probability, threshold_probability
 from segem.learn.artefact import Artefact, geometry_of, load_net
 from segem.learn.checks import check_predicted
 from segem.learn.pieces import in_pieces
@@ -46,9 +46,11 @@ def predict_with_kmeans(volume: Volume, sections: range) -> Iterator[Prediction]
     """Yield what K-means finds in some sections of a volume."""
     again = _ingest_again(volume)
     # The clusters are those of the whole volume, as in the baseline of a run.
-    means = two_means(np.sum([histogram(read_section(volume.raw, z, again)) for z in range(volume.shape[0])], axis=0))
+    means = fit_two_means(
+        np.sum([histogram(read_section(volume.raw, z, again)) for z in range(volume.shape[0])], axis=0)
+    )
     for z in sections:
-        mask = membrane_of(read_section(volume.raw, z, again), means)
+        mask = mark_membrane(read_section(volume.raw, z, again), means)
         yield Prediction(mask * np.uint8(255), mask)
 
 
@@ -68,8 +70,8 @@ def _predict_with_net(model: Artefact, device: Device) -> Predict:
             probability = predict_section(net, section.image, where)
             check_predicted(probability, f"{model.path}, section {z} of {volume.name}")
             # The same 8 bits that a run stores, so that this is the mask a run would write.
-            stored = stored_probability(probability)
-            yield Prediction(stored, membrane_mask(stored, model.card.threshold))
+            stored = quantize_probability(probability)
+            yield Prediction(stored, threshold_probability(stored, model.card.threshold))
 
     return predict
 

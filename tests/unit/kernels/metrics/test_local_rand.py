@@ -16,7 +16,7 @@ from segem.kernels.metrics.contingency import Contingency
 from segem.kernels.metrics.local_rand import count_rand_in_tiles, score_tiles
 from segem.kernels.metrics.rand import rand_score
 from segem.kernels.metrics.segmentation import THRESHOLDS, SegmentationSums
-from segem.kernels.metrics.segments import connected_cells
+from segem.kernels.metrics.segments import label_cells
 from segem.kernels.tiles import number_tiles, pool_depth, tile_starts
 
 CELL = 16
@@ -40,7 +40,7 @@ def with_holes(truth: NDArray[np.uint8], walls: list[tuple[int, int]]) -> NDArra
 def test_one_tile_is_the_section() -> None:
     random = np.random.default_rng(0)
     cells, segments = random.integers(0, 4, (2, 20, 30)).astype(np.int32)
-    cells, segments = connected_cells(cells), connected_cells(segments)
+    cells, segments = label_cells(cells), label_cells(segments)
     ((common, both),) = count_rand_in_tiles(cells, segments, np.zeros((20, 30), np.intp)).tolist()
     assert common / both == pytest.approx(rand_score(Contingency.count(cells, segments)).value, abs=1e-12)
 
@@ -49,12 +49,12 @@ def test_one_tile_is_the_section() -> None:
 @settings(max_examples=40)
 def test_each_tile_counts_what_it_would_count_alone(seed: int, height: int, width: int, tile_px: int) -> None:
     random = np.random.default_rng(seed)
-    cells, segments = (connected_cells(random.random((height, width)) < 0.7) for _ in range(2))
+    cells, segments = (label_cells(random.random((height, width)) < 0.7) for _ in range(2))
     found = count_rand_in_tiles(cells, segments, number_tiles((height, width), tile_px))
     ys, xs = ([*tile_starts(n, tile_px), n] for n in (height, width))
     windows = [(slice(top, bottom), slice(left, right)) for top, bottom in pairwise(ys) for left, right in pairwise(xs)]
     for (common, both), window in zip(found.tolist(), windows, strict=True):
-        alone = connected_cells(cells[window]), connected_cells(segments[window])
+        alone = label_cells(cells[window]), label_cells(segments[window])
         score = rand_score(Contingency.count(*alone))
         assert common / both == pytest.approx(score.value) if both else not alone[0].any()
 

@@ -16,7 +16,7 @@ from segem.kernels.metrics.contingency import Contingency, FScore
 from segem.kernels.metrics.information import information_score
 from segem.kernels.metrics.rand import rand_score
 from segem.kernels.metrics.segmentation import THRESHOLDS, SegmentationSums
-from segem.kernels.metrics.segments import connected_cells, thinned_segments
+from segem.kernels.metrics.segments import label_cells, thin_segments
 
 LABELS = arrays(np.int32, (6, 6), elements=st.integers(0, 4))
 CELLS = LABELS.filter(lambda a: (a > 0).any())
@@ -37,10 +37,10 @@ def four_cells():
     return truth, leaky
 
 
-@pytest.mark.parametrize("segments", [connected_cells, thinned_segments])
+@pytest.mark.parametrize("segments", [label_cells, thin_segments])
 def test_one_leak_merges_two_of_four_cells(segments):
     truth, leaky = four_cells()
-    rand, information = scores(connected_cells(truth), segments(leaky))
+    rand, information = scores(label_cells(truth), segments(leaky))
     assert astuple(rand) == (pytest.approx(0.8), pytest.approx(2 / 3), 1.0)
     assert astuple(information) == (pytest.approx(0.857142857), pytest.approx(0.75), 1.0)
 
@@ -135,7 +135,7 @@ def arrays_without_zero(labels):
 
 @given(MASKS)
 def test_thinning_keeps_cells_and_their_number(cell):
-    cells, segments = connected_cells(cell), thinned_segments(cell)
+    cells, segments = label_cells(cell), thin_segments(cell)
     if not cell.any():
         assert (segments == 1).all()
         return
@@ -146,14 +146,14 @@ def test_thinning_keeps_cells_and_their_number(cell):
 
 
 def test_corners_do_not_connect():
-    assert connected_cells(np.eye(3)).max() == 3
-    assert connected_cells(np.array([[1, 1], [0, 1]])).max() == 1
+    assert label_cells(np.eye(3)).max() == 3
+    assert label_cells(np.array([[1, 1], [0, 1]])).max() == 1
 
 
 def test_lines_are_one_pixel_wide():
     cell = np.zeros((5, 9), bool)
     cell[:, :2] = cell[:, 7:] = True
-    assert (thinned_segments(cell) == [1, 1, 1, 1, 0, 2, 2, 2, 2]).all()
+    assert (thin_segments(cell) == [1, 1, 1, 1, 0, 2, 2, 2, 2]).all()
 
 
 def test_thresholds_are_those_of_the_challenge():
@@ -222,7 +222,7 @@ def test_real_truth_agrees_with_its_own_thinned_self(em_data):
 
 def test_agrees_with_adapted_rand_on_thinned_real_sections(em_data):
     raw = tifffile.imread(em_data / "isbi2012" / "train-volume.tif", key=0)
-    truth = connected_cells(tifffile.imread(em_data / "isbi2012" / "train-labels.tif", key=0) > 0)
-    segments = thinned_segments(gaussian_filter(raw.astype(float), 3) > 125)
+    truth = label_cells(tifffile.imread(em_data / "isbi2012" / "train-labels.tif", key=0) > 0)
+    segments = thin_segments(gaussian_filter(raw.astype(float), 3) > 125)
     error, *_ = adapted_rand_error(truth, segments, ignore_labels=(0,))
     assert scores(truth, segments)[0].value == pytest.approx(1 - error, abs=2e-3)

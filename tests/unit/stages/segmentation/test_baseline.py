@@ -12,7 +12,7 @@ from segem.geometry import VoxelSize, grid
 from segem.io.run import load_run, volume_lock
 from segem.io.volume import Volume, create_volume, write_block
 from segem.io.workspace import Workspace
-from segem.kernels.kmeans import membrane_of, smoothed, two_means
+from segem.kernels.kmeans import fit_two_means, mark_membrane, smooth
 from segem.kernels.normalize import histogram
 from segem.stages.segmentation.baseline import BaselineResult, baseline
 from segem.stages.segmentation.verify import verify
@@ -62,10 +62,10 @@ def test_blocks_give_what_the_whole_volume_gives(workspace, monkeypatch, dtype, 
     volume = store(workspace, image)
     assert volume.write_block == (3, 256, 256)
     found = baseline("em", "r", BaselineConfig(sigma_px=sigma_px), workspace)
-    whole = np.stack([smoothed(section, sigma_px) for section in image])
-    means = two_means(histogram(whole))
+    whole = np.stack([smooth(section, sigma_px) for section in image])
+    means = fit_two_means(histogram(whole))
     assert (found.dark, found.bright, found.threshold) == (means.dark, means.bright, means.threshold)
-    np.testing.assert_array_equal(label_of(workspace), membrane_of(whole, means))
+    np.testing.assert_array_equal(label_of(workspace), mark_membrane(whole, means))
     assert found.membrane_fraction == label_of(workspace).mean()
 
 

@@ -13,8 +13,8 @@ from segem.io.ledger import Ledger, LedgerRow, PhaseKey
 from segem.io.run import load_run, volume_lock
 from segem.io.volume import Volume
 from segem.kernels.crf import refine
-from segem.kernels.pictures import grey
-from segem.kernels.threshold import stored_probability
+from segem.kernels.pictures import stretch_contrast
+from segem.kernels.threshold import quantize_probability
 from segem.stages.reporting.evaluate import evaluate
 from segem.stages.segmentation.crf import refine_volume
 from segem.stages.segmentation.export import export
@@ -65,7 +65,7 @@ def whole_sections(workspace, image=None):
     image = np.asarray(Volume.open(workspace.volume("em")).raw[:]) if image is None else image
     return np.stack(
         [
-            stored_probability(refine(p / np.float32(255), section, CRF, THRESHOLD))
+            quantize_probability(refine(p / np.float32(255), section, CRF, THRESHOLD))
             for p, section in zip(probability, image, strict=True)
         ]
     )
@@ -196,7 +196,7 @@ def test_more_than_8_bits_are_windowed(workspace):
     refine_volume("deep", "r2", CONFIG, QUIET, workspace)
     found = np.asarray(Volume.open(workspace.result("r2", "deep")).raw[:]).astype(int)
     window = Volume.open(workspace.volume("deep")).statistics.percentiles
-    expected = whole_sections(workspace, [grey(section, window["1"], window["99"]) for section in image])
+    expected = whole_sections(workspace, [stretch_contrast(section, window["1"], window["99"]) for section in image])
     assert np.abs(found - expected).max() <= 1
 
 

@@ -9,7 +9,7 @@ import tifffile
 from segem.config import SynthConfig, load_manifest
 from segem.errors import ConfigError, WorkspaceError
 from segem.io.files import new_file
-from segem.kernels.synth import sections, synthesize
+from segem.kernels.synth import draw_sections, synthesize
 from segem.stages.volumes.synth import synth
 
 CONFIG = SynthConfig(shape=(3, 48, 64), seed=3, voxel_nm=(40, 5, 5))
@@ -59,7 +59,7 @@ def test_a_file_in_the_way_is_a_workspace_error(tmp_path):
 
 def test_an_interrupted_run_leaves_no_file(tmp_path, monkeypatch):
     def stop_after_one(config):
-        yield next(sections(config))
+        yield next(draw_sections(config))
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("segem.stages.volumes.synth.sections", stop_after_one)
