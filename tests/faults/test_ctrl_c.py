@@ -76,7 +76,7 @@ def test_a_run_that_is_stopped_says_so_and_goes_on(undisturbed: Undisturbed, tmp
             break
     assert (code, log.read_text()) == (INTERRUPTED, f"error: stopped by Ctrl-C{RESUMES}\n")
     (fault,) = verify("r", workspace)
-    assert fault.what == "interrupted; run the same command again, it goes on from there"
+    assert fault.what == "interrupted; run the same command again, it resumes from there"
     kept = harness.finished_blocks(workspace)
     assert 0 < kept < harness.BLOCKS
     assert run(undisturbed.context, words, log) == 0
