@@ -5,19 +5,28 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any, cast
+from uuid import UUID
 
 import pytest
 import yaml
+from prefect.client.orchestration import get_client
+from prefect.runtime import flow_run
 from typer.testing import CliRunner
 
-from flows.retrain import retrain
+import flows.retrain
+from flows.retrain import retrain, retrain_opened
 from segem.cli import app
-from segem.config import GateConfig, SynthConfig, TrainConfig
+from segem.config import GateConfig, IngestConfig, SynthConfig, TrainConfig
 from segem.config.retrain import RetrainConfig
 from segem.errors import ConfigError, WorkspaceError
+from segem.io.volume import Volume
 from segem.records.promotion import Promotion
+from segem.stages.training.retrain import Retraining, open_retraining, prepare_retraining
+from segem.stages.volumes.ingest import source_fingerprint
 from segem.stages.volumes.synth import synth
 from tests.flows.test_flows import artifacts, task_runs
+
+VOLUME_OPEN = Volume.open
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -70,6 +79,59 @@ def test_what_was_trained_is_judged_when_the_flow_is_repeated(
         assert retrain(source, CONFIG, tmp_path / "w", return_state=True).is_failed()
     (version,) = (path.parent for path in (tmp_path / "w/models/mine").glob("*/model.json"))
     assert cast(Promotion, retrain(source, CONFIG, tmp_path / "w")).version == version.name
+
+
+@pytest.mark.parametrize("opened_before", [False, True], ids=["from a deployment", "by the launcher"])
+def test_a_job_is_opened_once_and_each_volume_is_looked_up_once(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened_before: bool
+) -> None:
+    prepare_retraining(open_retraining(source, CONFIG, tmp_path / "w"))  # ingested: what is counted is looking it up
+    fingerprinted, opened, jobs = list[str](), list[str](), list[Any]()
+
+    def fingerprint(config: IngestConfig) -> str:
+        fingerprinted.append(config.name)
+        return source_fingerprint(config)
+
+    def open_volume(path: Path) -> Volume:
+        opened.append(path.name)
+        return VOLUME_OPEN(path)
+
+    def open_job(*args: Any) -> Retraining:
+        jobs.append(args)
+        return open_retraining(*args)
+
+    monkeypatch.setattr("segem.stages.volumes.ingest.source_fingerprint", fingerprint)
+    monkeypatch.setattr("segem.stages.training.labelled.Volume.open", open_volume)
+    monkeypatch.setattr("flows.retrain.open_retraining", open_job)
+    if opened_before:
+        decided = retrain_opened(open_job(source, CONFIG, tmp_path / "w"))
+    else:
+        decided = retrain(source, CONFIG, tmp_path / "w")
+    assert cast(Promotion, decided).name == "mine"
+    assert len(jobs) == 1
+    assert fingerprinted == ["tissue"]
+    assert opened == ["tissue.ome.zarr"] * 2, "by ingest, to see whether it is whole, and to be used"
+
+
+def test_a_retraining_of_the_launcher_looks_like_any_other_to_the_server(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = list[Any]()
+    publish = flows.retrain.publish
+
+    def remember(decided: Promotion) -> None:
+        states.append(flow_run.get_id())
+        publish(decided)
+
+    monkeypatch.setattr("flows.retrain.publish", remember)
+    retrain(source, CONFIG, tmp_path / "w")
+    retrain_opened(open_retraining(source, CONFIG, tmp_path / "w"))
+    with get_client(sync_client=True) as client:
+        runs = [client.read_flow_run(UUID(str(one))) for one in states]
+    assert len({run.flow_id for run in runs}) == 1
+    assert [run.name for run in runs] == ["retrain mine"] * 2
+    assert runs[0].parameters == runs[1].parameters
+    assert RetrainConfig.model_validate(runs[1].parameters["config"]) == CONFIG
 
 
 def test_nothing_is_trained_where_nothing_can_be_judged(source: Path, tmp_path: Path) -> None:
