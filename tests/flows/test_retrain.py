@@ -22,7 +22,7 @@ from segem.errors import ConfigError, WorkspaceError
 from segem.io.volume import Volume
 from segem.records.promotion import Promotion
 from segem.stages.training.retrain import Retraining, open_retraining, prepare_retraining
-from segem.stages.volumes.ingest import source_fingerprint
+from segem.stages.volumes.ingest import fingerprint_source
 from segem.stages.volumes.synth import synth
 from tests.flows.test_flows import artifacts, task_runs
 
@@ -90,7 +90,7 @@ def test_a_job_is_opened_once_and_each_volume_is_looked_up_once(
 
     def fingerprint(config: IngestConfig) -> str:
         fingerprinted.append(config.name)
-        return source_fingerprint(config)
+        return fingerprint_source(config)
 
     def open_volume(path: Path) -> Volume:
         opened.append(path.name)
@@ -100,14 +100,14 @@ def test_a_job_is_opened_once_and_each_volume_is_looked_up_once(
         jobs.append(args)
         return open_retraining(*args)
 
-    monkeypatch.setattr("segem.stages.volumes.ingest.source_fingerprint", fingerprint)
+    monkeypatch.setattr("segem.stages.volumes.ingest.fingerprint_source", fingerprint)
     monkeypatch.setattr("segem.stages.training.labelled.Volume.open", open_volume)
     monkeypatch.setattr("flows.retrain.open_retraining", open_job)
     if opened_before:
         decided = retrain_opened(open_job(source, CONFIG, tmp_path / "w"))
     else:
-        decided = retrain(source, CONFIG, tmp_path / "w")
-    assert cast(Promotion, decided).name == "mine"
+        decided = cast(Promotion, retrain(source, CONFIG, tmp_path / "w"))
+    assert decided.name == "mine"
     assert len(jobs) == 1
     assert fingerprinted == ["tissue"]
     assert opened == ["tissue.ome.zarr"] * 2, "by ingest, to see whether it is whole, and to be used"
