@@ -1,4 +1,4 @@
-"""Commands about models at hand: listed, shown, calibrated, promoted, exchanged with others."""
+"""Commands about models: list, show, calibrate, promote, export, import."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def models_calibrate(
     ] = False,
     data_root: DataRootOption = None,
 ) -> None:
-    """Make a model's probabilities frequencies, without training: of voxels of probability 0.8, 80 % are membrane.
+    """Calibrate a model's probabilities without training: of voxels of probability 0.8, 80 % are then membrane.
 
     Trained models are calibrated already; this is for older ones, or for tissue of another kind. The validation
     sections of the manifest calibrate, its test sections score. Weights and masks stay as they are, and the threshold
@@ -189,10 +189,10 @@ def models_export(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The package to write, a zip file.")],
     common: CommonOptions,
     licence: Annotated[str, typer.Option(help="SPDX identifier of the licence, where the card has none.")] = "",
-    author: Annotated[list[str] | None, typer.Option(help="Whom users of the model may ask; repeatable.")] = None,
+    author: Annotated[list[str] | None, typer.Option(help="Author whom users of the model may contact; repeatable.")] = None,
     force: ForceOption = False,
 ) -> None:
-    """Pack a model as bioimage.io has it, for others to run without segem and for `segem models import`."""
+    """Pack a model as a bioimage.io package, for others to run without segem and for `segem models import`."""
     from segem.stages.models.export_model import export_model
 
     space = workspace_at(common.workspace)
@@ -226,7 +226,7 @@ def models_import(
     ],
     common: CommonOptions,
 ) -> None:
-    """Take in a model that others send; nothing that a package brings is run.
+    """Import a model that others have made; no code that a package brings is run.
 
     A package made by `segem models export` comes back as the model it was. For weights that segem has not trained,
     name the architecture; their output must be the logit of membrane. A foreign package is taken only if the net gives

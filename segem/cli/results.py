@@ -1,4 +1,4 @@
-"""Commands about the results of a run: scored, shown, checked, taken away."""
+"""Commands about the results of a run: scores, report, check and repair, export."""
 
 from __future__ import annotations
 

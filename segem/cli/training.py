@@ -1,4 +1,4 @@
-"""Commands that make models of labelled volumes: trained, or trained and put in use only if they do no harm."""
+"""Commands that train models on labelled volumes, and put one in use only if it does no harm."""
 
 from __future__ import annotations
 
