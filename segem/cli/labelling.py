@@ -29,7 +29,9 @@ def _settle_budget(values: Values) -> None:
 )
 def learning_curve(
     manifest: ManifestArgument,
-    out: Annotated[str, typer.Option(help="Name of the curve; it is kept in the folder of the models, but is not a model.")],
+    out: Annotated[
+        str, typer.Option(help="Name of the curve; it is kept in the folder of the models, but is not a model.")
+    ],
     config: Annotated[LearningCurveConfig, Options({"Curve": ("seeds", "more", "worthwhile")})],
     training: Annotated[
         TrainConfig,

@@ -189,7 +189,9 @@ def models_export(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The package to write, a zip file.")],
     common: CommonOptions,
     licence: Annotated[str, typer.Option(help="SPDX identifier of the licence, where the card has none.")] = "",
-    author: Annotated[list[str] | None, typer.Option(help="Author whom users of the model may contact; repeatable.")] = None,
+    author: Annotated[
+        list[str] | None, typer.Option(help="Author whom users of the model may contact; repeatable.")
+    ] = None,
     force: ForceOption = False,
 ) -> None:
     """Pack a model as a bioimage.io package, for others to run without segem and for `segem models import`."""
