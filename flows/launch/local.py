@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segem.config import ExecutionConfig
 from segem.errors import ConfigError
+from segem.progress import track
 from segem.serving import exit_on_sigterm
 
 if TYPE_CHECKING:
@@ -126,9 +127,12 @@ def use_prefect(home: Path, *, verbose: bool = False) -> Iterator[None]:
             _check_answers(PREFECT_API_URL.value())
             yield
         else:
-            from flows.launch.private_server import serve_prefect
+            with ExitStack() as stack:
+                with track("start Prefect", 1, unit="") as advance:
+                    from flows.launch.private_server import serve_prefect
 
-            with serve_prefect(home.absolute()):
+                    stack.enter_context(serve_prefect(home.absolute()))
+                    advance(1)
                 yield
 
 
