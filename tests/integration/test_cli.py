@@ -21,6 +21,7 @@ from segem.errors import WorkspaceError
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace, default_run
 from segem.records.scores import Report
+from segem.stages.training.job import Terms
 
 SHAPE = (3, 64, 64)
 
@@ -231,8 +232,7 @@ def test_a_model_is_trained_with_what_its_card_shall_say(
     manifest = tmp_path / "m.yaml"
     manifest.write_text(f"name: m\nvolumes:\n  - {{name: v, source: {stack}, voxel_nm: [50, 4, 4]}}\n")
     assert segem("train", manifest, "--out", "mine", "--licence", "CC-BY-4.0", "--citation", "Us 2026")[0] == 0
-    assert seen["licence"] == "CC-BY-4.0"
-    assert seen["citation"] == "Us 2026"
+    assert seen["terms"] == Terms("CC-BY-4.0", "Us 2026")
 
 
 def test_what_a_training_is_told_reaches_it(segem: Shell, stack: Path, tmp_path: Path) -> None:
