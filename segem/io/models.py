@@ -87,6 +87,7 @@ def read_card(path: Path) -> tuple[ModelCard, str]:
             found=weights,
             fix="fetch or train the model again; `segem models import` takes weights from elsewhere",
         )
+    # Scores, licence and provenance may be edited without making another model; what is below may not.
     made_of: dict[str, Any] = {
         "weights": weights,
         "architecture": card.architecture,

@@ -44,7 +44,7 @@ class PyramidBlock:
         factors = _factors(self.fine, self.coarse)
         out = np.empty(self.box.shape, self.fine.dtype)
         read, (fz, _, _) = self._of(self.fine), factors
-        # One coarse section at a time: a whole block of the finer level may be eight times as large as a shard.
+        # One coarse section at a time: what a block is made of may be eight times as large as a shard.
         for z in range(self.box.shape[0]):
             start, stop = read.start[0] + z * fz, min(read.start[0] + (z + 1) * fz, read.stop[0])
             box = Box((start, *read.start[1:]), (stop, *read.stop[1:]))

@@ -37,9 +37,10 @@ def require_same_request(workspace: Workspace, request: StepRequest) -> None:
     """
     run, volume = request.run, request.volume
     entry = load_run(workspace, run).volumes.get(volume) if run in workspace.runs() else None
-    # The step itself, or another one that writes the same layers.
+    # This step or another one that writes the same layers: either would be overwritten.
     holders = [step for step in entry.steps.values() if set(step.layers) & set(request.layers)] if entry else []
     for holder in holders:
+        # A record without a single block on disk has nothing to lose.
         if not _holds(workspace, run, volume, holder.layers):
             continue
         held: dict[str, Any] = {"step": holder.step, **holder.config}
@@ -70,7 +71,7 @@ def refuse_others(held: Mapping[str, Any], asked: Mapping[str, Any], *, what: st
     segem.errors.ConfigError: r: no; expected tile-px 48, found tile-px 64. Fix: stop
     """
     then, now = dict(_flat(held)), dict(_flat(asked))
-    # What was swept or refined says most, so it comes first.
+    # The step, the model and the refined run explain most, so they come first: only a few are shown.
     keys = dict.fromkeys(("step", "model", "of", *now, *then))
     other = [key for key in keys if then.get(key) != now.get(key)]
     if other:
@@ -84,8 +85,10 @@ def _holds(workspace: Workspace, run: str, volume: str, layers: tuple[str, ...])
         arrays = [layer_of(result, layer) for layer in layers]
         return any(file.is_file() for array in arrays for file in shard_files(array, Box.of_shape(shape_of(array))))
     except InputError:
+        # There is no result volume.
         return False
     except WorkspaceError:
+        # Damaged: when in doubt, nothing is overwritten without being asked.
         return True
 
 
@@ -102,7 +105,7 @@ def _flat(settings: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, 
 
 
 def _named(settings: Mapping[str, Any], keys: list[str]) -> str:
-    """Return settings as a user writes them, without those that there are only on the other side."""
+    """Return settings as a user writes them, leaving out those that only the other side has."""
     known = [key for key in keys if key in settings] or keys
     names = {key: key.replace("_", "-") for key in known}
     words = [

@@ -1,4 +1,4 @@
-"""The runs of a workspace, and how each of them stands."""
+"""The runs of a workspace and their states."""
 
 from __future__ import annotations
 
@@ -82,9 +82,9 @@ def _state_of(record: RunRecord, entry: VolumeRecord) -> State:
 
 
 def _is_held(folder: Path) -> bool:
-    """Return whether a process that lives holds a lock of the run, by what it has written into it.
+    """Return whether a live process holds a lock of the run, by the name that it has written into the lock file.
 
-    The lock itself is not tried: whoever tries it holds it for a moment, and refuses the one that starts just then.
+    The lock itself is not tried: that would hold it for a moment, and a run that starts just then would be refused.
     """
     return any(_lives(path) for path in folder.glob(".*.lock"))
 
@@ -92,8 +92,9 @@ def _is_held(folder: Path) -> bool:
 def _lives(lock: Path) -> bool:
     try:
         holder = _HOLDER.fullmatch(lock.read_text(encoding="utf-8"))
-        # Whether a process of another machine lives cannot be told from here, so its word is taken.
+        # Whether a process on another machine is alive cannot be told from here, so its lock file is believed.
         if holder is not None and holder[2] == socket.gethostname():
+            # Signal 0 only asks whether the process exists.
             os.kill(int(holder[1]), 0)
     except PermissionError:
         return True  # a process of another user
