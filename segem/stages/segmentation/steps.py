@@ -42,6 +42,6 @@ def repeat_step(volume: str, run: str, step: StepRecord, execution: ExecutionCon
     """
     kind = STEPS[step.step]
     config = parse(kind.config, dict(step.config), where=run)
-    # Memory decides the size of tiles, and so does that of the run.
+    # Memory decides the size of tiles, so a repair plans with the memory that the run had.
     as_then = execution.model_copy(update={"memory": step.facts.memory})
     kind.run(volume, run, config, execution=as_then, workspace=workspace, like=step)
