@@ -200,6 +200,7 @@ def learning_curve(
     freedom = points - PARAMETERS
     tail = (1 + confidence) / 2
     residuals = (scores - expected) * np.sqrt(points / freedom) * stats.t.ppf(tail, freedom) / stats.norm.ppf(tail)
+    # Centred, or the draws would shift the curve.
     drawn = np.random.default_rng(seed).choice(residuals - residuals.mean(), (resamples, points))
     return LearningCurve(curve, _fits(counts, expected + drawn), confidence)
 
@@ -245,6 +246,7 @@ def why_not(sections: Sequence[int], iou: Sequence[float], more: int) -> str:
     levels, level = np.unique(counts, return_inverse=True)
     means = np.bincount(level, scores) / np.bincount(level)
     within = float(((scores - means[level]) ** 2).sum())
+    # What the curve misses beyond the spread of repeated trainings: the sum of squares of lack of fit.
     misfit = float(((scores - fit_curve(sections, iou).at(counts)) ** 2).sum()) - within
     lacking, pure = max(1, len(levels) - PARAMETERS), len(counts) - len(levels)
     chance = float(stats.f.isf(_MISFIT_LEVEL, lacking, pure)) * lacking * within / pure if pure else 0.0
