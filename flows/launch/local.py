@@ -63,7 +63,7 @@ def run_campaign(
     """
     from segem.stages.campaign import hold_run
 
-    # The flow locks the run; to try it first refuses a run in use at once, before a server is started.
+    # The flow locks the run itself; trying here first refuses a run in use before a server is started.
     with hold_run(job):
         pass
     with use_prefect(job.workspace.root / ".prefect", verbose=verbose):
