@@ -1,4 +1,4 @@
-"""Runs a campaign or a retraining on this machine, without a Prefect server that somebody has to start.
+"""Runs a campaign or a retraining on this machine, without a Prefect server having to be started.
 
 Importing this module does not import Prefect: Prefect reads its settings from the environment when it is first
 imported, and `use_prefect` sets them before.

@@ -156,7 +156,7 @@ def put_block(array: Array, box: Box, data: NDArray[Any]) -> bool:
     array : Array
         Level of an image or a label.
     box : Box
-        On the shard grid, as `write_block` wants it.
+        On the shard grid, as `write_block` requires.
     data : (z, y, x) array
         Of the shape of `box` and the type of `array`.
 
@@ -172,7 +172,7 @@ def put_block(array: Array, box: Box, data: NDArray[Any]) -> bool:
     try:
         written = np.array_equal(read_block(array, box, ""), data)
     except WorkspaceError:
-        # Missing or damaged: either way it is written anew.
+        # Missing or damaged: either way it is written again.
         written = False
     if not written:
         write_block(array, box, data)

@@ -24,7 +24,7 @@ class CachedReader:
     Parameters
     ----------
     array : Array
-        Level of an image or a label; nobody may write it meanwhile.
+        Level of an image or a label; it must not be written meanwhile.
     budget_bytes : int
         Most bytes of decoded chunks to keep; with 0, every read decodes all it needs.
     fix : str

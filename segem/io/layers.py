@@ -27,7 +27,7 @@ class Layers:
 
     @classmethod
     def open(cls, run: str, volume: str, workspace: Workspace, *, segmented: bool, clustered: bool) -> Layers:
-        """Open what is said to be there, and make sure that it is there.
+        """Open the layers that should be there, and check that none of their files is missing.
 
         Raises
         ------

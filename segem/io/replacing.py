@@ -1,4 +1,4 @@
-"""What is finished is never replaced by something else unless that is asked for."""
+"""Refuses to replace a finished result by a different one, unless that is asked for."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def require_same_request(workspace: Workspace, request: StepRequest) -> None:
 
 
 def refuse_others(held: Mapping[str, Any], asked: Mapping[str, Any], *, what: str, where: object, fix: str) -> None:
-    """Raise if what is asked for is not what was asked for then, naming what differs.
+    """Raise if a request differs from the one that made what is there, naming what differs.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def refuse_others(held: Mapping[str, Any], asked: Mapping[str, Any], *, what: st
 
 
 def _holds(workspace: Workspace, run: str, volume: str, layers: tuple[str, ...]) -> bool:
-    """Tell whether a block of a layer is on disk; what cannot be read may hold some."""
+    """Return whether a block of a layer is on disk; a volume that cannot be read may hold some."""
     try:
         result = Volume.open(workspace.result(run, volume))
         arrays = [layer_of(result, layer) for layer in layers]

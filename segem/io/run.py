@@ -106,7 +106,7 @@ def update_run(workspace: Workspace, run: str, change: Callable[[RunRecord], Run
     run : str
         Its name.
     change : callable
-        Takes the record as it is on disk, and returns it as it shall be.
+        Takes the record as it is on disk and returns the changed one.
 
     Returns
     -------
@@ -125,7 +125,7 @@ def update_run(workspace: Workspace, run: str, change: Callable[[RunRecord], Run
 
 
 def note_step(workspace: Workspace, run: str, volume: str, step: StepRecord) -> None:
-    """Write into a run's record how a step of a volume stands; a step whose layers it takes over is forgotten."""
+    """Write the state of a step of a volume into a run's record; a step whose layers it takes over is dropped."""
 
     def change(record: RunRecord) -> RunRecord:
         entry = record.volumes.get(volume, VolumeRecord())
@@ -229,7 +229,7 @@ def fault_of(step: StepRecord | None, what: str, digest: str | None) -> str | No
 def result_volume(workspace: Workspace, run: str, volume: str) -> Volume:
     """Open the result volume of `volume` in `run`; the caller holds its lock.
 
-    It is made when it is missing, and anew when it is damaged or of another shape or voxel size.
+    It is created if it is missing, and again if it is damaged or has another shape or voxel size.
 
     Returns
     -------
@@ -241,7 +241,7 @@ def result_volume(workspace: Workspace, run: str, volume: str) -> Volume:
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     sweep_partials(path.parent, path.name)
-    # A volume too damaged to be opened is made anew, or no command could ever finish the run. Its ledger rows then
+    # A volume too damaged to be opened is made again, or no command could ever finish the run. Its ledger rows then
     # match no file, so every block is computed again.
     with suppress(InputError, WorkspaceError):
         existing = Volume.open(path)

@@ -73,7 +73,7 @@ def _summary(workspace: Workspace, name: str) -> RunSummary:
 
 
 def _state_of(record: RunRecord, entry: VolumeRecord) -> State:
-    """Return how a volume stands by the record; what a killed process has left as running counts as stopped."""
+    """Return the state of a volume by the record; a step that a killed process left as running counts as stopped."""
     if entry.failure is not None or any(step.state == "failed" for step in entry.steps.values()):
         return "failed"
     segments = record.model is not None or any(each.membrane is not None for each in record.volumes.values())

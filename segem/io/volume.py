@@ -181,7 +181,7 @@ class Volume:
         return pyramid_blocks(levels, how)
 
     def build_pyramid(self, label: str | None = None) -> None:
-        """Compute the coarser levels from the full resolution, and write each block that is not there already.
+        """Compute the coarser levels from the full resolution and write every block that is not on disk yet.
 
         Parameters
         ----------
@@ -223,7 +223,7 @@ class Volume:
         return [folder / dataset["path"] for dataset in self._multiscale(label)["datasets"]]
 
     def _grids(self, label: str | None) -> list[tuple[ZYX, list[float]]]:
-        """Return the shape and scale of every level; layers with the same ones lie on the same voxels."""
+        """Return the shape and scale of every level; layers for which they are equal share their voxel grid."""
         shapes = [shape_of(level) for level in self.levels(label)]
         try:
             scales = [

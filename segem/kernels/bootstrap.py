@@ -242,7 +242,7 @@ def _draws(blocks: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]
 
 
 def _expanded(levels: Sequence[float], blocks: int) -> NDArray[np.float64]:
-    """Return the percentiles of the draws that stand for `levels` when there are so few blocks."""
+    """Return the percentiles of the draws that stand for `levels`, widened for a small number of blocks."""
     # Avoids 0 degrees of freedom: every draw of a single block is that block, so its interval is a point anyway.
     freedom = max(1, blocks - 1)
     expanded: NDArray[np.float64] = stats.norm.cdf(math.sqrt((freedom + 1) / freedom) * stats.t.ppf(levels, freedom))

@@ -11,7 +11,7 @@ from skimage.segmentation import slic
 from segem.kernels.lines import widen_lines
 
 _CLIPPED_AT = 2.5
-"""Intensities are clipped at so many deviations, or one speck of dirt would set the scale of a section."""
+"""Deviations at which intensities are clipped, or one speck of dirt would set the scale of a section."""
 _BRIGHT = 1.0
 """Intensity inside cells, in deviations above the mean; darkness is counted from here."""
 _COMPACTNESS = 0.1

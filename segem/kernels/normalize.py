@@ -27,7 +27,7 @@ class IntensityStatistics:
     minimum, maximum : int
         Extremes.
     percentiles : mapping of str to float
-        Keys ``"1"``, ``"50"`` and ``"99"``: the least intensity that so many percent of the voxels do not exceed.
+        Keys ``"1"``, ``"50"`` and ``"99"``: the least intensity that this percentage of the voxels does not exceed.
     """
 
     mean: float

@@ -121,7 +121,7 @@ def _score_finished(run: str, name: str, made: _Made, workspace: Workspace) -> V
             advance(1)
     total = reduce(Tally.__add__, tallies, Tally())
     known = None if layers.truth is None else total.known / math.prod(source.shape)
-    # A truth without a single known voxel is as good as none.
+    # A truth without a single known voxel counts as none.
     measured = bool(known)
     scores = Scores(
         model=total.model.scores() if measured and made.model else None,

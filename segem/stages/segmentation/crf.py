@@ -51,7 +51,7 @@ def refine_volume(
     Parameters
     ----------
     volume, run : str
-        Names of the ingested volume and of the run that is made; it looks like a segmentation.
+        Names of the ingested volume and of the run to write; its record reads like that of a segmentation.
     config : RefineConfig
         The run whose probability is refined, and the CRF: all that decides the result.
     execution : ExecutionConfig

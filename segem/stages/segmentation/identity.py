@@ -1,7 +1,7 @@
-"""The code that computes a block, found by reading imports: what it digests to, and the versions it computes with.
+"""The code that computes a block, found by reading imports: its digest, and the versions it computes with.
 
-A list of modules kept by hand misses the next one that is written. So they are found from the one that computes a
-block, by the imports in their sources: nothing is run for it, and an import inside a function counts like any other.
+A list of modules kept by hand misses the next one that is written. So they are found by following imports from the
+module that computes a block. Sources are parsed, not run, and an import inside a function counts like any other.
 ``docs/adr/0010-identity-from-imports.md`` argues what is in and what is not.
 """
 
@@ -31,7 +31,7 @@ _DISTRIBUTIONS = {"skimage": "scikit-image", "sklearn": "scikit-learn"}
 
 @cache
 def code_digest(start: str, package: Path = _PACKAGE) -> str:
-    """Return the sha256 of all code that computes a block: other code makes other blocks.
+    """Return the sha256 of all code that computes a block.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ def _names(source: bytes, package: str) -> Iterator[tuple[str, bool]]:
 
 
 def _statements(tree: ast.Module) -> Iterator[ast.AST]:
-    """Yield every statement, within functions too, but none that only a type checker sees: it computes nothing."""
+    """Yield every statement, also within functions, except those under TYPE_CHECKING, which never run."""
     # Statements hold other statements only in these fields, so expressions need not be walked.
     waiting: list[ast.AST] = list(tree.body)
     while waiting:

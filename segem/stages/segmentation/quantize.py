@@ -46,13 +46,13 @@ def quantized(
     artefact : Artefact
         The model.
     source : Volume
-        The volume it shall segment.
+        The volume to be segmented.
     threshold : float
         Probability that makes membrane.
     tolerance : float
         Largest share of voxels whose mask may differ.
     folder : Path
-        Where the model for this volume is kept, so that a resumed run takes the very same one.
+        Where the model for this volume is kept, so that a resumed run uses the same one.
     code : str
         sha256 of the code that computes blocks: other code makes another model.
 
@@ -86,7 +86,7 @@ def quantized(
 
 
 def sample_tiles(source: Volume, context: int, stride_px: int, count: int = SAMPLE_TILES) -> list[Channels]:
-    """Return what a net sees of tiles spread evenly over a volume, the same ones each time."""
+    """Return what a net sees of tiles spread evenly over a volume; the same tiles each time."""
     depth, height, width = source.shape
     edge = SAMPLE_PX // stride_px * stride_px
     rows, columns = (range(0, max(1, n - edge + 1), stride_px) for n in (height, width))
@@ -105,7 +105,7 @@ def sample_tiles(source: Volume, context: int, stride_px: int, count: int = SAMP
 
 
 def _disagreement(artefact: Artefact, tiles: list[Channels], threshold: float, model: Path) -> float:
-    # Masks are compared, not probabilities: what changes no mask harms nobody.
+    # Masks are compared, not probabilities: the tolerance is one of the mask.
     net, cpu, context = load_net(artefact), choose_device("cpu"), geometry_of(artefact.card).context_sections
     with Engine(net, cpu, context, runtime="openvino") as exact:
         expected = [threshold_probability(quantize_probability(p), threshold) for p in exact.probabilities(tiles)]

@@ -1,4 +1,4 @@
-"""Computes again what a run has lost, by the settings it was made with, and nothing else."""
+"""Computes what a run has lost again, with the settings it was made with, and nothing else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from segem.stages.segmentation.verify import Fault, verify
 
 @dataclass(frozen=True)
 class Repair:
-    """What was wrong with a run: what is whole again, and what is left."""
+    """The faults of a run: those that were repaired, and those that are left."""
 
     repaired: tuple[Fault, ...]
     left: tuple[Fault, ...]

@@ -107,7 +107,7 @@ def run_step(
     request : StepRequest
         What is asked for, of which volume, into which run.
     prepare : callable
-        Given the ingested volume and the result volume, returns the step; called when nobody else can write the result.
+        Given the ingested volume and the result volume, returns the step; called while the lock on the result is held.
     execution : ExecutionConfig
         Engine, workers, memory: nothing that changes the result.
     workspace : Workspace
@@ -339,7 +339,7 @@ class StepWork:
     def compute(
         self, loaded: LoadedBlock, threads: int | None, on_voxels: Callable[[int], None]
     ) -> tuple[LoadedBlock, Computed]:
-        """Return what a block shall hold; nothing for one that is finished."""
+        """Return the content of a block; nothing for one that is finished."""
         if loaded.finished is not None:
             on_voxels(loaded.block.write.size)
             return loaded, Computed()

@@ -31,12 +31,12 @@ STEPS = {
 
 
 def repeat_step(volume: str, run: str, step: StepRecord, execution: ExecutionConfig, workspace: Workspace) -> None:
-    """Carry out a step of a run again, by the settings it was made with; what is whole is not touched.
+    """Repeat a step of a run with the settings it was made with; what is whole is not touched.
 
     Raises
     ------
     ConfigError
-        When a block would come out in another way than those that are whole.
+        When a block would be made in another way than those that are whole.
     SegemError
         As the step itself does.
     """

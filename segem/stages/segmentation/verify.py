@@ -21,7 +21,7 @@ from segem.progress import track
 from segem.records.run import CrfFacts, PhaseRecord, RunRecord, StepRecord, VolumeRecord
 
 Part = Literal["run", "source", "source pyramid", "result", "step", "pyramid"]
-"""What a fault is a fault of: the run as a whole, the ingested voxels, or something that can be computed again."""
+"""What is damaged: the run as a whole, the ingested voxels, or something that can be computed again."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Fault:
     what: str
     part: Part = "run"
     step: str | None = None
-    """Name of the step that has to make it again."""
+    """Name of the step that has to be repeated."""
 
 
 def verify(run: str, workspace: Workspace, *, volumes: Collection[str] | None = None) -> list[Fault]:
@@ -143,7 +143,7 @@ def _source_faults(source: Volume, digest: str | None) -> Iterator[Fault]:
 
 
 def _origin_faults(facts: CrfFacts, name: str, run: str, workspace: Workspace) -> Iterator[Fault]:
-    """Tell whether a refined probability is still made of what the run it was made from holds."""
+    """Yield a fault if the run that a probability was refined from has changed since, or is gone."""
     origin = facts.refined_from
     there = workspace.ledger(origin).is_file()  # asked first, since opening a missing ledger would create it
     if not there or probability_digest(workspace, origin, name) != facts.probability:
@@ -153,7 +153,7 @@ def _origin_faults(facts: CrfFacts, name: str, run: str, workspace: Workspace) -
 
 
 def _lost(layer: Array, fix: str) -> str | None:
-    """Return what is missing of a layer or does not decode, or None."""
+    """Return which block of a layer is missing or does not decode, or None."""
     try:
         layer_digest(layer, fix)
     except WorkspaceError as error:
@@ -162,7 +162,7 @@ def _lost(layer: Array, fix: str) -> str | None:
 
 
 def _pyramid_faults(volume: Volume, label: str | None, damaged: list[Box]) -> Iterator[str]:
-    """Compare coarser levels with what they are made of; over what is damaged, only see whether they decode."""
+    """Compare coarser levels with what they are made of; above damaged blocks, only check that they decode."""
     # Finest level first, so that damage found there is known at the levels above.
     damaged = list(damaged)
     for block in volume.pyramid(label):
