@@ -65,11 +65,13 @@ class PyramidBlock:
 
 def pyramid_blocks(levels: Sequence[Array], how: Reduction) -> Iterator[PyramidBlock]:
     """Yield the blocks of all levels but the first, each after those it is made from."""
+    # Level by level, so that each is whole before the next one reads it.
     for fine, coarse in pairwise(levels):
         for _, box in grid(shape_of(coarse), shard_of(coarse)):
             yield PyramidBlock(levels[0], fine, coarse, box, how)
 
 
 def _factors(fine: Array, coarse: Array) -> ZYX:
+    # Rounded up, since the last voxel of a coarse axis may stand for fewer fine ones.
     z, y, x = (ceil_div(a, b) for a, b in zip(shape_of(fine), shape_of(coarse), strict=True))
     return (z, y, x)

@@ -296,6 +296,7 @@ class _Level:
 def _plan_levels(shape: ZYX, voxel_size: VoxelSize) -> list[_Level]:
     levels = [_Level(shape, (1, 1, 1))]
     while max(levels[-1].shape[1:]) > _COARSEST:
+        # A single section cannot shrink further; sections much thicker than pixels are not merged.
         steps = [2 if n > 1 else 1 for n in levels[-1].shape]
         if not voxel_size.near_isotropic:
             steps[0] = 1

@@ -119,6 +119,7 @@ class CrfFacts(StepFacts):
     """Of the model behind that probability, as is `trained_on`."""
 
 
+# Told apart by `step` when they are read back, so that each keeps its own types.
 Facts = Annotated[BaselineFacts | SegmentFacts | CrfFacts, Field(discriminator="step")]
 F = TypeVar("F", BaselineFacts, SegmentFacts, CrfFacts)
 """The facts of one step; a new step adds its own here and above."""

@@ -111,6 +111,7 @@ def summarise(report: Report) -> str:
 
 def _compare(measured: list[VolumeScores], baseline: str) -> str:
     ious = [volume.iou for volume in measured if volume.iou]
+    # Volumes may have only one of the two scores; those do not enter the comparison.
     compared = [(iou.model, iou.baseline) for iou in ious if iou.model is not None and iou.baseline is not None]
     who, reached = "the model", [iou.model for iou in ious if iou.model is not None]
     if not reached:

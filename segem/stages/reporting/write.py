@@ -145,6 +145,7 @@ def _log_scores(scores: Report) -> None:
 
 
 def _write(folder: Path, scores: Report, pictures: dict[str, list[SectionPictures]]) -> None:
+    # In one step, so that page, table and pictures are always those of the same scores.
     with new_directory(folder) as partial:
         for picture in (p for sections in pictures.values() for section in sections for p in section.pictures):
             write_bytes(partial / picture.file, picture.data)

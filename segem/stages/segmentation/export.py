@@ -87,6 +87,7 @@ def _check_harmless(out: Path, workspace: Workspace, force: bool) -> None:
     """Raise if a file at `out` would replace or disturb something that cannot be exported again."""
     # Both the name itself and the file that it leads to if it is a link.
     places = {out.parent.resolve() / out.name, out.resolve()}
+    # The workspace, and what its volumes were read from: the only copies of somebody's data.
     kept = [workspace.root / folder for folder in ("volumes", "runs", "models")]
     for name in workspace.volumes():
         with suppress(SegemError):  # a volume that cannot be read names no source

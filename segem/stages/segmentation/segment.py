@@ -84,6 +84,7 @@ def segment(
     SegemError
         As `segem.stages.segmentation.step.run_step` does, and where the model is missing.
     """
+    # First of all: heaps that threads have made by then would stay in use.
     keep_activations()
     artefact = find_model(config.model, workspace)
 

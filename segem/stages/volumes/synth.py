@@ -70,6 +70,7 @@ def synth(out: Path, config: SynthConfig) -> SynthResult:
     drawn = draw_sections(config)
     result = SynthResult(out / "raw.tif", out / "truth.tif", out / "manifest.yaml")
     _check_ours(result)
+    # A product of Python integers, which does not overflow.
     big = int(np.prod(config.shape, dtype=object)) > _BIG_TIFF_BYTES
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
