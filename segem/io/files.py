@@ -22,8 +22,8 @@ PARTIAL = re.compile(r"\.[0-9a-f]{32}\.partial$")
 
 _REASONS = {
     errno.ENOSPC: "the disk is full",
-    errno.EACCES: "no right to read or write here",
-    errno.EPERM: "no right to read or write here",
+    errno.EACCES: "no permission to read or write here",
+    errno.EPERM: "no permission to read or write here",
     errno.EROFS: "the disk is read-only",
     errno.ENOENT: "no such file or folder",
 }
@@ -37,8 +37,8 @@ _FIXES = {
     errno.EACCES: "choose a --workspace that you may write to",
     errno.EPERM: "choose a --workspace that you may write to",
     errno.EROFS: "choose a --workspace on a writable disk",
-    errno.ENOTDIR: "a file stands where a folder is needed; choose another --workspace",
-    errno.EEXIST: "a file stands where a folder is needed; choose another --workspace",
+    errno.ENOTDIR: "there is a file where a folder is needed; choose another --workspace",
+    errno.EEXIST: "there is a file where a folder is needed; choose another --workspace",
     errno.ENAMETOOLONG: "use a shorter name",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }

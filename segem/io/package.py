@@ -220,5 +220,5 @@ def _grows(root: yaml.Node | None) -> bool:
 
 def _harmful(path: Path, found: str) -> ModelError:
     return ModelError(
-        "the package is malicious", where=path, found=found, fix="do not use it, and tell the person you have it from"
+        "the package is malicious", where=path, found=found, fix="do not use it, and tell whoever gave it to you"
     )

@@ -52,7 +52,7 @@ def require_same_request(workspace: Workspace, request: StepRequest) -> None:
             asked,
             what=f"this run holds a {holder.result} made in another way",
             where=f"{run}/{volume}",
-            fix="give another name by --run, or --replace to lose what is there and make it anew under this name",
+            fix="give another name with --run, or --replace to lose what is there and make it again under this name",
         )
 
 

@@ -211,7 +211,7 @@ def too_few(sections: Sequence[int], more: int) -> str:
     Examples
     --------
     >>> too_few([1, 1, 2, 2, 3, 3], 5)
-    'no more than twice the 3 sections at hand can be foreseen (--more 3)'
+    'no more than twice the 3 sections trained on can be predicted (--more 3)'
     """
     levels = sorted(set(sections))
     if len(levels) < PARAMETERS:
@@ -219,7 +219,7 @@ def too_few(sections: Sequence[int], more: int) -> str:
     if len(sections) < _FEWEST_POINTS:
         return f"six trainings or more are needed, and there are {len(sections)}"
     if more > levels[-1]:
-        return f"no more than twice the {levels[-1]} sections at hand can be foreseen (--more {levels[-1]})"
+        return f"no more than twice the {levels[-1]} sections trained on can be predicted (--more {levels[-1]})"
     return ""
 
 

@@ -271,12 +271,12 @@ def _require_same_making(request: StepRequest, facts: StepFacts, then: StepRecor
         if value != held[key]:
             again = "run the same command again" + (" with --replace" if key == "model" else "")
             raise ConfigError(
-                f"the {key.replace('_', ' ')} of the run is not at hand any more, and blocks of two kinds must not be "
+                f"the {key.replace('_', ' ')} of the run is no longer available, and blocks of two kinds must not be "
                 "mixed",
                 where=f"{request.run}/{request.volume}",
                 expected=_told(held[key], value),
                 found=_told(value, held[key]),
-                fix=f"bring it back, or {again} to compute every block anew",
+                fix=f"restore it, or {again} to compute every block again",
             )
 
 
