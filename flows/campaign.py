@@ -76,6 +76,7 @@ def campaign(
         When nothing could start: something is wrong with the manifest, the model or the workspace.
     """
     job = open_campaign(manifest, run, workspace, data_root, replace=replace)
+    # All volumes are recorded before the first one starts, so that one which is never reached is noticed.
     with hold_run(job):
         record_volumes(job)
         failed = _find_all_membranes(job, execution)
@@ -83,10 +84,10 @@ def campaign(
             pages = report_step(job.run, job.workspace.root)
             publish(job.run, pages)
         except Exception:
-            # Volumes that failed are the cause most worth naming, also when there is no report.
+            # Without a report too, the volumes that failed are the cause to name first.
             _raise_if_any(failed, job)
             raise
-    # Scoring reads the results back from disk, so it may find damage that no step has seen.
+    # Scoring reads the results back from disk, so it may find damage that no step has noticed.
     found = pages.failed | failed
     _raise_if_any({name: found[name] for name in job.volumes if name in found}, job)
     return CampaignOutcome(job.run, job.volumes, pages.index)
@@ -98,6 +99,7 @@ def _find_all_membranes(job: Campaign, execution: ExecutionConfig) -> dict[str, 
     for volume in _with_progress(job.manifest.volumes):
         try:
             _find_membranes(volume, job, execution)
+        # Any error at all: one volume must not stop the others.
         except Exception as error:
             failed[volume.name] = describe_failure(error)
             get_run_logger().error("volume %s failed: %s", volume.name, failed[volume.name], exc_info=error)

@@ -60,7 +60,7 @@ def retrain(
     Parameters
     ----------
     manifest : Path
-        The YAML file; its labelled volumes are learned, and their test sections judged.
+        The YAML file: the model is trained on its labelled volumes and judged on their test sections.
     config : RetrainConfig
         Name of the model, budget, base model, incumbent.
     workspace : Path

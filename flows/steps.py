@@ -42,12 +42,13 @@ def step(name: str, run_name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
     Returns
     -------
     callable
-        A decorator. The task keeps no result and no cache, since the ledger of blocks decides what is done already. It
+        A decorator. The task keeps no result and no cache, since the ledger of blocks says what is done already. It
         is tried three times, unless its error is one of `PERMANENT`.
     """
     return task(
         name=name,
         task_run_name=run_name,
+        # Prefect's default cache key holds the id of the run, so it would skip nothing after a kill; the ledger does.
         cache_policy=NO_CACHE,
         persist_result=False,
         retries=len(RETRY_DELAYS_S),

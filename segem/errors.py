@@ -98,7 +98,7 @@ class BlockError(SegemError):
 
 
 class ServerError(SegemError):
-    """A server cannot listen where it was told to, or does not start."""
+    """A server cannot listen at its address, or does not start."""
 
 
 class IncompleteError(SegemError):

@@ -74,6 +74,7 @@ class Box:
     def intersect(self, other: Box) -> Box:
         """Return the intersection; an empty box where there is none."""
         start = _zyx(max(a, b) for a, b in zip(self.start, other.start, strict=True))
+        # Boxes that do not meet would end before they start; they become empty instead.
         stop = _zyx(max(s, min(a, b)) for s, a, b in zip(start, self.stop, other.stop, strict=True))
         return Box(start, stop)
 
@@ -180,6 +181,7 @@ def name_sections(ranges: Sequence[Range]) -> str:
 
 def ceil_div(a: int, b: int) -> int:
     """Return a / b rounded up."""
+    # In whole numbers: a division in floating point is inexact for large ones.
     return -(-a // b)
 
 

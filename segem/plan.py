@@ -26,7 +26,7 @@ from segem.errors import ConfigError
 from segem.geometry import ZYX, Box, Halo, ceil_div, grid, round_up
 
 MAX_TILE_PX = 1472
-"""Longest edge of what a tile reads, where nothing else is asked for; sections up to this size are computed whole."""
+"""Longest edge of what a tile reads, unless set otherwise; sections up to this size are computed whole."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Tiling:
     step_px: tuple[int, int]
 
     def __post_init__(self) -> None:
+        # Off the stride, the poolings of two tiles would fall on different pixels, and their values would differ.
         aligned = {"tile step": self.step_px}
         if self.mode == "crop":
             aligned["halo"] = (self.halo.y, self.halo.x)
@@ -145,7 +146,7 @@ class Plan:
     def blocks_by_rows(self) -> Iterator[Block]:
         """Yield the same blocks, each row of them through all sections before the next row.
 
-        A net that sees neighbouring sections reads them again soon, while a cache still holds so much of them.
+        A net that sees neighbouring sections reads them again soon, while the cache still holds them.
         """
         sections, rows, columns = (range(ceil_div(n, b)) for n, b in zip(self.shape, self.write_block, strict=True))
         for y, z, x in product(rows, sections, columns):
@@ -182,19 +183,23 @@ class Plan:
     def overhead(self) -> float:
         """Return how many voxels are computed for each voxel written; 1 means no halo was needed."""
         section = self.shape[1] * self.shape[2]
+        # One section is enough: every section is tiled alike.
         first = [self._block(i, box) for i, box in grid((1, *self.shape[1:]), (1, *self.write_block[1:]))]
         read = sum(tile.read.shape[1] * tile.read.shape[2] for block in first for tile in block.tiles)
         return read / section
 
     def _block(self, index: ZYX, write: Box) -> Block:
+        # A blended tile may reach beyond the write box, so what is read is the union of what tiles see.
         tiles = tuple(self._tiles(write))
         return Block(index, write, reduce(Box.union, (tile.read for tile in tiles)), tiles)
 
     def _tiles(self, write: Box) -> Iterator[Tile]:
         volume, tiling = Box.of_shape(self.shape), self.tiling
+        # Blended windows overlap already and have no halo in the plane.
         halo = Halo(tiling.halo.z, 0, 0) if tiling.window else tiling.halo
         rows = _touching(self.windows(1), write.start[1], write.stop[1])
         columns = _touching(self.windows(2), write.start[2], write.stop[2])
+        # Tiles of the volume's lattice, not of the block: one that crosses a border is computed for both blocks, alike.
         for z, (y0, y1), (x0, x1) in product(range(write.start[0], write.stop[0]), rows, columns):
             window = Box((z, y0, x0), (z + 1, y1, x1))
             yield Tile(window.grow(halo, volume), window.intersect(write))
@@ -239,6 +244,7 @@ def crop_tiling(
     >>> crop_tiling((20, 2048, 2048), (1, 2048, 2048), Halo(0, 96, 96), 16).core_px
     (1024, 1024)
     """
+    # Rounded up, since a larger halo is never wrong, and tiles stay on the lattice of the poolings.
     aligned = Halo(halo.z, round_up(halo.y, stride_px), round_up(halo.x, stride_px))
     y, x = (
         round_up(tile_px, stride_px) if tile_px else _even_core(n, b, reach, stride_px, max_tile_px)
@@ -277,12 +283,14 @@ def blend_tiling(
     (128, 128)
     """
     y, x = (min(round_up(tile_px, stride_px), round_up(n, stride_px)) for n in shape[1:])
+    # Rounded down, so that neighbours overlap by at least what was asked for.
     step_y, step_x = (max(stride_px, int(edge * (1 - overlap)) // stride_px * stride_px) for edge in (y, x))
     return Tiling(window, (y, x), Halo(context_z, 0, 0), stride_px, (step_y, step_x))
 
 
 def _even_core(size: int, block: int, halo_px: int, stride_px: int, max_tile_px: int) -> int:
     extent = min(block, size)
+    # Fewest parts first: large cores waste least on halos.
     for parts in range(1, ceil_div(extent, stride_px) + 1):
         core = round_up(ceil_div(extent, parts), stride_px)
         # With several blocks along the axis, a core that straddles two of them would be computed twice.

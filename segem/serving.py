@@ -1,4 +1,4 @@
-"""A web server in a thread of this process, for this machine alone, that answers nobody but the user.
+"""A web server in a thread of this process that answers only the user.
 
 Any web page that the user's browser shows can send requests to a port of this machine, and any program of another user
 can open it. So each request is checked three times before the application sees it. The ``Host`` header must be this
@@ -33,6 +33,7 @@ from segem.errors import ConfigError, ServerError
 
 LOOPBACK = "127.0.0.1"
 THREAD = "segem-server"
+# 16 characters of base64 are 96 bits: nobody guesses that over a network.
 LEAST_TOKEN = 16
 POLL_SECONDS = 0.02
 
@@ -200,23 +201,26 @@ def serve(app: ASGIApp, listener: Listener, token: str | None = None) -> Iterato
         uvicorn.Config(
             guard(app, listener.address, token),
             access_log=False,  # it would keep the token of the first visit
-            lifespan="on",
-            log_config=None,
+            lifespan="on",  # an application that fails to start is an error, not a warning
+            log_config=None,  # logging belongs to the program, not to the server
             proxy_headers=False,  # what a client says of itself is not believed
             server_header=False,
             ssl_certfile=tls.certificate if tls else None,
             ssl_keyfile=tls.key if tls else None,
+            # Open connections, such as event streams, would otherwise keep the server from stopping.
             timeout_graceful_shutdown=2,
         )
     )
     failures: list[BaseException] = []
 
     def run() -> None:
+        # SystemExit too: uvicorn exits when it cannot start, which in a thread would go unnoticed.
         try:
             server.run([listener.socket])
         except BaseException as error:
             failures.append(error)
 
+    # A daemon, so that it never keeps a process alive that has nothing else to do.
     thread = threading.Thread(target=run, name=THREAD, daemon=True)
     thread.start()
     try:
@@ -241,7 +245,7 @@ def guard(app: ASGIApp, address: str, token: str | None = None) -> ASGIApp:
         Where it is served, as in ``"http://127.0.0.1:8123"``. A loopback address may also be called ``localhost``.
     token : str, optional
         Expected in the header ``Authorization: Bearer TOKEN``, or in a cookie. A first visit with ``?token=TOKEN`` gets
-        the cookie and is sent on to the same page without the token, which so stays out of the browser's history.
+        the cookie and is redirected to the same page without the token, to keep it out of the browser's history.
 
     Returns
     -------
@@ -262,10 +266,11 @@ def guard(app: ASGIApp, address: str, token: str | None = None) -> ASGIApp:
         )
     served = urlsplit(address)
     hosts = _hosts_of(served.scheme, served.hostname or "", served.port)
-    # Browsers send a cookie to every port of a host, so that two servers would overwrite each other's.
+    # Browsers send a cookie to every port of a host, so two servers with the same name for it would overwrite it.
     cookie = f"segem-{served.port}"
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        # Start and stop of the server itself, not a request.
         if scope["type"] == "lifespan":
             await app(scope, receive, send)
             return
@@ -288,6 +293,7 @@ def exit_on_sigterm() -> Iterator[None]:
         yield
         return
 
+    # An exception, unlike the default action, lets `with` and `finally` close what is open.
     def leave(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
@@ -299,7 +305,7 @@ def exit_on_sigterm() -> Iterator[None]:
 
 
 def _hosts_of(scheme: str, host: str, port: int | None) -> set[str]:
-    """Return what a browser may send as ``Host``, which leaves out the port that goes without saying."""
+    """Return what a browser may send as ``Host``; it leaves out the default port of the scheme."""
     names = {host, "localhost", LOOPBACK} if _is_loopback(host) else {host}
     implied = port in {None, {"http": 80, "https": 443}[scheme]}
     return {f"{name}:{port}" for name in names} | (names if implied else set())
@@ -307,6 +313,7 @@ def _hosts_of(scheme: str, host: str, port: int | None) -> set[str]:
 
 def _check_site(request: HTTPConnection, hosts: set[str], scheme: str) -> Response | None:
     called = [value.lower() for value in request.headers.getlist("host")]
+    # Two Host headers could be read differently by this check and by the application.
     if len(called) != 1 or called[0] not in hosts:
         return PlainTextResponse(f"This server answers at {', '.join(sorted(hosts))} only.", 403)
     # "null", which sandboxed pages and local files send, is another site too.
@@ -317,7 +324,7 @@ def _check_site(request: HTTPConnection, hosts: set[str], scheme: str) -> Respon
 
 def _check_token(request: HTTPConnection, token: str, cookie: str, *, secure: bool) -> Response | None:
     if request.scope.get("method") in {"GET", "HEAD"} and _is_same(request.query_params.get("token", ""), token):
-        # An absolute address, for a path that starts with // would name another host.
+        # An absolute address, because a path that starts with // would be taken for another host.
         answer = RedirectResponse(request.url.remove_query_params("token"), 303, {"Cache-Control": "no-store"})
         answer.set_cookie(cookie, token, httponly=True, samesite="strict", secure=secure)
         return answer
@@ -330,7 +337,7 @@ def _check_token(request: HTTPConnection, token: str, cookie: str, *, secure: bo
 
 
 def _is_same(given: str, secret: str) -> bool:
-    """Compare in a time that does not tell how much of it is right."""
+    """Compare in constant time, so that the time does not tell how much of a guess is right."""
     return hmac.compare_digest(given.encode(), secret.encode())
 
 

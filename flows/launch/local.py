@@ -1,4 +1,4 @@
-"""Runs a campaign or a retraining on this machine, without a Prefect server that somebody has to start.
+"""Runs a campaign or a retraining on this machine, without a Prefect server having to be started.
 
 Importing this module does not import Prefect: Prefect reads its settings from the environment when it is first
 imported, and `use_prefect` sets them before.
@@ -64,7 +64,7 @@ def run_campaign(
     """
     from segem.stages.campaign import hold_run
 
-    # The flow locks the run; to try it first refuses a run in use at once, before a server is started.
+    # The flow locks the run itself; trying here first refuses a run in use before a server is started.
     with hold_run(job):
         pass
     with use_prefect(job.workspace.root / ".prefect", verbose=verbose):

@@ -50,7 +50,7 @@ def serve_prefect(home: Path) -> Iterator[str]:
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with ExitStack() as stack:
         listener = stack.enter_context(listen())
-        # The server reads them when it is made, and they hold its address; so the port is taken first.
+        # The server reads its settings when it is created, and they hold its address, so the port is taken first.
         stack.enter_context(_set_environment(_make_settings(listener.address, home)))
         try:
             # Prefect asks for a password itself, so requests need no token of ours.
@@ -76,7 +76,7 @@ def _make_settings(address: str, home: Path) -> dict[str, str]:
         "no_proxy": without_proxy,
         "PREFECT_API_AUTH_STRING": password,
         "PREFECT_API_URL": f"{address}/api",
-        # The home and the database may be set apart; both must be this server's own.
+        # Home and database can be set independently; both must be this server's own.
         "PREFECT_HOME": str(home),
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home}/prefect.db",
         "PREFECT_SERVER_API_AUTH_STRING": password,
@@ -88,7 +88,7 @@ def _make_settings(address: str, home: Path) -> dict[str, str]:
 
 @contextmanager
 def _set_environment(changes: Mapping[str, str]) -> Iterator[None]:
-    """Change environment variables while the body runs, and let Prefect take notice."""
+    """Change environment variables while the body runs, and make Prefect read them again."""
     before = {key: os.environ.get(key) for key in changes}
     os.environ.update(changes)
     refresh_global_settings_context()
@@ -111,6 +111,7 @@ def _mark_in_use(home: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _close_runs_of_dead_processes()
         except BlockingIOError:
+            # Another live process serves the same history: runs that look unfinished may be its own.
             pass
         fcntl.flock(handle, fcntl.LOCK_SH)
         yield
@@ -122,7 +123,7 @@ def _send_what_is_queued() -> None:
 
 
 def _close_runs_of_dead_processes() -> None:
-    """Mark runs that a killed process left unfinished as crashed; they would be shown as running for ever."""
+    """Mark runs that a killed process left unfinished as crashed; they would be shown as running forever."""
     unfinished = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=UNFINISHED)))
     with get_client(sync_client=True) as client:
         for flow_run in client.read_flow_runs(flow_run_filter=unfinished):

@@ -18,18 +18,21 @@ from segem.io.ledger import LedgerRow
 from segem.plan import Block
 from segem.progress import is_shown, tell
 
+# One block in work and one waiting, so that a worker never idles while its answer travels.
 IN_FLIGHT_PER_WORKER = 2
 ANSWER_SECONDS = 20.0
-"""How long a worker that has finished a block may take to hand over those few bytes."""
+"""How long a worker that has finished a block may take to return its few bytes of outcome."""
 REVIVE_SECONDS = 5.0
-"""How often dead workers are looked for."""
+"""How often dead workers are replaced."""
 
 
 def run_local_cluster(sweep: Sweep, execution: ExecutionConfig, on_voxels: Callable[[int], None]) -> Outcomes:
-    """Finish blocks on worker processes of this machine; what a dead worker took with it is given to another."""
+    """Finish blocks on worker processes of this machine; blocks lost with a dead worker are given to another."""
+    # Imported late: distributed takes long to load, and only this engine needs it.
     from distributed import CancelledError, as_completed
 
     work, known, pending = sweep.work, sweep.known, iter(sweep.order(sweep.plan.blocks()))
+    # The workers share the cores; each block gets its share as threads, and every worker takes one block at a time.
     threads = max(1, cores() // execution.workers)
     with _cluster(execution.workers, sweep.scratch) as client:
         attempts = count()
@@ -37,7 +40,8 @@ def run_local_cluster(sweep: Sweep, execution: ExecutionConfig, on_voxels: Calla
         running = as_completed()
 
         def submit(block: Block) -> None:
-            # The work travels with each block: scattered to the workers, it would be lost with the last of them.
+            # The work travels with each block: data scattered to the workers would be lost with the last of them.
+            # The key is new for each attempt: dask takes tasks with the same key for one task.
             key = f"block-{block.index}-{next(attempts)}"
             blocks[key] = block
             running.add(client.submit(_in_worker, work, block, known.get(block.index), threads, key=key))
@@ -49,7 +53,8 @@ def run_local_cluster(sweep: Sweep, execution: ExecutionConfig, on_voxels: Calla
             try:
                 outcome = _outcome(future, block)
             except (CancelledError, TimeoutError):
-                # The worker died between its last word and its answer, and dask may wait for that for ever.
+                # The worker died after it reported the block but before it sent the result: dask may wait forever.
+                # Computing the block twice is harmless: it writes the same bytes to the same place.
                 submit(block)
                 continue
             yield block.index, outcome
@@ -61,7 +66,7 @@ def run_local_cluster(sweep: Sweep, execution: ExecutionConfig, on_voxels: Calla
 def _in_worker(
     work: BlockWork[Any, Any], block: Block, known: LedgerRow | None, threads: int
 ) -> BlockOutcome | Exception:
-    # What goes wrong in a block comes back as a value: dask repeats only what a dead worker took with it.
+    # Errors come back as values, so that dask retries a block only when its worker died.
     try:
         return work.store(work.compute(work.load(block, known), threads, lambda _: None))
     except SegemError as error:
@@ -89,7 +94,7 @@ def _cluster(workers: int, scratch: Path) -> Iterator[Any]:
     import dask
     from distributed import Client, LocalCluster
 
-    # Everything stays on loopback: the protocol of dask runs what it is sent.
+    # Everything stays on loopback: dask unpickles and runs whatever it receives.
     settings = {"distributed.worker.daemon": False, "distributed.comm.timeouts.connect": "60s"}
     with (
         tempfile.TemporaryDirectory(dir=scratch, prefix=".dask-") as folder,
@@ -100,6 +105,7 @@ def _cluster(workers: int, scratch: Path) -> Iterator[Any]:
             processes=True,
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
+            # segem plans memory itself; dask would pause or kill workers by an estimate of its own.
             memory_limit=0,
             local_directory=folder,
         ) as cluster,
@@ -115,8 +121,8 @@ def _cluster(workers: int, scratch: Path) -> Iterator[Any]:
 def _kept_at(cluster: Any, workers: int) -> Iterator[None]:
     """Start a new worker for each one that dies and does not come back.
 
-    dask gives up on a worker that is killed while it starts, or takes long to start again; without any worker left, the
-    run would wait for ever.
+    dask gives up on a worker that is killed while it starts, or that is slow to restart; with no worker left, the run
+    would wait forever.
     """
     over = Event()
 

@@ -23,14 +23,15 @@ WAITING_TO_BE_WRITTEN = 2
 
 
 def run_loop(sweep: Sweep, _execution: ExecutionConfig, on_voxels: Callable[[int], None]) -> Outcomes:
-    """Read, compute and write block after block, each step while the others are at work on the blocks around.
+    """Read, compute and write block after block; the three steps overlap with those of neighbouring blocks.
 
-    Enough blocks are computed side by side to keep every core busy, and one more, so that none waits while a block is
-    put together. Outcomes come in the order of the blocks, whichever is done first.
+    Enough blocks are computed side by side to keep every core busy, and one more, so that no core idles while a block
+    is stitched. Outcomes are yielded in the order of the blocks, whichever finishes first.
     """
     work, known, blocks = sweep.work, sweep.known, iter(sweep.order(sweep.plan.blocks()))
     at_once = 1 + ceil_div(sweep.tiles_at_once or cores(), sweep.plan.tiles_per_block)
     with (
+        # One reader: the chunk cache is sized for blocks that are read one after the other, in their order.
         ThreadPoolExecutor(1, "read") as reader,
         ThreadPoolExecutor(at_once, "compute") as computer,
         ThreadPoolExecutor(WRITERS, "write") as writer,
@@ -40,6 +41,7 @@ def run_loop(sweep: Sweep, _execution: ExecutionConfig, on_voxels: Callable[[int
         storing: deque[tuple[Block, Future[BlockOutcome]]] = deque()
         try:
             while True:
+                # Bounds how many blocks are in memory: as many as are computed, and READ_AHEAD more.
                 for block in islice(blocks, READ_AHEAD + at_once - len(loading) - len(computing)):
                     loading.append((block, reader.submit(work.load, block, known.get(block.index))))
                 while loading and len(computing) < at_once:
@@ -48,7 +50,7 @@ def run_loop(sweep: Sweep, _execution: ExecutionConfig, on_voxels: Callable[[int
                 if not computing:
                     break
                 block, computed = computing.popleft()
-                # What is written is recorded at once, so that a kill costs no more than what is on its way.
+                # Yield a block as soon as it is on disk: its row is committed then, and a kill costs no finished block.
                 while storing and not computed.done():
                     either: list[Future[Any]] = [computed, storing[0][1]]
                     wait(either, return_when=FIRST_COMPLETED)
@@ -57,13 +59,16 @@ def run_loop(sweep: Sweep, _execution: ExecutionConfig, on_voxels: Callable[[int
                 try:
                     storing.append((block, writer.submit(work.store, computed.result())))
                 except Exception as error:
+                    # Errors of load and compute both surface here; only those that all blocks share are raised.
                     yield block.index, blamed(error, block)
+                # Frees the voxels of this block before waiting for a writer.
                 del computed
                 while len(storing) > WAITING_TO_BE_WRITTEN:
                     yield _stored(*storing.popleft())
             while storing:
                 yield _stored(*storing.popleft())
         finally:
+            # On an error or an early close, the pools would otherwise finish every queued block before they end.
             for _, unread in loading:
                 unread.cancel()
             for _, unstarted in computing:

@@ -47,18 +47,20 @@ def execute(
         Of any kind but `BlockError`, at once: a full disk or a bad model fails every block alike.
     """
     summary = Summary()
+    # Blocks are computed by several threads, each of which reports its progress.
     counting = Lock()
 
     def advance(voxels: int) -> None:
         with counting:
             on_voxels(voxels)
 
-    # Closed also when the ledger fails: nobody may be at work any more when the locks are let go.
+    # Closed even when the ledger fails: no thread or worker may still be writing when the locks are released.
     with closing(ENGINES[execution.engine](sweep, execution, advance)) as outcomes:
         for index, outcome in outcomes:
             if not isinstance(outcome, BlockOutcome):
                 summary.failed[index] = str(outcome)
             elif outcome.computed:
+                # Ledger after data: the engine yields a block only when its voxels are durable.
                 record(index, outcome.row)
                 summary.computed += 1
             else:

@@ -20,7 +20,7 @@ C = TypeVar("C")
 
 @dataclass(frozen=True)
 class BlockOutcome:
-    """What comes back from a block: little, so that it travels well."""
+    """What comes back from a block: a few bytes, so that sending it between processes is cheap."""
 
     index: ZYX
     row: LedgerRow
@@ -49,7 +49,7 @@ class Sweep:
     """Blocks that are to be finished, and how: what every engine is given."""
 
     plan: Plan
-    """What to compute."""
+    """The blocks, with their boxes and tiles."""
     work: BlockWork[Any, Any]
     """How a block is computed and written."""
     known: Mapping[ZYX, LedgerRow]
@@ -73,23 +73,26 @@ class Summary:
 
 Outcomes = Generator[tuple[ZYX, BlockOutcome | BlockError], None, None]
 BlockEngine = Callable[[Sweep, ExecutionConfig, Callable[[int], None]], Outcomes]
-"""Finishes every block of a sweep, and yields how each of them went; the last argument takes the voxels just done.
+"""Finishes every block of a sweep and yields how each went; the last argument is called with the voxels just done.
 
-Two engines never differ in the bytes they leave. A fault of one block is yielded, one that all share is raised.
+All engines leave the same bytes. An error of one block is yielded, one that all blocks share is raised.
 """
 
 
 def cores() -> int:
     """Return how many cores this process may use."""
+    # Not os.cpu_count(): a batch job or a container is often given fewer cores than the machine has.
     return len(os.sched_getaffinity(0))
 
 
 def blamed(error: Exception, block: Block) -> BlockError:
-    """Return what is wrong with one block alone; raise what is wrong with all."""
+    """Return an error that concerns one block alone; raise one that concerns all."""
     if isinstance(error, BlockError):
         return error
+    # A full disk or a bad model would fail every block to come in the same way.
     if isinstance(error, SegemError):
         raise error
+    # Anything else may be due to the data of this block: the others are still finished.
     return BlockError(
         f"{type(error).__name__}: {error}",
         where=f"block {block.index} {block.write}",

@@ -17,7 +17,7 @@ from segem.io.files import disk_errors, fsync, fsync_directory
 from segem.io.shards import path_of, shape_of, shard_file, shard_files, shard_of, write_block
 
 UNREADABLE = (ValueError, RuntimeError, OSError)
-"""What reading raises, by turns, for a bad checksum, a bad shard index or a short file."""
+"""What reading may raise for a bad checksum, a bad shard index or a short file."""
 
 
 def read_block(array: Array, box: Box, fix: str) -> NDArray[Any]:
@@ -50,13 +50,14 @@ def read_block(array: Array, box: Box, fix: str) -> NDArray[Any]:
 
 
 def read_chunks(array: Array, layout: Layout, chunks: Iterable[ZYX], fix: str) -> Iterator[tuple[ZYX, NDArray[Any]]]:
-    """Yield chunks of a layer by index, those of one file after those of another.
+    """Yield chunks of a layer with their index, one file after the other.
 
     Raises
     ------
     WorkspaceError
         When a file is missing or does not decode.
     """
+    # Grouped by shard, so that each file is opened once and its index is read once.
     by_shard: dict[ZYX, list[tuple[ZYX, ZYX]]] = {}
     for z, y, x in chunks:
         dz, dy, dx = layout.chunks_a_shard
@@ -67,6 +68,7 @@ def read_chunks(array: Array, layout: Layout, chunks: Iterable[ZYX], fix: str) -
         try:
             decoded = decode_chunks(file, [cell for _, cell in wanted], layout)
         except FileNotFoundError:
+            # Never the fill value: zeros would pass for tissue without membrane.
             raise WorkspaceError("a block of the volume is missing", where=file, fix=fix) from None
         except UNREADABLE as error:
             raise WorkspaceError("a block of the volume cannot be read", where=file, found=error, fix=fix) from error
@@ -104,7 +106,7 @@ def block_digest(layers: Iterable[NDArray[np.uint8]]) -> str:
     Returns
     -------
     str
-        Another one whenever any voxel is another.
+        Differs whenever any voxel differs.
 
     Examples
     --------
@@ -114,6 +116,7 @@ def block_digest(layers: Iterable[NDArray[np.uint8]]) -> str:
     digest = hashlib.sha256()
     for layer in layers:
         bits = layer.size == 0 or layer.max() <= 1
+        # Shape and packing are hashed too: packed bits are padded, and could equal the bytes of other voxels.
         digest.update(f"{layer.shape} {'bits' if bits else 'bytes'}".encode())
         digest.update((np.packbits(layer) if bits else np.ascontiguousarray(layer)).data)
     return digest.hexdigest()
@@ -153,7 +156,7 @@ def put_block(array: Array, box: Box, data: NDArray[Any]) -> bool:
     array : Array
         Level of an image or a label.
     box : Box
-        On the shard grid, as `write_block` wants it.
+        On the shard grid, as `write_block` requires.
     data : (z, y, x) array
         Of the shape of `box` and the type of `array`.
 
@@ -169,11 +172,12 @@ def put_block(array: Array, box: Box, data: NDArray[Any]) -> bool:
     try:
         written = np.array_equal(read_block(array, box, ""), data)
     except WorkspaceError:
+        # Missing or damaged: either way it is written again.
         written = False
     if not written:
         write_block(array, box, data)
         return True
-    # They may have been written by a process that was killed before it had made them durable.
+    # The process that wrote them may have been killed before it synced them.
     with disk_errors(path_of(array)):
         for file in shard_files(array, box):
             fsync(file)

@@ -24,7 +24,7 @@ class CachedReader:
     Parameters
     ----------
     array : Array
-        Level of an image or a label; nobody may write it meanwhile.
+        Level of an image or a label; it must not be written meanwhile.
     budget_bytes : int
         Most bytes of decoded chunks to keep; with 0, every read decodes all it needs.
     fix : str
@@ -56,6 +56,7 @@ class CachedReader:
         self.decoded = 0
         """Number of decodes so far."""
         self._layout = Layout.of(array)
+        # In order of last use, the oldest first.
         self._kept: OrderedDict[ZYX, NDArray[Any]] = OrderedDict()
         self._kept_bytes = 0
         self._lock = threading.Lock()
@@ -80,6 +81,7 @@ class CachedReader:
                     self._kept.move_to_end(index)
                     paste(voxels, box, chunk, self._layout.box_of(index))
             for index, chunk in read_chunks(self.array, self._layout, wanted, self.fix):
+                # Pasted before it is kept: with a small budget it may be evicted at once.
                 paste(voxels, box, chunk, self._layout.box_of(index))
                 self.decoded += 1
                 self._keep(index, chunk)
@@ -115,13 +117,16 @@ def bytes_to_decode_once(array: Array, plan: Plan) -> int:
     reads = [plan.block((0, y, 0)).read for y in range(counts[1])] + [
         plan.block((0, 0, x)).read for x in range(counts[2])
     ]
+    # A read box starts anywhere within a chunk, so it may touch one chunk more than its size suggests.
     height, width = (
         round_up(min(n, max(read.shape[axis] for read in reads) + layout.chunk[axis]), layout.chunk[axis])
         for axis, n in ((1, plan.shape[1]), (2, plan.shape[2]))
     )
     rows, columns = (round_up(n, c) for n, c in zip(plan.shape[1:], layout.chunk[1:], strict=True))
+    # Chunks are one section thick, so along z nothing needs rounding.
     depth = min(plan.shape[0], block[0] + 2 * plan.tiling.halo.z)
-    # What is read until the block below a block is reached: a row of blocks, and both of these.
+    # All that is read between a block and the one below it: a row of blocks, and these two.
     band = height * (columns * (counts[1] > 1) + 2 * width * (max(counts[1:]) > 1))
+    # With context along z, a block is needed again by the next block in depth, which comes after a whole layer.
     between = rows * columns + band if plan.tiling.halo.z and counts[0] > 1 else band
     return depth * between * layout.dtype.itemsize

@@ -39,6 +39,7 @@ Array: TypeAlias = zarr.Array[ArrayV3Metadata]
 _CRC_BYTES = 4
 _ABSENT = 2**64 - 1
 """Start and length of a chunk that was never written."""
+# Chunks that a thread takes at once, so that handing over costs little beside the work.
 _CHUNKS_A_TASK = 8
 
 A = TypeVar("A")
@@ -77,6 +78,7 @@ class Layout:
             When its metadata describe something that segem never writes.
         """
         metadata = array.metadata
+        # Only this layout is decoded here; any other falls through to the error below.
         codecs: list[Any] = [] if metadata.zarr_format == 2 else [codec.to_dict() for codec in metadata.codecs]
         match codecs:
             case [
@@ -158,6 +160,7 @@ def encode_shard(voxels: NDArray[Any], layout: Layout) -> list[bytes]:
     >>> int.from_bytes(content[-36:-28], "little")
     0
     """
+    # The index comes last, so all chunks can be encoded before any position is known.
     cells = list(grid(_zyx(voxels.shape), layout.chunk))
     payloads = _spread(lambda cell: _encode(voxels[cell[1].slices], layout), cells)
     index = np.full((*layout.chunks_a_shard, 2), _ABSENT, "<u8")
@@ -207,6 +210,7 @@ class _Reader:
         os.close(self._descriptor)
 
     def read(self, start: int, length: int) -> bytes:
+        # In a truncated file the index would start before 0, for which pread has an error of its own.
         data = os.pread(self._descriptor, length, start) if 0 <= start <= self._size - length else b""
         if len(data) < length or length < _CRC_BYTES:
             raise ValueError("the file is too short")
@@ -214,6 +218,7 @@ class _Reader:
 
     def index(self, layout: Layout) -> NDArray[np.uint64]:
         length = 16 * prod(layout.chunks_a_shard) + _CRC_BYTES
+        # Read first and checked first: without its checksum, a flipped bit would send reads to another chunk.
         entries = _checked(self.read(self._size - length, length), "the index")
         return np.frombuffer(entries, "<u8").reshape(*layout.chunks_a_shard, 2)
 
@@ -224,6 +229,7 @@ class _Reader:
 
 def _encode(voxels: NDArray[Any], layout: Layout) -> bytes:
     if voxels.shape != layout.chunk:
+        # Chunks at the end of an axis are stored whole, as the Zarr format demands; nothing reads the padding.
         whole = np.zeros(layout.chunk, layout.dtype)
         whole[tuple(slice(n) for n in voxels.shape)] = voxels
         voxels = whole
@@ -231,6 +237,7 @@ def _encode(voxels: NDArray[Any], layout: Layout) -> bytes:
     if not layout.by_bit:
         return _checksummed(imagecodecs.zstd_encode(data, level=layout.zstd_level))
     size, level = layout.dtype.itemsize, layout.zstd_level
+    # One thread, since the chunks themselves are spread over threads.
     return _checksummed(
         imagecodecs.blosc_encode(data, level, compressor="zstd", typesize=size, shuffle="bitshuffle", numthreads=1)
     )
@@ -270,6 +277,7 @@ def _spread(function: Callable[[A], B], items: Sequence[A]) -> list[B]:
     pool = _pool()
     if pool is None or len(items) <= _CHUNKS_A_TASK:
         return [function(item) for item in items]
+    # `map` keeps the order of the items, so the bytes do not depend on the number of threads.
     runs = (items[i : i + _CHUNKS_A_TASK] for i in range(0, len(items), _CHUNKS_A_TASK))
     return list(chain.from_iterable(pool.map(lambda run: [function(item) for item in run], runs)))
 
@@ -280,7 +288,7 @@ def _pool() -> ThreadPoolExecutor | None:
     return None if cores == 1 else ThreadPoolExecutor(min(cores, 8), "chunks")
 
 
-# A forked process inherits the pool, but none of its threads.
+# A forked process inherits the pool but none of its threads, so its tasks would never run.
 os.register_at_fork(after_in_child=_pool.cache_clear)
 
 

@@ -22,8 +22,8 @@ PARTIAL = re.compile(r"\.[0-9a-f]{32}\.partial$")
 
 _REASONS = {
     errno.ENOSPC: "the disk is full",
-    errno.EACCES: "no right to read or write here",
-    errno.EPERM: "no right to read or write here",
+    errno.EACCES: "no permission to read or write here",
+    errno.EPERM: "no permission to read or write here",
     errno.EROFS: "the disk is read-only",
     errno.ENOENT: "no such file or folder",
 }
@@ -37,12 +37,13 @@ _FIXES = {
     errno.EACCES: "choose a --workspace that you may write to",
     errno.EPERM: "choose a --workspace that you may write to",
     errno.EROFS: "choose a --workspace on a writable disk",
-    errno.ENOTDIR: "a file stands where a folder is needed; choose another --workspace",
-    errno.EEXIST: "a file stands where a folder is needed; choose another --workspace",
+    errno.ENOTDIR: "there is a file where a folder is needed; choose another --workspace",
+    errno.EEXIST: "there is a file where a folder is needed; choose another --workspace",
     errno.ENAMETOOLONG: "use a shorter name",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
 
+# From Linux's <fcntl.h> and <linux/fs.h>; Python names neither.
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -77,12 +78,14 @@ def write_bytes(path: Path, *parts: bytes) -> None:
     """Write a binary file of one or more parts atomically; it is durable on return, see `write_text`."""
     partial = _partial_of(path)
     with disk_errors(path):
+        # Synced before it is renamed: after a power cut the new name could otherwise stand for an empty file.
         try:
             with partial.open("wb") as file:
                 file.writelines(parts)
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)
+        # Also on Ctrl-C: only a killed process may leave a partial file behind.
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
@@ -159,6 +162,7 @@ def new_directory(path: Path) -> Iterator[Path]:
     try:
         yield partial
         with disk_errors(path):
+            # Everything inside first, so that the new name never stands for a folder that is not on disk.
             _fsync_tree(partial)
             _put_in_place(partial, path)
             fsync_directory(path.parent)
@@ -224,7 +228,7 @@ def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
-        # Removed while still held: a process that opened the file meanwhile finds its name gone and tries again.
+        # Removed before it is released: a process that opened the file meanwhile finds its name gone, see `_lock`.
         path.unlink(missing_ok=True)
         os.close(descriptor)
 
@@ -282,7 +286,7 @@ def _put_in_place(partial: Path, path: Path) -> None:
     if not path.exists():
         partial.rename(path)
     elif not _exchange(partial, path):
-        # Not atomic, but never wrong: killed between the two renames, the volume is missing and will be made again.
+        # Not atomic, but never wrong: after a kill between the two renames the folder is missing and is made again.
         old = _partial_of(path)
         path.rename(old)
         partial.rename(path)
@@ -301,7 +305,10 @@ def _lock(path: Path, wait: bool) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
+            # The system releases it when the process dies, so no lock can be left over from a killed one.
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            # The holder before may have removed this file since it was opened, and a third process may have locked a
+            # new one of the same name: the lock counts only if the name still stands for the file that is locked.
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), path.stat()):
                     os.ftruncate(descriptor, 0)
@@ -324,6 +331,7 @@ def _lock(path: Path, wait: bool) -> int:
 
 def _holder(descriptor: int) -> str:
     """Return who holds a lock; the holder may not have written its name yet."""
+    # Half a second at most.
     for _ in range(50):
         name = os.pread(descriptor, 200, 0)
         if name:
@@ -340,6 +348,7 @@ def _fsync_tree(folder: Path) -> None:
 
 
 def _free_space(path: Path) -> str:
+    # The path itself may not exist yet; the nearest folder above it that does tells which disk it would be on.
     place = path
     while not place.exists() and place != place.parent:
         place = place.parent

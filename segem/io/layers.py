@@ -27,7 +27,7 @@ class Layers:
 
     @classmethod
     def open(cls, run: str, volume: str, workspace: Workspace, *, segmented: bool, clustered: bool) -> Layers:
-        """Open what is said to be there, and make sure that it is there.
+        """Open the layers that should be there, and check that none of their files is missing.
 
         Raises
         ------
@@ -36,6 +36,7 @@ class Layers:
         """
         source = Volume.open(workspace.volume(volume))
         result = Volume.open(workspace.result(run, volume)) if segmented or clustered else None
+        # The source may have been ingested anew, with other sections, since the run was made.
         if result is not None and result.shape != source.shape:
             raise InputError(
                 "the volume has changed since the run",
@@ -95,6 +96,7 @@ def require_whole(array: Array, fix: str) -> None:
     WorkspaceError
         Naming how many files are missing.
     """
+    # Every shard has a file, even one of zeros (see `write_block`), so a file that is absent is a loss.
     missing = missing_shards(array)
     if missing:
         raise WorkspaceError(f"{len(missing)} blocks are missing", where=missing[0], fix=fix)

@@ -61,6 +61,7 @@ def load_trials(home: Path, identity: str) -> SavedTrials:
             kept = SavedTrials.model_validate_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise _damaged(path, error) from None
+    # Never mixed: points of other settings or sections do not lie on this curve.
     if kept.identity != identity:
         raise ConfigError(
             "a learning curve of other settings, sections or versions has this name",

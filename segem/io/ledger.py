@@ -29,13 +29,13 @@ CREATE TABLE IF NOT EXISTS blocks (
     PRIMARY KEY (volume, step, phase, z, y, x)
 ) WITHOUT ROWID
 """
-# The number that SQLite keeps in the file's head for us; older ledgers have none.
+# Kept in the header of the file (PRAGMA user_version); the first ledgers have none there.
 _VERSION = 2
 
 
 @dataclass(frozen=True)
 class LedgerRow:
-    """A finished block: what made it, what it wrote, and what is to be remembered of it."""
+    """A finished block: the identity of what made it, the digest of what it wrote, and a value to keep."""
 
     identity: str
     digest: str
@@ -73,8 +73,10 @@ class Ledger:
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         with self._faults():
+            # No isolation level: each statement commits by itself, so a row is on disk when `record` returns.
             self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
+            # In WAL mode, NORMAL would not sync at a commit, and a power cut could lose rows.
             self._db.execute("PRAGMA synchronous=FULL")
             self._require_version()
             self._db.execute(_SCHEMA)
@@ -98,11 +100,13 @@ class Ledger:
     def record(self, key: PhaseKey, index: ZYX, row: LedgerRow) -> None:
         """Commit a finished block; its voxels must be on disk by now."""
         values = (key.volume, key.step, key.phase, *index, row.identity, row.digest, row.value)
+        # A block that was computed twice, or anew with another identity, replaces its row.
         with self._faults():
             self._db.execute("INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
     def _require_version(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        # A file without tables is new, and is given the version below.
         (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if version != _VERSION and tables:
             self._db.close()

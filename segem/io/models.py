@@ -38,6 +38,7 @@ def _list_models(workspace: Workspace | None) -> list[tuple[str, Path]]:
     found: list[tuple[str, Path]] = []
     if workspace is not None and workspace.models.is_dir():
         for model in sorted(p for p in workspace.models.iterdir() if p.is_dir() and not p.name.startswith(".")):
+            # Hidden folders are versions that are still being written.
             versions = (p for p in model.iterdir() if (p / CARD).is_file() and not p.name.startswith("."))
             found += [(model.name, folder) for folder in sorted(versions, reverse=True)]
     if BUNDLED.is_dir():
@@ -87,12 +88,14 @@ def read_card(path: Path) -> tuple[ModelCard, str]:
             found=weights,
             fix="fetch or train the model again; `segem models import` takes weights from elsewhere",
         )
+    # Scores, licence and provenance may be edited without making another model; what is below may not.
     made_of: dict[str, Any] = {
         "weights": weights,
         "architecture": card.architecture,
         "options": card.options,
         "normalisation": card.normalisation,
     }
+    # Left out where it changes nothing: a calibration without effect makes no other model.
     if card.calibration.line != NO_CALIBRATION.line:
         made_of["calibration"] = card.calibration.line
     return card, hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()

@@ -18,6 +18,7 @@ from segem.io.files import disk_errors, new_file
 
 DESCRIPTION = "rdf.yaml"
 _DESCRIPTIONS = (DESCRIPTION, "bioimageio.yaml")
+# Limits far above any honest package: a package comes from a stranger.
 _MOST_MEMBERS = 1000
 _LONGEST_DESCRIPTION = 2**20
 _MOST_NODES = 100_000
@@ -124,6 +125,7 @@ class Package:
             raise self._broken("the description is too long", where=name, expected="at most 1 MB")
         try:
             loader = yaml.SafeLoader(b"".join(self._pieces(name)))
+            # Measured before it is constructed: a few hundred bytes of nested aliases can expand to gigabytes.
             node = loader.get_single_node()
             if _grows(node):
                 raise _harmful(self.path, f"{name} whose aliases expand to a huge document")
@@ -157,6 +159,7 @@ class Package:
             raise self._broken("a file of the package is missing", expected=name)
         digest = hashlib.sha256()
         with disk_errors(into), into.open("wb") as file:
+            # In pieces, since weights may be larger than the memory.
             for piece in self._pieces(name):
                 digest.update(piece)
                 file.write(piece)
@@ -195,6 +198,7 @@ def refuse_harmful(path: Path, archive: zipfile.ZipFile) -> None:
     if len(members) > _MOST_MEMBERS or len(set(names)) < len(names):
         raise _harmful(path, f"{len(members)} members of {len(set(names))} names")
     for member in members:
+        # As Windows would read it too: backslashes separate folders, and a colon ends a drive.
         parts = PurePosixPath(member.filename.replace("\\", "/")).parts
         if ".." in parts or parts[:1] == ("/",) or ":" in (parts or ("",))[0]:
             raise _harmful(path, f"a member with the name {member.filename[:100]!r}")
@@ -216,5 +220,5 @@ def _grows(root: yaml.Node | None) -> bool:
 
 def _harmful(path: Path, found: str) -> ModelError:
     return ModelError(
-        "the package is malicious", where=path, found=found, fix="do not use it, and tell the person you have it from"
+        "the package is malicious", where=path, found=found, fix="do not use it, and tell whoever gave it to you"
     )

@@ -44,7 +44,7 @@ class PyramidBlock:
         factors = _factors(self.fine, self.coarse)
         out = np.empty(self.box.shape, self.fine.dtype)
         read, (fz, _, _) = self._of(self.fine), factors
-        # One coarse section at a time: a whole block of the finer level may be eight times as large as a shard.
+        # One coarse section at a time: what a block is made of may be eight times as large as a shard.
         for z in range(self.box.shape[0]):
             start, stop = read.start[0] + z * fz, min(read.start[0] + (z + 1) * fz, read.stop[0])
             box = Box((start, *read.start[1:]), (stop, *read.stop[1:]))
@@ -65,11 +65,13 @@ class PyramidBlock:
 
 def pyramid_blocks(levels: Sequence[Array], how: Reduction) -> Iterator[PyramidBlock]:
     """Yield the blocks of all levels but the first, each after those it is made from."""
+    # Level by level, so that each is whole before the next one reads it.
     for fine, coarse in pairwise(levels):
         for _, box in grid(shape_of(coarse), shard_of(coarse)):
             yield PyramidBlock(levels[0], fine, coarse, box, how)
 
 
 def _factors(fine: Array, coarse: Array) -> ZYX:
+    # Rounded up, since the last voxel of a coarse axis may stand for fewer fine ones.
     z, y, x = (ceil_div(a, b) for a, b in zip(shape_of(fine), shape_of(coarse), strict=True))
     return (z, y, x)

@@ -1,4 +1,4 @@
-"""What is finished is never replaced by something else unless that is asked for."""
+"""Refuses to replace a finished result by a different one, unless that is asked for."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ def require_same_request(workspace: Workspace, request: StepRequest) -> None:
     """
     run, volume = request.run, request.volume
     entry = load_run(workspace, run).volumes.get(volume) if run in workspace.runs() else None
-    # The step itself, or another one that writes the same layers.
+    # This step or another one that writes the same layers: either would be overwritten.
     holders = [step for step in entry.steps.values() if set(step.layers) & set(request.layers)] if entry else []
     for holder in holders:
+        # A record without a single block on disk has nothing to lose.
         if not _holds(workspace, run, volume, holder.layers):
             continue
         held: dict[str, Any] = {"step": holder.step, **holder.config}
@@ -51,12 +52,12 @@ def require_same_request(workspace: Workspace, request: StepRequest) -> None:
             asked,
             what=f"this run holds a {holder.result} made in another way",
             where=f"{run}/{volume}",
-            fix="give another name by --run, or --replace to lose what is there and make it anew under this name",
+            fix="give another name with --run, or --replace to lose what is there and make it again under this name",
         )
 
 
 def refuse_others(held: Mapping[str, Any], asked: Mapping[str, Any], *, what: str, where: object, fix: str) -> None:
-    """Raise if what is asked for is not what was asked for then, naming what differs.
+    """Raise if a request differs from the one that made what is there, naming what differs.
 
     Raises
     ------
@@ -70,7 +71,7 @@ def refuse_others(held: Mapping[str, Any], asked: Mapping[str, Any], *, what: st
     segem.errors.ConfigError: r: no; expected tile-px 48, found tile-px 64. Fix: stop
     """
     then, now = dict(_flat(held)), dict(_flat(asked))
-    # What was swept or refined says most, so it comes first.
+    # The step, the model and the refined run explain most, so they come first: only a few are shown.
     keys = dict.fromkeys(("step", "model", "of", *now, *then))
     other = [key for key in keys if then.get(key) != now.get(key)]
     if other:
@@ -78,14 +79,16 @@ def refuse_others(held: Mapping[str, Any], asked: Mapping[str, Any], *, what: st
 
 
 def _holds(workspace: Workspace, run: str, volume: str, layers: tuple[str, ...]) -> bool:
-    """Tell whether a block of a layer is on disk; what cannot be read may hold some."""
+    """Return whether a block of a layer is on disk; a volume that cannot be read may hold some."""
     try:
         result = Volume.open(workspace.result(run, volume))
         arrays = [layer_of(result, layer) for layer in layers]
         return any(file.is_file() for array in arrays for file in shard_files(array, Box.of_shape(shape_of(array))))
     except InputError:
+        # There is no result volume.
         return False
     except WorkspaceError:
+        # Damaged: when in doubt, nothing is overwritten without being asked.
         return True
 
 
@@ -102,7 +105,7 @@ def _flat(settings: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, 
 
 
 def _named(settings: Mapping[str, Any], keys: list[str]) -> str:
-    """Return settings as a user writes them, without those that there are only on the other side."""
+    """Return settings as a user writes them, leaving out those that only the other side has."""
     known = [key for key in keys if key in settings] or keys
     names = {key: key.replace("_", "-") for key in known}
     words = [

@@ -67,6 +67,7 @@ def load_run(workspace: Workspace, run: str) -> RunRecord:
         raise WorkspaceError("no such run", where=path.parent, found=f"runs: {known}", fix="start it with `segem run`")
     with disk_errors(path):
         text = path.read_text(encoding="utf-8")
+    # Before validation, which would call a record of another version damaged.
     _require_known_schema(text, path)
     try:
         return RunRecord.model_validate_json(text)
@@ -81,6 +82,7 @@ def load_run(workspace: Workspace, run: str) -> RunRecord:
 
 def _require_known_schema(text: str, path: Path) -> None:
     """Raise where a record is whole, but of another version of segem."""
+    # What is not JSON at all is reported as damaged by the caller.
     with suppress(ValueError):
         values = json.loads(text)
         found = values.get("schema_version", "none") if isinstance(values, dict) else SCHEMA
@@ -104,7 +106,7 @@ def update_run(workspace: Workspace, run: str, change: Callable[[RunRecord], Run
     run : str
         Its name.
     change : callable
-        Takes the record as it is on disk, and returns it as it shall be.
+        Takes the record as it is on disk and returns the changed one.
 
     Returns
     -------
@@ -114,6 +116,7 @@ def update_run(workspace: Workspace, run: str, change: Callable[[RunRecord], Run
     path = _record_path(workspace, run)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+    # Read, change and write under one lock: the volumes of a run may be processed by several processes.
     with _record_lock(workspace, run):
         sweep_partials(path.parent, path.name)
         updated = change(load_run(workspace, run) if path.is_file() else _new_run(run))
@@ -122,7 +125,7 @@ def update_run(workspace: Workspace, run: str, change: Callable[[RunRecord], Run
 
 
 def note_step(workspace: Workspace, run: str, volume: str, step: StepRecord) -> None:
-    """Write into a run's record how a step of a volume stands; a step whose layers it takes over is forgotten."""
+    """Write the state of a step of a volume into a run's record; a step whose layers it takes over is dropped."""
 
     def change(record: RunRecord) -> RunRecord:
         entry = record.volumes.get(volume, VolumeRecord())
@@ -145,7 +148,7 @@ def note_failure(workspace: Workspace, run: str, volume: str, reason: str) -> No
 
 
 def enter_volumes(workspace: Workspace, run: str, names: Iterable[str]) -> None:
-    """Note that a run is to finish these volumes, so that one it never reaches is missed.
+    """Note that a run is to finish these volumes, so that one it never reaches is noticed.
 
     They count as done only when this attempt has reached them. What an earlier attempt has made stays noted with the
     settings it was made with, and no finished block is lost, since those are in the ledger.
@@ -195,7 +198,7 @@ def failure_of(record: RunRecord, volume: str, workspace: Workspace) -> str | No
 
 
 def fault_of(step: StepRecord | None, what: str, digest: str | None) -> str | None:
-    """Return why the outcome of a step cannot be used, or None where it can.
+    """Return why the outcome of a step cannot be used, or None if it can.
 
     Parameters
     ----------
@@ -217,6 +220,7 @@ def fault_of(step: StepRecord | None, what: str, digest: str | None) -> str | No
         return f"the {what} is still to come in a run that is under way or was stopped; run again"
     if step.state != "complete":
         return step.reason or f"the {what} was never finished"
+    # Complete, but of voxels that have been ingested anew since.
     if step.source_digest != digest:
         return f"the volume has changed since the {what}; run again"
     return None
@@ -225,7 +229,7 @@ def fault_of(step: StepRecord | None, what: str, digest: str | None) -> str | No
 def result_volume(workspace: Workspace, run: str, volume: str) -> Volume:
     """Open the result volume of `volume` in `run`; the caller holds its lock.
 
-    It is made when it is missing, and anew when it is damaged or of another shape or voxel size.
+    It is created if it is missing, and again if it is damaged or has another shape or voxel size.
 
     Returns
     -------
@@ -237,7 +241,8 @@ def result_volume(workspace: Workspace, run: str, volume: str) -> Volume:
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     sweep_partials(path.parent, path.name)
-    # What is too damaged to be opened is made anew, or no command could ever finish the run.
+    # A volume too damaged to be opened is made again, or no command could ever finish the run. Its ledger rows then
+    # match no file, so every block is computed again.
     with suppress(InputError, WorkspaceError):
         existing = Volume.open(path)
         if existing.shape == source.shape and existing.voxel_size == source.voxel_size:
@@ -315,6 +320,7 @@ def recorded(
     """
     state = StepState(facts)
     settings = request.config.model_dump(mode="json")
+    # Compared again at the end: an ingest may replace the volume while its blocks are being read.
     digest = source_digest(workspace, source.name)
 
     def note(how: Literal["running", "complete", "failed"], reason: str | None = None) -> None:
@@ -343,7 +349,7 @@ def recorded(
         note("failed", f"{type(error).__name__}: {error}")
         raise
     except BaseException:
-        # Ctrl-C, a signal of the system or of a scheduler: nothing is wrong with the step.
+        # Ctrl-C, or a signal from the system or a scheduler: nothing is wrong with the step itself.
         note("failed", "interrupted; run the same command again, it resumes from there")
         raise
     note("complete")

@@ -1,4 +1,4 @@
-"""The runs of a workspace, and how each of them stands."""
+"""The runs of a workspace and their states."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _summary(workspace: Workspace, name: str) -> RunSummary:
 
 
 def _state_of(record: RunRecord, entry: VolumeRecord) -> State:
-    """Return how a volume stands by the record; what a killed process has left as running counts as stopped."""
+    """Return the state of a volume by the record; a step that a killed process left as running counts as stopped."""
     if entry.failure is not None or any(step.state == "failed" for step in entry.steps.values()):
         return "failed"
     segments = record.model is not None or any(each.membrane is not None for each in record.volumes.values())
@@ -82,9 +82,9 @@ def _state_of(record: RunRecord, entry: VolumeRecord) -> State:
 
 
 def _is_held(folder: Path) -> bool:
-    """Return whether a process that lives holds a lock of the run, by what it has written into it.
+    """Return whether a live process holds a lock of the run, by the name that it has written into the lock file.
 
-    The lock itself is not tried: whoever tries it holds it for a moment, and refuses the one that starts just then.
+    The lock itself is not tried: that would hold it for a moment, and a run that starts just then would be refused.
     """
     return any(_lives(path) for path in folder.glob(".*.lock"))
 
@@ -92,8 +92,9 @@ def _is_held(folder: Path) -> bool:
 def _lives(lock: Path) -> bool:
     try:
         holder = _HOLDER.fullmatch(lock.read_text(encoding="utf-8"))
-        # Whether a process of another machine lives cannot be told from here, so its word is taken.
+        # Whether a process on another machine is alive cannot be told from here, so its lock file is believed.
         if holder is not None and holder[2] == socket.gethostname():
+            # Signal 0 only asks whether the process exists.
             os.kill(int(holder[1]), 0)
     except PermissionError:
         return True  # a process of another user

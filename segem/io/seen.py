@@ -1,4 +1,4 @@
-"""Which sections of a volume a model has used, by the digests on its card; also in a stack that has grown since."""
+"""Finds the sections of a volume that a model has used, by the digests on its card, even if the stack has grown."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def find_seen_sections(
 ) -> list[Range]:
     """Return which sections of a volume are those that a model has used.
 
-    A stack that is unchanged is recognised by its digest. Of another one, sections are compared one by one, so a stack
-    that has grown, was cropped in z or was reassembled is recognised too. One whose intensities were changed, or which
-    was cropped in y or x, is not.
+    An unchanged stack is recognised by its digest. Otherwise sections are compared one by one, so a stack that has
+    grown, was cropped in z or was reassembled is recognised too; one whose intensities were changed, or that was
+    cropped in y or x, is not.
 
     Parameters
     ----------

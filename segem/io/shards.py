@@ -32,6 +32,7 @@ _ZSTD_LEVEL = 1
 
 _durable: set[Path] = set()
 """Folders whose names this process has synced."""
+# Bounds the memory of a process that writes many volumes; a folder that is forgotten is only synced once more.
 _MOST_DURABLE = 4096
 
 
@@ -53,6 +54,8 @@ def shard_shape(shape: ZYX) -> ZYX:
     >>> shard_shape((24, 512, 512)), shard_shape((3, 100, 5000))
     ((8, 512, 512), (3, 256, 2048))
     """
+    # A whole section where it fits the edge: every inner border between shards costs a halo. The few sections of a
+    # shard bound what a kill can destroy.
     z, y, x = shape
     edge_y, edge_x = (min(_SHARD_EDGE, round_up(n, c)) for n, c in zip((y, x), CHUNK[1:], strict=True))
     return (min(z, max(1, min(8, _SHARD_VOXELS // (edge_y * edge_x)))), edge_y, edge_x)
@@ -61,8 +64,8 @@ def shard_shape(shape: ZYX) -> ZYX:
 def create_sharded(group: zarr.Group, name: str, shape: ZYX, dtype: DTypeLike, *, by_bit: bool = False) -> None:
     """Add an array to a group; no voxel is written yet, and all read as 0.
 
-    With `by_bit`, voxels are compressed bit by bit: for masks that takes a third of the time, and two thirds of the
-    space.
+    With `by_bit`, the bits of the voxels are shuffled before compression: masks then take a third of the time and two
+    thirds of the space.
     """
     size = np.dtype(dtype).itemsize
     blosc = BloscCodec(typesize=size, cname="zstd", clevel=_ZSTD_LEVEL, shuffle="bitshuffle")
@@ -96,6 +99,8 @@ def write_block(array: Array, box: Box, data: NDArray[Any]) -> None:
         When the box would cut a shard (two writers of one shard lose each other's voxels), when the data do not fit, or
         when the disk refuses.
     """
+    # zarr would accept any box: part of a shard is read, changed and written back, and a second writer of the same
+    # shard then loses its voxels without an error.
     where = path_of(array)
     shards = shard_of(array)
     whole = Box.of_shape(shape_of(array))
@@ -119,7 +124,8 @@ def write_block(array: Array, box: Box, data: NDArray[Any]) -> None:
     first = _zyx(a // s for a, s in zip(box.start, shards, strict=True))
     for index, part in grid(box.shape, shards):
         file = shard_file(array, _zyx(a + i for a, i in zip(first, index, strict=True)))
-        # All chunks are written, also those that hold only zeros, so that a lost shard does not look like an empty one.
+        # Chunks of zeros are written too, unlike zarr's default: a shard of background then has a file, and a missing
+        # file always means a lost shard.
         parts = encode_shard(data[part.slices], layout)
         _make_folder(file.parent, where)
         write_bytes(file, *parts)
@@ -165,8 +171,10 @@ def path_of(array: Array) -> Path:
 def _make_folder(folder: Path, array: Path) -> None:
     """Make a folder below an array, with all names on the way to it durable.
 
-    A folder that exists may have just been made by another process, so its name is synced too, but only once.
+    An existing folder may just have been made by another process that has not synced it yet, so its name is synced too,
+    once per process.
     """
+    # The array's own folder was made durable when the volume was created.
     if folder == array or (folder in _durable and folder.is_dir()):
         return
     _make_folder(folder.parent, array)
@@ -180,6 +188,7 @@ def _make_folder(folder: Path, array: Path) -> None:
 
 def _aligned(box: Box, shards: ZYX, shape: tuple[int, ...]) -> bool:
     starts = all(a % s == 0 for a, s in zip(box.start, shards, strict=True))
+    # The last shard of an axis ends with the array.
     stops = all(b % s == 0 or b == n for b, s, n in zip(box.stop, shards, shape, strict=True))
     return starts and stops
 

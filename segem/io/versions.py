@@ -19,12 +19,13 @@ from segem.records.promotion import Promotion
 
 PROMOTION, CURRENT, UNJUDGED = "promotion.json", "current", "unjudged"
 """In the folder of a version: what was decided about it. In the folder of a model: the name of the version in use. In
-the folder of a candidate nobody has decided about yet: a digest of all that made it."""
+the folder of a candidate that awaits its decision: a digest of all that made it."""
 
 
 def name_new_version(model: Path) -> Path:
     """Return a folder for a new version, named by the time so that the newest sorts last, and never one in use."""
     stamp = now().replace(":", "").replace("+0000", "Z")
+    # Two versions may be made within a second.
     names = (stamp if turn == 1 else f"{stamp}-{turn}" for turn in count(1))
     return next(model / name for name in names if not (model / name).exists())
 
@@ -40,6 +41,7 @@ def record_decision(version: Path, promotion: Promotion) -> None:
     WorkspaceError
         When the disk refuses.
     """
+    # In this order: the decision, then the mark that kept the version out of use, then the name of the one in use.
     write_text(version / PROMOTION, json.dumps(promotion.model_dump(mode="json"), indent=2) + "\n")
     with disk_errors(version):
         (version / UNJUDGED).unlink(missing_ok=True)
@@ -130,6 +132,7 @@ def find_unjudged(versions: Sequence[Path], digest: str) -> Path | None:
             continue
         except (OSError, UnicodeDecodeError) as error:
             raise _unreadable(version / UNJUDGED, error) from None
+        # A kill between the decision and the removal of the mark leaves both: the decision counts.
         if same and read_promotion(version) is None:
             return version
     return None
@@ -138,7 +141,7 @@ def find_unjudged(versions: Sequence[Path], digest: str) -> Path | None:
 def describe_standing(version: Path) -> str:
     """Return ``current``, or ``kept aside:`` and the reason, or nothing where no version of the model was promoted.
 
-    A version that was promoted once and replaced since is ``promoted before``; one that nobody has judged, of a model
+    A version that was promoted once and replaced since is ``promoted before``; one that was never judged, of a model
     whose name refers to another that was promoted, is ``not in use: not promoted``.
 
     Raises

@@ -28,6 +28,7 @@ __all__ = ["ATTRIBUTES", "CHUNK", "Volume", "create_volume", "shard_shape", "wri
 
 ATTRIBUTES = "segem"
 
+# Longest edge of the coarsest level: one chunk, which a viewer loads at once.
 _COARSEST = 256
 
 
@@ -76,6 +77,7 @@ class Volume:
         volume = cls(path)
         if PARTIAL.search(path.name):
             raise _damaged(path, "a volume that was never finished", f"make it again with: {_command_for(path)}")
+        # Opens every level, so a volume with a missing or damaged array is refused here and not in the middle of work.
         image = volume._grids(None)
         for name in volume.labels():
             label = volume._grids(name)
@@ -179,7 +181,7 @@ class Volume:
         return pyramid_blocks(levels, how)
 
     def build_pyramid(self, label: str | None = None) -> None:
-        """Compute the coarser levels from the full resolution, and write each block that is not there already.
+        """Compute the coarser levels from the full resolution and write every block that is not on disk yet.
 
         Parameters
         ----------
@@ -192,6 +194,7 @@ class Volume:
             When the disk refuses, or what is on it does not decode.
         """
         for block in self.pyramid(label):
+            # An unchanged block keeps its file, so a resumed run does not write the pyramid again.
             put_block(block.coarse, block.box, block.voxels())
 
     def set_attributes(self, **values: Any) -> None:
@@ -201,6 +204,7 @@ class Volume:
         noted = metadata.setdefault("attributes", {}).setdefault(ATTRIBUTES, {})
         noted.update(values)
         write_text(path, json.dumps(metadata, indent=2, allow_nan=False))
+        # The only cached property that is read from these facts.
         self.__dict__.pop("statistics", None)
 
     def _multiscale(self, label: str | None) -> dict[str, Any]:
@@ -219,7 +223,7 @@ class Volume:
         return [folder / dataset["path"] for dataset in self._multiscale(label)["datasets"]]
 
     def _grids(self, label: str | None) -> list[tuple[ZYX, list[float]]]:
-        """Return the shape and scale of every level; layers with the same ones lie on the same voxels."""
+        """Return the shape and scale of every level; layers for which they are equal share their voxel grid."""
         shapes = [shape_of(level) for level in self.levels(label)]
         try:
             scales = [
@@ -270,6 +274,7 @@ def create_volume(
     """
     levels = _plan_levels(shape, voxel_size)
     multiscale = _multiscale_of(levels, voxel_size)
+    # In one step: a volume that has a name is complete in its metadata, whatever is killed meanwhile.
     with disk_errors(path), new_directory(path) as partial:
         _create_image(partial, v05.Image(multiscales=[multiscale]), levels, dtype, {ATTRIBUTES: attributes})
         if labels:
@@ -291,6 +296,7 @@ class _Level:
 def _plan_levels(shape: ZYX, voxel_size: VoxelSize) -> list[_Level]:
     levels = [_Level(shape, (1, 1, 1))]
     while max(levels[-1].shape[1:]) > _COARSEST:
+        # A single section cannot shrink further; sections much thicker than pixels are not merged.
         steps = [2 if n > 1 else 1 for n in levels[-1].shape]
         if not voxel_size.near_isotropic:
             steps[0] = 1
@@ -308,7 +314,7 @@ def _multiscale_of(levels: list[_Level], voxel_size: VoxelSize) -> v05.Multiscal
                 path=str(index),
                 coordinateTransformations=[
                     v05.ScaleTransformation(scale=[f * s for f, s in zip(level.factors, voxel_size.zyx, strict=True)]),
-                    # The centre of a coarse voxel is that of the fine ones it represents.
+                    # A coarse voxel is centred on the fine ones it stands for, not on the first of them.
                     v05.TranslationTransformation(
                         translation=[(f - 1) / 2 * s for f, s in zip(level.factors, voxel_size.zyx, strict=True)]
                     ),
@@ -341,7 +347,7 @@ def _open_array(path: Path) -> Array:
     try:
         array = zarr.open_array(str(path), mode="r+", zarr_format=3)
     except Exception as error:
-        # zarr meets broken stores with errors of a dozen unrelated types.
+        # zarr answers a broken store with a dozen unrelated types of error.
         raise _damaged(path, f"{type(error).__name__}: {error}") from error
     if array.ndim != 3:
         raise _damaged(path, f"{array.ndim} axes")

@@ -75,6 +75,7 @@ class Workspace:
         for folder in (self.root, self.root / "volumes", self.root / "runs", self.models):
             with disk_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
+                # A folder may exist and refuse files: found out now, not after an hour of work.
                 with tempfile.TemporaryFile(dir=folder):
                     pass
 
@@ -82,6 +83,7 @@ class Workspace:
         with disk_errors(self.root / folder):
             if not (self.root / folder).is_dir():
                 return []
+            # Hidden ones are unfinished or locks; a folder without its marker was never finished either.
             paths = (self.root / folder).iterdir()
             return [path for path in paths if not path.name.startswith(".") and (path / marker).is_file()]
 
@@ -99,7 +101,7 @@ def open_workspace(root: Path) -> Workspace:
     return workspace
 
 
-_LONGEST = 80  # with the date and the digits below, a name stays within the 100 characters it may have
+_LONGEST = 80  # with the date and the hash below, a name stays within the 100 characters allowed
 
 
 def default_run(name: str, settings: Config | None = None, day: date | None = None) -> str:
@@ -123,5 +125,6 @@ def default_run(name: str, settings: Config | None = None, day: date | None = No
     >>> default_run("cortex", day=date(2026, 11, 23))
     'cortex-20261123'
     """
+    # The day in UTC, so that machines in two time zones resume the same run.
     parts = [name[:_LONGEST], f"{day or datetime.now(UTC).date():%Y%m%d}"]
     return "-".join([*parts, settings.config_hash()[:8]] if settings is not None else parts)

@@ -56,6 +56,7 @@ def axis_weights(
     >>> axis_weights(3, 2, [(0, 2), (1, 3)])[0]
     array([1. , 0.5], dtype=float32)
     """
+    # At the centres of pixels, so that no weight is 0 and the total is positive wherever a window reaches.
     offsets = np.arange(core_px) - (core_px - 1) / 2
     bell = _BELLS[form](offsets / core_px)
     total = np.zeros(size)

@@ -14,6 +14,7 @@ from segem.errors import InputError
 from segem.kernels.tiles import tile_starts
 from segem.kernels.truth import is_known, is_membrane
 
+# Numbers drawn at once, 32 MB: all draws of many blocks would not fit into memory.
 _WEIGHTS_AT_ONCE = 2**22
 
 
@@ -79,6 +80,7 @@ def count_tiles(truth: NDArray[np.uint8], predicted: NDArray[np.uint8], tile_px:
             found=predicted.shape,
             fix="crop them to the same shape",
         )
+    # Unknown voxels are dropped from both masks, so they count as neither right nor wrong.
     a, b = is_membrane(truth), (predicted != 0) & is_known(truth)
     starts = [tile_starts(n, tile_px) for n in truth.shape]
     kinds = (
@@ -221,8 +223,10 @@ def _compare(
             fix="count both masks on the same blocks",
         )
     blocks = len(first)
+    # Paired: both masks are scored on the same draw of blocks. Counts are added up before a ratio is taken.
     drawn = np.concatenate([score(w @ first) - score(w @ second) for w in _draws(blocks, resamples, seed)])
     tail = (1 - confidence) / 2
+    # The one-sided bound has all of the risk, twice the tail, at its end.
     low, high, bound = np.quantile(drawn, _expanded([tail, 1 - tail, 2 * tail], blocks))
     values = [float(score(each.sum(axis=0))) for each in counts]
     return Difference(values[0], values[1], float(low), float(high), float(bound), blocks)
@@ -231,13 +235,15 @@ def _compare(
 def _draws(blocks: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
     """Yield how often each block was drawn, several draws at a time."""
     random = np.random.default_rng(seed)
+    # Only how often each block is drawn matters, so a draw is a row of multinomial counts, not a list of blocks.
     at_once = max(1, _WEIGHTS_AT_ONCE // blocks)
     for start in range(0, resamples, at_once):
         yield random.multinomial(blocks, np.full(blocks, 1 / blocks), size=min(at_once, resamples - start))
 
 
 def _expanded(levels: Sequence[float], blocks: int) -> NDArray[np.float64]:
-    """Return the percentiles of the draws that stand for `levels` when there are so few blocks."""
+    """Return the percentiles of the draws that stand for `levels`, widened for a small number of blocks."""
+    # Avoids 0 degrees of freedom: every draw of a single block is that block, so its interval is a point anyway.
     freedom = max(1, blocks - 1)
     expanded: NDArray[np.float64] = stats.norm.cdf(math.sqrt((freedom + 1) / freedom) * stats.t.ppf(levels, freedom))
     return expanded
@@ -245,6 +251,7 @@ def _expanded(levels: Sequence[float], blocks: int) -> NDArray[np.float64]:
 
 def _iou(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return tp / (tp + fp + fn) along the last axis; 1 where there is no membrane at all."""
+    # Where the union is empty, two empty masks agree; the maximum only avoids a division by 0.
     union = counts.sum(axis=-1)
     iou: NDArray[np.float64] = np.where(union == 0, 1.0, counts[..., 0] / np.maximum(union, 1))
     return iou

@@ -47,6 +47,7 @@ def border_weights(truth: NDArray[np.uint8], strength: float, sigma_px: float) -
     cells, _ = ndimage.label(truth == 0)
     nearest = np.full(truth.shape, np.inf, np.float32)
     second = nearest.copy()
+    # One cell at a time, within its surroundings only; the two smallest distances of each pixel are kept.
     for label, box in enumerate(ndimage.find_objects(cells), start=1):
         around = tuple(slice(max(0, side.start - reach), side.stop + reach) for side in box)
         distance = ndimage.distance_transform_edt(cells[around] != label).astype(np.float32)

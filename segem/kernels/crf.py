@@ -141,8 +141,10 @@ class MeanField:
                 found=probability.shape,
                 fix="give the section that the probability was computed from",
             )
+        # Written so that NaN, which compares as false, is refused too.
         if not ((probability >= 0) & (probability <= 1)).all():
             raise InputError("not a probability", expected="numbers from 0 to 1", fix="look for NaN in the input")
+        # A probability of exactly 0 or 1 has an infinite logit, which no neighbour could ever outweigh.
         certain = np.clip(probability.astype(np.float64), LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
         kernels: list[Callable[[Floats], Floats]] = []
         if config.w1:
@@ -155,6 +157,7 @@ class MeanField:
 
     def updated(self, logits: Floats) -> Floats:
         """Return logit Q(1) after one update of all pixels at once; the free energy does not rise."""
+        # tanh(logit / 2) is s = 2 Q(1) - 1.
         return self.unary + self.pairwise(np.tanh(logits / 2))
 
     def free_energy(self, logits: Floats) -> float:
@@ -169,6 +172,7 @@ class MeanField:
 
 def normalized(kernel: Callable[[Floats], Floats], weight: float, shape: tuple[int, ...]) -> Callable[[Floats], Floats]:
     """Return ``weight * D^-1/2 K D^-1/2`` of a kernel K with row sums D."""
+    # The row sums of K are K applied to ones. Each pixel counts itself, so no sum is 0.
     scale = 1 / np.sqrt(kernel(np.ones(shape)))
     return lambda s: weight * scale * kernel(scale * s)
 
@@ -183,6 +187,7 @@ def gaussian(values: Floats, sigma: float | tuple[float, ...]) -> Floats:
     """
     sigmas = sigma if isinstance(sigma, tuple) else (sigma,) * values.ndim
     for axis, width in enumerate(sigmas):
+        # Not normalised, unlike ndimage's own filter, and cut to the array, beyond which everything is 0.
         reach = min(int(np.ceil(TRUNCATE_SIGMAS * width)), values.shape[axis] - 1)
         weights = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * width**2))
         values = ndimage.correlate1d(values, weights, axis, mode="constant")
@@ -211,8 +216,10 @@ class BilateralGrid:
     def over(cls, image: NDArray[np.uint8], sa_px: float, sb_grey: float) -> BilateralGrid:
         """Build the lattice for a section."""
         steps = (spacing(sa_px), spacing(sa_px), spacing(sb_grey))
+        # One cell beyond the last pixel, for the upper neighbour of the interpolation.
         shape = tuple((n - 1) // step + 2 for n, step in zip((*image.shape, GREY_LEVELS), steps, strict=True))
         at = np.stack([*np.indices(image.shape, np.int32), image.astype(np.int32)]).reshape(3, -1)
+        # Axis by axis, each pixel's share is split between the two nearest cells: 2, 4, then 8 corners.
         cell, part = np.zeros((image.size, 1), np.int32), np.ones((image.size, 1))
         for position, step, cells in zip(at, steps, shape, strict=True):
             low, rest = np.divmod(position[:, None], np.int32(step))
@@ -220,9 +227,11 @@ class BilateralGrid:
             cell = np.concatenate([cell * cells + low, cell * cells + low + 1], axis=1)
             part = np.concatenate([part * (1 - share), part * share], axis=1)
         corners = cell.shape[1]
+        # Every column has the same number of entries, so the sparse matrix is made of its arrays, without sorting.
         starts = np.arange(0, corners * image.size + 1, corners)
         spread = sparse.csc_array((part.ravel(), cell.ravel(), starts), (int(np.prod(shape)), image.size))
-        # Spreading and reading by linear interpolation each blur by a variance of (step^2 - 1) / 6 on average.
+        # Spreading and reading by linear interpolation each blur by a variance of (step^2 - 1) / 6 on average, so the
+        # lattice is blurred by that much less.
         sigmas = tuple(
             np.sqrt(sigma**2 - (step**2 - 1) / 3) / step
             for sigma, step in zip((sa_px, sa_px, sb_grey), steps, strict=True)

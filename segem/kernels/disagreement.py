@@ -55,6 +55,7 @@ def disagreement(probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
         )
     members = probabilities.astype(np.float64)
     bits = _entropy(members.mean(axis=0)) - _entropy(members).mean(axis=0)
+    # By rounding, equal members may come out just below 0.
     return np.asarray(np.maximum(bits, 0))
 
 
@@ -82,6 +83,7 @@ def find_hottest_tile(values: NDArray[np.float64], edge_px: int) -> tuple[Span, 
     ((0, 2), (3, 5), 0.5)
     """
     height, width = (min(edge_px, n) for n in values.shape)
+    # Summed-area table: the sum of any tile is four look-ups.
     sums = np.pad(values.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
     tiles = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
     y, x = (int(i) for i in np.unravel_index(tiles.argmax(), tiles.shape))

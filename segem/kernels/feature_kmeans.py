@@ -88,6 +88,7 @@ def fit_feature_clusters(
         n_init=1,
         batch_size=_BATCH,
         max_iter=_MAX_EPOCHS,
+        # No early stop, see Notes.
         max_no_improvement=None,
         init_size=3 * _BATCH,
         random_state=seed,
@@ -130,6 +131,7 @@ def mark_membrane_cluster(features: Iterable[NDArray[np.float32]], clusters: Fea
     >>> mark_membrane_cluster([np.array([[-3, 0, 0.5]], np.float32)], clusters).tolist()
     [[1, 0, 0]]
     """
+    # Feature by feature, so that a tile's features are never all in memory.
     distances: list[NDArray[np.float32]] = []
     for feature, mean, scale, at in zip(features, clusters.mean, clusters.scale, clusters.centres.T, strict=True):
         scaled = (feature - mean) / scale

@@ -39,7 +39,7 @@ def filter_features(section: NDArray[np.float32], sigmas_px: Sequence[float]) ->
 
     Examples
     --------
-    A dark line bends upwards across itself, hence a large eigenvalue:
+    Across a dark line the intensity has a minimum, so one eigenvalue is large:
 
     >>> section = np.ones((9, 9), np.float32)
     >>> section[:, 4] = 0
@@ -47,6 +47,7 @@ def filter_features(section: NDArray[np.float32], sigmas_px: Sequence[float]) ->
     >>> [round(float(abs(response[4, 4])), 2) for response in (largest, least, gradient)]
     [0.4, 0.0, 0.0]
     """
+    # Scaled by powers of sigma, so that responses of all scales are comparable.
     for sigma in sigmas_px:
         smooth = _gaussian(section, sigma)
         yield smooth

@@ -12,6 +12,7 @@ from sklearn.cluster import KMeans
 
 from segem.errors import InputError
 
+# Sigmas at which the Gaussian is cut; the halo of a tile follows from it.
 _TRUNCATE = 4.0
 
 
@@ -79,7 +80,8 @@ def fit_two_means(histogram: NDArray[np.int64]) -> TwoMeans:
     fitted = KMeans(n_clusters=2, init=np.array(centres)[:, None], n_init=1, tol=0.0).fit(
         levels[:, None], sample_weight=counts
     )
-    # Threads sum up the fitted centres in any order; computed from the split, they have the same bits each time.
+    # scikit-learn's threads add up the centres in any order; computed again from the split, they have the same bits
+    # each time. Levels are sorted, so the darker cluster is the run of labels like the first.
     dark, bright = _means(levels, counts, int(np.count_nonzero(fitted.labels_ == fitted.labels_[0])))
     return TwoMeans(dark, bright, (dark + bright) / 2)
 
@@ -104,6 +106,7 @@ def mark_membrane(section: NDArray[np.uint8 | np.uint16], means: TwoMeans) -> ND
     >>> mark_membrane(np.array([[10, 20, 21]], np.uint8), TwoMeans(11, 30, 20.5)).tolist()
     [[1, 1, 0]]
     """
+    # For whole intensities, x < t and x < ceil(t) are the same, and comparing integers makes no copy as floats.
     return (section < math.ceil(means.threshold)).astype(np.uint8)
 
 
@@ -131,6 +134,7 @@ def smooth(section: NDArray[np.uint8 | np.uint16], sigma_px: float) -> NDArray[n
         return section
     sigma = (0.0,) * (section.ndim - 2) + (sigma_px, sigma_px)
     blurred = ndimage.gaussian_filter(section, sigma, output=np.float32, mode="nearest", truncate=_TRUNCATE)
+    # Whole numbers again, because the clusters are found on a histogram.
     rounded: NDArray[np.uint8 | np.uint16] = np.rint(blurred).astype(section.dtype)
     return rounded
 
@@ -143,10 +147,13 @@ def smoothing_halo_px(sigma_px: float) -> int:
     >>> smoothing_halo_px(0), smoothing_halo_px(2)
     (0, 8)
     """
+    # As scipy rounds the radius of its filter.
     return int(_TRUNCATE * sigma_px + 0.5)
 
 
 def _best_split(levels: NDArray[np.float64], counts: NDArray[np.float64]) -> int:
+    # The variance within two parts is least where the sum of (total of a part)^2 / (its voxels) is largest. Counted
+    # from the darkest level, which keeps the sums small.
     voxels, total = np.cumsum(counts), np.cumsum(counts * (levels - levels[0]))
     darker, brighter = total[:-1] ** 2 / voxels[:-1], (total[-1] - total[:-1]) ** 2 / (voxels[-1] - voxels[:-1])
     return int(np.argmax(darker + brighter)) + 1

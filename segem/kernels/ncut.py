@@ -11,7 +11,7 @@ from skimage.segmentation import slic
 from segem.kernels.lines import widen_lines
 
 _CLIPPED_AT = 2.5
-"""Intensities are clipped at so many deviations, or one speck of dirt would set the scale of a section."""
+"""Deviations at which intensities are clipped, or one speck of dirt would set the scale of a section."""
 _BRIGHT = 1.0
 """Intensity inside cells, in deviations above the mean; darkness is counted from here."""
 _COMPACTNESS = 0.1
@@ -66,13 +66,16 @@ def ncut_lines(
     """
     smooth = ndimage.gaussian_filter(section, sigma_px, output=np.float32, mode="nearest")
     smooth = smooth.clip(-_CLIPPED_AT, _CLIPPED_AT)
+    # With fewer than two superpixels, or without contrast, there is nothing to cut.
     wanted = round(section.size / superpixel_px)
     if wanted < 2 or np.ptp(smooth) == 0:
         return np.zeros(section.shape, np.uint8)
     superpixels = slic(smooth, n_segments=wanted, compactness=_COMPACTNESS, channel_axis=None, start_label=0)
     if superpixels.max() == 0:
         return np.zeros(section.shape, np.uint8)
+    # Darkness averages along a border; brightness is cut off at the level of cell interiors.
     graph = rag_boundary(superpixels, np.maximum(_BRIGHT - smooth, 0).astype(np.float64), connectivity=1)
+    # scikit-image cuts by similarity, so each edge's darkness is turned into one.
     for _, _, border in graph.edges(data=True):
         border["weight"] = max(_LEAST_SIMILAR, float(np.exp(-((border["weight"] / darkness) ** 2))))
     regions = cut_normalized(superpixels, graph, thresh=cut, num_cuts=_TRIED_CUTS, rng=seed)

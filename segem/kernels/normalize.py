@@ -27,7 +27,7 @@ class IntensityStatistics:
     minimum, maximum : int
         Extremes.
     percentiles : mapping of str to float
-        Keys ``"1"``, ``"50"`` and ``"99"``: the least intensity that so many percent of the voxels do not exceed.
+        Keys ``"1"``, ``"50"`` and ``"99"``: the least intensity that this percentage of the voxels does not exceed.
     """
 
     mean: float
@@ -64,6 +64,7 @@ class IntensityStatistics:
         occupied = np.flatnonzero(counts)
         weights = counts[occupied].astype(np.float64)
         mean = float(np.dot(occupied, weights) / total)
+        # Around the mean: E(x^2) - E(x)^2 would lose digits by cancellation.
         variance = float(np.dot((occupied - mean) ** 2, weights) / total)
         # Integer ranks, because 0.99 * total is not exact in floating point.
         ranks = [-(-percent * total // 100) for percent in PERCENTILES]
@@ -134,7 +135,7 @@ def histogram(section: NDArray[np.uint8 | np.uint16]) -> NDArray[np.int64]:
         )
     bins = int(np.iinfo(section.dtype).max) + 1
     counts, voxels = np.zeros(bins, np.int64), section.reshape(-1)
-    # Piece by piece, because bincount widens what it counts to eight bytes.
+    # Piece by piece, because bincount first converts its input to eight bytes a voxel.
     for start in range(0, voxels.size, _COUNTED_AT_A_TIME):
         counts += np.bincount(voxels[start : start + _COUNTED_AT_A_TIME], minlength=bins)
     return counts
@@ -161,6 +162,8 @@ def zscore(image: NDArray[Any], statistics: IntensityStatistics) -> NDArray[np.f
     >>> zscore(np.array([6, 10, 14], np.uint8), statistics)
     array([-2.,  0.,  2.], dtype=float32)
     """
+    # In place, because a section of floats is large. A deviation below one grey level is noise, or 0 in a constant
+    # volume, which would divide to NaN.
     scaled = image.astype(np.float32)
     scaled -= np.float32(statistics.mean)
     scaled /= np.float32(max(statistics.std, 1.0))

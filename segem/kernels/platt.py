@@ -71,6 +71,7 @@ def fit_platt(volumes: Iterable[Group]) -> tuple[float, float]:
                 break
             continue
         line, loss = line + step, here
+        # The small diagonal keeps it solvable where all logits are equal.
         step = -np.linalg.solve(curvature + 1e-12 * np.eye(2), gradient)
         if np.abs(step).max() < _CLOSE:
             break
@@ -92,12 +93,15 @@ def _likelihood(
     for group in groups:
         voxels = sum(truth.size for _, truth in group)
         membrane = sum(int(np.count_nonzero(truth)) for _, truth in group)
+        # Platt's targets: as if one more voxel of each class had been seen.
         low, high = 1 / (voxels - membrane + 2), (membrane + 1) / (membrane + 2)
+        # Each volume has the same weight, however many voxels it has.
         share = 1 / (voxels * len(groups))
         for logits, truth in group:
             x = logits.ravel().astype(np.float64)
             target = np.where(truth.ravel() != 0, high, low)
             z = line[0] * x + line[1]
+            # The sigmoid, in a form that does not overflow.
             p = 0.5 * (1 + np.tanh(z / 2))
             loss += share * float(np.sum(np.logaddexp(0, z) - target * z))
             off, bend = p - target, p * (1 - p)

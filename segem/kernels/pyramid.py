@@ -41,11 +41,14 @@ def shrink(block: NDArray[Unsigned], factors: ZYX, how: Reduction) -> NDArray[Un
     if any(after for _, after in padding):
         block = np.pad(block, padding, mode="edge")
     fz, fy, fx = factors
+    # Strided views of the voxels that become one, so that no copy is made.
     parts = [block[z::fz, y::fy, x::fx] for z, y, x in product(range(fz), range(fy), range(fx))]
     if how == "nearest":
         return parts[0]
     if how == "max":
         return reduce(np.maximum, parts)
+    # Half of the divisor is added first, so that the integer division rounds to the nearest. The sum gets the
+    # smallest type that holds it, since this runs over whole volumes.
     largest_sum = len(parts) * int(np.iinfo(block.dtype).max) + len(parts) // 2
     sums: NDArray[Any] = np.full(parts[0].shape, len(parts) // 2, np.min_scalar_type(largest_sum))
     for part in parts:

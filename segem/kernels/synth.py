@@ -145,6 +145,7 @@ class Specimen:
 
     def section(self, z: int, z_nm: float) -> Section:
         """Cut the section with index `z` at its depth and take its image."""
+        # Seeded by z, so that a section does not depend on how many were drawn before it.
         rng = np.random.default_rng([self.seed, 1, z])
         shift_y_nm, shift_x_nm = rng.normal(0, 3, 2)
         anatomy = self.tissue.at(z_nm, (shift_y_nm, shift_x_nm))
@@ -157,7 +158,7 @@ class Specimen:
         opacity = (1 - 0.3 * slant) * np.clip(1 + 0.12 * _noise(rng, paint.shape, 4), 0.5, 1.3)
         opacity *= _sigmoid((half_nm - anatomy.depth_nm) / (2.5 + 4 * slant))
         paint += opacity * (_MEMBRANE - paint)
-        # People who draw membranes include half of their blurred flanks.
+        # People who trace membranes include half of the blurred flanks.
         truth = anatomy.depth_nm <= half_nm + 0.8
         return Section(_photograph(paint, patch, rng), truth.astype(np.uint8))
 

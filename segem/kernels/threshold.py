@@ -70,5 +70,6 @@ def threshold_probability(probability_u8: NDArray[np.uint8], threshold: float) -
     """
     if not 0 < threshold <= 1:
         raise InputError("not a probability threshold", expected="above 0, at most 1", found=threshold, fix="try 0.5")
-    # Rounding first keeps a stored value p reachable by the threshold p / 255, whatever the last bit of the product.
+    # Compared as whole numbers. Rounded before ceil, so that the threshold p / 255 is reached by the stored value p
+    # whatever the last bit of the product.
     return (probability_u8 >= math.ceil(round(threshold * 255, 9))).view(np.uint8)

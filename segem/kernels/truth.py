@@ -1,4 +1,4 @@
-"""The values of a truth: membrane, background, or unknown where nobody has labelled."""
+"""The values of a ground truth: membrane, background, or unknown where it is not labelled."""
 
 from __future__ import annotations
 

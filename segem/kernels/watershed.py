@@ -44,5 +44,6 @@ def watershed_lines(section: NDArray[np.float32], sigma_px: float, depth: float,
     [[0, 0, 0, 1, 0, 0, 0]]
     """
     relief = ndimage.gaussian_filter(-section, sigma_px, output=np.float32, mode="nearest")
+    # A section flatter than the depth has no such minimum: all of it counts as one basin.
     markers = label(h_minima(relief, depth)) if np.ptp(relief) > depth else np.ones(section.shape, np.int32)
     return widen_lines(watershed(relief, markers, watershed_line=True) == 0, width_px)

@@ -13,7 +13,7 @@ from segem.geometry import ZYX
 from segem.records.card import TrainedOn
 
 SCHEMA: Literal[2] = 2
-"""Raised whenever a record of before could be misread."""
+"""Increased whenever an older record could be misread."""
 
 
 class ModelRecord(Config):
@@ -47,7 +47,7 @@ class StepFacts(Config):
     """What is known of every step of block work."""
 
     same_making: ClassVar[tuple[str, ...]] = ("software", "code")
-    """The facts in which blocks of one result must agree."""
+    """The facts that must be the same for all blocks of one result."""
 
     blocks: int
     computed: int = 0
@@ -56,11 +56,11 @@ class StepFacts(Config):
     overhead: float
     """Voxels computed for each voxel written."""
     code: str
-    """sha256 of the source and the versions of what computes."""
+    """sha256 of the source code that computes and of the versions it computes with."""
     software: dict[str, str] = {}
-    """Those versions, by the name of what is installed."""
+    """Those versions, by the name of the distribution."""
     memory: int | None = None
-    """Bytes that one process was allowed, where somebody set them: they decide the size of tiles."""
+    """Bytes that one process was allowed, where --memory set them: they decide the size of tiles."""
     membrane_fraction: float | None = None
     """Share of the voxels that are membrane; None until the mask is whole."""
     warnings: tuple[str, ...] = ()
@@ -82,14 +82,15 @@ class Int8Facts(Config):
     """How a sample of the volume came out in 8 bits."""
 
     disagreement: float
-    """Share of the sampled voxels whose mask is another."""
+    """Share of the sampled voxels whose mask differs from that of float32."""
     used: bool
     """False where that was too much, and float32 was computed instead."""
 
 
 class SegmentFacts(StepFacts):
-    """How a model was swept over a volume."""
+    """How a model segmented a volume."""
 
+    # What a block depends on that neither the settings nor the code tell: found when the step was prepared.
     same_making: ClassVar[tuple[str, ...]] = (*StepFacts.same_making, "threshold", "runtime")
 
     step: Literal["segment"] = "segment"
@@ -118,13 +119,14 @@ class CrfFacts(StepFacts):
     """Of the model behind that probability, as is `trained_on`."""
 
 
+# Told apart by `step` when they are read back, so that each keeps its own types.
 Facts = Annotated[BaselineFacts | SegmentFacts | CrfFacts, Field(discriminator="step")]
 F = TypeVar("F", BaselineFacts, SegmentFacts, CrfFacts)
 """The facts of one step; a new step adds its own here and above."""
 
 
 RESULTS = {"segment": "segmentation", "crf": "refined segmentation"}
-"""What people call what a step makes, where that is not the name of the step."""
+"""What users call the outcome of a step, where that is not the name of the step."""
 
 
 class StepRecord(Config):
@@ -137,10 +139,10 @@ class StepRecord(Config):
     reason: str | None = None
     """Why it failed."""
     source_digest: str | None = None
-    """sha256 of the volume's voxels; the outcome is worthless for a volume that has changed since."""
+    """sha256 of the volume's voxels; if they have changed since, the outcome no longer counts."""
     model: ModelRecord | None = None
     segem_version: str = segem.__version__
-    # Not one of the config classes: a setting that comes or goes must not make the record unreadable.
+    # Plain JSON and not a config class, so that adding or removing a setting does not make old records unreadable.
     config: dict[str, JsonValue] = {}
     layers: tuple[str, ...]
     """What it writes in the end."""
@@ -151,7 +153,7 @@ class StepRecord(Config):
 
     @property
     def result(self) -> str:
-        """What people call what the step makes."""
+        """What users call the outcome of the step."""
         return RESULTS.get(self.step, self.step)
 
 
@@ -169,7 +171,7 @@ class VolumeRecord(Config):
 
     @property
     def membrane(self) -> StepRecord | None:
-        """The step that wrote probability and mask: a segmentation, or what refined one."""
+        """The step that wrote probability and mask: a segmentation, or the CRF that refined one."""
         return self.writer_of("membrane")
 
     @property

@@ -237,7 +237,7 @@ def test_a_repair_never_mixes_blocks_of_two_models(whole: Whole) -> None:
     done = whole.repair()
     assert done.repaired == ()
     assert done.left[0].what == "segment block (0, 0, 0): its file is missing"
-    assert "the model of the run is not at hand any more" in done.left[1].what
+    assert "the model of the run is no longer available" in done.left[1].what
     assert whole.versions() == before
     make_artefact(whole.workspace, seed=0)
     assert whole.repair().left == ()
@@ -257,7 +257,7 @@ def test_a_repair_never_mixes_blocks_of_two_versions_of_a_package(
         done = whole.repair()
     code_digest.cache_clear()
     assert done.repaired == ()
-    said = f"the software of the run is not at hand any more.* expected numpy {np.__version__}, found numpy 99.0. Fix"
+    said = f"the software of the run is no longer available.* expected numpy {np.__version__}, found numpy 99.0. Fix"
     assert re.search(said, done.left[1].what), done.left[1].what
     assert whole.versions() == before
     assert whole.repair().left == ()

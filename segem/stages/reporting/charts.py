@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from segem.records.scores import ReliabilityBin, SectionScores
 
 WIDTH, HEIGHT = 720, 220
-# On the right the longest name of a baseline has room, in the widest of the usual fonts.
+# On the right there is room for the longest name of a baseline, in the widest of the usual fonts.
 LEFT, RIGHT, TOP, BOTTOM = 40, 156, 12, 36
 
 # More points than pixels only make the page heavier.
@@ -65,7 +65,7 @@ def lay_out_iou(sections: Sequence[SectionScores], baseline: str) -> Chart | Non
     >>> chart.summary
     'IoU of each section. Model: 0.600 to 0.800. K-means: 0.400 to 0.400.'
     """
-    # Of some sections nothing may be known.
+    # Sections without known truth have no score.
     sections = [s for s in sections if s.iou_model is not None or s.iou_baseline is not None]
     if len(sections) < 2:
         return None
@@ -121,6 +121,7 @@ def lay_out_reliability(bins: Sequence[ReliabilityBin]) -> Chart | None:
 
 
 def _names_apart(lines: list[Line]) -> list[Line]:
+    # Names closer than a line of text would overlap, so they are moved apart around their middle.
     if len(lines) < 2 or abs(lines[0].end[1] - lines[1].end[1]) >= 14:
         return lines
     upper, lower = sorted(lines, key=lambda line: line.end[1])
@@ -130,6 +131,7 @@ def _names_apart(lines: list[Line]) -> list[Line]:
 
 
 def _ticks(count: int) -> list[int]:
+    # Round steps (1, 2, 5, 10, ...) that give at most 12 ticks.
     step = next(s * 10**e for e in range(9) for s in (1, 2, 5) if count / (s * 10**e) <= 12)
     return list(range(0, count, step))
 

@@ -1,4 +1,4 @@
-"""Scores every volume of a run against its truth, section by section, and says plainly what was not measured."""
+"""Scores every volume of a run against its truth, section by section, and says what was not measured."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ def evaluate(run: str, workspace: Workspace) -> Report:
 
 @dataclass(frozen=True)
 class _Made:
-    """What the record of a run says of one volume that finished; nothing else here reads the record."""
+    """What the record of a run says about a finished volume; nothing else here reads the record."""
 
     missing: Mapping[str, str]
-    """What is not there, and why."""
+    """Layers that are not there, with the reason."""
     baseline: Baseline | None
     model: ModelRecord | None
     facts: SegmentFacts | CrfFacts | None
@@ -95,7 +95,7 @@ def _read_record(record: RunRecord, name: str, workspace: Workspace) -> _Made:
 
 
 def _seams_of(step: StepRecord, result: Volume) -> Seams:
-    # The last phase wrote the probability, so its tiles are those that may show.
+    # The last phase wrote the probability, so seams can only lie between its tiles.
     plan = plan_of(step.phases[-1], result.shape)
     return Seams(*(tuple(start for start, _ in plan.windows(axis)) for axis in (1, 2)))
 
@@ -105,6 +105,7 @@ def _score_volume(record: RunRecord, name: str, workspace: Workspace) -> VolumeS
         reason = failure_of(record, name, workspace)
         if reason is None:
             return _score_finished(record.run, name, _read_record(record, name, workspace), workspace)
+    # A volume that cannot be read counts as failed, and the others are still scored.
     except SegemError as error:
         reason = record.volumes[name].failure or str(error)
     return VolumeScores(name=name, state="failed", reason=reason)
@@ -120,7 +121,7 @@ def _score_finished(run: str, name: str, made: _Made, workspace: Workspace) -> V
             advance(1)
     total = reduce(Tally.__add__, tallies, Tally())
     known = None if layers.truth is None else total.known / math.prod(source.shape)
-    # Truth of which not a single voxel is known is as good as none.
+    # A truth without a single known voxel counts as none.
     measured = bool(known)
     scores = Scores(
         model=total.model.scores() if measured and made.model else None,
@@ -148,7 +149,7 @@ def _score_finished(run: str, name: str, made: _Made, workspace: Workspace) -> V
 
 
 def _score_section(z: int, tally: Tally, scores: Scores) -> SectionScores:
-    # Of a section without known truth there is nothing to say; its empty counts would read as a perfect score.
+    # A section without known truth gets no score: its empty counts would read as a perfect one.
     known = scores if tally.known else Scores()
     model, baseline = known.model, known.baseline
     return SectionScores(
@@ -197,7 +198,7 @@ def _seen(trained_on: tuple[TrainedOn, ...], noted: Mapping[str, Any]) -> Iterat
         "validation": "the threshold of the model, or of its base model, was chosen",
     }
     for part, what in done.items():
-        # A model may have done one without the other.
+        # A model may have used sections for one and not for the other.
         seen = merge_ranges(each for used in trained_on for each in find_seen_sections(used.model_dump(), part, noted))
         if seen:
             yield f"{what} on {name_sections(seen)} of this volume: scores there do not show how it does on new data"

@@ -69,8 +69,8 @@ def render_page(report: Report, pictures: dict[str, list[SectionPictures]]) -> s
     str
         HTML that names no other file: styles and pictures are inside.
     """
-    # Names and reasons come from users' files: escaped, none of them can become part of the page. An undefined name is
-    # an error, so that a renamed field does not leave a hole.
+    # Names and reasons come from users' files, so everything is escaped: none of it can become markup. An undefined
+    # name is an error, so that a renamed field does not leave a gap.
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"score": _format_score, "ratio": _format_ratio, "rgb": _format_colour}
     template = (
@@ -111,6 +111,7 @@ def summarise(report: Report) -> str:
 
 def _compare(measured: list[VolumeScores], baseline: str) -> str:
     ious = [volume.iou for volume in measured if volume.iou]
+    # Volumes may have only one of the two scores; those do not enter the comparison.
     compared = [(iou.model, iou.baseline) for iou in ious if iou.model is not None and iou.baseline is not None]
     who, reached = "the model", [iou.model for iou in ious if iou.model is not None]
     if not reached:

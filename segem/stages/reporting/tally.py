@@ -18,7 +18,7 @@ from segem.kernels.metrics.segmentation import Measure, SegmentationSums
 from segem.kernels.truth import is_known
 from segem.records.scores import CellScore, LayerScores
 
-# Flooding takes some 100 bytes a pixel: this bounds what all threads hold at once.
+# Flooding takes about 100 bytes a pixel, so this bounds what all threads hold at once to 1.6 GB.
 _PIXELS_AT_ONCE = 16_777_216
 _MOST_THREADS = 4
 
@@ -123,7 +123,7 @@ def _tally(layers: Layers, seams: Seams, z: int) -> Tally:
             tally += Tally(model=scores, bins=CalibrationBins.count(truth, probability / 255))
     if layers.baseline is not None and truth is not None:
         mask = read_section(layers.baseline, z)
-        # A mask is a probability of 0 or 1: it is scored at every threshold, and they all say the same.
+        # A mask is scored as a probability of 0 or 1, for which all thresholds give the same score.
         cells = SegmentationSums.count(truth, np.where(mask != 0, np.uint8(255), np.uint8(0)))
         tally += Tally(baseline=MaskTally(Confusion.count(truth, mask), cells))
     return tally

@@ -1,4 +1,4 @@
-"""Writes the report of a run, and reads it back: one web page without a network, a table, a JSON file, pictures."""
+"""Writes the report of a run and reads it back: a web page that needs no network, a table, a JSON file, pictures."""
 
 from __future__ import annotations
 
@@ -67,9 +67,10 @@ def report(run: str, workspace: Workspace) -> ReportResult:
     scores = evaluate(run, workspace)
     folder = workspace.report(run)
     drawn = [_draw(run, volume, workspace) for volume in scores.volumes]
+    # Drawing may have added warnings, which belong in every file of the report.
     scores = scores.model_copy(update={"volumes": tuple(volume for volume, _ in drawn)})
     pictures = {volume.name: sections for volume, sections in drawn}
-    # Two reports of one run at a time would sweep away each other's hidden folder.
+    # Two processes that write the report of one run would sweep away each other's hidden folder.
     with locked(folder.with_name(".report.lock"), wait=True):
         sweep_partials(folder.parent, folder.name)
         _write(folder, scores, pictures)
@@ -144,6 +145,7 @@ def _log_scores(scores: Report) -> None:
 
 
 def _write(folder: Path, scores: Report, pictures: dict[str, list[SectionPictures]]) -> None:
+    # In one step, so that page, table and pictures are always those of the same scores.
     with new_directory(folder) as partial:
         for picture in (p for sections in pictures.values() for section in sections for p in section.pictures):
             write_bytes(partial / picture.file, picture.data)
@@ -154,7 +156,7 @@ def _write(folder: Path, scores: Report, pictures: dict[str, list[SectionPicture
 
 def _draw(run: str, volume: VolumeScores, workspace: Workspace) -> tuple[VolumeScores, list[SectionPictures]]:
     """Return the pictures of a volume; where they cannot be drawn, the volume with a warning that says so."""
-    # Only three sections are drawn: a file damaged since they were scored must not cost the scores.
+    # Scores are worth more than pictures: a file that was damaged since it was scored must not cost the whole report.
     try:
         return volume, list(_draw_sections(run, volume, workspace))
     except SegemError as error:

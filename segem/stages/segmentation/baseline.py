@@ -112,7 +112,7 @@ def baseline(
 
 
 def request_baseline(volume: str, run: str, config: BaselineConfig) -> StepRequest:
-    """Return what a run is asked for by a baseline."""
+    """Return what a baseline asks of a run."""
     return StepRequest("baseline", run, volume, config, ("baseline",))
 
 
@@ -132,7 +132,7 @@ def _prepare(source: Volume, result: Volume, config: BaselineConfig) -> BlockSte
         plan,
         lambda values: MaskArithmetic(source, config, _found(values)),
         ("baseline",),
-        # A tile of some methods takes a hundred bytes a pixel: the memory is bounded by few of them, on any machine.
+        # Some methods take a hundred bytes a pixel of a tile: few at a time bound the memory on any machine.
         tiles_at_once=1,
     )
     first: tuple[Phase, ...] = ()
@@ -140,6 +140,7 @@ def _prepare(source: Volume, result: Volume, config: BaselineConfig) -> BlockSte
         counting = CountArithmetic(source, config.sigma_px)
         first = (Phase("count", plan, lambda _: counting, tiles_at_once=1),)
     elif config.method == "kmeans-features":
+        # One block over the whole volume: drawing and clustering cannot be split.
         sampling = SampleArithmetic(source, config)
         whole = Plan(source.shape, source.shape, crop_tiling(source.shape, source.shape, Halo(), 1, max(source.shape)))
         first = (Phase("sample", whole, lambda _: sampling),)
@@ -147,13 +148,14 @@ def _prepare(source: Volume, result: Volume, config: BaselineConfig) -> BlockSte
 
 
 def _found(values: Values) -> Found:
-    """Return what the phase before has found of the whole volume, if there is one."""
+    """Return what the first phase has found of the whole volume, if there is one."""
     if "count" in values:
         return means_of(values["count"])
     return clusters_of(values["sample"]) if "sample" in values else None
 
 
 def _conclude(facts: BaselineFacts, values: Values) -> BaselineFacts:
+    # Derived again from the ledger, so a resumed run reports the same as one that was never interrupted.
     found = _found(values)
     changes: dict[str, float] = {}
     if isinstance(found, TwoMeans | FeatureClusters):

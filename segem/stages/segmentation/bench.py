@@ -31,7 +31,7 @@ VOXEL_NM = (50.0, 4.0, 4.0)
 
 @dataclass(frozen=True)
 class RuntimeSpeed:
-    """What one runtime reached; without figures where it is not to be had, and then why."""
+    """How fast one runtime was; without figures where it is not available, with the reason."""
 
     runtime: str
     megapixels_per_second: float | None = None
@@ -71,9 +71,9 @@ class BenchResult:
 
 
 def bench(config: BenchConfig, workspace: Workspace) -> BenchResult:
-    """Segment synthetic sections with each runtime, from volume to result on disk, in a folder that goes afterwards.
+    """Segment synthetic sections with each runtime, from volume to result on disk, in a temporary folder.
 
-    Two volumes, a thin one and a thicker one, tell what starting takes from what a section takes.
+    Two volumes, one three times as deep as the other, separate the time to start from the time a section takes.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def _ingested(space: Workspace, size_px: int, depth: int) -> Volume:
 
 
 def _effort(shape: ZYX, measured: Volume, artefact: Artefact, space: Workspace) -> float:
-    """Return how much more a voxel of the volume asked about costs than one of those measured, because of halos."""
+    """Return how much more a voxel of the volume asked about costs than a measured one, because of halos."""
     wanted = create_volume(
         space.volume("wanted"), shape=shape, dtype=np.uint8, voxel_size=VoxelSize(*VOXEL_NM), labels={}, attributes={}
     )
@@ -142,7 +142,7 @@ def _effort(shape: ZYX, measured: Volume, artefact: Artefact, space: Workspace) 
 
 
 def _seconds(volume: Volume, runtime: str, artefact: Artefact, config: BenchConfig, space: Workspace) -> float:
-    # A model may be no judge of generated sections; how fast 8 bits are is wanted all the same.
+    # Generated sections may be unlike the training data, so any disagreement of 8 bits is accepted: only speed counts.
     settings = parse(SegmentConfig, {"model": str(artefact.path), "runtime": runtime, "int8_tolerance": 1})
     started = time.perf_counter()
     segment(volume.name, runtime, settings, ExecutionConfig(device=config.device), space)
@@ -150,7 +150,7 @@ def _seconds(volume: Volume, runtime: str, artefact: Artefact, config: BenchConf
 
 
 def _speed(runtime: str, voxels: list[int], seconds: list[float], wanted: float) -> RuntimeSpeed:
-    """Tell start-up and rate apart.
+    """Separate start-up time and rate.
 
     Examples
     --------
@@ -158,7 +158,7 @@ def _speed(runtime: str, voxels: list[int], seconds: list[float], wanted: float)
     ... # doctest: +ELLIPSIS
     RuntimeSpeed(runtime='torch', megapixels_per_second=2.0, startup_seconds=2.0, expected_seconds=7.0, ...)
     """
-    # On sections so small that noise rules, the thicker volume alone says what there is to say.
+    # On sections so small that the times are mostly noise, only the thicker volume is used.
     gained = seconds[1] - seconds[0] if seconds[1] > seconds[0] else seconds[1] * (1 - voxels[0] / voxels[1])
     rate = (voxels[1] - voxels[0]) / gained
     startup = max(0.0, seconds[1] - voxels[1] / rate)

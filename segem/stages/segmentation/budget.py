@@ -17,14 +17,14 @@ from segem.learn.memory import activation_bytes
 from segem.plan import Plan
 
 DEFAULT_MEMORY = 3_000_000_000
-"""Peak that the size of tiles is chosen for where none is asked for; the same on every machine, as the bytes are."""
+"""Peak memory that tiles are planned for without --memory; the same on every machine, so that the bytes are too."""
 RESIDENT = 700_000_000
-"""What a process takes besides its tiles and weights: libraries, blocks on their way in and out."""
+"""What a process takes besides its tiles and weights: libraries, and blocks being read and written."""
 WEIGHT_COPIES = 6
-"""How often weights are in memory at most: as loaded, folded, and rewritten and packed by what evaluates them."""
+"""Most copies of the weights in memory at once: as loaded, folded, and rewritten and packed by the runtime."""
 _ALLOWED_MEMORY = Path("/sys/fs/cgroup/memory.max")
 TILES_IN_FLIGHT = 2
-"""Tiles that shall fit at the same time; more cores work side by side where the memory allows it."""
+"""Tiles that must fit at the same time; more are computed side by side where the memory allows it."""
 _PROBE_PX = 512
 
 
@@ -59,8 +59,9 @@ class Budget:
             When not even a small tile fits.
         """
         geometry = geometry_of(artefact.card)
-        # A net may add a border of its own, which weighs more the smaller a tile is.
+        # Not smaller: a net may add a border of its own, which weighs more the smaller the tile.
         probe = round_up(_PROBE_PX, geometry.stride_px)
+        # Folded, since that is the net that is evaluated.
         net = folded(load_net(artefact))
         voxel_bytes = activation_bytes(net, (geometry.context_sections, probe, probe)) / probe**2
         least = geometry.stride_px + 2 * (geometry.halo_px or 0)
@@ -71,10 +72,10 @@ class Budget:
     def for_tiles(
         cls, voxel_bytes: float, least_px: int, execution: ExecutionConfig, where: str, weights: int = 0
     ) -> Budget:
-        """Return the same for tiles that take so many bytes a pixel and have an edge of `least_px` or more.
+        """Return the same for tiles that take `voxel_bytes` a pixel and have an edge of at least `least_px`.
 
-        Bytes for weights are set aside of a memory that somebody asked for. Where nobody did, the largest nets shall
-        not be left without tiles.
+        With `--memory`, room for the weights is set aside. Without it none is, so that the largest nets still get
+        tiles.
 
         Raises
         ------
@@ -84,6 +85,7 @@ class Budget:
         memory = execution.memory
         resident = RESIDENT + (weights if memory else 0)
         free = (memory or DEFAULT_MEMORY) - resident
+        # Tiles are squares of pixels; an integer root never rounds up beyond the memory.
         tile_px = math.isqrt(max(0, int(free / TILES_IN_FLIGHT / voxel_bytes)))
         if tile_px < least_px:
             raise ConfigError(
@@ -93,11 +95,12 @@ class Budget:
                 found=f"{(memory or DEFAULT_MEMORY) / 1e9:.1f} GB",
                 fix="raise --memory",
             )
+        # The machine decides how many tiles are computed at once, never how large they are: that could change bytes.
         share = half_of_the_machine() // execution.workers
         return cls(memory or max(DEFAULT_MEMORY, share), voxel_bytes, tile_px, resident)
 
     def require(self, plan: Plan) -> None:
-        """Raise unless one tile of a plan fits, as tiles that somebody chose may not.
+        """Raise unless one tile of a plan fits; tiles of a size chosen by hand may not.
 
         Raises
         ------
@@ -122,7 +125,7 @@ class Budget:
 def half_of_the_machine() -> int:
     """Return half of the memory, in bytes, that the machine has or that this process is allowed."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    # A job of a cluster or a container may be allowed less than the machine has.
+    # A container may be allowed less than the machine has. The file is absent or says "max" where there is no limit.
     with suppress(OSError, ValueError):
         memory = min(memory, int(_ALLOWED_MEMORY.read_text()))
     return memory // 2

@@ -51,7 +51,7 @@ def refine_volume(
     Parameters
     ----------
     volume, run : str
-        Names of the ingested volume and of the run that is made; it looks like a segmentation.
+        Names of the ingested volume and of the run to write; its record reads like that of a segmentation.
     config : RefineConfig
         The run whose probability is refined, and the CRF: all that decides the result.
     execution : ExecutionConfig
@@ -70,6 +70,7 @@ def refine_volume(
     SegemError
         As `segem.stages.segmentation.step.run_step` does, and where the probability is missing or out of date.
     """
+    # It would overwrite the probability it reads.
     if config.of == run:
         raise ConfigError("a run cannot refine itself", found=run, fix="give the refined run another name")
     made = _finished_segmentation(volume, config.of, workspace)
@@ -101,6 +102,7 @@ def _prepare(
     workspace: Workspace,
 ) -> BlockStep[CrfFacts]:
     reach = config.halo_px if config.halo_px is not None else halo_px(config.crf)
+    # Tiles start on the bilateral grid's lattice, so that all of them share the one of the whole section.
     lattice = spacing(config.crf.sa_px)
     budget = Budget.for_tiles(bytes_per_pixel(config.crf), lattice + 2 * reach, execution, source.name)
     halo = Halo(0, reach, reach)
@@ -110,6 +112,7 @@ def _prepare(
     known = made.facts
     if not isinstance(known, SegmentFacts | CrfFacts):
         raise TypeError(f"no probability comes of the step {known.step}")
+    # From the ledger, a digest of digests: hashing the voxels again would mean reading all of them.
     probability = probability_digest(workspace, config.of, source.name)
     facts = CrfFacts(
         blocks=plan.count,
@@ -118,10 +121,11 @@ def _prepare(
         software=versions_of(CrfArithmetic.__module__),
         memory=execution.memory,
         threshold=config.threshold,
+        # The threshold of the model, unless given: with 0.5, a model with a low threshold would lose its membrane.
         operating_point=config.operating_point or known.threshold,
         refined_from=config.of,
         probability=probability,
-        # What the report says of a model is true of its refined probability as well.
+        # The report says the same of a model's refined probability as of the model.
         trained_on=known.trained_on,
         int8=known.int8,
     )
@@ -135,6 +139,7 @@ def _prepare(
         budget.threads(plan),
     )
 
+    # The run that is refined is not locked while it is read; a change is noticed afterwards.
     def check_probability() -> None:
         if probability_digest(workspace, config.of, source.name) != probability:
             raise WorkspaceError(

@@ -74,7 +74,7 @@ def export(
                 LEVELS[section] if layer in MASKS else section,
                 compression="zlib",
                 contiguous=False,
-                # Pixels per centimetre, as TIFF has it.
+                # TIFF knows pixels per inch or centimetre only.
                 resolution=(1e7 / voxel_size.x, 1e7 / voxel_size.y),
                 resolutionunit="CENTIMETER",
                 metadata=None,
@@ -85,8 +85,9 @@ def export(
 
 def _check_harmless(out: Path, workspace: Workspace, force: bool) -> None:
     """Raise if a file at `out` would replace or disturb something that cannot be exported again."""
-    # Both where the name stands and where a link under that name leads.
+    # Both the name itself and the file that it leads to if it is a link.
     places = {out.parent.resolve() / out.name, out.resolve()}
+    # The workspace, and what its volumes were read from: the only copies of somebody's data.
     kept = [workspace.root / folder for folder in ("volumes", "runs", "models")]
     for name in workspace.volumes():
         with suppress(SegemError):  # a volume that cannot be read names no source

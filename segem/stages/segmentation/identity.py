@@ -1,7 +1,7 @@
-"""The code that computes a block, found by reading imports: what it digests to, and the versions it computes with.
+"""The code that computes a block, found by reading imports: its digest, and the versions it computes with.
 
-A list of modules kept by hand misses the next one that is written. So they are found from the one that computes a
-block, by the imports in their sources: nothing is run for it, and an import inside a function counts like any other.
+A list of modules kept by hand misses the next one that is written. So they are found by following imports from the
+module that computes a block. Sources are parsed, not run, and an import inside a function counts like any other.
 ``docs/adr/0010-identity-from-imports.md`` argues what is in and what is not.
 """
 
@@ -26,12 +26,12 @@ COMPUTING = ("segem.geometry", "segem.plan", "segem.kernels", "segem.learn", "se
 
 _PACKAGE = Path(segem.__file__).parent
 _DISTRIBUTIONS = {"skimage": "scikit-image", "sklearn": "scikit-learn"}
-"""Where a package is not installed under the name it is imported by; asking for all of them takes half a second."""
+"""Packages installed under another name than they are imported by; to ask importlib for all takes half a second."""
 
 
 @cache
 def code_digest(start: str, package: Path = _PACKAGE) -> str:
-    """Return the sha256 of all code that computes a block: other code makes other blocks.
+    """Return the sha256 of all code that computes a block.
 
     Parameters
     ----------
@@ -55,6 +55,8 @@ def code_digest(start: str, package: Path = _PACKAGE) -> str:
     >>> code_digest("segem.kernels.blend") == code_digest("segem.kernels.views")
     False
     """
+    # Bytes of sources, not syntax trees: those change between versions of Python (ADR 10). So an edited comment
+    # counts as well, which costs a computation but never mixes blocks.
     digest = hashlib.sha256()
     for name in modules_of(start, package):
         digest.update(name.encode() + hashlib.sha256(_source_of(name, package).read_bytes()).digest())
@@ -113,8 +115,10 @@ def versions_of(start: str, package: Path = _PACKAGE) -> dict[str, str]:
     ['numpy', 'python']
     """
     packages = {name for module in modules_of(start, package) for name in _imports(module, package).packages}
+    # The feature release is enough: within one, the arithmetic of Python is left alone.
     versions = {"python": "{}.{}".format(*sys.version_info)}
     for name in sorted(packages):
+        # An optional package that is not here computes nothing here.
         if find_spec(name) is not None:
             distribution = _DISTRIBUTIONS.get(name, name)
             versions[distribution] = _version(distribution)
@@ -140,6 +144,7 @@ def reached_from(start: str, package: Path = _PACKAGE) -> tuple[str, ...]:
     ConfigError
         When segem is installed without its sources.
     """
+    # Goes through all of segem, also through layers that are not digested: io may lead to a kernel.
     reached: set[str] = set()
     waiting = [start]
     while waiting:
@@ -177,11 +182,13 @@ class _Imports:
 def _imports(module: str, package: Path) -> _Imports:
     file = _source_of(module, package)
     above = module.rpartition(".")[0]
+    # Importing a module runs the packages above it, so they are reached too.
     modules, packages = {above} - {""}, set()
     for name, is_module in _names(file.read_bytes(), module if file.name == "__init__.py" else above):
         top = name.partition(".")[0]
         if top != "segem":
             packages.add(top)
+        # What must be a module is kept even if its file is missing: `_source_of` then raises, and nothing is left out.
         elif is_module or _find(name, package) is not None:
             modules.add(name)
     return _Imports(tuple(modules), frozenset(packages - sys.stdlib_module_names))
@@ -197,13 +204,14 @@ def _names(source: bytes, package: str) -> Iterator[tuple[str, bool]]:
             base = _absolute("." * node.level + (node.module or ""), package)
             yield base, True
             yield from ((f"{base}.{alias.name}", False) for alias in node.names)
-    # Only few sources import by a call, and to look at each expression of all others would take most of the time.
+    # Few sources import by a call; to walk every expression of the others would take most of the time.
     if b"import_module" in source or b"__import__" in source:
         yield from ((_absolute(name, package), True) for name in _called(tree))
 
 
 def _statements(tree: ast.Module) -> Iterator[ast.AST]:
-    """Yield every statement, within functions too, but none that only a type checker sees: it computes nothing."""
+    """Yield every statement, also within functions, except those under TYPE_CHECKING, which never run."""
+    # Statements hold other statements only in these fields, so expressions need not be walked.
     waiting: list[ast.AST] = list(tree.body)
     while waiting:
         node = waiting.pop()

@@ -22,7 +22,7 @@ from segem.learn.runtimes.openvino import is_whole, quantize
 from segem.plan import Block, Tile
 
 SAMPLE_TILES = 32
-"""Tiles looked at, spread over the volume; every other one calibrates, the rest judge."""
+"""Tiles sampled over the volume; every other one calibrates the model, the rest test it."""
 SAMPLE_PX = 256
 
 
@@ -46,13 +46,13 @@ def quantized(
     artefact : Artefact
         The model.
     source : Volume
-        The volume it shall segment.
+        The volume to be segmented.
     threshold : float
         Probability that makes membrane.
     tolerance : float
         Largest share of voxels whose mask may differ.
     folder : Path
-        Where the model for this volume is kept, so that a resumed run takes the very same one.
+        Where the model for this volume is kept, so that a resumed run uses the same one.
     code : str
         sha256 of the code that computes blocks: other code makes another model.
 
@@ -65,6 +65,8 @@ def quantized(
     SegemError
         When the volume cannot be read, the net cannot be converted or the disk refuses.
     """
+    # All that decides the 8-bit model. It is kept with the run under this digest, because its very bytes are part of
+    # the identity of every block.
     made_of = {
         "weights": artefact.digest,
         "volume": source.attributes.get("source_digest"),
@@ -75,21 +77,23 @@ def quantized(
     geometry = geometry_of(artefact.card)
     tiles = sample_tiles(source, geometry.context_sections, geometry.stride_px)
     if not is_whole(path):
-        # A model for other weights or other voxels serves no block of this run any more.
+        # A model for other weights or voxels is of no use to this run any more.
         shutil.rmtree(folder, ignore_errors=True)
         quantize(load_net(artefact), geometry.context_sections, tiles[::2], path)
+    # On tiles that calibration has not seen, or the comparison would flatter it.
     disagreement = _disagreement(artefact, tiles[1::2], threshold, path)
     return Quantized(path if disagreement <= tolerance else None, disagreement)
 
 
 def sample_tiles(source: Volume, context: int, stride_px: int, count: int = SAMPLE_TILES) -> list[Channels]:
-    """Return what a net sees of tiles spread evenly over a volume, the same ones each time."""
+    """Return what a net sees of tiles spread evenly over a volume; the same tiles each time."""
     depth, height, width = source.shape
     edge = SAMPLE_PX // stride_px * stride_px
     rows, columns = (range(0, max(1, n - edge + 1), stride_px) for n in (height, width))
     volume, tiles = Box.of_shape(source.shape), []
     for k in range(count):
-        # Steps of the golden ratio along each axis visit it evenly, whatever the number of tiles.
+        # 0.7549 and 0.5698 are the steps of the R2 sequence, which does in two dimensions what steps of the golden
+        # ratio do in one: any number of tiles is spread evenly.
         z = (2 * k + 1) * depth // (2 * count)
         y, x = (steps[int(len(steps) * ((k + 1) * ratio % 1))] for steps, ratio in ((rows, 0.7549), (columns, 0.5698)))
         box = Box((z, y, x), (z + 1, min(height, y + edge), min(width, x + edge)))
@@ -101,6 +105,7 @@ def sample_tiles(source: Volume, context: int, stride_px: int, count: int = SAMP
 
 
 def _disagreement(artefact: Artefact, tiles: list[Channels], threshold: float, model: Path) -> float:
+    # Masks are compared, not probabilities: the tolerance is one of the mask.
     net, cpu, context = load_net(artefact), choose_device("cpu"), geometry_of(artefact.card).context_sections
     with Engine(net, cpu, context, runtime="openvino") as exact:
         expected = [threshold_probability(quantize_probability(p), threshold) for p in exact.probabilities(tiles)]

@@ -1,4 +1,4 @@
-"""Computes again what a run has lost, by the settings it was made with, and nothing else."""
+"""Computes what a run has lost again, with the settings it was made with, and nothing else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from segem.stages.segmentation.verify import Fault, verify
 
 @dataclass(frozen=True)
 class Repair:
-    """What was wrong with a run: what is whole again, and what is left."""
+    """The faults of a run: those that were repaired, and those that are left."""
 
     repaired: tuple[Fault, ...]
     left: tuple[Fault, ...]
@@ -48,6 +48,7 @@ def repair(run: str, workspace: Workspace, execution: ExecutionConfig) -> Repair
     WorkspaceError
         When there is no such run, or its record is damaged.
     """
+    # In rounds, since a repair can bring to light what was hidden: pyramids are compared only above whole blocks.
     left = verify(run, workspace)
     repaired: list[Fault] = []
     refused: dict[str, str] = {}
@@ -55,11 +56,12 @@ def repair(run: str, workspace: Workspace, execution: ExecutionConfig) -> Repair
         for name in names:
             try:
                 _mend(run, name, [fault for fault in left if fault.volume == name], workspace, execution)
+            # One volume that cannot be repaired does not stop the others.
             except SegemError as error:
                 refused[name] = str(error)
         found = verify(run, workspace, volumes=names)
         repaired += [fault for fault in left if fault.volume in names and fault not in found]
-        # What a look finds that was there before will not go away by doing the same again.
+        # A fault that is still there after a repair will not go away by repeating it.
         stuck = {fault.volume for fault in found if fault in left}
         refused |= {name: "" for name in stuck if name not in refused}
         left = [fault for fault in left if fault.volume not in names] + found
@@ -75,16 +77,20 @@ def _mend(run: str, name: str, faults: list[Fault], workspace: Workspace, execut
             where=name,
             fix=f"run `segem ingest` for {name} with --again first",
         )
+    # Coarse levels of a source follow from its voxels, so no source file is needed.
     if "source pyramid" in parts:
         path = workspace.volume(name)
+        # The lock of ingest, which could otherwise replace the volume meanwhile.
         with locked(path.with_name(f".{path.name}.lock")):
             source = Volume.open(path)
             for label in (None, *source.labels()):
                 source.build_pyramid(label)
+    # Without a readable result volume, nothing of any step is left.
     broken = set(entry.steps) if "result" in parts else {fault.step for fault in faults}
     for step in entry.steps.values():
         if step.step in broken:
             repeat_step(name, run, step, execution, workspace)
+    # Last: steps that were repeated have built their own, others may have only a damaged coarse level.
     if "pyramid" in parts:
         with volume_lock(workspace, run, name):
             result = Volume.open(workspace.result(run, name))

@@ -1,4 +1,4 @@
-"""Sweeps a model over one volume: plan, tiles, inference, stitching, audit."""
+"""Runs a model over one volume: plan, tiles, inference, stitching, audit."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from segem.stages.segmentation.step import BlockStep, Phase, run_step
 
 BLENDED_TILE_PX = 512
 MUCH_OVERHEAD = 6.0
-"""Pixels computed for each one written, from which a tiling deserves a warning; blending by halves takes 4 or so."""
+"""Pixels computed for each one written above which a tiling deserves a warning; half overlap takes about 4."""
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +84,7 @@ def segment(
     SegemError
         As `segem.stages.segmentation.step.run_step` does, and where the model is missing.
     """
+    # First of all: heaps that threads have made by then would stay in use.
     keep_activations()
     artefact = find_model(config.model, workspace)
 
@@ -106,7 +107,7 @@ def segment(
 
 
 def request_segmentation(volume: str, run: str, config: SegmentConfig, artefact: Artefact) -> StepRequest:
-    """Return what a run is asked for by a segmentation."""
+    """Return what a segmentation asks of a run."""
     return StepRequest("segment", run, volume, config, ("probability", "membrane"), model_record(artefact))
 
 
@@ -116,6 +117,7 @@ def _prepare(
     card, volume = artefact.card, source.name
     budget = Budget.of(artefact, execution)
     plan = make_plan(config, card, source, result, budget.tile_px)
+    # Tiles that the user chose may not fit even where those of the planner would.
     budget.require(plan)
     cautions = tuple(cautions_of(plan, card))
     for caution in cautions:
@@ -124,8 +126,10 @@ def _prepare(
     runtime, int8, code = choose_runtime(config.runtime, device), None, code_digest(SegmentArithmetic.__module__)
     model = None
     if runtime == "openvino-int8":
+        # Calibrated on this volume, and tried here: the outcome must be known before the first block.
         coarse = quantized(artefact, source, threshold, config.int8_tolerance, folder / ".int8" / volume, code)
         model = coarse.model
+        # Refused where it changes too much of the mask; the report says so.
         int8 = Int8Facts(disagreement=round(coarse.disagreement, 6), used=model is not None)
         runtime = runtime if model is not None else "openvino"
     arithmetic = SegmentArithmetic(
@@ -135,6 +139,7 @@ def _prepare(
         execution.device,
         plan,
         threshold,
+        # Not part of the identity of a block, see `SegmentArithmetic.token`.
         uuid.uuid4().hex,
         runtime=runtime,
         quantized=model,
@@ -167,10 +172,11 @@ def _prepare(
 def make_plan(
     config: SegmentConfig, card: ModelCard, source: Volume, result: Volume, max_tile_px: int = MAX_TILE_PX
 ) -> Plan:
-    """Return what has to be computed: the model says which halo it needs, the result volume how it is written."""
+    """Return what has to be computed; the model sets the halo, the result volume the blocks."""
     geometry = geometry_of(card)
     halo_px = config.halo_px if config.halo_px is not None else geometry.halo_px
     mode = config.stitch if config.stitch != "auto" else ("gaussian" if halo_px is None else "crop")
+    # A net without a finite halo sees the whole section, so no core is exact: its tiles are blended.
     reach = geometry.context_sections // 2
     tiling: Tiling
     if mode == "crop":
@@ -209,6 +215,8 @@ def cautions_of(plan: Plan, card: ModelCard) -> Iterator[str]:
 
 def _reading_order(plan: Plan, source: Volume) -> Callable[[Iterator[Block]], Iterable[Block]]:
     """Return an order of blocks in which the cache serves most of what neighbouring blocks share."""
+    # Sections shared along z are read again only after a whole layer of blocks. If the cache cannot hold that much,
+    # rows of blocks are followed through all sections instead.
     if plan.tiling.halo.z and bytes_to_decode_once(source.raw, plan) > READ_CACHE_BYTES:
         return lambda _: plan.blocks_by_rows()
     return iter

@@ -1,9 +1,9 @@
-"""One contract for every step that works block by block: what it must say, and all that is then done for it.
+"""One contract for every step that works block by block: what a step must say, and what is then done for it.
 
 A step says which blocks there are, what computes one of them, and what is known of it from the start. `run_step` takes
 the lock, refuses what would replace another result, opens result volume, ledger and record, skips what is finished,
 computes the rest on any engine, audits every block and builds the pyramids. So no step can forget any of it, and
-`segem verify` and its `--repair` need to know none of them.
+`segem verify` and its `--repair` need to know nothing of the single steps.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from segem.stages.segmentation.identity import code_digest
 from segem.stages.segmentation.verify import damage, fault_of_block
 
 Values = Mapping[str, tuple[bytes, ...]]
-"""What the blocks of each phase that is over have left in the ledger, by the phase's name."""
+"""What the blocks of each finished phase have left in the ledger, by the name of the phase."""
 
 LOST_MEMBRANE = 0.5
 """Share of its source's membrane below which a mask deserves a warning: a refinement moves borders, it removes none."""
@@ -107,7 +107,7 @@ def run_step(
     request : StepRequest
         What is asked for, of which volume, into which run.
     prepare : callable
-        Given the ingested volume and the result volume, returns the step; called when nobody else can write the result.
+        Given the ingested volume and the result volume, returns the step; called while the lock on the result is held.
     execution : ExecutionConfig
         Engine, workers, memory: nothing that changes the result.
     workspace : Workspace
@@ -131,11 +131,13 @@ def run_step(
         When a block failed or the audit found one missing or damaged; the message names it.
     """
     source = Volume.open(workspace.volume(request.volume))
+    # From here on nobody else writes this result, so what is found on disk stays true until the end.
     with volume_lock(workspace, request.run, request.volume):
         if not replace and like is None:
             require_same_request(workspace, request)
         result = result_volume(workspace, request.run, request.volume)
         step = prepare(source, result)
+        # A repair: the blocks that are whole stay, so the others must be made exactly as they were.
         if like is not None:
             _require_same_making(request, step.facts, like)
         logger.info("%s: %s starts, blocks: %d", request.volume, request.step, step.facts.blocks)
@@ -143,9 +145,11 @@ def run_step(
         with recorded(workspace, request, source, phases, step.facts, request.model or step.model) as state:
             try:
                 counts, values = _sweep(request, step, result, execution, workspace)
+            # Nets and threads are given back even after an error: the process may go on to another volume.
             finally:
                 step.release()
             step.check_inputs()
+            # Only now: coarse levels are made of the blocks, all of which the audit has found on disk.
             for layer in request.layers:
                 result.build_pyramid(label_of(layer))
             state.facts = _finished_facts(request, step, values, counts)
@@ -165,6 +169,7 @@ def _sweep(
         Ledger(workspace.ledger(request.run)) as ledger,
         track(f"{request.step} {request.volume}", voxels) as advance,
     ):
+        # In order: a phase is built from what the blocks of those before have left in the ledger.
         for phase in step.phases:
             key = PhaseKey(request.volume, request.step, phase.name)
             arithmetic = phase.arithmetic(values)
@@ -178,8 +183,10 @@ def _sweep(
                 tiles_at_once=phase.tiles_at_once,
             )
             summary = execute(sweep, execution, partial(ledger.record, key), advance)
+            # Read back, not kept from the sweep: the ledger alone says what is finished.
             rows = ledger.rows(key)
             _audit(summary, phase, rows, result, request.volume)
+            # In the order of the plan, not of completion, so that nothing derived from them depends on the engine.
             values[phase.name] = tuple(rows[block.index].value for block in phase.plan.blocks())
     return summary, values
 
@@ -187,11 +194,13 @@ def _sweep(
 def _audit(summary: Summary, phase: Phase, rows: Mapping[ZYX, LedgerRow], result: Volume, volume: str) -> None:
     """Raise unless every block of a phase is in the ledger and on the disk."""
     plan = phase.plan
+    # Blocks are counted, so that an engine that loses one without an error is found out.
     accounted = summary.computed + summary.skipped + len(summary.failed)
     if accounted != plan.count:
         raise IncompleteError(
             "blocks were lost", where=volume, expected=plan.count, found=accounted, fix="run the same command again"
         )
+    # Not deep: blocks just written need not be read back; `segem verify` compares digests.
     faults = summary.failed or damage(plan, rows, layers_of(result, phase.layers), deep=False)
     if faults:
         index, reason = next(iter(faults.items()))
@@ -204,7 +213,8 @@ def _audit(summary: Summary, phase: Phase, rows: Mapping[ZYX, LedgerRow], result
 
 
 def _finished_facts(request: StepRequest, step: BlockStep[F], values: Values, counts: Summary) -> F:
-    """Return what is known of a step that is whole, and say what a user should look at."""
+    """Return the facts of a step that is whole, and warn of what a user should look at."""
+    # The last phase writes the mask, and its blocks keep their counts of membrane voxels (see `count_membrane`).
     last = step.phases[-1]
     membrane = sum(int(value) for value in values[last.name])
     fraction = membrane / Box.of_shape(last.plan.shape).size
@@ -251,7 +261,7 @@ def cautions_of(fraction: float, source_fraction: float | None = None) -> Iterat
 
 
 def _require_same_making(request: StepRequest, facts: StepFacts, then: StepRecord) -> None:
-    """Raise if a block computed now would not be of a kind with those that are whole."""
+    """Raise if a block computed now would be made in another way than those that are whole."""
     held = {key: getattr(then.facts, key, None) for key in facts.same_making}
     made = {key: getattr(facts, key) for key in facts.same_making}
     if request.model is not None:
@@ -261,17 +271,17 @@ def _require_same_making(request: StepRequest, facts: StepFacts, then: StepRecor
         if value != held[key]:
             again = "run the same command again" + (" with --replace" if key == "model" else "")
             raise ConfigError(
-                f"the {key.replace('_', ' ')} of the run is not at hand any more, and blocks of two kinds must not be "
+                f"the {key.replace('_', ' ')} of the run is no longer available, and blocks of two kinds must not be "
                 "mixed",
                 where=f"{request.run}/{request.volume}",
                 expected=_told(held[key], value),
                 found=_told(value, held[key]),
-                fix=f"bring it back, or {again} to compute every block anew",
+                fix=f"restore it, or {again} to compute every block again",
             )
 
 
 def _told(fact: object, other: object) -> object:
-    """Return a fact as an error shall name it: of versions, those in which it differs from another."""
+    """Return a fact as an error message names it; of versions, only those that differ from the other fact."""
     if not (isinstance(fact, dict) and isinstance(other, dict)):
         return fact
     return ", ".join(
@@ -307,9 +317,9 @@ class LoadedBlock:
 
 @dataclass(frozen=True)
 class StepWork:
-    """Finishes one block of a phase: leaves it as it is where it is finished, or else computes and writes it.
+    """Finishes one block of a phase: leaves it alone if it is finished, else computes and writes it.
 
-    Carries names only, and opens what they name where it is used.
+    It is sent to workers, so it holds names and paths, and opens them where it is used.
     """
 
     arithmetic: Arithmetic
@@ -321,6 +331,7 @@ class StepWork:
 
     def load(self, block: Block, known: LedgerRow | None) -> LoadedBlock:
         """Read what a block is made of, and find out whether it is finished already."""
+        # Read even where it may turn out finished: the identity is of the voxels as they are now.
         voxels = self.arithmetic.read(block)
         identity = self.identity(block, voxels)
         return LoadedBlock(block, identity, voxels, self._intact(known, identity, block))
@@ -328,7 +339,7 @@ class StepWork:
     def compute(
         self, loaded: LoadedBlock, threads: int | None, on_voxels: Callable[[int], None]
     ) -> tuple[LoadedBlock, Computed]:
-        """Return what a block shall hold; nothing for one that is finished."""
+        """Return the content of a block; nothing for one that is finished."""
         if loaded.finished is not None:
             on_voxels(loaded.block.write.size)
             return loaded, Computed()
@@ -340,6 +351,7 @@ class StepWork:
         block = loaded.block
         if loaded.finished is not None:
             return BlockOutcome(block.index, loaded.finished, computed=False)
+        # A kill between two layers leaves one of them old; the digest below covers both, so no row fits that block.
         for array, voxels in zip(self.arrays, found.layers, strict=True):
             write_block(array, block.write, voxels)
         digest = block_digest(found.layers) if self.layers else hashlib.sha256(found.value).hexdigest()
@@ -347,6 +359,7 @@ class StepWork:
 
     def identity(self, block: Block, voxels: Voxels) -> str:
         """Return the sha256 of everything that makes a block, as 64 hexadecimal digits."""
+        # Whatever can change a byte of the block, and nothing else: engine, workers and cores are left out on purpose.
         made_of = {
             **self.arithmetic.made_of(block),
             "tiling": asdict(self.plan.tiling),
@@ -355,13 +368,14 @@ class StepWork:
             "code": self.code,
             "voxels": [f"{array.dtype} {array.shape}" for array in voxels],
         }
+        # Types and shapes are above, since the bytes of two arrays in a row do not tell where one ends.
         digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode())
         for array in voxels:
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
     def _intact(self, known: LedgerRow | None, identity: str, block: Block) -> LedgerRow | None:
-        """Return what the ledger knows of a block if that is made of the same and is on disk as it was written."""
+        """Return the ledger's row of a block if its identity is the same and its bytes are on disk as written."""
         if known is None or known.identity != identity:
             return None
         return known if fault_of_block(known, self.arrays, block) is None else None

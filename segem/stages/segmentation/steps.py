@@ -31,17 +31,17 @@ STEPS = {
 
 
 def repeat_step(volume: str, run: str, step: StepRecord, execution: ExecutionConfig, workspace: Workspace) -> None:
-    """Carry out a step of a run again, by the settings it was made with; what is whole is not touched.
+    """Repeat a step of a run with the settings it was made with; what is whole is not touched.
 
     Raises
     ------
     ConfigError
-        When a block would come out in another way than those that are whole.
+        When a block would be made in another way than those that are whole.
     SegemError
         As the step itself does.
     """
     kind = STEPS[step.step]
     config = parse(kind.config, dict(step.config), where=run)
-    # Memory decides the size of tiles, and so does that of the run.
+    # Memory decides the size of tiles, so a repair plans with the memory that the run had.
     as_then = execution.model_copy(update={"memory": step.facts.memory})
     kind.run(volume, run, config, execution=as_then, workspace=workspace, like=step)

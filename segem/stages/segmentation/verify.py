@@ -21,7 +21,7 @@ from segem.progress import track
 from segem.records.run import CrfFacts, PhaseRecord, RunRecord, StepRecord, VolumeRecord
 
 Part = Literal["run", "source", "source pyramid", "result", "step", "pyramid"]
-"""What a fault is a fault of: the run as a whole, the ingested voxels, or something that can be computed again."""
+"""What is damaged: the run as a whole, the ingested voxels, or something that can be computed again."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Fault:
     what: str
     part: Part = "run"
     step: str | None = None
-    """Name of the step that has to make it again."""
+    """Name of the step that has to be repeated."""
 
 
 def verify(run: str, workspace: Workspace, *, volumes: Collection[str] | None = None) -> list[Fault]:
@@ -75,6 +75,7 @@ def verify(run: str, workspace: Workspace, *, volumes: Collection[str] | None = 
 def _faults(record: RunRecord, name: str, workspace: Workspace) -> Iterator[Fault]:
     entry = record.volumes[name]
     failure = failure_of(record, name, workspace)
+    # What is not finished is not examined: missing blocks are no damage.
     if failure is not None:
         yield _unfinished(entry, name, failure)
         return
@@ -114,6 +115,7 @@ def _step_faults(step: StepRecord, result: Volume, run: str, name: str, workspac
         yield from (
             Fault(name, f"{step.step} block {index}: {reason}", "step", step.step) for index, reason in found.items()
         )
+        # Coarse levels over a damaged block cannot be compared with it.
         damaged += [plan.block(index).write for index in found] if phase.layers else []
     for layer in step.layers:
         yield from (Fault(name, what, "pyramid") for what in _pyramid_faults(result, label_of(layer), damaged))
@@ -124,6 +126,7 @@ def _step_faults(step: StepRecord, result: Volume, run: str, name: str, workspac
 def _source_faults(source: Volume, digest: str | None) -> Iterator[Fault]:
     again = f"run `segem ingest` for {source.name} with --again"
     try:
+        # Section by section, as ingest has hashed them; the digest does not depend on shards.
         sound = voxel_digest(read_section(source.raw, z) for z in range(source.shape[0])) == digest
         lost = None if sound else f"the ingested voxels are not those that were read from the source. Fix: {again}"
     except WorkspaceError as error:
@@ -140,9 +143,9 @@ def _source_faults(source: Volume, digest: str | None) -> Iterator[Fault]:
 
 
 def _origin_faults(facts: CrfFacts, name: str, run: str, workspace: Workspace) -> Iterator[Fault]:
-    """Tell whether a refined probability is still made of what the run it was made from holds."""
+    """Yield a fault if the run that a probability was refined from has changed since, or is gone."""
     origin = facts.refined_from
-    there = workspace.ledger(origin).is_file()  # looking into a ledger that is not there would make one
+    there = workspace.ledger(origin).is_file()  # asked first, since opening a missing ledger would create it
     if not there or probability_digest(workspace, origin, name) != facts.probability:
         what = "has changed since it was refined" if there else "is gone"
         again = f"run `segem crf {name} --of {origin} --run {run}` again"
@@ -150,7 +153,7 @@ def _origin_faults(facts: CrfFacts, name: str, run: str, workspace: Workspace) -
 
 
 def _lost(layer: Array, fix: str) -> str | None:
-    """Return what is missing of a layer or does not decode, or None."""
+    """Return which block of a layer is missing or does not decode, or None."""
     try:
         layer_digest(layer, fix)
     except WorkspaceError as error:
@@ -159,13 +162,15 @@ def _lost(layer: Array, fix: str) -> str | None:
 
 
 def _pyramid_faults(volume: Volume, label: str | None, damaged: list[Box]) -> Iterator[str]:
-    """Compare coarser levels with what they are made of; over what is damaged, only see whether they decode."""
+    """Compare coarser levels with what they are made of; above damaged blocks, only check that they decode."""
+    # Finest level first, so that damage found there is known at the levels above.
     damaged = list(damaged)
     for block in volume.pyramid(label):
         stored = stored_digest([block.coarse], block.box)
         doubtful = any(block.covers.intersect(box).size for box in damaged)
         if stored is not None and (doubtful or stored == block_digest([block.voxels()])):
             continue
+        # Levels further up are made of this block, so they are not held against it either.
         damaged.append(block.covers)
         level = path_of(block.coarse).relative_to(volume.path)
         reason = "is missing or does not decode" if stored is None else "is not what it is made of"
@@ -173,7 +178,7 @@ def _pyramid_faults(volume: Volume, label: str | None, damaged: list[Box]) -> It
 
 
 def plan_of(phase: PhaseRecord, shape: ZYX) -> Plan:
-    """Return the plan that a phase of a step was run by, of a volume of that shape."""
+    """Return the plan that a phase was run by, for a volume of this shape."""
     tiling = phase.tiling
     laid = Tiling(tiling.mode, tiling.core_px, Halo(*tiling.halo), tiling.stride_px, tiling.step_px)
     return Plan(shape, phase.write_block, laid)
@@ -217,6 +222,7 @@ def fault_of_block(row: LedgerRow, arrays: Sequence[Array], block: Block, *, dee
     if not arrays:
         sound = hashlib.sha256(row.value).hexdigest() == row.digest
         return None if sound else "its value is not the one that was found"
+    # Files first: that needs no reading, and tells a lost block from a damaged one.
     if not all(shard_path(array, block.write).is_file() for array in arrays):
         return "its file is missing"
     if deep and stored_digest(arrays, block.write) != row.digest:
@@ -226,6 +232,7 @@ def fault_of_block(row: LedgerRow, arrays: Sequence[Array], block: Block, *, dee
 
 def probability_digest(workspace: Workspace, run: str, volume: str) -> str:
     """Return one sha256 of what the blocks of a run's probability hold, by its ledger."""
+    # Of whichever step wrote it: the probability of a CRF may be refined once more.
     step = load_run(workspace, run).volumes[volume].membrane
     phase = step.phases[-1].name if step is not None and step.phases else ""
     return blocks_digest(workspace, run, PhaseKey(volume, step.step if step is not None else "", phase))

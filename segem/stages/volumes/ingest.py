@@ -107,6 +107,7 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
     workspace.prepare()
     path = workspace.volume(config.name)
     fingerprint = fingerprint_source(config)
+    # Without the lock: looking changes nothing, so many processes may use an up-to-date volume at once.
     present = None if again else _find_current(path, config, fingerprint)
     if present is not None:
         logger.info("%s: up to date, nothing to ingest", config.name)
@@ -114,6 +115,7 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
             path, config.name, present.shape, skipped=True, warnings=tuple(present.attributes["warnings"])
         )
     with locked(path.with_name(f".{path.name}.lock")):
+        # Under the lock no other ingest of this name is alive, so what is unfinished was left by a killed one.
         for partial in sweep_partials(path.parent, path.name):
             logger.warning("%s: removed %s, left by an ingest that was killed", config.name, partial.name)
         if not replace:
@@ -124,6 +126,7 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
             _check_type(raw)
             with new_directory(path) as partial:
                 warnings = _write(partial, config, raw, truth, fingerprint)
+                # Before the volume gets its name: sections of two versions of a source must not stand side by side.
                 if fingerprint_source(config) != fingerprint:
                     raise InputError(
                         "the source changed while it was read", where=config.source, fix="run the command again"
@@ -167,11 +170,11 @@ def describe_settings(config: IngestConfig) -> dict[str, Any]:
 def _require_same(path: Path, config: IngestConfig) -> None:
     """Raise if another volume would be overwritten; labels may be added to one that has none."""
     held: dict[str, Any] = {}
-    # A volume that is too damaged to be read may be replaced.
+    # A volume too damaged to be read may be replaced.
     with suppress(SegemError):
         held = Volume(path).attributes.get("settings", {})
     if held:
-        # Volumes of earlier versions of segem say nothing of it.
+        # Volumes ingested by earlier versions of segem have no such setting.
         held = {"ignore": None} | held
     asked = describe_settings(config)
     new = [key for key in ("labels", "membrane", "labels_dataset", "ignore") if held.get("labels") is None]
@@ -198,7 +201,7 @@ def _find_current(path: Path, config: IngestConfig, fingerprint: str) -> Volume 
         return None
     made_by = {"config_hash": config.config_hash(), "source_fingerprint": fingerprint, "reader_version": READER_VERSION}
     same = all(noted.get(key) == value for key, value in made_by.items())
-    # Labelled volumes of earlier versions of segem have no digests of their sections.
+    # Labelled volumes ingested by earlier versions of segem have no digests of their sections.
     same = same and (config.labels is None or "section_digests" in noted)
     if lost:
         logger.warning("%s: ingested again, %d files are lost, the first is %s", config.name, len(lost), lost[0])
@@ -242,6 +245,7 @@ def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None,
     image, painted = _ImageTally(raw.dtype, each=truth is not None), None
     stacks = 1 if truth is None else 2
     with track(f"ingest {config.name}", stacks * raw.shape[0], "section") as advance:
+        # Slabs as deep as a shard, so that each shard is written once and whole.
         for box, slab in _slabs(raw, volume.write_block):
             for section in slab:
                 image.add(section)
@@ -258,6 +262,7 @@ def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None,
     if truth is not None:
         volume.build_pyramid(TRUTH)
     warnings = (*raw.warnings, *image.warnings(raw), *(() if painted is None else painted.warnings()))
+    # Last, when all that is noted is known; the volume still has its hidden name.
     volume.set_attributes(
         source=str(config.source),
         settings=describe_settings(config),
@@ -295,11 +300,11 @@ def _write_slab(array: Any, box: Box, slab: NDArray[Any]) -> None:
 
 @dataclass
 class _ImageTally:
-    """What is counted while the sections of an image go by."""
+    """What is counted while the sections of an image are read."""
 
     dtype: np.dtype[Any]
     each: bool
-    """Whether each section is to be known again, as those that a model may learn from."""
+    """Whether each section gets a digest of its own, by which a model's training sections are recognised later."""
     of_sections: list[str] = field(default_factory=list)
     digest: Any = field(default_factory=hashlib.sha256)
     constant: list[int] = field(default_factory=list)
@@ -318,6 +323,7 @@ class _ImageTally:
         constant = np.count_nonzero(counts) == 1
         if constant:
             self.constant.append(self.sections)
+        # A constant section holds no tissue, and its digest would match those of other volumes.
         if self.each:
             self.of_sections.append("" if constant else hashlib.sha256(data.data).hexdigest()[:DIGEST_DIGITS])
         self.sections += 1

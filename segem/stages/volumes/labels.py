@@ -29,6 +29,7 @@ class TruthTally:
 
     def add(self, z: int, section: NDArray[Any]) -> NDArray[np.uint8]:
         """Count a section, and return its truth, uint8: 1 on membrane, 0 on background, and `UNKNOWN` elsewhere."""
+        # NaN is no class: "nonzero" would make it membrane, and "zero" background.
         if section.dtype.kind == "f" and not np.isfinite(section).all():
             raise InputError(
                 "the labels hold values that are not numbers",
@@ -42,9 +43,11 @@ class TruthTally:
             chosen = section != 0
         else:
             chosen = section == self.polarity
+        # For messages only: labels of cells may hold millions of values.
         if len(self.values) < 20:
             self.values.update(np.unique(section)[:20].tolist())
         truth: NDArray[np.uint8] = chosen.astype(np.uint8)
+        # After the polarity, since the value to ignore is also zero, nonzero or a value of its own.
         if self.ignore is not None:
             truth[section == self.ignore] = UNKNOWN
         known = int(np.count_nonzero(truth != UNKNOWN))
@@ -77,7 +80,7 @@ class TruthTally:
             )
 
     def facts(self) -> dict[str, Any]:
-        """Return the facts that are kept of the labels."""
+        """Return the facts about the labels that the volume keeps."""
         facts = {
             "source": str(self.stack.source),
             "membrane": self.polarity,
@@ -100,4 +103,5 @@ class TruthTally:
 
     @property
     def _voxels(self) -> int:
+        # As Python integers, which do not overflow.
         return int(np.prod(self.stack.shape, dtype=object))

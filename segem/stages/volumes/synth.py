@@ -70,6 +70,7 @@ def synth(out: Path, config: SynthConfig) -> SynthResult:
     drawn = draw_sections(config)
     result = SynthResult(out / "raw.tif", out / "truth.tif", out / "manifest.yaml")
     _check_ours(result)
+    # A product of Python integers, which does not overflow.
     big = int(np.prod(config.shape, dtype=object)) > _BIG_TIFF_BYTES
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -84,7 +85,7 @@ def synth(out: Path, config: SynthConfig) -> SynthResult:
                 raw_tiff.write(section.image, contiguous=False, metadata=None)
                 truth_tiff.write(section.truth * np.uint8(255), contiguous=False, metadata=None, compression="zlib")
                 advance(1)
-            # Before the images are in place: killed in between, synth could not tell that they are its own.
+            # Written before the images get their names: after a kill in between, synth still knows they are its own.
             write_text(result.manifest, f"{_MARK}\n{yaml.safe_dump(_manifest(out, config), sort_keys=False)}")
     return result
 

@@ -57,7 +57,7 @@ def test_only_whole_volumes_are_listed(tmp_path: Path) -> None:
 
 def test_a_workspace_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(WorkspaceError, match="Fix: a file stands where a folder is needed"):
+    with pytest.raises(WorkspaceError, match="Fix: there is a file where a folder is needed"):
         Workspace(tmp_path / "file").prepare()
     with pytest.raises(WorkspaceError, match=r"no such file or folder; .* Fix: check the path"):
         Workspace(Path("/proc/segem")).prepare()

@@ -28,9 +28,9 @@ Found = TwoMeans | FeatureClusters | None
 """What a method knows of the whole volume; nothing where it looks at one tile at a time."""
 
 SMALL_TILE_PX, LARGE_TILE_PX = 512, 2048
-"""Edges of what is looked at at once; the smaller one where memory or time grow faster than the area."""
+"""Edges of a tile, in pixels; the smaller one for methods whose memory or time grows faster than the area."""
 _CONTEXT_PX = 64
-"""Seen around a tile by methods that look at all of it, so that lines of neighbouring tiles mostly meet."""
+"""Context for methods that work on a whole tile, so that the lines of neighbouring tiles mostly meet."""
 _SAMPLED_TILES, _SAMPLED_VOXELS = 32, 2048
 
 
@@ -61,20 +61,21 @@ class CountArithmetic:
     def compute(self, block: Block, voxels: Voxels, _threads: int | None, on_voxels: Callable[[int], None]) -> Computed:
         """Return how often each intensity occurs in the write box of a block."""
         inner = block.write.relative_to(block.read.start)
+        # Without the halo, or voxels near borders would be counted once in each block that reads them.
         counts = histogram(smooth(voxels[0], self.sigma_px)[inner.slices])
         on_voxels(block.write.size)
-        # Most intensities of 16 bits never occur, so a histogram of them shrinks to next to nothing.
+        # Goes into the ledger. Of 65,536 intensities most never occur, so the histogram compresses to almost nothing.
         return Computed(value=zlib.compress(counts.tobytes()))
 
 
 def means_of(counted: Iterable[bytes]) -> TwoMeans:
-    """Return the two clusters of intensity of a volume, of what `CountArithmetic` has counted in its blocks."""
+    """Return the two clusters of intensity of a volume, from what `CountArithmetic` has counted in its blocks."""
     return fit_two_means(np.sum([np.frombuffer(zlib.decompress(value), np.int64) for value in counted], axis=0))
 
 
 @dataclass(frozen=True)
 class SampleArithmetic:
-    """Clusters the features of voxels drawn from tiles that are drawn from the whole volume, as one block of work."""
+    """Clusters the features of voxels sampled from tiles all over the volume, as one block of work."""
 
     source: Volume
     config: BaselineConfig
@@ -98,6 +99,7 @@ class SampleArithmetic:
         """Return the clusters, as JSON."""
         source, options = self.source, self.config.features
         halo_px = features_halo_px(options.sigmas_px)
+        # The generator goes on from the state in which `read` has drawn the same tiles.
         tiles, random = self._drawn()
         samples, intensities = [], []
         for tile, seen in zip(tiles, voxels, strict=True):
@@ -118,6 +120,7 @@ class SampleArithmetic:
         random = np.random.default_rng(self.config.seed)
         tiles = [box for _, box in grid(self.source.shape, (1, SMALL_TILE_PX, SMALL_TILE_PX))]
         drawn = random.choice(len(tiles), min(_SAMPLED_TILES, len(tiles)), replace=False)
+        # Sorted, so that the volume is read in its order.
         return [tiles[i] for i in sorted(drawn)], random
 
 
@@ -125,7 +128,7 @@ def clusters_of(sampled: Iterable[bytes]) -> FeatureClusters:
     """Return the clusters that `SampleArithmetic` has found."""
     (value,) = sampled
     found = json.loads(value)
-    # Each float32 was written as a decimal that is exactly it.
+    # Exact: each float32 was widened to a float, whose shortest decimal reads back as the same number.
     mean, scale, centres = (np.array(found[key], np.float32) for key in ("mean", "scale", "centres"))
     return FeatureClusters(mean, scale, centres, found["dark"], found["bright"])
 
@@ -147,6 +150,7 @@ class MaskArithmetic:
         return {
             "config": self.config.model_dump(mode="json"),
             "found": None if self.found is None else _plain(self.found),
+            # K-means works on grey levels; the other methods on z-scores, which depend on the statistics.
             "statistics": None if self.config.method == "kmeans" else self.source.statistics.to_dict(),
         }
 
@@ -156,6 +160,7 @@ class MaskArithmetic:
         for tile in block.tiles:
             section = voxels[0][tile.read.relative_to(block.read.start).slices][0]
             kept = tile.write.relative_to(tile.read.start).slices[1:]
+            # A tile is one section deep, hence the [0]; slices are views, so this writes into the mask.
             mask[tile.write.relative_to(block.write.start).slices][0] = self._membrane(section)[kept]
             on_voxels(tile.write.size)
         return Computed((mask,), count_membrane(mask))

@@ -28,19 +28,18 @@ class Computed:
 class Arithmetic(Protocol):
     """Computes the blocks of one phase of a step.
 
-    An instance is pickled to reach the workers, so it carries names, and opens what they name once per process. The
-    module that its class is written in is where the search for the code that makes a block begins: it holds nothing
-    else.
+    An instance is pickled to reach the workers, so it carries names and paths, and opens them once per process. The
+    search for the code that makes a block begins at the module of its class, which therefore holds nothing else.
     """
 
     def read(self, block: Block) -> Voxels:
         """Return the voxels that a block is made of."""
 
     def made_of(self, block: Block) -> Mapping[str, Any]:
-        """Return all that decides what is computed, beside those voxels, the plan and the code, as plain JSON."""
+        """Return all that decides the result besides those voxels, the plan and the code, as plain JSON."""
 
     def compute(self, block: Block, voxels: Voxels, threads: int | None, on_voxels: Callable[[int], None]) -> Computed:
-        """Compute a block by at most so many threads; `on_voxels` is told of the voxels just finished."""
+        """Compute a block with at most `threads` threads; `on_voxels` is called with the voxels just finished."""
 
 
 def count_membrane(mask: NDArray[np.uint8]) -> bytes:

@@ -31,7 +31,7 @@ class CrfArithmetic:
     """The run whose probability it is."""
     crf: CrfConfig
     operating_point: float
-    """Probability that is undecided: what is above speaks for membrane."""
+    """Probability at which a pixel favours neither label; a higher one is evidence for membrane."""
     threshold: float
     threads: int
     """Tiles that the memory allows side by side."""
@@ -48,6 +48,7 @@ class CrfArithmetic:
             "crf": self.crf.model_dump(mode="json"),
             "operating_point": self.operating_point,
             "threshold": self.threshold,
+            # Grey levels of 8 bits are used as they are; others are stretched by statistics of the whole volume.
             "window": None if self.source.dtype == np.uint8 else _window(self.source),
         }
 
@@ -63,8 +64,10 @@ class CrfArithmetic:
             refined[tile.write.relative_to(block.write.start).slices][0] = found[kept]
             on_voxels(tile.write.size)
 
+        # Tiles write disjoint parts of one array, so no lock is needed; going through the results raises their errors.
         for _ in _pool(min(threads or self.threads, self.threads)).map(compute_tile, block.tiles):
             pass
+        # Of the 8 bits that are stored, so that the mask is that of the probability on disk.
         mask = threshold_probability(refined, self.threshold)
         return Computed((refined, mask), count_membrane(mask))
 

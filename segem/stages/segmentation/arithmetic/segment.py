@@ -1,4 +1,4 @@
-"""A model swept over a block: voxels, statistics and weights in, probability and mask out."""
+"""A model applied to a block: voxels, statistics and weights in, probability and mask out."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class SegmentArithmetic:
     plan: Plan
     threshold: float
     token: str
-    """Unique to one sweep, so that a process that lives on never takes an older net for this one."""
+    """Unique to one sweep, so that a long-lived process never uses a net it opened for an earlier one."""
     runtime: RuntimeName = "torch"
     quantized: Path | None = None
     views: int = 1
@@ -56,6 +56,7 @@ class SegmentArithmetic:
         """Return the weights, the statistics and the settings."""
         source, artefact = _open(self)
         return {
+            # Device, threads and token are left out: they change no byte, or are part of the runtime's name.
             "weights": artefact.digest,
             "statistics": source.statistics.to_dict(),
             "threshold": self.threshold,
@@ -69,18 +70,20 @@ class SegmentArithmetic:
             engine = _engine(self, min(threads or self.threads, self.threads))
         statistics = _open(self)[0].statistics
         probability = engine.predict_block(self.plan, block, voxels[0], statistics, on_voxels, stored=True)
+        # Of the 8 bits that are stored, so that the mask is that of the probability on disk.
         mask = threshold_probability(probability, self.threshold)
         return Computed((probability, mask), count_membrane(mask))
 
 
 _ENGINES: dict[tuple[SegmentArithmetic, int], Engine] = {}
 _OPENING = Lock()
-"""Several blocks are computed at a time; the first of them opens the engine for all."""
+"""Several blocks are computed at the same time; the first of them opens the engine for all."""
 
 
 @lru_cache(maxsize=1)
 def _open(work: SegmentArithmetic) -> tuple[Volume, Artefact]:
     artefact = load_artefact(work.artefact)
+    # A worker opens the model later than the coordinator, which has put its digest into the record.
     if artefact.digest != work.model_digest:
         raise ModelError("the model was replaced during the run", where=work.artefact, fix="run the same command again")
     return Volume.open(work.source), artefact
@@ -89,12 +92,14 @@ def _open(work: SegmentArithmetic) -> tuple[Volume, Artefact]:
 @lru_cache(maxsize=1)
 def _reader(work: SegmentArithmetic) -> CachedReader:
     raw, name = _open(work)[0].raw, work.source.name.removesuffix(VOLUME_SUFFIX)
+    # Never more than pays: with that budget no chunk is decoded twice.
     budget = min(bytes_to_decode_once(raw, work.plan), READ_CACHE_BYTES)
     return CachedReader(raw, budget, f"run `segem ingest` for {name} with --again")
 
 
 def _engine(work: SegmentArithmetic, threads: int) -> Engine:
     """Return the engine of this process, opened when it is first asked for."""
+    # One engine at a time: two nets would not fit the memory that is planned for one.
     if (work, threads) not in _ENGINES:
         release()
         _ENGINES[work, threads] = _opened_engine(work, threads)

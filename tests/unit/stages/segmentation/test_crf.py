@@ -186,7 +186,7 @@ def test_blocks_of_two_probabilities_are_not_mixed(workspace):
     )
     enter_in_ledger(workspace)
     left = [fault.what for fault in repair("r2", workspace, QUIET).left]
-    assert any("probability of the run is not at hand any more" in what for what in left)
+    assert any("probability of the run is no longer available" in what for what in left)
 
 
 def test_more_than_8_bits_are_windowed(workspace):
