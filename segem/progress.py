@@ -26,7 +26,7 @@ _shown = False
 
 
 class Advance(Protocol):
-    """Takes the amount of work just finished, and a word on how it stands."""
+    """Takes the amount of work just finished, and a note to show with it."""
 
     def __call__(self, amount: float, note: str = "") -> None: ...  # noqa: D102 - said above
 
@@ -52,7 +52,7 @@ def shown() -> Iterator[None]:
 
 
 def is_shown() -> bool:
-    """Return whether somebody watches."""
+    """Return whether progress is shown."""
     return _shown
 
 
@@ -97,7 +97,7 @@ def track(description: str, total: float, unit: str = "voxel") -> Iterator[Advan
 
 @dataclass
 class Part:
-    """One piece of the work that says its own share of 0 to 1, such as a training that runs by the clock.
+    """One piece of the work that reports its own share of 0 to 1, such as a training with a budget of minutes.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ class Part:
 
 
 def tell(text: str) -> None:
-    """Print one line for people, where it does not get among results."""
+    """Print one line for people on stderr, apart from results."""
     print(text, file=sys.stderr, flush=True)  # noqa: T201 - stderr is for people
 
 
@@ -163,7 +163,7 @@ class _Teller(logging.Handler):
 
 
 class _Board:
-    """All that is under way in this process, drawn as bars or told in lines.
+    """All work in progress in this process, drawn as bars or printed in lines.
 
     One display serves every stage and thread, since a terminal has one last line. It exists while anything is tracked.
     """
@@ -241,7 +241,7 @@ def rate_text(per_second: float, unit: str) -> str:
 
 
 def time_text(seconds: float) -> str:
-    """Return a span of time as people say it.
+    """Return a duration for people.
 
     Examples
     --------

@@ -45,7 +45,7 @@ def _options(
 
 def main() -> None:
     """Run the command line; every failure is one line on stderr and a non-zero exit code."""
-    # Before any thread has a heap of its own.
+    # First of all, because it has no effect on heaps that threads already have.
     keep_activations()
     with warnings_told(), shown():
         sys.exit(exit_code_of(lambda: app(standalone_mode=False)))

@@ -1,4 +1,4 @@
-"""Commands that do the main job: every step for every volume."""
+"""Commands that run every step for every volume."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def run(
         run_campaign(job, execution=execution, verbose=verbose)
     except SegemError as error:
         failure = error
-    # A run that failed before its report leaves that of an earlier attempt, which says nothing of this one.
+    # A run that failed before its report leaves the report of an earlier attempt, which says nothing about this one.
     if _version(folder / "report.json") not in (None, before):
         scores = read_report(folder)
         if common.as_json:
@@ -93,7 +93,7 @@ def run(
 
 
 def _version(file: Path) -> tuple[int, int] | None:
-    """Return what changes when a file is replaced; None where there is none."""
+    """Return a value that changes when a file is replaced; None where there is no file."""
     try:
         status = file.stat()
     except FileNotFoundError:

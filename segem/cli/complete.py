@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 
 def complete_volume(context: typer.Context, incomplete: str) -> list[str]:
-    """Return the ingested volumes whose names begin so."""
+    """Return the ingested volumes whose names begin like this."""
     return _beginning(context, incomplete, lambda space: space.volumes())
 
 
 def complete_run(context: typer.Context, incomplete: str) -> list[str]:
-    """Return the runs whose names begin so."""
+    """Return the runs whose names begin like this."""
     return _beginning(context, incomplete, lambda space: space.runs())
 
 
 def complete_model(context: typer.Context, incomplete: str) -> list[str]:
-    """Return the models of the workspace, and the bundled ones, whose names begin so."""
+    """Return the models of the workspace, and the bundled ones, whose names begin like this."""
     from segem.io.models import list_models
 
     return _beginning(context, incomplete, lambda space: (name for name, _ in list_models(space)))
 
 
 def complete_architecture_or_model(context: typer.Context, incomplete: str) -> list[str]:
-    """Return the architectures and models whose names begin so."""
+    """Return the architectures and models whose names begin like this."""
     from segem.stages.models.catalogue import architectures
 
     nets = [net.name for net in architectures([incomplete])]

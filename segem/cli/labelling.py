@@ -1,4 +1,4 @@
-"""Commands for people who label: whether more is worth it, and which sections."""
+"""Commands for people who label: whether labelling more is worth it, and which sections to label first."""
 
 from __future__ import annotations
 
@@ -29,9 +29,7 @@ def _settle_budget(values: Values) -> None:
 )
 def learning_curve(
     manifest: ManifestArgument,
-    out: Annotated[
-        str, typer.Option(help="Name of the curve; it is kept in the folder of the models, but is not a model.")
-    ],
+    out: Annotated[str, typer.Option(help="Name of the curve, which is kept in the workspace beside the models.")],
     config: Annotated[LearningCurveConfig, Options({"Curve": ("seeds", "more", "worthwhile")})],
     training: Annotated[
         TrainConfig,
@@ -67,8 +65,8 @@ def learning_curve(
     """Find out whether labelling more sections is worth it.
 
     Models are trained on 1, 2, 4, 8, ... and all training sections of the manifest, several times each, and scored on
-    the same test sections. A curve through the scores says what more sections would bring, with an interval, or that
-    the scores do not tell. The same command resumes a curve that was killed.
+    the same test sections. A curve fitted to the scores estimates what more sections would bring, with an interval, or
+    shows that the scores are not enough to tell. The same command resumes a curve that was killed.
     """
     loaded = load_manifest(manifest, data_root)
     from segem.io.learning_curve import CHART, locate_learning_curve

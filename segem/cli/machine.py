@@ -1,4 +1,4 @@
-"""Commands about the machine that segem runs on."""
+"""Commands for the machine that segem runs on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ theme = Theme("This machine", typer.Typer())
 
 @theme.command("doctor", "segem doctor")
 def doctor(common: CommonOptions) -> None:
-    """Say what segem finds on this machine, what is missing and how to get it."""
+    """Check what segem finds on this machine, what is missing and how to get it."""
     from segem.stages.doctor import doctor as stage
 
     findings = stage(workspace_at(common.workspace))

@@ -1,4 +1,4 @@
-"""Commands about models: list, show, calibrate, promote, export, import."""
+"""Commands for models: list, show, calibrate, promote, export and import."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def models_list(
         bool, typer.Option("--measure", help="Evaluate a tile with each architecture and show how fast it is here.")
     ] = False,
 ) -> None:
-    """List the architectures of the zoo with what they cost, and the trained models at hand with what they reach."""
+    """List the architectures of the zoo with their costs, and the trained models with their scores."""
     from segem.stages.models.catalogue import architectures, trained
 
     nets, models = architectures(names or ()), trained(workspace_at(common.workspace), names or ())
@@ -98,7 +98,7 @@ def models_show(
         show(found, as_json=True) if common.as_json else show_architecture(found)
         return
     artefact = shown_model(name, space)
-    # A card is nothing but JSON.
+    # A card is shown as the JSON it is, with or without --json.
     show({"path": str(artefact.path), "digest": artefact.digest} | artefact.card.model_dump(mode="json"), as_json=True)
 
 
@@ -114,17 +114,17 @@ def models_calibrate(
     choose: Annotated[
         bool,
         typer.Option(
-            "--choose-threshold", help="Choose the threshold anew too, by the IoU on the validation sections."
+            "--choose-threshold", help="Also choose a new threshold, the best for IoU on the validation sections."
         ),
     ] = False,
     data_root: DataRootOption = None,
 ) -> None:
-    """Calibrate a model's probabilities without training: of voxels of probability 0.8, 80 % are then membrane.
+    """Calibrate a model without training it: of the voxels with probability 0.8, 80 % shall be membrane.
 
-    Trained models are calibrated already; this is for older ones, or for tissue of another kind. The validation
-    sections of the manifest calibrate, its test sections score. Weights and masks stay as they are, and the threshold
-    moves with the probabilities. ECE, the expected calibration error, is how far probabilities are from frequencies on
-    average.
+    Trained models are calibrated already; this is for older ones, or for tissue of another kind. The calibration is
+    fitted on the validation sections of the manifest and scored on its test sections. Weights and masks do not change;
+    the threshold moves with the probabilities. ECE, the expected calibration error, is the mean difference between
+    probability and frequency.
 
     A model that was trained on several tissues has one threshold for all of them. With --choose-threshold and a
     manifest of your tissue alone, a section or two of it are enough for a threshold of its own: other masks, the same
@@ -159,7 +159,7 @@ def models_promote(
         bool,
         typer.Option(
             "--force",
-            help="Promote it whatever is found; the record says that it was forced.",
+            help="Promote it even if the gate refuses it; the record says that it was forced.",
             rich_help_panel="Gate",
         ),
     ] = False,
@@ -170,9 +170,9 @@ def models_promote(
     A new model that is better on average may be worse on your data, and a difference of two scores may be chance. So
     candidate and incumbent segment the same test sections. Blocks of tissue are then resampled, the same for both,
     which shows how far chance moves the difference of their IoU. The candidate passes a volume if the 95 % interval of
-    the difference lies above a loss of --harm, and it is promoted if it passes every volume: its name then refers to
-    this version. Otherwise it is kept aside, with the reason, and its name refers to the version promoted before, or
-    the newest that was not kept aside, or none. `segem models list` shows them; the whole decision is in
+    the difference lies above a loss of --harm and V_rand is not clearly lower. If it passes every volume, its name
+    refers to this version. Otherwise it is kept aside, with the reason, and its name refers to the version promoted
+    before, or the newest that was not kept aside, or none. `segem models list` shows them; the whole decision is in
     promotion.json beside the weights.
     """
     loaded = load_manifest(manifest, data_root)
@@ -189,12 +189,10 @@ def models_export(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The package to write, a zip file.")],
     common: CommonOptions,
     licence: Annotated[str, typer.Option(help="SPDX identifier of the licence, where the card has none.")] = "",
-    author: Annotated[
-        list[str] | None, typer.Option(help="Author whom users of the model may contact; repeatable.")
-    ] = None,
+    author: Annotated[list[str] | None, typer.Option(help="Contact for users of the model; repeatable.")] = None,
     force: ForceOption = False,
 ) -> None:
-    """Pack a model as a bioimage.io package, for others to run without segem and for `segem models import`."""
+    """Write a model as a bioimage.io package, for others to run without segem and for `segem models import`."""
     from segem.stages.models.export_model import export_model
 
     space = workspace_at(common.workspace)
@@ -209,7 +207,7 @@ def models_export(
 def models_import(
     package: Annotated[
         Path,
-        typer.Argument(metavar="PACKAGE", help="A package of bioimage.io, or weights: .safetensors, .pt or .pth."),
+        typer.Argument(metavar="PACKAGE", help="A bioimage.io package, or weights: .safetensors, .pt or .pth."),
     ],
     out: OutOption,
     foreign: Annotated[
@@ -228,11 +226,11 @@ def models_import(
     ],
     common: CommonOptions,
 ) -> None:
-    """Import a model that others have made; no code that a package brings is run.
+    """Import a model from others; no code in a package is run.
 
-    A package made by `segem models export` comes back as the model it was. For weights that segem has not trained,
-    name the architecture; their output must be the logit of membrane. A foreign package is taken only if the net gives
-    the test output that the package holds.
+    A package made by `segem models export` becomes the model it was. For weights that segem has not trained, name the
+    architecture; their output must be the logit of membrane. A foreign package is accepted only if the net gives the
+    test output in the package.
     """
     from segem.stages.models.import_model import Foreign, import_model
 

@@ -85,7 +85,7 @@ class Options:
             yield _option(setting)
 
     def named(self, key: str) -> str:
-        """Return the option that gives a setting; nothing where none does."""
+        """Return the option that sets a setting; nothing where there is none."""
         plain = ".".join(part for part in key.split(".") if not part.isdigit())
         return next((one.flag for one in self if one.key == plain), "")
 
@@ -123,7 +123,7 @@ def expanded(function: Callable[..., None], where: str) -> Callable[..., None]:
             values: Values = {}
             for option in options:
                 value = given.pop(option.parameter)
-                # A default is left to the configuration, which tells by that what the user has said.
+                # Defaults are left to the configuration, which can then tell what the user has set.
                 source = context.get_parameter_source(option.parameter)
                 if source is not None and source.name != "DEFAULT":
                     _put(values, option.key, _read(value, _field(kind, option.key).annotation, option.flag))
@@ -177,7 +177,7 @@ def _option(setting: str | Option) -> Option:
 
 
 def _field(kind: Any, key: str) -> FieldInfo:
-    """Return a setting, also one of a configuration within."""
+    """Return a setting, also one of a nested configuration."""
     first, _, rest = key.partition(".")
     (config,) = _kinds(kind)
     field: FieldInfo = config.model_fields[first]
@@ -185,7 +185,7 @@ def _field(kind: Any, key: str) -> FieldInfo:
 
 
 def _help(field: FieldInfo) -> str:
-    """Return the text below a setting as Markdown."""
+    """Return the docstring of a setting as Markdown."""
     return " ".join((field.description or "").split()).replace("``", "`")
 
 
@@ -250,7 +250,7 @@ def _metavar(annotation: Any) -> str | None:
 
 
 def _shown(default: Any) -> Any:
-    """Return a default as it would be typed; None where nothing need be said of it."""
+    """Return a default as it would be typed; None where there is nothing to show."""
     if isinstance(default, tuple):
         return ",".join(map(str, default))
     return default if default not in (PydanticUndefined, "", {}) else None

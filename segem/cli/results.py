@@ -1,4 +1,4 @@
-"""Commands about the results of a run: scores, report, check and repair, export."""
+"""Commands for the results of a run: score, report, verify and export."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def verify(
         ),
     ] = False,
 ) -> None:
-    """Read back everything of a run; exit 1 and name what is missing or damaged, or mend it with --repair."""
+    """Read back all data of a run; exit 1 and name what is missing or damaged, or repair it with --repair."""
     space = existing_workspace(common.workspace)
     if repair:
         _repair(run_name, space, execution, common.as_json)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from segem.stages.segmentation.bench import BenchResult
 
 INTERRUPTED = 130
-"""Exit code of what a user has stopped, as shells have it."""
+"""Exit code of a command that the user stopped, by the convention of shells."""
 
 
 class StoppedError(SegemError):
@@ -56,7 +56,7 @@ def show(result: object, as_json: bool, *, run: str | None = None) -> None:
         typer.echo(json.dumps(values, default=_plain, indent=2))
         return
     for key, value in values.items():
-        # A mapping is detail for programs; what matters of it is said in lines of its own.
+        # A mapping is detail for programs; what matters to people has a line of its own.
         if value in (None, [], (), "") or isinstance(value, dict):
             continue
         for item in value if isinstance(value, (list, tuple)) and isinstance(value[0], BaseModel) else [value]:
@@ -152,7 +152,7 @@ def show_architectures(nets: Sequence[Architecture]) -> None:
 
 
 def show_architecture(explanation: Explanation) -> None:
-    """Print what an architecture is, what it costs and what can be chosen of it."""
+    """Print what an architecture is, what it costs and which options it has."""
     net = explanation.architecture
     typer.echo(f"{net.name}: {net.summary}\nsource: {net.source}\n\n{explanation.about}\n")
     halo = "the whole section" if net.halo_px is None else f"{net.halo_px} px"
@@ -174,7 +174,7 @@ def _field_of(net: Architecture) -> str:
 
 
 def show_models(models: Sequence[TrainedModel]) -> None:
-    """Print the trained models at hand, each with its scores on sections it never saw."""
+    """Print the trained models, each with its scores on held-out sections."""
     table = Table(title="trained models")
     for column in ("name", "architecture", "scored on"):
         table.add_column(column)
@@ -199,7 +199,7 @@ def _span(first: int, stop: int) -> str:
 
 
 def show_promotion(decided: Promotion, as_json: bool) -> None:
-    """Print how a candidate compares with the model in use, volume by volume, and what was decided.
+    """Print how a candidate compares with the incumbent, volume by volume, and the decision.
 
     Raises
     ------
@@ -357,7 +357,7 @@ def exit_code_of(command: Callable[[], Any]) -> int:
             raise
         return _fail(f"unexpected {type(error).__name__}: {error}. Fix: set SEGEM_DEBUG=1 and report the traceback", 1)
     if code == INTERRUPTED:
-        # typer turns Ctrl-C into this code without a word.
+        # typer turns Ctrl-C into this code and prints nothing.
         return _fail("stopped by Ctrl-C", INTERRUPTED)
     return code if isinstance(code, int) else 0
 

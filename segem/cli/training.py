@@ -1,4 +1,4 @@
-"""Commands that train models on labelled volumes, and put one in use only if it does no harm."""
+"""Commands that train models on labelled volumes, and put them in use only if they do no harm."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NETWORK = "Network"
 
 
 def _settle_job(values: Values) -> None:
-    """Fill in the time budget, and refuse what is said of a rehearsal that there is not."""
+    """Fill in the default time budget, and refuse options of a rehearsal where there is none."""
     train = values.setdefault("train", {})
     if not train.keys() & {"minutes", "steps"}:
         train["minutes"] = TRAIN_MINUTES
@@ -107,7 +107,7 @@ def train(
     ] = None,
     data_root: DataRootOption = None,
 ) -> None:
-    """Train a model on labelled volumes and score it on test sections it never saw.
+    """Train a model on labelled volumes and score it on held-out test sections.
 
     To put it in use only if it does no harm, use `segem retrain`; to find out whether labelling more sections is worth
     it, `segem learning-curve`.
@@ -144,12 +144,12 @@ def retrain(
     data_root: DataRootOption = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Train a better model on labelled volumes, and put it in use if it does no harm; else exit 1.
+    """Train a better model on labelled volumes, and put it in use if it does no harm; otherwise exit 1.
 
-    What would be refused in the end is refused before the training. Then a candidate is trained and judged, as `segem
-    models promote` does, on the test sections of every volume, those of --rehearse too: a model that has forgotten
-    what the base model knew is kept aside. Nothing uses a candidate before it is judged. The same command resumes a
-    training that was killed.
+    Everything that can be checked is checked before the training. Then a candidate is trained and judged, as `segem
+    models promote` does, on the test sections of every volume, those of --rehearse included: a model that has
+    forgotten what the base model knew is kept aside. Nothing uses a candidate before it is judged. The same command
+    resumes a training that was killed.
     """
     from flows.launch.local import run_retraining
     from segem.stages.training.retrain import open_retraining

@@ -6,11 +6,11 @@ import re
 from typing import Any
 
 LEAST_MEMORY = 1_000_000_000
-"""What a process takes before the first tile, and a little more."""
+"""A little more than what a process takes before the first tile."""
 
 
 def parse_bytes(value: Any) -> Any:
-    """Return the number of bytes a text such as ``2GB`` means; what is no text is returned as it is.
+    """Return the number of bytes that a text such as ``2GB`` means; any other value is returned unchanged.
 
     Raises
     ------

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 class Config(BaseModel):
     """Base of every configuration: frozen, strict about keys, hashable by content.
 
-    What stands below a setting describes it to users too: in error messages, and where Prefect asks for it.
+    The docstring of a setting is shown to users too: in --help, in error messages, and where Prefect asks for it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)

@@ -15,7 +15,7 @@ BASELINE_NAMES: dict[str, str] = {
     "watershed": "watershed",
     "ncut": "normalised cuts",
 }
-"""What people call the methods."""
+"""Names of the methods in messages and reports."""
 SigmaPx = Annotated[float, Field(ge=0, le=50, allow_inf_nan=False)]
 
 
@@ -51,7 +51,7 @@ class WatershedOptions(Config):
 
 
 class NcutOptions(Config):
-    """Borders of the regions that normalised cuts of superpixels leave."""
+    """Borders between the regions that normalised cuts of superpixels produce."""
 
     sigma_px: SigmaPx = 2.0
     """Smoothing before anything else, in pixels."""
@@ -66,7 +66,7 @@ class NcutOptions(Config):
 
 
 class BaselineConfig(Config):
-    """How membrane is found without labels: by clusters of intensity unless another method is named."""
+    """How membrane is found without labels: by K-means on intensity unless another method is named."""
 
     method: BaselineMethod = "kmeans"
     """``kmeans``: the darker of two clusters of intensity. ``kmeans-features``: the darkest cluster of filter

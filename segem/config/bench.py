@@ -1,4 +1,4 @@
-"""What of a machine is measured."""
+"""Settings of the benchmark of a machine."""
 
 from __future__ import annotations
 

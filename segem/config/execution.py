@@ -14,9 +14,9 @@ EngineName = Literal["loop", "dask"]
 
 
 class ExecutionConfig(Config):
-    """Where and how a plan is executed: nothing here changes the result, but for rounding by device and memory.
+    """Where and how a plan is executed: nothing here changes the result, except for rounding by device and memory.
 
-    Another device rounds otherwise, and memory decides how large tiles are; both are part of block identity.
+    Another device rounds differently, and memory decides how large tiles are; both are part of block identity.
     """
 
     device: Device = "auto"
@@ -24,11 +24,11 @@ class ExecutionConfig(Config):
     engine: EngineName = "loop"
     """What runs the blocks: a ``loop`` in this process, or several ``dask`` processes. Both give the same bytes."""
     workers: int = Field(default=1, ge=1, le=256)
-    """Number of processes; more than one need the ``dask`` engine."""
+    """Number of processes; more than one requires the ``dask`` engine."""
     memory: Annotated[int, BeforeValidator(parse_bytes)] | None = None
     """Peak memory of one process in bytes, or as in ``2GB``: it decides how large tiles are and how many are computed
-    at once. When absent, tiles are planned for 3 GB, and half of the machine's memory decides how many at once. A
-    resumed run computes its blocks again if another amount makes other tiles."""
+    at once. When absent, tiles are planned for 3 GB, and half of the machine's memory decides how many at once. A run
+    that is resumed with another amount computes its blocks again if that changes the tiles."""
 
     @model_validator(mode="after")
     def _workers_need_dask(self) -> ExecutionConfig:

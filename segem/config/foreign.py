@@ -10,7 +10,7 @@ from segem.config.base import Config
 
 
 class ForeignConfig(Config):
-    """What must be said of weights that were not trained by segem."""
+    """What segem has to be told about weights that it has not trained."""
 
     model: str
     """Architecture of the weights, a name of `segem models list`."""
@@ -19,6 +19,6 @@ class ForeignConfig(Config):
     threshold: float = Field(default=0.5, gt=0, lt=1)
     """Probability from which a voxel is membrane."""
     licence: str = ""
-    """Licence of the weights, for the model's card; a package may say it itself."""
+    """Licence of the weights, for the model's card; a package may state its own."""
     citation: str = ""
-    """What to cite when the model is used, for its card; a package may say it itself."""
+    """What to cite when the model is used, for its card; a package may state its own."""

@@ -25,7 +25,7 @@ class LabelSource(Config):
     dataset: str | None = None
     """Path of the ground truth inside an HDF5 file or Zarr store."""
     ignore: int | None = None
-    """Pixel value of what has not been labelled; it is left out of training and scores."""
+    """Pixel value that means not labelled; such pixels are left out of training and scores."""
 
     @model_validator(mode="after")
     def _ignored_is_another(self) -> LabelSource:
@@ -48,7 +48,7 @@ class IngestConfig(Config):
     voxel_nm: tuple[float, float, float]
     """Voxel size in nanometres along (z, y, x)."""
     labels: LabelSource | None = None
-    """Ground truth, where there is any."""
+    """Ground truth, if there is any."""
     dataset: str | None = None
     """Path of the array inside an HDF5 file or Zarr store."""
 

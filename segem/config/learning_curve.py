@@ -11,10 +11,10 @@ CURVE_MINUTES = 10.0
 
 
 class LearningCurveConfig(Config):
-    """How many sections are tried, how often, and which gain is worth the work."""
+    """How many trainings a learning curve has, and which gain is worth the work."""
 
     seeds: int = Field(default=3, ge=2, le=100)
-    """Trainings for each number of sections, each on different sections where there is a choice."""
+    """Trainings for each number of sections, on different sections where there is a choice."""
     more: int = Field(default=5, ge=1)
     """Sections that might be labelled next; no more than there are training sections."""
     worthwhile: float = Field(default=0.01, gt=0, lt=1)

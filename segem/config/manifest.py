@@ -41,14 +41,14 @@ class SectionRange(Config):
 
 
 class Split(Config):
-    """Which sections of a labelled volume train, validate and test; always contiguous in z."""
+    """Training, validation and test sections of a labelled volume, each a contiguous range in z."""
 
     train: SectionRange
     """Sections the model is trained on."""
     validation: SectionRange
-    """Sections that calibrate it and choose its threshold."""
+    """Sections that its calibration and threshold are chosen on."""
     test: SectionRange | None = None
-    """Sections it is scored on in the end."""
+    """Held-out sections it is scored on."""
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """How often the volume is drawn in training, relative to the others."""
     rehearsed: bool = False
@@ -85,7 +85,7 @@ class Manifest(Config):
     volumes: tuple[VolumeEntry, ...] = Field(min_length=1)
     """Its volumes."""
     baseline: BaselineConfig = BaselineConfig()
-    """How membrane is found without labels, to compare the model with."""
+    """How membrane is found without labels, for comparison with the model."""
     segment: SweepConfig | None = None
     """How the model is swept over each volume."""
 
@@ -99,6 +99,7 @@ class Manifest(Config):
     @field_validator("volumes")
     @classmethod
     def _unique_names(cls, volumes: tuple[VolumeEntry, ...]) -> tuple[VolumeEntry, ...]:
+        # Volumes are folders, and some file systems do not tell upper from lower case.
         names = [volume.name.lower() for volume in volumes]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

@@ -1,4 +1,4 @@
-"""What volumes, runs and models may be called."""
+"""Which names volumes, runs and models may have."""
 
 from __future__ import annotations
 

@@ -20,13 +20,13 @@ _PLAIN = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
 }
-"""What the parser says in the words of Python, by the kind of the complaint."""
+"""Plain words for types that pydantic names in the terms of Python, by the type of its error."""
 
 C = TypeVar("C", bound=BaseModel)
 
 
 def parse(kind: type[C], values: dict[str, Any], *, where: object = None, called: Callable[[str], str] = str) -> C:
-    """Build a configuration, turning every complaint of the parser into one typed line.
+    """Build a configuration, turning every error of the parser into one typed line.
 
     Parameters
     ----------
@@ -64,14 +64,14 @@ def parse(kind: type[C], values: dict[str, Any], *, where: object = None, called
             what = f"key {key}" if name == key else name
             given = _given_beside(first, called) if name != key else None
             raise ConfigError(f"{what} is missing", where=where, found=given, fix=f"add {name}{means}") from None
-        # One value may be wrong in several ways, as neither this nor that.
+        # A value that may have one of several types is reported once for each of them.
         reasons = dict.fromkeys(_reason(one) for one in errors if f"{_key(one)}.".startswith(f"{key}."))
         reason = " or ".join(reasons).replace(f" or {_MUST} ", " or ")
         if not name:
-            # What contradicts itself is no single value.
+            # Settings that contradict each other have no single value to show.
             raise ConfigError(reason, where=where, fix="change one of these settings") from None
         value = first.get("input")
-        # A part of a list or a mapping says nothing.
+        # A long list or mapping, cut short, tells nothing.
         found = repr(value)[:80] if isinstance(value, str) or len(repr(value)) <= 80 else None
         raise ConfigError(f"{name}: {reason}", where=where, found=found, fix=f"correct {name}{means}") from None
 
@@ -84,7 +84,7 @@ def _given_beside(missing: Mapping[str, Any], called: Callable[[str], str]) -> s
 
 
 def _description(kind: type[BaseModel], place: Sequence[int | str]) -> str:
-    """Return, in brackets, what stands below the setting where it is defined; nothing where that is not clear."""
+    """Return the docstring of a setting in brackets; nothing where it is not clear which setting is meant."""
     names = [part for part in place if isinstance(part, str) and _is_key(part)]
     holder = _holder(kind, names)
     field = holder.model_fields.get(names[-1]) if holder is not None and names else None
@@ -95,7 +95,7 @@ def _description(kind: type[BaseModel], place: Sequence[int | str]) -> str:
 
 
 def _holder(kind: type[BaseModel], place: Sequence[int | str]) -> type[BaseModel] | None:
-    """Return the configuration that a key stands in, by the place of the key; None where that is not clear."""
+    """Return the configuration that a key belongs to, by its place; None where that is not clear."""
     here = kind
     for part in place[:-1]:
         if not isinstance(part, str):
@@ -116,7 +116,7 @@ def _configs_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def _key(error: Mapping[str, Any]) -> str:
-    """Return the key a complaint is about, without pydantic's own names such as ``literal['zero']``."""
+    """Return the key an error is about, without pydantic's own names such as ``literal['zero']``."""
     return ".".join(str(part) for part in error["loc"] if _is_key(part))
 
 

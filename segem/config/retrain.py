@@ -1,4 +1,4 @@
-"""Settings of a retraining: what is trained, what is rehearsed meanwhile, and what the new model has to pass."""
+"""Settings of a retraining: what is trained, what is rehearsed, and the gate that the new model has to pass."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from segem.errors import ConfigError
 
 
 class RetrainConfig(TrainJobConfig):
-    """How a better model is made, and what it has to pass before it is used."""
+    """How a better model is trained, and the gate it has to pass before it is used."""
 
     against: str | None = None
-    """Incumbent to beat, by name or folder. When absent, the version that the name of the new model refers to; else the
-    base model; else K-means."""
+    """Incumbent, by name or folder. When absent, the version that the name of the new model refers to; else the base
+    model; else K-means."""
     force: bool = False
-    """Promote the new model whatever the gate finds; its record says that it was forced."""
+    """Promote the new model even if the gate refuses it; its record says that it was forced."""
     gate: GateConfig = GateConfig()
-    """What the new model has to pass."""
+    """Gate that the new model has to pass."""
 
 
 def with_rehearsal(manifest: Manifest, old: Manifest, share: float) -> Manifest:
-    """Return a manifest of new and old labelled volumes, whose weights make the old ones a share of what is drawn.
+    """Return a manifest of new and old labelled volumes, weighted so that a share of the crops is from the old ones.
 
     Parameters
     ----------
     manifest : Manifest
         What the model is trained on.
     old : Manifest
-        What it must not forget. Each of its labelled volumes counts relative to the others as it did.
+        What it must not forget. Its labelled volumes keep their weights relative to each other.
     share : float
         Between 0 and 1.
 
@@ -57,6 +57,7 @@ def with_rehearsal(manifest: Manifest, old: Manifest, share: float) -> Manifest:
     if not 0 < share < 1:
         raise ConfigError("--share out of range", expected="more than 0, less than 1", found=share, fix=f"try {SHARE}")
     new, rehearsed = _splits(manifest), _splits(old)
+    # Old weights w and new weights v: f w / (f w + v) is the share.
     factor = share / (1 - share) * _weight(new) / _weight(rehearsed)
     volumes = [entry for entry in manifest.volumes if entry.name in new]
     for entry in old.volumes:
@@ -69,7 +70,7 @@ def with_rehearsal(manifest: Manifest, old: Manifest, share: float) -> Manifest:
 
 
 def nothing_to_rehearse() -> ConfigError:
-    """Return what to raise where there is no base model that could forget anything."""
+    """Return the error for a rehearsal without a base model."""
     return ConfigError(
         "--rehearse needs a base model",
         fix="name with --from the model that was trained on it, or list these volumes in the manifest itself",

@@ -24,20 +24,21 @@ class SweepConfig(Config):
     halo_px: int | None = Field(default=None, ge=0)
     """Context around a tile's core in pixels; the model's own when absent."""
     overlap: float = Field(default=0.5, ge=0, lt=1)
-    """Share of a tile that its neighbour covers too (blended only)."""
+    """Share of a tile that overlaps the next one (blended only)."""
     threshold: float | None = Field(default=None, gt=0, lt=1)
     """Probability from which a voxel is membrane; the model's own when absent."""
     views: Literal[1, 2, 4, 8] = 1
-    """Flips (2, 4) and quarter turns (8) of each tile whose probabilities are averaged, for as many times the work."""
+    """Views of each tile that are averaged: flips (2, 4), and quarter turns too (8); takes as many times the work."""
     runtime: RuntimeName = "auto"
-    """What evaluates the net: ``torch``, ``openvino`` (faster on a CPU, same results) or ``openvino-int8`` (8 bits:
-    much faster, and checked against float32). ``auto`` takes OpenVINO on a CPU that has it, torch elsewhere."""
+    """Library that evaluates the net: ``torch``, ``openvino`` (faster on a CPU, the same result except for rounding) or
+    ``openvino-int8`` (8 bits: much faster, and checked against float32). ``auto`` takes OpenVINO on a CPU where it is
+    installed, else torch."""
     int8_tolerance: float = Field(default=0.005, ge=0, le=1)
-    """Largest share of sampled voxels whose mask 8 bits may change; beyond it the volume is computed in float32."""
+    """Largest share of sampled voxels whose mask may differ in 8 bits; above it the volume is computed in float32."""
 
 
 class SegmentConfig(SweepConfig):
-    """Which model is swept over a volume, and how. All here that changes the result is part of block identity."""
+    """Which model is swept over a volume, and how. Every setting that changes the result is in block identity."""
 
     model: str = BUNDLED_MODEL
     """Name of a bundled or trained model, or the path of its folder."""

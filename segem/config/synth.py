@@ -1,4 +1,4 @@
-"""A made-up volume."""
+"""Settings of a synthetic volume."""
 
 from __future__ import annotations
 

@@ -16,65 +16,66 @@ Precision = Literal["auto", "float32", "bfloat16"]
 TRAIN_MINUTES = 30.0
 """Time budget of a training job that names neither minutes nor steps."""
 SHARE = 0.3
-"""Share of the crops that is drawn from rehearsed volumes where none is given."""
+"""Default share of the crops that is drawn from rehearsed volumes."""
 
 
 class TrainConfig(Config):
-    """How a model is trained. The schedule fits whichever of `steps` and `minutes` is given."""
+    """How a model is trained. The learning rate follows the share of the budget used, in steps or in minutes."""
 
     model: str = "unet"
-    """Architecture, a name of `segem models list`; a base model has its own."""
+    """Architecture, a name of `segem models list`; with a base model, its own."""
     architecture: dict[str, Any] = {}
     """Options of the architecture, as `segem models show ARCHITECTURE` lists them."""
     pretrained: str | None = None
     """Weights of an ImageNet classifier to start from: ``imagenet`` downloads them, or a .pth or .safetensors file."""
     freeze: Literal["encoder"] | None = None
-    """Part of the net that is not trained: with few sections, only the decoder adapts to them."""
+    """Part of the net that keeps its weights, so that only the decoder adapts to a few sections."""
     minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Time budget in minutes."""
     steps: int | None = Field(default=None, ge=1)
-    """Number of steps, for a training that can be repeated exactly."""
+    """Number of steps, instead of minutes: the training can then be repeated exactly."""
     batch: int | None = Field(default=None, ge=1)
-    """Crops, or patches, in a step; as suits the architecture when absent."""
+    """Crops, or patches, in a step; the default of the architecture when absent."""
     crop_px: int = Field(default=256, ge=32)
     """Edge of a crop in pixels."""
     learning_rate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """Highest learning rate of the schedule; as suits the architecture when absent."""
+    """Peak learning rate of the schedule; the default of the architecture when absent."""
     weight_decay: float = Field(default=1e-4, ge=0, allow_inf_nan=False)
     """Weight decay of AdamW."""
     ema_decay: float = Field(default=0.998, ge=0, lt=1)
     """Decay of the running average of the weights; the average is what is kept."""
     border_weight: float = Field(default=5.0, ge=0, allow_inf_nan=False)
-    """How much more a membrane pixel between two touching cells counts than others; 0 counts all alike."""
+    """Extra weight of a membrane pixel between two touching cells; 0 weights all pixels alike."""
     border_sigma_px: float = Field(default=5.0, gt=0, allow_inf_nan=False)
-    """How fast that weight falls with the distance between the cells, a standard deviation in pixels."""
+    """How fast the extra weight falls with the distance of the cells, a standard deviation in pixels."""
     deep_supervision: bool = False
-    """Train coarser levels of the decoder on the membranes too, with heads that are dropped afterwards; a unet has
-    such levels."""
+    """Train coarser levels of the decoder on the membranes too, with heads that are dropped afterwards; for a unet of
+    depth 3 or more."""
     remember: float = Field(default=2.0, ge=0, allow_inf_nan=False)
-    """Weight of distillation: how much it counts on rehearsed volumes, beside their labels, that the net gives what the
-    base model gave; 0 for the labels alone."""
+    """Weight of distillation: on rehearsed volumes the net is trained on the output of the base model as well as on
+    labels; 0 for labels alone."""
     defects: float = Field(default=0.05, ge=0, le=1)
-    """Share of the crops that get an artificial defect (dark or pale, dirty, folded, misaligned), so that the net copes
-    with real ones; 0 for none."""
+    """Share of the crops that get an artificial defect (dark, pale, dirt, fold, misalignment), so that the net copes
+    with real ones."""
     precision: Precision = "auto"
-    """``bfloat16`` trains in mixed precision; ``auto`` does so where the hardware computes it."""
+    """``bfloat16`` trains in mixed precision; ``auto`` does so where the hardware supports it."""
     checkpoint_seconds: float = Field(default=60.0, gt=0)
-    """Seconds between two checkpoints, from which the same command continues; it does not change the result."""
+    """Seconds between checkpoints, from which the same command resumes; they do not change the result."""
     checkpoint_steps: int = Field(default=500, ge=1)
-    """Most steps between two checkpoints; it does not change the result."""
+    """Most steps between checkpoints; they do not change the result."""
     seed: int = Field(default=0, ge=0)
     """Seed of all random choices."""
 
     @model_validator(mode="after")
     def _one_budget(self) -> TrainConfig:
+        # The schedule needs one end: with both budgets nobody could say which comes first.
         if (self.minutes is None) == (self.steps is None):
             raise ValueError("give either minutes or steps")
         return self
 
 
 class TrainJobConfig(Config):
-    """A training job: what is trained, from which base model, and what is rehearsed meanwhile."""
+    """A training job: what is trained, from which base model, and what is rehearsed."""
 
     out: Name
     """Name of the model, of which a new version is made."""
@@ -83,8 +84,8 @@ class TrainJobConfig(Config):
     start: str | None = None
     """Base model to fine-tune, by name or folder; from scratch when absent."""
     rehearse: Path | None = None
-    """Manifest of what the base model was trained on: trained on again beside the new volumes, so as not to forget
-    it."""
+    """Manifest of volumes that the base model was trained on, to train on them again beside the new ones, so that they
+    are not forgotten."""
     share: float = SHARE
     """Share of the crops that is drawn from rehearsed volumes."""
     replace: bool = False
@@ -95,4 +96,4 @@ class TrainJobConfig(Config):
     licence: str = ""
     """Licence of the weights, for the model's card; that of the base model when absent."""
     citation: str = ""
-    """What to cite when the model is used, for its card; what the base model cites is kept."""
+    """What to cite when the model is used, for its card, in addition to what the base model cites."""

@@ -39,7 +39,7 @@ def geometry_of(card: ModelCard) -> Geometry:
 
 
 def cited_once(*citations: str) -> str:
-    """Return the citations of cards as one, each source once.
+    """Join the citations of cards, each source once.
 
     Examples
     --------
@@ -67,7 +67,7 @@ def save_artefact(
     Parameters
     ----------
     directory : Path
-        Where the artefact shall lie; an older one there is replaced.
+        Folder to write; an older artefact there is replaced.
     card : ModelCard
         What it is.
     net : Module
@@ -94,6 +94,7 @@ def save_artefact(
         write_tensors(partial / WEIGHTS, state)
         for name, content in (beside or {}).items():
             write_bytes(partial / name, content)
+        # Of the file as it is on disk, so that a damaged or exchanged one is recognised when it is loaded.
         weights = hashlib.sha256((partial / WEIGHTS).read_bytes()).hexdigest()
         card = card.model_copy(update={"weights_sha256": weights})
         write_text(partial / CARD, json.dumps(card.model_dump(mode="json"), indent=2) + "\n")
@@ -101,7 +102,7 @@ def save_artefact(
 
 
 def save_version(model: Path, card: ModelCard, net: nn.Module, beside: Mapping[str, bytes] | None = None) -> Artefact:
-    """Write a new version into the folder of a model, beside those of others that end at the same time.
+    """Write a new version into the folder of a model, under a name that no process writing at the same time gets.
 
     Raises
     ------
@@ -118,7 +119,7 @@ def load_artefact(path: Path) -> Artefact:
     Raises
     ------
     ModelError
-        When a file is missing, the card cannot be read or the weights are not those it was written for.
+        When a file is missing, the card cannot be read or it does not belong to the weights.
     """
     card, digest = read_card(path)
     try:
@@ -141,10 +142,10 @@ def load_net(artefact: Artefact, architecture: dict[str, Any] | None = None, *, 
     artefact : Artefact
         The model.
     architecture : dict, optional
-        Options to build it with where they shall differ from its own in ``context_sections``: the net then gives what
-        it gave before, until it is trained to use the sections around.
+        Options to build it with, which may differ from its own in ``context_sections``: the net then has the same
+        output as before, until it is trained to use the new sections.
     calibrate : bool
-        Whether its logits shall be calibrated as the card says; training goes on from those that are not.
+        Whether its logits are calibrated as the card says; fine-tuning starts from uncalibrated ones.
 
     Returns
     -------
@@ -181,12 +182,13 @@ def load_net(artefact: Artefact, architecture: dict[str, Any] | None = None, *, 
             found=first[:160],
             fix="fetch or train the model again",
         ) from None
+    # At every load: some runtimes turn NaN into zero, which would pass for a prediction.
     check_finite(state, where)
     return calibrated(net.eval(), artefact.card.calibration) if calibrate else net.eval()
 
 
 def find_model(name: str, workspace: Workspace | None = None) -> Artefact:
-    """Find a model by path, by its name in the workspace or among the bundled ones.
+    """Find a model by path, or by name in the workspace or among the bundled ones.
 
     Of several versions in the workspace it is the promoted one, or else the newest that was not kept aside.
 

@@ -31,7 +31,7 @@ def em_augmentation(crop_px: int, seed: int, defects: float) -> Compose:
 
     Sections are cut at any angle, stretched by the knife and stained unevenly, so flips, rotations, smooth
     deformation, contrast and blur all yield images that the microscope could have taken. Some sections have defects,
-    and neighbours that serve as context may be out of place or lost.
+    and neighbouring sections used as context may be misaligned or missing.
 
     Parameters
     ----------
@@ -40,19 +40,23 @@ def em_augmentation(crop_px: int, seed: int, defects: float) -> Compose:
     seed : int
         Seed of all random choices.
     defects : float
-        Share of the crops in which a defect is made.
+        Share of the crops that get a defect.
 
     Returns
     -------
     Compose
         Takes and returns ``{"image": (C, H, W) float32 z-scores, "label": (1, H, W) float32 of 0, 1
-        and, where nothing is known, 2, "weight": (1, H, W) float32, 0 there}``. Both are moved without being mixed.
+        and, where nothing is known, 2, "weight": (1, H, W) float32, 0 there}``. Labels and weights are resampled by the
+        nearest pixel.
     """
     moved = [IMAGE, LABEL, WEIGHT]
     transforms = Compose(
         [
+            # Defects come before flips and turns, which give cuts and shifts their other directions.
             RandSectionDefectsd([IMAGE], moved=[LABEL, WEIGHT], prob=defects),
             RandNeighbourDefectsd([IMAGE]),
+            # One flip, and 0 to 3 quarter turns of equal probability (1/4 none, 3/4 one of the others): all eight
+            # orientations are equally likely.
             RandFlipd(moved, prob=0.5, spatial_axis=0),
             RandRotate90d(moved, prob=0.75, max_k=3),
             Rand2DElasticd(
@@ -63,14 +67,16 @@ def em_augmentation(crop_px: int, seed: int, defects: float) -> Compose:
                 rotate_range=0.4,
                 scale_range=(0.15, 0.15),
                 spatial_size=(crop_px, crop_px),
+                # The label 2 means unknown, so a mean of two labels would be another label.
                 mode=("bilinear", "nearest", "nearest"),
                 padding_mode="reflection",
             ),
+            # Gamma keeps mean and spread; scale and shift, which follow, change those on their own.
             RandAdjustContrastd([IMAGE], prob=0.3, gamma=(0.7, 1.4), retain_stats=True),
             RandScaleIntensityd([IMAGE], factors=0.2, prob=0.5),
             RandShiftIntensityd([IMAGE], offsets=0.3, prob=0.5),
             RandGaussianSmoothd([IMAGE], sigma_x=(0.3, 1.2), sigma_y=(0.3, 1.2), prob=0.15),
-            # Sections of one stack differ up to twofold in their noise, which a net must not take for texture.
+            # Noise differs up to twofold between sections of one stack, and a net must not mistake it for texture.
             RandGaussianNoised([IMAGE], prob=0.6, std=0.45),
         ]
     )
@@ -79,7 +85,7 @@ def em_augmentation(crop_px: int, seed: int, defects: float) -> Compose:
 
 
 class RandNeighbourDefectsd(Randomizable, MapTransform):
-    """Shifts or loses the sections around the middle one, as imperfect alignment and lost sections do.
+    """Shifts or drops sections around the middle one, as in stacks with imperfect alignment or lost sections.
 
     The middle channel, to which the truth belongs, is never touched. A lost section is replaced by the next one
     towards the middle, just as the engine repeats the last section at the end of a stack.
@@ -89,7 +95,7 @@ class RandNeighbourDefectsd(Randomizable, MapTransform):
     keys : sequence of str
         Entries that hold (C, H, W) arrays of adjacent sections, C odd.
     lost, shifted : float
-        Probabilities of a neighbour to be lost, or else to be shifted.
+        Probability that a neighbour is lost, and that it is shifted instead.
     max_px : int
         Largest shift along each axis, in pixels.
 
@@ -110,7 +116,7 @@ class RandNeighbourDefectsd(Randomizable, MapTransform):
         for key in self.keys:
             sections = list(np.asarray(out[key]))
             middle = len(sections) // 2
-            # From the middle outwards, so that what replaces a lost section is what stands there by now.
+            # From the middle outwards, so that two lost sections in a row are both replaced by one that is not lost.
             for z in sorted((z for z in range(len(sections)) if z != middle), key=lambda z: abs(z - middle)):
                 chance = self.R.random()
                 if chance < self.lost:
@@ -123,10 +129,10 @@ class RandNeighbourDefectsd(Randomizable, MapTransform):
 
 
 class RandSectionDefectsd(Randomizable, MapTransform):
-    """Makes one defect in the section that the truth belongs to, as cutting, staining and imaging make them.
+    """Adds one defect to the section that the truth belongs to, like those of cutting, staining and imaging.
 
-    The truth stays as it is, so that a net learns to go on through what it cannot see; where a part of the section is
-    moved, its truth moves along. Neighbouring sections are never touched.
+    The truth stays as it is, so that a net learns to continue membranes through a defect; where a part of the section
+    is moved, its truth moves with it. Neighbouring sections are never changed.
 
     Parameters
     ----------
@@ -137,7 +143,7 @@ class RandSectionDefectsd(Randomizable, MapTransform):
     prob : float
         Probability of a defect.
     kinds : sequence of str
-        Those to choose from: ``dark``, ``pale`` (of low contrast), ``dirt`` (a blot of one grey), ``fold`` (a dark
+        Defects to choose from: ``dark``, ``pale`` (of low contrast), ``dirt`` (a blot of one grey), ``fold`` (a dark
         line) and ``misaligned`` (a part that is shifted along a straight cut).
 
     Notes
@@ -169,7 +175,7 @@ class RandSectionDefectsd(Randomizable, MapTransform):
         for key in (*self.keys, *(self.moved if kind == "misaligned" else ())):
             sections = np.array(out[key])
             middle = len(sections) // 2
-            # One seed, so that the truth moves as its section does.
+            # The same seed for each entry, so that the truth moves exactly as its section does.
             sections[middle] = DEFECTS[kind](sections[middle], np.random.default_rng(seed))
             out[key] = sections
         return out
@@ -185,7 +191,7 @@ def _pale(section: Section, rng: np.random.Generator) -> Section:
 
 
 def _dirt(section: Section, rng: np.random.Generator) -> Section:
-    """Dust is black, a hole in the section white."""
+    """Dust is a black spot, a hole in the section a white one."""
     y, x = (np.arange(size) - rng.uniform(0, size) for size in section.shape)
     radius = rng.uniform(0.02, 0.12) * min(section.shape)
     blot = (y / rng.uniform(0.5, 1.0))[:, np.newaxis] ** 2 + x**2 <= max(radius, 2.0) ** 2
@@ -193,7 +199,7 @@ def _dirt(section: Section, rng: np.random.Generator) -> Section:
 
 
 def _fold(section: Section, rng: np.random.Generator) -> Section:
-    """Where a section lies on itself, electrons pass it twice."""
+    """Where a section is folded, electrons pass it twice: a dark line."""
     y, x = (np.arange(size) - rng.uniform(0, size) for size in section.shape)
     angle = rng.uniform(0, np.pi)
     distance = np.abs(y[:, np.newaxis] * np.cos(angle) + x * np.sin(angle))
@@ -201,7 +207,7 @@ def _fold(section: Section, rng: np.random.Generator) -> Section:
 
 
 def _misaligned(section: Section, rng: np.random.Generator) -> Section:
-    """Along a row: flips and rotations give the other directions."""
+    """Shift all rows below a cut sideways; flips and rotations give the other directions."""
     cut, dx = rng.integers(1, len(section)), rng.integers(1, 17) * rng.choice([-1, 1])
     return np.concatenate([section[:cut], _shifted(section[cut:], 0, dx)])
 
@@ -216,7 +222,7 @@ DEFECTS: dict[str, Callable[[Section, np.random.Generator], Section]] = {
 
 
 def _shifted(section: Section, dy: int, dx: int) -> Section:
-    """Return what stands so many pixels further down and right; beyond the borders, the mirror image."""
+    """Return a section shifted up by `dy` and left by `dx` pixels, mirrored beyond its borders."""
     height, width = section.shape
     padded: Section = np.pad(section, [(abs(dy), abs(dy)), (abs(dx), abs(dx))], mode="symmetric")
     return padded[abs(dy) + dy :, abs(dx) + dx :][:height, :width]

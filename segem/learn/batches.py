@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Batch(NamedTuple):
-    """Augmented crops, or patches and what is known of their centres."""
+    """Augmented crops with their truth, or patches with that of their centres."""
 
     image: Tensor
     """(B, C, H, W) float32 z-scores."""
@@ -35,41 +35,47 @@ class Batch(NamedTuple):
     weight: Tensor
     """(B, 1, H, W) float32, 0 where nothing is known."""
     rehearsed: Tensor
-    """(B,) bool: which are of volumes that are rehearsed."""
+    """(B,) bool: which come from rehearsed volumes."""
 
 
 def derive_seed(seed: int, step: int) -> int:
-    """Return the seed of all that is random in one step, which thus depends on no step before."""
+    """Return the seed of all that is random in one step, so that no step depends on those before it."""
     return int(np.random.SeedSequence((seed, step)).generate_state(1)[0])
 
 
 def draw_batches(sections: Sequence[LabelledSection], config: TrainConfig, first: int = 0) -> Iterator[Batch]:
-    """Yield augmented batches for ever, taking each volume as often as its weight says.
+    """Yield augmented batches without end, drawing volumes in proportion to their weights.
 
     Each batch follows from the seed and its number alone, counted from `first`.
 
-    A net of patches gets patches, and the truth and the weight of their centres.
+    A net that is trained on patches gets patches, with truth and weight of their centres.
     """
     batch = config.batch or spec_of(config.model).batch
     patch = patch_px(config.model, config.architecture)
     augment = em_augmentation(patch or config.crop_px, config.seed, config.defects)
+    # Of whole sections, once: at the edge of a crop, the cells that a border separates may lie outside it.
     weighted = [border_weights(section.truth, config.border_weight, config.border_sigma_px) for section in sections]
     by_volume: dict[str, list[tuple[LabelledSection, NDArray[np.float32]]]] = {}
     for section, weight in zip(sections, weighted, strict=True):
+        # Without one known pixel nothing can be learned, and there is none to put a crop around.
         if not weight.any():
             continue
         by_volume.setdefault(section.volume, []).append((section, weight))
+    # Sorted, so that the draw does not depend on the order of volumes in the manifest.
     volumes = sorted(by_volume)
     weights = np.array([by_volume[volume][0][0].weight for volume in volumes])
     labelled = slice(patch // 2, patch // 2 + 1) if patch else slice(None)
     for number in count(first):
         seed = derive_seed(config.seed, number)
         rng, crops, rehearsed = np.random.default_rng(seed), [], []
+        # Seeded anew for each batch: batch n is the same whether or not the training was interrupted before it.
         augment.set_random_state(seed)
         for turn in range(batch):
+            # A volume first, then one of its sections: its weight decides how often it is drawn, not its size.
             candidates = by_volume[rng.choice(volumes, p=weights / weights.sum())]
             section, weight = candidates[rng.integers(len(candidates))]
             if patch:
+                # Every other patch is centred on membrane, the rarer class.
                 crop = cut_patch(_layers(section, weight), patch, membrane=turn % 2, rng=rng)
             else:
                 crop = cut_crop(section, weight, config.crop_px, rng)
@@ -81,7 +87,9 @@ def draw_batches(sections: Sequence[LabelledSection], config: TrainConfig, first
 
 @contextmanager
 def prefetch(batches: Iterator[Batch]) -> Iterator[Iterator[Batch]]:
-    """Prepare the next batch in a thread while the net computes; one thread only, so that the order stays the same."""
+    """Prepare the next batches in a thread while the net computes."""
+    # One thread only: a generator cannot run in two, and batches must come in the order of their numbers. Two batches
+    # ahead hide one that takes longer, and bound the memory.
     with ThreadPoolExecutor(1, "augment") as pool:
         coming = deque(pool.submit(next, batches) for _ in range(2))
 
@@ -112,12 +120,13 @@ def cut_crop(
     layers = _layers(section, weight)
     short = [max(0, crop_px - n) for n in section.truth.shape]
     if any(short):
+        # Mirrored, like the borders that augmentation fills: zeros would be an edge that no tissue has.
         widths = [(0, 0), *((0, n) for n in short)]
         layers = {key: np.pad(layer, widths, mode="reflect") for key, layer in layers.items()}
     room = [n - crop_px for n in layers[LABEL].shape[1:]]
     y, x = (int(rng.integers(n + 1)) for n in room)
     if not is_known(layers[LABEL][0, y : y + crop_px, x : x + crop_px]).any():
-        # Nothing would be learned here: some known pixel becomes the middle, or is as near to it as the border lets.
+        # Nothing could be learned here: centre the crop on a known pixel, or as near to it as the border allows.
         known = np.argwhere(is_known(layers[LABEL][0]))
         y, x = (min(max(int(at) - crop_px // 2, 0), n) for at, n in zip(rng.choice(known), room, strict=True))
     return {key: layer[:, y : y + crop_px, x : x + crop_px] for key, layer in layers.items()}

@@ -1,4 +1,4 @@
-"""A net whose logits give probabilities that can be trusted."""
+"""A net with calibrated logits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Calibrated(nn.Module):
     net : Module
         (B, C, H, W) to (B, 1, H, W) logits.
     calibration : Calibration
-        What becomes of each of them.
+        The line that logits are mapped by.
 
     Examples
     --------

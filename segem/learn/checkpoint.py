@@ -1,4 +1,4 @@
-"""Checkpoints: a training that is killed is resumed where it stood."""
+"""Checkpoints: a training that was killed resumes from the last one."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ logger = logging.getLogger(__name__)
 
 STATE, NOTE = "state.safetensors", "training.json"
 SHARE_OF_TIME = 0.05
-"""Largest share of the time that writing may take; the checkpoints of large nets are further apart."""
+"""Largest share of the time that writing may take, so checkpoints of large nets are further apart."""
 
 
 class Reached(Config):
-    """How far a training has come. Its random choices follow from its seed and its step, so they need no keeping."""
+    """How far a training has come. Random choices follow from seed and step, so no generator state is kept."""
 
     step: int = Field(default=0, ge=0)
     seconds: float = Field(default=0.0, ge=0)
-    """What it used up of a budget of time."""
+    """Time used so far, over all processes."""
     loss: float = math.nan
     """Running average."""
     history: tuple[Snapshot, ...] = ()
-    """What was reached on the way."""
+    """The looks at the validation sections so far."""
 
     def after(self, loss: float, seconds: float, smoothing: float) -> Reached:
-        """Return how far it is after one more step, whose loss gets this weight in the running average."""
+        """Return the state after one more step, whose loss gets this weight in the running average."""
         running = loss if self.step == 0 else (1 - smoothing) * self.loss + smoothing * loss
         return self.model_copy(update={"step": self.step + 1, "seconds": seconds, "loss": running})
 
     def seen(self, validation_iou: float) -> Reached:
-        """Return the same with a look at the validation sections, as it is shown in the curve of the training."""
+        """Return the same with one more look at the validation sections, a point of the training's curve."""
         here = Snapshot(step=self.step, seconds=self.seconds, loss=self.loss, validation_iou=validation_iou)
         return self.model_copy(update={"history": (*self.history, here)})
 
@@ -57,20 +57,20 @@ class Reached(Config):
 class _Note(Reached):
     schema_version: Literal[2] = 2
     digest: str
-    """sha256 of the file of tensors and of all else in here: a flipped bit must not turn into another result."""
+    """sha256 of the tensors' file and of all else in here: a flipped bit must not turn into another result."""
 
 
 class Checkpoints:
-    """The last checkpoint of one training, written now and then; opened by `open_checkpoints`.
+    """The last checkpoint of one training, rewritten at intervals; opened by `open_checkpoints`.
 
     Parameters
     ----------
     folder : Path
         Where the checkpoint lies, whole or not at all.
     every_seconds : float
-        Time between two of them.
+        Time between two checkpoints.
     every_steps : int
-        Most steps between two of them.
+        Most steps between two checkpoints.
     """
 
     def __init__(self, folder: Path, every_seconds: float, every_steps: int) -> None:
@@ -78,7 +78,7 @@ class Checkpoints:
         self._step, self._due = 0, time.monotonic() + every_seconds
 
     def restore(self, learner: Learner) -> Reached:
-        """Fill in the last checkpoint and say so on stderr; one that is damaged is named and left alone."""
+        """Load the last checkpoint and say so on stderr; a damaged one is named in a warning and not loaded."""
         if not self.folder.is_dir():
             return Reached()
         try:
@@ -93,6 +93,7 @@ class Checkpoints:
         if state is None:
             logger.warning("%s: the checkpoint is damaged (%s); training starts over", self.folder, reason)
             return Reached()
+        # The digest is checked before anything is loaded, so a damaged file changes no weight.
         learner.module.load_state_dict(_part(state, "net."))
         learner.average.load_state_dict(_part(state, "average."))
         _load_optimizer(learner.optimizer, _part(state, "optimizer."))
@@ -101,17 +102,17 @@ class Checkpoints:
         return reached
 
     def keep(self, reached: Reached, learner: Learner, *, at_once: bool = False) -> None:
-        """Write a checkpoint in the place of the one before, if it is time to, or `at_once`.
+        """Replace the last checkpoint if one is due, or `at_once`.
 
         Raises
         ------
         WorkspaceError
-            When the disk refuses; the one before is then untouched.
+            When the disk refuses; the last checkpoint is then untouched.
         """
         started = time.monotonic()
         if not at_once and started < self._due and reached.step < self._step + self.every_steps:
             return
-        # Weights alone would resume with cold moments of the optimiser, and end elsewhere.
+        # Without the optimiser's moments a resumed training would take other steps and end with other weights.
         state = {f"net.{key}": value for key, value in learner.module.state_dict().items()}
         state |= {f"average.{key}": value for key, value in learner.average.state_dict().items()}
         state |= {
@@ -119,22 +120,24 @@ class Checkpoints:
             for index, values in learner.optimizer.state_dict()["state"].items()
             for key, value in values.items()
         }
+        # Renamed into place when complete: a kill while writing leaves the last checkpoint.
         with new_directory(self.folder) as partial:
             write_tensors(partial / STATE, state)
             note = _Note(**reached.model_dump(), digest=_digest(partial / STATE, reached))
             write_text(partial / NOTE, note.model_dump_json(indent=2) + "\n")
+        # Counted from the end of writing, so that a slow disk cannot make a training do nothing but write.
         ended = time.monotonic()
         self._step, self._due = reached.step, ended + max(self.every_seconds, (ended - started) / SHARE_OF_TIME)
 
 
 @contextmanager
 def open_checkpoints(folder: Path, every_seconds: float, every_steps: int) -> Iterator[Checkpoints]:
-    """Hold the checkpoints of one training while it runs; they are removed when the body ends well.
+    """Hold the checkpoints of one training while it runs; they are removed when the body succeeds.
 
     Parameters
     ----------
     folder : Path
-        Where they lie, named by all that decides what is learned, so that no other training ever takes them.
+        Where they are kept; its name is a digest of all that decides the result, so no other training resumes from it.
     every_seconds, every_steps : float, int
         See `Checkpoints`.
 
@@ -150,6 +153,7 @@ def open_checkpoints(folder: Path, every_seconds: float, every_steps: int) -> It
     with locked(folder.with_name(f"{folder.name}.lock")):
         sweep_partials(folder.parent, folder.name)
         yield Checkpoints(folder, every_seconds, every_steps)
+        # Not in a finally clause: a training that failed or was stopped is resumed from here.
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -170,7 +174,7 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Tensor]) 
     for key, value in state.items():
         index, _, name = key.partition(".")
         parameter = parameters[int(index)]
-        # A file knows no memory layout, and the order of computing, with its rounding, may follow it.
+        # A file keeps no memory layout, but kernels sum in an order that follows it: restore the parameter's own.
         shaped = (
             torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape and name != "step" else value
         )

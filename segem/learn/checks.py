@@ -1,4 +1,4 @@
-"""What sections must hold before a net can learn from them."""
+"""Checks of sections before a net is trained on them, and of its output."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LEAST_PX = 32
 
 
 def check_sections(sections: Sequence[LabelledSection], part: str) -> None:
-    """Raise where nothing could be learned from sections, or judged by them.
+    """Raise where a net could not be trained or validated on sections.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def check_sections(sections: Sequence[LabelledSection], part: str) -> None:
             refuse_unlabelled(part, volume)
     _check_classes(sections, part)
     if part == "validation":
-        # The IoU of a volume of one class is best at a threshold that no other volume wants.
+        # In a volume of one class, IoU is best at an extreme threshold, which would suit no other volume.
         for volume in volumes:
             _check_classes([section for section in sections if section.volume == volume], part)
 
@@ -69,6 +69,7 @@ def check_sections(sections: Sequence[LabelledSection], part: str) -> None:
 def _check_classes(sections: Sequence[LabelledSection], part: str) -> None:
     known = sum(int(np.count_nonzero(is_known(section.truth))) for section in sections)
     membrane = sum(int(np.count_nonzero(is_membrane(section.truth))) for section in sections) / known
+    # A net trained on one class learns to say it everywhere, with a loss that falls as if all were well.
     if not 0 < membrane < 1:
         raise InputError(
             f"the {part} labels hold one class only",
@@ -112,7 +113,7 @@ def refuse_unlabelled(part: str, volume: str) -> NoReturn:
 
 
 def warn_of_small_sections(sections: Sequence[LabelledSection], crop_px: int) -> None:
-    """Warn which volumes have sections that are smaller than what a net is shown at once."""
+    """Warn which volumes have sections that are smaller than a crop."""
     for volume, size in {s.volume: _size(s) for s in sections if min(s.truth.shape) < crop_px}.items():
         logger.warning(
             "%s: its sections of %s are smaller than the %d x %d px that training shows at once, so they are continued "

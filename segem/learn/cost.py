@@ -20,11 +20,11 @@ from segem.learn.runtimes.choice import choose_runtime
 _COUNTED_PX = 256
 _TIMES = 3
 _COPIES_OF_WEIGHTS = 3
-"""The net, the same with batch norm folded, and what a runtime makes of it."""
+"""The net, its copy with batch norm folded, and the runtime's own."""
 
 
 def parameter_count(spec: ModelSpec, options: Config) -> int:
-    """Return how many numbers a net learns; no memory is taken for them.
+    """Return the number of trainable parameters of a net, without allocating them.
 
     Examples
     --------
@@ -43,10 +43,10 @@ def bare_net(spec: ModelSpec, options: Config) -> nn.Module:
 
 
 def gflop_per_megapixel(spec: ModelSpec, options: Config) -> float:
-    """Return the operations that a further million pixels cost, in 10^9; a multiplication with an addition counts two.
+    """Return the operations for one more million pixels, in 10^9; a multiplication with an addition counts as two.
 
-    Convolutions and matrix products are counted. A net of height and width n takes a n^2 + b n + c operations, where b
-    and c are what it pads and what it does once for an image; the second difference over three sizes leaves a alone.
+    Convolutions and matrix products are counted. An input of height and width n takes a n^2 + b n + c operations, where
+    b comes from padding and c is done once for an image; the second difference over three sizes isolates a.
 
     Parameters
     ----------
@@ -63,13 +63,14 @@ def gflop_per_megapixel(spec: ModelSpec, options: Config) -> float:
     92.0
     """
     net, geometry = bare_net(spec, options), spec.geometry(options)
+    # Multiples of the stride: padding to it would break the polynomial.
     edge = round_up(_COUNTED_PX, geometry.stride_px)
     small, medium, large = (_flop(net, geometry.context_sections, n * edge) for n in (1, 2, 3))
     return (large - 2 * medium + small) / (2 * edge**2) * 1e6 / 1e9
 
 
 def bytes_needed(spec: ModelSpec, options: Config, size_px: int) -> int:
-    """Return about how many bytes evaluating one square tile takes, without building the net.
+    """Estimate the bytes that evaluating one square tile takes, weights included, without building the net.
 
     Examples
     --------
@@ -82,7 +83,7 @@ def bytes_needed(spec: ModelSpec, options: Config, size_px: int) -> int:
 
 
 def tile_bytes(spec: ModelSpec, options: Config, size_px: int) -> int:
-    """Return about how many bytes evaluating one square tile takes besides the weights, without building the net.
+    """Estimate the bytes that evaluating one square tile takes besides the weights, without building the net.
 
     Examples
     --------
@@ -110,9 +111,11 @@ def megapixels_per_second(spec: ModelSpec, options: Config, size_px: int) -> flo
     """
     device, channels = choose_device("auto"), spec.geometry(options).context_sections
     tile = np.random.default_rng(0).normal(size=(channels, size_px, size_px)).astype(np.float32)
+    # One thread, as for each tile of a run, so the rate does not depend on the number of cores.
     net, seconds = spec.build(options).eval(), []
     with Engine(net, device, channels, threads=1, runtime=choose_runtime("auto", device)) as engine:
-        engine.probability(tile)  # compiles
+        # The first call compiles and is not timed.
+        engine.probability(tile)
         for _ in range(_TIMES):
             started = time.perf_counter()
             engine.probability(tile)

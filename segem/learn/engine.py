@@ -49,14 +49,14 @@ class Engine:
     views : {1, 2, 4, 8}
         Flips and quarter turns of each tile whose probabilities are averaged.
     runtime : {"torch", "openvino", "openvino-int8"}
-        What evaluates the net.
+        Library that evaluates the net.
     quantized : Path, optional
         The 8-bit model of ``openvino-int8``.
 
     Raises
     ------
     ModelError
-        When a weight is NaN or infinite: a runtime may turn it into a sound output.
+        When a weight is NaN or infinite: a runtime may hide that in a plausible output.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class Engine:
                 )
         self.context_sections = context_sections
         self.views = views
+        # The cores this process may use, which in a container or a batch job are fewer than the machine has.
         threads = threads or len(os.sched_getaffinity(0))
         self.runtime = open_runtime(net, runtime, device, context_sections, threads, quantized)
 
@@ -87,7 +88,7 @@ class Engine:
         self.close()
 
     def close(self) -> None:
-        """Stop what works in the background."""
+        """Stop the threads and free the net."""
         self.runtime.close()
 
     def probability(self, channels: Channels) -> Probability:
@@ -101,12 +102,13 @@ class Engine:
     def averaged(self, inputs: Iterable[Channels], stride_px: int) -> Iterator[Probability]:
         """Yield the probability of each input, averaged over its views.
 
-        Inputs are filled up to the lattice of the net's stride first, as the net itself would do at the bottom and the
-        right; turned round, the poolings then fall on the same pixels in every tile.
+        Inputs are first padded at the bottom and the right to a multiple of the net's stride, as the net itself would
+        do. Without that, padding a flipped view would shift the lattice of the poolings.
         """
         if self.views == 1:
             yield from self.probabilities(inputs)
             return
+        # The runtime reads inputs ahead of what it yields, so sizes wait here for their outputs.
         sizes: deque[tuple[int, int]] = deque()
 
         def all_views() -> Iterator[Channels]:
@@ -116,6 +118,7 @@ class Engine:
                 filled = np.pad(channels, ((0, 0), (0, -height % stride_px), (0, -width % stride_px)))
                 yield from (np.ascontiguousarray(turn(filled, view)) for view in range(self.views))
 
+        # One stream of all views of all tiles keeps every thread busy across the ends of tiles.
         found = self.probabilities(all_views())
         while views := list(islice(found, self.views)):
             total = sum(turn_back(probability, view) for view, probability in enumerate(views))
@@ -165,16 +168,17 @@ class Engine:
             raise BlockError(
                 "wrong input shape", where=block.write, expected=block.read.shape, found=voxels.shape, fix="run again"
             )
-        # Whole intensities are always finite, so this costs nothing but where something is wrong.
+        # Integers are always finite, so this costs nothing unless something is wrong.
         if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
             raise BlockError("the input holds NaN or infinity", where=block.read, fix="ingest the source again")
         _require_finite(statistics)
+        # A generator: z-scores take four times the memory of 8-bit voxels, so only tiles in flight hold them.
         inputs = (tile_channels(tile, block, voxels, statistics, self.context_sections) for tile in block.tiles)
         weights = _Weights(plan, plan.tiling.window) if plan.tiling.window else None
         out = np.zeros(block.write.shape, np.uint8 if stored and weights is None else np.float32)
-        # Tiles come back in the order of the plan, so sums of overlapping ones are always taken in the same order.
+        # Tiles come back in the order of the plan, so overlapping ones are always summed in the same order.
         for tile, probability in zip(block.tiles, self.averaged(inputs, plan.tiling.stride_px), strict=True):
-            # One NaN among them makes the largest one NaN, and looking for that is quicker than looking at each.
+            # The maximum is NaN if any value is, and one reduction is quicker than a test of every value.
             if not np.isfinite(probability.max()):
                 raise BlockError(
                     "the net gave NaN or infinity", where=f"tile {tile.read}", fix="check the model's weights"
@@ -200,10 +204,11 @@ def tile_channels(
     statistics: IntensityStatistics,
     context_sections: int,
 ) -> Channels:
-    """Return what a net sees of a tile, (C, H, W) z-scores; beyond the ends of the volume, the last section repeats."""
+    """Return a net's input for a tile, (C, H, W) z-scores; beyond the ends of the volume the last section repeats."""
     wanted = [tile.write.start[0] + dz for dz in around(context_sections)]
     sections = np.clip(wanted, block.read.start[0], block.read.stop[0] - 1)
     _, rows, columns = tile.read.relative_to(block.read.start).slices
+    # By the statistics of the volume and not of the tile, or the same tissue would look different in each tile.
     return zscore(voxels[sections - block.read.start[0], rows, columns], statistics)
 
 
@@ -218,7 +223,7 @@ def _require_finite(statistics: IntensityStatistics) -> None:
 
 
 class _Weights:
-    """The blending weights of a plan, by where a tile starts."""
+    """The blending weights of a plan, by the start of a tile."""
 
     def __init__(self, plan: Plan, form: Window) -> None:
         self._axes: list[dict[int, NDArray[np.float32]]] = []
@@ -231,4 +236,5 @@ class _Weights:
         """Return the weights of the part that a tile writes, (y, x) float32."""
         part: Box = tile.write.relative_to(tile.read.start)
         y, x = (axis[start] for axis, start in zip(self._axes, tile.read.start[1:], strict=True))
+        # Windows are separable: two vectors for each position take far less memory than a map for each tile.
         return np.outer(y[part.slices[1]], x[part.slices[2]])

@@ -1,4 +1,4 @@
-"""Nets on their way to others and from them: recorded for those without segem, rebuilt from a stranger's weights."""
+"""Exchange of nets: traced for use without segem, and rebuilt from foreign weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TRACED_PX, _AGREEMENT = 64, 1e-4
 
 
 def write_torchscript(path: Path, net: nn.Module, channels: int) -> None:
-    """Record what a net computes, so that torch evaluates it without the code it was written in.
+    """Write a net as TorchScript, which torch evaluates without the net's code.
 
     Parameters
     ----------
@@ -35,18 +35,18 @@ def write_torchscript(path: Path, net: nn.Module, channels: int) -> None:
     Raises
     ------
     ModelError
-        When the record gives other logits than the net for an image of another size.
+        When the traced net gives other logits than the net for an image of another size.
     WorkspaceError
         When the disk refuses.
     """
     with warnings.catch_warnings(), torch.no_grad():
-        # torch calls this kind of record deprecated; it is the only one that bioimage.io has a name for.
+        # torch calls TorchScript deprecated; of torch's formats, it is the one that bioimage.io has a name for.
         warnings.simplefilter("ignore")
         example = torch.zeros(1, channels, _TRACED_PX, _TRACED_PX)
         recorded = torch.jit.trace(net, example, check_trace=False)  # type: ignore[no-untyped-call]
         with disk_errors(path):
             recorded.save(str(path))
-        # A record may have frozen the size of the image it was made with.
+        # Tracing may have frozen the size of the example.
         x = torch.randn(2, channels, _TRACED_PX + 13, 2 * _TRACED_PX - 9, generator=torch.Generator().manual_seed(0))
         expected, found = net(x), torch.jit.load(str(path))(x)  # type: ignore[no-untyped-call]
     off = float((found - expected).abs().max()) if found.shape == expected.shape else float("inf")

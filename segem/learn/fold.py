@@ -11,13 +11,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def folded(net: nn.Module) -> nn.Module:
-    """Return a copy of a net in which no batch norm follows a convolution any more.
+    """Return a copy of a net with every batch norm folded into the convolution before it.
 
     Parameters
     ----------
     net : Module
-        Any net; pairs of convolution and batch norm are looked for in its `Sequential` parts and in the blocks of a
-        ResNet.
+        Any net; pairs of convolution and batch norm are found in its `Sequential` parts and in the blocks of a ResNet.
 
     Returns
     -------
@@ -30,6 +29,7 @@ def folded(net: nn.Module) -> nn.Module:
     >>> [type(part).__name__ for part in folded(net)]
     ['Conv2d', 'Identity']
     """
+    # A copy: the net itself may still be trained, and its weights are what is saved.
     net = copy.deepcopy(net).eval()
     in_order = _computed_in_order()
     for parent in net.modules():
@@ -38,12 +38,13 @@ def folded(net: nn.Module) -> nn.Module:
         for (name, convolution), (following, norm) in pairwise(list(parent.named_children())):
             if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 setattr(parent, name, fuse_conv_bn_eval(convolution, norm))
+                # Replaced and not removed: a ResNet block calls its norms by name, and a Sequential counts its parts.
                 setattr(parent, following, nn.Identity())
     return net
 
 
 def _computed_in_order() -> tuple[type[nn.Module], ...]:
-    """Return the modules in which what stands one after the other is also computed one after the other."""
-    # A net made of its blocks has loaded torchvision; for the others, loading it would take a second for nothing.
+    """Return the types of modules whose children are computed in the order of their definition."""
+    # A net with ResNet blocks has already imported torchvision; for any other net the import would waste a second.
     resnet = sys.modules.get("torchvision.models.resnet")
     return (nn.Sequential, resnet.Bottleneck) if resnet is not None else (nn.Sequential,)

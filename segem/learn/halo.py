@@ -1,4 +1,4 @@
-"""The context a net needs around a core, measured on the net itself."""
+"""Measures how much context around a core a net needs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from segem.geometry import round_up
 LIMIT_PX = 256
 """Widest halo worth having: around a core of 512 pixels it makes a net compute four times as much as it keeps."""
 TOLERANCE = 1e-5
-"""Largest difference of a logit that still counts as none; that of a probability is at most a quarter of it."""
+"""Largest difference of a logit that counts as none; a probability then differs by a quarter of it at most."""
 
 
 def measure_halo(
@@ -26,7 +26,7 @@ def measure_halo(
     limit_px: int = LIMIT_PX,
     sections: Sequence[NDArray[np.float32]] = (),
 ) -> int | None:
-    """Measure how much context around a core gives the logits that a much larger section gives there.
+    """Measure how much context a core needs for the logits that it has within a much larger section.
 
     Parameters
     ----------
@@ -51,8 +51,8 @@ def measure_halo(
 
     Notes
     -----
-    A measurement can miss context that none of its inputs brings to bear, so a halo derived from the architecture is to
-    be preferred where there is one. Everything is computed in double precision, where tile and section differ by what
+    A measurement can miss context that matters for none of its inputs, so a halo derived from the architecture is
+    better where there is one. Everything is computed in double precision, so that tile and section differ by what
     the net did not see and not by rounding. The noise grows brighter away from the core: otherwise the mean of a tile
     would be close to that of its section, and a net that pools over everything would seem to need little.
 
@@ -61,8 +61,10 @@ def measure_halo(
     >>> measure_halo(nn.Conv2d(1, 1, 7, padding=3), stride_px=1, limit_px=16)
     3
     """
+    # A copy, so that the caller's net keeps its device and precision.
     net = copy.deepcopy(net).cpu().double().eval()
     widest = max(round_up(limit_px, stride_px), stride_px)
+    # Twice the widest halo on each side of a core of two strides.
     inputs = [_noise(context_sections, 4 * widest + 2 * stride_px)]
     inputs += [torch.from_numpy(np.ascontiguousarray(section)).double() for section in sections]
     with torch.inference_mode():
@@ -77,11 +79,11 @@ def measure_halo(
 
 
 class _Probe:
-    """One section, and what the net says of the core in its middle when it sees all of it."""
+    """One section, and the logits of the core in its middle when the net sees the whole section."""
 
     def __init__(self, net: nn.Module, section: Tensor, stride_px: int, reach: int) -> None:
         self._net, self._stride = net, stride_px
-        # Of a large section the middle is enough.
+        # The middle of a large section is enough, and saves the time and memory of the rest.
         self._section = section[:, *(_middle(n, stride_px, reach) for n in section.shape[1:])]
         self._whole = net(self._section[None])
 
@@ -96,6 +98,7 @@ class _Probe:
 
 def _middle(size: int, stride_px: int, reach: int) -> slice:
     """Return a core of two strides in the middle of an axis, grown by `reach` and cut at the ends, on the lattice."""
+    # On the lattice: elsewhere poolings would fall on other pixels than in the whole section.
     start = (size - 2 * stride_px) // 2 // stride_px * stride_px
     return slice(max(0, start - reach), min(size, start + 2 * stride_px + reach))
 

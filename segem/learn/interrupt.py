@@ -1,4 +1,4 @@
-"""Ctrl-C between two steps of a training, when what it has learned can be saved."""
+"""Defers Ctrl-C to the end of a training step, when a checkpoint can be written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import FrameType
 
 @contextmanager
 def defer_interrupt() -> Iterator[Callable[[], bool]]:
-    """Keep Ctrl-C from ending the body at once: it is noted, and the body asks; a second one ends it where it is.
+    """Keep Ctrl-C from ending the body at once: the body asks whether it was pressed; a second one ends it anywhere.
 
     Where Ctrl-C is ignored or means something else, and in threads, which get no signals, nothing changes.
 
@@ -28,6 +28,7 @@ def defer_interrupt() -> Iterator[Callable[[], bool]]:
     True
     """
     pressed, usual = threading.Event(), signal.default_int_handler
+    # Python sets signal handlers in the main thread only, and another handler, as of a debugger, is to be left alone.
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not usual:
         yield pressed.is_set
         return

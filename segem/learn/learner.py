@@ -20,7 +20,7 @@ from segem.learn.rehearsal import compute_distillation, freeze_batch_norm
 from segem.learn.supervision import supervise
 
 GRADIENT_NORM = 5.0
-"""Longest gradient of a step, so that one odd crop does not undo what thousands have built up."""
+"""Largest norm of the gradient of a step, so that one odd crop does not undo the work of thousands."""
 
 
 class Learner:
@@ -34,7 +34,7 @@ class Learner:
         A net of that architecture to fine-tune. Without one a fresh net is built, and filled with the ``pretrained``
         weights of the configuration if it names any.
     rehearses : bool
-        Whether any section is of tissue that the base has learned, so that there is something to remember.
+        Whether any section shows tissue that the base model was trained on, so that there is something to remember.
     device : device
         Where to compute.
     """
@@ -43,7 +43,7 @@ class Learner:
         self, config: TrainConfig, base: nn.Module | None, rehearses: bool, device: torch.device | str
     ) -> None:
         self.config, self.device = config, torch.device(device)
-        # The first weights follow from the seed alone, whatever was drawn in this process before.
+        # Initial weights follow from the seed alone, whatever was drawn in this process before.
         torch.manual_seed(config.seed)
         net = copy.deepcopy(base) if base is not None else build(config.model, config.architecture)
         if base is None and config.pretrained is not None:
@@ -52,10 +52,10 @@ class Learner:
         if config.freeze is not None:
             _freeze(net, encoder_of(config.model))
         self.net: nn.Module = net
-        # Single steps still jump about the optimum at the end of a training. A running average of the weights lies in
+        # At the end of a training single steps still jump around the optimum. A running average of the weights lies in
         # the middle of these jumps and predicts better than any of them, so the average is what is kept.
         self.average = copy.deepcopy(net).eval().requires_grad_(False)
-        # All that the optimiser moves: the net, and with deep supervision the heads on its coarser levels.
+        # All that is optimised: the net, and with deep supervision the heads on its coarser levels.
         self.module: nn.Module = net
         self._loss: nn.Module = MembraneLoss()
         if config.deep_supervision:
@@ -63,6 +63,7 @@ class Learner:
         patches = patch_px(config.model, config.architecture) is not None
         self._logits_of = _of_crops(self.module, patches)
         self._base: Callable[[Tensor], Tensor] | None = None
+        # A second pass through a second net takes time, so only where it has a part in the loss.
         if base is not None and config.remember and rehearses:
             self._base = _of_crops(copy.deepcopy(self.average), patches)
             freeze_batch_norm(net)
@@ -71,7 +72,7 @@ class Learner:
         self._half = uses_mixed_precision(config.precision, self.device)
 
     def step(self, batch: Batch, number: int, fraction: float) -> float:
-        """Fit the weights to one batch; return the loss before.
+        """Take one optimisation step; return the loss before it.
 
         Parameters
         ----------
@@ -80,7 +81,7 @@ class Learner:
         number : int
             Of the step, from 1.
         fraction : float
-            Share of the budget that is used up before it, 0 to 1, which sets the learning rate.
+            Share of the budget used up before the step, 0 to 1, which sets the learning rate.
 
         Raises
         ------
@@ -89,9 +90,10 @@ class Learner:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * schedule(fraction)
-        # What a step draws, as in dropout, follows from its number: a resumed training draws the same.
+        # Random numbers of a step, as for dropout, follow from its number: a resumed training draws the same.
         torch.manual_seed(derive_seed(self.config.seed, number - 1))
         loss = self._loss_of(batch)
+        # Before the step: a loss that is not finite must not reach the weights, nor a checkpoint.
         value = _require_finite(loss, number)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -104,9 +106,10 @@ class Learner:
         image = batch.image.to(self.device, memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
             logits = self._logits_of(image)
+            # Coarser levels are not in the base model's output, so only the finest is compared with it.
             finest = logits[1] if self.config.deep_supervision else logits
-            # Labels say on which side of a border a pixel lies, the base model's answer also how near it is: with both,
-            # less of what it knew is lost than with rehearsed labels alone.
+            # Labels say on which side of a border a pixel lies, the base model's output also how near it is: with both,
+            # less is forgotten than with rehearsed labels alone.
             distilled = (
                 compute_distillation(self._base, image, finest, batch.rehearsed) if self._base is not None else 0.0
             )
@@ -115,11 +118,11 @@ class Learner:
 
 
 def schedule(fraction: float, warm_up: float = 0.03) -> float:
-    """Return the factor of the learning rate when so much of the budget is used up.
+    """Return the factor of the learning rate at a share of the budget.
 
-    A short linear warm-up keeps the first steps, whose gradients are large and point anywhere, from destroying what a
-    base model knows. Then half a cosine falls to 1 %: large steps find a good region, small ones settle in it. It
-    follows the budget, so a training must be allowed to end for its result to be good.
+    A short linear warm-up keeps the first steps, whose gradients are large and erratic, from destroying what a base
+    model knows. Then half a cosine falls to 1 %: large steps find a good region, small ones settle in it. It follows
+    the budget, so only a training that ran to its end has its best weights.
 
     Examples
     --------
@@ -135,17 +138,18 @@ def schedule(fraction: float, warm_up: float = 0.03) -> float:
 @torch.no_grad()
 def update_average(average: nn.Module, net: nn.Module, decay: float, step: int) -> None:
     """Move the running average of the weights, and of the statistics of batch norm, towards those of a net."""
-    # The decay grows with the steps, so that a short run is not dominated by its random start.
+    # The decay grows with the steps; at its full value the average would hold on to its random start for hundreds.
     decay = min(decay, (1 + step) / (10 + step))
     for kept, current in zip(average.state_dict().values(), net.state_dict().values(), strict=True):
         if kept.dtype.is_floating_point:
             kept.lerp_(current, 1 - decay)
         else:
+            # Counters, such as the number of batches that batch norm has seen, have no meaningful average.
             kept.copy_(current)
 
 
 def uses_mixed_precision(precision: Precision, device: torch.device) -> bool:
-    """Return whether to train in mixed precision; ``auto`` does so where bfloat16 is computed by the hardware.
+    """Return whether to train in mixed precision; ``auto`` does so where the hardware computes bfloat16.
 
     Processors without it emulate it, several times slower than float32. The weights themselves stay float32.
     """
@@ -157,14 +161,14 @@ def uses_mixed_precision(precision: Precision, device: torch.device) -> bool:
 
 
 def _freeze(net: nn.Module, prefix: str) -> None:
-    """Keep a part of a net as it is: its weights, and the statistics of its batch norm."""
+    """Exclude a part of a net from training: its weights, and the statistics of its batch norm."""
     for name, module in net.named_modules():
         if f"{name}.".startswith(prefix):
             module.eval().requires_grad_(False)
 
 
 def _of_crops(net: nn.Module, patches: bool) -> Callable[[Tensor], Any]:
-    """Return what is computed of the crops of a batch; a net of patches gives one pixel of each."""
+    """Return the function from the crops of a batch to logits; a net for patches gives one pixel of each."""
     return cast(PatchClassifier, net).logits_of_patches if patches else net
 
 

@@ -7,12 +7,12 @@ from monai.losses import DiceLoss
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Far below one pixel of a batch that counts: only a batch in which nothing does is divided by it.
+# Far below the mean weight of a batch with one known pixel, so it matters only where there is none.
 _LEAST = 1e-12
 
 
 class MembraneLoss(nn.Module):
-    """Weighted binary cross-entropy plus soft Dice: the first calibrates each voxel, the second resists imbalance.
+    """Weighted binary cross-entropy plus soft Dice: the first scores each pixel, the second resists class imbalance.
 
     Notes
     -----
@@ -22,6 +22,7 @@ class MembraneLoss(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        # Over the whole batch: in a crop without membrane, Dice would rest on its smoothing term alone.
         self.dice = DiceLoss(batch=True)
 
     def forward(self, logits: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
@@ -29,9 +30,11 @@ class MembraneLoss(nn.Module):
 
         Where the weight is 0, neither logit nor truth has a part in it; 0 everywhere makes it 0.
         """
-        logits = logits.float()  # Mixed precision gives bfloat16.
+        # In mixed precision logits are bfloat16, whose 8 significant bits are too few for sums over a batch.
+        logits = logits.float()
         counts = (weight > 0).to(logits.dtype)
         cross_entropy = F.binary_cross_entropy_with_logits(logits, truth, weight)
         dice = self.dice(torch.sigmoid(logits) * counts, truth * counts)
+        # A weighted mean: otherwise unlabelled pixels would dilute a batch, and many borders would inflate it.
         loss: Tensor = cross_entropy / weight.mean().clamp(min=_LEAST) + dice
         return loss

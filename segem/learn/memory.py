@@ -1,4 +1,4 @@
-"""How much memory a net needs for a tile, found by going through its layers without computing them."""
+"""How much memory a net needs for a tile, found by following its tensors without computing them."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from torch.utils._pytree import tree_flatten
 from segem.learn.winograd import PAYS_FROM
 
 SCRATCH = 1.25
-"""What convolutions need besides their inputs and outputs, measured with oneDNN and OpenVINO."""
+"""Factor for what convolutions need besides inputs and outputs; measured with oneDNN and OpenVINO."""
 
 WIDE_SCRATCH = 3
-"""What a wide 3x3 convolution needs besides, in multiples of its output, where `segem.learn.winograd` rewrites it.
+"""Extra memory of a wide 3x3 convolution that `segem.learn.winograd` rewrites, in multiples of its output.
 
-OpenVINO takes about half of it from what other layers have freed; the other half stays until the net is done. Measured
-on U-Nets, FCN, a chain of such convolutions, and DeepLab v1, which takes a tenth more than this.
+OpenVINO takes about half of it from memory that other layers have freed; the other half is held until the net is done.
+Measured on U-Nets, FCN, a chain of such convolutions, and DeepLab v1, which takes a tenth more than this.
 """
 
 
 def activation_bytes(net: nn.Module, shape: tuple[int, ...]) -> int:
-    """Return about how many bytes a net holds at most while it evaluates one input.
+    """Estimate the most bytes a net holds while it evaluates one input.
 
-    What is alive at each moment is added up. Nothing is computed: meta tensors have sizes only.
+    The tensors alive at each moment are added up. Nothing is computed: meta tensors have sizes only.
 
     Parameters
     ----------
@@ -50,14 +50,16 @@ def activation_bytes(net: nn.Module, shape: tuple[int, ...]) -> int:
     with torch.inference_mode(), _Living() as living:
         living.count(x)
         net(x)
+    # The half of the scratch that is held to the end adds to the peak wherever that is; all of it adds to what is alive
+    # at its own layer. The larger of the two is needed.
     return int(max(living.peak + living.widest / 2, living.peak_wide) * SCRATCH)
 
 
 class _Living(TorchFunctionMode):
     """Adds up the bytes of all tensors that are alive.
 
-    It follows the functions that a net calls, not the operations below them: that would load torch's compiler, which
-    takes seconds.
+    It follows the torch functions that a net calls and not the operators below them: a mode for those would load
+    torch's compiler, which takes seconds.
     """
 
     def __init__(self) -> None:
@@ -70,19 +72,21 @@ class _Living(TorchFunctionMode):
         for value in tree_flatten(out)[0]:
             if isinstance(value, Tensor):
                 self.count(value)
+        # The same condition as in winograd, on the same shapes: only there is scratch of this size needed.
         if func is torch.conv2d and args[1].shape[2:] == (3, 3) and min(args[1].shape[:2]) >= PAYS_FROM:
             self.widest = max(self.widest, WIDE_SCRATCH * out.nbytes)
             self.peak_wide = max(self.peak_wide, self._alive + WIDE_SCRATCH * out.nbytes)
         return out
 
     def count(self, tensor: Tensor) -> None:
-        """Take note of a tensor; those that share their memory count once."""
+        """Record a tensor; tensors that share their memory count once."""
         storage = tensor.untyped_storage()
         key = storage._cdata
         if not self._seen.get(key):
             self._alive += storage.nbytes()
             self.peak = max(self.peak, self._alive)
         self._seen[key] = self._seen.get(key, 0) + 1
+        # Python frees a tensor as soon as the net drops it, so its end of life is that of the real computation.
         weakref.finalize(tensor, partial(self._gone, key, storage.nbytes()))
 
     def _gone(self, key: int, nbytes: int) -> None:

@@ -1,4 +1,4 @@
-"""Calibration and threshold of a trained net, both from labelled sections that its weights were not fitted to."""
+"""Calibration and threshold of a trained net, both from labelled sections it was not trained on."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ THRESHOLDS = np.round(np.arange(0.1, 0.96, 0.025), 3)
 
 
 def calibrate(net: nn.Module, sections: Sequence[LabelledSection], device: torch.device | str = "cpu") -> Calibration:
-    """Return the calibration of a net by labelled sections; each volume counts as much as any other.
+    """Return the calibration of a net, fitted to labelled sections; each volume counts the same.
 
     Raises
     ------
     InputError, ModelError
-        When there is nothing to calibrate by, or the net gives NaN or infinity.
+        When there is nothing to fit to, or the net gives NaN or infinity.
     """
     check_sections(sections, "validation")
     volumes: dict[str, list[tuple[NDArray[np.float32], NDArray[np.uint8]]]] = {}
     for section in sections:
+        # Logits, which calibration maps by a line; probabilities near 0 and 1 have lost their differences to rounding.
         logits = predict_section(net, section.image, device, of_logits=lambda x: x)
         check_predicted(logits, f"a validation section of {section.volume}")
         volumes.setdefault(section.volume, []).append((logits, section.truth))
@@ -46,6 +47,8 @@ def choose_threshold(
         counts = [Confusion.count(section.truth, (probability >= t).astype(np.uint8)) for t in THRESHOLDS]
         before = pooled.get(section.volume)
         pooled[section.volume] = counts if before is None else [a + b for a, b in zip(before, counts, strict=True)]
+    # Pixels are pooled within a volume, so that a section without membrane does not count as much as a full one;
+    # volumes count alike, so that a large one does not decide alone.
     curve = np.mean([[c.iou for c in counts] for counts in pooled.values()], axis=0)
     best = int(np.argmax(curve))
     return float(THRESHOLDS[best]), float(curve[best])

@@ -1,4 +1,4 @@
-"""Patches for nets that learn to tell the pixel in the middle of a window."""
+"""Patches for nets that classify the pixel in the middle of a window."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A net that takes a large section piece by piece."""
+"""Wraps a net so that it takes a large section tile by tile."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from segem.plan import MAX_TILE_PX, Plan, crop_tiling
 class Pieces(nn.Module):
     """Gives the logits of a net, computed tile by tile where a section is large.
 
-    A whole section of 8192 x 8192 pixels takes tens of gigabytes to compute at once. Each tile is seen with the halo
-    that the net needs, so its logits are those of the whole section, but for rounding.
+    A whole section of 8192 x 8192 pixels takes tens of gigabytes to compute at once. Each tile has the halo that the
+    net needs, so its logits are those of the whole section except for rounding.
 
     Parameters
     ----------
     net : Module
         (B, C, H, W) to (B, 1, H, W) logits.
     stride_px, halo_px : int
-        Lattice of its poolings, and the context it needs.
+        Lattice of its poolings, and the context it needs around a core.
     max_tile_px : int
-        Longest edge of what is computed at once, in pixels; at least what one core of a stride takes with its halo.
+        Longest edge of a tile in pixels; at least one stride with its halo on both sides.
 
     Examples
     --------
@@ -44,6 +44,7 @@ class Pieces(nn.Module):
         section = (1, height, width)
         tiling = crop_tiling(section, section, self.halo, self.stride_px, max_tile_px=self.max_tile_px)
         (block,) = Plan(section, section, tiling).blocks()
+        # Most sections fit: no copy then, and the bytes of a plain call.
         if len(block.tiles) == 1:
             whole: Tensor = self.net(x)
             return whole
@@ -56,5 +57,5 @@ class Pieces(nn.Module):
 
 
 def in_pieces(net: nn.Module, geometry: Geometry) -> nn.Module:
-    """Return a net that takes large sections piece by piece: the net itself where it has to see all at once."""
+    """Return a net that takes large sections tile by tile: the net itself where it has to see the whole section."""
     return net if geometry.halo_px is None else Pieces(net, geometry.stride_px, geometry.halo_px).eval()

@@ -1,4 +1,4 @@
-"""The calibration of a net, from its logits and the truth."""
+"""Fits the calibration of a net to its logits and the truth."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from segem.records.card import NO_CALIBRATION, Calibration
 
 
 def fit_calibration(volumes: Sequence[Group]) -> Calibration:
-    """Return the calibration that fits the logits and the truth of some volumes, and how well it fits.
+    """Return the calibration that fits the logits to the truth of the given volumes, and how well it fits.
 
     Each volume counts as much as any other.
 
@@ -35,6 +35,7 @@ def _error(volumes: Sequence[Group], scale: float, bias: float) -> float:
     for volume in volumes:
         bins = CalibrationBins()
         for logits, truth in volume:
+            # The sigmoid by tanh, which does not overflow for large logits.
             bins += CalibrationBins.count(truth, 0.5 * (1 + np.tanh((scale * logits + bias) / 2)))
         found.append(bins.error)
     return round(float(np.mean(found)), 4)

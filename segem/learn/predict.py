@@ -1,4 +1,4 @@
-"""What a net finds in one section, computed at once."""
+"""Predicts one section with a net, as a whole."""
 
 from __future__ import annotations
 

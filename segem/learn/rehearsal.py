@@ -1,4 +1,4 @@
-"""Rehearsal: a net that is fine-tuned on new tissue shall give on old tissue what its base model gave."""
+"""Rehearsal: a net that is fine-tuned on new tissue keeps the output of its base model on old tissue."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 
 def compute_distillation(base: Callable[[Tensor], Tensor], image: Tensor, logits: Tensor, rehearsed: Tensor) -> Tensor:
-    """Return how far the answers to the rehearsed crops of a batch are from those of the base model.
+    """Return how far the output on the rehearsed crops of a batch is from that of the base model.
 
     Parameters
     ----------
@@ -18,21 +18,21 @@ def compute_distillation(base: Callable[[Tensor], Tensor], image: Tensor, logits
     image : (B, C, H, W) float32
         Z-scores.
     logits : (B, 1, H, W)
-        What the net gives now.
+        Output of the net in training.
     rehearsed : (B,) bool
-        Which crops are of tissue that the base model has learned.
+        Which crops show tissue that the base model was trained on.
 
     Returns
     -------
     () float32 Tensor
-        The mean divergence (Kullback-Leibler) of a pixel in nats, where other crops count as 0; 0 when nothing is
-        forgotten.
+        Kullback-Leibler divergence of a pixel in nats, the mean over the batch, where other crops count as 0; 0 when
+        nothing is forgotten.
 
     Notes
     -----
-    Li and Hoiem (2016), Learning without forgetting, doi:10.1007/978-3-319-46493-0_37, keep the answers of the old net
-    to new images; here they are those to old images, as in the dark experience replay of Buzzega et al. (2020),
-    arXiv:2004.07211. Labels say on which side of a border a pixel lies; the base model says also how near.
+    Li and Hoiem (2016), Learning without forgetting, doi:10.1007/978-3-319-46493-0_37, keep the output of the old net
+    on new images; here it is kept on old images, as in the dark experience replay of Buzzega et al. (2020),
+    arXiv:2004.07211. Labels say on which side of a border a pixel lies; the base model also says how near.
 
     Examples
     --------
@@ -45,11 +45,12 @@ def compute_distillation(base: Callable[[Tensor], Tensor], image: Tensor, logits
         return logits.new_zeros(())
     then, now = base(image[rehearsed]).float(), logits[rehearsed].float()
     probability, surprise = then.sigmoid(), F.binary_cross_entropy_with_logits
+    # Cross-entropy minus the base model's own entropy, which has no gradient but makes a perfect match 0.
     return rehearsed.float().mean() * (surprise(now, probability) - surprise(then, probability))
 
 
 def freeze_batch_norm(net: nn.Module) -> None:
-    """Keep the statistics of batch norm as they are: those of a batch of two tissues would be neither's."""
+    """Keep the statistics of batch norm as they are: those of a batch of two tissues fit neither."""
     for module in net.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()

@@ -1,4 +1,4 @@
-"""A section with its truth, as nets learn from it."""
+"""A section with its truth, as input for training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LabelledSection:
     weight : float
         How often its volume is drawn, relative to the others.
     rehearsed : bool
-        Whether the base model has learned it, so that its answers there are to be kept.
+        Whether the base model was trained on it, so that its output there is to be kept.
     """
 
     volume: str

@@ -1,4 +1,4 @@
-"""Deep supervision: while a net is trained, coarser levels of its decoder must show the membranes too."""
+"""Deep supervision: during training, coarser levels of the decoder predict the membranes too."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from segem.learn.models.registry import side_outputs
 from segem.learn.models.spec import SideOutput
 
 _LEAST = 1e-6
-"""Far below the share of one known pixel: only where there is none it divides."""
+"""Far below the share of one known pixel, so it matters only where there is none."""
 Levels = Mapping[int, Tensor]
-"""Logits (B, 1, H, W) by their stride in input pixels; those of the net itself are at 1."""
+"""Logits (B, 1, H, W) by their stride in input pixels; the net's own have stride 1."""
 
 
 class Supervised(nn.Module):
     """A net in training, with a 1x1 convolution on each of its side outputs.
 
-    The heads are learned beside the net and kept with checkpoints. The net itself is what it is without them.
+    The heads are trained with the net and saved in checkpoints. The net itself is not changed by them.
 
     Parameters
     ----------
     net : Module
         (B, C, H, W) to (B, 1, H, W) logits.
     sides : sequence of SideOutput
-        Where a head is put.
+        Where heads are attached.
 
     Notes
     -----
@@ -50,6 +50,8 @@ class Supervised(nn.Module):
         self.net = net
         self.heads = nn.ModuleList(nn.Conv2d(side.channels, 1, 1) for side in sides)
         self._found: dict[int, Tensor] = {}
+        # Hooks instead of a changed forward: the net keeps its code and the names of its weights, so the trained model
+        # is one without heads.
         for side, head in zip(sides, self.heads, strict=True):
             net.get_submodule(side.module).register_forward_hook(partial(self._look, side.stride_px, head))
 
@@ -60,12 +62,13 @@ class Supervised(nn.Module):
         """Return the logits of the net and of each head."""
         self._found = {}
         logits = self.net(x)
+        # Nothing is kept between steps: a tensor here would hold the graph of the whole step in memory.
         found, self._found = self._found, {}
         return {1: logits} | dict(sorted(found.items()))
 
 
 class SupervisedLoss(nn.Module):
-    """The mean loss over all levels, where each level counts half of the next finer one.
+    """The weighted mean of the losses of all levels; each counts half as much as the next finer one.
 
     Parameters
     ----------
@@ -75,7 +78,7 @@ class SupervisedLoss(nn.Module):
     Notes
     -----
     The weights are those of nnU-Net. There the truth of a coarse level is that of the nearest pixel; here it is the
-    share of membrane under a coarse pixel, since a membrane may be thinner than that.
+    share of membrane in a coarse pixel, since a membrane may be thinner than one.
 
     Examples
     --------
@@ -95,7 +98,7 @@ class SupervisedLoss(nn.Module):
         """Return the loss of the logits of all levels against truth in 0..1 and weights of full size."""
         total, known = truth.new_zeros(()), (weight > 0).to(truth.dtype)
         for stride, logits in levels.items():
-            # What is unknown, as the weight of 0 says, has no part in the truth of a coarse pixel either.
+            # Unknown pixels, whose weight is 0, have no part in the truth of a coarse pixel either.
             known_here, truth_here, weight_here = (_pooled(x, stride) for x in (known, truth * known, weight))
             truth_here = truth_here / known_here.clamp(min=_LEAST)
             # A net may have padded its input to a multiple of its stride, at the bottom and the right.
@@ -105,7 +108,7 @@ class SupervisedLoss(nn.Module):
 
 
 def supervise(net: nn.Module, loss: nn.Module, config: TrainConfig) -> tuple[Supervised, SupervisedLoss]:
-    """Return what is trained in the place of a net, and the loss of what that gives.
+    """Return a net with heads, to be trained in its place, and the loss of its output.
 
     Parameters
     ----------
@@ -126,4 +129,5 @@ def supervise(net: nn.Module, loss: nn.Module, config: TrainConfig) -> tuple[Sup
 
 
 def _pooled(layer: Tensor, stride: int) -> Tensor:
+    # The last row and column may be incomplete; their mean is over the pixels that exist.
     return F.avg_pool2d(layer, stride, ceil_mode=True, count_include_pad=False)

@@ -35,15 +35,15 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         try:
             save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, path)
         except SafetensorError as error:
-            # The library says in words only that the system refused.
+            # The library gives the system's error only as text.
             number = re.search(r"\(os error (\d+)\)", str(error))
             raise OSError(int(number[1]) if number else 0, str(error)) from None
-        # safetensors makes its files private; a model on a shared disk is there to be read.
+        # safetensors writes files that only their owner can read; a model on a shared disk is for others too.
         path.chmod(0o644)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read the weights of a net from a file of tensors, by whomever it was written.
+    """Read the weights of a net from a file of tensors of any origin.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             state = load_file(path)
         else:
             with warnings.catch_warnings():
-                # Of pickle's versions; what is refused is said below.
+                # torch warns about versions of pickle; a file that is refused is reported below.
                 warnings.simplefilter("ignore", UserWarning)
                 state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -78,7 +78,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             "the weights cannot be read", where=path, found=error, fix="check the file and its rights"
         ) from None
     except Exception:
-        # torch reports what is no file of tensors by a dozen types of errors, in words about itself and pickle.
+        # For a file that holds no tensors, torch raises a dozen types of errors, whose texts are about pickle.
         raise _not_weights(path, "something else, of which nothing was run") from None
     if not isinstance(state, dict):
         raise _not_weights(path, type(state).__name__)

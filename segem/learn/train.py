@@ -29,7 +29,7 @@ from segem.learn.watch import Snapshot, Watch
 from segem.records.card import Calibration
 
 SMOOTHING = 0.02
-"""Weight of one step in the running loss, which is thus an average over about 50 steps."""
+"""Weight of one step in the running loss, which makes it an average over about 50 steps."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Progress:
     fraction: float
     loss: float
     validation_iou: float | None = None
-    """As of the last look; None before the first."""
+    """At the last look; None before the first."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,14 @@ class Fitted:
     validation_iou: float
     steps: int
     minutes: float
-    """All that were spent on training, also before it was interrupted."""
+    """Spent on training in all, including before any interruption."""
     final_loss: float
     history: tuple[Snapshot, ...]
-    """What was reached on the way, and in the end."""
+    """Each look at the validation sections, the last one at the end."""
 
     @property
     def calibrated_net(self) -> nn.Module:
-        """The net whose probabilities the threshold is for."""
+        """The net with calibrated logits; the threshold applies to its probabilities."""
         return calibrated(self.net, self.calibration)
 
 
@@ -99,7 +99,7 @@ def fit(
     on_step : callable, optional
         Called after every step, for a progress bar.
     on_look : callable, optional
-        Called now and then with the probability on the first validation section and the curve so far, to show them.
+        Called at each look with the probability on the first validation section and the curve so far, to show them.
     kept : Checkpoints, optional
         Where to resume from, and where to save what has been learned so far.
 
@@ -111,37 +111,39 @@ def fit(
     Raises
     ------
     InputError
-        When there is nothing to learn from: no sections, tiny ones, one grey level or truth of one class only.
+        When nothing can be learned: no sections, tiny ones, a single grey level or truth of one class only.
     ModelError
-        When the loss is no longer finite, or pretrained weights cannot be had or do not fit.
+        When the loss is no longer finite, or pretrained weights cannot be obtained or do not fit.
     WorkspaceError
         When the disk refuses a checkpoint.
     KeyboardInterrupt
-        At Ctrl-C, after the step under way, with what was learned saved.
+        At Ctrl-C, after the current step, with a checkpoint saved.
     """
+    # First of all: heaps that threads already have keep their settings.
     keep_activations()
     check_sections(train, "train")
     check_sections(validation, "validation")
     warn_of_small_sections(train, patch_px(config.model, config.architecture) or config.crop_px)
     learner = Learner(config, base, any(section.rehearsed for section in train), device)
+    # It wraps the averaged net and copies nothing, so every look sees the weights of that moment.
     judged = in_pieces(learner.average, geometry(config.model, config.architecture))
     reached = kept.restore(learner) if kept is not None else Reached()
     watch = Watch()
-    # Time that was used before an interruption counts: the budget is that of the training, not of this process.
+    # Time used before an interruption counts: the budget belongs to the training, not to this process.
     started = time.monotonic() - reached.seconds
 
-    # Batches are numbered, and each follows from the seed and its number, so a resumed training draws those it lacks.
+    # Each batch follows from the seed and its number alone, so a resumed training draws exactly those it still needs.
     with prefetch(draw_batches(train, config, reached.step)) as batches, defer_interrupt() as interrupted:
         while (used := used_budget(config, reached)) < 1:
             loss = learner.step(next(batches), reached.step + 1, used)
             reached = reached.after(loss, time.monotonic() - started, SMOOTHING)
             if watch.due():
-                # A look draws no random number and changes no weight, so how often one looks changes no result.
+                # A look draws no random number and changes no weight, so the frequency of looks changes no result.
                 with watch.measure(reached.seconds):
                     reached = reached.seen(choose_threshold(judged, validation, device)[1])
                     if on_look is not None:
                         on_look(predict_section(judged, validation[0].image, device), reached.history)
-            # Asked once: Ctrl-C between saving and leaving must not leave without saving.
+            # Asked once: a Ctrl-C that comes between saving and this exit must not skip the saving.
             stop = interrupted()
             if kept is not None:
                 kept.keep(reached, learner, at_once=stop)
@@ -151,7 +153,8 @@ def fit(
                 seen = reached.history[-1].validation_iou if reached.history else None
                 on_step(Progress(min(used_budget(config, reached), 1.0), reached.loss, seen))
 
-    # Border weights and Dice pull logits to one side, so probabilities are calibrated before a threshold is chosen.
+    # Border weights and Dice bias the logits, so probabilities are calibrated before a threshold is chosen. Both use
+    # validation sections: on training sections the net is too sure of itself, and test sections must stay unseen.
     calibration = calibrate(judged, validation, device)
     threshold, iou = choose_threshold(calibrated(judged, calibration), validation, device)
     return Fitted(
@@ -167,7 +170,7 @@ def fit(
 
 
 def used_budget(config: TrainConfig, reached: Reached) -> float:
-    """Return which share of the budget of a training is used up."""
+    """Return the share of the budget that is used up, by steps where there is a number of them, else by time."""
     if config.steps:
         return reached.step / config.steps
     return reached.seconds / 60 / (config.minutes or math.inf)

@@ -1,4 +1,4 @@
-"""A look now and then at how a training does on its validation sections."""
+"""Decides when a training is scored on its validation sections."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from contextlib import contextmanager
 from segem.config import Config
 
 SHARE_OF_TIME = 0.05
-"""Largest share of the time that looking may take, but for the first look."""
+"""Largest share of the time that looks may take, except for the first one."""
 SECONDS_BETWEEN = 10.0
 LOOKS = 200
-"""Looks become rarer as a training goes on, so that the curve of a day is hardly longer than that of an hour."""
+"""Looks become rarer as a training continues, so the curve of a day has hardly more points than that of an hour."""
 
 
 class Snapshot(Config):
-    """How a training stood at one moment."""
+    """The state of a training at one look."""
 
     step: int
     seconds: float
     loss: float
     """Running average."""
     validation_iou: float
-    """Membrane IoU on the validation sections, by the threshold that suits best."""
+    """Membrane IoU on the validation sections, at the best threshold."""
 
 
 class Watch:
-    """Decides when to look, so that looking takes a small share of the time and has no part in what is learned.
+    """Decides when to look, so that looks take a small share of the time; they do not change the result.
 
     Examples
     --------
@@ -49,4 +49,5 @@ class Watch:
         started = time.monotonic()
         yield
         ended = time.monotonic()
+        # A look at large sections may take minutes, so its cost decides when the next one is due.
         self._due = ended + max(SECONDS_BETWEEN, (ended - started) / SHARE_OF_TIME, seconds / LOOKS)

@@ -1,4 +1,4 @@
-"""Lets a net that learned from single sections see its neighbours too, without forgetting anything."""
+"""Lets a net that was trained on single sections see neighbouring ones too, without changing its output."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 def widened(state: Mapping[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
     """Return weights for a net whose convolutions on the input take more sections than those of the weights.
 
-    The old weights go to the middle sections and the new ones are zero, so the net gives exactly what it gave before.
+    The old weights go to the middle sections and the new ones are zero, so the output is exactly what it was.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def widened(state: Mapping[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
     Returns
     -------
     dict of str to Tensor
-        Weights of another architecture are returned as they are, for the loader to refuse.
+        Weights of another architecture are returned unchanged, for the loader to refuse.
 
     Examples
     --------
@@ -32,16 +32,18 @@ def widened(state: Mapping[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
     [0.0, 7.0, 0.0]
     """
     own = net.state_dict()
+    # The first weights of four dimensions are the first convolution: its inputs are the sections.
     first = next(key for key, value in own.items() if value.dim() == 4)
     if first not in state or state[first].dim() != 4:
         return dict(state)
     before, after = state[first].shape[1], own[first].shape[1]
     extra = after - before
+    # An odd number of new sections would leave the old ones off the middle.
     if extra <= 0 or extra % 2:
         return dict(state)
     wider = dict(state)
     for key, value in state.items():
-        # Some nets look at the input again further on, by another convolution.
+        # Some nets have a second convolution on the input, further on (deeplab-v1-msc).
         if value.dim() != 4:
             continue
         outputs, inputs, *kernel = value.shape

@@ -9,12 +9,12 @@ from pydantic import BaseModel, ConfigDict, computed_field, model_validator
 if TYPE_CHECKING:
     computed = property
 else:
-    # A property that is written too. mypy follows no decorator above a property, so it sees the property alone.
+    # A property that is also written. mypy rejects decorators above a property, so it sees the property alone.
     computed = computed_field
 
 
 class Record(BaseModel):
-    """Base of every record: frozen, strict about keys, and equal to itself after it was written and read back."""
+    """Base of every record: frozen, strict about keys, and equal to itself once written and read back."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -28,7 +28,7 @@ class Record(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _drop_computed(cls, values: Any) -> Any:
-        # Written for people and scripts; they follow from the other fields, which alone are read.
+        # Computed fields are written for people and scripts; on reading they follow from the others.
         if not isinstance(values, dict):
             return values
         return {key: value for key, value in values.items() if key not in cls.model_computed_fields}

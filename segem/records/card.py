@@ -19,24 +19,24 @@ class FittedOn(Record):
     """sha256 of the volume's voxels."""
     sections: Range
     section_digests: tuple[str, ...]
-    """Of each section, by which it is known in a stack that has grown."""
+    """Digest of each section, by which it is recognised in a stack that has grown."""
 
 
 class Calibration(Record):
-    """The line that logits are put through, found by `segem.kernels.platt.fit_platt`, and how well it fits."""
+    """The line that maps logits to calibrated ones, from `segem.kernels.platt.fit_platt`, and how well it fits."""
 
     scale: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     bias: float = Field(default=0.0, allow_inf_nan=False)
     ece_before: float | None = None
-    """Expected calibration error of the net alone on the sections it was fitted on, mean over their volumes."""
+    """Expected calibration error without it, on the sections it was fitted on; mean over their volumes."""
     ece_validation: float | None = None
-    """The same of the calibrated net."""
+    """The same with it."""
     fitted_on: tuple[FittedOn, ...] = ()
-    """Empty where these are the sections that validated the training."""
+    """Empty where these are the validation sections of the training."""
 
     @property
     def line(self) -> tuple[float, float]:
-        """All that changes what the net gives: scale and bias."""
+        """The two numbers that change the output: scale and bias."""
         return self.scale, self.bias
 
 
@@ -44,7 +44,7 @@ NO_CALIBRATION = Calibration()
 
 
 class TrainedOn(Record):
-    """The sections of one volume that made a model."""
+    """The training and validation sections of one volume for a model."""
 
     volume: str
     source_digest: str
@@ -53,13 +53,13 @@ class TrainedOn(Record):
     validation: Range
     train_digests: tuple[str, ...]
     validation_digests: tuple[str, ...]
-    """Of each section, by which it is known in a stack that has grown."""
+    """Digest of each section, by which it is recognised in a stack that has grown."""
     share: float
-    """Share of what was drawn that came from this volume."""
+    """Share of the crops that were drawn from this volume."""
 
 
 class HeldOutScore(Record):
-    """What a model reached on test sections of one volume, from which it neither learned nor chose its threshold."""
+    """Scores on test sections of one volume, which neither trained the model nor chose its threshold."""
 
     volume: str
     sections: Range
@@ -72,15 +72,15 @@ class HeldOutScore(Record):
 
 
 class MeasuredHalo(Record):
-    """The context around a core that a net was found to need, where its architecture does not say."""
+    """The measured context that a net needs around a core, where its architecture gives none."""
 
     px: int = Field(ge=0)
     tolerance: float = Field(gt=0)
-    """Largest difference of a logit that counted as none."""
+    """Largest difference of a logit that was accepted."""
 
 
 class TrainingRecord(Record):
-    """How a model was trained, and what came of it; settings are called as in `segem.config.TrainConfig`."""
+    """How a model was trained, and the outcome; settings have the names of `segem.config.TrainConfig`."""
 
     options: dict[str, JsonValue]
     """Options of the architecture, all of them."""
@@ -101,7 +101,7 @@ class TrainingRecord(Record):
     seed: int
     steps: int
     minutes: float
-    """What was used up of the budget."""
+    """Time used, over all processes."""
     final_loss: float | None
     """Running average at the last step; None where it was not noted."""
     validation_iou: float
@@ -114,7 +114,7 @@ class BaseRecord(Record):
 
     digest: str
     training: TrainingRecord | None
-    """None where nobody knows it, as of imported weights."""
+    """None where it is unknown, as for imported weights."""
 
 
 class ModelCard(Record):
@@ -127,12 +127,12 @@ class ModelCard(Record):
     options: dict[str, JsonValue] = {}
     normalisation: Literal["volume-zscore"] = "volume-zscore"
     calibration: Calibration = NO_CALIBRATION
-    """What makes probabilities of the net's logits; the weights are those before."""
+    """Applied to the net's logits; the saved weights do not contain it."""
     threshold: float = Field(gt=0, lt=1)
     """Probability from which a voxel is membrane, chosen on validation sections."""
     halo: MeasuredHalo | None = None
     trained_on: tuple[TrainedOn, ...] = ()
-    """Empty for imported weights, of which nobody knows it."""
+    """Empty for imported weights, where it is unknown."""
     scores: tuple[HeldOutScore, ...] = ()
     training: TrainingRecord | None = None
     """None for imported weights."""

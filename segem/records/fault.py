@@ -1,4 +1,4 @@
-"""What is wrong with a record, in one line."""
+"""Says in one line what is wrong with a record."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 
 def describe_fault(error: ValueError) -> str:
-    """Return the first complaint about a record that cannot be read, with the key it is about.
+    """Return the first error in a record that cannot be read, with the key it is about.
 
     Examples
     --------

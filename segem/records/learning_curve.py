@@ -1,4 +1,4 @@
-"""What a learning curve found, ``learning-curve.json``, and its trainings so far, ``points.json``."""
+"""The result of a learning curve, ``learning-curve.json``, and its trainings so far, ``points.json``."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Verdict = Literal["worth it", "not worth it", "cannot say"]
 
 
 class Trial(Record):
-    """One training of a learning curve, and what it reached."""
+    """One training of a learning curve, and its scores."""
 
     start: str
     sections: int
     seed: int
     train: dict[str, Range]
-    """The sections it learned from, of each volume."""
+    """Its training sections, by volume."""
     volumes: dict[str, float]
     """IoU on the test sections of each volume."""
     iou: float
@@ -61,14 +61,14 @@ class LearningCurveResult(Record):
     name: str
     manifest: str
     sections: int
-    """Number of ``train`` sections there are."""
+    """Number of ``train`` sections available."""
     test: dict[str, Range]
     arms: tuple[Arm, ...]
     left_out: str
-    """Why there is no curve that starts from the bundled model; empty where there is one, or none was wanted."""
+    """Why there is no curve that starts from the bundled model; empty where there is one or none was requested."""
     config: LearningCurveConfig
     training: TrainConfig
-    """Settings of all its trainings, but for their seeds."""
+    """Settings of all its trainings, except for their seeds."""
     segem_version: str
 
 

@@ -1,4 +1,4 @@
-"""What was decided about a version of a model, ``promotion.json``."""
+"""The decision about a version of a model, ``promotion.json``."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class DifferenceInterval(Record):
     lower_bound: float
     """End of the one-sided interval of the same confidence."""
     blocks: int
-    """How many observations it rests on."""
+    """Number of blocks that were resampled."""
 
 
 class Judgement(Record):
-    """A candidate beside the incumbent, on sections of one volume.
+    """The comparison of a candidate with the incumbent, on sections of one volume.
 
     Neither was trained on these sections or had its threshold chosen there, as far as their cards say.
     """
@@ -45,7 +45,7 @@ class Judgement(Record):
     sections: Range
     candidate_calibrated_on: tuple[Range, ...]
     incumbent_calibrated_on: tuple[Range, ...]
-    """Those of the sections that the calibration of either was fitted on; that moved probabilities, not masks."""
+    """Which of the sections the calibration of either was fitted on; that moved probabilities, not masks."""
     iou: ScorePair
     iou_interval: DifferenceInterval
     v_rand: ScorePair | None
@@ -82,7 +82,7 @@ class Promotion(Record):
     """Why the gate refused it; empty where it did not."""
     judged: tuple[Judgement, ...]
     unknown_origin: tuple[Literal["candidate", "incumbent"], ...] = ()
-    """Whose card does not say what it was trained on, so that it may have seen what was judged."""
+    """Which of the two has a card that does not say what it was trained on, so it may have seen what was judged."""
     gate: GateConfig
     manifest: str
     who: str

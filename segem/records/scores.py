@@ -73,7 +73,7 @@ class SectionScores(Record):
 
 
 class ReliabilityBin(Record):
-    """The voxels whose probability lies in one of 15 bins of equal width, from 0 to 1."""
+    """The voxels whose probability is in one of 15 bins of equal width, from 0 to 1."""
 
     voxels: int
     probability: float
@@ -89,7 +89,7 @@ class Baseline(Record):
 
     @computed
     def name(self) -> str:
-        """Return what people call the method."""
+        """Return the name of the method for people."""
         return BASELINE_NAMES[self.method]
 
     @property
@@ -99,7 +99,7 @@ class Baseline(Record):
 
 
 class VolumeScores(Record):
-    """All that is known of one volume of a run.
+    """Scores and facts of one volume of a run.
 
     The IoU of both masks, and precision, recall, V_rand and V_info of the model's, are written beside `scores`, where
     scripts find them at once.
@@ -130,7 +130,7 @@ class VolumeScores(Record):
     known_fraction: float | None = None
     """Share of the voxels whose truth is known; scores are of them alone. None without truth."""
     expected_iou: None = None
-    """Nothing is estimated without truth yet; scripts find the key all the same."""
+    """Always None: nothing is estimated without truth yet. The key is there for scripts."""
     seam_ratio: float | None = None
     warnings: tuple[str, ...] = ()
 

@@ -1,4 +1,4 @@
-"""What a campaign needs besides its steps: checks before the first one, a lock on its run, and a record of failures."""
+"""What a campaign needs besides its steps: checks at the start, a lock on its run, and a record of failures."""
 
 from __future__ import annotations
 

@@ -250,13 +250,16 @@ def test_what_is_made_under_the_name_of_a_promoted_model_is_said_not_to_be_in_us
 ) -> None:
     promoted, source = find_model("mine", space).path, load_manifest(trained_before / "old.yaml")
     calibrated = calibrate_model("mine", source, "mine", space, device="cpu")
-    told = f"warning: mine still means {promoted.name}, which was promoted; `segem models promote {{}} MANIFEST`"
+    told = (
+        f"warning: mine still refers to version {promoted.name}, which was promoted; "
+        "`segem models promote {} MANIFEST`"
+    )
     assert told.format(calibrated.path) in capsys.readouterr().err
     fresh = train(source, "mine", TrainConfig(**FRESH, steps=1), space, device="cpu")
     assert told.format(fresh.path) in capsys.readouterr().err
     assert describe_standing(fresh.path) == "not in use: not promoted"
     train(source, "other", TrainConfig(**FRESH, steps=1), space, device="cpu")
-    assert "still means" not in capsys.readouterr().err
+    assert "still refers to" not in capsys.readouterr().err
 
 
 def test_the_incumbent_is_what_the_name_refers_to_or_the_base_model(space: Workspace, trained_before: Path) -> None:

@@ -1,4 +1,4 @@
-"""What nets share that score on a coarse lattice: padding, up-sampling, and their entries in the zoo."""
+"""What nets with scores on a coarse lattice share: padding, up-sampling, and their entries in the zoo."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from segem.learn.models.spec import Geometry, ModelSpec
 class CoarseNet(nn.Module):
     """A net that gives one score for each cell of a lattice, up-sampled bilinearly to logits at input size.
 
-    A subclass sets `features` and the `head` that scores them; one that scores in another way overrides `scores` and
-    `coarse_steps` together.
+    A subclass sets `features` and the `head` that scores them; one that computes scores differently overrides `scores`
+    and `coarse_steps` together.
 
     The input is padded with zeros, the mean of z-scores, to a multiple of the stride at the bottom and the right, and
-    the logits are cut back. Up-sampling takes the centre of a cell for the place of its score
-    (``align_corners=False``).
+    the logits are cropped. Up-sampling places a score at the centre of its cell (``align_corners=False``).
 
     Parameters
     ----------
@@ -64,7 +63,7 @@ class CoarseNet(nn.Module):
 
 
 def padded(x: Tensor, stride: int, margin: int = 0) -> Tensor:
-    """Return an input filled up with zeros to a multiple of the stride, and a margin around that."""
+    """Return an input padded with zeros to a multiple of the stride, and with a margin of zeros around that."""
     height, width = x.shape[-2:]
     return F.pad(x, (margin, margin + -width % stride, margin, margin + -height % stride))
 
@@ -72,12 +71,13 @@ def padded(x: Tensor, stride: int, margin: int = 0) -> Tensor:
 def he_initialised(net: nn.Module) -> None:
     """Draw all convolutions from He's distribution, which keeps activations at one scale through a net without norms.
 
-    Those called ``score`` start near zero, as in the papers of FCN and DeepLab: a fresh net is sure of nothing.
+    Layers called ``score`` start near zero, as in the papers of FCN and DeepLab: a fresh net is sure of nothing.
 
     He et al. 2015, doi:10.1109/ICCV.2015.123.
     """
     for name, module in net.named_modules():
         if isinstance(module, nn.Conv2d):
+            # He's scale suits layers before a ReLU; the scores have none behind them.
             if name.endswith("score"):
                 nn.init.normal_(module.weight, std=0.01)
             else:
@@ -87,7 +87,7 @@ def he_initialised(net: nn.Module) -> None:
 
 
 class Traceable(Protocol):
-    """A net whose reach follows from its layers."""
+    """A net whose halo follows from its layers."""
 
     stride: int
 
@@ -110,7 +110,7 @@ def entry(
 
     @cache
     def traced(chosen: Config) -> tuple[int, int, int]:
-        # On this device a net has its layers but no weights, so it is built in milliseconds.
+        # On the meta device a net has layers but no weights, so it is built in milliseconds.
         with torch.device("meta"):
             net = cast(Traceable, build(chosen))
         steps = net.steps()
@@ -125,6 +125,7 @@ def entry(
         geometry=lambda o: Geometry(*traced(o)[:2], o.context_sections),
         receptive_field_px=lambda o: traced(o)[2],
         output_stride=output_stride,
+        # Lower than the zoo's default: most of these nets have no batch norm.
         learning_rate=3e-4,
         batch=2,
         encoder=encoder,

@@ -14,7 +14,7 @@ largefov, 3x3 rate 12        25                  20,505,429
 multi-scale (MSC), largefov  25                  21,711,445
 ===========================  ==================  ===========
 
-With 2 classes, largefov has 20,485,954. The last variant but one is in no paper; courses teach it.
+With 2 classes, largefov has 20,485,954. The variant 3x3-r3 is in no paper, only in courses.
 """
 
 from __future__ import annotations
@@ -30,15 +30,16 @@ from segem.learn.models.vgg import WIDTHS, VGGHead, VGGOptions, fill_vgg16, stag
 
 Variant = Literal["largefov", "7x7-r4", "4x4-r4", "4x4-r8", "3x3-r3"]
 FC6: dict[Variant, tuple[int, int, int]] = {
+    # The extent of 7x7-r4, with a fifth of the taps and a quarter of the channels.
     "largefov": (3, 12, 16),
     "7x7-r4": (7, 4, 64),
     "4x4-r4": (4, 4, 64),
     "4x4-r8": (4, 8, 64),
     "3x3-r3": (3, 3, 16),
 }
-"""Kernel, dilation and channels (in those of the first stage) of fc6."""
+"""Kernel and dilation of fc6, and its channels as a multiple of those of the first stage."""
 MULTI_SCALE = 2
-"""Channels that each scale adds, in those of the first stage: 128 in the paper."""
+"""Channels that each scale adds, as a multiple of those of the first stage: 128 in the paper."""
 
 
 class DeepLabV1Options(VGGOptions):
@@ -53,6 +54,7 @@ def atrous_vgg16(channels_in: int, width: int) -> nn.Sequential:
     All poolings are 3x3 with padding 1, as released, the last two of stride 1; the fifth stage is dilated by 2, so that
     its convolutions see what they saw at stride 16.
     """
+    # Three strides of 2 make 8. A 3x3 pooling with padding 1 keeps the size at stride 1, as a 2x2 one would not.
     pools = [nn.MaxPool2d(3, stride=2 if stage < 3 else 1, padding=1) for stage in range(5)]
     return vgg16_features(channels_in, width, pools, last_dilation=2)
 
@@ -76,9 +78,9 @@ class DeepLabV1(CoarseNet):
 
     Notes
     -----
-    The paper up-samples with the first score on the first pixel; here, as in all nets of the zoo, the centre of a cell
-    of 8 pixels is the place of its score. The released net has an average pooling of 3x3 before fc6 that the paper does
-    not have and this net has not either. The refinement by a conditional random field is no part of the net.
+    The paper up-samples with the first score on the first pixel; here, as in all nets of the zoo, a score lies at the
+    centre of its cell of 8 pixels. The released net has an average pooling of 3x3 before fc6 that is neither in the
+    paper nor here. The refinement by a conditional random field is not part of the net.
 
     Examples
     --------
@@ -94,13 +96,13 @@ class DeepLabV1(CoarseNet):
 
 
 class DeepLabV1MultiScale(CoarseNet):
-    """DeepLab-MSc-LargeFOV: five finer maps are joined to the last one before the scores.
+    """DeepLab-MSc-LargeFOV: five finer maps are concatenated with the last one before the scores.
 
     Notes
     -----
     The input and the first four poolings each go through a 3x3 convolution of 128 channels, strided to the lattice of
     the scores, and a 1x1 of 128 (1,192,576 parameters for three channels of input); their 640 channels are concatenated
-    with the 1024 of fc7. The paper trains these new layers alone, after the rest; here everything is trained at once.
+    with the 1024 of fc7. The paper trains these new layers alone, after the rest; here everything is trained together.
 
     Examples
     --------
@@ -120,6 +122,7 @@ class DeepLabV1MultiScale(CoarseNet):
                 nn.Conv2d(added, added, 1),
                 nn.ReLU(inplace=True),
             )
+            # The input is at stride 1 and the poolings at 2, 4, 8 and 8: these strides bring all of them to 8.
             for source, stride in zip(sources, (8, 4, 2, 1, 1), strict=True)
         )
         self.score = nn.Conv2d(16 * width + 5 * added, classes, 1)
@@ -129,6 +132,7 @@ class DeepLabV1MultiScale(CoarseNet):
         """Return the scores before up-sampling, (B, classes, H / 8, W / 8)."""
         maps = []
         for scale, stage in zip(self.scales, stages(self.features), strict=True):
+            # Before the stage: the input and the first four poolings are joined, not the last one.
             maps.append(scale(x))
             x = stage(x)
         scores: Tensor = self.score(torch.cat([self.head(x), *maps], dim=1))
@@ -136,6 +140,7 @@ class DeepLabV1MultiScale(CoarseNet):
 
     def coarse_steps(self) -> tuple[Step, ...]:
         """Return what happens from the input to the scores."""
+        # From the scores back to the input: at each stage, either on through the net or out through its scale.
         path: tuple[Step, ...] = windows(self.head)
         for scale, stage in zip(reversed(self.scales), reversed(stages(self.features)), strict=True):
             path = (Parallel(((*windows(stage), *path), windows(scale))),)

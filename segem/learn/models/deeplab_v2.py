@@ -101,7 +101,7 @@ class DeepLabV2ResNet(CoarseNet):
         blocks: Sequence[int] = RESNET_101,
         width_per_group: int = 64,
     ) -> None:
-        # Loading torchvision takes more than a second, for the compiler of torch that it brings along.
+        # Imported here: torchvision takes more than a second, because it loads torch's compiler.
         from torchvision.models.resnet import Bottleneck, ResNet
 
         super().__init__(zoom=8, stride=32 if multi_scale else 8)
@@ -112,6 +112,7 @@ class DeepLabV2ResNet(CoarseNet):
             width_per_group=width_per_group,
             replace_stride_with_dilation=[False, True, True],
         )
+        # Grey sections instead of three colours. The other layers keep torchvision's names, so its weights fit.
         layers: dict[str, nn.Module] = {"conv1": nn.Conv2d(channels_in, 64, 7, stride=2, padding=3, bias=False)}
         for name in ("bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
             layers[name] = getattr(resnet, name)
@@ -119,6 +120,7 @@ class DeepLabV2ResNet(CoarseNet):
         he_initialised(self)
         self.heads = nn.ModuleList(nn.Conv2d(2048, classes, 3, padding=rate, dilation=rate) for rate in RATES["L"])
         for head in self.heads:
+            # Scores near zero: a fresh net is sure of nothing.
             nn.init.normal_(head.weight, std=0.01)  # type: ignore[arg-type]
             nn.init.zeros_(head.bias)  # type: ignore[arg-type]
 
@@ -153,6 +155,7 @@ def three_quarters(x: Tensor) -> Tensor:
     >>> torch.allclose(three_quarters(x), expected, atol=1e-4)
     True
     """
+    # Pixel j of the three lies at (j + 1/2) 4/3 - 1/2 of the four: 1/6, 3/2 and 17/6.
     weights = x.new_tensor([[5, 1, 0, 0], [0, 3, 3, 0], [0, 0, 1, 5]]) / 6
     (images, channels, height, width) = x.shape
     x = torch.einsum("bcypw,qp->bcyqw", x.reshape(images, channels, -1, 4, width), weights).flatten(2, 3)
@@ -167,12 +170,12 @@ def _summed(heads: nn.ModuleList, features: Tensor) -> Tensor:
 
 
 def fill_resnet(net: nn.Module, source: Source, weights: str, prefix: str) -> None:
-    """Fill the part of a net under a prefix with the ImageNet weights of a ResNet, conv1 for grey-scale images.
+    """Fill the part of a net under a prefix with the ImageNet weights of a ResNet, with conv1 adapted to grey images.
 
     Raises
     ------
     ModelError
-        When the weights cannot be had or do not fit.
+        When the weights cannot be obtained or do not fit.
     """
     state = {f"{prefix}{key}": value for key, value in torchvision_weights(source, weights).items()}
     filled(net, state, (prefix,), source, f"{prefix}conv1.weight")

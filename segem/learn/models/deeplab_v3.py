@@ -31,11 +31,11 @@ class DeepLabV3(nn.Module):
 
     Notes
     -----
-    Inputs are padded with zeros to a multiple of 8 at the bottom and the right, and the logits cut back. The mean of
-    the image is a part of every pixel's logit, so no halo makes tiles exact; the mean of a tile takes its place.
+    Inputs are padded with zeros to a multiple of 8 at the bottom and the right, and the logits cropped. The mean of the
+    image is part of every pixel's logit, so no halo makes tiles exact; in a tile, the mean of the tile takes its place.
 
-    In training with a batch of one, the mean of the image is one value for each channel, and batch norm has nothing to
-    normalise by; it then takes its running statistics.
+    In training with a batch of one, the mean of the image is a single value for each channel, from which batch norm has
+    no variance to compute; it then takes its running statistics.
 
     Examples
     --------
@@ -46,7 +46,7 @@ class DeepLabV3(nn.Module):
     """
 
     def __init__(self, backbone: Backbone, channels_in: int = 1, classes: int = 1) -> None:
-        # Loading torchvision takes more than a second, for the compiler of torch that it brings along.
+        # Imported here: torchvision takes more than a second, because it loads torch's compiler.
         from torchvision.models import get_model
 
         super().__init__()

@@ -27,10 +27,12 @@ from segem.learn.models.coarse import CoarseNet, entry, he_initialised, padded
 from segem.learn.models.receptive_field import Parallel, Step, Transposed, Window, windows
 from segem.learn.models.vgg import VGGHead, VGGOptions, fill_vgg16, stages, vgg16_features
 
+# Offsets follow from where pixel x of the image lies in each map: a convolution moves it by padding - (k - 1) / 2, a
+# pooling to x / 2 - 1 / 4, a transposed convolution to s x + (k - 1) / 2. All offsets come out whole.
 FINAL_CROP = {32: 19, 16: 27, 8: 31}
 """Where the logits of the image start in the last up-sampling, by its factor."""
 FUSION_CROP = {4: 5, 3: 9}
-"""Where the map of scores that is added starts in that of a pooling, by its stage."""
+"""Where the scores of a pooling are cropped to match the deeper scores, by the stage of the pooling."""
 
 
 def bilinear_kernel(factor: int) -> Tensor:
@@ -48,12 +50,13 @@ def bilinear_kernel(factor: int) -> Tensor:
 class Upsampling(nn.Module):
     """A fixed bilinear transposed convolution of each class by itself, kernel 2 f and stride f.
 
-    It equals bilinear interpolation but within one input pixel of the border, where it fades towards zero.
+    It equals bilinear interpolation except within one input pixel of the border, where it fades towards zero.
     """
 
     def __init__(self, factor: int) -> None:
         super().__init__()
         self.factor = factor
+        # Fixed, so it is neither trained nor saved.
         self.register_buffer("kernel", bilinear_kernel(factor), persistent=False)
         self.kernel: Tensor
 
@@ -96,6 +99,7 @@ class FCN(nn.Module):
     ) -> None:
         super().__init__()
         self.stride, self.finest = 32, finest
+        # Caffe, in which the net was released, rounds the size of a pooling up.
         pools = [nn.MaxPool2d(2, ceil_mode=True) for _ in range(5)]
         self.features = vgg16_features(channels_in, width, pools, first_padding=100)
         self.head = VGGHead(8 * width, 64 * width, classes, 7)
@@ -103,6 +107,7 @@ class FCN(nn.Module):
         self.fused = {32: (), 16: (4,), 8: (4, 3)}[finest]
         skips = {4: 8 * width, 3: 4 * width}
         self.skips = nn.ModuleDict({f"pool{stage}": nn.Conv2d(skips[stage], classes, 1) for stage in self.fused})
+        # At zero, a finer net starts as the coarser one that it is trained from.
         for parameter in self.skips.parameters():
             nn.init.zeros_(parameter)
         self.twice, self.last = Upsampling(2), Upsampling(finest)
@@ -119,6 +124,7 @@ class FCN(nn.Module):
             deeper = self.twice(scores)
             added = self.skips[f"pool{number}"](pools[number])
             scores = deeper + _cut(added, FUSION_CROP[number], *deeper.shape[-2:])
+        # Up-sampling fades within one score of the border; the padding of 100 keeps that outside the image.
         return _cut(self.last(scores), FINAL_CROP[self.finest], height, width)
 
     def steps(self) -> tuple[Step, ...]:
@@ -144,12 +150,12 @@ def staged_from(state: Mapping[str, Tensor], net: FCN) -> None:
     state : mapping of str to Tensor
         Weights of an FCN-32s or FCN-16s.
     net : FCN
-        A fresh net of the same channels, classes and width; what the coarser one has not, stays zero.
+        A fresh net of the same channels, classes and width; layers that the coarser one lacks stay zero.
 
     Raises
     ------
     ModelError
-        When a weight has no place or another shape, or anything else than scores of poolings is missing.
+        When a weight does not belong or has another shape, or anything but the scores of poolings is missing.
     """
     own = net.state_dict()
     wrong = [key for key, value in state.items() if key not in own or own[key].shape != value.shape]
@@ -164,14 +170,14 @@ def staged_from(state: Mapping[str, Tensor], net: FCN) -> None:
 
 
 class ModifiedFCN(CoarseNet):
-    """An FCN of output stride 8 and 20.5 million parameters, as some courses teach it.
+    """An FCN of output stride 8 and 20.5 million parameters, known from courses.
 
     Notes
     -----
     VGG16 whose fourth and fifth poolings have stride 1, fc6 of 3x3 and fc7 of 1x1 with 1024 channels: 28x28 scores for
     224 pixels and 64x64 for 512. A 2x2 pooling of stride 1 keeps the size only with padding, here a row and a column of
-    zeros at the end, which never win because the features are not negative. Nothing is dilated in place of the strides
-    that are gone, so a score sees 172 pixels where one of VGG16 sees 404; that is what DeepLab mends.
+    zeros at the end, which never win because the features are not negative. No dilation makes up for the removed
+    strides, so a score sees 172 pixels where one of VGG16 sees 404; DeepLab corrects that.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The sliding-window classifier that won ISBI 2012, and two ways to slide it without doing anything twice."""
+"""The sliding-window classifier that won ISBI 2012, and two ways to slide it without computing anything twice."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ PATCH_PX = 95
 BORDER_PX = PATCH_PX // 2
 POOLINGS = 4
 FRAGMENTS_PX = 2**POOLINGS
-"""Edge of the lattice on which one fragment of the last pooling lies."""
+"""Spacing of the output pixels that one fragment of the last pooling computes."""
 
 
 class PatchNet(nn.Module):
-    """Net N4: tells from a window of 95x95 pixels whether its centre is membrane.
+    """Net N4: classifies the centre of a window of 95x95 pixels as membrane or not.
 
-    Four times a convolution and a 2x2 max-pooling (4x4, 5x5, 4x4 and 4x4 kernels, 48 maps each), a full connection to
-    200 neurons and one to 2. The full connections are written as convolutions of the same 219,290 weights, so the net
+    Four times a convolution and a 2x2 max-pooling (4x4, 5x5, 4x4 and 4x4 kernels, 48 maps each), then fully connected
+    layers of 200 and 2 neurons. These are written as convolutions, with the same 219,290 weights in all, so the net
     takes larger images as they are.
 
     Parameters
@@ -34,12 +34,12 @@ class PatchNet(nn.Module):
     -----
     Ciresan, Giusti, Gambardella and Schmidhuber (2012), *Deep neural networks segment neuronal membranes in electron
     microscopy images*, NIPS 25. ReLU and He's initialisation are a choice made here. The paper's foveation and
-    non-uniform sampling of the window are left out: they differ from window to window, and with them no dense
-    evaluation exists.
+    non-uniform sampling of the window are left out: they treat a pixel differently in each window, so with them there
+    is no dense evaluation.
 
-    All three ways to label every pixel give the same: `logits_patchwise` as it was done in 2012, `logits_atrous` with
-    gaps in the kernels, `logits_fragments` with images taken apart. `forward` takes the last, the fastest on a
-    processor: the same multiplications as with gaps, but in plain convolutions.
+    There are three ways to label every pixel, with the same result except for rounding: `logits_patchwise` as in 2012,
+    `logits_atrous` with gaps in the kernels, `logits_fragments` with the image split into fragments. `forward` takes
+    the last, the fastest on a processor: the same multiplications as with gaps, but in plain convolutions.
 
     Examples
     --------
@@ -114,6 +114,7 @@ class PatchNet(nn.Module):
         x = mirrored(x, BORDER_PX, (BORDER_PX, BORDER_PX))
         gap = 1
         for convolution in self.convolutions:
+            # A pooling of stride 1 keeps the windows of all pixels, interleaved; those of one pixel are `gap` apart.
             x = F.max_pool2d(F.relu(_with_gaps(convolution, x, gap)), 2, stride=1, dilation=gap)
             gap *= 2
         return self._difference(self.head(F.relu(_with_gaps(self.hidden, x, gap))))
@@ -129,7 +130,7 @@ class PatchNet(nn.Module):
         Giusti et al. (2013), arXiv:1302.1700.
         """
         height, width = x.shape[-2:]
-        # Only where the output is a multiple of 16 are all fragments alike in size.
+        # Fragments are of one size only where the output is a multiple of 16.
         x = mirrored(x, BORDER_PX, (BORDER_PX + -height % FRAGMENTS_PX, BORDER_PX + -width % FRAGMENTS_PX))
         for convolution in self.convolutions:
             x = _fragments(F.relu(convolution(x)))
@@ -140,7 +141,7 @@ class PatchNet(nn.Module):
 
     @staticmethod
     def _difference(logits: Tensor) -> Tensor:
-        # The softmax of two classes is the sigmoid of their difference.
+        # The softmax of two classes is the sigmoid of their difference, and all nets of the zoo give one logit.
         return logits[:, 1:] - logits[:, :1]
 
 
@@ -150,7 +151,7 @@ def _with_gaps(convolution: nn.Module, x: Tensor, gap: int) -> Tensor:
 
 
 def _fragments(x: Tensor) -> Tensor:
-    # The newest fragments are outermost along the batch, so the last pooling is the first to be undone.
+    # The newest fragments are outermost along the batch, so the last pooling is undone first.
     return torch.cat([F.max_pool2d(x[..., y:, x_:], 2) for y in (0, 1) for x_ in (0, 1)])
 
 

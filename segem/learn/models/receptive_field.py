@@ -72,6 +72,7 @@ class Resampled:
         return self._below(first), self._below(last) + 1
 
     def _below(self, index: int) -> int:
+        # In integers: rounding could put a position on the wrong side of a pixel, and a halo would be one short.
         return ((2 * index + 1) * self.down - self.up) // (2 * self.up)
 
 

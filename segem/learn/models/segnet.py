@@ -55,6 +55,7 @@ class SegNet(nn.Module):
     ) -> None:
         super().__init__()
         self.stride = 2**depth
+        # Eight times at most, as in VGG16, on which the published net is built.
         widths = [features * min(2**level, 8) for level in range(depth)]
         self.encoder = nn.ModuleList(DoubleConv(a, b) for a, b in pairwise([channels_in, *widths]))
         self.up = nn.ModuleList(Upsampling(upsampling, width) for width in reversed(widths))
@@ -70,6 +71,7 @@ class SegNet(nn.Module):
         x = F.pad(x, (0, -width % self.stride, 0, -height % self.stride))
         remembered = []
         for block in self.encoder:
+            # The indices are all that passes from the encoder to the decoder of the same level.
             x, indices = max_pool(block(x))
             remembered.append(indices)
         for up, block, indices in zip(self.up, self.decoder, reversed(remembered), strict=True):

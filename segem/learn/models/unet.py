@@ -25,6 +25,7 @@ class DoubleConv(nn.Sequential):
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__(
+            # No bias: batch norm would subtract it again.
             nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
             nn.BatchNorm2d(channels_out),
             nn.ReLU(inplace=True),
@@ -50,8 +51,8 @@ class UNet(nn.Module):
 
     Notes
     -----
-    Ronneberger, Fischer and Brox (2015), doi:10.1007/978-3-319-24574-4_28, with three changes that later work agreed
-    on: padded convolutions, so that no border is lost; batch norm, which folds into the convolutions for inference;
+    Ronneberger, Fischer and Brox (2015), doi:10.1007/978-3-319-24574-4_28, with three changes that have since become
+    usual: padded convolutions, so that no border is lost; batch norm, which folds into the convolutions for inference;
     and one logit for two classes. Inputs are padded with zeros to a multiple of the stride at the bottom and the right
     and the logits cut back, so any size of at least one pixel is accepted.
 
@@ -66,11 +67,13 @@ class UNet(nn.Module):
         super().__init__()
         self.stride = 2**depth
         widths = [features * 2**level for level in range(depth + 1)]
+        # Each pooling keeps a quarter of the pixels, so double the channels cost each level about as much as the last.
         self.down = nn.ModuleList(DoubleConv(a, b) for a, b in zip([channels_in, *widths[:-1]], widths, strict=True))
         self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in pairwise(widths))
         self.merge = nn.ModuleList(DoubleConv(2 * a, a) for a in widths[:-1])
         self.head = nn.Conv2d(features, classes, 1)
         for module in self.modules():
+            # He's scale keeps activations of one size through ReLUs, from the first step on.
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
@@ -86,6 +89,8 @@ class UNet(nn.Module):
         Tensor, (B, classes, H, W) float32
         """
         height, width = x.shape[-2:]
+        # At the bottom and the right only, so that the lattice of the poolings starts at the first pixel. Zero is the
+        # mean of z-scores.
         x = F.pad(x, (0, -width % self.stride, 0, -height % self.stride))
         skips = []
         for level, block in enumerate(self.down):
@@ -93,6 +98,7 @@ class UNet(nn.Module):
                 x = F.max_pool2d(x, 2)
             x = block(x)
             skips.append(x)
+        # The deepest map is what the decoder starts from, not a skip.
         skips.pop()
         for up, merge, skip in zip(reversed(self.up), reversed(self.merge), reversed(skips), strict=True):
             x = merge(torch.cat([skip, up(x)], dim=1))
@@ -101,7 +107,7 @@ class UNet(nn.Module):
 
 
 def unet_steps(depth: int) -> tuple[Step, ...]:
-    """Return the longest way from the input to the logits of a `UNet`; the two convolutions of a level see 5 pixels."""
+    """Return the longest path from the input to the logits of a `UNet`; two 3x3 convolutions together see 5 pixels."""
     level = Window(5, padding=2)
     return (level, Window(2, 2)) * depth + (level,) + (Transposed(2, 2), level) * depth
 

@@ -1,6 +1,6 @@
-"""The ways to make a map larger, each of them once.
+"""The ways to enlarge a map: nearest, bed of nails, bilinear, max-unpooling and transposed convolution.
 
-The examples are those by which they are usually explained, worked by hand.
+The examples are the usual textbook ones, worked by hand.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ STEPS: dict[Kind, Step] = {
     "nearest": Transposed(2, 2),
     "bed_of_nails": Transposed(1, 2),
     "bilinear": Resampled(2),
+    # A remembered index never leaves its 2x2 square, so a pixel sees no more than with nearest.
     "max_unpool": Transposed(2, 2),
     "transposed": Transposed(2, 2),
 }
-"""What each of them sees when it makes a map twice as large."""
+"""What one output pixel of each sees, when a map is enlarged twofold."""
 
 
 def nearest(x: Tensor, factor: int = 2) -> Tensor:
@@ -145,7 +146,7 @@ def transposed(channels_in: int, channels_out: int, kernel: int = 2, factor: int
     kernel : int
         Edge of the kernel, `factor` or an even number of pixels more.
     factor : int
-        Step between kernels; the output is so many times as large.
+        Step between kernels, and how many times larger the output is.
 
     Returns
     -------
@@ -165,6 +166,7 @@ def transposed(channels_in: int, channels_out: int, kernel: int = 2, factor: int
     >>> up(small)[0, 0].int().tolist()
     [[4, 0, 2, 0], [0, 4, 0, 2], [1, 0, 5, 0], [0, 1, 0, 5]]
     """
+    # This padding makes the output exactly `factor` times as large.
     return nn.ConvTranspose2d(channels_in, channels_out, kernel, stride=factor, padding=(kernel - factor) // 2)
 
 
@@ -189,7 +191,7 @@ class Upsampling(nn.Module):
         self.learned = transposed(channels, channels) if kind == "transposed" else None
 
     def forward(self, x: Tensor, indices: Tensor) -> Tensor:
-        """Return larger maps; `indices` are those of the pooling to be undone, which only max-unpooling looks at."""
+        """Return larger maps; `indices` are those of the pooling that is undone, used by max-unpooling only."""
         if self.learned is not None:
             larger: Tensor = self.learned(x)
             return larger

@@ -22,17 +22,17 @@ from segem.learn.models.spec import NetOptions
 CONVOLUTIONS = (2, 2, 3, 3, 3)
 """Convolutions of each stage."""
 WIDTHS = (1, 2, 4, 8, 8)
-"""Channels of each stage, in those of the first."""
+"""Channels of each stage, as a multiple of those of the first."""
 
 
 class VGGOptions(NetOptions):
     """Options of the nets built on VGG16.
 
-    They have no batch norm, so their entries in the zoo train them with smaller steps than the nets that have.
+    They have no batch norm, so the zoo trains them at a lower learning rate than nets with it.
     """
 
     width: int = Field(default=64, ge=1, le=64)
-    """Channels of the first stage, which all others follow; 64 in the paper, and where pretrained weights shall fit."""
+    """Channels of the first stage, which sets those of all others; 64 in the paper and for pretrained weights."""
 
 
 def vgg16_features(
@@ -67,6 +67,7 @@ def vgg16_features(
     for stage, (count, times) in enumerate(zip(CONVOLUTIONS, WIDTHS, strict=True)):
         dilation = last_dilation if stage == 4 else 1
         for _ in range(count):
+            # A 3x3 convolution keeps the size of the map where its padding is its dilation.
             padding = dilation if layers else first_padding
             layers += [nn.Conv2d(channels_in, times * width, 3, padding=padding, dilation=dilation)]
             layers += [nn.ReLU(inplace=True)]
@@ -77,6 +78,7 @@ def vgg16_features(
 
 def stages(features: nn.Sequential) -> tuple[nn.Sequential, ...]:
     """Return the five stages of VGG16, each with its pooling."""
+    # Each convolution has a ReLU, and each stage ends with a pooling.
     ends = [sum(2 * n + 1 for n in CONVOLUTIONS[: stage + 1]) for stage in range(5)]
     return tuple(features[start:end] for start, end in zip([0, *ends], ends, strict=False))
 
@@ -111,7 +113,7 @@ class VGGHead(nn.Sequential):
 
 
 class VGG16FCN(CoarseNet):
-    """VGG16 whose fully connected layers are convolutions, so that it slides over any image.
+    """VGG16 with its fully connected layers as convolutions, so that it takes any image.
 
     Parameters
     ----------
@@ -127,9 +129,9 @@ class VGG16FCN(CoarseNet):
     not at those of the windows. Only the valid 7x7 convolution is the fully connected layer; with a padding of 3 it
     gives 7x7 scores at 224, of which only the middle one is the classifier's.
 
-    As a net of the zoo it adds zeros of three cells (96 pixels) around the image in place of a padding of fc6: every
-    cell gets a score, centred on the cell, and fc6 sees features of VGG and no artificial zeros. The 32-fold
-    up-sampling is fixed.
+    In the zoo the image gets a margin of zeros, three cells (96 pixels) wide, instead of a padding of fc6: every cell
+    gets a score, centred on the cell, and fc6 sees features of VGG and no artificial zeros. The 32-fold up-sampling is
+    fixed.
 
     Examples
     --------
@@ -141,6 +143,7 @@ class VGG16FCN(CoarseNet):
     """
 
     def __init__(self, channels_in: int = 1, classes: int = 1, width: int = 64) -> None:
+        # Half of a 7x7 kernel is 3 cells of 32 pixels.
         super().__init__(zoom=32, margin_px=96)
         self.features = vgg16_features(channels_in, width)
         self.head = VGGHead(8 * width, 64 * width, classes, 7)
@@ -166,6 +169,7 @@ def convolutional(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if layer in names:
             edge = 7 if layer == "classifier.0" else 1
             key = f"head.{names[layer]}.{kind}"
+            # torch flattens maps as (C, H, W), the order of a kernel: a reshape moves no number to another place.
             value = value.reshape(len(value), -1, edge, edge) if kind == "weight" else value
         found[key] = value
     return found
@@ -174,15 +178,15 @@ def convolutional(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def fill_vgg16(net: nn.Module, source: Source) -> None:
     """Fill a net built on VGG16 with the ImageNet weights of the classifier.
 
-    All convolutions are taken, the first one for grey-scale images. So are fc6 and fc7: as they are where the net has
-    the 7x7 kernel and the 4096 channels of the paper; elsewhere evenly spaced taps and channels of theirs, an
-    approximation (Chen et al. 2017, arXiv:1606.00915, take random channels). Scores, and what a net has beside VGG16,
-    keep their random start.
+    All convolutions are filled, the first one adapted to grey images. So are fc6 and fc7: unchanged where the net has
+    the 7x7 kernel and the 4096 channels of the paper; elsewhere with evenly spaced taps and channels of theirs, an
+    approximation (Chen et al. 2017, arXiv:1606.00915, take random channels). Scores, and layers that VGG16 lacks, keep
+    their random start.
 
     Raises
     ------
     ModelError
-        When the weights cannot be had or do not fit, or the net is narrower than VGG16.
+        When the weights cannot be obtained or do not fit, or the net is narrower than VGG16.
     """
     own = net.state_dict()
     if own["features.0.weight"].shape[0] != 64:

@@ -1,4 +1,4 @@
-"""What every runtime gives: probabilities in the order of the inputs, whatever works on them side by side."""
+"""What every runtime offers: probabilities in the order of the inputs, however many are computed at once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TilePool:
     """Evaluates tiles side by side, each by one thread.
 
     The order of a convolution's sums depends on how many threads share it; with one thread for each tile, the bytes of
-    the result depend neither on the number of cores nor on that of workers.
+    the result depend on neither the number of cores nor the number of workers.
 
     Parameters
     ----------
@@ -53,11 +53,14 @@ class TilePool:
         try:
             for channels in inputs:
                 running.append(self._pool.submit(self._forward, channels))
+                # One tile waits for each thread, so none is idle while the consumer writes; more would only take
+                # memory.
                 if len(running) >= 2 * self.threads:
                     yield running.popleft().result()
             while running:
                 yield running.popleft().result()
         finally:
+            # A consumer that stops early must not wait for tiles that nobody will read.
             for future in running:
                 future.cancel()
 
@@ -71,15 +74,15 @@ class TilePool:
 
 
 def instructions(device: torch.device) -> str:
-    """Return what instructions a processor computes with, such as " AVX512": with others it rounds otherwise."""
+    """Return the vector instructions a processor computes with, such as " AVX512": others round differently."""
     return f" {torch.backends.cpu.get_cpu_capability()}" if device.type == "cpu" else ""
 
 
 def sigmoid(logits: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
     """Return probabilities, or NaN for all of them when a logit is NaN or infinite.
 
-    The sigmoid would turn an infinite logit into a sound 0 or 1. The extremes are NaN if any logit is, and looking for
-    them takes a tenth of the time of looking at each.
+    The sigmoid would turn an infinite logit into a plausible 0 or 1. The extremes are NaN if any logit is, and finding
+    them takes a tenth of the time of testing each logit.
     """
     if all(math.isfinite(extreme) for extreme in torch.aminmax(logits)):
         return torch.sigmoid(logits, out=out)

@@ -20,7 +20,7 @@ def choose_device(device: Device) -> torch.device:
     Raises
     ------
     ConfigError
-        When the device asked for is not there.
+        When the requested device is not available.
     """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
@@ -31,13 +31,14 @@ def choose_device(device: Device) -> torch.device:
 
 
 def choose_runtime(runtime: RuntimeName, device: torch.device) -> RuntimeName:
-    """Return which runtime evaluates on a device; ``auto`` takes OpenVINO on a processor where it is installed.
+    """Return the runtime for a device; ``auto`` takes OpenVINO on a processor where it is installed.
 
     Raises
     ------
     ConfigError
-        When the runtime asked for is not installed, or does not serve the device.
+        When the requested runtime is not installed, or does not support the device.
     """
+    # OpenVINO is the faster of the two on a processor; 8 bits change the result, so only a user may choose them.
     if runtime == "auto":
         return "openvino" if device.type == "cpu" and installed("openvino") else "torch"
     if runtime == "torch":
@@ -57,15 +58,16 @@ def choose_runtime(runtime: RuntimeName, device: torch.device) -> RuntimeName:
 
 
 def runtime_identity(runtime: RuntimeName, device: torch.device, quantized: Path | None = None) -> str:
-    """Return what computes; another one may round otherwise, so it is part of a block's identity.
+    """Return what computes, for the identity of a block: another runtime may round differently.
 
-    Versions are part of it too, and stand beside this one: `segem.stages.segmentation.identity` knows of all of them.
+    Versions are part of the identity too; `segem.stages.segmentation.identity` adds them.
     """
     return openvino_name(quantized) if runtime.startswith("openvino") else eager_name(device)
 
 
 def training_runtime(device: torch.device) -> str:
     """Return what trains nets, with its version, for their cards."""
+    # Training needs gradients, which OpenVINO does not have: it is always torch that trains.
     return eager_name(device).replace("torch", f"torch {torch.__version__}", 1)
 
 

@@ -30,17 +30,18 @@ from segem.learn.winograd import halve_multiplications
 MODEL_FILE = "model.xml"
 _WEIGHTS_FILE = "model.bin"
 _AGREEMENT = 1e-3
+"""Largest relative difference of a logit from torch: far above rounding, and a wrong conversion is off by more."""
 _USE_TORCH = "use --runtime torch, or in a manifest segment: {runtime: torch}"
 _TRACED_PX = 64
 
 
 def installed(*packages: str) -> bool:
-    """Tell whether optional packages are there, without importing them."""
+    """Return whether optional packages are installed, without importing them."""
     return all(importlib.util.find_spec(package) is not None for package in packages)
 
 
 def openvino_name(quantized: Path | None = None) -> str:
-    """Return what computes, without its version; a quantised model is known by its bytes."""
+    """Return what computes, without its version; a quantised model is identified by the digest of its files."""
     name = f"openvino cpu{instructions(torch.device('cpu'))}"
     return f"{name} int8 {quantized_digest(quantized)}" if quantized is not None else f"{name} float32 winograd"
 
@@ -62,30 +63,33 @@ class OpenVinoCpu:
     Raises
     ------
     ModelError
-        When the net cannot be converted, or gives something else than torch does.
+        When the net cannot be converted, or its output is not that of torch.
     """
 
     def __init__(self, net: nn.Module, channels: int, threads: int, quantized: Path | None = None) -> None:
         ov = import_openvino()
         model = _read(quantized) if quantized is not None else halve_multiplications(_converted(net, channels))
         settings = {
+            # One thread for each stream, so that the number of cores does not change the order of sums.
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": threads,
-            # Some processors would otherwise compute in bfloat16 without being asked.
+            # On processors that have it, OpenVINO would otherwise compute in bfloat16.
             "INFERENCE_PRECISION_HINT": "f32",
         }
         self._compiled = ov.Core().compile_model(model, "CPU", settings)
         self._own = threading.local()
+        # 8 bits differ by design; what they change of the mask is measured on tiles of the volume instead.
         if quantized is None:
             _check_agreement(net, channels, self._logits)
         self._pool = TilePool(self._forward, threads)
         self._warm_up(channels, threads)
 
     def _warm_up(self, channels: int, threads: int) -> None:
-        """Let every thread evaluate something small; the first tile of a stream would otherwise hold up the others'."""
+        """Let every thread evaluate a small input; a stream's first tile would otherwise block the others."""
         together = threading.Barrier(threads)
 
         def small(_: int) -> None:
+            # Every task waits for all the others, so that no thread takes two of them.
             together.wait()
             self._logits(np.zeros((channels, _TRACED_PX, _TRACED_PX), np.float32))
 
@@ -103,15 +107,17 @@ class OpenVinoCpu:
 
     def _forward(self, channels: Channels) -> Probability:
         logits = torch.from_numpy(self._logits(channels))
+        # In place: a tile's logits are not needed any more, and may be as large as a section.
         probability: Probability = sigmoid(logits, out=logits).numpy()
         return probability
 
     def _logits(self, channels: Channels) -> Probability:
-        # An infer request serves one thread at a time, so each thread keeps one of its own.
+        # An infer request serves one thread at a time, so each thread has its own.
         request = getattr(self._own, "request", None)
         if request is None:
             request = self._own.request = self._compiled.create_infer_request()
         out = request.infer({0: np.ascontiguousarray(channels)[np.newaxis]}, share_inputs=True)
+        # A copy: the next tile of this thread reuses the output buffer of the request.
         return np.array(out[0][0, 0])
 
 
@@ -125,9 +131,9 @@ def quantize(net: nn.Module, channels: int, tiles: Sequence[Channels], folder: P
     channels : int
         C of the net.
     tiles : sequence of (C, H, W) float32
-        What the net will see; all of them are used.
+        Typical inputs; all of them are used.
     folder : Path
-        Where the model shall lie; it appears whole or not at all.
+        Folder to write; it appears complete or not at all.
 
     Returns
     -------
@@ -139,22 +145,23 @@ def quantize(net: nn.Module, channels: int, tiles: Sequence[Channels], folder: P
     Post-training quantisation by NNCF: weights to 8 bits for each channel, activations by the ranges seen on the tiles.
     """
     ov = import_openvino()
-    # NNCF reports its use to its makers unless it believes itself in continuous integration.
+    # NNCF sends usage data to its makers unless it believes that it runs in continuous integration.
     os.environ["NNCF_CI"] = "1"
     import nncf
 
     nncf.set_log_level(logging.ERROR)
     calibration = nncf.Dataset([tile[np.newaxis] for tile in tiles])
-    # NNCF draws its progress on stdout, which belongs to results.
+    # NNCF draws its progress on stdout, which is for results.
     with redirect_stdout(sys.stderr):
         model = nncf.quantize(_converted(net, channels), calibration, subset_size=len(tiles))
     with new_directory(folder) as partial, disk_errors(folder):
+        # OpenVINO rounds float weights to 16 bits when saving, unless told not to.
         ov.save_model(model, partial / MODEL_FILE, compress_to_fp16=False)
     return folder
 
 
 def is_whole(folder: Path) -> bool:
-    """Tell whether a quantised model lies in a folder and can be read."""
+    """Return whether a folder holds a quantised model that can be read."""
     if not all((folder / name).is_file() for name in (MODEL_FILE, _WEIGHTS_FILE)):
         return False
     try:
@@ -173,8 +180,8 @@ def quantized_digest(folder: Path) -> str:
 
 
 def import_openvino() -> Any:
-    """Return the package, kept from reporting its use."""
-    # OpenVINO's converter reports its use to its makers wherever this package is found.
+    """Return the package, with its telemetry disabled."""
+    # OpenVINO's converter sends usage data to its makers wherever this package is installed.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
@@ -195,24 +202,25 @@ def _converted(net: nn.Module, channels: int) -> Any:
     example = torch.zeros(1, channels, _TRACED_PX, _TRACED_PX)
     try:
         with warnings.catch_warnings():
-            # The converter traces the net by a function of torch that will be replaced one day.
+            # The converter traces the net with a function that torch has deprecated.
             for kind in (DeprecationWarning, FutureWarning):
                 warnings.simplefilter("ignore", kind)
             return ov.convert_model(folded(net), example_input=example)
     except Exception as error:
-        # The converter fails by a dozen types of errors.
+        # The converter raises a dozen types of errors.
         raise ModelError(
             "OpenVINO cannot convert this net", found=f"{type(error).__name__}: {error}", fix=_USE_TORCH
         ) from error
 
 
 def _check_agreement(net: nn.Module, channels: int, logits: Any) -> None:
-    """Raise unless an input of an awkward size comes out as torch gives it: a traced net may have frozen its sizes."""
+    """Raise unless the output agrees with torch for an input of another size: tracing may have frozen sizes."""
     x = np.random.default_rng(0).normal(size=(channels, _TRACED_PX + 13, 2 * _TRACED_PX - 9)).astype(np.float32)
     with torch.inference_mode():
         expected = net(torch.from_numpy(x)[None])[0, 0].numpy()
     found = logits(x)
     off = float(np.abs(found - expected).max()) if found.shape == expected.shape else float("inf")
+    # Written so that NaN fails too.
     if not off <= _AGREEMENT * max(1.0, float(np.abs(expected).max())):
         raise ModelError(
             "OpenVINO does not give what torch gives for this net",

@@ -1,7 +1,7 @@
-"""Which nets there are: architectures with what they cost, and trained models with what they reach.
+"""Lists the nets there are: architectures with their costs, and trained models with their scores.
 
-Nothing here loads torch, so that `segem models list` answers at once. What an architecture costs follows from its code
-alone, so it is kept in ``architectures.json``, and a test holds that file to the nets it is about. To write it anew::
+Nothing here loads torch, so that `segem models list` answers at once. The costs of an architecture follow from its code
+alone, so they are kept in ``architectures.json``, and a test compares that file with the nets. To write it anew::
 
     python -c "from segem.stages.models.zoo import write_catalogue; write_catalogue()"
 """
@@ -63,7 +63,7 @@ class Architecture:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model on disk; without architecture and scores where its card cannot be read, and then why.
+    """A model on disk; where its card cannot be read, the reason instead of architecture and scores.
 
     `standing` is what `segem.io.versions.describe_standing` says of it.
     """

@@ -1,4 +1,4 @@
-"""What a package of bioimage.io says of a model: its description for programs, and its page for people."""
+"""The description of a model in a bioimage.io package: for programs, and a page for people."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def description(
 def _input(geometry: Geometry, test: dict[str, str]) -> dict[str, Any]:
     def space(axis: str) -> dict[str, Any]:
         size = {"min": least_px(geometry), "step": geometry.stride_px}
-        # A net that sees all of its input gives other values for each part of a section than for the whole.
+        # A net that sees its whole input gives other values for a part of a section than for the whole.
         return {"type": "space", "id": axis, "size": size, "concatenable": geometry.halo_px is not None}
 
     sections = [f"section{offset:+d}" if offset else "section" for offset in around(geometry.context_sections)]

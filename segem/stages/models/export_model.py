@@ -1,4 +1,4 @@
-"""Packs a model so that others run it without segem: a package of bioimage.io."""
+"""Writes a model as a bioimage.io package, which others can run without segem."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _TESTED_PX, _COVER_PX = 256, 256
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """A package that was written."""
+    """A written package."""
 
     path: Path
     name: str
@@ -127,7 +127,7 @@ def _terms(model: Artefact, licence: str) -> str:
 
 
 def _cover(section: NDArray[np.uint8], membrane: NDArray[np.bool_]) -> bytes:
-    """Return a picture of the synthetic section beside what the model finds in it."""
+    """Return a picture of the synthetic section beside the model's output for it."""
     window = (slice(_COVER_PX), slice(_COVER_PX))
     raw = stretch_contrast(section[window], 0, 255)
     picture = np.concatenate([np.repeat(raw[..., None], 3, axis=-1), draw_overlay(raw, membrane[window])], axis=1)

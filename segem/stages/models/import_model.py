@@ -1,4 +1,4 @@
-"""Takes in a model that others send: numbers and facts, never code."""
+"""Imports a model from others: numbers and facts, never code."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from segem.stages.models.zoo import check_new_name
 
 PLAIN = (".safetensors", ".pt", ".pth")
 _AGREEMENT = 1e-3
-"""Largest difference of a probability from that of the package; other machines round otherwise."""
+"""Largest difference of a probability from that of the package; other machines round differently."""
 
 
 @dataclass(frozen=True)
 class Foreign:
-    """What is to be said of weights that were not trained by segem.
+    """What segem has to be told about weights that it has not trained.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class Foreign:
     threshold : float
         Probability from which a voxel is membrane.
     licence, citation : str
-        For the card; a package may say them itself.
+        For the card; a package may state its own.
     """
 
     architecture: str
@@ -57,7 +57,7 @@ class Foreign:
 
 @dataclass(frozen=True)
 class ImportedModel:
-    """A model that was taken in."""
+    """A model that was imported."""
 
     path: Path
     name: str
@@ -102,7 +102,7 @@ def import_model(source: Path, name: str, workspace: Workspace, foreign: Foreign
                 fix="give another name by --out, or remove the folder if you need nothing in it",
             )
         sweep_partials(workspace.models, name)
-        # The folder of the model is made with its only version in it, so that a refused one leaves nothing.
+        # The folder of the model is made together with its first version, so that a refused one leaves nothing.
         with new_directory(workspace.models / name) as partial:
             version = name_new_version(partial)
             if source.suffix.lower() in PLAIN:
@@ -199,7 +199,7 @@ def _take(version: Path, card: ModelCard, state: dict[str, Any], source: Path) -
 
 
 def _weights(path: Path, source: Path) -> dict[str, Any]:
-    # torch writes zips too; what is a damaged one, or none, is for its loader to say.
+    # torch writes zip files too; whether one is damaged, or none at all, is for its loader to say.
     with suppress(OSError, zipfile.BadZipFile, NotImplementedError), zipfile.ZipFile(path) as archive:
         refuse_harmful(source, archive)
     with _said_of(source, path):
@@ -251,7 +251,7 @@ def _tensor(package: Package, said: dict[str, Any], which: str, scratch: Path) -
     try:
         tensor = np.asarray(np.load(file, allow_pickle=False), np.float32)
     except Exception as error:
-        # numpy reports what is no array by a dozen types of errors, of zip files and of Python's grammar too.
+        # numpy raises a dozen types of errors for other files, those of zip files and of Python's parser too.
         raise ModelError(
             "a test tensor cannot be read", where=package.path, found=error, fix="fetch the package again"
         ) from None
@@ -284,7 +284,7 @@ def _get(value: Any, key: str) -> Any:
 
 @contextmanager
 def _said_of(source: Path, hidden: Path) -> Iterator[None]:
-    """Let errors about a file that was unpacked out of sight name the package instead."""
+    """Let errors about an unpacked temporary file name the package instead."""
     try:
         yield
     except ModelError as error:

@@ -1,4 +1,4 @@
-"""What an architecture of the zoo is, what it costs and how fast it is here; which names models may have."""
+"""Describes architectures of the zoo, their costs and speed on this machine; says which names models may have."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from segem.stages.segmentation.budget import RESIDENT, half_of_the_machine
 logger = logging.getLogger(__name__)
 
 MEASURED_PX = 512
-"""Edge of the tile that is evaluated for a rate."""
+"""Edge of the tile whose evaluation is timed."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """One thing that can be chosen of an architecture; `allowed` and `meaning` are empty where nothing is said."""
+    """One option of an architecture; `allowed` and `meaning` are empty where it does not say."""
 
     name: str
     default: Any
@@ -43,7 +43,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Explanation:
-    """An architecture, what its net says of itself, and its options."""
+    """An architecture, the description in its net's docstring, and its options."""
 
     architecture: Architecture
     about: str
@@ -51,9 +51,9 @@ class Explanation:
 
 
 def measured(nets: Collection[Architecture]) -> tuple[Architecture, ...]:
-    """Return architectures with how fast they are here, by evaluating a tile with each, one after the other.
+    """Return architectures with their speed on this machine, measured on one tile with each in turn.
 
-    They are evaluated on the runtime that this machine takes.
+    The runtime is the one that ``auto`` takes here.
     """
     found = []
     with track("measure", len(nets), "net") as advance:
@@ -96,7 +96,7 @@ def describe(name: str) -> Architecture:
 
 
 def write_catalogue() -> None:
-    """Write what is listed of every architecture, after a net was added or changed."""
+    """Write ``architectures.json`` anew, after a net was added or changed."""
     nets = [asdict(describe(name)) for name in sorted(ZOO)]
     kept = [
         {key: value for key, value in net.items() if key not in ("megapixels_per_second", "not_measured")}
@@ -106,7 +106,7 @@ def write_catalogue() -> None:
 
 
 def explain(name: str) -> Explanation:
-    """Return what there is to know of an architecture before it is trained.
+    """Return the description, costs and options of an architecture.
 
     Raises
     ------
@@ -132,12 +132,12 @@ def explain(name: str) -> Explanation:
 
 
 def is_architecture(name: str, workspace: Workspace) -> bool:
-    """Tell whether a name means an architecture; a trained model of the same name comes first."""
+    """Return whether a name refers to an architecture; a trained model of the same name takes precedence."""
     return name in ZOO and name not in {known for known, _ in list_models(workspace)}
 
 
 def shown_model(name: str, workspace: Workspace) -> Artefact:
-    """Return a trained model to be shown.
+    """Return a trained model by name or folder.
 
     Raises
     ------
@@ -159,12 +159,12 @@ def shown_model(name: str, workspace: Workspace) -> Artefact:
 
 
 def check_new_name(name: str) -> None:
-    """Raise unless a new model may be called by this name: it must not hide what came with segem.
+    """Raise unless a new model may have this name: it must not hide a bundled model or an architecture.
 
     Raises
     ------
     ConfigError
-        When the name is none, or that of a bundled model or an architecture.
+        When it is not a valid name, or that of a bundled model or an architecture.
 
     Examples
     --------
@@ -184,7 +184,7 @@ def check_new_name(name: str) -> None:
 
 
 def tell_if_not_in_use(version: Path) -> None:
-    """Warn where the name of a new version still means another one, because that was promoted.
+    """Warn where the name of a new version still refers to another version, because that was promoted.
 
     Raises
     ------
@@ -194,8 +194,8 @@ def tell_if_not_in_use(version: Path) -> None:
     promoted = find_promoted(version.parent)
     if promoted is not None and promoted != version:
         logger.warning(
-            "%s still means %s, which was promoted; `segem models promote %s MANIFEST` judges the new version and puts "
-            "it in use",
+            "%s still refers to version %s, which was promoted; `segem models promote %s MANIFEST` judges the new "
+            "version and puts it in use",
             version.parent.name,
             promoted.name,
             version,
@@ -205,6 +205,7 @@ def tell_if_not_in_use(version: Path) -> None:
 def _measured(net: Architecture) -> Architecture:
     spec = spec_of(net.name)
     options = spec.options()
+    # Counted first, so that a large net is not measured by running out of memory.
     needed, allowed = RESIDENT + bytes_needed(spec, options, MEASURED_PX), half_of_the_machine()
     if needed > allowed:
         short = f"needs {needed / 1e9:.1f} GB, half of the memory here is {allowed / 1e9:.1f} GB"
@@ -245,7 +246,7 @@ def _bound(limit: Any) -> str:
 
 
 def _plain_type(annotation: Any) -> str:
-    """Return a type as a person writes it.
+    """Return a type as it is written in a help text.
 
     Examples
     --------

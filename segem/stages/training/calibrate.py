@@ -1,4 +1,4 @@
-"""Calibrates a trained model on labelled sections it has not learned from; its weights stay as they are."""
+"""Calibrates a trained model on labelled sections it was not trained on; its weights do not change."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from segem.stages.training.score import score_volume
 
 @dataclass(frozen=True)
 class CalibrateResult:
-    """A calibrated model, and how far its probabilities are from frequencies."""
+    """A calibrated model, and the calibration error before and after."""
 
     path: Path
     name: str
@@ -48,8 +48,8 @@ def calibrate_model(
 ) -> CalibrateResult:
     """Fit the calibration of a model on the ``validation`` sections of a manifest, and score it on ``test`` sections.
 
-    The threshold moves with the probabilities, so that it cuts the same mask from them, unless a new one is asked for.
-    Blending tiles and averaging views come after calibration and may change single voxels.
+    The threshold moves with the probabilities, so that the mask stays the same, unless a new one is asked for. Blending
+    of tiles and averaging of views come after calibration and may change single voxels.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def calibrate_model(
         Where volumes are ingested and the new model is written.
     choose : bool
         Whether these ``validation`` sections choose the threshold too, for the best IoU averaged over their volumes.
-        What was known of the masks of the model is then no longer true of the new one, and is left out of its card.
+        Scores of the old mask no longer hold for the new one then, and are left out of its card.
     device : {"auto", "cpu", "cuda", "mps"}
         Where to compute.
 
@@ -95,6 +95,7 @@ def calibrate_model(
         for one in volumes
         for section in read_labelled_sections(one.volume, one.validation, context, seen=(0, one.volume.shape[0]))
     ]
+    # A calibration is fitted to the logits of the net itself, never on top of another one.
     plain = load_net(artefact, calibrate=False)
     judged = in_pieces(plain.to(where), shape)
     fitted_on = tuple(
@@ -106,6 +107,7 @@ def calibrate_model(
         )
         for part in chose
     )
+    # On sections the weights were not fitted to: on training sections a net is too sure of itself.
     found = calibrate(judged, sections, where).model_copy(update={"fitted_on": fitted_on})
     if choose:
         threshold, _ = choose_threshold(calibrated(judged, found), sections, where)
@@ -115,8 +117,8 @@ def calibrate_model(
     scores = tuple(
         score_volume(predict, threshold, one.volume, one.test, context) for one in volumes if one.test is not None
     )
-    # Of an old score the IoU is true where the mask is the same; V_rand and V_info are the best of eleven thresholds,
-    # which now cut other masks.
+    # Where the mask is the same, the IoU of an old score still holds. V_rand and V_info are the best of eleven
+    # thresholds, which now give other masks.
     older = (known.model_copy(update={"v_rand": None, "v_info": None, "ece": None}) for known in card.scores)
     kept = {(known.volume, known.sections): known for known in (*(() if choose else older), *scores)}
     made = save_version(
@@ -137,22 +139,22 @@ def calibrate_model(
 
 
 def _check_unseen(model: Artefact, volumes: Sequence[LabelledVolume], chose: Sequence[TrainedOn]) -> None:
-    """Raise where the model knows what would calibrate or score it, or is to be scored on what `chose` for it."""
+    """Raise where a model has seen the sections to calibrate or score it on, or `chose` its threshold on the latter."""
     known = model.card.trained_on
     for one in volumes:
-        # Those that chose the threshold may calibrate, and choose it again.
+        # Sections that chose the threshold may calibrate, and choose it again.
         check_unseen(known, model.path, one.volume, one.validation, "calibrated", (LEARNED,))
         if one.test is not None:
             check_unseen(known, model.path, one.volume, one.test, "scored")
-            # One stack may come under two names: what calibrates under one is not to score under the other.
+            # One stack may have two names: sections that calibrate under one must not score under the other.
             check_unseen(chose, "the new model", one.volume, one.test, "scored")
 
 
 def keep_mask(found: Calibration, before: Calibration, threshold: float) -> tuple[Calibration, float]:
-    """Return a calibration, its bias moved a little, and the threshold that cuts from it the mask of another one.
+    """Return a calibration with its bias slightly shifted, and the threshold that gives the mask of the one before.
 
-    Probabilities are stored in 255 steps, and a threshold lies between two of them. The bias is moved by less than half
-    a step there, so that the logit at which the mask begins lies between two steps again.
+    Probabilities are stored in 255 steps, and a threshold lies between two of them. The bias is shifted by less than
+    half a step, so that the logit at which the mask begins again lies between two steps.
 
     Examples
     --------
@@ -160,8 +162,11 @@ def keep_mask(found: Calibration, before: Calibration, threshold: float) -> tupl
     >>> round(found.bias, 4), round(threshold * 255)
     (-0.6067, 120)
     """
+    # The least stored value that is membrane, less half a step: there rounding decides. The rounding to 9 digits is
+    # that of `threshold_probability`.
     step = math.ceil(round(threshold * 255, 9)) - 0.5
     logit = (math.log(step / (255 - step)) - before.bias) / before.scale
+    # 255 times the sigmoid of the logit, without overflow.
     reached = 127.5 * (1 + math.tanh((found.scale * logit + found.bias) / 2))
     new = min(254, max(1, round(reached + 0.5)))
     bias = math.log((new - 0.5) / (255.5 - new)) - found.scale * logit

@@ -1,4 +1,4 @@
-"""A training job: all that a model is made from, settled before the first step."""
+"""A training job: everything that decides a model, settled before the first step."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from segem.stages.training.labelled import LabelledVolume, open_labelled_volumes
 from segem.stages.training.memory import require_section_memory, require_training_memory
 
 HOW_OFTEN = {"checkpoint_seconds", "checkpoint_steps"}
-"""Settings that have no part in what is learned."""
+"""Settings that do not change the result."""
 
 
 @dataclass(frozen=True)
 class Terms:
-    """On what terms the weights may be used, for the card."""
+    """The terms on which the weights may be used, for the card."""
 
     licence: str = ""
     """That of the base model if empty."""
     citation: str = ""
-    """What to cite when the model is used; what the base model has there is cited too."""
+    """What to cite when the model is used, in addition to what the base model cites."""
 
 
 NO_TERMS = Terms()
@@ -42,7 +42,7 @@ NO_TERMS = Terms()
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """All that a model is made from. Its volumes are ingested; no section is read yet."""
+    """Everything that decides a model. Its volumes are ingested; no section has been read yet."""
 
     config: TrainConfig
     """With the architecture, batch and learning rate filled in."""
@@ -50,7 +50,7 @@ class TrainingJob:
     """The model that is fine-tuned; None for a training from scratch."""
     volumes: tuple[LabelledVolume, ...]
     trained: dict[str, Range]
-    """The sections to train on, of the volumes that have any: those of the splits, or fewer."""
+    """The sections to train on, by volume: those of the splits, or fewer."""
     device: Device = "auto"
     terms: Terms = NO_TERMS
 
@@ -65,14 +65,14 @@ def open_training(
     terms: Terms = NO_TERMS,
     replace: bool = False,
 ) -> TrainingJob:
-    """Ingest the labelled volumes of a manifest, once for all that is done with them.
+    """Ingest the labelled volumes of a manifest, once for training, judging and scoring.
 
     Parameters
     ----------
     manifest, workspace, device, terms, replace
         See `segem.stages.training.train.train`.
     config : TrainConfig
-        With nothing left open, as `resolve_config` returns it.
+        With every default filled in, as `resolve_config` returns it.
     base : Artefact, optional
         The model to fine-tune.
 
@@ -82,6 +82,7 @@ def open_training(
         As for `segem.stages.training.train.train`.
     """
     volumes = open_labelled_volumes(manifest, workspace, replace)
+    # All sections are held in memory at once, so this is known before any is read.
     require_section_memory(volumes)
     for one in volumes:
         warn_of_polarity(one.volume, range(*one.train))
@@ -111,18 +112,19 @@ def find_base(name: str | None, config: TrainConfig, workspace: Workspace) -> Ar
 
 
 def resolve_config(config: TrainConfig, base: Artefact | None, device: Device) -> TrainConfig:
-    """Return the settings of a training with nothing left open, before any volume is looked at.
+    """Return the settings of a training with every default filled in, before any volume is opened.
 
     Raises
     ------
     ConfigError
-        When the architecture is not that of the base model, or offers not what is asked for, an encoder without weights
-        is to be frozen, or the net does not fit the machine.
+        When the architecture is not that of the base model or lacks what is asked for, an encoder without trained
+        weights is to be frozen, or the net does not fit the machine.
     """
     if base is not None:
         config = _with_architecture_of(base, config)
     config = recipe(config)
     if config.freeze is not None:
+        # Raises where the architecture has no encoder.
         encoder_of(config.model)
         if base is None and config.pretrained is None:
             raise ConfigError(
@@ -131,13 +133,14 @@ def resolve_config(config: TrainConfig, base: Artefact | None, device: Device) -
                 fix="give --from or --pretrained, or leave out --freeze",
             )
     if config.deep_supervision:
+        # Raises where the architecture has no side outputs.
         side_outputs(config.model, config.architecture)
     require_training_memory(config, device)
     return config
 
 
 def _with_architecture_of(base: Artefact, config: TrainConfig) -> TrainConfig:
-    """Return the settings with the architecture of the base model, of which only `context_sections` may grow."""
+    """Return the settings with the architecture of the base model; only `context_sections` may be larger."""
     card, where = base.card, base.path
     if "model" in config.model_fields_set and config.model != card.architecture:
         raise ConfigError(
@@ -169,9 +172,10 @@ def _with_architecture_of(base: Artefact, config: TrainConfig) -> TrainConfig:
 
 
 def compute_training_digest(config: TrainConfig, base: Artefact | None, sections: Sequence[LabelledSection]) -> str:
-    """Return the sha256 of all that decides what a training learns: settings, first weights, sections, code."""
+    """Return the sha256 of all that decides the result of a training: settings, first weights, sections, versions."""
     pretrained = Path(config.pretrained) if config.pretrained is not None else None
     made_of = {
+        # How often checkpoints are written changes no result, so a training resumes with other intervals too.
         "config": config.model_dump(mode="json", exclude=HOW_OFTEN),
         "base": base.digest if base is not None else None,
         "pretrained": sha256(pretrained.read_bytes()).hexdigest() if pretrained and pretrained.is_file() else None,
@@ -180,6 +184,7 @@ def compute_training_digest(config: TrainConfig, base: Artefact | None, sections
     digest = sha256(json.dumps(made_of, sort_keys=True).encode())
     for section in sections:
         digest.update(json.dumps([section.volume, section.weight, section.rehearsed, section.image.shape]).encode())
+        # The pixels themselves and not the path of their source: a file may change under its name.
         digest.update(np.ascontiguousarray(section.image).data)
         digest.update(np.ascontiguousarray(section.truth).data)
     return digest.hexdigest()

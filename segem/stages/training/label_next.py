@@ -1,4 +1,4 @@
-"""Ranks sections without use in training by how much models of different seeds disagree about them."""
+"""Ranks unused sections by how much models of different seeds disagree about them."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def label_next(
     device: Device = "auto",
     tile_px: int = TILE_PX,
 ) -> LabelNext:
-    """Rank the sections of a manifest that no training used by how much the models of a learning curve disagree.
+    """Rank unused sections of a manifest by how much the models of a learning curve disagree about them.
 
-    The models are those that learned from all sections, of the start that was best with them; see
-    `segem.kernels.disagreement`. They are asked about every section of volumes without labels, and about the sections
-    of labelled ones that belong to no part of the split, but for those that they know under whatever name.
+    The models are those that were trained on all sections, of the start that scored best; see
+    `segem.kernels.disagreement`. They predict every section of volumes without labels, and the sections of labelled
+    ones that belong to no part of the split, except for sections that they have seen under another name.
 
     Parameters
     ----------
@@ -50,11 +50,11 @@ def label_next(
     name : str
         Of the learning curve.
     workspace : Workspace
-        Where it is; the ranking is written beside it.
+        Where the learning curve is; the ranking is written to the same folder.
     device : {"auto", "cpu", "cuda", "mps"}
         Where to compute.
     tile_px : int
-        Edge of the tile that is pointed out in each section.
+        Edge of the tile that is marked in each section.
 
     Returns
     -------
@@ -107,6 +107,7 @@ def label_next(
         manifest=manifest.name,
         start=best.start,
         digests=tuple(member.digest for member in members),
+        # Ties by name and number, so that the ranking does not depend on the order of the manifest.
         sections=tuple(sorted(found, key=lambda one: (-one.disagreement, one.volume, one.section))),
     )
     write_text(home / RANKING, result.model_dump_json(indent=2) + "\n")

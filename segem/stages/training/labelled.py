@@ -1,4 +1,4 @@
-"""The labelled volumes of a manifest: what each section is for, and their voxels as nets are trained on them."""
+"""The labelled volumes of a manifest: what each section is for, and their sections as input for training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from segem.stages.volumes.ingest import ingest
 
 @dataclass(frozen=True)
 class LabelledVolume:
-    """A volume with truth, and which of its sections are for what."""
+    """A volume with truth, and what each of its sections is for."""
 
     volume: Volume
     split: Split
@@ -35,27 +35,27 @@ class LabelledVolume:
 
     @property
     def train(self) -> Range:
-        """The sections that weights are fitted to."""
+        """Sections that weights are fitted to."""
         return self.split.train.start, self.split.train.stop
 
     @property
     def validation(self) -> Range:
-        """The sections that calibrate, and choose the threshold."""
+        """Sections that fit the calibration and choose the threshold."""
         return self.split.validation.start, self.split.validation.stop
 
     @property
     def test(self) -> Range | None:
-        """The sections that score, if there are any."""
+        """Sections that are only scored, if there are any."""
         return None if self.split.test is None else (self.split.test.start, self.split.test.stop)
 
 
 def open_labelled_volumes(
     manifest: Manifest, workspace: Workspace, replace: bool = False
 ) -> tuple[LabelledVolume, ...]:
-    """Ingest the labelled volumes of a manifest, and settle which of their sections are for what.
+    """Ingest the labelled volumes of a manifest, and decide what each section is for.
 
-    Volumes of their names with another source, voxel size or labels are lost if `replace` says so, or else refused.
-    This looks at every source file, so what is opened here is handed on and not opened again.
+    Volumes of these names with another source, voxel size or labels are discarded if `replace` says so, else refused.
+    This reads every source file, so callers hand on what is opened here and do not open it again.
 
     Raises
     ------
@@ -84,22 +84,24 @@ def open_labelled_volumes(
 
 
 def find_unlabelled_sections(volume: Volume) -> frozenset[int]:
-    """Return the sections of a labelled volume of which nothing is known."""
+    """Return the sections of a labelled volume without any labelled pixel."""
     return frozenset((volume.attributes.get("labels") or {}).get("unknown_sections", ()))
 
 
 def resolve_split(entry: VolumeEntry, volume: Volume) -> Split:
-    """Return which sections of a labelled volume train, validate and test; without a split the last fifth validates.
+    """Return the split of a labelled volume; without one in the manifest, the last fifth is for validation.
 
     Raises
     ------
     ConfigError
-        When the volume has no truth, or not the sections.
+        When the volume has no truth, or lacks sections that the split names.
     """
     sections = volume.shape[0]
     if not volume.has_label("truth"):
         raise ConfigError("the volume has no truth", where=entry.name, fix="ingest it with labels")
     if entry.split is None:
+        # Contiguous, at the end: a section looks so much like the next one that scattered ones would not be
+        # independent.
         cut = sections - max(1, sections // 5)
         if cut < 1:
             raise ConfigError(
@@ -142,15 +144,16 @@ def read_labelled_sections(
 def read_section_images(
     volume: Volume, sections: Range, context: int, seen: Range | None = None
 ) -> list[NDArray[np.float32]]:
-    """Read sections with their neighbours; beyond what may be `seen`, by default the sections, the last one repeats.
+    """Read sections with their neighbours; beyond the range that may be `seen`, the last section repeats.
 
-    So a net is never trained on an image of another part of the split. Images next to each other share their sections,
-    so that a net which sees many takes no more memory than one which sees one.
+    That range is `sections` by default, so a net is never trained on an image of another part of the split. Adjacent
+    images share memory, so many context sections take hardly more of it than one.
     """
     first, stop = seen or sections
     near = around(context)
     wanted = [min(max(z, first), stop - 1) for z in range(sections[0] + near[0], sections[1] + near[-1])]
     _, height, width = shape_of(volume.raw)
+    # One array; each image is a view of `context` adjacent sections.
     images = np.empty((len(wanted), height, width), np.float32)
     for k, z in enumerate(wanted):
         repeated = k > 0 and wanted[k - 1] == z

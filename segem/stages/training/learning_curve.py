@@ -52,24 +52,24 @@ def learning_curve(
 
     Each number of sections is tried `config.seeds` times, with another seed and on other contiguous sections where
     there is a choice; sections of several volumes are taken in proportion. All trainings have the same budget, and
-    their thresholds are chosen on the same ``validation`` sections. Finished trainings are kept, so the same call
-    resumes one that was killed. The nets that were trained on all sections stay, for `label_next`.
+    their thresholds are chosen on the same ``validation`` sections. Finished trainings are recorded, so the same call
+    resumes a curve that was killed. The nets that were trained on all sections are kept, for `label_next`.
 
     Parameters
     ----------
     manifest : Manifest
         Labelled volumes, at least one of them with ``test`` sections.
     name : str
-        Below this name of a model the curve is kept, in ``learning-curve``; it is not listed as a model.
+        Name of the curve. It is kept like a model of this name, in ``learning-curve``, but not listed as one.
     config : LearningCurveConfig
-        How often, and what is worth the work.
+        Number of trainings, and the gain that is worth the work.
     training : TrainConfig
         Architecture, budget and seed of each training; a base model brings its own architecture.
     workspace : Workspace
         Where volumes are ingested and models are.
     starts : sequence of str
         Where trainings start: ``scratch``, or models by name or folder. By default from scratch and from the bundled
-        model, which is left out, and that is said, if it knows any of the sections.
+        model, which is left out with a notice if it has seen any of the sections.
     device : {"auto", "cpu", "cuda", "mps"}
         Where to compute.
 
@@ -133,7 +133,7 @@ def learning_curve(
 
 
 def list_counts(available: int) -> list[int]:
-    """Return how many sections are tried: 1, 2, 4, 8 and so on, and all there are.
+    """Return the numbers of sections to try: 1, 2, 4, 8 and so on, and all there are.
 
     Examples
     --------
@@ -170,7 +170,7 @@ def choose_windows(parts: Mapping[str, Range], count: int, turn: int, turns: int
 def _open_jobs(
     manifest: Manifest, training: TrainConfig, workspace: Workspace, starts: Sequence[str], device: Device
 ) -> tuple[dict[str, TrainingJob], str]:
-    """Return one job for each start, all of the same volumes, and why the bundled model is left out, if it is."""
+    """Return one job for each start, all on the same volumes, and why the bundled model is left out, if it is."""
     left_out = ""
     found: dict[str, TrainingJob] = {}
     for start in starts or (SCRATCH, BUNDLED_MODEL):
@@ -180,6 +180,7 @@ def _open_jobs(
             if opened is None:
                 job = open_training(manifest, config, workspace, base=base, device=device)
             else:
+                # The volumes are opened once: every opening reads and digests all source files.
                 job = replace(opened, config=config, base=base)
             _refuse_known(job, start)
         except (ConfigError, ModelError) as error:
@@ -209,7 +210,7 @@ def _resolve_start(
 
 
 def _refuse_known(job: TrainingJob, start: str) -> None:
-    """Raise where the base model knows sections of the manifest: its scores there say nothing of new tissue."""
+    """Raise where the base model has seen sections of the manifest: scores there say nothing about new tissue."""
     if job.base is None:
         return
     for one in job.volumes:
@@ -229,6 +230,7 @@ def _compute_identity(jobs: Mapping[str, TrainingJob], seeds: int) -> str:
     for job in jobs.values():
         for one in job.volumes:
             parts = [part for part in (one.train, one.validation, one.test) if part is not None]
+            # With one section of context, so that every voxel is digested once whatever the nets see.
             sections = [s for part in parts for s in read_labelled_sections(one.volume, part, 1, one.split.weight)]
             digest.update(json.dumps([one.name, parts]).encode())
             digest.update(compute_training_digest(job.config, job.base, sections).encode())
@@ -236,7 +238,7 @@ def _compute_identity(jobs: Mapping[str, TrainingJob], seeds: int) -> str:
 
 
 def _run_trials(jobs: Mapping[str, TrainingJob], saved: SavedTrials, home: Path, name: str, seeds: int) -> list[Trial]:
-    """Do every training that is not done yet, and return all of them in their order."""
+    """Run every training that is not finished yet, and return the results of all in order."""
     parts = next(iter(jobs.values())).trained
     available = _total(parts)
     done = {(trial.start, trial.sections, trial.seed): trial for trial in saved.points}
@@ -245,8 +247,8 @@ def _run_trials(jobs: Mapping[str, TrainingJob], saved: SavedTrials, home: Path,
     with track("learning curve", len(todo), "training") as advance:
         for start, count, seed in todo:
             job, trained = jobs[start], choose_windows(parts, count, seed, seeds)
-            # Two trainings with one seed start from the same weights: their luck would be alike at all numbers of
-            # sections, and the fit takes it for independent.
+            # Every training has a seed of its own: two with the same one start from the same weights, so their luck
+            # would be correlated across numbers of sections, and the fit assumes that it is not.
             config = job.config.model_copy(update={"seed": job.config.seed + seeds * count + seed})
             made = run_training(
                 replace(job, config=config, trained=trained),
@@ -265,8 +267,10 @@ def _run_trials(jobs: Mapping[str, TrainingJob], saved: SavedTrials, home: Path,
                 iou=round(float(np.mean(list(scores.values()))), 4),
             )
             saved = saved.model_copy(update={"points": tuple(done.values())})
+            # After every training, so that a kill costs one of them at most.
             write_text(home / POINTS, saved.model_dump_json(indent=2) + "\n")
-            if count < available:  # `label_next` asks the nets of all sections only
+            # Only the nets trained on all sections are used again, by `label_next`.
+            if count < available:
                 shutil.rmtree(made.path)
     return [done[each] for each in wanted]
 
@@ -308,6 +312,7 @@ def _draw_conclusion(start: str, job: TrainingJob, trials: Sequence[Trial], conf
 
 
 def _judge_gain(gain: Interval, config: LearningCurveConfig) -> tuple[Verdict, str]:
+    # The whole interval has to lie on one side: few trainings should rather say that they cannot tell.
     if gain.low >= config.worthwhile:
         return "worth it", f"the gain is surely {config.worthwhile:g} or more"
     if gain.high < config.worthwhile:

@@ -1,4 +1,4 @@
-"""Refuses, before anything is read, a training that surely does not fit the machine."""
+"""Refuses a training that cannot fit the machine, before anything is read."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from segem.stages.segmentation.budget import half_of_the_machine
 from segem.stages.training.labelled import LabelledVolume
 
 _BYTES_A_PARAMETER = 5 * 4
-"""While it is trained: its value, gradient and average, and two numbers of the optimiser."""
+"""In training: its value, gradient and average, and two moments of the optimiser, in float32."""
 _BYTES_A_PIXEL = 4 + 4 + 1
-"""While a net is trained on it: its grey value, its weight and its truth."""
+"""In training: its z-score and weight in float32, and its truth in 8 bits."""
 
 
 def require_training_memory(config: TrainConfig, device: Device) -> None:
-    """Raise where the weights of a net or the crops of one step surely do not fit the machine while it is trained.
+    """Raise where the weights of a net or the crops of one step cannot fit the machine in training.
 
-    Of a crop, what evaluating it takes is counted, which is less than training takes.
+    A crop is counted with the memory of evaluating it, a lower bound of what training takes.
 
     Raises
     ------
     ConfigError
-        Naming what would be needed.
+        It names what would be needed.
     """
+    # On a GPU its own memory decides, and torch says so in the first step.
     if choose_device(device).type != "cpu":
         return
     model, options = config.model, options_of(config.model, config.architecture)
@@ -43,7 +44,7 @@ def require_training_memory(config: TrainConfig, device: Device) -> None:
             fix="choose smaller values for the options of the architecture (`segem models show` lists them)",
         )
     batch = config.batch or spec_of(model).batch
-    # A net of patches evaluates whole sections in another way than it is trained on patches.
+    # A net for patches evaluates sections in another way than patches, so its memory there says nothing.
     crop = 0 if patch_px(model, config.architecture) else tile_bytes(spec_of(model), options, config.crop_px)
     if needed + batch * crop > there:
         raise ConfigError(
@@ -56,12 +57,12 @@ def require_training_memory(config: TrainConfig, device: Device) -> None:
 
 
 def require_section_memory(volumes: Sequence[LabelledVolume]) -> None:
-    """Raise where the sections that a net is trained on surely do not fit the machine: all of them are held at once.
+    """Raise where the training sections cannot fit the machine: all of them are in memory at once.
 
     Raises
     ------
     ConfigError
-        Naming what would be needed.
+        It names what would be needed.
     """
     pixels = sum((one.train[1] - one.train[0]) * math.prod(one.volume.shape[1:]) for one in volumes)
     needed, there = _BYTES_A_PIXEL * pixels, 2 * half_of_the_machine()

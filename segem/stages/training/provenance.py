@@ -1,4 +1,4 @@
-"""Which sections made a model, by its card, so that none of them is taken for a test."""
+"""Which sections a model has seen, by its card, so that none of them is used as a test."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LEARNED, CHOSE = "learned from", "chose its threshold on"
 def record_trained_on(
     volumes: Sequence[LabelledVolume], trained: Mapping[str, Range] | None = None
 ) -> tuple[TrainedOn, ...]:
-    """Return what a card says of the sections that make a model; `trained` are those it is trained on if fewer."""
+    """Return the sections for a model's card; `trained` are those it is trained on, if fewer than in the splits."""
     total = sum(one.split.weight for one in volumes)
     return tuple(
         record_sections(
@@ -50,16 +50,17 @@ def record_sections(volume: Volume, train: Range, validation: Range, share: floa
 
 
 def find_known(trained_on: Iterable[TrainedOn], volume: Volume, sections: Range) -> Iterator[tuple[str, Range]]:
-    """Yield which of some sections of a volume a model knows, by its card, and what it did with them."""
+    """Yield which of the given sections a model has used, by its card, and for what."""
     parts: tuple[tuple[Literal["train", "validation"], str], ...] = (("train", LEARNED), ("validation", CHOSE))
     for used in trained_on:
         for part, use in parts:
+            # By digests, not by name: the same section may come in another volume, or a stack that has grown.
             for found in find_seen_sections(used.model_dump(), part, volume.attributes):
                 yield from ((use, common) for common in _overlap(found, sections))
 
 
 def find_calibrated(card: ModelCard, volume: Volume, sections: Range) -> tuple[Range, ...]:
-    """Return which of some sections of a volume the calibration of a model was fitted on after its training."""
+    """Return which of the given sections a later calibration of a model was fitted on."""
     attributes = volume.attributes
     return tuple(
         common
@@ -70,12 +71,12 @@ def find_calibrated(card: ModelCard, volume: Volume, sections: Range) -> tuple[R
 
 
 def has_learned_from(card: ModelCard, volume: Volume, sections: Range) -> bool:
-    """Return whether a model has learned from any of some sections of a volume, by its card."""
+    """Return whether a model was trained on any of the given sections, by its card."""
     return any(use == LEARNED for use, _ in find_known(card.trained_on, volume, sections))
 
 
 def warn_of_unknown_origin(model: Artefact) -> None:
-    """Warn where the card of a model does not say what it learned from, as that of imported weights."""
+    """Warn where the card of a model does not say what it was trained on, as for imported weights."""
     if not model.card.trained_on:
         logger.warning(
             "%s: its card does not say what it learned from, so nobody knows whether it has seen the sections that "
@@ -92,7 +93,7 @@ def check_unseen(
     done: str,
     uses: Iterable[str] = (LEARNED, CHOSE),
 ) -> None:
-    """Raise where a model knows sections of a volume that it is to be ``judged``, ``scored`` or ``calibrated`` on.
+    """Raise where a model has used sections that it is to be ``judged``, ``scored`` or ``calibrated`` on.
 
     Raises
     ------
@@ -112,14 +113,14 @@ def check_unseen(
 
 
 def check_apart(volumes: Sequence[LabelledVolume], trained: Mapping[str, Range], base: Artefact | None) -> None:
-    """Raise where a new model would be calibrated or scored on what it learned from, under whatever name.
+    """Raise where a new model would be calibrated or scored on sections it is trained on, under any name.
 
     Parameters
     ----------
     volumes : sequence of LabelledVolume
         What the model is made from.
     trained : mapping of str to (int, int)
-        The sections of each volume that it learns from.
+        The training sections of each volume.
     base : Artefact or None
         The model that is fine-tuned.
 

@@ -1,4 +1,4 @@
-"""From labelled sections to a better model that is in use, or kept aside with the reason."""
+"""Trains a candidate on labelled sections and puts it in use, or keeps it aside and says why."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ from segem.stages.training.train import TrainResult, run_training, summarise
 
 @dataclass(frozen=True)
 class Retraining:
-    """A retraining that can start: its manifests are sound, its models are there, its workspace can be written."""
+    """A retraining that can start: manifests are valid, models exist, and the workspace can be written."""
 
     source: Path
     """The YAML file that the manifest was read from."""
     config: RetrainConfig
     data_root: Path | None
     manifest: Manifest
-    """All that is learned, what is rehearsed included."""
+    """All volumes to train on, rehearsed ones included."""
     workspace: Workspace
     training: TrainConfig
-    """Settings with nothing left open."""
+    """Settings with every default filled in."""
     base: Artefact | None
     """The model that is fine-tuned."""
     against: str | None
-    """How the incumbent is called; None means K-means. The gate looks it up again, as another may be promoted."""
+    """Name of the incumbent; None means K-means. The gate looks it up again, as another may be promoted by then."""
     incumbent: Artefact | None
-    """What that name refers to now."""
+    """The model of that name at the start."""
 
 
 @dataclass(frozen=True)
 class PreparedRetraining:
-    """A retraining whose volumes are ingested: from here on no source file is looked at again."""
+    """A retraining whose volumes are ingested: from here on no source file is read."""
 
     opened: Retraining
     job: TrainingJob
@@ -62,9 +62,9 @@ def open_retraining(
     Parameters
     ----------
     manifest : Path
-        The YAML file; its labelled volumes are learned, and at least one of them has test sections.
+        The YAML file; its labelled volumes are trained on, and at least one of them has test sections.
     config : RetrainConfig
-        What is learned, rehearsed and passed.
+        Settings of training, rehearsal and gate.
     workspace : Path
         Root of the workspace; made when missing.
     data_root : Path, optional
@@ -106,7 +106,7 @@ def open_retraining(
 
 
 def prepare_retraining(opened: Retraining) -> PreparedRetraining:
-    """Ingest every volume, and refuse before the training what would be refused after it.
+    """Ingest every volume, and refuse before the training whatever the gate would refuse after it.
 
     Raises
     ------
@@ -126,9 +126,12 @@ def prepare_retraining(opened: Retraining) -> PreparedRetraining:
         replace=config.replace,
     )
     judged = choose_judged_sections([one for one in job.volumes if one.test is not None], config.gate)
+    # All of this before hours of training, which would be lost: a model that has seen the test sections cannot be
+    # judged.
     check_all_unseen(record_trained_on(job.volumes), "the new model", judged)
     for model in filter(None, (opened.base, opened.incumbent)):
         check_all_unseen(model.card.trained_on, model.path, judged)
+    # Inverted labels would be learned and then confirmed by inverted test labels.
     if not config.force:
         check_polarity(predict_with(opened.incumbent, config.device), judged)
     for one in job.volumes:
@@ -138,7 +141,7 @@ def prepare_retraining(opened: Retraining) -> PreparedRetraining:
 
 
 def train_candidate(ready: PreparedRetraining) -> TrainResult:
-    """Train the candidate; one that was killed is resumed, and one that nobody has judged yet is not trained again.
+    """Train the candidate, or resume it; a finished candidate that was not judged yet is not trained again.
 
     Raises
     ------
@@ -150,7 +153,7 @@ def train_candidate(ready: PreparedRetraining) -> TrainResult:
 
 
 def judge_candidate(ready: PreparedRetraining, version: Path) -> Promotion:
-    """Put the candidate in use if no volume speaks against it; else keep it aside and say why.
+    """Put the candidate in use if no volume speaks against it; otherwise keep it aside and say why.
 
     Raises
     ------
@@ -171,7 +174,7 @@ def judge_candidate(ready: PreparedRetraining, version: Path) -> Promotion:
 
 
 def _name_incumbent(config: RetrainConfig, workspace: Workspace) -> str | None:
-    """Return the model to beat: the one asked for, or what the name refers to now, or else the base model."""
+    """Return the incumbent: the one asked for, else what the name refers to now, else the base model."""
     if config.against is not None:
         return config.against
     versions = [folder for _, folder in list_models(workspace) if folder.parent == workspace.models / config.out]

@@ -1,4 +1,4 @@
-"""What a net reaches on sections of a labelled volume that have no part in it."""
+"""Scores a net on held-out sections of a labelled volume."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def score_volume(
     sections: Range,
     context: int,
 ) -> HeldOutScore:
-    """Return what a net reaches on sections of a labelled volume, as a report of a run would show it."""
+    """Return the scores of a net on sections of a labelled volume, as the report of a run would show them."""
     confusion, sums, bins = Confusion(), SegmentationSums.nothing(), CalibrationBins()
     with track(f"test {volume.name}", sections[1] - sections[0], "section") as advance:
         for section in read_labelled_sections(volume, sections, context, seen=(0, volume.shape[0])):
-            # The same 8 bits that a run stores and the neighbours it sees.
+            # The 8 bits that a run stores and the neighbours it sees, so that the scores are those of a run.
             stored = quantize_probability(predict(section.image))
             confusion += Confusion.count(section.truth, threshold_probability(stored, threshold))
             bins += CalibrationBins.count(section.truth, stored / 255)

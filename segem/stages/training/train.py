@@ -1,4 +1,4 @@
-"""Trains a model on labelled sections and scores it on sections it never saw."""
+"""Trains a model on labelled sections and scores it on test sections."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ from segem.stages.training.provenance import check_apart, has_learned_from, reco
 from segem.stages.training.score import score_volume
 
 PICTURE, HISTORY = "training.png", "training.json"
-"""Beside the weights; the picture of a training that is running, or was killed, lies in the folder of the model."""
+"""Files beside the weights; while a training runs, or if it was killed, its picture is in the folder of the model."""
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A trained model and what it reached."""
+    """A trained model and its scores."""
 
     path: Path
     name: str
@@ -75,9 +75,9 @@ def train(
 ) -> TrainResult:
     """Train a model on the ``train`` sections of a manifest and score it on the ``test`` sections.
 
-    A training that was killed is resumed from its last checkpoint when it is started again with the same settings, and
-    reaches the weights it would have reached; its checkpoints lie beside the models and are removed with the new one in
-    place.
+    A training that was killed resumes from its last checkpoint when it is started again with the same settings, and
+    ends with the same weights; its checkpoints are kept beside the versions of the model and removed when the new one
+    is written.
 
     Calibration is fitted and the threshold chosen on the ``validation`` sections. Test sections are read only after
     that, to be scored.
@@ -93,14 +93,14 @@ def train(
     workspace : Workspace
         Where volumes are ingested and the model is written.
     base : str, optional
-        Name or folder of a model to fine-tune, whose architecture is then taken but for ``context_sections``; the card
-        names it and all it learned from.
+        Name or folder of a model to fine-tune, whose architecture is then used except for ``context_sections``; the
+        card names it and all it was trained on.
     device : {"auto", "cpu", "cuda", "mps"}
         Where to compute.
     terms : Terms
         Licence and citation, for the card.
     replace : bool
-        Whether volumes of these names that have another source, voxel size or labels are lost, and made anew.
+        Whether volumes of these names with another source, voxel size or labels are discarded and ingested anew.
 
     Returns
     -------
@@ -109,14 +109,14 @@ def train(
     Raises
     ------
     ConfigError
-        When the name is taken, the architecture is not that of `base`, a volume has no labels or a split does not fit
-        it, weights to start from are given twice, or sections that would calibrate or score were learned from.
+        When the name is taken, the architecture is not that of `base`, no volume has labels, a split does not fit its
+        volume, weights to start from are given twice, or a section to calibrate or score on was trained on.
     InputError
         When sources or labels are bad.
     WorkspaceError
-        When a section of a volume is lost or damaged on disk, the disk refuses, or the very same training is running.
+        When a section of a volume is missing or damaged on disk, the disk refuses, or the same training is running.
     ModelError
-        When the loss is no longer finite, or pretrained weights cannot be had or do not fit.
+        When the loss is no longer finite, or pretrained weights cannot be obtained or do not fit.
     """
     check_new_name(name)
     found = find_base(base, config, workspace)
@@ -128,7 +128,7 @@ def train(
 
 
 def summarise(model: Artefact) -> TrainResult:
-    """Return what there is to say of a model that was trained here.
+    """Return the outcome of a training from the card of its model.
 
     Raises
     ------
@@ -171,21 +171,24 @@ def run_training(
     home : Path
         The folder of its versions.
     version : str, optional
-        Name of the folder in there; by default it is named by the time.
+        Name of the new folder in `home`; by default it is named by the time.
     candidate : bool
-        Whether the model is to be judged before its name may refer to it. A candidate that the very same training has
-        left unjudged is returned, and nothing is trained.
+        Whether the model is to be judged before its name may refer to it. If the same training has already left an
+        unjudged candidate, that is returned and nothing is trained.
     on_step : callable, optional
-        Is told how far the training is.
+        Called after every step with how far the training is.
     """
+    # First, since it needs no voxels: a model that cannot be scored honestly is not worth hours of training.
     check_apart(job.volumes, job.trained, job.base)
     learned, validation = _read_sections(job)
-    # The sections that validate have no part in the weights, but in the threshold: a candidate is made of them too.
+    # Validation sections have no part in the weights, but they decide the threshold, so they identify a candidate too.
     made_by = compute_training_digest(job.config, job.base, learned + validation) if candidate else ""
     left = find_unjudged(sorted(home.glob("[!.]*/"), reverse=True), made_by) if candidate else None
     if left is not None:
         tell(f"{left}: trained already, but not yet judged")
         return load_artefact(left)
+    # Named by what decides the weights alone: other validation sections may resume it. Hidden, so that it is not listed
+    # as a version.
     folder = home / f".training-{compute_training_digest(job.config, job.base, learned)[:16]}"
     with open_checkpoints(folder, job.config.checkpoint_seconds, job.config.checkpoint_steps) as kept:
         fitted = _fit(job, learned, validation, kept, on_step)
@@ -202,8 +205,9 @@ def run_training(
             HISTORY: json.dumps([one.model_dump() for one in fitted.history], indent=2).encode(),
         }
         if candidate:
-            # Marked from its first moment on disk, so that no run takes a model that nobody has judged.
+            # Marked from its first moment on disk, so that no run uses a model that was not judged.
             beside[UNJUDGED] = made_by.encode()
+        # Inside the body of the checkpoints: they are removed only when the model is on disk.
         save = partial(save_artefact, home / version) if version else partial(save_version, home)
         made = save(card, fitted.net, beside)
         with disk_errors(home):
@@ -212,13 +216,14 @@ def run_training(
 
 
 def _read_sections(job: TrainingJob) -> tuple[list[LabelledSection], list[LabelledSection]]:
-    """Read the sections that a model is trained on, and those that validate."""
+    """Read the training and the validation sections."""
     context = geometry(job.config.model, job.config.architecture).context_sections
     learned: list[LabelledSection] = []
     validation: list[LabelledSection] = []
     for one in job.volumes:
         if one.name in job.trained:
             sections, base = job.trained[one.name], job.base
+            # Only where the base model was trained on them is its output there worth keeping.
             known = one.split.rehearsed and base is not None and has_learned_from(base.card, one.volume, sections)
             if one.split.rehearsed and not known:
                 tell(f"{one.name}: no base model has learned from it, so its labels alone are rehearsed")
@@ -234,9 +239,9 @@ def _fit(
     kept: Checkpoints,
     on_step: Callable[[Progress], None] | None,
 ) -> Fitted:
-    """Fit the weights, with a progress bar, and a picture that shows how it goes."""
+    """Fit the weights, with a progress bar and a picture of the curve so far."""
     config, base = job.config, job.base
-    # A budget of minutes has no steps to count, so only the share and the time left are shown.
+    # A budget in minutes has no number of steps, so only the share and the time left are shown.
     with track(f"train {config.model}", 1, unit="") as advance:
         part = Part(advance)
 
@@ -253,7 +258,7 @@ def _fit(
             learned,
             validation,
             config,
-            # Weights are fitted to logits as the net gives them; calibration is fitted anew afterwards.
+            # Training starts from uncalibrated logits; the calibration is fitted again afterwards.
             base=load_net(base, config.architecture, calibrate=False) if base is not None else None,
             device=choose_device(job.device),
             on_step=show,
@@ -276,7 +281,7 @@ def _write_card(
         trained_on=record_trained_on(job.volumes, job.trained) + (base.card.trained_on if base is not None else ()),
         scores=scores,
         training=record_training(config, fitted, base, rehearsed=rehearsed),
-        # A fine-tuned model keeps the terms of its base, and is cited with it.
+        # A fine-tuned model inherits the licence of its base model, and is cited together with it.
         licence=job.terms.licence or (base.card.licence if base is not None else ""),
         citation=cited_once(job.terms.citation, base.card.citation if base is not None else ""),
         versions={
@@ -288,7 +293,7 @@ def _write_card(
 
 
 def record_training(config: TrainConfig, fitted: Fitted, base: Artefact | None, *, rehearsed: bool) -> TrainingRecord:
-    """Return what a card says of a training: settings with nothing left open, its outcome, and where it started."""
+    """Return what a card says of a training: its settings, its outcome, and the base model."""
     settings = config.model_dump(include=set(TrainingRecord.model_fields), exclude={"steps", "minutes", "remember"})
     outcome = {
         "steps": fitted.steps,
@@ -308,7 +313,7 @@ def record_training(config: TrainConfig, fitted: Fitted, base: Artefact | None, 
 
 
 def _measure_halo(job: TrainingJob, fitted: Fitted) -> MeasuredHalo | None:
-    """Measure the context a net needs, on noise and on one section of each volume, where its architecture is silent."""
+    """Measure the context a net needs, on noise and one section of each volume, if its architecture gives none."""
     model, shape = job.config.model, geometry(job.config.model, job.config.architecture)
     if shape.halo_px is not None or spec_of(model).sees_all:
         return None

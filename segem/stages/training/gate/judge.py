@@ -1,4 +1,4 @@
-"""Compares a candidate with the incumbent on the same sections of a volume, and says what speaks against it."""
+"""Compares a candidate with the incumbent on the same sections of a volume, and reports any harm."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class JudgedSections(NamedTuple):
 
 @dataclass(frozen=True)
 class Contender:
-    """A model that is judged, ready to predict; K-means where there is no model."""
+    """A model under judgement, ready to predict; K-means where there is no model."""
 
     model: Artefact | None
     predict: Predict
@@ -52,7 +52,7 @@ class Contender:
         return cls(model, predict_with(model, device))
 
     def calibrated_on(self, judged: JudgedSections) -> tuple[Range, ...]:
-        """Return which of some sections the calibration of the model was fitted on."""
+        """Return which of the judged sections the calibration of the model was fitted on."""
         return () if self.model is None else find_calibrated(self.model.card, *judged[:1], judged.span)
 
 
@@ -62,7 +62,7 @@ def choose_judged_sections(volumes: Sequence[LabelledVolume], config: GateConfig
     Raises
     ------
     InputError
-        When there is too little to judge by.
+        When there is too little labelled tissue to judge by.
     """
     chosen = tuple(JudgedSections(one.volume, range(*(one.test or one.validation))) for one in volumes)
     for judged in chosen:
@@ -85,10 +85,10 @@ def check_all_unseen(trained_on: Iterable[TrainedOn], whose: object, chosen: Ite
 
 
 def judge_volume(candidate: Contender, incumbent: Contender, judged: JudgedSections, config: GateConfig) -> Judgement:
-    """Compare what two models find in the same sections of a volume.
+    """Compare the output of two models on the same sections of a volume.
 
     IoU is that of the masks which a run would write, at the threshold of each model. V_rand and V_info are those of a
-    report: means over the sections at the best of eleven thresholds, since a single hole decides about a mask at one.
+    report: means over the sections at the best of eleven thresholds, since at one threshold a single hole may decide.
 
     Parameters
     ----------
@@ -102,6 +102,7 @@ def judge_volume(candidate: Contender, incumbent: Contender, judged: JudgedSecti
     volume, sections = judged
     tallies, held, cells = (_Tally(), _Tally()), [], 0
     predictions = candidate.predict(volume, sections), incumbent.predict(volume, sections)
+    # Both models section by section, so that memory does not grow with the number of sections.
     with track(f"judge {volume.name}", len(sections), "section") as advance:
         for z, *pair in zip(sections, *predictions, strict=True):
             truth = read_truth(volume, z)
@@ -110,9 +111,11 @@ def judge_volume(candidate: Contender, incumbent: Contender, judged: JudgedSecti
             held.append(_composition(truth, config))
             cells += int(label_cells(truth == 0).max())
             advance(1)
-    # Blocks of which nothing is known are no observations.
+    # Blocks without labels are no observations.
     known = _pool_cubes(held, volume, config).any(axis=1)
     counts = [_pool_cubes(tally.counts, volume, config)[known] for tally in tallies]
+    # Paired, on the same blocks: what makes a block hard for both models cancels out. By blocks, because errors of
+    # neighbouring voxels are not independent: they run along a membrane.
     iou = compare_iou(*counts, resamples=config.resamples, confidence=config.confidence, seed=config.seed)
     v_rand, within = _pair(tallies, "rand"), _compare_within_blocks(tallies, cells, volume, config)
     harms = (
@@ -136,10 +139,10 @@ def judge_volume(candidate: Contender, incumbent: Contender, judged: JudgedSecti
 
 @dataclass
 class _Tally:
-    """What is counted of one model, section by section."""
+    """Counts for one model, section by section."""
 
     counts: list[NDArray[np.int64]] = field(default_factory=list)
-    """Membrane found, invented and missed in each tile."""
+    """True positives, false positives and false negatives of each tile."""
     sums: SegmentationSums = field(default_factory=SegmentationSums.nothing)
     within: list[NDArray[np.int64]] = field(default_factory=list)
     """The sums of V_rand in each tile, for each threshold."""
@@ -152,6 +155,7 @@ class _Tally:
 
     def at_best(self) -> list[NDArray[np.int64]]:
         """Return the sums of V_rand in each tile at the threshold whose mean V_rand over the sections is best."""
+        # The threshold of the whole, not one for each tile: a tile's own best would flatter both models.
         best = int(np.argmax(self.sums.rand[:, 0]))
         return [tiles[best] for tiles in self.within]
 
@@ -169,7 +173,7 @@ def _compare_within_blocks(
     """Return the difference in V_rand within blocks, and its interval; None where there is too little to tell."""
     first, second = (_pool_cubes(tally.at_best(), volume, config) for tally in tallies)
     with_cells = first[:, 1] > 0
-    # A vessel may fill all blocks: they are then many observations of one cell, in which no merger can show.
+    # A vessel may fill all blocks: they are then many observations of one cell, in which no merger can occur.
     if min(cells, int(with_cells.sum())) < config.fewest_blocks:
         return None
     return compare_v_rand(
@@ -186,13 +190,13 @@ def _interval(found: Difference) -> DifferenceInterval:
 
 
 def _composition(truth: Mask, config: GateConfig) -> NDArray[np.int64]:
-    """Return membrane and other voxels of each tile of a truth, as far as it is known."""
-    # Beside a mask of membrane alone, what is found is the membrane of the truth, and what is invented the rest.
+    """Return the numbers of membrane and background voxels in each tile of a truth; unknown voxels do not count."""
+    # Against a mask that is all membrane, true positives are the membrane and false positives the background.
     return count_tiles(truth, np.ones_like(truth), config.block_px)
 
 
 def _pool_cubes(counts: list[NDArray[np.int64]], volume: Volume, config: GateConfig) -> NDArray[np.int64]:
-    """Add up tiles to cubes of tissue: an error runs on through thin sections just as it runs on along a membrane."""
+    """Add up tiles to cubes of tissue: errors continue through thin sections just as they do along a membrane."""
     return pool_depth(np.stack(counts), max(1, round(config.block_px * volume.voxel_size.y / volume.voxel_size.z)))
 
 
@@ -221,7 +225,9 @@ def _iou_harm(found: Difference, config: GateConfig, *, replaces: bool) -> str:
     """Return why a difference in IoU speaks against the candidate, or nothing."""
     measured = f"{found.value:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
     if not replaces:
+        # There is nothing to lose yet, so the first model must show that it is better than no model.
         return "" if found.low > 0 else f"not surely better than K-means: IoU {measured}"
+    # Not a test for improvement: what is to be excluded is harm, so a model just as good may pass.
     if found.low > -config.harm:
         return ""
     if found.high < -config.harm:
@@ -230,7 +236,7 @@ def _iou_harm(found: Difference, config: GateConfig, *, replaces: bool) -> str:
 
 
 def _v_rand_harm(v_rand: ScorePair | None, within: Difference | None, cells: int, config: GateConfig) -> str:
-    """Return why the cells that a candidate finds speak against it, or nothing.
+    """Return why the cells of a candidate speak against it, or nothing.
 
     A mask may gain IoU on wide membranes and lose a few pixels of thin ones, which merges cells.
     """
@@ -239,6 +245,7 @@ def _v_rand_harm(v_rand: ScorePair | None, within: Difference | None, cells: int
         return f"V_rand cannot be compared: {cells} cells, where {needed} are needed"
     measured = f"{v_rand.incumbent:.4f} to {v_rand.candidate:.4f}"
     interval = f"within blocks {within.low:+.4f} to {within.high:+.4f}"
+    # The point loss counts too: a merger of two large cells shows in whole sections more than within blocks.
     if v_rand.difference < -config.harm_v_rand:
         return f"V_rand fell by more than {config.harm_v_rand:g}: {measured} ({interval})"
     return f"V_rand surely fell: {measured} ({interval})" if within.high < 0 else ""

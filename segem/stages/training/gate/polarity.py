@@ -1,4 +1,4 @@
-"""Tells labels that look inverted: membrane where a model, or K-means, finds none."""
+"""Detects labels that look inverted: membrane where a model, or K-means, finds none."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ INVERTED = -0.2
 
 
 def check_polarity(predict: Predict, judged: Iterable[tuple[Volume, range]]) -> None:
-    """Raise where labels are rather the inverse of what a model finds, by the first labelled section of each volume.
+    """Raise where labels look like the inverse of a model's mask, by the first labelled section of each volume.
 
     Raises
     ------
     InputError
-        When there is such a volume: a model that is trained on inverted labels is good by inverted test labels, too.
+        When there is such a volume: a model trained on inverted labels would score well on inverted test labels.
     """
     for volume, sections in judged:
         z, correlation = _correlate(predict, volume, sections)
@@ -37,7 +37,7 @@ def check_polarity(predict: Predict, judged: Iterable[tuple[Volume, range]]) -> 
 
 
 def warn_of_polarity(volume: Volume, sections: range) -> None:
-    """Warn where labels are rather the inverse of what K-means finds."""
+    """Warn where labels look like the inverse of what K-means finds."""
     z, correlation = _correlate(predict_with_kmeans, volume, sections)
     if correlation < INVERTED:
         logger.warning(
@@ -50,6 +50,7 @@ def warn_of_polarity(volume: Volume, sections: range) -> None:
 
 
 def _correlate(predict: Predict, volume: Volume, sections: range) -> tuple[int, float]:
+    # One section is enough: polarity is that of the whole file, and masks that agree have a correlation of about 0.5.
     z = next((z for z in sections if is_known(read_truth(volume, z)).any()), sections[0])
     (found,) = predict(volume, range(z, z + 1))
     return z, Confusion.count(read_truth(volume, z), found.mask).correlation

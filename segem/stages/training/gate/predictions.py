@@ -1,4 +1,4 @@
-"""What a model, or K-means in the place of a model, finds in the sections that a candidate is judged on."""
+"""Predicts the sections that a candidate is judged on, with a model or, where there is none, with K-means."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Predict = Callable[[Volume, range], Iterator[Prediction]]
 
 
 def predict_with(model: Artefact | None, device: Device) -> Predict:
-    """Return what finds membrane with a model, or with K-means where there is none."""
+    """Return a function that predicts with a model, or with K-means where there is none."""
     return predict_with_kmeans if model is None else _predict_with_net(model, device)
 
 
@@ -51,6 +51,7 @@ def predict_with_kmeans(volume: Volume, sections: range) -> Iterator[Prediction]
     )
     for z in sections:
         mask = mark_membrane(read_section(volume.raw, z, again), means)
+        # Two clusters have no probability: every threshold gives the same mask.
         yield Prediction(mask * np.uint8(255), mask)
 
 
@@ -66,10 +67,11 @@ def _predict_with_net(model: Artefact, device: Device) -> Predict:
 
     def predict(volume: Volume, sections: range) -> Iterator[Prediction]:
         for z in sections:
+            # With neighbours from the whole volume, as in a run.
             (section,) = read_labelled_sections(volume, (z, z + 1), context, seen=(0, volume.shape[0]))
             probability = predict_section(net, section.image, where)
             check_predicted(probability, f"{model.path}, section {z} of {volume.name}")
-            # The same 8 bits that a run stores, so that this is the mask a run would write.
+            # Rounded to the 8 bits that a run stores, so that this is the mask a run would write.
             stored = quantize_probability(probability)
             yield Prediction(stored, threshold_probability(stored, model.card.threshold))
 

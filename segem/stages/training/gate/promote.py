@@ -1,4 +1,4 @@
-"""Decides whether a model replaces the one in use: both are judged on the same sections, which neither has seen."""
+"""Decides whether a model replaces the one in use; both are judged on the same sections, which neither has seen."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def promote(
     A volume speaks against it unless the interval of the difference in membrane IoU excludes a loss of more than
     `config.harm`. It also does where V_rand, the mean over its sections, falls by more than `config.harm_v_rand`, where
     the interval of the difference in V_rand lies wholly below 0, and where there are too few cells to tell. All volumes
-    must pass, so several of them make it no likelier that harm slips through. Where there is no model yet, K-means is
-    the incumbent, and the candidate must surely have a better IoU. The decision is written into the folder of the
-    candidate.
+    must pass, so more volumes do not make it likelier that harm goes unnoticed. Where there is no model yet, K-means is
+    the incumbent, and the interval of the candidate's gain in IoU must lie above 0. The decision is written into the
+    folder of the candidate.
 
     Parameters
     ----------
@@ -56,14 +56,14 @@ def promote(
     manifest : Manifest
         Labelled volumes; their ``test`` sections are judged, or the ``validation`` sections of a volume without any.
     config : GateConfig
-        What counts as harm, and how sure one must be.
+        What counts as harm, and at which confidence.
     workspace : Workspace
         Where models and volumes are.
     against : str, optional
         Name or folder of the incumbent; the candidate's own name means the version it would replace. If absent, the
         version that was promoted before, if there is one.
     force : bool
-        Put it in use whatever was found; the record says so.
+        Put it in use whatever the comparison shows; the record says so.
     device : {"auto", "cpu", "cuda", "mps"}
         Where to compute.
 
@@ -102,7 +102,7 @@ def decide_promotion(
     force: bool,
     device: Device,
 ) -> Promotion:
-    """Judge a candidate on sections that are chosen already, and record what is decided; see `promote`.
+    """Judge a candidate on sections already chosen, and record the decision; see `promote`.
 
     Parameters
     ----------
@@ -117,15 +117,18 @@ def decide_promotion(
     """
     home = candidate.path.parent
     with locked(home / ".promotion.lock"):
-        # Looked for here and not before a training of hours: another version may have been promoted meanwhile.
+        # Looked up here and not before a training of hours: another version may have been promoted in the meantime.
         incumbent = _find_incumbent(against, candidate, workspace)
         for model in filter(None, (candidate, incumbent)):
             warn_of_unknown_origin(model)
+            # Both of them: an incumbent that knows the sections would seem better than it is, and block every
+            # candidate.
             check_all_unseen(model.card.trained_on, model.path, judged)
         sides: dict[Literal["candidate", "incumbent"], Artefact | None]
         sides = {"candidate": candidate, "incumbent": incumbent}
         contenders = Contender.open(candidate, device), Contender.open(incumbent, device)
         if not force:
+            # With the incumbent's masks: the candidate may have been trained on the inverted labels itself.
             check_polarity(contenders[1].predict, judged)
         judgements = tuple(judge_volume(*contenders, sections, config) for sections in judged)
         reason = "; ".join(f"{one.volume}: {one.harm}" for one in judgements if one.harm)
@@ -147,6 +150,7 @@ def decide_promotion(
         )
         record_decision(candidate.path, promotion)
         if not promotion.promoted:
+            # Said at once: whoever trained the candidate may think that its name now refers to it.
             in_use = find_version_in_use(_list_versions(home.name, workspace))
             tell(
                 f"{home.name} still refers to version {in_use.name}"
@@ -207,5 +211,5 @@ def _find_incumbent(against: str | None, candidate: Artefact, workspace: Workspa
 def _find_user() -> str:
     try:
         return getpass.getuser()
-    except (OSError, KeyError):  # in containers a user may have no name
+    except (OSError, KeyError):  # in a container a user may have no name
         return f"user {os.getuid()}"
