@@ -6,8 +6,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
+from traitlets.config import Config
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "docs" / "start" / "segem.ipynb"
 
@@ -26,8 +26,9 @@ def test_the_notebook_is_stored_without_outputs() -> None:
 @pytest.mark.slow
 def test_the_notebook_runs(tmp_path: Path) -> None:
     # Over files instead of ports: nothing listens.
-    kernel = AsyncKernelManager(transport="ipc", ip=str(tmp_path / "kernel"))
-    done = NotebookClient(notebook(), km=kernel, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    over_files = Config({"AsyncKernelManager": {"transport": "ipc", "ip": str(tmp_path / "kernel")}})
+    folder = {"metadata": {"path": str(tmp_path)}}
+    done = NotebookClient(notebook(), timeout=600, resources=folder, config=over_files).execute()
     shown = [output for cell in done.cells for output in cell.get("outputs", [])]
     texts = [output["data"]["text/plain"] for output in shown if "data" in output]
     assert "(0, 1)" in texts, "nothing is computed twice"

@@ -70,6 +70,24 @@ def test_every_page_is_reached_from_the_readme() -> None:
     assert {path for path in PAPERS if path.is_relative_to(ROOT / "docs")} <= seen
 
 
+NAMED = re.compile(r"`((?:segem|flows|tests|benchmarks|docs|data)/[\w./-]+)(?: [^`]*)?`|\bbenchmarks/[\w/]+\.py")
+
+
+def missing_files(text: str) -> list[str]:
+    named = (found[1] or found[0] for found in NAMED.finditer(text))
+    return [name for name in named if not (ROOT / name).exists()]
+
+
+def test_a_missing_file_is_found() -> None:
+    text = "`segem/plan.py`, `segem/gone.py`, `benchmarks/gone.py --data-root DIR`; .venv/bin/python benchmarks/x.py"
+    assert missing_files(text) == ["segem/gone.py", "benchmarks/gone.py", "benchmarks/x.py"]
+
+
+@pytest.mark.parametrize("paper", PAPERS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_files_named_in_the_papers_exist(paper: Path) -> None:
+    assert missing_files(paper.read_text(encoding="utf-8")) == []
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 110
 

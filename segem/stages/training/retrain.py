@@ -54,6 +54,36 @@ class PreparedRetraining:
     """The sections that decide whether the new model is put in use."""
 
 
+def retrain(manifest: Path, config: RetrainConfig, workspace: Path, data_root: Path | None = None) -> Promotion:
+    """Train a better model on labelled volumes, and put it in use if it does no harm; otherwise keep it aside.
+
+    The whole of `segem retrain` in one call, for Python; the flow calls the same four steps as tasks.
+
+    Parameters
+    ----------
+    manifest : Path
+        The YAML file; its labelled volumes are learned, and their test sections judged.
+    config : RetrainConfig
+        Name of the model, budget, base model, incumbent.
+    workspace : Path
+        Root of the workspace; made when missing.
+    data_root : Path, optional
+        Folder that relative sources count from; the manifest's own when absent.
+
+    Returns
+    -------
+    Promotion
+        What was decided, and on what grounds.
+
+    Raises
+    ------
+    SegemError
+        When nothing could start, the training failed, or nothing could be judged.
+    """
+    ready = prepare_retraining(open_retraining(manifest, config, workspace, data_root))
+    return judge_candidate(ready, train_candidate(ready).path)
+
+
 def open_retraining(
     manifest: Path, config: RetrainConfig, workspace: Path, data_root: Path | None = None
 ) -> Retraining:
