@@ -48,13 +48,13 @@ check: $(DEV_STAMP) ## format, lint, types and the rules of the architecture
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
-test: $(DEV_STAMP) chromium ## every test that is quick enough to be run at each change
+test: $(DEV_STAMP) chromium ## the quick tests, a process for each core
 	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-slow: $(DEV_STAMP) ## the others: kills, full disks, large nets, in small numbers
+slow: $(DEV_STAMP) ## the slow tests: kills, full disks, large nets, in small numbers
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
-proof: $(DEV_STAMP) ## one of them in full numbers, its log in build/proof; NAME=... says which
+proof: $(DEV_STAMP) ## one promise in full numbers: NAME=faults, properties or all; log in build/proof
 	@.ci/proof $(NAME)
 
 format: $(DEV_STAMP) ## put the code in the one format

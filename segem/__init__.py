@@ -7,7 +7,7 @@ names in `segem/__init__.pyi`.
 
 from __future__ import annotations
 
-from pkgutil import resolve_name
+from pkgutil import resolve_name  # noqa: TID251 - offers what lies above, and is no part of any layer
 
 __version__ = "0.1.0"
 

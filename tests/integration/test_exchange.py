@@ -106,6 +106,7 @@ def refused(package: Path, workspace: Workspace, match: str, foreign: Foreign | 
     assert sorted(workspace.root.rglob("*")) == before, "nothing may be left behind"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("bioimageio") is None, reason="needs the extra bioimageio")
 def test_bioimageio_runs_the_package(workspace: Workspace, tmp_path: Path) -> None:
     made = export_model("unet-em", tmp_path / "m.zip", workspace, authors=("Ada Lovelace",)).path

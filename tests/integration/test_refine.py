@@ -43,6 +43,7 @@ def output_of(workspace: Workspace, run: str) -> tuple[bytes, bytes]:
     return np.asarray(result.raw[:]).tobytes(), np.asarray(result.label("membrane")[:]).tobytes()
 
 
+@pytest.mark.slow
 def test_processes_give_the_bytes_of_the_loop(segmented: Workspace) -> None:
     assert refine_volume("noise", "loop", CONFIG, QUIET, segmented).computed == BLOCKS
     dask = ExecutionConfig(engine="dask", workers=2)

@@ -157,6 +157,7 @@ def test_a_model_of_one_odd_section_is_kept_aside(
     assert "one: has no test sections, so nothing is said" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_model_that_rehearses_does_not_forget(space: Workspace, trained_before: Path, tmp_path: Path) -> None:
     source, old = manifest(tmp_path, noisy(tmp_path)), trained_before / "old.yaml"
     gate = GATE.model_copy(update={"harm": 0.05})

@@ -123,6 +123,7 @@ def test_a_lost_ledger_costs_time_and_nothing_else(segmented: Workspace) -> None
     assert output_of(segmented) == before
 
 
+@pytest.mark.slow
 def test_dask_gives_the_same_bytes_as_the_loop(segmented: Workspace) -> None:
     execution = ExecutionConfig(engine="dask", workers=2, device="cpu")
     result = segment("noise", "dask", TILED, execution, segmented)
@@ -295,7 +296,7 @@ def test_a_model_replaced_during_a_run_is_refused(workspace: Workspace, artefact
         work.read(plan.block((0, 0, 0)))
 
 
-@pytest.mark.parametrize("engine", ["loop", "dask"])
+@pytest.mark.parametrize("engine", ["loop", pytest.param("dask", marks=pytest.mark.slow)])
 def test_an_unexpected_error_in_one_block_stops_no_other(tmp_path: Path, engine: EngineName) -> None:
     plan = Plan((4, 8, 8), (1, 8, 8), crop_tiling((4, 8, 8), (1, 8, 8), Halo(), 1))
     config = ExecutionConfig(engine=engine, workers=2 if engine == "dask" else 1)

@@ -249,7 +249,8 @@ def _tensor(package: Package, said: dict[str, Any], which: str, scratch: Path) -
         )
     file = _member(package, found, scratch / f"{which}.npy")
     try:
-        tensor = np.asarray(np.load(file, allow_pickle=False), np.float32)
+        with file.open("rb") as opened:
+            tensor = np.asarray(np.load(opened, allow_pickle=False), np.float32)
     except Exception as error:
         # numpy raises a dozen types of errors for other files, those of zip files and of Python's parser too.
         raise ModelError(

@@ -70,6 +70,7 @@ def far(net: nn.Module, other: nn.Module) -> float:
         return float((net(image).sigmoid() - other(image).sigmoid()).abs().mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [2, 4])
 def test_a_net_that_remembers_stays_nearer_to_what_it_gave(depth: int) -> None:
     # New tissue whose membranes are pale, where those of the old are dark.

@@ -46,6 +46,7 @@ def test_size_of_the_scores(size: int, scores: int) -> None:
         assert VGG16FCN(3, 1000).scores(torch.zeros(1, 3, size, size)).shape == (1, 1000, scores, scores)
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_it_is_the_classifier_at_224_pixels() -> None:
     torch.manual_seed(0)

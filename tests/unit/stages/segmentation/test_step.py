@@ -117,6 +117,7 @@ def test_a_phase_sees_what_the_one_before_found_in_every_block(workspace: Worksp
     assert verify("r", workspace) == []
 
 
+@pytest.mark.slow
 def test_processes_give_the_bytes_of_the_loop(workspace: Workspace) -> None:
     halve(workspace, engine=ExecutionConfig(engine="dask", workers=2))
     by_processes = mask_of(workspace)
