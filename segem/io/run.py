@@ -147,7 +147,7 @@ def note_failure(workspace: Workspace, run: str, volume: str, reason: str) -> No
     update_run(workspace, run, change)
 
 
-def enter_volumes(workspace: Workspace, run: str, names: Iterable[str]) -> None:
+def enter_volumes(workspace: Workspace, run: str, names: Iterable[str], model: ModelRecord | None = None) -> None:
     """Note that a run is to finish these volumes, so that one it never reaches is noticed.
 
     They count as done only when this attempt has reached them. What an earlier attempt has made stays noted with the
@@ -159,7 +159,7 @@ def enter_volumes(workspace: Workspace, run: str, names: Iterable[str]) -> None:
         for name in names:
             steps = record.volumes.get(name, VolumeRecord()).steps
             entered[name] = VolumeRecord(steps={step: _waiting(old) for step, old in steps.items()})
-        return record.model_copy(update={"volumes": record.volumes | entered})
+        return record.model_copy(update={"volumes": record.volumes | entered, "model": model or record.model})
 
     update_run(workspace, run, change)
 

@@ -26,7 +26,7 @@ def name_new_version(model: Path) -> Path:
     """Return a folder for a new version, named by the time so that the newest sorts last, and never one in use."""
     stamp = now().replace(":", "").replace("+0000", "Z")
     # Two versions may be made within a second.
-    names = (stamp if turn == 1 else f"{stamp}-{turn}" for turn in count(1))
+    names = (stamp if turn == 1 else f"{stamp}-{turn:03}" for turn in count(1))
     return next(model / name for name in names if not (model / name).exists())
 
 

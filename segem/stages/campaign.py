@@ -12,7 +12,8 @@ from segem.errors import SegemError, WorkspaceError
 from segem.io.replacing import require_same_request
 from segem.io.run import campaign_lock, enter_volumes, note_failure
 from segem.io.workspace import Workspace, default_run, open_workspace
-from segem.learn.artefact import find_model
+from segem.learn.artefact import find_model, model_record
+from segem.records.run import ModelRecord
 from segem.stages.segmentation.baseline import request_baseline
 from segem.stages.segmentation.segment import request_segmentation
 
@@ -27,6 +28,7 @@ class Campaign:
     data_root: Path | None
     manifest: Manifest
     workspace: Workspace
+    model: ModelRecord
     replace: bool = False
     """Whether results under the same names that were made with other settings are overwritten."""
 
@@ -76,7 +78,7 @@ def open_campaign(
     for volume in () if replace else loaded.volumes:
         require_same_request(opened, request_baseline(volume.name, name, loaded.baseline))
         require_same_request(opened, request_segmentation(volume.name, name, sweep, model))
-    return Campaign(name, manifest, data_root, loaded, opened, replace)
+    return Campaign(name, manifest, data_root, loaded, opened, model_record(model), replace)
 
 
 @contextmanager
@@ -106,7 +108,8 @@ def record_volumes(job: Campaign) -> None:
     WorkspaceError
         When the record cannot be written.
     """
-    enter_volumes(job.workspace, job.run, job.volumes)
+    # With the model, or a run stopped after its baselines would look as if nothing else had been asked of it.
+    enter_volumes(job.workspace, job.run, job.volumes, job.model)
 
 
 def record_failure(volume: str, run: str, reason: str, workspace: Workspace) -> None:

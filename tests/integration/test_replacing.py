@@ -16,7 +16,7 @@ from segem.io.run import enter_volumes
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.learn.models.registry import ZOO
-from segem.stages.campaign import open_campaign
+from segem.stages.campaign import open_campaign, record_volumes
 from segem.stages.models.zoo import check_new_name
 from segem.stages.segmentation.baseline import baseline
 from segem.stages.segmentation.crf import refine_volume
@@ -128,6 +128,15 @@ def test_what_is_not_there_is_not_protected(copy: Workspace) -> None:
     assert segment("noise", "r", TINY.model_copy(update={"threshold": 0.4}), QUIET, copy).computed == 1
 
 
+def test_a_campaign_that_was_stopped_after_its_baselines_is_not_whole(finished: Workspace, tmp_path: Path) -> None:
+    source = finished.root.parent / "source" / "noise.tif"
+    job = open_campaign(manifest(tmp_path, source), "stopped", finished.root)
+    record_volumes(job)
+    baseline("noise", "stopped", BaselineConfig(), finished)
+    assert [fault.what for fault in verify("stopped", finished)] == ["the segmentation was never started"]
+    shutil.rmtree(finished.run("stopped"))
+
+
 def manifest(folder: Path, source: Path, more: str = "") -> Path:
     path = folder / "m.yaml"
     volume = f"{{name: noise, source: {source}, voxel_nm: [50, 4, 4]}}"
@@ -183,11 +192,20 @@ def test_an_export_replaces_a_file_only_when_told_to(finished: Workspace, tmp_pa
         export("r", "noise", "membrane", tmp_path, finished, force=True)
 
 
-def test_an_export_never_touches_sources_or_the_workspace(finished: Workspace, tmp_path: Path) -> None:
+def test_an_export_never_touches_sources_or_the_workspace(
+    finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = finished.root.parent / "source" / "noise.tif"
     link, folder = tmp_path / "link.tif", tmp_path / "folder"
     link.symlink_to(source)
     folder.symlink_to(source.parent)
+    monkeypatch.chdir(source.parent)
+    ingest(IngestConfig(name="relative", source=Path("noise.tif"), voxel_nm=(50, 4, 4)), finished)
+    monkeypatch.chdir(tmp_path)
+    # The source is known from another folder too, and from the volume that was ingested by a relative path.
+    noted = Volume.open(finished.volume("relative")).attributes["source"]
+    assert noted == str(source)
+    shutil.rmtree(finished.volume("relative"))
     inside = [finished.run("r") / "a.tif", finished.volume("noise") / "a.tif", finished.models / "a.tif"]
     for out in (source, link, folder / "noise.tif", *inside):
         line = refused(lambda: export("r", "noise", "raw", out, finished, force=True), finished)  # noqa: B023

@@ -103,7 +103,7 @@ def tally_sections(layers: Layers, seams: Seams) -> Iterator[Tally]:
         When a layer cannot be read.
     """
     sections, height, width = layers.source.shape
-    threads = max(1, min(_MOST_THREADS, os.cpu_count() or 1, _PIXELS_AT_ONCE // (height * width)))
+    threads = max(1, min(_MOST_THREADS, len(os.sched_getaffinity(0)), _PIXELS_AT_ONCE // (height * width)))
     # Threads are enough: the flooding, which takes most of the time, runs outside the interpreter lock.
     with ThreadPoolExecutor(threads) as pool:
         yield from pool.map(partial(_tally, layers, seams), range(sections))

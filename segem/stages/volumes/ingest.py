@@ -264,7 +264,8 @@ def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None,
     warnings = (*raw.warnings, *image.warnings(raw), *(() if painted is None else painted.warnings()))
     # Last, when all that is noted is known; the volume still has its hidden name.
     volume.set_attributes(
-        source=str(config.source),
+        # Absolute, since an export from another folder must know that it is about to replace the source.
+        source=str(config.source.absolute()),
         settings=describe_settings(config),
         source_digest=image.digest.hexdigest(),
         **({"section_digests": image.of_sections} if truth is not None else {}),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,10 @@ class CrfArithmetic:
             on_voxels(tile.write.size)
 
         # Tiles write disjoint parts of one array, so no lock is needed; going through the results raises their errors.
-        for _ in _pool(min(threads or self.threads, self.threads)).map(compute_tile, block.tiles):
+        # Several blocks start at once, and a cache does not keep two of them from each making a pool.
+        with _OPENING:
+            pool = _pool(min(threads or self.threads, self.threads))
+        for _ in pool.map(compute_tile, block.tiles):
             pass
         # Of the 8 bits that are stored, so that the mask is that of the probability on disk.
         mask = threshold_probability(refined, self.threshold)
@@ -84,6 +88,9 @@ class CrfArithmetic:
 def _window(source: Volume) -> tuple[float, float]:
     """Return the intensities that become grey level 0 and 255 where a volume has more than 8 bits."""
     return source.statistics.percentiles["1"], source.statistics.percentiles["99"]
+
+
+_OPENING = Lock()
 
 
 @lru_cache(maxsize=1)
