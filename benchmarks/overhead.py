@@ -38,17 +38,18 @@ from segem.config import ExecutionConfig, SegmentConfig
 from segem.io.ledger import Ledger
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
+from segem.stages.segmentation.step import StepWork
 
 PHASES: tuple[tuple[Any, str], ...] = (
-    (segem.stages.segmentation.segment.SegmentWork, "load"),
+    (StepWork, "load"),
     (segem.io.blocks, "read_block"),
-    (segem.stages.segmentation.segment, "block_identity"),
-    (segem.stages.segmentation.segment.SegmentWork, "compute"),
+    (StepWork, "identity"),
+    (StepWork, "compute"),
     (segem.kernels.normalize, "zscore"),
     (segem.learn.engine.Engine, "predict_block"),
     (segem.kernels.threshold, "quantize_probability"),
     (segem.kernels.threshold, "threshold_probability"),
-    (segem.stages.segmentation.segment.SegmentWork, "store"),
+    (StepWork, "store"),
     (segem.io.shards, "write_block"),
     (segem.io.chunks, "encode_shard"),
     (segem.io.files, "write_bytes"),
