@@ -11,6 +11,7 @@ from segem.io.run import note_failure
 from segem.kernels.metrics.calibration import CalibrationBins
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.segmentation import SegmentationSums
+from segem.records.card import TrainedOn
 from segem.stages.reporting.evaluate import NOT_MEASURED, evaluate
 from tests.fabricate import add_baseline, add_model, add_volume, guess, new_workspace, source_digest, tissue
 
@@ -210,10 +211,16 @@ def test_a_flipped_bit_is_a_failure(workspace, scored):
 def test_scores_on_training_sections_are_flagged(workspace):
     image, truth = tissue((2, 64, 64))
     add_volume(workspace, "fly", image, truth)
-    trained = [
-        {"volume": "isbi", "source_digest": source_digest(workspace, "fly"), "train": [0, 2], "validation": [2, 3]}
-    ]
-    add_model(workspace, RUN, "fly", guess(truth), facts={"trained_on": trained})
+    used = TrainedOn(
+        volume="isbi",
+        source_digest=source_digest(workspace, "fly"),
+        train=(0, 2),
+        validation=(2, 3),
+        train_digests=("", ""),
+        validation_digests=("",),
+        share=1.0,
+    )
+    add_model(workspace, RUN, "fly", guess(truth), facts={"trained_on": (used,)})
     assert any("trained on sections 0 to 1" in w for w in only(evaluate(RUN, workspace)).warnings)
 
 

@@ -62,7 +62,7 @@ def test_an_interrupted_run_leaves_no_file(tmp_path, monkeypatch):
         yield next(draw_sections(config))
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("segem.stages.volumes.synth.sections", stop_after_one)
+    monkeypatch.setattr("segem.stages.volumes.synth.draw_sections", stop_after_one)
     with pytest.raises(WorkspaceError, match="No space left"):
         synth(tmp_path / "full", CONFIG)
     assert list((tmp_path / "full").iterdir()) == []
