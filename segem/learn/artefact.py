@@ -144,7 +144,7 @@ def load_net(artefact: Artefact, architecture: dict[str, Any] | None = None, *, 
         Options to build it with where they shall differ from its own in ``context_sections``: the net then gives what
         it gave before, until it is trained to use the sections around.
     calibrate : bool
-        Whether its logits shall be calibrated as the card says; training goes on from those that are not.
+        Whether its logits shall be calibrated as the card says; a training starts from those that are not.
 
     Returns
     -------

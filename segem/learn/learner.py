@@ -88,7 +88,7 @@ class Learner:
             When the loss is not finite; the weights are then as before.
         """
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * schedule(fraction)
+            group["lr"] = self.rate * scale_learning_rate(fraction)
         # What a step draws, as in dropout, follows from its number: a resumed training draws the same.
         torch.manual_seed(derive_seed(self.config.seed, number - 1))
         loss = self._loss_of(batch)
@@ -114,7 +114,7 @@ class Learner:
         return self.config.remember * distilled + fitted
 
 
-def schedule(fraction: float, warm_up: float = 0.03) -> float:
+def scale_learning_rate(fraction: float, warm_up: float = 0.03) -> float:
     """Return the factor of the learning rate when so much of the budget is used up.
 
     A short linear warm-up keeps the first steps, whose gradients are large and point anywhere, from destroying what a
@@ -123,7 +123,7 @@ def schedule(fraction: float, warm_up: float = 0.03) -> float:
 
     Examples
     --------
-    >>> [round(schedule(fraction), 2) for fraction in (0, 0.03, 0.5, 1)]
+    >>> [round(scale_learning_rate(fraction), 2) for fraction in (0, 0.03, 0.5, 1)]
     [0.1, 1.0, 0.53, 0.01]
     """
     if fraction < warm_up:

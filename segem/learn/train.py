@@ -132,7 +132,7 @@ def fit(
 
     # Batches are numbered, and each follows from the seed and its number, so a resumed training draws those it lacks.
     with prefetch(draw_batches(train, config, reached.step)) as batches, defer_interrupt() as interrupted:
-        while (used := used_budget(config, reached)) < 1:
+        while (used := measure_budget_used(config, reached)) < 1:
             loss = learner.step(next(batches), reached.step + 1, used)
             reached = reached.after(loss, time.monotonic() - started, SMOOTHING)
             if watch.due():
@@ -149,7 +149,7 @@ def fit(
                 raise KeyboardInterrupt
             if on_step is not None:
                 seen = reached.history[-1].validation_iou if reached.history else None
-                on_step(Progress(min(used_budget(config, reached), 1.0), reached.loss, seen))
+                on_step(Progress(min(measure_budget_used(config, reached), 1.0), reached.loss, seen))
 
     # Border weights and Dice pull logits to one side, so probabilities are calibrated before a threshold is chosen.
     calibration = calibrate(judged, validation, device)
@@ -166,7 +166,7 @@ def fit(
     )
 
 
-def used_budget(config: TrainConfig, reached: Reached) -> float:
+def measure_budget_used(config: TrainConfig, reached: Reached) -> float:
     """Return which share of the budget of a training is used up."""
     if config.steps:
         return reached.step / config.steps

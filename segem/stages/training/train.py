@@ -100,7 +100,7 @@ def train(
     terms : Terms
         Licence and citation, for the card.
     replace : bool
-        Whether volumes of these names that have another source, voxel size or labels are lost, and made anew.
+        Whether volumes of these names that have another source, voxel size or labels are lost, and ingested again.
 
     Returns
     -------
@@ -124,10 +124,10 @@ def train(
     job = open_training(manifest, resolved_config, workspace, base=found, device=device, terms=terms, replace=replace)
     made = run_training(job, name, workspace.models / name)
     tell_if_not_in_use(made.path)
-    return summarise(made)
+    return summarise_training(made)
 
 
-def summarise(model: Artefact) -> TrainResult:
+def summarise_training(model: Artefact) -> TrainResult:
     """Return what there is to say of a model that was trained here.
 
     Raises
@@ -253,7 +253,7 @@ def _fit(
             learned,
             validation,
             config,
-            # Weights are fitted to logits as the net gives them; calibration is fitted anew afterwards.
+            # Weights are fitted to logits as the net gives them; calibration is fitted again afterwards.
             base=load_net(base, config.architecture, calibrate=False) if base is not None else None,
             device=choose_device(job.device),
             on_step=show,
