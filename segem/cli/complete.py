@@ -35,10 +35,10 @@ def complete_model(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def complete_architecture_or_model(context: typer.Context, incomplete: str) -> list[str]:
-    """Return the architectures and models whose names begin like this."""
-    from segem.stages.models.catalogue import architectures
+    """Return the architectures and models whose names begin so."""
+    from segem.stages.models.catalogue import list_architectures
 
-    nets = [net.name for net in architectures([incomplete])]
+    nets = [net.name for net in list_architectures([incomplete])]
     return sorted({*nets, *complete_model(context, incomplete)})
 
 

@@ -57,17 +57,17 @@ def models_list(
         bool, typer.Option("--measure", help="Evaluate a tile with each architecture and show how fast it is here.")
     ] = False,
 ) -> None:
-    """List the architectures of the zoo with their costs, and the trained models with their scores."""
-    from segem.stages.models.catalogue import architectures, trained
+    """List the architectures of the zoo with what they cost, and the trained models at hand with what they reach."""
+    from segem.stages.models.catalogue import list_architectures, list_trained
 
-    nets, models = architectures(names or ()), trained(workspace_at(common.workspace), names or ())
+    nets, models = list_architectures(names or ()), list_trained(workspace_at(common.workspace), names or ())
     if not nets and (measure or not models):
         what = "no such architecture" if measure else "no such architecture or trained model"
         raise ModelError(what, where=" ".join(names or ()), fix="choose from `segem models list`")
     if measure:
-        from segem.stages.models.zoo import measured
+        from segem.stages.models.zoo import measure_architectures
 
-        nets = measured(nets)
+        nets = measure_architectures(nets)
     if common.as_json:
         show({"architectures": nets, "models": models}, as_json=True)
         return
@@ -90,15 +90,15 @@ def models_show(
     common: CommonOptions,
 ) -> None:
     """Print the card of a trained model as JSON, or explain an architecture: its options, costs and geometry."""
-    from segem.stages.models.zoo import explain, is_architecture, shown_model
+    from segem.stages.models.zoo import explain, find_shown_model, is_architecture
 
     space = workspace_at(common.workspace)
     if is_architecture(name, space):
         found = explain(name)
         show(found, as_json=True) if common.as_json else show_architecture(found)
         return
-    artefact = shown_model(name, space)
-    # A card is shown as the JSON it is, with or without --json.
+    artefact = find_shown_model(name, space)
+    # A card is nothing but JSON.
     show({"path": str(artefact.path), "digest": artefact.digest} | artefact.card.model_dump(mode="json"), as_json=True)
 
 

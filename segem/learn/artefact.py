@@ -145,7 +145,7 @@ def load_net(artefact: Artefact, architecture: dict[str, Any] | None = None, *, 
         Options to build it with, which may differ from its own in ``context_sections``: the net then has the same
         output as before, until it is trained to use the new sections.
     calibrate : bool
-        Whether its logits are calibrated as the card says; fine-tuning starts from uncalibrated ones.
+        Whether its logits shall be calibrated as the card says; a training starts from those that are not.
 
     Returns
     -------

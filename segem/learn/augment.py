@@ -26,7 +26,7 @@ IMAGE, LABEL, WEIGHT = "image", "label", "weight"
 Section = NDArray[np.float32]
 
 
-def em_augmentation(crop_px: int, seed: int, defects: float) -> Compose:
+def build_augmentation(crop_px: int, seed: int, defects: float) -> Compose:
     """Return the transforms that make one training crop look like another section of the same tissue.
 
     Sections are cut at any angle, stretched by the knife and stained unevenly, so flips, rotations, smooth

@@ -17,7 +17,7 @@ from torch import Tensor
 from segem.config import TrainConfig
 from segem.kernels.borders import border_weights
 from segem.kernels.truth import is_known
-from segem.learn.augment import IMAGE, LABEL, WEIGHT, em_augmentation
+from segem.learn.augment import IMAGE, LABEL, WEIGHT, build_augmentation
 from segem.learn.models.registry import patch_px, spec_of
 from segem.learn.patches import cut_patch
 
@@ -52,8 +52,7 @@ def draw_batches(sections: Sequence[LabelledSection], config: TrainConfig, first
     """
     batch = config.batch or spec_of(config.model).batch
     patch = patch_px(config.model, config.architecture)
-    augment = em_augmentation(patch or config.crop_px, config.seed, config.defects)
-    # Of whole sections, once: at the edge of a crop, the cells that a border separates may lie outside it.
+    augment = build_augmentation(patch or config.crop_px, config.seed, config.defects)
     weighted = [border_weights(section.truth, config.border_weight, config.border_sigma_px) for section in sections]
     by_volume: dict[str, list[tuple[LabelledSection, NDArray[np.float32]]]] = {}
     for section, weight in zip(sections, weighted, strict=True):

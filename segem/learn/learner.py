@@ -89,8 +89,8 @@ class Learner:
             When the loss is not finite; the weights are then as before.
         """
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * schedule(fraction)
-        # Random numbers of a step, as for dropout, follow from its number: a resumed training draws the same.
+            group["lr"] = self.rate * scale_learning_rate(fraction)
+        # What a step draws, as in dropout, follows from its number: a resumed training draws the same.
         torch.manual_seed(derive_seed(self.config.seed, number - 1))
         loss = self._loss_of(batch)
         # Before the step: a loss that is not finite must not reach the weights, nor a checkpoint.
@@ -117,8 +117,8 @@ class Learner:
         return self.config.remember * distilled + fitted
 
 
-def schedule(fraction: float, warm_up: float = 0.03) -> float:
-    """Return the factor of the learning rate at a share of the budget.
+def scale_learning_rate(fraction: float, warm_up: float = 0.03) -> float:
+    """Return the factor of the learning rate when so much of the budget is used up.
 
     A short linear warm-up keeps the first steps, whose gradients are large and erratic, from destroying what a base
     model knows. Then half a cosine falls to 1 %: large steps find a good region, small ones settle in it. It follows
@@ -126,7 +126,7 @@ def schedule(fraction: float, warm_up: float = 0.03) -> float:
 
     Examples
     --------
-    >>> [round(schedule(fraction), 2) for fraction in (0, 0.03, 0.5, 1)]
+    >>> [round(scale_learning_rate(fraction), 2) for fraction in (0, 0.03, 0.5, 1)]
     [0.1, 1.0, 0.53, 0.01]
     """
     if fraction < warm_up:

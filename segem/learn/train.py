@@ -134,7 +134,7 @@ def fit(
 
     # Each batch follows from the seed and its number alone, so a resumed training draws exactly those it still needs.
     with prefetch(draw_batches(train, config, reached.step)) as batches, defer_interrupt() as interrupted:
-        while (used := used_budget(config, reached)) < 1:
+        while (used := measure_budget_used(config, reached)) < 1:
             loss = learner.step(next(batches), reached.step + 1, used)
             reached = reached.after(loss, time.monotonic() - started, SMOOTHING)
             if watch.due():
@@ -151,7 +151,7 @@ def fit(
                 raise KeyboardInterrupt
             if on_step is not None:
                 seen = reached.history[-1].validation_iou if reached.history else None
-                on_step(Progress(min(used_budget(config, reached), 1.0), reached.loss, seen))
+                on_step(Progress(min(measure_budget_used(config, reached), 1.0), reached.loss, seen))
 
     # Border weights and Dice bias the logits, so probabilities are calibrated before a threshold is chosen. Both use
     # validation sections: on training sections the net is too sure of itself, and test sections must stay unseen.
@@ -169,8 +169,8 @@ def fit(
     )
 
 
-def used_budget(config: TrainConfig, reached: Reached) -> float:
-    """Return the share of the budget that is used up, by steps where there is a number of them, else by time."""
+def measure_budget_used(config: TrainConfig, reached: Reached) -> float:
+    """Return which share of the budget of a training is used up."""
     if config.steps:
         return reached.step / config.steps
     return reached.seconds / 60 / (config.minutes or math.inf)

@@ -12,7 +12,7 @@ SHARE_OF_TIME = 0.05
 """Largest share of the time that looks may take, except for the first one."""
 SECONDS_BETWEEN = 10.0
 LOOKS = 200
-"""Looks become rarer as a training continues, so the curve of a day has hardly more points than that of an hour."""
+"""Looks become rarer in a long training, so that the curve of a day is hardly longer than that of an hour."""
 
 
 class Snapshot(Config):

@@ -22,7 +22,7 @@ from segem.learn.artefact import Artefact, find_model, save_artefact
 from segem.learn.models.registry import ZOO
 from segem.records.card import ModelCard, TrainedOn
 from segem.records.promotion import Promotion
-from segem.stages.models.catalogue import trained
+from segem.stages.models.catalogue import list_trained
 from segem.stages.training.gate.promote import promote
 from segem.stages.training.labelled import open_labelled_volumes
 from segem.stages.volumes.ingest import ingest
@@ -133,7 +133,7 @@ def test_harm_on_any_volume_keeps_a_model_aside(
     assert find_model("mine", workspace).path == before.path
     assert "mine still refers to version 1\n" in capsys.readouterr().err
     assert describe_standing(aside.path) == f"kept aside: {decided.reason}"
-    assert [one.standing for one in trained(workspace)][:2] == [describe_standing(aside.path), ""]
+    assert [one.standing for one in list_trained(workspace)][:2] == [describe_standing(aside.path), ""]
 
 
 def test_force_promotes_and_is_recorded_with_what_spoke_against_it(workspace: Workspace, manifest: Manifest) -> None:

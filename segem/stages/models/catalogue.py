@@ -76,7 +76,7 @@ class TrainedModel:
     standing: str = ""
 
 
-def architectures(beginnings: Collection[str] = ()) -> tuple[Architecture, ...]:
+def list_architectures(beginnings: Collection[str] = ()) -> tuple[Architecture, ...]:
     """Return the architectures of the zoo with their default options, by name.
 
     Parameters
@@ -86,14 +86,14 @@ def architectures(beginnings: Collection[str] = ()) -> tuple[Architecture, ...]:
 
     Examples
     --------
-    >>> [net.name for net in architectures(["fcn8", "seg"])]
+    >>> [net.name for net in list_architectures(["fcn8", "seg"])]
     ['fcn8s', 'segnet']
     """
     nets = (Architecture(**values) for values in json.loads(CATALOGUE.read_text(encoding="utf-8")))
     return tuple(net for net in nets if _begins(net.name, beginnings))
 
 
-def trained(workspace: Workspace, beginnings: Collection[str] = ()) -> tuple[TrainedModel, ...]:
+def list_trained(workspace: Workspace, beginnings: Collection[str] = ()) -> tuple[TrainedModel, ...]:
     """Return the models of the workspace and the bundled ones, with the scores on their cards.
 
     Parameters

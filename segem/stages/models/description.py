@@ -20,12 +20,12 @@ RECORD, README, COVER, INPUT, OUTPUT = "weights.torchscript.pt", "README.md", "c
 FORMAT = "0.5.12"
 
 
-def spdx(licence: str) -> str:
+def parse_spdx(licence: str) -> str:
     """Return the SPDX identifier that a licence begins with.
 
     Examples
     --------
-    >>> spdx("CC BY-NC-SA 3.0: trained on non-commercial data"), spdx("MIT")
+    >>> parse_spdx("CC BY-NC-SA 3.0: trained on non-commercial data"), parse_spdx("MIT")
     ('CC-BY-NC-SA-3.0', 'MIT')
 
     Raises
@@ -44,12 +44,13 @@ def spdx(licence: str) -> str:
     return found
 
 
-def cited(*sources: str) -> list[dict[str, str]]:
+def parse_citations(*sources: str) -> list[dict[str, str]]:
     """Return the publications in texts that give a DOI or an arXiv number, once each.
 
     Examples
     --------
-    >>> cited("Gerhard et al. 2013, doi:10.6084/m9.figshare.856713; a note", "Long et al. 2015, arXiv:1411.4038")[1]
+    >>> text = "Gerhard et al. 2013, doi:10.6084/m9.figshare.856713; a note"
+    >>> parse_citations(text, "Long et al. 2015, arXiv:1411.4038")[1]
     {'text': 'Long et al. 2015', 'doi': '10.48550/arXiv.1411.4038'}
     """
     found = {}
@@ -62,18 +63,18 @@ def cited(*sources: str) -> list[dict[str, str]]:
     return list(found.values())
 
 
-def least_px(geometry: Geometry) -> int:
+def find_least_px(geometry: Geometry) -> int:
     """Return the smallest edge that leaves a core within the halo.
 
     Examples
     --------
-    >>> least_px(Geometry(16, 96, 1)), least_px(Geometry(8, None, 1))
+    >>> find_least_px(Geometry(16, 96, 1)), find_least_px(Geometry(8, None, 1))
     (208, 8)
     """
     return round_up(2 * (geometry.halo_px or 0) + 1, geometry.stride_px)
 
 
-def description(
+def describe_package(
     model: Artefact, licence: str, authors: tuple[str, ...], sha256: dict[str, str], torch: str
 ) -> dict[str, Any]:
     """Return the content of ``rdf.yaml``.
@@ -104,7 +105,7 @@ def description(
         f"{spec.summary}, trained and exported by segem.",
         "authors": [{"name": name} for name in authors],
         "license": licence,
-        "cite": cited(card.citation, spec.source),
+        "cite": parse_citations(card.citation, spec.source),
         "tags": ["electron-microscopy", "membrane", "neurons", "semantic-segmentation", "2d", "pytorch", "segem"],
         "documentation": file(README),
         "covers": [file(COVER)],
@@ -118,8 +119,8 @@ def description(
 
 def _input(geometry: Geometry, test: dict[str, str]) -> dict[str, Any]:
     def space(axis: str) -> dict[str, Any]:
-        size = {"min": least_px(geometry), "step": geometry.stride_px}
-        # A net that sees its whole input gives other values for a part of a section than for the whole.
+        size = {"min": find_least_px(geometry), "step": geometry.stride_px}
+        # A net that sees all of its input gives other values for each part of a section than for the whole.
         return {"type": "space", "id": axis, "size": size, "concatenable": geometry.halo_px is not None}
 
     sections = [f"section{offset:+d}" if offset else "section" for offset in around(geometry.context_sections)]
@@ -162,7 +163,7 @@ def _output(geometry: Geometry, test: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def page(model: Artefact, licence: str) -> str:
+def render_readme(model: Artefact, licence: str) -> str:
     """Return the content of ``README.md``."""
     # Text for people, not HTML, so nothing is escaped.
     environment = Environment(autoescape=False, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # noqa: S701

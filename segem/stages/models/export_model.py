@@ -32,10 +32,10 @@ from segem.stages.models.description import (
     OUTPUT,
     README,
     RECORD,
-    description,
-    least_px,
-    page,
-    spdx,
+    describe_package,
+    find_least_px,
+    parse_spdx,
+    render_readme,
 )
 
 _TESTED_PX, _COVER_PX = 256, 256
@@ -90,7 +90,7 @@ def export_model(
     model = find_model(name, workspace)
     terms = _terms(model, licence)
     net, geometry = load_net(model), geometry_of(model.card)
-    edge = max(least_px(geometry), _TESTED_PX)
+    edge = max(find_least_px(geometry), _TESTED_PX)
     image = synthesize(SynthConfig(shape=(geometry.context_sections, edge, edge))).image
     statistics = IntensityStatistics.from_histogram(histogram(image))
     probability = predict_section(net, zscore(image, statistics))
@@ -102,9 +102,9 @@ def export_model(
         np.save(folder / INPUT, image[None].astype(np.float32), allow_pickle=False)
         np.save(folder / OUTPUT, probability[None, None], allow_pickle=False)
         (folder / COVER).write_bytes(_cover(image[len(image) // 2], probability >= model.card.threshold))
-        (folder / README).write_text(page(model, terms), encoding="utf-8")
+        (folder / README).write_text(render_readme(model, terms), encoding="utf-8")
         sha256 = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
-        said = description(model, terms, authors, sha256, torch_version())
+        said = describe_package(model, terms, authors, sha256, torch_version())
         (folder / DESCRIPTION).write_text(yaml.safe_dump(said, sort_keys=False, width=120), encoding="utf-8")
         write_package(folder, out, force=force)
     return ExportedModel(out, model.card.name, model.digest)
@@ -112,10 +112,10 @@ def export_model(
 
 def _terms(model: Artefact, licence: str) -> str:
     if not licence:
-        return spdx(model.card.licence)
-    terms = spdx(licence)
+        return parse_spdx(model.card.licence)
+    terms = parse_spdx(licence)
     with suppress(ModelError):  # a card that names no licence, or none of SPDX, speaks against nothing
-        if terms != spdx(model.card.licence):
+        if terms != parse_spdx(model.card.licence):
             raise ConfigError(
                 "the card of the model names another licence",
                 where=model.path / CARD,

@@ -50,8 +50,8 @@ class Explanation:
     options: tuple[Option, ...]
 
 
-def measured(nets: Collection[Architecture]) -> tuple[Architecture, ...]:
-    """Return architectures with their speed on this machine, measured on one tile with each in turn.
+def measure_architectures(nets: Collection[Architecture]) -> tuple[Architecture, ...]:
+    """Return architectures with how fast they are here, by evaluating a tile with each, one after the other.
 
     The runtime is the one that ``auto`` takes here.
     """
@@ -66,7 +66,7 @@ def measured(nets: Collection[Architecture]) -> tuple[Architecture, ...]:
     return tuple(found)
 
 
-def describe(name: str) -> Architecture:
+def describe_architecture(name: str) -> Architecture:
     """Return what an architecture costs and sees with its default options; its net is built, without weights.
 
     Raises
@@ -76,7 +76,7 @@ def describe(name: str) -> Architecture:
 
     Examples
     --------
-    >>> describe("unet").output_stride
+    >>> describe_architecture("unet").output_stride
     1
     """
     spec = spec_of(name)
@@ -96,8 +96,8 @@ def describe(name: str) -> Architecture:
 
 
 def write_catalogue() -> None:
-    """Write ``architectures.json`` anew, after a net was added or changed."""
-    nets = [asdict(describe(name)) for name in sorted(ZOO)]
+    """Write what is listed of every architecture, after a net was added or changed."""
+    nets = [asdict(describe_architecture(name)) for name in sorted(ZOO)]
     kept = [
         {key: value for key, value in net.items() if key not in ("megapixels_per_second", "not_measured")}
         for net in nets
@@ -128,7 +128,7 @@ def explain(name: str) -> Explanation:
         )
         for key, field in spec.options.model_fields.items()
     )
-    return Explanation(describe(name), _about(type(bare_net(spec, spec.options()))), options)
+    return Explanation(describe_architecture(name), _about(type(bare_net(spec, spec.options()))), options)
 
 
 def is_architecture(name: str, workspace: Workspace) -> bool:
@@ -136,8 +136,8 @@ def is_architecture(name: str, workspace: Workspace) -> bool:
     return name in ZOO and name not in {known for known, _ in list_models(workspace)}
 
 
-def shown_model(name: str, workspace: Workspace) -> Artefact:
-    """Return a trained model by name or folder.
+def find_shown_model(name: str, workspace: Workspace) -> Artefact:
+    """Return a trained model to be shown.
 
     Raises
     ------

@@ -26,9 +26,9 @@ LOSS, IOU, INK, GRID = (176, 74, 0), (0, 98, 204), (60, 64, 72), (221, 225, 231)
 FONT = ImageFont.load_default(size=13)
 WHY_A_LOSS_RISES = (
     "Loss: running average over about 50 steps of random, augmented crops, in which thin membranes count more. It "
-    "rises for a while when harder crops are drawn, and in the first tenth of a fine-tuning, while the learning rate "
-    "is at its highest. IoU: of the averaged weights, at the threshold that suits best; it says how good the model is. "
-    "If it keeps falling while the loss rises, try a lower --learning-rate."
+    "rises for a while when harder crops are drawn, and in the first half of a fine-tuning, while the learning rate is "
+    "high. IoU: of the averaged weights, at the threshold that suits best; it says how good the model is. If it keeps "
+    "falling while the loss rises, try a lower --learning-rate."
 )
 
 WIDTH, HEIGHT = 720, 420

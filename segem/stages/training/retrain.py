@@ -20,7 +20,7 @@ from segem.stages.training.gate.predictions import predict_with
 from segem.stages.training.gate.promote import decide_promotion
 from segem.stages.training.job import Terms, TrainingJob, find_base, open_training, resolve_config
 from segem.stages.training.provenance import record_trained_on
-from segem.stages.training.train import TrainResult, run_training, summarise
+from segem.stages.training.train import TrainResult, run_training, summarise_training
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def train_candidate(ready: PreparedRetraining) -> TrainResult:
         As `segem.stages.training.train.train` does.
     """
     name = ready.opened.config.out
-    return summarise(run_training(ready.job, name, ready.opened.workspace.models / name, candidate=True))
+    return summarise_training(run_training(ready.job, name, ready.opened.workspace.models / name, candidate=True))
 
 
 def judge_candidate(ready: PreparedRetraining, version: Path) -> Promotion:

@@ -100,7 +100,7 @@ def train(
     terms : Terms
         Licence and citation, for the card.
     replace : bool
-        Whether volumes of these names with another source, voxel size or labels are discarded and ingested anew.
+        Whether volumes of these names that have another source, voxel size or labels are lost, and ingested again.
 
     Returns
     -------
@@ -124,11 +124,11 @@ def train(
     job = open_training(manifest, resolved_config, workspace, base=found, device=device, terms=terms, replace=replace)
     made = run_training(job, name, workspace.models / name)
     tell_if_not_in_use(made.path)
-    return summarise(made)
+    return summarise_training(made)
 
 
-def summarise(model: Artefact) -> TrainResult:
-    """Return the outcome of a training from the card of its model.
+def summarise_training(model: Artefact) -> TrainResult:
+    """Return what there is to say of a model that was trained here.
 
     Raises
     ------
@@ -258,7 +258,7 @@ def _fit(
             learned,
             validation,
             config,
-            # Training starts from uncalibrated logits; the calibration is fitted again afterwards.
+            # Weights are fitted to logits as the net gives them; calibration is fitted again afterwards.
             base=load_net(base, config.architecture, calibrate=False) if base is not None else None,
             device=choose_device(job.device),
             on_step=show,

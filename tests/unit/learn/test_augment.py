@@ -12,7 +12,7 @@ from segem.learn.augment import (
     WEIGHT,
     RandNeighbourDefectsd,
     RandSectionDefectsd,
-    em_augmentation,
+    build_augmentation,
 )
 
 
@@ -23,7 +23,7 @@ def stack() -> np.ndarray:
 def test_truth_and_weight_move_with_the_section_they_belong_to() -> None:
     rng = np.random.default_rng(0)
     truth = (rng.random((1, 64, 64)) > 0.7).astype(np.float32)
-    augment = em_augmentation(64, seed=3, defects=0.5)
+    augment = build_augmentation(64, seed=3, defects=0.5)
     for _ in range(10):
         out = augment({IMAGE: truth * 0, LABEL: truth, WEIGHT: 1 + truth})
         assert np.array_equal(np.asarray(out[WEIGHT]), 1 + np.asarray(out[LABEL]))
@@ -134,7 +134,7 @@ def test_as_many_crops_have_a_defect_as_is_asked_for() -> None:
 
 def test_without_defects_all_other_choices_stay_the_same() -> None:
     crop = {IMAGE: stack(), LABEL: stack()[:1], WEIGHT: stack()[:1]}
-    with_few, without = (em_augmentation(32, seed=5, defects=share) for share in (0.2, 0.0))
+    with_few, without = (build_augmentation(32, seed=5, defects=share) for share in (0.2, 0.0))
     pairs = [(with_few(crop)[IMAGE], without(crop)[IMAGE]) for _ in range(30)]
     same = [np.array_equal(np.asarray(one), np.asarray(other)) for one, other in pairs]
     assert 15 <= sum(same) < 30

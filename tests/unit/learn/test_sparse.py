@@ -14,7 +14,7 @@ from torch.nn import functional
 from segem.config import TrainConfig
 from segem.errors import InputError
 from segem.kernels.truth import UNKNOWN
-from segem.learn.augment import IMAGE, LABEL, WEIGHT, em_augmentation
+from segem.learn.augment import IMAGE, LABEL, WEIGHT, build_augmentation
 from segem.learn.batches import cut_crop, draw_batches
 from segem.learn.losses import MembraneLoss
 from segem.learn.operating_point import choose_threshold
@@ -103,7 +103,7 @@ def test_a_batch_of_which_nothing_is_known_teaches_nothing() -> None:
 
 def test_unknown_pixels_move_with_the_section_and_stay_unknown() -> None:
     truth = np.random.default_rng(0).integers(0, 3, (1, 64, 64)).astype(np.float32)
-    augment = em_augmentation(64, seed=3, defects=0.5)
+    augment = build_augmentation(64, seed=3, defects=0.5)
     for _ in range(10):
         out = augment({IMAGE: truth * 0, LABEL: truth, WEIGHT: (truth != UNKNOWN).astype(np.float32)})
         label = np.asarray(out[LABEL])

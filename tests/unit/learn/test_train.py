@@ -48,7 +48,7 @@ def striped(volume: str = "v", size: int = 96, weight: float = 1.0) -> LabelledS
 
 
 def test_volumes_are_drawn_as_often_as_their_weights_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches_module, "em_augmentation", lambda *_: Compose([]))
+    monkeypatch.setattr(batches_module, "build_augmentation", lambda *_: Compose([]))
     flat = [
         LabelledSection(volume, np.full((1, 64, 64), value, np.float32), np.zeros((64, 64), np.uint8), weight)
         for volume, value, weight in (("a", 0.0, 3.0), ("b", 1.0, 1.0), ("b", 1.0, 1.0))

@@ -60,8 +60,8 @@ def promote(
     workspace : Workspace
         Where models and volumes are.
     against : str, optional
-        Name or folder of the incumbent; the candidate's own name means the version it would replace. If absent, the
-        version that was promoted before, if there is one.
+        Name or folder of the incumbent; the candidate's own name stands for the version it would replace. If absent,
+        the version that was promoted before, if there is one.
     force : bool
         Put it in use whatever the comparison shows; the record says so.
     device : {"auto", "cpu", "cuda", "mps"}

@@ -111,7 +111,7 @@ def test_a_section_without_membrane_still_gives_patches() -> None:
 
 
 def test_batches_hold_as_many_membranes_as_other_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches_module, "em_augmentation", lambda *_: Compose([]))
+    monkeypatch.setattr(batches_module, "build_augmentation", lambda *_: Compose([]))
     truth = np.zeros((50, 60), np.uint8)
     truth[3, 4] = truth[40, 50] = 1
     labelled = LabelledSection("v", truth[np.newaxis].astype(np.float32), truth)
