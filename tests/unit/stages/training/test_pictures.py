@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from segem.learn.sections import LabelledSection
 from segem.learn.watch import Snapshot
-from segem.stages.training import pictures
 from segem.stages.training.pictures import IOU, LOSS, choose_ticks, draw_training
 
 HISTORY = tuple(Snapshot(step=n, seconds=60.0 * n, loss=1 / n, validation_iou=0.5 + 0.01 * n) for n in range(1, 6))
@@ -37,13 +37,13 @@ def test_sections_of_any_shape_have_room_for_their_captions(
     shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[tuple[float, float]] = []
-    text = pictures.ImageDraw.ImageDraw.text
+    text = ImageDraw.ImageDraw.text
 
-    def note(draw: pictures.ImageDraw.ImageDraw, at: tuple[float, float], words: str, **how: object) -> None:
+    def note(draw: ImageDraw.ImageDraw, at: tuple[float, float], words: str, **how: Any) -> None:
         written.append(draw.textbbox(at, words, font=how["font"], anchor=how.get("anchor"))[::2])
         text(draw, at, words, **how)
 
-    monkeypatch.setattr(pictures.ImageDraw.ImageDraw, "text", note)
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", note)
     picture = drawn(shape)
     assert picture.shape[1] >= 600
     # Three captions, two names of axes and their numbers, the minutes, and what is said of the loss.
