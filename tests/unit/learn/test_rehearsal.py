@@ -1,8 +1,9 @@
-"""Going on with new tissue without forgetting the old."""
+"""Fine-tuning on new tissue without forgetting the old."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,15 @@ from segem.learn.sections import LabelledSection
 from segem.learn.train import Fitted, Progress, fit
 
 TINY = TrainConfig(architecture={"features": 4, "depth": 2}, steps=40, batch=4, crop_px=64)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Keep tiny nets from waiting for threads that share a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def section(volume: str, sign: float = 1.0, *, rehearsed: bool = False) -> LabelledSection:
@@ -72,13 +82,25 @@ def far(net: nn.Module, other: nn.Module) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("depth", [2, 4])
-def test_a_net_that_remembers_stays_nearer_to_what_it_gave(depth: int) -> None:
-    # New tissue whose membranes are pale, where those of the old are dark.
-    config = TINY.model_copy(update={"architecture": {"features": 4, "depth": depth}, "deep_supervision": depth == 4})
-    first = fit([section("old")], [section("old")], config).net
+def test_a_net_that_remembers_stays_nearer_to_what_its_base_gives(depth: int) -> None:
+    config = TINY.model_copy(
+        update={
+            "architecture": {"features": 4, "depth": depth},
+            "deep_supervision": depth == 4,
+            "crop_px": 32,
+            "learning_rate": 0.01,
+            "precision": "float32",
+            "defects": 0.0,
+        }
+    )
+    # What an untrained net gives is far from all labels, old and new, so that nothing but the distillation keeps a net
+    # near it. Next to no distillation still freezes batch norm, and so differs in nothing else.
+    torch.manual_seed(100)
+    base = build("unet", config.architecture).eval()
     ways = [section("old", rehearsed=True), section("new", -1.0)], [section("new", -1.0)]
-    free, kept = (fit(*ways, config.model_copy(update={"remember": weight}), base=first) for weight in (0.0, 10.0))
-    assert far(kept.net, first) < 0.7 * far(free.net, first)
+    free, kept = (fit(*ways, config.model_copy(update={"remember": weight}), base=base) for weight in (1e-9, 10.0))
+    # Over six seeds 0.22 with a standard deviation of 0.10 at depth 2, 0.24 and 0.09 at depth 4.
+    assert far(kept.net, base) < 0.55 * far(free.net, base)
 
 
 def test_layers_normalise_by_the_statistics_of_the_old_net() -> None:
@@ -96,7 +118,7 @@ def test_layers_normalise_by_the_statistics_of_the_old_net() -> None:
     assert moved(1.0) == {"weight", "bias"}
 
 
-def test_without_a_net_to_go_on_from_there_is_nothing_to_remember() -> None:
+def test_without_a_base_model_there_is_nothing_to_remember() -> None:
     ways = [section("old", rehearsed=True)], [section("old")]
     alike = [fit(*ways, TINY.model_copy(update={"remember": weight, "steps": 3})) for weight in (0.0, 10.0)]
     assert weights(alike[0]) == weights(alike[1])

@@ -25,6 +25,8 @@ from segem.learn.train import fit
 from segem.learn.watch import Snapshot, Watch
 
 TINY = {"features": 2, "depth": 2}
+QUICK = {"learning_rate": 0.02, "steps": 120, "crop_px": 32, "precision": "float32", "defects": 0.0}
+"""Learns `striped` whatever the seed, and alike on processors with and without bfloat16."""
 
 
 @pytest.fixture(autouse=True)
@@ -173,13 +175,13 @@ def test_images_of_one_grey_level_are_refused(part: str) -> None:
 
 def test_the_loss_falls() -> None:
     losses: list[float] = []
-    quick = config(learning_rate=0.02, steps=60, crop_px=32)
-    fitted = fit([striped()], [striped()], quick, on_step=lambda progress: losses.append(progress.loss))
-    assert len(losses) == fitted.steps == 60
-    # A running average over about 50 steps lags behind the loss itself.
-    assert losses[-1] == fitted.final_loss < 0.85 * losses[0]
+    fitted = fit([striped()], [striped()], config(**QUICK), on_step=lambda progress: losses.append(progress.loss))
+    assert len(losses) == fitted.steps == 120
+    # A running average over about 50 steps lags behind the loss itself. Over eight seeds it fell to 0.37 of the first
+    # one, with a standard deviation of 0.08, and each of them reached an IoU of 0.999 or more.
+    assert losses[-1] == fitted.final_loss < 0.65 * losses[0]
     # A quarter is membrane: calling all of it so would reach 0.25.
-    assert fitted.validation_iou > 0.5
+    assert fitted.validation_iou > 0.9
 
 
 def test_progress_ends_at_one() -> None:
@@ -270,9 +272,8 @@ def test_a_threshold_is_chosen_after_calibration() -> None:
 
 
 def test_mixed_precision_learns_as_well() -> None:
-    quick = config(learning_rate=0.02, steps=60, crop_px=32, precision="bfloat16")
-    fitted = fit([striped()], [striped()], quick)
-    assert fitted.validation_iou > 0.5
+    fitted = fit([striped()], [striped()], config(**(QUICK | {"precision": "bfloat16"})))
+    assert fitted.validation_iou > 0.9
     assert all(value.dtype != torch.bfloat16 for value in fitted.net.state_dict().values())
 
 
@@ -285,5 +286,5 @@ def test_three_sections_of_context_learn_from_the_middle_one() -> None:
     lone = striped()
     noise = np.random.default_rng(0).normal(size=(2, *lone.truth.shape)).astype(np.float32)
     section = LabelledSection("v", np.stack([noise[0], lone.image[0], noise[1]]), lone.truth)
-    wide = {"architecture": TINY | {"context_sections": 3}, "learning_rate": 0.02, "steps": 60, "crop_px": 32}
-    assert fit([section], [section], config(**wide)).validation_iou > 0.5
+    wide = QUICK | {"architecture": TINY | {"context_sections": 3}}
+    assert fit([section], [section], config(**wide)).validation_iou > 0.9
