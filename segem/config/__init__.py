@@ -50,6 +50,7 @@ from segem.config.segment import (
 from segem.config.segment import (
     Window as Window,
 )
+from segem.config.source import Selection as Selection
 from segem.config.synth import SynthConfig as SynthConfig
 from segem.config.train import Precision as Precision
 from segem.config.train import TrainConfig as TrainConfig

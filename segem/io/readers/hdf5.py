@@ -10,23 +10,26 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from segem.config import Selection
 from segem.errors import InputError
 from segem.geometry import ceil_div
-from segem.io.readers.stack import NAME_IT, Stack, check_declared, check_file, chunk_indices, damaged, incomplete
+from segem.io.readers.axes import UNKNOWN_AXIS
+from segem.io.readers.reader import Described, Reader
+from segem.io.readers.stack import NAME_IT, check_declared, check_file, chunk_indices, damaged, incomplete
 
 # Chunks of an HDF5 dataset mostly span several sections; with a cache, each is unpacked once instead of once a section.
 _CHUNK_CACHE_BYTES = 128 * 2**20
 
 
-class Hdf5Stack(Stack):
-    """A dataset of two or three axes, (y, x) or (z, y, x), in an HDF5 file.
+class Hdf5Reader(Reader):
+    """A dataset of two axes or more in an HDF5 file.
 
     Parameters
     ----------
     path : Path
         The file.
-    dataset : str, optional
-        Path of the dataset inside; needed when the file holds several stacks.
+    chosen : Selection
+        Names the dataset, which is needed when the file holds several stacks.
 
     Raises
     ------
@@ -35,20 +38,21 @@ class Hdf5Stack(Stack):
         them were written.
     """
 
-    def __init__(self, path: Path, dataset: str | None = None) -> None:
+    def __init__(self, path: Path, chosen: Selection) -> None:
         size = check_file(path)
         try:
             self._file = h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES)
         except OSError as error:
             raise damaged(path, None, cause=error) from error
         try:
-            self._dataset = self._choose(path, dataset)
+            self._dataset = self._choose(path, chosen.dataset)
             self._name = f"{path}:{self._dataset.name}"
-            shape = (1,) * (3 - self._dataset.ndim) + self._dataset.shape
-            dtype = np.dtype(self._dataset.dtype)
-            check_declared(self._name, shape[1:] if shape[0] else shape, dtype, size)
+            shape, dtype = self._dataset.shape, np.dtype(self._dataset.dtype)
+            # Without the first axis, along which a stack is mostly read.
+            check_declared(self._name, shape[1:] if len(shape) > 2 and shape[0] else shape, dtype, size)
             _check_whole(self._name, self._dataset)
-            super().__init__(path, shape, dtype)
+            axes, axes_from = _axes_of(self._dataset)
+            super().__init__(path, Described(shape, dtype, axes, axes_from, chunk=self._dataset.chunks))
         except BaseException:
             self._file.close()
             raise
@@ -61,11 +65,12 @@ class Hdf5Stack(Stack):
         """Close the file."""
         self._file.close()
 
-    def _read(self, z: int) -> NDArray[Any]:
+    def read(self, part: tuple[slice, ...]) -> NDArray[Any]:
+        """Read a part of the dataset."""
         try:
-            return np.asarray(self._dataset[z] if self._dataset.ndim == 3 else self._dataset[()])
+            return np.asarray(self._dataset[part])
         except (OSError, RuntimeError, ValueError) as error:
-            raise damaged(self.label_of(z), None, cause=error) from error
+            raise damaged(self.label_of(part[0].start), None, cause=error) from error
 
     def _choose(self, path: Path, dataset: str | None) -> Any:
         candidates: list[str] = []
@@ -113,5 +118,13 @@ def _check_whole(name: str, dataset: Any) -> None:
         raise incomplete(name, missing, math.prod(counts), f"at {first}")
 
 
+def _axes_of(dataset: Any) -> tuple[str, str]:
+    """Return a letter for each axis, and who says so."""
+    if "MATLAB_class" in dataset.attrs and dataset.ndim <= 3:
+        # MATLAB's first axis is the last of the file; an image there is (row, column, section).
+        return "yxz"[: dataset.ndim][::-1], "the order of MATLAB, which wrote the file"
+    return UNKNOWN_AXIS * dataset.ndim, "convention"
+
+
 def _is_stack(item: Any) -> bool:
-    return isinstance(item, h5py.Dataset) and item.ndim in (2, 3) and item.dtype.kind in "buif"
+    return isinstance(item, h5py.Dataset) and item.ndim >= 2 and item.dtype.kind in "buif"

@@ -10,23 +10,26 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from segem.config import Selection
 from segem.errors import InputError
 from segem.geometry import ceil_div
-from segem.io.readers.stack import NAME_IT, Stack, check_declared, chunk_indices, damaged, incomplete
+from segem.io.readers.axes import UNKNOWN_AXIS
+from segem.io.readers.reader import Described, Reader
+from segem.io.readers.stack import NAME_IT, check_declared, chunk_indices, damaged, incomplete
 from segem.io.shards import path_of
 
 MARKERS = ("zarr.json", ".zgroup", ".zarray")
 
 
-class ZarrStack(Stack):
-    """An array of axes (z, y, x), or with leading axes of length 1, in a zarr folder of format 2 or 3.
+class ZarrReader(Reader):
+    """An array in a zarr folder of format 2 or 3.
 
     Parameters
     ----------
     path : Path
         The folder: an OME-Zarr image, of which the full resolution is read, or an array.
-    dataset : str, optional
-        Path of the array inside; needed when the folder is a group but not an image.
+    chosen : Selection
+        Names the array, which is needed when the folder is a group but not an image.
 
     Raises
     ------
@@ -34,38 +37,42 @@ class ZarrStack(Stack):
         When there is no such array, chunks of it are missing, or a file of it links to a file outside.
     """
 
-    def __init__(self, path: Path, dataset: str | None = None) -> None:
+    def __init__(self, path: Path, chosen: Selection) -> None:
         _refuse_links(path)
+        names: str | None = None
         try:
-            node = zarr.open(str(path), mode="r", path=dataset or "")
+            node = zarr.open(str(path), mode="r", path=chosen.dataset or "")
             if isinstance(node, zarr.Group):
-                node = node[_full_resolution(node, path)]
+                names, node = _axis_names(node), node[_full_resolution(node, path)]
         except InputError:
             raise
         except Exception as error:
             # zarr raises errors of a dozen unrelated types for broken stores.
             raise damaged(path, None, cause=error) from error
-        if not isinstance(node, zarr.Array) or node.ndim < 2 or any(n != 1 for n in node.shape[:-3]):
+        if not isinstance(node, zarr.Array) or node.ndim < 2:
             found = f"shape {node.shape}" if isinstance(node, zarr.Array) else "a group"
             raise InputError("not a stack", where=path, expected="axes z, y, x", found=found, fix=NAME_IT)
         self._array = node
-        shape = (node.shape[-3] if node.ndim > 2 else 1, node.shape[-2], node.shape[-1])
-        dtype = np.dtype(node.dtype)
+        shape, dtype = node.shape, np.dtype(node.dtype)
         # The size on disk is not known without listing it all; the limit for a section still holds.
-        check_declared(path, shape[1:], dtype, 2**62)
+        check_declared(path, shape[-2:], dtype, 2**62)
         _check_whole(node)
-        super().__init__(path, shape, dtype)
+        if names is not None and len(names) == len(shape):
+            axes, axes_from = names, "the names in its OME metadata"
+        else:
+            axes, axes_from = UNKNOWN_AXIS * len(shape), "convention"
+        super().__init__(path, Described(shape, dtype, axes, axes_from, chunk=node.shards or node.chunks))
 
     def label_of(self, z: int) -> str:
         """Return the array and the index of a section."""
         return f"{self.source}/{self._array.path}[{z}]"
 
-    def _read(self, z: int) -> NDArray[Any]:
-        index = (0,) * (self._array.ndim - 3) + (z,) if self._array.ndim > 2 else ()
+    def read(self, part: tuple[slice, ...]) -> NDArray[Any]:
+        """Read a part of the array."""
         try:
-            return np.asarray(self._array[index])
+            return np.asarray(self._array[part])
         except Exception as error:
-            raise damaged(self.label_of(z), None, cause=error) from error
+            raise damaged(f"{self.source}/{self._array.path}", None, cause=error) from error
 
 
 def is_zarr(source: Path) -> bool:
@@ -100,6 +107,18 @@ def _full_resolution(group: zarr.Group, path: Path) -> str:
     except (KeyError, IndexError, TypeError):
         arrays = ", ".join(sorted(group.array_keys())[:10]) or "none"
         raise InputError("which array is meant?", where=path, found=f"arrays: {arrays}", fix=NAME_IT) from None
+
+
+def _axis_names(group: zarr.Group) -> str | None:
+    """Return the first letters of the names of the axes of an OME-Zarr image, if it names them."""
+    attributes: dict[str, Any] = dict(group.attrs)
+    ome = attributes.get("ome", attributes)
+    try:
+        axes = ome["multiscales"][0]["axes"]
+        # OME-Zarr 0.3 has a list of names, later versions have a mapping for each axis.
+        return "".join(str(axis["name"] if isinstance(axis, dict) else axis).lower()[:1] for axis in axes)
+    except (KeyError, IndexError, TypeError):
+        return None
 
 
 def _refuse_links(path: Path) -> None:

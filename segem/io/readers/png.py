@@ -11,14 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.PngImagePlugin import PngImageFile
 
+from segem.config import Selection
 from segem.errors import InputError
-from segem.io.readers.stack import Stack, check_declared, check_file, damaged, grey_levels, not_grey
+from segem.io.readers.reader import Described, Reader
+from segem.io.readers.stack import check_declared, check_file, damaged, grey_levels, not_grey
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _DTYPES = {"1": "?", "L": "u1", "P": "u1", "I;16": "u2", "I": "u2", "I;16B": "u2"}
 
 
-class PngStack(Stack):
+class PngReader(Reader):
     """The one section of a PNG file: 1-bit as bool, up to 8 bits as uint8, 16 bits as uint16.
 
     Of a palette image the grey levels are returned when all of its palette is grey, else the indices.
@@ -34,7 +36,7 @@ class PngStack(Stack):
         When the file is damaged or holds colour.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, chosen: Selection) -> None:  # noqa: ARG002 - a section of grey leaves no choice
         size = check_file(path)
         # Not Image.open: its size limit is below that of a large section, and it guesses the format.
         with path.open("rb") as file:
@@ -43,13 +45,14 @@ class PngStack(Stack):
                 raise not_grey(path, f"mode {image.mode}")
             shape, dtype = (image.height, image.width), np.dtype(_DTYPES[image.mode])
         check_declared(path, shape, dtype, size)
-        super().__init__(path, (1, *shape), dtype)
+        super().__init__(path, Described(shape, dtype, "yx", "the format"))
 
     def label_of(self, z: int) -> str:  # noqa: ARG002 - there is only one
         """Return the file."""
         return str(self.source)
 
-    def _read(self, z: int) -> NDArray[Any]:  # noqa: ARG002 - there is only one
+    def read(self, part: tuple[slice, ...]) -> NDArray[Any]:
+        """Read a part of the section; all of it is decoded."""
         _check_chunks(self.source)
         with self.source.open("rb") as file:
             image = _open(self.source, file)
@@ -63,7 +66,7 @@ class PngStack(Stack):
             levels = grey_levels(np.asarray(palette, np.uint8).reshape(-1, 3))
             if levels is not None and int(section.max()) < levels.size:
                 section = levels[section]
-        return section.astype(self.dtype, copy=False)
+        return section.astype(self.found.dtype, copy=False)[part]
 
 
 def _open(path: Path, file: Any) -> PngImageFile:

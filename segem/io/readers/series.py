@@ -5,25 +5,31 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
+from segem.config import Selection
 from segem.errors import InputError
-from segem.io.readers.stack import Stack, check_alike
+from segem.io.readers.reader import Described, Reader
+from segem.io.readers.stack import check_alike
 
-Reader = Callable[[Path, None], Stack]
+Open = Callable[[Path, Selection], Reader]
 
 
-class SeriesStack(Stack):
+class SeriesReader(Reader):
     """The files of a folder in the natural order of their names, 2 before 10.
 
     Parameters
     ----------
     folder : Path
         Hidden files and subfolders are ignored; all others must have one extension.
+    chosen : Selection
+        What is done about missing sections.
     readers : mapping of str to callable
         What opens one file, by its extension in lower case.
 
@@ -34,31 +40,49 @@ class SeriesStack(Stack):
         shape or type.
     """
 
-    def __init__(self, folder: Path, readers: Mapping[str, Reader]) -> None:
+    def __init__(self, folder: Path, chosen: Selection, readers: Mapping[str, Open]) -> None:
         self._files = list_section_files(folder, tuple(readers))
         self._open = readers[self._files[0].suffix.lower()]
         for z, file in enumerate(self._files):
-            with self._open(file, None) as first:
-                if first.shape[0] != 1:
+            with closing(self._open(file, chosen)) as one:
+                pages, plane = (
+                    (one.found.shape[0], one.found.shape[1:]) if len(one.found.shape) > 2 else (1, one.found.shape)
+                )
+                if pages != 1:
                     raise InputError(
                         "a file of several pages in a folder of sections",
                         where=file,
                         expected="1 page",
-                        found=f"{first.shape[0]} pages",
+                        found=f"{pages} pages",
                         fix="give the path of this one file, or split it into single pages",
                     )
                 if z == 0:
-                    shape = (len(self._files), *first.shape[1:])
-                    super().__init__(folder, shape, first.dtype, tuple(_gaps(self._files)))
-                check_alike(self, z, first.shape[1:], first.dtype)
+                    shape, dtype = plane, one.found.dtype
+                check_alike(file, (plane, one.found.dtype), self._files[0], (shape, dtype))
+        found = Described(
+            (len(self._files), *shape),
+            dtype.newbyteorder("="),
+            "zyx",
+            "one section a file",
+            warnings=tuple(_gaps(self._files)),
+        )
+        super().__init__(folder, found)
+        self._chosen = chosen
 
     def label_of(self, z: int) -> str:
         """Return the file of a section."""
         return str(self._files[z])
 
-    def _read(self, z: int) -> NDArray[Any]:
-        with self._open(self._files[z], None) as one:
-            return one.section(0)
+    def read(self, part: tuple[slice, ...]) -> NDArray[Any]:
+        """Read a part of the sections, each from its file."""
+        return np.stack([self._section(z, part[1:]) for z in range(part[0].start, part[0].stop)])
+
+    def _section(self, z: int, plane: tuple[slice, ...]) -> NDArray[Any]:
+        with closing(self._open(self._files[z], self._chosen)) as one:
+            first = (slice(0, 1),) * (len(one.found.shape) - 2)
+            section = one.read((*first, *plane))
+            # Files of one stack may differ in byte order.
+            return section.reshape(section.shape[-2:]).astype(self.found.dtype, casting="equiv", copy=False)
 
 
 def list_section_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:

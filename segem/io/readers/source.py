@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from segem.config import Selection
 from segem.errors import InputError
 from segem.io.readers.stack import Stack, check_reachable
 from segem.io.readers.table import FORMATS, find_format
 
 
-def open_stack(source: Path, dataset: str | None = None) -> Stack:
+def open_stack(source: Path, chosen: Selection | None = None) -> Stack:
     """Open a source of sections, after checking all that can be checked without reading voxels.
 
     Parameters
     ----------
     source : Path
         A TIFF, PNG or HDF5 file, a folder of TIFF or PNG files, or a zarr folder.
-    dataset : str, optional
-        Path of the array inside an HDF5 file or a zarr folder.
+    chosen : Selection, optional
+        The array inside an HDF5 file or a zarr folder, its axes and channel.
 
     Returns
     -------
@@ -29,9 +30,10 @@ def open_stack(source: Path, dataset: str | None = None) -> Stack:
     InputError
         When the source is missing, damaged, inconsistent or of an unknown kind.
     """
+    chosen = chosen or Selection()
     check_reachable(source)
     found = find_format(source)
-    if dataset is not None and (found is None or not found.has_datasets):
+    if chosen.dataset is not None and (found is None or not found.has_datasets):
         having = " and ".join(sorted(row.name for row in FORMATS if row.has_datasets))
         raise InputError(f"only {having} sources hold datasets", where=source, fix="leave the dataset out")
     if found is None:
@@ -42,7 +44,18 @@ def open_stack(source: Path, dataset: str | None = None) -> Stack:
             found=source.suffix.lower() or "no extension",
             fix="convert it to TIFF",
         )
-    return found.open(source, dataset)
+    reader = found.open(source, chosen)
+    try:
+        return Stack(reader, chosen)
+    except BaseException:
+        reader.close()
+        raise
+
+
+def version_of(source: Path) -> str:
+    """Return the reader of a source and its version, for the record of a volume."""
+    found = find_format(source)
+    return "" if found is None else f"{found.name} {found.version}"
 
 
 def list_source_files(source: Path) -> list[Path]:

@@ -1,12 +1,12 @@
-"""The interface of all readers, and the checks they share."""
+"""A source as a stack of sections, and the checks that readers share."""
 
 from __future__ import annotations
 
 import math
 import os
 import stat
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from copy import copy
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,39 +14,128 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from segem.config import Selection
 from segem.errors import InputError
-from segem.geometry import ZYX
+from segem.geometry import ZYX, Box
+from segem.io.readers.axes import arrange
+from segem.io.readers.reader import Described, Reader
 
 MAX_SECTION_BYTES = 4 * 2**30
 MAX_RATIO = 2000
 UNCHECKED_BYTES = 64 * 2**20
 
-Plane = tuple[int, int]
+Plane = tuple[tuple[int, ...], np.dtype[Any]]
+"""Shape and type of a section."""
 
 NAME_IT = "name it by --dataset (for labels --labels-dataset), or as dataset in the manifest"
 """The fix where a file holds several arrays."""
 
 
-class Stack(ABC):
-    """Sections of one shape and type that are read one at a time; use it as a context manager.
+class Stack:
+    """Sections of one shape and type, axes (z, y, x), read box by box; use it as a context manager.
 
     Parameters
     ----------
-    source : Path
-        Where the sections come from.
-    shape : tuple of int
-        Extent along (z, y, x).
-    dtype : dtype
-        Type of the voxels; sections are returned in the byte order of this machine.
-    warnings : tuple of str
-        What the user should know about the source.
+    reader : Reader
+        Reads the array of the source.
+    chosen : Selection
+        What the user says of its axes and channel.
+
+    Raises
+    ------
+    InputError
+        When it cannot be known which axis of the source is which, or which channel is meant.
     """
 
-    def __init__(self, source: Path, shape: ZYX, dtype: np.dtype[Any], warnings: tuple[str, ...] = ()) -> None:
-        self.source = source
-        self.shape = shape
-        self.dtype = dtype.newbyteorder("=")
-        self.warnings = warnings
+    def __init__(self, reader: Reader, chosen: Selection | None = None) -> None:
+        found = reader.found
+        self._reader = reader
+        self._arrangement = arrange(found.axes, found.shape, chosen or Selection(), where=reader.source)
+        self._start: ZYX = (0, 0, 0)
+        self.source = reader.source
+        self.shape = self._arrangement.shape
+        self.dtype = found.dtype.newbyteorder("=")
+        self.axes_from = "you" if chosen is not None and chosen.axes is not None else found.axes_from
+
+    @property
+    def found(self) -> Described:
+        """What the source says of itself."""
+        return self._reader.found
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know about the source."""
+        return self._reader.found.warnings
+
+    @property
+    def chunk(self) -> ZYX:
+        """What is decoded at a time, along (z, y, x): to read less than that decodes it several times."""
+        chunk = self._reader.found.chunk
+        if chunk is None:
+            return (1, *self.shape[1:])
+        z, y, x = self._arrangement.positions
+        return (1 if z is None else chunk[z], chunk[y], chunk[x])
+
+    @property
+    def numbers(self) -> tuple[int, ...] | None:
+        """The number that each section has in the source, if it has one."""
+        numbers = self._reader.found.numbers
+        return None if numbers is None else numbers[self._start[0] : self._start[0] + self.shape[0]]
+
+    def within(self, box: Box) -> Stack:
+        """Return a part of the stack as a stack of its own, which shares the open source.
+
+        Raises
+        ------
+        InputError
+            When the part is empty or reaches beyond the stack.
+        """
+        if not box.size or not Box.of_shape(self.shape).contains(box):
+            raise InputError(
+                "no such part of the stack",
+                where=self.source,
+                expected=f"a box within {Box.of_shape(self.shape)}",
+                found=box,
+                fix="correct --box",
+            )
+        part = copy(self)
+        z, y, x = (a + b for a, b in zip(self._start, box.start, strict=True))
+        part._start, part.shape = (z, y, x), box.shape
+        return part
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Read a box.
+
+        Parameters
+        ----------
+        box : Box
+            Within the stack.
+
+        Returns
+        -------
+        (z, y, x) array
+            In the byte order of this machine.
+
+        Raises
+        ------
+        InputError
+            When it cannot be read, or differs from what the source declares.
+        """
+        if not Box.of_shape(self.shape).contains(box):
+            raise InputError(
+                "no such voxels",
+                where=self.source,
+                expected=f"a box within {Box.of_shape(self.shape)}",
+                found=box,
+                fix="ask for voxels of the stack",
+            )
+        start, stop = ([a + b for a, b in zip(self._start, end, strict=True)] for end in (box.start, box.stop))
+        moved = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+        part = self._arrangement.to_zyx(self._reader.read(self._arrangement.select(moved)))
+        part = np.ascontiguousarray(part, part.dtype.newbyteorder("="))
+        first, last = self.label_of(box.start[0]), self.label_of(max(box.stop[0] - 1, box.start[0]))
+        check_alike(last, (part.shape, part.dtype), first, (box.shape, self.dtype))
+        return part
 
     def section(self, z: int) -> NDArray[Any]:
         """Read one section.
@@ -58,30 +147,19 @@ class Stack(ABC):
         Raises
         ------
         InputError
-            When it cannot be read, or differs from the first section in shape or type.
+            As `read`.
         """
-        if not 0 <= z < self.shape[0]:
-            raise InputError(
-                "no such section",
-                where=self.source,
-                expected=f"0 to {self.shape[0] - 1}",
-                found=z,
-                fix="ask for a section of the stack",
-            )
-        section = self._read(z)
-        section = section.astype(section.dtype.newbyteorder("="), copy=False)
-        check_alike(self, z, section.shape, section.dtype)
+        _, height, width = self.shape
+        section: NDArray[Any] = self.read(Box((z, 0, 0), (z + 1, height, width)))[0]
         return section
 
-    @abstractmethod
     def label_of(self, z: int) -> str:
         """Return the name of a section, for messages."""
+        return self._reader.label_of(z + self._start[0])
 
-    @abstractmethod
-    def _read(self, z: int) -> NDArray[Any]: ...
-
-    def close(self) -> None:  # noqa: B027 - most readers hold nothing open
+    def close(self) -> None:
         """Close open files."""
+        self._reader.close()
 
     def __enter__(self) -> Self:
         return self
@@ -92,23 +170,35 @@ class Stack(ABC):
         self.close()
 
 
-def check_alike(stack: Stack, z: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+def check_alike(where: object, found: Plane, first: object, expected: Plane) -> None:
     """Check that a section has the shape and type of the first.
+
+    Parameters
+    ----------
+    where, first : object
+        The section and the first one, for the message.
+    found, expected : Plane
+        Shape and type of both.
 
     Raises
     ------
     InputError
-        When it differs; the message names both sections.
+        When they differ, but for the order of bytes.
     """
-    for what, expected, found in (("shape", stack.shape[1:], shape), ("type", stack.dtype, dtype)):
-        if expected != found:
+    for what, seen, wanted in zip(("shape", "type"), _native(found), _native(expected), strict=True):
+        if seen != wanted:
             raise InputError(
                 f"sections of different {what} in one stack",
-                where=stack.label_of(z),
-                expected=f"{expected} as in {stack.label_of(0)}",
-                found=found,
+                where=where,
+                expected=f"{wanted} as in {first}",
+                found=seen,
                 fix=f"give all sections the same {what}, or leave this one out",
             )
+
+
+def _native(plane: Plane) -> Plane:
+    shape, dtype = plane
+    return shape, dtype.newbyteorder("=")
 
 
 def check_reachable(path: Path) -> os.stat_result:

@@ -6,15 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from segem.io.readers.hdf5 import Hdf5Stack
-from segem.io.readers.omezarr import ZarrStack, is_zarr, list_zarr_files
-from segem.io.readers.png import PngStack
-from segem.io.readers.series import SeriesStack, list_section_files
-from segem.io.readers.stack import Stack
-from segem.io.readers.tiff import TiffStack
-
-READER_VERSION = 1
-"""To be raised when a reader returns other voxels for the same file, so that volumes are ingested again."""
+from segem.config import Selection
+from segem.io.readers.hdf5 import Hdf5Reader
+from segem.io.readers.omezarr import ZarrReader, is_zarr, list_zarr_files
+from segem.io.readers.png import PngReader
+from segem.io.readers.reader import Reader
+from segem.io.readers.series import SeriesReader, list_section_files
+from segem.io.readers.tiff import TiffReader
 
 
 @dataclass(frozen=True)
@@ -23,8 +21,10 @@ class Format:
 
     name: str
     """As messages call it."""
-    open: Callable[[Path, str | None], Stack]
-    """Opens a source; the second argument names the array inside it, and is None where `has_datasets` is false."""
+    open: Callable[[Path, Selection], Reader]
+    """Opens a source, of which the second argument selects an array."""
+    version: int
+    """To be raised when the reader returns other voxels for the same file, so that volumes are ingested again."""
     suffixes: tuple[str, ...] = ()
     """Endings of names, in lower case."""
     probe: Callable[[Path], bool] = lambda _: False
@@ -38,8 +38,8 @@ class Format:
         return source.suffix.lower() in self.suffixes or self.probe(source)
 
 
-TIFF = Format("TIFF", lambda source, _: TiffStack(source), (".tif", ".tiff"))
-PNG = Format("PNG", lambda source, _: PngStack(source), (".png",))
+TIFF = Format("TIFF", TiffReader, 1, (".tif", ".tiff"))
+PNG = Format("PNG", PngReader, 1, (".png",))
 
 SECTION_READERS = {suffix: row.open for row in (TIFF, PNG) for suffix in row.suffixes}
 """What reads the files of a folder that holds one section a file."""
@@ -47,13 +47,14 @@ SECTION_READERS = {suffix: row.open for row in (TIFF, PNG) for suffix in row.suf
 # The first row that matches is taken. A zarr folder may have any name, so it comes first; any other folder named x.tif
 # is opened as a file, and refused, rather than read as sections.
 FORMATS = (
-    Format("zarr", ZarrStack, probe=is_zarr, list_files=list_zarr_files, has_datasets=True),
+    Format("zarr", ZarrReader, 2, probe=is_zarr, list_files=list_zarr_files, has_datasets=True),
     TIFF,
     PNG,
-    Format("HDF5", Hdf5Stack, (".h5", ".hdf5", ".hdf", ".he5"), has_datasets=True),
+    Format("HDF5", Hdf5Reader, 2, (".h5", ".hdf5", ".hdf", ".he5"), has_datasets=True),
     Format(
         "a folder of sections",
-        lambda source, _: SeriesStack(source, SECTION_READERS),
+        lambda source, chosen: SeriesReader(source, chosen, SECTION_READERS),
+        1,
         probe=Path.is_dir,
         list_files=lambda source: list_section_files(source, tuple(SECTION_READERS)),
     ),

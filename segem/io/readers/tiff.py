@@ -21,8 +21,10 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from segem.config import Selection
 from segem.errors import InputError
-from segem.io.readers.stack import Stack, check_alike, check_declared, check_file, damaged, grey_levels, not_grey
+from segem.io.readers.reader import Described, Reader
+from segem.io.readers.stack import check_alike, check_declared, check_file, damaged, grey_levels, not_grey
 
 MINISWHITE, MINISBLACK, PALETTE = 0, 1, 3
 
@@ -32,7 +34,7 @@ _UNCOMPRESSED = 1
 _DESCRIPTION_READ = 1_000_000
 
 
-class TiffStack(Stack):
+class TiffReader(Reader):
     """The pages of a TIFF file.
 
     Values are as a viewer shows them: an image stored with white as zero is inverted, and a grey palette is looked up.
@@ -49,7 +51,7 @@ class TiffStack(Stack):
         When the file is damaged, holds colour, or holds pages of different shape or type.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, chosen: Selection) -> None:  # noqa: ARG002 - one channel leaves no choice
         size = check_file(path)
         with ExitStack() as opened:
             with _no_damage(path):
@@ -66,7 +68,11 @@ class TiffStack(Stack):
         """Close the file."""
         self._tiff.close()
 
-    def _read(self, z: int) -> NDArray[Any]:
+    def read(self, part: tuple[slice, ...]) -> NDArray[Any]:
+        """Read a part of the pages; each is decoded whole."""
+        return np.stack([self._page(z)[part[1:]] for z in range(part[0].start, part[0].stop)])
+
+    def _page(self, z: int) -> NDArray[Any]:
         where = self.label_of(z)
         with _no_damage(where):
             page = self._tiff.pages[0 if self._packed_at is not None else z]
@@ -88,8 +94,8 @@ class TiffStack(Stack):
             offsets.add(page.offset)
             _check_page(page, where, size)
             if z == 0:
-                super().__init__(path, (1, *page.shape), _shown_dtype(page))
-            check_alike(self, z, page.shape, _shown_dtype(page))
+                shape, dtype = page.shape, _shown_dtype(page)
+            check_alike(where, (page.shape, _shown_dtype(page)), f"{path} page 1 (z=0)", (shape, dtype))
             declared += _declared_pages(page, where)
             stored += sum(page.databytecounts)
             if stored > size:
@@ -104,7 +110,7 @@ class TiffStack(Stack):
             count, self._packed_at = declared, page.dataoffsets[0]
         elif declared not in (0, count):
             raise damaged(path, f"{count} pages, while its metadata promise {declared}")
-        self.shape = (count, *self.shape[1:])
+        super().__init__(path, Described((count, *shape), dtype, "zyx", "the order of its pages"))
 
     def _next_page(self, page: Any) -> int:
         """Return where the file says the page after `page` begins; 0 after the last."""

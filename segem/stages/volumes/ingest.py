@@ -19,7 +19,7 @@ from segem.config import IngestConfig, LabelSource
 from segem.errors import InputError, SegemError
 from segem.geometry import ZYX, Box, grid
 from segem.io.files import locked, new_directory, sweep_partials
-from segem.io.readers import READER_VERSION, Stack, list_source_files, open_stack
+from segem.io.readers import Stack, list_source_files, open_stack, version_of
 from segem.io.readers.stack import check_reachable
 from segem.io.replacing import refuse_others
 from segem.io.seen import DIGEST_DIGITS
@@ -121,8 +121,12 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
         if not replace:
             _require_same(path, config)
         with ExitStack() as stack:
-            raw = stack.enter_context(open_stack(config.source, config.dataset))
-            truth = None if config.labels is None else stack.enter_context(_open_labels(config.labels, raw))
+            whole = stack.enter_context(open_stack(config.source, config))
+            box = config.box_within(whole.shape)
+            raw = whole.within(box)
+            truth = None
+            if config.labels is not None:
+                truth = stack.enter_context(_open_labels(config.labels, whole)).within(box)
             _check_type(raw)
             with new_directory(path) as partial:
                 warnings = _write(partial, config, raw, truth, fingerprint)
@@ -143,9 +147,8 @@ def fingerprint_source(config: IngestConfig) -> str:
     A change that alters none of the three is not noticed: give the source a new modification time (``touch``), or
     ingest with `again`.
     """
-    sources = [config.source] if config.labels is None else [config.source, config.labels.source]
     digest = hashlib.sha256()
-    for source in sources:
+    for source in _sources_of(config):
         for file in list_source_files(source):
             status = check_reachable(file)
             digest.update(json.dumps([str(file), status.st_size, status.st_mtime_ns]).encode())
@@ -159,6 +162,9 @@ def describe_settings(config: IngestConfig) -> dict[str, Any]:
     return {
         "source": str(config.source.resolve()),
         "dataset": config.dataset,
+        "axes": config.axes,
+        "channel": config.channel,
+        "box": config.box,
         "voxel_nm": ",".join(f"{size:g}" for size in config.voxel_nm),
         "labels": None if labels is None else str(labels.source.resolve()),
         "membrane": None if labels is None else str(labels.membrane),
@@ -199,7 +205,11 @@ def _find_current(path: Path, config: IngestConfig, fingerprint: str) -> Volume 
     except SegemError as error:
         logger.warning("%s: ingested again, it is damaged: %s", config.name, error)
         return None
-    made_by = {"config_hash": config.config_hash(), "source_fingerprint": fingerprint, "reader_version": READER_VERSION}
+    made_by = {
+        "config_hash": config.config_hash(),
+        "source_fingerprint": fingerprint,
+        "readers": _readers_of(config),
+    }
     same = all(noted.get(key) == value for key, value in made_by.items())
     # Labelled volumes ingested by earlier versions of segem have no digests of their sections.
     same = same and (config.labels is None or "section_digests" in noted)
@@ -208,8 +218,17 @@ def _find_current(path: Path, config: IngestConfig, fingerprint: str) -> Volume 
     return volume if same and not lost else None
 
 
+def _readers_of(config: IngestConfig) -> list[str]:
+    """Return what reads the sources, with versions, so that a volume read by an older reader is made again."""
+    return [version_of(source) for source in _sources_of(config)]
+
+
+def _sources_of(config: IngestConfig) -> list[Path]:
+    return [config.source] if config.labels is None else [config.source, config.labels.source]
+
+
 def _open_labels(labels: LabelSource, raw: Stack) -> Stack:
-    stack = open_stack(labels.source, labels.dataset)
+    stack = open_stack(labels.source, labels)
     if stack.shape == raw.shape:
         return stack
     stack.close()
@@ -271,7 +290,7 @@ def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None,
         **({"section_digests": image.of_sections} if truth is not None else {}),
         source_fingerprint=fingerprint,
         config_hash=config.config_hash(),
-        reader_version=READER_VERSION,
+        readers=_readers_of(config),
         segem_version=segem.__version__,
         sections=raw.shape[0],
         dtype=str(raw.dtype),

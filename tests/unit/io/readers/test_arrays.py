@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import zarr
 
+from segem.config import Selection
 from segem.errors import InputError
 from segem.geometry import Box, VoxelSize
 from segem.io.readers import list_source_files, open_stack
@@ -20,7 +21,7 @@ DATA = np.random.default_rng(0).integers(0, 65536, (5, 20, 30)).astype(np.uint16
 
 
 def read(path: Path, dataset: str | None = None) -> np.ndarray:
-    with open_stack(path, dataset) as stack:
+    with open_stack(path, Selection(dataset=dataset)) as stack:
         found = np.stack([stack.section(z) for z in range(stack.shape[0])])
         assert (found.shape, found.dtype) == (stack.shape, stack.dtype)
     return found
@@ -162,8 +163,8 @@ def test_metadata_that_promise_chunks_without_end(tmp_path: Path) -> None:
 
 
 def test_what_is_no_stack_in_a_zarr(tmp_path: Path) -> None:
-    zarr.create_array(str(tmp_path / "two"), data=np.zeros((2, 5, 20, 30), np.uint8))
-    assert "not a stack; expected axes z, y, x, found shape (2, 5, 20, 30)" in refused(tmp_path / "two")
+    zarr.create_array(str(tmp_path / "two"), data=np.ones((2, 5, 20, 30), np.uint8))
+    assert "it cannot be known which axis is which; found axes ?: 2, ?: 5, ?: 20, ?: 30" in refused(tmp_path / "two")
     (tmp_path / "broken.zarr").mkdir()
     (tmp_path / "broken.zarr" / "zarr.json").write_text("{")
     assert "the file is damaged" in refused(tmp_path / "broken.zarr")

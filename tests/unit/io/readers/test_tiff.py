@@ -14,6 +14,7 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from segem.config import Selection
 from segem.errors import InputError
 from segem.io.readers import open_stack
 
@@ -383,10 +384,10 @@ def test_damage_is_noticed_when_logging_is_off(tmp_path: Path) -> None:
 def test_a_section_that_is_not_there(tmp_path: Path) -> None:
     with open_stack(written(tmp_path / "a.tif", sections())) as stack:
         for z in (-1, 8):
-            with pytest.raises(InputError, match=r"no such section; expected 0 to 7"):
+            with pytest.raises(InputError, match=r"no such voxels; expected a box within"):
                 stack.section(z)
 
 
 def test_a_dataset_of_a_tiff(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="leave the dataset out"):
-        open_stack(written(tmp_path / "a.tif", sections()), "raw")
+        open_stack(written(tmp_path / "a.tif", sections()), Selection(dataset="raw"))

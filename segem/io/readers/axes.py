@@ -1,0 +1,157 @@
+"""What the axes of an array mean, and how it becomes a stack of sections, axes (z, y, x)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from segem.config import Selection
+from segem.errors import InputError
+from segem.geometry import ZYX, Box
+
+UNKNOWN_AXIS = "?"
+"""The letter of an axis of which a source does not say what it is."""
+MOST_CHANNELS = 4
+"""An unnamed last axis this short may hold colours as well as columns of voxels."""
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """How (z, y, x) lie in an array.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Extent along (z, y, x).
+    positions : tuple of int or None
+        Which axis of the array each of (z, y, x) is; z is None where there is one section only.
+    fixed : tuple of (int, int)
+        Other axes of the array, and the index that is read along each.
+    """
+
+    shape: ZYX
+    positions: tuple[int | None, int, int]
+    fixed: tuple[tuple[int, int], ...]
+
+    def select(self, box: Box) -> tuple[slice, ...]:
+        """Return the slices of the array that hold a box of the stack."""
+        slices: dict[int, slice] = {axis: slice(at, at + 1) for axis, at in self.fixed}
+        for axis, (start, stop) in zip(self.positions, zip(box.start, box.stop, strict=True), strict=True):
+            if axis is not None:
+                slices[axis] = slice(start, stop)
+        return tuple(slices[axis] for axis in sorted(slices))
+
+    def to_zyx(self, part: NDArray[Any]) -> NDArray[Any]:
+        """Return what was read of the array, as (z, y, x).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> Arrangement((1, 2, 3), (None, 1, 0), ()).to_zyx(np.zeros((3, 2))).shape
+        (1, 2, 3)
+        """
+        kept = [axis for axis in self.positions if axis is not None]
+        stack = part.transpose([*kept, *(axis for axis, _ in self.fixed)])
+        # What is left of the fixed axes has a length of 1.
+        stack = stack.reshape(stack.shape[: len(kept)])
+        return stack if len(kept) == 3 else stack[None]
+
+
+def arrange(axes: str, shape: tuple[int, ...], chosen: Selection, *, where: object) -> Arrangement:
+    """Find the sections of an array, by what is known of its axes.
+
+    Parameters
+    ----------
+    axes : str
+        A letter for each axis, `UNKNOWN_AXIS` where the source does not say; those the user names are taken instead.
+    shape : tuple of int
+        Extent of each axis.
+    chosen : Selection
+        What the user says of axes and channel.
+    where : object
+        The source, for messages.
+
+    Returns
+    -------
+    Arrangement
+
+    Raises
+    ------
+    InputError
+        When it cannot be known which axis is which, or which channel is meant.
+
+    Examples
+    --------
+    >>> arrange("cxyz", (1, 30, 20, 5), Selection(), where="a.zarr").shape
+    (5, 20, 30)
+    """
+    named = _named(axes, shape, chosen, where)
+    sizes = dict(zip(named, shape, strict=True))
+    if sizes.get("t", 1) != 1:
+        raise _refusal(
+            "several time points", named, shape, where, "export one of them; if they are sections, say so by --axes"
+        )
+    channels, channel = sizes.get("c", 1), chosen.channel
+    if channels > 1 and channel is None:
+        raise _refusal(
+            f"{channels} channels, and a stack has one intensity a voxel",
+            named,
+            shape,
+            where,
+            f"name one by --channel 0 to {channels - 1}; if they are sections, say so by --axes",
+        )
+    if channel is not None and channel >= channels:
+        raise _refusal(f"there is no channel {channel}", named, shape, where, f"give 0 to {channels - 1}, or none")
+    at = {letter: axis for axis, letter in enumerate(named)}
+    fixed = tuple((axis, (channel or 0) if letter == "c" else 0) for letter, axis in at.items() if letter not in "zyx")
+    return Arrangement((sizes.get("z", 1), sizes["y"], sizes["x"]), (at.get("z"), at["y"], at["x"]), fixed)
+
+
+def _named(axes: str, shape: tuple[int, ...], chosen: Selection, where: object) -> str:
+    """Return a letter for every axis; those of length 1 that nobody names become letters of their own."""
+    if chosen.axes is not None:
+        if len(chosen.axes) != len(shape):
+            raise _refusal(
+                f"{len(chosen.axes)} axes are named", axes, shape, where, "give a letter for each axis of the array"
+            )
+        _check_not_contradicted(axes, chosen.axes, shape, where)
+        return chosen.axes
+    if UNKNOWN_AXIS not in axes:
+        if not {"y", "x"} <= set(axes) or len(set(axes)) < len(axes) or set(axes) - set("tczyx"):
+            raise _refusal("not a stack of sections", axes, shape, where, "say what the axes are by --axes")
+        return axes
+    # Nobody says: axes of length 1 do not matter, and the convention of the field for the others is z, y, x.
+    long = [axis for axis, n in enumerate(shape) if n != 1]
+    short = [axis for axis in range(len(shape)) if axis not in long]
+    # A section one pixel wide is still a section, so y and x are taken from the end.
+    while len(long) < 2 and short:
+        long = sorted([*long, short.pop()])
+    if len(long) > 3 or len(long) < 2:
+        raise _refusal("it cannot be known which axis is which", axes, shape, where, "say it by --axes, as in zcyx")
+    if len(long) == 3 and shape[long[2]] <= MOST_CHANNELS < min(shape[long[0]], shape[long[1]]):
+        raise _refusal(
+            f"the last axis may be {shape[long[2]]} channels or {shape[long[2]]} columns",
+            axes,
+            shape,
+            where,
+            "say which by --axes: yxc for channels, and zyx for columns",
+        )
+    names = dict(zip(long, "zyx"[3 - len(long) :], strict=True))
+    # Letters that `arrange` fixes at 0; a digit is none of the axes that it looks for.
+    return "".join(names.get(axis, str(axis)) for axis in range(len(shape)))
+
+
+def _check_not_contradicted(axes: str, chosen: str, shape: tuple[int, ...], where: object) -> None:
+    pairs = zip(axes, chosen, strict=True) if len(axes) == len(chosen) else ()
+    # Time, channel and z are mixed up by many programs, so the user may correct them; y and x are not.
+    if any(found != said and {found, said} & {"y", "x"} and found != UNKNOWN_AXIS for found, said in pairs):
+        raise _refusal(
+            f"the source says that its axes are {axes}, not {chosen}", axes, shape, where, "correct --axes, or leave it"
+        )
+
+
+def _refusal(what: str, axes: str, shape: tuple[int, ...], where: object, fix: str) -> InputError:
+    found = ", ".join(f"{letter}: {n}" for letter, n in zip(axes, shape, strict=False)) or f"shape {shape}"
+    return InputError(what, where=where, found=f"axes {found}", fix=fix)

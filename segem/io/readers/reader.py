@@ -1,0 +1,112 @@
+"""The interface of all readers: an array with what its source says of it, read box by box."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class StatedVoxelSize:
+    """What a source says of the size of its voxels; nobody has checked it yet.
+
+    Parameters
+    ----------
+    z_nm, y_nm, x_nm : float, optional
+        In nanometres; None where the source does not say.
+    origin : str
+        Where in the source it stands, in words, as "ImageJ's description".
+    """
+
+    z_nm: float | None
+    y_nm: float | None
+    x_nm: float | None
+    origin: str
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a source says of the array it holds.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Extent of each axis, of any number of axes.
+    dtype : dtype
+        Type of the voxels as they are read, in any byte order.
+    axes : str
+        A letter of ``tczyx`` for each axis, or ``?`` where the source does not say which one it is.
+    axes_from : str
+        Who says so, in words, as "the names in its OME metadata".
+    chunk : tuple of int, optional
+        What is decoded at a time, along each axis; whole sections where absent.
+    voxel : StatedVoxelSize, optional
+        The voxel size, if the source states one.
+    numbers : tuple of int, optional
+        The number of each section along z, where sections have numbers of their own.
+    filled : tuple of int
+        Sections along z that are missing in the source and were put in for them.
+    offset_nm : tuple of float, optional
+        Where the first voxel lies, along (z, y, x), for labels that cover a part of an image.
+    warnings : tuple of str
+        What the user should know about the source.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    axes: str
+    axes_from: str
+    chunk: tuple[int, ...] | None = None
+    voxel: StatedVoxelSize | None = None
+    numbers: tuple[int, ...] | None = None
+    filled: tuple[int, ...] = ()
+    offset_nm: tuple[float, float, float] | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class Reader(ABC):
+    """An array of one source, opened for reading; one file of code for each format.
+
+    Parameters
+    ----------
+    source : Path
+        Where the array lies.
+    found : Described
+        What the source says of it.
+    """
+
+    def __init__(self, source: Path, found: Described) -> None:
+        self.source = source
+        self.found = found
+
+    @abstractmethod
+    def read(self, part: tuple[slice, ...]) -> NDArray[Any]:
+        """Read a part of the array.
+
+        Parameters
+        ----------
+        part : tuple of slice
+            For each axis of `found.shape`, within it, with a step of 1.
+
+        Returns
+        -------
+        array
+            Of that shape, with every axis kept.
+
+        Raises
+        ------
+        InputError
+            When it is damaged or cannot be read.
+        """
+
+    @abstractmethod
+    def label_of(self, z: int) -> str:
+        """Return the name of a section, for messages."""
+
+    def close(self) -> None:  # noqa: B027 - most readers hold nothing open
+        """Close open files."""
