@@ -24,9 +24,11 @@ from segem.io.workspace import VOLUME_SUFFIX
 from segem.kernels.normalize import IntensityStatistics
 from segem.kernels.pyramid import Reduction
 
-__all__ = ["ATTRIBUTES", "CHUNK", "Volume", "create_volume", "shard_shape", "write_block"]
+__all__ = ["ATTRIBUTES", "CHUNK", "OUTSIDE", "Volume", "create_volume", "shard_shape", "write_block"]
 
 ATTRIBUTES = "segem"
+OUTSIDE = "outside"
+"""The label that is 1 where a volume holds no tissue; absent where all of it is tissue."""
 
 # Longest edge of the coarsest level: one chunk, which a viewer loads at once.
 _COARSEST = 256
@@ -138,6 +140,17 @@ class Volume:
                 "the volume has no intensity statistics", where=self.path, fix="ingest the source again"
             ) from None
 
+    @cached_property
+    def outside(self) -> Array | None:
+        """Where there is no tissue, (z, y, x) uint8; None in a volume that is all tissue."""
+        return self.label(OUTSIDE) if self.has_label(OUTSIDE) else None
+
+    @property
+    def outside_voxels(self) -> int:
+        """Number of voxels that are no tissue; less than all."""
+        noted = self.attributes.get(OUTSIDE)
+        return int(noted["voxels"]) if isinstance(noted, dict) else 0
+
     def labels(self) -> list[str]:
         """Return the names of the labels."""
         if not (self.path / "labels").is_dir():
@@ -196,6 +209,18 @@ class Volume:
         for block in self.pyramid(label):
             # An unchanged block keeps its file, so a resumed run does not write the pyramid again.
             put_block(block.coarse, block.box, block.voxels())
+
+    def add_label(self, name: str, dtype: DTypeLike) -> None:
+        """Add a label without any voxel written to a volume that nobody else has opened yet.
+
+        Raises
+        ------
+        WorkspaceError
+            When the disk refuses.
+        """
+        with disk_errors(self.path):
+            _create_labels(self.path, [*self.labels(), name], {name: dtype}, self.shape, self.voxel_size)
+        self.__dict__.pop("outside", None)
 
     def set_attributes(self, **values: Any) -> None:
         """Add facts to `attributes`, in one atomic step."""
@@ -278,13 +303,21 @@ def create_volume(
     with disk_errors(path), new_directory(path) as partial:
         _create_image(partial, v05.Image(multiscales=[multiscale]), levels, dtype, {ATTRIBUTES: attributes})
         if labels:
-            group = v05.LabelsGroup(labels=list(labels))
-            zarr.create_group(str(partial / "labels"), zarr_format=3, attributes={"ome": _dump(group)})
-        for name, label_dtype in labels.items():
-            described = v05.ImageLabel(source=v05.LabelSource(image="../../"))
-            image = v05.LabelImage(multiscales=[multiscale], **{"image-label": described})
-            _create_image(partial / "labels" / name, image, levels, label_dtype, {}, by_bit=True)
+            _create_labels(partial, list(labels), labels, shape, voxel_size)
     return Volume(path)
+
+
+def _create_labels(
+    path: Path, names: list[str], new: Mapping[str, DTypeLike], shape: ZYX, voxel_size: VoxelSize
+) -> None:
+    """Create the new ones of all labels of an image."""
+    levels = _plan_levels(shape, voxel_size)
+    group = zarr.open_group(str(path / "labels"), mode="a", zarr_format=3)
+    group.attrs["ome"] = _dump(v05.LabelsGroup(labels=names))
+    for name, dtype in new.items():
+        described = v05.ImageLabel(source=v05.LabelSource(image="../../"))
+        image = v05.LabelImage(multiscales=[_multiscale_of(levels, voxel_size)], **{"image-label": described})
+        _create_image(path / "labels" / name, image, levels, dtype, {}, by_bit=True)
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,12 @@ class Stack:
         numbers = self._reader.found.numbers
         return None if numbers is None else numbers[self._start[0] : self._start[0] + self.shape[0]]
 
+    @property
+    def filled(self) -> tuple[int, ...]:
+        """Sections that are missing in the source and were put in for them."""
+        first, count = self._start[0], self.shape[0]
+        return tuple(z - first for z in self._reader.found.filled if first <= z < first + count)
+
     def within(self, box: Box) -> Stack:
         """Return a part of the stack as a stack of its own, which shares the open source.
 

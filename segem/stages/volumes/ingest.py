@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +20,24 @@ from segem.config import IngestConfig, LabelSource
 from segem.errors import InputError, SegemError
 from segem.geometry import ZYX, Box, grid
 from segem.io.files import locked, new_directory, sweep_partials
+from segem.io.layers import read_section
 from segem.io.readers import Stack, list_source_files, open_stack, version_of
 from segem.io.readers.stack import check_reachable
 from segem.io.replacing import refuse_others
-from segem.io.seen import DIGEST_DIGITS
 from segem.io.shards import missing_shards
-from segem.io.volume import Volume, create_volume, write_block
+from segem.io.volume import OUTSIDE, Volume, create_volume, write_block
 from segem.io.workspace import Workspace
-from segem.kernels.normalize import IntensityStatistics, histogram
+from segem.kernels.scaling import STORED_TYPES, Scaling, ValueSurvey
 from segem.progress import track
+from segem.stages.volumes.image import ImageTally
 from segem.stages.volumes.labels import TruthTally
+from segem.stages.volumes.outside import write_outside
 
 logger = logging.getLogger(__name__)
 
 TRUTH = "truth"
-RAW_TYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
-
-_TYPE_FIXES = {
-    "b": "give the grey image; a mask of one bit can only be a label",
-    "f": "scale it to 8 or 16 bit grey (Fiji: Image > Type > 16-bit)",
-    "i": "shift it to unsigned 16 bit (Fiji: Image > Type > 16-bit)",
-}
+SLAB_BYTES = 2**27
+"""Most bytes of a source that are read at once, unless a single chunk of it or row of shards is larger."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +163,7 @@ def describe_settings(config: IngestConfig) -> dict[str, Any]:
         "axes": config.axes,
         "channel": config.channel,
         "box": config.box,
+        "window": None if config.window is None else ",".join(f"{end:g}" for end in config.window),
         "voxel_nm": ",".join(f"{size:g}" for size in config.voxel_nm),
         "labels": None if labels is None else str(labels.source.resolve()),
         "membrane": None if labels is None else str(labels.membrane),
@@ -242,117 +241,170 @@ def _open_labels(labels: LabelSource, raw: Stack) -> Stack:
 
 
 def _check_type(raw: Stack) -> None:
-    if raw.dtype not in RAW_TYPES:
+    if raw.dtype.kind not in "biuf":
         raise InputError(
             "intensities of an unsupported type",
             where=raw.source,
-            expected="uint8 or uint16",
+            expected="whole or floating-point numbers",
             found=raw.dtype,
-            fix=_TYPE_FIXES.get(raw.dtype.kind, "convert it to 8 or 16 bit grey (Fiji: Image > Type > 16-bit)"),
+            fix="convert it to 8 or 16 bit grey (Fiji: Image > Type > 16-bit)",
         )
 
 
 def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None, fingerprint: str) -> tuple[str, ...]:
+    scaling, not_numbers = _choose_scaling(raw, config)
     volume = create_volume(
         partial,
         shape=raw.shape,
-        dtype=raw.dtype,
+        dtype=scaling.dtype,
         voxel_size=config.voxel_size,
         labels={} if truth is None else {TRUTH: np.uint8},
         attributes={},
     )
-    image, painted = _ImageTally(raw.dtype, each=truth is not None), None
+    image, painted = ImageTally(raw.shape, scaling.dtype, each=truth is not None), None
     stacks = 1 if truth is None else 2
     with track(f"ingest {config.name}", stacks * raw.shape[0], "section") as advance:
-        # Slabs as deep as a shard, so that each shard is written once and whole.
         for box, slab in _slabs(raw, volume.write_block):
-            for section in slab:
-                image.add(section)
-                advance(1)
-            _write_slab(volume.raw, box, slab)
+            stored = scaling.store(slab)
+            image.add(box, stored)
+            _write_slab(volume.raw, box, stored)
+            advance(_sections(box, raw.shape))
+        image.finish(volume)
+        outside = write_outside(volume, image.areas, {*image.whole, *_masked(config, raw)}, scaling.nothing)
         if truth is not None and config.labels is not None:
             painted = TruthTally(truth, config.labels)
-            for box, slab in _slabs(truth, volume.write_block):
-                known = np.stack([painted.add(z, section) for z, section in enumerate(slab, box.start[0])])
-                advance(len(known))
+            # By whole sections, since borders between cells are made of what lies around a voxel.
+            for box, slab in _slabs(truth, (volume.write_block[0], *raw.shape[1:])):
+                known = np.empty(box.shape, np.uint8)
+                for z, section in enumerate(slab, box.start[0]):
+                    known[z - box.start[0]] = painted.add(z, section, _outside_of_section(volume, z))
                 _write_slab(volume.label(TRUTH), box, known)
+                advance(_sections(box, raw.shape))
             painted.check()
-    volume.build_pyramid()
-    if truth is not None:
-        volume.build_pyramid(TRUTH)
-    warnings = (*raw.warnings, *image.warnings(raw), *(() if painted is None else painted.warnings()))
+    for label in (None, *volume.labels()):
+        volume.build_pyramid(label)
+    warnings = (
+        *raw.warnings,
+        *image.warnings(raw),
+        *outside.warnings(not_numbers),
+        *_scaling_warnings(scaling, config),
+        *(() if painted is None else painted.warnings()),
+    )
     # Last, when all that is noted is known; the volume still has its hidden name.
     volume.set_attributes(
         # Absolute, since an export from another folder must know that it is about to replace the source.
         source=str(config.source.absolute()),
         settings=describe_settings(config),
-        source_digest=image.digest.hexdigest(),
-        **({"section_digests": image.of_sections} if truth is not None else {}),
+        source_digest=image.source_digest,
+        **({"section_digests": image.section_digests} if truth is not None else {}),
         source_fingerprint=fingerprint,
         config_hash=config.config_hash(),
         readers=_readers_of(config),
         segem_version=segem.__version__,
         sections=raw.shape[0],
-        dtype=str(raw.dtype),
-        statistics=image.statistics(),
+        dtype=str(scaling.dtype),
+        **({} if raw.dtype == scaling.dtype else {"intensities": scaling.to_dict(raw.dtype)}),
+        **({OUTSIDE: outside.facts()} if outside.voxels else {}),
+        statistics=image.statistics(outside, _window_of(config, scaling)),
         labels=None if painted is None else painted.facts(),
         warnings=list(warnings),
     )
     return warnings
 
 
-def _slabs(stack: Stack, write_block: ZYX) -> Iterator[tuple[Box, NDArray[Any]]]:
-    _, height, width = stack.shape
-    for _, box in grid(stack.shape, (write_block[0], height, width)):
-        slab = np.empty(box.shape, stack.dtype)
-        for z in range(box.start[0], box.stop[0]):
-            slab[z - box.start[0]] = stack.section(z)
-        yield box, slab
+def _choose_scaling(raw: Stack, config: IngestConfig) -> tuple[Scaling, int]:
+    """Return how the intensities of a source are stored, and how many of them are no numbers."""
+    if raw.dtype in STORED_TYPES:
+        return Scaling(raw.dtype), 0
+    survey = ValueSurvey(raw.shape)
+    # Of other types all values must be seen first; that is another pass over the source.
+    with track(f"survey {config.name}", raw.shape[0], "section") as advance:
+        for box, slab in _slabs(raw, raw.chunk):
+            survey.add(box, slab)
+            advance(_sections(box, raw.shape))
+    try:
+        return survey.choose(config.window), survey.not_numbers
+    except InputError as error:
+        raise InputError("not one voxel is a number", where=raw.source, fix="check the source") from error
+
+
+def _scaling_warnings(scaling: Scaling, config: IngestConfig) -> Iterator[str]:
+    if scaling.clipped is not None and config.window is None:
+        low, high = scaling.clipped
+        yield f"intensities below {low:g} or above {high:g} were clipped, to keep the others apart: --window sets both"
+
+
+def _window_of(config: IngestConfig, scaling: Scaling) -> tuple[int, int] | None:
+    """Return the window that the user gave, as stored intensities."""
+    if config.window is None:
+        return None
+    low, high = (min(max(scaling.level(end), 0), np.iinfo(scaling.dtype).max) for end in config.window)
+    return math.floor(low), math.ceil(high)
+
+
+def _masked(config: IngestConfig, raw: Stack) -> tuple[int, ...]:
+    """Return the sections that are only there for missing ones, and that nothing may count."""
+    return raw.filled if config.missing == "mask" else ()
+
+
+def _outside_of_section(volume: Volume, z: int) -> NDArray[np.bool_] | None:
+    if volume.outside is None:
+        return None
+    outside = read_section(volume.outside, z, "run the command again") != 0
+    return outside if outside.any() else None
+
+
+def _sections(box: Box, shape: ZYX) -> float:
+    return box.size / (shape[1] * shape[2])
+
+
+def _slabs(stack: Stack, block: ZYX) -> Iterator[tuple[Box, NDArray[Any]]]:
+    for _, box in grid(stack.shape, slab_shape(stack.shape, stack.dtype.itemsize, block, stack.chunk)):
+        yield box, stack.read(box)
+
+
+def slab_shape(shape: ZYX, itemsize: int, block: ZYX, chunk: ZYX) -> ZYX:
+    """Return how much of a source is read at a time: whole blocks, and whole chunks of it where memory allows.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the source, (z, y, x).
+    itemsize : int
+        Bytes of a voxel.
+    block : tuple of int
+        What is written at a time.
+    chunk : tuple of int
+        What is decoded at a time.
+
+    Returns
+    -------
+    tuple of int
+        Along (z, y, x).
+
+    Examples
+    --------
+    Sections at a time, rows of a large section, and a column of sections where chunks are deep:
+
+    >>> slab_shape((100, 1024, 1024), 1, (4, 1024, 1024), (1, 1024, 1024))
+    (4, 1024, 1024)
+    >>> slab_shape((100, 32768, 32768), 1, (1, 2048, 2048), (1, 64, 32768))
+    (1, 2048, 32768)
+    >>> slab_shape((100, 32768, 32768), 1, (1, 2048, 2048), (64, 64, 64))
+    (32, 2048, 2048)
+    """
+    depth, height = (min(n, math.lcm(b, c)) for n, b, c in zip(shape[:2], block[:2], chunk[:2], strict=True))
+    if depth * height * shape[2] * itemsize <= SLAB_BYTES:
+        return depth, height, shape[2]
+    if depth > block[0]:
+        height, width = min(shape[1], block[1]), min(shape[2], block[2])
+        fitting = SLAB_BYTES // (height * width * itemsize)
+        return min(depth, max(block[0], fitting // block[0] * block[0])), height, width
+    # A chunk as high as a section is decoded whole, so to read a part of it at a time would save nothing.
+    return depth, height if chunk[1] >= shape[1] else min(shape[1], block[1]), shape[2]
 
 
 def _write_slab(array: Any, box: Box, slab: NDArray[Any]) -> None:
-    depth, height, width = array.shards
-    for _, part in grid(box.shape, (depth, height, width)):
-        (z, y, x), stop = part.start, part.stop
-        z0 = box.start[0]
-        write_block(array, Box((z + z0, y, x), (stop[0] + z0, stop[1], stop[2])), slab[part.slices])
-
-
-@dataclass
-class _ImageTally:
-    """What is counted while the sections of an image are read."""
-
-    dtype: np.dtype[Any]
-    each: bool
-    """Whether each section gets a digest of its own, by which a model's training sections are recognised later."""
-    of_sections: list[str] = field(default_factory=list)
-    digest: Any = field(default_factory=hashlib.sha256)
-    constant: list[int] = field(default_factory=list)
-    sections: int = 0
-    counts: NDArray[np.int64] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.counts = np.zeros(int(np.iinfo(self.dtype).max) + 1, np.int64)
-
-    def add(self, section: NDArray[Any]) -> None:
-        # Little endian, so that a volume has one digest whatever the byte order of its source or of the machine.
-        data = np.ascontiguousarray(section, section.dtype.newbyteorder("<"))
-        self.digest.update(data)
-        counts = histogram(section)
-        self.counts += counts
-        constant = np.count_nonzero(counts) == 1
-        if constant:
-            self.constant.append(self.sections)
-        # A constant section holds no tissue, and its digest would match those of other volumes.
-        if self.each:
-            self.of_sections.append("" if constant else hashlib.sha256(data.data).hexdigest()[:DIGEST_DIGITS])
-        self.sections += 1
-
-    def statistics(self) -> dict[str, Any]:
-        return {**IntensityStatistics.from_histogram(self.counts).to_dict(), "constant_sections": self.constant}
-
-    def warnings(self, raw: Stack) -> Iterator[str]:
-        if self.constant:
-            listed = ", ".join(raw.label_of(z) for z in self.constant[:5])
-            more = f" and {len(self.constant) - 5} more" if len(self.constant) > 5 else ""
-            yield f"{len(self.constant)} of {self.sections} sections hold one intensity only: {listed}{more}"
+    for _, part in grid(box.shape, array.shards):
+        start, stop = ([a + b for a, b in zip(box.start, end, strict=True)] for end in (part.start, part.stop))
+        write_block(array, Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2])), slab[part.slices])

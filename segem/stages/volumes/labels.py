@@ -23,12 +23,15 @@ class TruthTally:
     def __init__(self, stack: Stack, labels: LabelSource) -> None:
         self.stack = stack
         self.polarity, self.ignore = labels.membrane, labels.ignore
-        self.membrane = self.known = 0
+        self.membrane = self.known = self.ignored = 0
         self.unknown_sections: list[int] = []
         self.values: set[Any] = set()
 
-    def add(self, z: int, section: NDArray[Any]) -> NDArray[np.uint8]:
-        """Count a section, and return its truth, uint8: 1 on membrane, 0 on background, and `UNKNOWN` elsewhere."""
+    def add(self, z: int, section: NDArray[Any], outside: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
+        """Count a section, and return its truth, uint8: 1 on membrane, 0 on background, and `UNKNOWN` elsewhere.
+
+        Where there is no tissue, nothing is known, whatever the labels say.
+        """
         # NaN is no class: "nonzero" would make it membrane, and "zero" background.
         if section.dtype.kind == "f" and not np.isfinite(section).all():
             raise InputError(
@@ -49,7 +52,11 @@ class TruthTally:
         truth: NDArray[np.uint8] = chosen.astype(np.uint8)
         # After the polarity, since the value to ignore is also zero, nonzero or a value of its own.
         if self.ignore is not None:
-            truth[section == self.ignore] = UNKNOWN
+            ignored = section == self.ignore
+            self.ignored += int(np.count_nonzero(ignored))
+            truth[ignored] = UNKNOWN
+        if outside is not None:
+            truth[outside] = UNKNOWN
         known = int(np.count_nonzero(truth != UNKNOWN))
         if known == 0:
             self.unknown_sections.append(z)
@@ -86,10 +93,10 @@ class TruthTally:
             "membrane": self.polarity,
             "membrane_fraction": self.fraction,
         }
-        if self.ignore is None:
+        if self.ignore is None and self.known == self._voxels:
             return facts
         share = {"known_fraction": self.known / self._voxels, "unknown_sections": self.unknown_sections}
-        return facts | {"ignore": self.ignore} | share
+        return facts | ({} if self.ignore is None else {"ignore": self.ignore}) | share
 
     def warnings(self) -> Iterator[str]:
         """Yield what is doubtful about the labels."""
@@ -98,7 +105,7 @@ class TruthTally:
             yield f"the labels hold one class only: {self.fraction:.0%} membrane"
         elif self.fraction > _PLAUSIBLE_MEMBRANE:
             yield f"{self.fraction:.0%} of the labels is membrane: check the polarity (now: {self.polarity})"
-        if self.ignore is not None and self.known == self._voxels:
+        if self.ignore is not None and self.ignored == 0:
             yield f"no voxel of the labels has the value {self.ignore} to ignore: all of them count"
 
     @property
