@@ -107,7 +107,9 @@ def main() -> None:
                 took[name].append(seconds)
                 print(f"{name:<7}{megabytes / seconds:7.1f} MB/s, peak {peak:5.0f} MiB", flush=True)
         speed = statistics.median(took["copy"]) / statistics.median(took["ingest"])
-        print(f"{shape[0]} sections of {edge} x {edge} {arguments.dtype}: ingest has {speed:.2f} of the speed of a copy")
+        print(
+            f"{shape[0]} sections of {edge} x {edge} {arguments.dtype}: ingest has {speed:.2f} of the speed of a copy"
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Measures what hot pixels, bars, padding and rotated corners cost K-means and a model, and whether tissue is left alone.
+"""Measures what hot pixels, bars, padding and rotated corners cost K-means and a model, and that tissue is left alone.
 
     .venv/bin/python benchmarks/robustness.py [--data-root DIR] [--sections 4] [--model unet-em] [--only NAME ...]
 
@@ -113,9 +113,7 @@ def score(image: NDArray[Any], truth: NDArray[np.uint8], model: str) -> dict[str
         result = Volume.open(workspace.result("r", "a"))
         masks = {"K-means": result.label("baseline"), model: result.label("membrane")}
         return {
-            name: sum(
-                (Confusion.count(known, read_section(mask, z)) for z, known in enumerate(truth)), Confusion()
-            ).iou
+            name: sum((Confusion.count(known, read_section(mask, z)) for z, known in enumerate(truth)), Confusion()).iou
             for name, mask in masks.items()
         }
 
@@ -127,9 +125,7 @@ def stacks(root: Path | None, sections: int) -> Iterator[tuple[str, NDArray[np.u
     for name, (raw, labels, membrane) in LABELLED.items() if root is not None else ():
         with tempfile.TemporaryDirectory() as folder:
             truth = LabelSource(source=root / labels, membrane=membrane)
-            config = IngestConfig(
-                name=name, source=root / raw, voxel_nm=VOXEL_NM, labels=truth, box=f":{sections},:,:"
-            )
+            config = IngestConfig(name=name, source=root / raw, voxel_nm=VOXEL_NM, labels=truth, box=f":{sections},:,:")
             volume = Volume.open(ingest(config, Workspace(Path(folder))).path)
             yield name, volume.raw[...], volume.label("truth")[...]
 
@@ -164,7 +160,10 @@ def main() -> None:
             done[key] = clean
             for method, found in score(case.image, case.truth, arguments.model).items():
                 change = found - clean[method]
-                print(f"| {name} | {case.name} | {method} | {clean[method]:.4f} | {found:.4f} | {change:+.4f} |", flush=True)
+                print(
+                    f"| {name} | {case.name} | {method} | {clean[method]:.4f} | {found:.4f} | {change:+.4f} |",
+                    flush=True,
+                )
     if arguments.data_root is not None:
         print("\n| stack | voxels marked | extremes | fence |\n|---|---|---|---|")
         for source in REAL:

@@ -16,7 +16,7 @@ from segem.kernels.outside import fill_outside
 class Tissue(NamedTuple):
     """Intensities of a box, and where there is no tissue in it."""
 
-    image: NDArray[np.uint8 | np.uint16]
+    image: NDArray[Any]
     """(z, y, x), within the fence of the volume's statistics, and the mean of the tissue outside."""
     outside: NDArray[np.uint8] | None
     """(z, y, x), 1 outside; None where all of the box is tissue."""

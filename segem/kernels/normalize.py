@@ -45,9 +45,7 @@ class IntensityStatistics:
     high: int | None = None
 
     @classmethod
-    def from_histogram(
-        cls, counts: NDArray[np.int64], window: tuple[int, int] | None = None
-    ) -> IntensityStatistics:
+    def from_histogram(cls, counts: NDArray[np.int64], window: tuple[int, int] | None = None) -> IntensityStatistics:
         """Return the exact statistics of the voxels that a histogram counts.
 
         Parameters
@@ -180,10 +178,12 @@ def histogram(section: NDArray[np.uint8 | np.uint16]) -> NDArray[np.int64]:
     # Bytes are counted in pairs, which takes half of the time: a pair is one of 65,536 numbers.
     whole = voxels.size // 2 * 2
     pairs = _count(np.ascontiguousarray(voxels[:whole]).view(np.uint16)).reshape(256, 256)
-    return pairs.sum(axis=0) + pairs.sum(axis=1) + np.bincount(voxels[whole:], minlength=256)
+    counts: NDArray[np.int64] = pairs.sum(axis=0) + pairs.sum(axis=1)
+    counts += np.bincount(voxels[whole:], minlength=256)
+    return counts
 
 
-def _count(voxels: NDArray[np.uint16]) -> NDArray[np.int64]:
+def _count(voxels: NDArray[Any]) -> NDArray[np.int64]:
     counts = np.zeros(2**16, np.int64)
     # Piece by piece, because bincount first converts its input to eight bytes a voxel.
     for start in range(0, voxels.size, _COUNTED_AT_A_TIME):

@@ -15,11 +15,15 @@ from segem.kernels.normalize import IntensityStatistics
 CELL_PX = 8
 """Edge of the cells in which areas of one value are looked for."""
 RING_PX = 2
-"""How far an area is grown: interpolation mixes the pixels at its border with the tissue."""
+"""How far an area is grown where interpolation has mixed the pixels at its border with the tissue."""
+MIXED = 0.8
+"""How near the value of an area its border is, beside tissue a little further away, where it is mixed."""
 WRITING_PX = 64
 """Most that the shorter side of what an area encloses may measure to belong to it, as the letters of a data bar do."""
-LEAST_CELLS = 32
-"""Cells that an area has at least, which are 2,048 pixels."""
+EDGE_CELLS = 8
+"""Cells that an area has at least along the edge of a section: 64 pixels."""
+INNER_CELLS = 32
+"""Cells that an area amid tissue has at least: 2,048 pixels. In all sections of the public sets, the largest has 7."""
 LEAST_LEVELS = 17
 """Intensities that a section has at least; with fewer, areas of one value are what its tissue is drawn in."""
 RECTANGULAR = 0.9
@@ -67,33 +71,43 @@ def find_outside_cells(cells: NDArray[np.int32]) -> Iterator[tuple[int, NDArray[
 
     Notes
     -----
-    An area is what hangs together of cells of one value. It counts as outside where it touches the edge of the section,
-    as padding does, or fills a rectangle with what it encloses, as a bar does. Saturated tissue does neither: where it
-    is of one value at all, its areas are small, round and amid other tissue.
+    An area is what hangs together of cells of one value. It counts as outside where it lies along the edge of the
+    section, as padding does, or fills a rectangle with what it encloses, as a bar does. Saturated tissue does neither:
+    where it is of one value at all, its areas are small, round and amid other tissue.
     """
     held = cells[cells != NO_VALUE]
-    if held.size < LEAST_CELLS:
+    if held.size < EDGE_CELLS:
         return
-    for value in np.flatnonzero(np.bincount(held) >= LEAST_CELLS):
+    for value in np.flatnonzero(np.bincount(held) >= EDGE_CELLS):
         areas, number = ndimage.label(cells == value)
         outside = np.zeros(number + 1, bool)
         sizes = np.bincount(areas.ravel(), minlength=number + 1)
         for index, box in enumerate(ndimage.find_objects(areas), 1):
-            if sizes[index] >= LEAST_CELLS:
+            if sizes[index] >= EDGE_CELLS:
                 outside[index] = _is_outside(areas[box] == index, box, cells.shape)
         if outside.any():
             yield int(value), outside[areas]
 
 
 def _is_outside(area: NDArray[np.bool_], box: tuple[slice, ...], shape: tuple[int, ...]) -> bool:
-    touches = any(part.start == 0 or part.stop == n for part, n in zip(box, shape, strict=True))
-    return touches or bool(ndimage.binary_fill_holes(area).mean() >= RECTANGULAR)
+    rows, columns = box
+    at_edge = np.zeros_like(area)
+    at_edge[: rows.start == 0] = True
+    at_edge[:, : columns.start == 0] = True
+    at_edge[area.shape[0] - (rows.stop == shape[0]) :] = True
+    at_edge[:, area.shape[1] - (columns.stop == shape[1]) :] = True
+    if np.count_nonzero(area & at_edge) >= EDGE_CELLS:
+        return True
+    return int(area.sum()) >= INNER_CELLS and bool(ndimage.binary_fill_holes(area).mean() >= RECTANGULAR)
 
 
 def grow_outside(
     window: NDArray[np.uint8 | np.uint16], areas: list[tuple[int, NDArray[np.bool_]]]
 ) -> NDArray[np.bool_]:
-    """Return the exact pixels of areas that are known by their cells, with the ring around them and what they enclose.
+    """Return the exact pixels of areas that are known by their cells, with what they enclose.
+
+    Where an area was rotated or scaled with interpolation, the pixels at its border belong to it too. They show by
+    being nearer to its value than those a little further away.
 
     Parameters
     ----------
@@ -113,7 +127,7 @@ def grow_outside(
     >>> window[:, 8:17] = 7
     >>> cells = np.array([[False, True, False]] * 2)
     >>> grow_outside(window, [(7, cells)])[0].astype(int)
-    array([0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0])
+    array([0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0])
     """
     outside = np.zeros(window.shape, bool)
     for value, cells in areas:
@@ -124,21 +138,19 @@ def grow_outside(
         reached[np.unique(held[_spread(cells, window.shape)])] = True
         # The last cells may be smaller than a whole one, and what is not of the value belongs to no area.
         reached[0] = False
-        outside |= reached[held]
+        area = reached[held]
+        outside |= _dilate(area, RING_PX) if _is_mixed(window, area, value) else area
     if not outside.any() or outside.all():
         return outside
-    outside = ndimage.binary_dilation(outside, np.ones((3, 3), bool), iterations=RING_PX)
     enclosed, _ = ndimage.label(~outside)
     for index, box in enumerate(ndimage.find_objects(enclosed), 1):
-        inside = all(0 < part.start and part.stop < n for part, n in zip(box, window.shape, strict=True))
+        inside = all(part.start > 0 and part.stop < n for part, n in zip(box, window.shape, strict=True))
         if inside and min(part.stop - part.start for part in box) <= WRITING_PX:
             outside[box] |= enclosed[box] == index
     return outside
 
 
-def fill_outside(
-    image: NDArray[Any], outside: NDArray[Any] | None, statistics: IntensityStatistics
-) -> NDArray[Any]:
+def fill_outside(image: NDArray[Any], outside: NDArray[Any] | None, statistics: IntensityStatistics) -> NDArray[Any]:
     """Return intensities as all that computes takes them: within the fence, and the mean of the tissue outside.
 
     Parameters
@@ -177,6 +189,19 @@ def _reduce(band: NDArray[Any], how: np.ufunc) -> NDArray[np.int32]:
     return np.asarray(reduced, np.int32)
 
 
+def _is_mixed(window: NDArray[Any], area: NDArray[np.bool_], value: int) -> bool:
+    near = _dilate(area, 1)
+    beyond = _dilate(near, 2)
+    distances = [
+        np.abs(window[ring].astype(np.float64) - value) for ring in (near & ~area, _dilate(beyond, 2) & ~beyond)
+    ]
+    return all(each.size for each in distances) and bool(distances[0].mean() < MIXED * distances[1].mean())
+
+
+def _dilate(mask: NDArray[np.bool_], px: int) -> NDArray[np.bool_]:
+    return np.asarray(ndimage.binary_dilation(mask, np.ones((3, 3), bool), iterations=px))
+
+
 def _spread(cells: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    pixels = cells.repeat(CELL_PX, axis=0).repeat(CELL_PX, axis=1)
+    pixels: NDArray[np.bool_] = cells.repeat(CELL_PX, axis=0).repeat(CELL_PX, axis=1)
     return pixels[: shape[0], : shape[1]]

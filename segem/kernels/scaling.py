@@ -84,11 +84,13 @@ class Scaling:
             if row.dtype.kind in "iu":
                 # In their own type, since a float would lose digits of 64 bits. A difference that overflows it wraps
                 # around, and again when it is stored, to the number that it is.
-                return (row - row.dtype.type(self.offset)).astype(self.dtype)
-            return (row.astype(np.float64) - self.offset).astype(self.dtype)
+                whole: NDArray[Any] = (row - row.dtype.type(self.offset)).astype(self.dtype)
+                return whole
+            row = row.astype(np.float64) - self.offset
+            return row.astype(self.dtype, copy=False)
         wide = row.astype(np.float64)
         finite = np.isfinite(wide)
-        levels = self.level(np.where(finite, wide, self.offset))
+        levels = (np.where(finite, wide, self.offset) - self.offset) / self.scale
         least = 0 if self.nothing is None else self.nothing + 1
         stored = np.clip(np.rint(levels), least, np.iinfo(self.dtype).max)
         return np.where(finite, stored, self.nothing or 0).astype(self.dtype)
@@ -160,7 +162,10 @@ class ValueSurvey:
         """
         if self.least is None or self.most is None:
             raise InputError(
-                "not one voxel is a number", expected="intensities", found="NaN or infinity only", fix="check the source"
+                "not one voxel is a number",
+                expected="intensities",
+                found="NaN or infinity only",
+                fix="check the source",
             )
         nothing = 0 if self.not_numbers else None
         first = 0 if nothing is None else 1

@@ -13,9 +13,9 @@ from segem.errors import ConfigError
 from segem.geometry import Box, Range, around
 from segem.io.blocks import read_block
 from segem.io.shards import Array, shape_of
+from segem.io.tissue import Tissue, read_tissue
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
-from segem.io.tissue import Tissue, read_tissue
 from segem.kernels.normalize import zscore
 from segem.learn.checks import refuse_unlabelled
 from segem.learn.sections import LabelledSection

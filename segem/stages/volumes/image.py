@@ -80,7 +80,7 @@ class ImageTally:
         if self._in_order:
             return
         self._digest = _Digest(each=self._digest.each)
-        _, rows, width = volume.write_block
+        rows = volume.write_block[1]
         for z in range(self.shape[0]):
             for _, box in grid((1, *self.shape[1:]), (1, rows, self.shape[2])):
                 moved = Box((z, *box.start[1:]), (z + 1, *box.stop[1:]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,7 +54,7 @@ class Areas:
         if (cells != NO_VALUE).any():
             (y, x), (height, width) = (n // CELL_PX for n in start), cells.shape
             at = slice(y, y + height), slice(x, x + width)
-            self._unfinished[z].append((at, zlib.compress(cells, 1)))
+            self._unfinished[z].append((at, zlib.compress(cells.data, 1)))
 
     def finish(self, z: int, levels: int) -> None:
         """Find the areas of a section of so many intensities, all parts of which were added."""
@@ -64,7 +64,7 @@ class Areas:
         cells = np.full(self._shape, NO_VALUE, np.int32)
         for at, packed in parts:
             cells[at] = np.frombuffer(zlib.decompress(packed), np.int32).reshape(cells[at].shape)
-        areas = [(value, zlib.compress(np.packbits(of_it), 1)) for value, of_it in find_outside_cells(cells)]
+        areas = [(value, zlib.compress(np.packbits(of_it).data, 1)) for value, of_it in find_outside_cells(cells)]
         if areas:
             self._found[z] = areas
 
@@ -112,14 +112,12 @@ class Outside:
         share = sum(partly.values()) / np.prod(self.shape, dtype=float)
         if share >= _WORTH_A_WORD:
             yield (
-                f"{share:.1%} of the volume, in {len(partly)} of {self.shape[0]} sections, is no tissue but areas of one "
-                "intensity, such as padding or bars: no mask or score counts it (label outside)".replace("%", " %", 1)
+                f"{share:.1%} of the volume, in {len(partly)} of {self.shape[0]} sections, is no tissue: areas of one "
+                "intensity, such as padding or bars, which no mask or score counts".replace("%", " %", 1)
             )
 
 
-def write_outside(
-    volume: Volume, areas: Areas, whole: Collection[int], nothing: int | None
-) -> Outside:
+def write_outside(volume: Volume, areas: Areas, whole: Collection[int], nothing: int | None) -> Outside:
     """Write the label ``outside`` of a volume whose image is written; none where all of it is tissue.
 
     Parameters

@@ -101,7 +101,9 @@ def test_the_fence_holds_what_lies_between_the_percentiles(image: NDArray[np.uin
     found = IntensityStatistics.from_histogram(histogram(image))
     assert found.low is not None
     assert found.high is not None
-    assert found.minimum <= found.low <= found.percentiles["1"] <= found.percentiles["99"] <= found.high <= found.maximum
+    assert (
+        found.minimum <= found.low <= found.percentiles["1"] <= found.percentiles["99"] <= found.high <= found.maximum
+    )
     clipped = found.clip(image)
     assert (clipped.min(), clipped.max()) == (found.low, found.high)
     assert np.array_equal(found.clip(clipped), clipped)

@@ -116,9 +116,9 @@ class SampleArithmetic:
         for k, tile in enumerate(tiles):
             read = tile.grow(Halo(0, halo_px, halo_px), Box.of_shape(source.shape))
             section, window = voxels[k][0], tile.relative_to(read.start).slices[1:]
-            at = random.choice(tile.size, min(_SAMPLED_VOXELS, tile.size), replace=False)
-            if len(voxels) > len(tiles):
-                at = at[voxels[len(tiles) + k][0][window].ravel()[at] == 0]
+            outside = voxels[len(tiles) + k][0][window] if len(voxels) > len(tiles) else np.zeros(tile.shape[1:])
+            tissue = np.flatnonzero(outside == 0)
+            at = tissue[random.choice(tissue.size, min(_SAMPLED_VOXELS, tissue.size), replace=False)]
             features = filter_features(zscore(section, source.statistics), options.sigmas_px)
             samples.append(np.stack([feature[window].ravel()[at] for feature in features], axis=1))
             intensities.append(section[window].ravel()[at])

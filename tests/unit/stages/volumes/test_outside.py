@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from segem.config import BaselineConfig, IngestConfig, LabelSource
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
-from segem.kernels.outside import RING_PX
+from segem.kernels.metrics.iou import Confusion
 from segem.stages.segmentation.baseline import baseline
 from segem.stages.segmentation.verify import verify
 from segem.stages.volumes import ingest as ingest_module
@@ -23,6 +23,10 @@ from tests.fabricate import tissue
 
 DEPTH, SIDE, EDGE = 3, 256, 512
 PLACE = slice(100, 100 + SIDE)
+
+
+def voxels(array: Any) -> NDArray[Any]:
+    return np.asarray(array[:])
 
 
 @pytest.fixture
@@ -55,10 +59,9 @@ def on_canvas(data: NDArray[Any], value: int = 0) -> NDArray[Any]:
 
 
 def padding() -> NDArray[np.bool_]:
-    """Return what `on_canvas` leaves outside, with the ring that is grown into the tissue."""
-    inner = slice(PLACE.start + RING_PX, PLACE.stop - RING_PX)
+    """Return what `on_canvas` leaves outside."""
     outside = np.ones((DEPTH, EDGE, EDGE), bool)
-    outside[:, inner, inner] = False
+    outside[:, PLACE, PLACE] = False
     return outside
 
 
@@ -69,7 +72,7 @@ def test_a_canvas_is_known_by_its_tissue(tmp_path: Path, workspace: Workspace, c
     result = run(workspace, "canvas", source, stored(tmp_path, "t.tif", on_canvas(truth)))
     volume, outside = Volume.open(result.path), padding()
     assert volume.outside is not None
-    assert np.array_equal(volume.outside[...], outside)
+    assert np.array_equal(voxels(volume.outside), outside)
     within = on_canvas(image)[~outside]
     assert volume.statistics.mean == pytest.approx(within.mean())
     assert volume.statistics.std == pytest.approx(within.std())
@@ -80,28 +83,30 @@ def test_a_canvas_is_known_by_its_tissue(tmp_path: Path, workspace: Workspace, c
     assert facts["sections"] == {str(z): pytest.approx(share) for z in range(DEPTH)}
     assert any(f"{share:.1%} of the volume".replace("%", " %") in warning for warning in result.warnings)
     # Nothing is known there, whatever the labels say, so neither training nor scores count it.
-    labelled = volume.label("truth")[...]
+    labelled = voxels(volume.label("truth"))
     assert (labelled[outside] == 2).all()
     assert np.array_equal(labelled[~outside], on_canvas(truth)[~outside])
     assert volume.attributes["labels"]["known_fraction"] == pytest.approx(1 - share)
     assert volume.attributes["labels"]["membrane_fraction"] == pytest.approx(on_canvas(truth)[~outside].mean())
     # The voxels themselves are those of the source.
-    assert np.array_equal(volume.raw[...], on_canvas(image, value))
+    assert np.array_equal(voxels(volume.raw), on_canvas(image, value))
 
 
 @pytest.mark.parametrize("method", ["kmeans", "kmeans-features", "watershed"])
 def test_no_membrane_is_found_outside(tmp_path: Path, workspace: Workspace, cells, method: str) -> None:
-    image = cells[0]
+    image, truth = cells
     run(workspace, "clean", stored(tmp_path, "clean.tif", image))
     run(workspace, "canvas", stored(tmp_path, "canvas.tif", on_canvas(image)))
     config = BaselineConfig(method=method)
     found = {name: baseline(name, name, config, workspace) for name in ("clean", "canvas")}
-    clean, canvas = (Volume.open(workspace.result(name, name)).label("baseline")[...] for name in found)
+    clean, canvas = (voxels(Volume.open(workspace.result(name, name)).label("baseline")) for name in found)
     outside = padding()
     assert not canvas[outside].any()
-    inner = slice(16, SIDE - 16)
-    same = canvas[:, PLACE, PLACE][:, inner, inner] == clean[:, inner, inner]
-    assert same.mean() > (0.99 if method == "kmeans" else 0.97)
+    ious = [Confusion.count(truth, mask).iou for mask in (clean, canvas[:, PLACE, PLACE])]
+    if method == "kmeans":
+        assert np.array_equal(canvas[:, PLACE, PLACE], clean)
+    # The other methods look around, and an eighth of this small tissue lies within 8 px of its border.
+    assert ious[1] > ious[0] - 0.04
     assert found["canvas"].membrane_fraction == pytest.approx(canvas.sum() / (~outside).sum())
     assert verify("canvas", workspace) == []
 
@@ -112,13 +117,13 @@ def test_a_black_section_is_no_tissue(tmp_path: Path, workspace: Workspace, cell
     result = run(workspace, "v", stored(tmp_path, "a.tif", image), stored(tmp_path, "t.tif", truth))
     volume = Volume.open(result.path)
     assert volume.outside is not None
-    assert volume.outside[...].mean(axis=(1, 2)).tolist() == [0, 1, 0]
+    assert voxels(volume.outside).mean(axis=(1, 2)).tolist() == [0, 1, 0]
     assert volume.statistics.mean == pytest.approx(image[[0, 2]].mean())
     assert volume.attributes["labels"]["unknown_sections"] == [1]
     # Said once, as a section of one intensity.
     assert len(result.warnings) == 1
     assert baseline("v", "r", BaselineConfig(), workspace).membrane_fraction > 0
-    assert not Volume.open(workspace.result("r", "v")).label("baseline")[1].any()
+    assert not voxels(Volume.open(workspace.result("r", "v")).label("baseline"))[1].any()
 
 
 def test_tissue_alone_has_no_such_label(tmp_path: Path, workspace: Workspace, cells) -> None:
@@ -134,16 +139,16 @@ def test_hot_pixels_and_a_scale_bar_change_nothing_around_them(tmp_path: Path, w
     struck = image.copy()
     hot = np.random.default_rng(0).random(image.shape) < 1e-3
     struck[hot] = 65535
-    struck[:, 220:240, 20:120] = 65535
+    struck[:, 200:224, 40:200] = 65535
     for name, data in (("clean", image), ("struck", struck)):
         run(workspace, name, stored(tmp_path, f"{name}.tif", data))
         baseline(name, name, BaselineConfig(), workspace)
     clean, after = (Volume.open(workspace.volume(name)).statistics for name in ("clean", "struck"))
     assert after.mean == pytest.approx(clean.mean, abs=0.5)
     assert after.std == pytest.approx(clean.std, rel=0.01)
-    masks = [Volume.open(workspace.result(name, name)).label("baseline")[...] for name in ("clean", "struck")]
+    masks = [voxels(Volume.open(workspace.result(name, name)).label("baseline")) for name in ("clean", "struck")]
     elsewhere = ~hot
-    elsewhere[:, 216:244, 16:124] = False
+    elsewhere[:, 197:227, 37:203] = False
     assert (masks[0] == masks[1])[elsewhere].mean() > 0.995
 
 
@@ -169,9 +174,9 @@ def test_a_volume_does_not_depend_on_how_its_source_is_read(
         config = IngestConfig(name=name, source=tmp_path / "a.h5", dataset="raw", voxel_nm=(50, 4, 4), labels=labels)
         volume = Volume.open(ingest(config, workspace).path)
         assert volume.outside is not None
-        assert np.array_equal(volume.raw[...], data)
+        assert np.array_equal(voxels(volume.raw), data)
         same = volume.attributes
-        layers = {label: volume.label(label)[...] for label in volume.labels()}
+        layers = {label: voxels(volume.label(label)) for label in volume.labels()}
         noted.append(({key: same[key] for key in same if key not in ("config_hash", "settings")}, layers))
     assert noted[0][0] == noted[1][0]
     assert noted[0][1].keys() == noted[1][1].keys() == {"truth", "outside"}
