@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,10 @@ from numpy.typing import DTypeLike
 from yaozarrs import v05
 
 from segem.errors import InputError, WorkspaceError
-from segem.geometry import ZYX, VoxelSize, ceil_div
+from segem.geometry import ZYX, VoxelSize
 from segem.io.blocks import put_block
 from segem.io.files import PARTIAL, disk_errors, new_directory, write_text
+from segem.io.multiscale import Level, multiscale_of, plan_levels
 from segem.io.pyramid import PyramidBlock, pyramid_blocks
 from segem.io.shards import AXES, CHUNK, Array, create_sharded, shape_of, shard_of, shard_shape, write_block
 from segem.io.workspace import VOLUME_SUFFIX
@@ -29,9 +29,6 @@ __all__ = ["ATTRIBUTES", "CHUNK", "OUTSIDE", "Volume", "create_volume", "shard_s
 ATTRIBUTES = "segem"
 OUTSIDE = "outside"
 """The label that is 1 where a volume holds no tissue; absent where all of it is tissue."""
-
-# Longest edge of the coarsest level: one chunk, which a viewer loads at once.
-_COARSEST = 256
 
 
 class Volume:
@@ -297,8 +294,8 @@ def create_volume(
     WorkspaceError
         When the disk refuses.
     """
-    levels = _plan_levels(shape, voxel_size)
-    multiscale = _multiscale_of(levels, voxel_size)
+    levels = plan_levels(shape, voxel_size)
+    multiscale = multiscale_of(levels, voxel_size)
     # In one step: a volume that has a name is complete in its metadata, whatever is killed meanwhile.
     with disk_errors(path), new_directory(path) as partial:
         _create_image(partial, v05.Image(multiscales=[multiscale]), levels, dtype, {ATTRIBUTES: attributes})
@@ -311,57 +308,19 @@ def _create_labels(
     path: Path, names: list[str], new: Mapping[str, DTypeLike], shape: ZYX, voxel_size: VoxelSize
 ) -> None:
     """Create the new ones of all labels of an image."""
-    levels = _plan_levels(shape, voxel_size)
+    levels = plan_levels(shape, voxel_size)
     group = zarr.open_group(str(path / "labels"), mode="a", zarr_format=3)
     group.attrs["ome"] = _dump(v05.LabelsGroup(labels=names))
     for name, dtype in new.items():
         described = v05.ImageLabel(source=v05.LabelSource(image="../../"))
-        image = v05.LabelImage(multiscales=[_multiscale_of(levels, voxel_size)], **{"image-label": described})
+        image = v05.LabelImage(multiscales=[multiscale_of(levels, voxel_size)], **{"image-label": described})
         _create_image(path / "labels" / name, image, levels, dtype, {}, by_bit=True)
-
-
-@dataclass(frozen=True)
-class _Level:
-    shape: ZYX
-    factors: ZYX
-
-
-def _plan_levels(shape: ZYX, voxel_size: VoxelSize) -> list[_Level]:
-    levels = [_Level(shape, (1, 1, 1))]
-    while max(levels[-1].shape[1:]) > _COARSEST:
-        # A single section cannot shrink further; sections much thicker than pixels are not merged.
-        steps = [2 if n > 1 else 1 for n in levels[-1].shape]
-        if not voxel_size.near_isotropic:
-            steps[0] = 1
-        z, y, x = (ceil_div(n, step) for n, step in zip(levels[-1].shape, steps, strict=True))
-        fz, fy, fx = (f * step for f, step in zip(levels[-1].factors, steps, strict=True))
-        levels.append(_Level((z, y, x), (fz, fy, fx)))
-    return levels
-
-
-def _multiscale_of(levels: list[_Level], voxel_size: VoxelSize) -> v05.Multiscale:
-    return v05.Multiscale(
-        axes=[v05.SpaceAxis(name=name, unit="nanometer") for name in AXES],
-        datasets=[
-            v05.Dataset(
-                path=str(index),
-                coordinateTransformations=[
-                    v05.ScaleTransformation(scale=[f * s for f, s in zip(level.factors, voxel_size.zyx, strict=True)]),
-                    # A coarse voxel is centred on the fine ones it stands for, not on the first of them.
-                    v05.TranslationTransformation(
-                        translation=[(f - 1) / 2 * s for f, s in zip(level.factors, voxel_size.zyx, strict=True)]
-                    ),
-                ],
-            )
-            for index, level in enumerate(levels)
-        ],
-    )
 
 
 def _create_image(
     path: Path,
     image: v05.Image,
-    levels: list[_Level],
+    levels: list[Level],
     dtype: DTypeLike,
     attributes: dict[str, Any],
     *,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
-from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,26 +16,25 @@ from numpy.typing import NDArray
 import segem
 from segem.config import IngestConfig, LabelSource
 from segem.errors import InputError, SegemError
-from segem.geometry import ZYX, Box, grid
+from segem.geometry import ZYX
 from segem.io.files import locked, new_directory, sweep_partials
 from segem.io.layers import read_section
 from segem.io.readers import Stack, list_source_files, open_stack, version_of
 from segem.io.readers.stack import check_reachable
 from segem.io.replacing import refuse_others
 from segem.io.shards import missing_shards
-from segem.io.volume import OUTSIDE, Volume, create_volume, write_block
+from segem.io.volume import OUTSIDE, Volume, create_volume
 from segem.io.workspace import Workspace
-from segem.kernels.scaling import STORED_TYPES, Scaling, ValueSurvey
 from segem.progress import track
 from segem.stages.volumes.image import ImageTally
+from segem.stages.volumes.intensities import check_type, choose_scaling, warn_of_scaling, window_of
 from segem.stages.volumes.labels import TruthTally
 from segem.stages.volumes.outside import write_outside
+from segem.stages.volumes.slabs import count_sections, read_slabs, write_slab
 
 logger = logging.getLogger(__name__)
 
 TRUTH = "truth"
-SLAB_BYTES = 2**27
-"""Most bytes of a source that are read at once, unless a single chunk of it or row of shards is larger."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +122,7 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
             truth = None
             if config.labels is not None:
                 truth = stack.enter_context(_open_labels(config.labels, whole)).within(box)
-            _check_type(raw)
+            check_type(raw)
             with new_directory(path) as partial:
                 warnings = _write(partial, config, raw, truth, fingerprint)
                 # Before the volume gets its name: sections of two versions of a source must not stand side by side.
@@ -240,19 +237,8 @@ def _open_labels(labels: LabelSource, raw: Stack) -> Stack:
     )
 
 
-def _check_type(raw: Stack) -> None:
-    if raw.dtype.kind not in "biuf":
-        raise InputError(
-            "intensities of an unsupported type",
-            where=raw.source,
-            expected="whole or floating-point numbers",
-            found=raw.dtype,
-            fix="convert it to 8 or 16 bit grey (Fiji: Image > Type > 16-bit)",
-        )
-
-
 def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None, fingerprint: str) -> tuple[str, ...]:
-    scaling, not_numbers = _choose_scaling(raw, config)
+    scaling, not_numbers = choose_scaling(raw, config)
     volume = create_volume(
         partial,
         shape=raw.shape,
@@ -264,22 +250,22 @@ def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None,
     image, painted = ImageTally(raw.shape, scaling.dtype, each=truth is not None), None
     stacks = 1 if truth is None else 2
     with track(f"ingest {config.name}", stacks * raw.shape[0], "section") as advance:
-        for box, slab in _slabs(raw, volume.write_block):
+        for box, slab in read_slabs(raw, volume.write_block):
             stored = scaling.store(slab)
             image.add(box, stored)
-            _write_slab(volume.raw, box, stored)
-            advance(_sections(box, raw.shape))
+            write_slab(volume.raw, box, stored)
+            advance(count_sections(box, raw.shape))
         image.finish(volume)
         outside = write_outside(volume, image.areas, {*image.whole, *_masked(config, raw)}, scaling.nothing)
         if truth is not None and config.labels is not None:
             painted = TruthTally(truth, config.labels)
             # By whole sections, since borders between cells are made of what lies around a voxel.
-            for box, slab in _slabs(truth, (volume.write_block[0], *raw.shape[1:])):
+            for box, slab in read_slabs(truth, (volume.write_block[0], *raw.shape[1:])):
                 known = np.empty(box.shape, np.uint8)
                 for z, section in enumerate(slab, box.start[0]):
                     known[z - box.start[0]] = painted.add(z, section, _outside_of_section(volume, z))
-                _write_slab(volume.label(TRUTH), box, known)
-                advance(_sections(box, raw.shape))
+                write_slab(volume.label(TRUTH), box, known)
+                advance(count_sections(box, raw.shape))
             painted.check()
     for label in (None, *volume.labels()):
         volume.build_pyramid(label)
@@ -287,7 +273,7 @@ def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None,
         *raw.warnings,
         *image.warnings(raw),
         *outside.warnings(not_numbers),
-        *_scaling_warnings(scaling, config),
+        *warn_of_scaling(scaling, config),
         *(() if painted is None else painted.warnings()),
     )
     # Last, when all that is noted is known; the volume still has its hidden name.
@@ -305,41 +291,11 @@ def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None,
         dtype=str(scaling.dtype),
         **({} if raw.dtype == scaling.dtype else {"intensities": scaling.to_dict(raw.dtype)}),
         **({OUTSIDE: outside.facts()} if outside.voxels else {}),
-        statistics=image.statistics(outside, _window_of(config, scaling)),
+        statistics=image.statistics(outside, window_of(config, scaling)),
         labels=None if painted is None else painted.facts(),
         warnings=list(warnings),
     )
     return warnings
-
-
-def _choose_scaling(raw: Stack, config: IngestConfig) -> tuple[Scaling, int]:
-    """Return how the intensities of a source are stored, and how many of them are no numbers."""
-    if raw.dtype in STORED_TYPES:
-        return Scaling(raw.dtype), 0
-    survey = ValueSurvey(raw.shape)
-    # Of other types all values must be seen first; that is another pass over the source.
-    with track(f"survey {config.name}", raw.shape[0], "section") as advance:
-        for box, slab in _slabs(raw, raw.chunk):
-            survey.add(box, slab)
-            advance(_sections(box, raw.shape))
-    try:
-        return survey.choose(config.window), survey.not_numbers
-    except InputError as error:
-        raise InputError("not one voxel is a number", where=raw.source, fix="check the source") from error
-
-
-def _scaling_warnings(scaling: Scaling, config: IngestConfig) -> Iterator[str]:
-    if scaling.clipped is not None and config.window is None:
-        low, high = scaling.clipped
-        yield f"intensities below {low:g} or above {high:g} were clipped, to keep the others apart: --window sets both"
-
-
-def _window_of(config: IngestConfig, scaling: Scaling) -> tuple[int, int] | None:
-    """Return the window that the user gave, as stored intensities."""
-    if config.window is None:
-        return None
-    low, high = (min(max(scaling.level(end), 0), np.iinfo(scaling.dtype).max) for end in config.window)
-    return math.floor(low), math.ceil(high)
 
 
 def _masked(config: IngestConfig, raw: Stack) -> tuple[int, ...]:
@@ -352,59 +308,3 @@ def _outside_of_section(volume: Volume, z: int) -> NDArray[np.bool_] | None:
         return None
     outside = read_section(volume.outside, z, "run the command again") != 0
     return outside if outside.any() else None
-
-
-def _sections(box: Box, shape: ZYX) -> float:
-    return box.size / (shape[1] * shape[2])
-
-
-def _slabs(stack: Stack, block: ZYX) -> Iterator[tuple[Box, NDArray[Any]]]:
-    for _, box in grid(stack.shape, slab_shape(stack.shape, stack.dtype.itemsize, block, stack.chunk)):
-        yield box, stack.read(box)
-
-
-def slab_shape(shape: ZYX, itemsize: int, block: ZYX, chunk: ZYX) -> ZYX:
-    """Return how much of a source is read at a time: whole blocks, and whole chunks of it where memory allows.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Of the source, (z, y, x).
-    itemsize : int
-        Bytes of a voxel.
-    block : tuple of int
-        What is written at a time.
-    chunk : tuple of int
-        What is decoded at a time.
-
-    Returns
-    -------
-    tuple of int
-        Along (z, y, x).
-
-    Examples
-    --------
-    Sections at a time, rows of a large section, and a column of sections where chunks are deep:
-
-    >>> slab_shape((100, 1024, 1024), 1, (4, 1024, 1024), (1, 1024, 1024))
-    (4, 1024, 1024)
-    >>> slab_shape((100, 32768, 32768), 1, (1, 2048, 2048), (1, 64, 32768))
-    (1, 2048, 32768)
-    >>> slab_shape((100, 32768, 32768), 1, (1, 2048, 2048), (64, 64, 64))
-    (32, 2048, 2048)
-    """
-    depth, height = (min(n, math.lcm(b, c)) for n, b, c in zip(shape[:2], block[:2], chunk[:2], strict=True))
-    if depth * height * shape[2] * itemsize <= SLAB_BYTES:
-        return depth, height, shape[2]
-    if depth > block[0]:
-        height, width = min(shape[1], block[1]), min(shape[2], block[2])
-        fitting = SLAB_BYTES // (height * width * itemsize)
-        return min(depth, max(block[0], fitting // block[0] * block[0])), height, width
-    # A chunk as high as a section is decoded whole, so to read a part of it at a time would save nothing.
-    return depth, height if chunk[1] >= shape[1] else min(shape[1], block[1]), shape[2]
-
-
-def _write_slab(array: Any, box: Box, slab: NDArray[Any]) -> None:
-    for _, part in grid(box.shape, array.shards):
-        start, stop = ([a + b for a, b in zip(box.start, end, strict=True)] for end in (part.start, part.stop))
-        write_block(array, Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2])), slab[part.slices])

@@ -17,7 +17,7 @@ from segem.io.workspace import Workspace
 from segem.kernels.metrics.iou import Confusion
 from segem.stages.segmentation.baseline import baseline
 from segem.stages.segmentation.verify import verify
-from segem.stages.volumes import ingest as ingest_module
+from segem.stages.volumes import slabs
 from segem.stages.volumes.ingest import IngestResult, ingest
 from tests.fabricate import tissue
 
@@ -169,7 +169,7 @@ def test_a_volume_does_not_depend_on_how_its_source_is_read(
         file.create_dataset("truth", data=(data > 100).astype(np.uint8))
     noted = []
     for name, limit in (("whole", 2**27), ("cut", slab_bytes)):
-        monkeypatch.setattr(ingest_module, "SLAB_BYTES", limit)
+        monkeypatch.setattr(slabs, "SLAB_BYTES", limit)
         labels = LabelSource(source=tmp_path / "a.h5", dataset="truth", membrane=1)
         config = IngestConfig(name=name, source=tmp_path / "a.h5", dataset="raw", voxel_nm=(50, 4, 4), labels=labels)
         volume = Volume.open(ingest(config, workspace).path)
@@ -180,5 +180,5 @@ def test_a_volume_does_not_depend_on_how_its_source_is_read(
         noted.append(({key: same[key] for key in same if key not in ("config_hash", "settings")}, layers))
     assert noted[0][0] == noted[1][0]
     assert noted[0][1].keys() == noted[1][1].keys() == {"truth", "outside"}
-    for label, voxels in noted[0][1].items():
-        assert np.array_equal(voxels, noted[1][1][label])
+    for label, layer in noted[0][1].items():
+        assert np.array_equal(layer, noted[1][1][label])
