@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from segem.io.blocks import put_block
 from segem.io.files import PARTIAL, disk_errors, new_directory, write_text
 from segem.io.multiscale import Level, multiscale_of, plan_levels
 from segem.io.pyramid import PyramidBlock, pyramid_blocks
-from segem.io.shards import AXES, CHUNK, Array, create_sharded, shape_of, shard_of, shard_shape, write_block
+from segem.io.shards import AXES, CHUNK, Array, create_sharded, path_of, shape_of, shard_of, shard_shape, write_block
 from segem.io.workspace import VOLUME_SUFFIX
 from segem.kernels.normalize import IntensityStatistics
 from segem.kernels.pyramid import Reduction
@@ -203,9 +205,11 @@ class Volume:
         WorkspaceError
             When the disk refuses, or what is on it does not decode.
         """
-        for block in self.pyramid(label):
-            # An unchanged block keeps its file, so a resumed run does not write the pyramid again.
-            put_block(block.coarse, block.box, block.voxels())
+        # Two at a time, since each waits for the disk; level by level, since each level is made of the one before.
+        with ThreadPoolExecutor(2, "pyramid") as pool:
+            for _, level in groupby(self.pyramid(label), lambda block: path_of(block.coarse)):
+                for _ in pool.map(_put, level):
+                    pass
 
     def add_label(self, name: str, dtype: DTypeLike) -> None:
         """Add a label without any voxel written to a volume that nobody else has opened yet.
@@ -315,6 +319,11 @@ def _create_labels(
         described = v05.ImageLabel(source=v05.LabelSource(image="../../"))
         image = v05.LabelImage(multiscales=[multiscale_of(levels, voxel_size)], **{"image-label": described})
         _create_image(path / "labels" / name, image, levels, dtype, {}, by_bit=True)
+
+
+def _put(block: PyramidBlock) -> None:
+    # An unchanged block keeps its file, so a resumed run does not write the pyramid again.
+    put_block(block.coarse, block.box, block.voxels())
 
 
 def _create_image(

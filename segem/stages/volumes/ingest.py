@@ -30,7 +30,7 @@ from segem.stages.volumes.image import ImageTally
 from segem.stages.volumes.intensities import check_type, choose_scaling, warn_of_scaling, window_of
 from segem.stages.volumes.labels import TruthTally
 from segem.stages.volumes.outside import write_outside
-from segem.stages.volumes.slabs import count_sections, read_slabs, write_slab
+from segem.stages.volumes.slabs import count_sections, read_slabs, write_behind, write_slab
 
 logger = logging.getLogger(__name__)
 
@@ -250,11 +250,12 @@ def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None,
     image, painted = ImageTally(raw.shape, scaling.dtype, each=truth is not None), None
     stacks = 1 if truth is None else 2
     with track(f"ingest {config.name}", stacks * raw.shape[0], "section") as advance:
-        for box, slab in read_slabs(raw, volume.write_block):
-            stored = scaling.store(slab)
-            image.add(box, stored)
-            write_slab(volume.raw, box, stored)
-            advance(count_sections(box, raw.shape))
+        with write_behind(volume.raw) as write:
+            for box, slab in read_slabs(raw, volume.write_block):
+                stored = scaling.store(slab)
+                write(box, stored)
+                image.add(box, stored)
+                advance(count_sections(box, raw.shape))
         image.finish(volume)
         outside = write_outside(volume, image.areas, {*image.whole, *_masked(config, raw)}, scaling.nothing)
         if truth is not None and config.labels is not None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 from numpy.typing import NDArray
@@ -12,7 +14,7 @@ from segem.geometry import ZYX, Box, grid
 from segem.io.readers import Stack
 from segem.io.shards import Array, shard_of, write_block
 
-SLAB_BYTES = 2**27
+SLAB_BYTES = 2**26
 """Most bytes of a source that are read at once, unless a single chunk of it or row of shards is larger."""
 
 
@@ -67,7 +69,7 @@ def slab_shape(shape: ZYX, itemsize: int, block: ZYX, chunk: ZYX) -> ZYX:
     >>> slab_shape((100, 32768, 32768), 1, (1, 2048, 2048), (1, 64, 32768))
     (1, 2048, 32768)
     >>> slab_shape((100, 32768, 32768), 1, (1, 2048, 2048), (64, 64, 64))
-    (32, 2048, 2048)
+    (16, 2048, 2048)
     """
     depth, height = (min(n, math.lcm(b, c)) for n, b, c in zip(shape[:2], block[:2], chunk[:2], strict=True))
     if depth * height * shape[2] * itemsize <= SLAB_BYTES:
@@ -91,3 +93,33 @@ def write_slab(array: Array, box: Box, slab: NDArray[Any]) -> None:
     for _, part in grid(box.shape, shard_of(array)):
         start, stop = ([a + b for a, b in zip(box.start, end, strict=True)] for end in (part.start, part.stop))
         write_block(array, Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2])), slab[part.slices])
+
+
+@contextmanager
+def write_behind(array: Array) -> Iterator[Callable[[Box, NDArray[Any]], None]]:
+    """Write slabs of a layer in a thread, each while the next one is read; all are written when the body is left.
+
+    Yields
+    ------
+    callable
+        Takes a box and its voxels, which must not be changed any more.
+
+    Raises
+    ------
+    WorkspaceError
+        When the disk refuses; by the callable, or on leaving.
+    """
+    with ThreadPoolExecutor(1, "write") as pool:
+        before: list[Future[None]] = []
+
+        def write(box: Box, slab: NDArray[Any]) -> None:
+            while before:
+                before.pop().result()
+            before.append(pool.submit(write_slab, array, box, slab))
+            # Two large slabs at once would take too much memory.
+            if slab.nbytes > SLAB_BYTES:
+                before.pop().result()
+
+        yield write
+        while before:
+            before.pop().result()
