@@ -8,6 +8,7 @@ from pathlib import Path
 
 from segem.config import Selection
 from segem.io.readers.hdf5 import Hdf5Reader
+from segem.io.readers.jpeg import JpegReader
 from segem.io.readers.omezarr import ZarrReader, is_zarr, list_zarr_files
 from segem.io.readers.png import PngReader
 from segem.io.readers.reader import Reader
@@ -40,8 +41,9 @@ class Format:
 
 TIFF = Format("TIFF", TiffReader, 1, (".tif", ".tiff"))
 PNG = Format("PNG", PngReader, 1, (".png",))
+JPEG = Format("JPEG", JpegReader, 1, (".jpg", ".jpeg"))
 
-SECTION_READERS = {suffix: row.open for row in (TIFF, PNG) for suffix in row.suffixes}
+SECTION_READERS = {suffix: row.open for row in (TIFF, PNG, JPEG) for suffix in row.suffixes}
 """What reads the files of a folder that holds one section a file."""
 
 # The first row that matches is taken. A zarr folder may have any name, so it comes first; any other folder named x.tif
@@ -50,13 +52,14 @@ FORMATS = (
     Format("zarr", ZarrReader, 2, probe=is_zarr, list_files=list_zarr_files, has_datasets=True),
     TIFF,
     PNG,
+    JPEG,
     Format("HDF5", Hdf5Reader, 2, (".h5", ".hdf5", ".hdf", ".he5"), has_datasets=True),
     Format(
         "a folder of sections",
         lambda source, chosen: SeriesReader(source, chosen, SECTION_READERS),
-        1,
+        2,
         probe=Path.is_dir,
-        list_files=lambda source: list_section_files(source, tuple(SECTION_READERS)),
+        list_files=lambda source: list_section_files(source, SECTION_READERS),
     ),
 )
 

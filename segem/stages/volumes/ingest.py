@@ -19,7 +19,7 @@ from segem.config import IngestConfig, LabelSource
 from segem.errors import InputError, SegemError
 from segem.geometry import ZYX, Box, grid
 from segem.io.files import locked, new_directory, sweep_partials
-from segem.io.readers import Stack, list_source_files, open_stack, version_of
+from segem.io.readers import Stack, list_source_files, open_labels, open_stack, version_of
 from segem.io.readers.stack import check_reachable
 from segem.io.replacing import refuse_others
 from segem.io.seen import DIGEST_DIGITS
@@ -228,7 +228,7 @@ def _sources_of(config: IngestConfig) -> list[Path]:
 
 
 def _open_labels(labels: LabelSource, raw: Stack) -> Stack:
-    stack = open_stack(labels.source, labels)
+    stack = open_labels(labels.source, labels, raw)
     if stack.shape == raw.shape:
         return stack
     stack.close()

@@ -29,6 +29,9 @@ class TruthTally:
 
     def add(self, z: int, section: NDArray[Any]) -> NDArray[np.uint8]:
         """Count a section, and return its truth, uint8: 1 on membrane, 0 on background, and `UNKNOWN` elsewhere."""
+        if z in self.stack.masked:
+            self.unknown_sections.append(z)
+            return np.full(section.shape, UNKNOWN, np.uint8)
         # NaN is no class: "nonzero" would make it membrane, and "zero" background.
         if section.dtype.kind == "f" and not np.isfinite(section).all():
             raise InputError(
@@ -86,7 +89,7 @@ class TruthTally:
             "membrane": self.polarity,
             "membrane_fraction": self.fraction,
         }
-        if self.ignore is None:
+        if self.ignore is None and not self.stack.masked:
             return facts
         share = {"known_fraction": self.known / self._voxels, "unknown_sections": self.unknown_sections}
         return facts | {"ignore": self.ignore} | share
