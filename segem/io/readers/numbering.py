@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os.path
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -264,7 +263,7 @@ def _split(stems: Sequence[str], tokens: str) -> list[_Column] | None:
     for place in range(len(matches[0])):
         found = [one[place] for one in matches]
         before = [text[place] for text in texts]
-        common = os.path.commonprefix(before)
+        common = _common_start(before)
         signs = [text.removeprefix(common) for text in before]
         stamps = {one.groupdict().get("stamp") is not None for one in found}
         if set(signs) - {"", "-", "+"} or len(stamps) > 1:
@@ -281,6 +280,12 @@ def _between(stem: str, found: list[re.Match[str]]) -> list[str]:
     starts = [0, *(match.end() for match in found)]
     ends = [*(match.start() for match in found), len(stem)]
     return [stem[start:end].casefold() for start, end in zip(starts, ends, strict=True)]
+
+
+def _common_start(texts: Sequence[str]) -> str:
+    first, last = min(texts), max(texts)
+    same = next((at for at, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
+    return first[:same]
 
 
 def _read(text: str, sign: str) -> Number:
@@ -347,9 +352,9 @@ def _order_by_date(columns: list[_Column], names: Sequence[str], stems: Sequence
 
 def _different_patterns(names: Sequence[str], stems: Sequence[str]) -> _NoNumberError:
     folded = [stem.casefold() for stem in stems]
-    start = len(os.path.commonprefix(folded))
+    start = len(_common_start(folded))
     backwards = [stem[start:][::-1] for stem in folded]
-    end = len(os.path.commonprefix(backwards))
+    end = len(_common_start(backwards))
     differing = [stem[end:] for stem in backwards]
     if len({len(part) for part in differing}) == 1 and all(re.fullmatch(r"[0-9a-f]+", part) for part in differing):
         return _NoNumberError(

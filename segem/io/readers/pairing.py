@@ -46,13 +46,18 @@ def open_labels(source: Path, chosen: Selection, raw: Stack) -> Stack:
     lenient = chosen.missing == "fail"
     stack = open_stack(source, chosen.model_copy(update={"missing": "mask"}) if lenient else chosen)
     try:
-        if lenient and stack.filled and stack.numbers and raw.numbers is None:
-            missing = [stack.numbers[z] for z in stack.filled]
-            raise refuse_missing(source, stack.shape[0] - len(missing), len(missing), say_numbers(missing))
+        if lenient and raw.numbers is None:
+            _check_whole(stack)
         return _pair(stack, raw)
     except BaseException:
         stack.close()
         raise
+
+
+def _check_whole(labels: Stack) -> None:
+    missing = [labels.numbers[z] for z in labels.filled] if labels.numbers is not None else []
+    if missing:
+        raise refuse_missing(labels.source, labels.shape[0] - len(missing), len(missing), say_numbers(missing))
 
 
 def _pair(labels: Stack, raw: Stack) -> Stack:

@@ -18,7 +18,11 @@ from segem.io.readers.stack import damaged, grey_levels
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _COLOUR, _PALETTE, _GREY_ALPHA, _COLOUR_ALPHA = 0, 2, 3, 4, 6
-_DEPTHS = {_GREY: (1, 2, 4, 8, 16), _PALETTE: (1, 2, 4, 8)} | dict.fromkeys((_COLOUR, _GREY_ALPHA, _COLOUR_ALPHA), (8, 16))
+_DEPTHS = {
+    _GREY: (1, 2, 4, 8, 16),
+    _PALETTE: (1, 2, 4, 8),
+    **dict.fromkeys((_COLOUR, _GREY_ALPHA, _COLOUR_ALPHA), (8, 16)),
+}
 _LARGEST_PIXEL_NM = 10_000.0
 """Pixels stated to be larger are those of a screen or printer: 72 or 300 dots an inch."""
 
@@ -64,18 +68,19 @@ class PngReader(PictureReader):
         body = b"".join(_pack(kind, body) for kind, body in chunks if kind == b"IDAT")
         pixels: NDArray[Any] = imagecodecs.png_decode(_SIGNATURE + _pack(b"IHDR", header) + body + _pack(b"IEND", b""))
         if kind == _GREY and depth == 1:
-            return pixels > 0
+            return pixels.astype(bool)
         if kind != _PALETTE:
             return pixels
         # libpng stretches greys of few bits to the range of 8.
-        indices = pixels // (255 // (2**depth - 1))
+        indices: NDArray[np.uint8] = pixels // (255 // (2**depth - 1))
         (palette,) = (body for kind, body in chunks if kind == b"PLTE")
         levels = grey_levels(np.frombuffer(palette, np.uint8).reshape(-1, 3))
         if levels is None:
             return indices
         if int(indices.max()) >= levels.size:
             raise damaged(self.source, f"index {indices.max()} in a palette of {levels.size} entries")
-        return levels[indices]
+        looked_up: NDArray[np.uint8] = levels[indices]
+        return looked_up
 
 
 def _read_header(path: Path, file: IO[bytes]) -> dict[bytes, bytes]:

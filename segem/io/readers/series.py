@@ -163,15 +163,16 @@ def list_section_files(folder: Path, readers: Mapping[str, Open]) -> list[Path]:
 
 def _list_folder(folder: Path, readers: Mapping[str, Open]) -> tuple[list[Path], list[str]]:
     """Return the files of a series, and the names of what is left out."""
-    files, left_out = [], []
+    files: list[str] = []
+    left_out: list[str] = []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 suffix = Path(entry.name).suffix.lower()
                 # A folder named x.tif is kept, so that it is reported instead of being left out.
                 image = suffix in readers and not entry.name.startswith(".")
-                aside = entry.name.startswith(".") or suffix in _SIDE_FILES or entry.is_dir()
-                (left_out if aside and not image else files).append(entry.name)
+                aside = not image and (entry.name.startswith(".") or suffix in _SIDE_FILES or entry.is_dir())
+                (left_out if aside else files).append(entry.name)
                 if image and entry.is_symlink():
                     _check_link(folder, folder / entry.name)
     except OSError as error:

@@ -140,7 +140,7 @@ def test_a_gap_of_a_million_costs_nothing() -> None:
         ),
         (["r1-c1.png", "r1-c2.png", "r2-c1.png", "r2-c2.png"], "several numbers run in them"),
         (["w1_s1.png", "w1_s2.png", "w2_s1.png", "w2_s2.png"], "none is another one in every file"),
-        (["a1_b3.png", "a2_b2.png", "a3_b1.png"], "each in another order; found 1 and 3 in a1_b3.png, 3 and 1 in a3_b1"),
+        (["a1_b3.png", "a2_b2.png", "a3_b1.png"], "each in another order; found 1 and 3 in a1_b3.png"),
         (["p2.9.png", "p2.10.png"], "a dot may be a decimal point or separate two numbers"),
         (["p.0.12.png", "p.0.251.png", "p.0.37.png"], "a dot may be"),
         # A section that was made again
@@ -224,7 +224,10 @@ def test_what_is_missing_between_others_is_found(start: int, step: int, kept: se
     assert [number for gap in found.gaps for number in gap.numbers] == missing
 
 
-@given(st.lists(st.text("ab01.-_ ()", min_size=1, max_size=8).filter(lambda text: text.strip(".")), min_size=1, unique=True))
+STEMS = st.text("ab01.-_ ()", min_size=1, max_size=8).filter(lambda text: text.strip("."))
+
+
+@given(st.lists(STEMS, min_size=1, unique=True))
 def test_any_names_are_numbered_or_refused(stems: list[str]) -> None:
     names = [f"{stem}.png" for stem in stems]
     try:
