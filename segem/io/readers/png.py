@@ -58,22 +58,22 @@ class PngReader(PictureReader):
         import imagecodecs
 
         chunks = list(_walk(self.source, data))
-        (header,) = (body for kind, body in chunks if kind == b"IHDR")
+        (header,) = (bytes(chunk[8:-4]) for kind, chunk in chunks if kind == b"IHDR")
         depth, kind = header[8], header[9]
         if kind == _PALETTE:
             # Indices are stored as greys are. Decoded as a palette, they would become colours.
             header = header[:9] + bytes([_GREY]) + header[10:]
         # Bare of all that changes how pixels are shown, and of text that may be damaged without harm. Pillow would fill
         # up rows that are missing with black; libpng refuses them.
-        body = b"".join(_pack(kind, body) for kind, body in chunks if kind == b"IDAT")
-        pixels: NDArray[Any] = imagecodecs.png_decode(_SIGNATURE + _pack(b"IHDR", header) + body + _pack(b"IEND", b""))
+        body = (chunk for kind, chunk in chunks if kind in (b"IDAT", b"IEND"))
+        pixels: NDArray[Any] = imagecodecs.png_decode(b"".join([_SIGNATURE, _pack(b"IHDR", header), *body]))
         if kind == _GREY and depth == 1:
             return pixels.astype(bool)
         if kind != _PALETTE:
             return pixels
         # libpng stretches greys of few bits to the range of 8.
         indices: NDArray[np.uint8] = pixels // (255 // (2**depth - 1))
-        (palette,) = (body for kind, body in chunks if kind == b"PLTE")
+        (palette,) = (chunk[8:-4] for kind, chunk in chunks if kind == b"PLTE")
         levels = grey_levels(np.frombuffer(palette, np.uint8).reshape(-1, 3))
         if levels is None:
             return indices
@@ -99,25 +99,27 @@ def _read_header(path: Path, file: IO[bytes]) -> dict[bytes, bytes]:
 
 
 def _find_size(chunk: bytes | None) -> StatedVoxelSize | None:
-    per_metre_x, per_metre_y, is_metre = (0, 0, 0) if chunk is None else struct.unpack_from(">IIB", chunk)
+    if chunk is None or len(chunk) != 9:
+        return None
+    per_metre_x, per_metre_y, is_metre = struct.unpack(">IIB", chunk)
     if is_metre != 1 or not per_metre_x or not per_metre_y:
         return None
     y_nm, x_nm = 1e9 / per_metre_y, 1e9 / per_metre_x
     return StatedVoxelSize(None, y_nm, x_nm, "its header (pHYs)") if max(y_nm, x_nm) <= _LARGEST_PIXEL_NM else None
 
 
-def _walk(path: Path, data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield kind and content of every chunk."""
-    at, kind = len(_SIGNATURE), b""
+def _walk(path: Path, data: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    """Yield kind and all of every chunk, without copying them."""
+    at, kind, view = len(_SIGNATURE), b"", memoryview(data)
     while kind != b"IEND":
         if at + 12 > len(data):
             raise damaged(path, "a PNG file without an end")
         length, kind = struct.unpack_from(">I4s", data, at)
-        body = data[at + 8 : at + 8 + length]
-        if data[at : at + 12 + length] != _pack(kind, body):
+        end = at + 12 + length
+        if end > len(data) or struct.pack(">I", zlib.crc32(view[at + 4 : end - 4])) != view[end - 4 : end]:
             raise damaged(path, f"a chunk at byte {at} that is cut off or fails its checksum")
-        at += 12 + length
-        yield kind, body
+        yield kind, view[at:end]
+        at = end
 
 
 def _pack(kind: bytes, body: bytes) -> bytes:
