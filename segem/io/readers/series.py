@@ -31,9 +31,9 @@ _MOST_NAMED = 5
 _MOST_LOST = 1000
 """More sections than this are hardly lost between others: their numbers are of another kind."""
 _STANDS_IN = {
-    "copy": "the section before each stands in for it",
-    "black": "black stands in for them",
-    "mask": "black stands in for them, which no score counts",
+    "copy": "filled by the section before",
+    "black": "filled by black",
+    "mask": "filled by black that no score counts",
 }
 
 
@@ -106,7 +106,10 @@ class SeriesReader(Reader):
             numbers=self._places.numbers,
             filled=self._places.filled,
             masked=self._places.filled if chosen.missing == "mask" else (),
-            warnings=(*warnings, *_distinct([section.warnings for section in sections])),
+            warnings=(
+                *(f"{folder}: {warning}" for warning in warnings),
+                *_distinct([section.warnings for section in sections]),
+            ),
         )
         super().__init__(folder, found)
 
@@ -262,7 +265,8 @@ def _place(folder: Path, files: Sequence[Path], numbering: Numbering, missing: s
             numbers.append(_as_plain(absent))
         places.append(file)
         numbers.append(_as_plain(number))
-    told = (f"no files for sections {say_gaps(numbering.gaps)}: {_STANDS_IN[missing]}",) if filled else ()
+    what = "no file for section" if len(filled) == 1 else "no files for sections"
+    told = (f"{what} {say_gaps(numbering.gaps)}: {_STANDS_IN[missing]}",) if filled else ()
     return _Places(tuple(places), tuple(numbers), tuple(filled), told)
 
 

@@ -120,7 +120,7 @@ def test_what_goes_with_images_is_left_out_and_named(tmp_path: Path) -> None:
     assert read(tmp_path)[:, 0, 0].tolist() == [0, 1]
     with open_stack(tmp_path) as stack:
         assert stack.warnings == (
-            "left out, since they are no sections: .DS_Store, ._0.png, 0.xml, Thumbs.db, a.csv and 3 more",
+            f"{tmp_path}: left out, since they are no sections: .DS_Store, ._0.png, 0.xml, Thumbs.db, a.csv and 3 more",
         )
 
 
@@ -165,7 +165,9 @@ def test_masks_of_1_bit_beside_8_bits(tmp_path: Path) -> None:
     assert np.array_equal(found[1], section(7))
     assert np.array_equal(found[2], (section(0) > 0) * 255)
     with open_stack(tmp_path) as stack:
-        assert stack.warnings == ("2 of 3 sections have 1 bit and the others 8: they are read as 0 and 255",)
+        assert stack.warnings == (
+            f"{tmp_path}: 2 of 3 sections have 1 bit and the others 8: they are read as 0 and 255",
+        )
     png(tmp_path / "4.png", section(7, dtype="u2"))
     assert "different type in one stack; expected bool as in" in refused(tmp_path)
 
@@ -271,9 +273,9 @@ def test_missing_sections_are_refused_and_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("policy", "values", "told"),
     [
-        ("copy", [1, 2, 2, 4, 4, 4, 7], "no files for sections 3, 5 to 6: the section before each stands in for it"),
-        ("black", [1, 2, 0, 4, 0, 0, 7], "no files for sections 3, 5 to 6: black stands in for them"),
-        ("mask", [1, 2, 0, 4, 0, 0, 7], "black stands in for them, which no score counts"),
+        ("copy", [1, 2, 2, 4, 4, 4, 7], "no files for sections 3, 5 to 6: filled by the section before"),
+        ("black", [1, 2, 0, 4, 0, 0, 7], "no files for sections 3, 5 to 6: filled by black"),
+        ("mask", [1, 2, 0, 4, 0, 0, 7], "filled by black that no score counts"),
     ],
 )
 def test_what_stands_in_for_missing_sections(tmp_path: Path, policy, values: list[int], told: str) -> None:

@@ -51,7 +51,12 @@ def values(stack: Stack) -> list[int | None]:
         ([5], [8], [8], "paired in order"),
         ([0, 1, 2, 3, 4, 5], [2, 3, 4], [None, None, 2, 3, 4, None], "3 of 6 sections have labels"),
         ([0, 1, 2, 3, 4, 5], [3], [None, None, None, 3, None, None], "1 of 6 sections have labels"),
-        ([1, 2, 3, 4, 5], [1, 2, 4, 5], [1, 2, None, 4, 5], "no files for sections 3"),
+        (
+            [1, 2, 3, 4, 5],
+            [1, 2, 4, 5],
+            [1, 2, None, 4, 5],
+            "no file for section 3: filled by black that no score counts",
+        ),
         (list(range(9)), [0, 4, 8], [0, None, None, None, 4, None, None, None, 8], "3 of 9 sections have labels"),
         (list(range(30)), [1, 2, 4, 25], [None, 1, 2, None, 4, *[None] * 20, 25, *[None] * 4], "4 of 30"),
     ],
