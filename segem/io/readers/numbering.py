@@ -10,6 +10,7 @@ from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from string import ascii_lowercase
 
 from segem.errors import InputError
 
@@ -22,6 +23,8 @@ _TIME_ALONE = re.compile(r"(?:[01]\d|2[0-3])[0-5]\d[0-5]\d", re.ASCII)
 
 Number = int | Fraction
 
+_ACROSS, _DOWN = frozenset(("x", "c", "col", "column")), frozenset(("y", "r", "row"))
+"""What the position of a tile is called."""
 _MOST_NAMED = 5
 _BY_NAME = "no number runs in the names of the files: the sections are in the order of the names"
 _BY_DATE = "the sections are in the order of the dates in their names, which do not show whether some are missing"
@@ -82,6 +85,8 @@ class Numbering:
 class _Column:
     """The digits that stand at one place of every name."""
 
+    letters: str
+    """What stands right before the digits."""
     digits: tuple[str, ...]
     values: tuple[Number, ...]
     stamp: bool
@@ -271,7 +276,8 @@ def _split(stems: Sequence[str], tokens: str) -> list[_Column] | None:
         digits = tuple(one.group() for one in found)
         stamp = stamps.pop()
         values = (_read_stamp(text) if stamp else _read(text, sign) for text, sign in zip(digits, signs, strict=True))
-        columns.append(_Column(digits, tuple(values), stamp))
+        letters = common[len(common.rstrip(ascii_lowercase)) :]
+        columns.append(_Column(letters, digits, tuple(values), stamp))
     return columns
 
 
@@ -300,7 +306,9 @@ def _read_stamp(text: str) -> int:
 
 def _choose(columns: list[_Column], names: Sequence[str]) -> _Column:
     unique = [column for column in columns if column.unique and not column.stamp]
-    if not unique:
+    # Tiles may have a number of their own, but they are no sections.
+    repeated = {column.letters for column in columns if column.runs and not column.unique}
+    if not unique or (repeated & _ACROSS and repeated & _DOWN):
         raise _no_column(columns, names)
     candidates = [column for column in unique if not column.may_be_time] or unique
     best = max(candidates, key=lambda column: column.evenness)
@@ -328,7 +336,7 @@ def _no_column(columns: list[_Column], names: Sequence[str]) -> _NoNumberError:
         first[numbers] = name
     counts = " and ".join(f"{len(set(c.values))} numbers where {names[0]} has {c.digits[0]}" for c in plain if c.runs)
     return _NoNumberError(
-        "several numbers run in them, and none is another one in every file",
+        "several numbers run in them, as those of tiles or channels do",
         counts,
         "leave one tile, channel or volume in the folder, with one number for each section",
     )

@@ -28,6 +28,7 @@ WITHOUT_GAPS = [
     ([f"img_channel000_position002_time000000000_z{n:03}.tif" for n in range(4)], [0, 1, 2, 3]),
     (["v1.2_001.tif", "v1.2_002.tif", "v1.2_003.tif"], [1, 2, 3]),
     (["s1_v2.tif", "s2_v1.tif", "s3_v1.tif"], [1, 2, 3]),
+    (["s1_x120_y8.tif", "s2_x191_y91.tif", "s3_x119_y40.tif", "s4_x180_y8.tif"], [1, 2, 3, 4]),
     (["wafer1_s1.tif", "wafer1_s2.tif", "wafer2_s3.tif"], [1, 2, 3]),
     # A second number that runs with it: the depth of a FIB-SEM, the time of day, a serial number
     ([f"slice_{n:05}_z={n / 100:.4f}um.tif" for n in range(1, 130)], list(range(1, 130))),
@@ -139,7 +140,9 @@ def test_a_gap_of_a_million_costs_nothing() -> None:
             "found 2 numbers where x0_y0_z0.png has 0 and 3 numbers where x0_y0_z0.png has 0 and 2 numbers",
         ),
         (["r1-c1.png", "r1-c2.png", "r2-c1.png", "r2-c2.png"], "several numbers run in them"),
-        (["w1_s1.png", "w1_s2.png", "w2_s1.png", "w2_s2.png"], "none is another one in every file"),
+        (["w1_s1.png", "w1_s2.png", "w2_s1.png", "w2_s2.png"], "as those of tiles or channels do"),
+        ([f"t{n}_x{n % 2}_y{n // 2}.png" for n in range(4)], "2 numbers where t0_x0_y0.png has 0"),
+        ([f"Tile_r{n // 3}-c{n % 3}_{n:04}.tif" for n in range(6)], "as those of tiles or channels do"),
         (["a1_b3.png", "a2_b2.png", "a3_b1.png"], "each in another order; found 1 and 3 in a1_b3.png"),
         (["p2.9.png", "p2.10.png"], "a dot may be a decimal point or separate two numbers"),
         (["p.0.12.png", "p.0.251.png", "p.0.37.png"], "a dot may be"),
