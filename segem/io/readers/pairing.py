@@ -143,14 +143,13 @@ class _Paired(Reader):
 
     def read(self, part: tuple[slice, ...]) -> NDArray[Any]:
         """Read a part of the sections, zero where nothing is known."""
-        return np.stack([self._section(place, part[1], part[2]) for place in self._places[part[0]]])
-
-    def _section(self, place: int | None, rows: slice, columns: slice) -> NDArray[Any]:
-        if place is None:
-            return np.zeros((rows.stop - rows.start, columns.stop - columns.start), self.found.dtype)
-        box = Box((place, rows.start, columns.start), (place + 1, rows.stop, columns.stop))
-        section: NDArray[Any] = self._stack.read(box)[0]
-        return section
+        depth, rows, columns = part
+        sections = np.zeros([side.stop - side.start for side in part], self.found.dtype)
+        for at, place in enumerate(self._places[depth]):
+            if place is not None:
+                box = Box((place, rows.start, columns.start), (place + 1, rows.stop, columns.stop))
+                sections[at] = self._stack.read(box)[0]
+        return sections
 
     def label_of(self, z: int) -> str:
         """Return the name of a section."""

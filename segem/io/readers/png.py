@@ -37,9 +37,9 @@ class PngReader(PictureReader):
     def describe(self, path: Path, file: IO[bytes]) -> Described:
         """Return what the header says."""
         chunks = _read_header(path, file)
-        width, height, depth, kind, compression, filtering, _ = struct.unpack(">IIBBBBB", chunks[b"IHDR"])
-        if depth not in _DEPTHS.get(kind, ()) or compression or filtering:
-            found = f"{depth} bits, colour type {kind}, compression {compression} and filter {filtering}"
+        width, height, depth, kind, compression, filtering, interlace = struct.unpack(">IIBBBBB", chunks[b"IHDR"])
+        if depth not in _DEPTHS.get(kind, ()) or compression or filtering or interlace > 1:
+            found = f"{depth} bits, colour type {kind}, methods {compression}, {filtering} and {interlace}"
             raise damaged(path, f"{found}, which no PNG file has")
         if b"acTL" in chunks:
             raise InputError(

@@ -121,7 +121,10 @@ class SeriesReader(Reader):
 
     def read(self, part: tuple[slice, ...]) -> NDArray[Any]:
         """Read a part of the sections, each from its file."""
-        return np.stack([self._section(self._places.files[z], part[1:]) for z in range(part[0].start, part[0].stop)])
+        sections = np.empty([side.stop - side.start for side in part], self.found.dtype)
+        for at, file in enumerate(self._places.files[part[0]]):
+            sections[at] = self._section(file, part[1:])
+        return sections
 
     def _section(self, file: Path | None, plane: tuple[slice, ...]) -> NDArray[Any]:
         shape = tuple(side.stop - side.start for side in plane)
