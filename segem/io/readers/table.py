@@ -12,7 +12,7 @@ from segem.io.readers.omezarr import ZarrReader, is_zarr, list_zarr_files
 from segem.io.readers.png import PngReader
 from segem.io.readers.reader import Reader
 from segem.io.readers.series import SeriesReader, list_section_files
-from segem.io.readers.tiff import TiffReader
+from segem.io.readers.tiff import TiffReader, list_tiff_files
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Format:
         return source.suffix.lower() in self.suffixes or self.probe(source)
 
 
-TIFF = Format("TIFF", TiffReader, 1, (".tif", ".tiff"))
+TIFF = Format("TIFF", TiffReader, 2, (".tif", ".tiff"), list_files=list_tiff_files)
 PNG = Format("PNG", PngReader, 1, (".png",))
 
 SECTION_READERS = {suffix: row.open for row in (TIFF, PNG) for suffix in row.suffixes}
