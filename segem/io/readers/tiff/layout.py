@@ -15,6 +15,7 @@ from segem.errors import InputError
 from segem.io.readers.stack import damaged
 from segem.io.readers.tiff.pages import TiffPages, Walked
 
+_PAGES = "the order of its pages"
 _SHAPED = '{"shape":'
 _LETTERS = {"X": "x", "Y": "y", "Z": "z", "C": "c", "S": "c", "T": "t"}
 _IMAGEJ_AXES = {"c": "channels", "z": "slices", "t": "frames"}
@@ -68,7 +69,7 @@ def lay_out(file: TiffPages) -> Layout:
         return _of_shapes(walked, file)
     left_out = len(walked.kinds) - len(walked.sections)
     warnings = (f"{where}: {left_out} smaller copies or masks among its pages are left out",) if left_out else ()
-    return Layout("z", _pages(walked.sections), "the order of its pages", warnings=warnings)
+    return Layout("z", _pages(walked.sections), _PAGES, warnings=warnings)
 
 
 def promise_broken(file: TiffPages, promised: int) -> InputError:
@@ -112,9 +113,11 @@ def _of_imagej(text: str, walked: Walked, file: TiffPages) -> Layout:
         # ImageJ writes stacks of more than 4 GiB as one page with all further sections behind it.
         return Layout(axes, _behind(promised).reshape(*shape, 3), told)
     if promised == 1 or _is_stale(walked):
-        warning = f"its description, of {promised} sections, is on each of its {count} pages, so it is of another stack"
         planes = _pages(walked.sections)
-        return Layout("z", planes, "the order of its pages", warnings=(f"{file.path}: {warning}",))
+        warning = (
+            f"{file.path}: its description tells of {promised} sections, and it has {count}; so it is of another stack"
+        )
+        return Layout("z", planes, _PAGES, warnings=(warning,))
     raise promise_broken(file, promised)
 
 
@@ -126,10 +129,13 @@ def _number_in(fields: Mapping[str, str], name: str) -> int:
 def _is_stale(walked: Walked) -> bool:
     """Return whether the pages came out of another file, each with a copy of its description.
 
-    A stack that was cut short cannot pass for this: its last page names a next one.
+    A stack that was cut short cannot pass for this: its last page names a next one, or its only one is followed by a
+    piece of the next section.
     """
+    if len(walked.kinds) == 1:
+        return walked.is_closed
     texts = {text for _, text in walked.descriptions}
-    return len(walked.descriptions) == len(walked.kinds) > 1 and len(texts) == 1
+    return len(walked.descriptions) == len(walked.kinds) and len(texts) == 1
 
 
 def _of_shapes(walked: Walked, file: TiffPages) -> Layout:
@@ -138,7 +144,6 @@ def _of_shapes(walked: Walked, file: TiffPages) -> Layout:
     for number, text in walked.descriptions:
         if text.startswith(_SHAPED):
             arrays.append((number, _parse_shape(text, file.label_of(number))))
-    told = "the axes in its description"
     if len(arrays) == 1:
         shape, axes = arrays[0][1]
         outer, letters, inner = _split(shape, axes, walked.kinds[0].shape)
@@ -149,8 +154,8 @@ def _of_shapes(walked: Walked, file: TiffPages) -> Layout:
             planes = _behind(promised)
         else:
             raise promise_broken(file, promised)
-        said = told if axes else "the shape in its description"
-        return Layout(letters, planes.reshape(*outer, 3), said, inner)
+        told = "the axes in its description" if axes else _PAGES
+        return Layout(letters, planes.reshape(*outer, 3), told, inner)
     promised = 0
     for number, (shape, axes) in arrays:
         outer, letters, _ = _split(shape, axes, walked.kinds[number].shape)
@@ -165,7 +170,7 @@ def _of_shapes(walked: Walked, file: TiffPages) -> Layout:
         promised += int(np.prod(outer, dtype=object))
     if promised != len(walked.kinds):
         raise promise_broken(file, promised)
-    return Layout("z", _pages(walked.sections), "the order of its pages")
+    return Layout("z", _pages(walked.sections), _PAGES)
 
 
 def _parse_shape(text: str, where: str) -> tuple[list[int], str]:

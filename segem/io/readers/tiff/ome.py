@@ -30,7 +30,7 @@ class _Planes(NamedTuple):
 
     first: int
     page: int
-    count: int | None
+    length: int | None
     uuid: str | None
     name: str | None
 
@@ -167,7 +167,7 @@ def lay_out_ome(image: OmeImage, file: TiffPages, open_file: Callable[[Path], Ti
     for some in image.planes:
         path = paths[some.name]
         there = len(pages[path].walked.kinds)
-        count = there - some.page if some.count is None else some.count
+        count = there - some.page if some.length is None else some.length
         if count < 0 or some.page + count > there or some.first + count > total:
             told = (
                 f"pages {some.page + 1} to {some.page + count} of {there}, for plane {some.first + 1} and on of {total}"

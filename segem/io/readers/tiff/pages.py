@@ -61,6 +61,8 @@ class Walked:
     first_unwritten: str = ""
     room: int = 1
     """How many sections fit between the first voxel of a single page and the end of the file."""
+    is_closed: bool = False
+    """Whether a single page cannot have had further sections behind it, as something else is there, or nothing."""
 
 
 class TiffPages:
@@ -190,8 +192,11 @@ class TiffPages:
             found = f"page {len(directories) + 1} at byte {after} of a file of {self.size}: it is truncated"
             raise damaged(self.path, found)
         walked.sections = walked.sections or list(range(len(directories)))
-        if len(directories) == 1 and page.compression == UNCOMPRESSED and page.is_contiguous and not page.is_tiled:
-            walked.room = (self.size - page.dataoffsets[0]) // page.nbytes
+        if len(directories) == 1:
+            start = page.dataoffsets[0]
+            can_go_on = page.compression == UNCOMPRESSED and page.is_contiguous and not page.is_tiled
+            walked.room = (self.size - start) // page.nbytes if can_go_on else 1
+            walked.is_closed = not can_go_on or page.offset > start or start + page.nbytes == self.size
         return walked
 
     def _check_page(self, page: Any, number: int, walked: Walked) -> int:
@@ -251,7 +256,7 @@ def _kind_of(page: Any, where: str) -> Kind:
     colour = samples >= 3 and (photometric == RGB or (photometric == YCBCR and page.compression in JPEG))
     if not grey and not colour:
         raise not_grey(where, f"{samples} channels, photometric {_name_of(photometric)}")
-    if page.dtype is None or page.dtype.kind == "c":
+    if page.dtype is None or page.dtype.kind == "c" or not isinstance(page.bitspersample, int):
         raise unreadable(where, f"voxels of {page.bitspersample} bits, sample format {_name_of(page.sampleformat)}")
     if page.compression not in tifffile.TIFF.DECOMPRESSORS:
         raise unreadable(where, f"compression {_name_of(page.compression)}")

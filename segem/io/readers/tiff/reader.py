@@ -192,7 +192,7 @@ class TiffReader(Reader):
         if is_white_zero(page, by_tifffile=pages.by_tifffile) and page.dtype.kind not in "bu":
             yield f"{where}: white is its smallest value, and values of type {page.dtype} are not inverted"
         if page.compression in JPEG:
-            yield f"{where}: compressed as JPEG, which changes values, at edges most of all; use lossless files if you can"
+            yield f"{where}: compressed as JPEG, which changes values, most of all at edges such as membranes"
         if page.tags.valueof(_ORIENTATION, default=_UPRIGHT) != _UPRIGHT:
             yield f"{where}: its orientation tag asks for turned sections; they are read as they are stored"
 
@@ -237,16 +237,15 @@ def open_ome_set(files: Sequence[Path], chosen: Selection, source: Path) -> Tiff
 def list_tiff_files(path: Path) -> list[Path]:
     """Return a TIFF file and those beside it that hold planes of its stack, by its OME metadata.
 
-    Raises
-    ------
-    InputError
-        When it is damaged, or one of the files is missing.
+    Of a file that cannot be read, only its own path: what is wrong is said where it is opened.
     """
-    text = read_description(path)
-    if not is_ome(text):
-        return [path]
-    image = read_ome(text, path)
-    return list(dict.fromkeys([path, *([image.master] if image.master else []), *find_files(image, path).values()]))
+    try:
+        text = read_description(path)
+        image = read_ome(text, path) if is_ome(text) else None
+        others = [] if image is None else [image.master, *find_files(image, path).values()]
+    except InputError:
+        others = []
+    return list(dict.fromkeys([path, *(file for file in others if file is not None)]))
 
 
 def _fits(chosen: str | None, axes: str) -> bool:

@@ -21,6 +21,7 @@ JPEG = frozenset({7, 33007, 34892})
 # Deflate under its three numbers, PackBits, LZMA, and zstd under its two: bytes in, bytes out.
 _BYTE_CODES = frozenset({LZW, 8, 32946, 50013, 32773, 34925, 34926, 50000})
 _LZW_PADDING = 4
+_BAND_BYTES = 2**24
 
 ReadAt = Callable[[int, int], bytes]
 """Reads so many bytes from a position in the file."""
@@ -91,10 +92,8 @@ class Segments:
     ) -> Iterator[tuple[list[int], list[int], NDArray[Any] | None]]:
         """Yield where each strip or tile that meets the part begins and ends, and its voxels if it was written."""
         page, shaped = self.page, self.page.shaped
-        if page.is_tiled:
-            size = self.chunk
-        else:
-            size = (1, 1, shaped[2] if self._joined else page.rowsperstrip, *shaped[3:])
+        strip = (1, 1, shaped[2] if self._joined else page.rowsperstrip, *shaped[3:])
+        size = self.chunk if page.is_tiled else strip
         counts = [math.ceil(whole / each) for whole, each in zip(shaped, size, strict=True)]
         met = [range(side.start // each, math.ceil(side.stop / each)) for side, each in zip(part, size, strict=True)]
         for at in itertools.product(*met):
@@ -102,9 +101,12 @@ class Segments:
             start = [a * each for a, each in zip(at, size, strict=True)]
             stop = [min(a + each, whole) for a, each, whole in zip(start, size, shaped, strict=True)]
             if self._by_rows:
-                strip = start[2]
-                start[2], stop[2] = max(strip, part[2].start), min(stop[2], part[2].stop)
-                yield start, stop, self._rows(number, start[2] - strip, stop[2] - strip, behind)
+                top, last = start[2], min(stop[2], part[2].stop)
+                # A column of a large section takes all of its rows, but not all at once.
+                step = max(_BAND_BYTES // bytes_of_row(page, page.imagewidth), 1)
+                for y in range(max(top, part[2].start), last, step):
+                    start[2], stop[2] = y, min(y + step, last)
+                    yield start, stop, self._rows(number, y - top, stop[2] - top, behind)
             else:
                 yield start, stop, self._decoded(number, stop[2] - start[2])
 
@@ -112,10 +114,11 @@ class Segments:
         """Return rows of an uncompressed strip."""
         page = self.page
         row_bytes = bytes_of_row(page, page.imagewidth)
-        if self._joined:
-            offset = page.dataoffsets[0] + number * page.imagelength * row_bytes
-        elif (offset := page.dataoffsets[number]) == 0:
+        offset = page.dataoffsets[0 if self._joined else number]
+        if offset == 0:
             return None
+        if self._joined:
+            offset += number * page.imagelength * row_bytes
         data = self._read_at(offset + behind + first * row_bytes, (last - first) * row_bytes)
         voxels: NDArray[Any] = uncompressed(page, last - first).decode(data, 0)[0]
         return voxels[None]
@@ -139,7 +142,7 @@ class Segments:
 
 def bytes_of_row(page: Any, columns: int) -> int:
     """Return how many bytes a row of so many columns takes, uncompressed; rows begin with a byte of their own."""
-    return -(-columns * page.shaped[4] * page.bitspersample // 8)
+    return int(-(-columns * page.shaped[4] * page.bitspersample // 8))
 
 
 def bytes_of_segment(page: Any) -> int:

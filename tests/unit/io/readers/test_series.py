@@ -177,7 +177,7 @@ def test_a_folder_among_the_sections(tmp_path: Path) -> None:
     [
         (section(2, (20, 31)), "different shape in one stack; expected (20, 30) as in"),
         (section(2, dtype="u2"), "different type in one stack; expected uint8 as in"),
-        (np.zeros((20, 30, 3), np.uint8), "not a grey image"),
+        (np.eye(20, 30, dtype=np.uint8)[..., None] * np.array([9, 0, 0], np.uint8), "1.tif"),
         (np.stack([section(2)] * 2), "a file of several pages in a folder of sections; expected 1 page, found 2 pages"),
     ],
 )

@@ -271,3 +271,27 @@ def test_a_description_that_is_on_every_page_is_of_another_stack(tmp_path: Path,
     assert np.array_equal(read(tmp_path / "a.tif"), sections(5))
     with open_stack(tmp_path / "a.tif") as stack:
         assert len(stack.warnings) == (promised != 5)
+
+
+@pytest.mark.parametrize("how", [{}, {"compression": "zlib"}])
+def test_a_page_that_was_taken_out_of_a_stack(tmp_path: Path, how: dict[str, Any]) -> None:
+    """Its description is still that of the stack, but nothing was cut off."""
+    text = "ImageJ=1.54f\nimages=9\nslices=9\n"
+    path = written(tmp_path / "a.tif", sections(1), description=text, metadata=None, **how)
+    assert np.array_equal(read(path), sections(1))
+    with open_stack(path) as stack:
+        assert "its description tells of 9 sections, and it has 1" in stack.warnings[0]
+    if not how:
+        with path.open("ab") as file:
+            file.write(b"a piece of the next section")
+        assert "1 pages, while its metadata promise 9" in refused(path)
+
+
+def test_colours_of_ome(tmp_path: Path) -> None:
+    data = np.stack([sections(3), 255 - sections(3), sections(3)], -1)
+    path = written(tmp_path / "a.ome.tif", data, photometric="rgb", metadata={"axes": "ZYXS"})
+    assert "3 channels" in refused(path)
+    assert np.array_equal(read(path, channel=1), data[..., 1])
+    grey = np.stack([sections(3)] * 3, -1)
+    path = written(tmp_path / "b.ome.tif", grey, photometric="rgb", metadata={"axes": "ZYXS"})
+    assert np.array_equal(read(path), sections(3))

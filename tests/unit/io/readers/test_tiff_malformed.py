@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -201,11 +201,9 @@ def mutated(content: bytes, rng: np.random.Generator, strips: list[tuple[int, in
 
 
 @pytest.fixture(scope="module", params=COMPRESSIONS)
-def compressed(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, bytes, Voxels]]:
+def compressed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, bytes, Voxels]:
     path = written(tmp_path_factory.mktemp("mutated") / "a.tif", sections(2, side=24), compression=request.param)
-    yield request.param, path.read_bytes(), tifffile.imread(path)
+    return request.param, path.read_bytes(), tifffile.imread(path)
 
 
 def test_mutated_files_give_an_error_or_sections(tmp_path: Path, compressed: tuple[str, bytes, Voxels]) -> None:

@@ -82,7 +82,7 @@ def test_only_what_meets_the_part_is_decoded(
 
 
 @pytest.mark.parametrize("how", [{}, {"rowsperstrip": 64, "compression": "zlib"}, {"tile": (256, 256)}])
-def test_a_large_section_is_read_in_bands(tmp_path: Path, how: dict[str, Any]) -> None:
+def test_a_large_section_is_read_in_bands_and_columns(tmp_path: Path, how: dict[str, Any]) -> None:
     side = 8192
     data = np.arange(side, dtype=np.uint8)[:, None] + np.arange(side, dtype=np.uint8)[None]
     path = written(tmp_path / "a.tif", data, **how)
@@ -91,10 +91,12 @@ def test_a_large_section_is_read_in_bands(tmp_path: Path, how: dict[str, Any]) -
         for y in (0, 3000, side - 256):
             band = stack.read(Box((0, y, 0), (1, y + 256, side)))
             assert np.array_equal(band[0], data[y : y + 256])
+        column = stack.read(Box((0, 0, 5000), (1, side, 5128)))
+        assert np.array_equal(column[0], data[:, 5000:5128])
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    # The section is 64 MiB, a band 2.
-    assert peak < 16 * 2**20
+    # The section is 64 MiB, a band 2, and a column of it is read 16 MiB of rows at a time.
+    assert peak < 40 * 2**20
 
 
 def test_rows_of_a_packed_imagej_stack(tmp_path: Path) -> None:
@@ -146,6 +148,13 @@ def test_tiles_that_were_never_written(tmp_path: Path, compression: str | None) 
     with open_stack(path, Selection(unwritten="fill")) as stack:
         assert "2 of 12 strips or tiles were never written, and are read as 0" in stack.warnings[0]
         assert np.array_equal(stack.read(Box((1, 0, 30), (2, 40, 70 - 3))), expected[1:, :40, 30:67])
+
+
+def test_a_section_that_was_never_written(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.tif", sections(2), metadata=None)
+    patched(patched(path, "StripOffsets", 0, page=1), "StripByteCounts", 0, page=1)
+    assert "1 of 2 chunks are missing" in refused(path)
+    assert np.array_equal(read(path, unwritten="fill"), [sections(2)[0], np.zeros((64, 67))])
 
 
 def test_a_tile_with_an_offset_and_no_length_is_damaged(tmp_path: Path) -> None:
