@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from segem.config import Selection
 from segem.errors import InputError
 from segem.io.readers.reader import Described, Reader
-from segem.io.readers.stack import check_alike, damaged, incomplete
+from segem.io.readers.stack import check_alike, damaged
 from segem.io.readers.tiff.layout import Layout, lay_out
 from segem.io.readers.tiff.ome import OmeImage, find_files, is_ome, lay_out_ome, read_ome
 from segem.io.readers.tiff.pages import Kind, TiffPages, Walked, read_description
@@ -184,11 +184,16 @@ class TiffReader(Reader):
         walked = [self._walked[path] for path in dict.fromkeys(self._paths)]
         where = pages.path
         if unwritten := sum(file.unwritten for file in walked):
-            total = sum(file.segments for file in walked)
+            parts = f"{unwritten} of {sum(file.segments for file in walked)} strips or tiles"
             if chosen.unwritten == "fail":
-                first = next(file.first_unwritten for file in walked if file.unwritten)
-                raise incomplete(where, unwritten, total, first)
-            yield f"{where}: {unwritten} of {total} strips or tiles were never written, and are read as {page.nodata}"
+                raise InputError(
+                    f"{parts} are missing",
+                    where=where,
+                    found=f"the first missing one is in {next(f.first_unwritten for f in walked if f.unwritten)}",
+                    fix="copy the source again; if they were never written on purpose, accept their fill value by "
+                    "--unwritten fill (for labels --labels-unwritten)",
+                )
+            yield f"{where}: {parts} were never written, and are taken for their fill value {page.nodata}"
         if is_white_zero(page, by_tifffile=pages.by_tifffile) and page.dtype.kind not in "bu":
             yield f"{where}: white is its smallest value, and values of type {page.dtype} are not inverted"
         if page.compression in JPEG:

@@ -140,20 +140,20 @@ def without_tiles(path: Path, numbers: list[int], page: int = 0) -> Path:
 def test_tiles_that_were_never_written(tmp_path: Path, compression: str | None) -> None:
     path = written(tmp_path / "a.tif", sections(2), tile=(32, 32), compression=compression)
     without_tiles(path, [1, 5], page=1)
-    assert "2 of 12 chunks are missing; found the first missing one is" in refused(path)
+    assert "2 of 12 strips or tiles are missing; found the first missing one is in" in refused(path)
     expected = sections(2)
     expected[1, :32, 32:64] = 0
     expected[1, 32:, 64:] = 0
     assert np.array_equal(read(path, unwritten="fill"), expected)
     with open_stack(path, Selection(unwritten="fill")) as stack:
-        assert "2 of 12 strips or tiles were never written, and are read as 0" in stack.warnings[0]
+        assert "2 of 12 strips or tiles were never written, and are taken for their fill value 0" in stack.warnings[0]
         assert np.array_equal(stack.read(Box((1, 0, 30), (2, 40, 70 - 3))), expected[1:, :40, 30:67])
 
 
 def test_a_section_that_was_never_written(tmp_path: Path) -> None:
     path = written(tmp_path / "a.tif", sections(2), metadata=None)
     patched(patched(path, "StripOffsets", 0, page=1), "StripByteCounts", 0, page=1)
-    assert "1 of 2 chunks are missing" in refused(path)
+    assert "1 of 2 strips or tiles are missing" in refused(path)
     assert np.array_equal(read(path, unwritten="fill"), [sections(2)[0], np.zeros((64, 67))])
 
 
