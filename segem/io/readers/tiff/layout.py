@@ -18,6 +18,8 @@ from segem.io.readers.tiff.pages import TiffPages, Walked
 _PAGES = "the order of its pages"
 _SHAPED = '{"shape":'
 _LETTERS = {"X": "x", "Y": "y", "Z": "z", "C": "c", "S": "c", "T": "t"}
+IMAGEJ = ("ImageJ=", "SCIFIO=")
+"""How the descriptions of ImageJ and of its successor begin."""
 _IMAGEJ_AXES = {"c": "channels", "z": "slices", "t": "frames"}
 
 
@@ -63,7 +65,7 @@ def lay_out(file: TiffPages) -> Layout:
     """
     walked, where = file.walked, file.label_of(0)
     text = walked.descriptions[0][1] if walked.descriptions and walked.descriptions[0][0] == 0 else ""
-    if text.startswith("ImageJ="):
+    if text.startswith(IMAGEJ):
         return _of_imagej(text, walked, file)
     if text.startswith(_SHAPED):
         return _of_shapes(walked, file)

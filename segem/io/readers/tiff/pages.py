@@ -90,7 +90,7 @@ class TiffPages:
             with no_damage(path):
                 self.walked = walked or self._walk()
                 first = self._tiff.pages[0]
-                self.by_tifffile = "tifffile" in first.software or first.is_shaped
+                self.by_tifffile = "tifffile" in first.software or bool(first.is_shaped)
             opened.pop_all()  # without damage the file stays open
 
     def close(self) -> None:
@@ -208,12 +208,8 @@ class TiffPages:
         if walked.kinds and kind == walked.kinds[-1]:
             kind = walked.kinds[-1]  # one object for all pages of a long stack
         is_section = not int(page.subfiletype) & (_REDUCED | _MASK)
-        if is_section and walked.sections:
-            first = walked.kinds[walked.sections[0]]
-            if kind.channels not in (1, first.channels):
-                raise not_grey(where, f"{kind.channels} channels, photometric {_name_of(page.photometric)}")
-            if kind.bits != first.bits and kind.dtype == first.dtype:
-                raise damaged(where, f"{kind.bits} bits a voxel, where the first page has {first.bits}")
+        if is_section and walked.sections and kind.channels not in (1, walked.kinds[walked.sections[0]].channels):
+            raise not_grey(where, f"{kind.channels} channels, photometric {_name_of(page.photometric)}")
         stored, segments, unwritten = _check_segments(page, where, self.size)
         if unwritten and not walked.unwritten:
             walked.first_unwritten = where

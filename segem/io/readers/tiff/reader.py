@@ -136,6 +136,13 @@ class TiffReader(Reader):
             if other != kind:
                 where = f"{self._paths[file]} page {number + 1} (z={z})"
                 check_alike(where, (other.shape, other.dtype), first, (kind.shape, kind.dtype))
+                raise InputError(
+                    "sections that are stored in different ways in one stack",
+                    where=where,
+                    expected=f"{kind.bits} bits, axes {kind.axes} as in {first}",
+                    found=f"{other.bits} bits, axes {other.axes}",
+                    fix="convert all sections to one kind of image",
+                )
         if image is not None and kind.size != image.size:
             raise damaged(path, f"pages of {kind.size}, while its OME metadata promise {image.size}")
         return kind

@@ -78,7 +78,7 @@ def state_voxel(page: Any) -> StatedVoxelSize | None:
 
 
 def _of_imagej(page: Any) -> StatedVoxelSize | None:
-    text = next((t for t in (page.description, page.description1) if t.startswith("ImageJ=")), "")
+    text = next((t for t in (page.description, page.description1) if t.startswith(("ImageJ=", "SCIFIO="))), "")
     fields: dict[str, str] = dict(re.findall(r"^(\w+)=(.*?)\s*$", text, re.M))
     if (unit := fields.get("unit")) is None:
         return None

@@ -75,6 +75,13 @@ def test_imagej_stacks_lie_channel_by_channel(tmp_path: Path) -> None:
         assert stack.axes_from == "ImageJ's description"
 
 
+@pytest.mark.parametrize("program", ["ImageJ=1.54f", "SCIFIO=0.42.0\naxes=X,Y,Channel,Z\nlengths=7,5,2,3"])
+def test_the_order_that_a_description_names(tmp_path: Path, program: str) -> None:
+    text = f"{program}\nimages=6\nchannels=2\nslices=3\norder=zct\n"
+    path = write_pages(tmp_path / "a.tif", HYPERSTACK.swapaxes(0, 1).reshape(6, 5, 7), text)
+    assert np.array_equal(read(path, channel=1), HYPERSTACK[:, 1])
+
+
 def test_imagej_channels_of_one_slice(tmp_path: Path) -> None:
     path = write_pages(tmp_path / "a.tif", HYPERSTACK[:, 0], "ImageJ=1.54f\nimages=3\nchannels=3\n")
     message = refused(path)

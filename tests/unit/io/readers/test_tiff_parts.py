@@ -245,6 +245,14 @@ def test_a_strip_of_which_a_last_row_is_written_in_full(tmp_path: Path) -> None:
     assert np.array_equal(read(path)[0], cut)
 
 
+@pytest.mark.parametrize("compression", ["lzw", "zlib", "zstd", "packbits"])
+def test_a_strip_that_goes_on_below_its_section(tmp_path: Path, compression: str) -> None:
+    """Cut to length, it would pass for half a section, or for garbage that never ends."""
+    path = written(tmp_path / "a.tif", sections(1), compression=compression, metadata=None)
+    patched(path, "ImageLength", 32)
+    assert "page 1 (z=0)" in refused(path)
+
+
 def test_an_error_while_reading_a_part_says_the_section(tmp_path: Path) -> None:
     path = overwrite(written(tmp_path / "a.tif", smooth(), compression="lzw", rowsperstrip=16), 3, b"\0", page=1)
     with open_stack(path) as stack:
