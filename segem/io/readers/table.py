@@ -13,7 +13,7 @@ from segem.io.readers.omezarr import ZarrReader, is_zarr, list_zarr_files
 from segem.io.readers.png import PngReader
 from segem.io.readers.reader import Reader
 from segem.io.readers.series import SeriesReader, list_section_files
-from segem.io.readers.tiff import TiffReader
+from segem.io.readers.tiff import TiffReader, list_tiff_files, open_ome_set
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,20 @@ class Format:
         return source.suffix.lower() in self.suffixes or self.probe(source)
 
 
-TIFF = Format("TIFF", TiffReader, 1, (".tif", ".tiff"))
+TIFF = Format("TIFF", TiffReader, 2, (".tif", ".tiff"), list_files=list_tiff_files)
 PNG = Format("PNG", PngReader, 1, (".png",))
 JPEG = Format("JPEG", JpegReader, 1, (".jpg", ".jpeg"))
 
 SECTION_READERS = {suffix: row.open for row in (TIFF, PNG, JPEG) for suffix in row.suffixes}
 """What reads the files of a folder that holds one section a file."""
+
+
+def _open_folder(folder: Path, chosen: Selection) -> Reader:
+    files = list_section_files(folder, SECTION_READERS)
+    # Files that OME metadata tie together lie in the order that these say, and may hold several pages.
+    tied = open_ome_set(files, chosen, folder) if files[0].suffix.lower() in TIFF.suffixes else None
+    return SeriesReader(folder, chosen, SECTION_READERS) if tied is None else tied
+
 
 # The first row that matches is taken. A zarr folder may have any name, so it comes first; any other folder named x.tif
 # is opened as a file, and refused, rather than read as sections.
@@ -56,7 +64,7 @@ FORMATS = (
     Format("HDF5", Hdf5Reader, 2, (".h5", ".hdf5", ".hdf", ".he5"), has_datasets=True),
     Format(
         "a folder of sections",
-        lambda source, chosen: SeriesReader(source, chosen, SECTION_READERS),
+        _open_folder,
         2,
         probe=Path.is_dir,
         list_files=lambda source: list_section_files(source, SECTION_READERS),

@@ -14,6 +14,7 @@ from segem.errors import InputError
 from segem.geometry import Box
 from segem.io.readers import list_source_files, open_stack
 from segem.io.readers.png import PngReader
+from tests.unit.io.readers.test_tiff_sets import SECTIONS, write_set
 
 
 def section(value: int, shape: tuple[int, int] = (20, 30), dtype: str = "u1") -> np.ndarray:
@@ -189,7 +190,7 @@ def test_a_folder_among_the_sections(tmp_path: Path) -> None:
     [
         (section(2, (20, 31)), "different shape in one stack; expected (20, 30) as in"),
         (section(2, dtype="u2"), "different type in one stack; expected uint8 as in"),
-        (np.zeros((20, 30, 3), np.uint8), "not a grey image"),
+        (np.eye(20, 30, dtype=np.uint8)[..., None] * np.array([9, 0, 0], np.uint8), "1.tif"),
         (np.stack([section(2)] * 2), "a file of several pages in a folder of sections; expected 1 page, found 2 pages"),
     ],
 )
@@ -316,3 +317,20 @@ def test_sources_that_are_not_there(tmp_path: Path, name: str) -> None:
     for look in (open_stack, list_source_files):
         with pytest.raises(InputError, match=r"no such file or folder|cannot be opened"):
             look(tmp_path / name)
+
+
+def test_a_channel_of_coloured_sections(tmp_path: Path) -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (3, 20, 30, 3), np.uint8)
+    for z, data in enumerate(colours):
+        tiff(tmp_path / f"{z}.tif", data, photometric="rgb")
+    assert "3 channels" in refused(tmp_path)
+    with open_stack(tmp_path, Selection(channel=1)) as stack:
+        assert np.array_equal(stack.read(Box.of_shape((3, 20, 30))), colours[..., 1])
+        assert np.array_equal(stack.read(Box((1, 2, 3), (3, 9, 8))), colours[1:3, 2:9, 3:8, 1])
+
+
+def test_a_folder_of_files_that_ome_metadata_tie_together(tmp_path: Path) -> None:
+    write_set(tmp_path)
+    assert np.array_equal(read(tmp_path), SECTIONS)
+    (tmp_path / "notes.txt").touch()
+    assert np.array_equal(read(tmp_path), SECTIONS)
