@@ -312,7 +312,8 @@ def _choose(columns: list[_Column], names: Sequence[str]) -> _Column:
         raise _no_column(columns, names)
     candidates = [column for column in unique if not column.may_be_time] or unique
     best = max(candidates, key=lambda column: column.evenness)
-    rivals = [one for one in candidates if one.evenness >= _EVENLY and one.order != best.order]
+    others = [column for column in candidates if column.order != best.order]
+    rivals = [column for column in others if column.evenness >= _EVENLY or _find_gaps(column) is not None]
     if rivals:
         first, last = best.order[0], best.order[-1]
         raise _NoNumberError(

@@ -144,6 +144,7 @@ def test_a_gap_of_a_million_costs_nothing() -> None:
         ([f"t{n}_x{n % 2}_y{n // 2}.png" for n in range(4)], "2 numbers where t0_x0_y0.png has 0"),
         ([f"Tile_r{n // 3}-c{n % 3}_{n:04}.tif" for n in range(6)], "as those of tiles or channels do"),
         (["a1_b3.png", "a2_b2.png", "a3_b1.png"], "each in another order; found 1 and 3 in a1_b3.png"),
+        (["s1_t10.png", "s2_t09.png", "s4_t08.png", "s7_t07.png"], "each in another order"),
         (["p2.9.png", "p2.10.png"], "a dot may be a decimal point or separate two numbers"),
         (["p.0.12.png", "p.0.251.png", "p.0.37.png"], "a dot may be"),
         # A section that was made again
