@@ -28,7 +28,7 @@ WITHOUT_GAPS = [
     ([f"img_channel000_position002_time000000000_z{n:03}.tif" for n in range(4)], [0, 1, 2, 3]),
     (["v1.2_001.tif", "v1.2_002.tif", "v1.2_003.tif"], [1, 2, 3]),
     (["s1_v2.tif", "s2_v1.tif", "s3_v1.tif"], [1, 2, 3]),
-    (["s1_x120_y8.tif", "s2_x191_y91.tif", "s3_x119_y40.tif", "s4_x180_y8.tif"], [1, 2, 3, 4]),
+    (["s1_x120_y8.tif", "s2_x191_y91.tif", "s3_x117_y40.tif", "s4_x180_y8.tif"], [1, 2, 3, 4]),
     (["wafer1_s1.tif", "wafer1_s2.tif", "wafer2_s3.tif"], [1, 2, 3]),
     # A second number that runs with it: the depth of a FIB-SEM, the time of day, a serial number
     ([f"slice_{n:05}_z={n / 100:.4f}um.tif" for n in range(1, 130)], list(range(1, 130))),
