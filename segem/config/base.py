@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 
 class Config(BaseModel):
@@ -16,7 +17,20 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        # In Python true is 1, so pydantic takes it for a number.
+        truths = any(isinstance(one, bool) for one in (value if isinstance(value, (list, tuple)) else (value,)))
+        if truths and not _takes_truth(cls.model_fields[str(info.field_name)].annotation):
+            raise ValueError("must not be true or false")
+        return value
+
     def config_hash(self) -> str:
         """Return the sha256 of the configuration's canonical JSON, as 64 hexadecimal digits."""
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _takes_truth(annotation: Any) -> bool:
+    return annotation is bool or any(_takes_truth(each) for each in get_args(annotation))

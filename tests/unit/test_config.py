@@ -180,8 +180,8 @@ def test_memory_is_given_in_any_unit() -> None:
         (
             LabelSource,
             {"source": "a", "membrane": "all"},
-            "w: --membrane: must be 'zero' or 'nonzero' or a whole number; found 'all'. Fix: correct --membrane (zero, "
-            "nonzero or the one pixel value that means membrane; never guessed)",
+            "w: --membrane: must be zero, nonzero, borders, a whole number or several of them, as 0,32,64; found 'all'. "
+            "Fix: correct --membrane (Which values mean membrane: zero, nonzero, one value, or several as 0,32,64; ",
         ),
     ],
 )
