@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class Config(BaseModel):
@@ -17,14 +17,15 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    @field_validator("*", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+    def _true_is_no_number(cls, values: Any) -> Any:
         # In Python true is 1, so pydantic takes it for a number.
-        truths = any(isinstance(one, bool) for one in (value if isinstance(value, (list, tuple)) else (value,)))
-        if truths and not _takes_truth(cls.model_fields[str(info.field_name)].annotation):
-            raise ValueError("must not be true or false")
-        return value
+        for key, value in values.items() if isinstance(values, dict) else ():
+            truths = any(isinstance(one, bool) for one in (value if isinstance(value, (list, tuple)) else (value,)))
+            if truths and key in cls.model_fields and not _takes_truth(cls.model_fields[key].annotation):
+                raise ValueError(f"{key} must not be true or false")
+        return values
 
     def config_hash(self) -> str:
         """Return the sha256 of the configuration's canonical JSON, as 64 hexadecimal digits."""

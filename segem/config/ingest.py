@@ -48,7 +48,8 @@ class LabelSource(Selection):
     def _words_or_values(cls, value: Any) -> Any:
         if isinstance(value, str) and value in get_args(Words):
             return value
-        return _read_values(value, f"must be {', '.join(get_args(Words))}, a whole number or several of them, as 0,32,64")
+        words = ", ".join(get_args(Words))
+        return _read_values(value, f"must be {words}, a whole number or several of them, as 0,32,64")
 
     @field_validator("ignore", mode="before")
     @classmethod
@@ -110,14 +111,11 @@ def _read_values(value: Any, expected: str) -> int | tuple[int, ...]:
 
 
 def _read_value(value: Any, expected: str) -> int:
-    # In YAML, false is no number, though it is one in Python.
-    if isinstance(value, bool):
-        raise ValueError(f"{expected}, not true or false")  # noqa: TRY004 - pydantic catches these
     # Digits of other scripts are digits to Python too.
     if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
         value = int(value)
     if not isinstance(value, int):
-        raise ValueError(expected)  # noqa: TRY004
+        raise ValueError(expected)  # noqa: TRY004 - pydantic catches these
     if not _LEAST <= value <= _MOST:
         raise ValueError(f"no pixel can hold {value}")
     return value

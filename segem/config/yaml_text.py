@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -14,7 +14,8 @@ class _Loader(yaml.SafeLoader):
     By YAML 1.1, PyYAML's own, ``no`` is false, ``010`` is 8, ``50:4:4`` is 180244 and ``2026-11-28`` is a date.
     """
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
+    # Not those of the base class, which knows YAML 1.1.
+    yaml_implicit_resolvers = {}
 
     def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
@@ -48,7 +49,7 @@ for _kind, _pattern in {
 
 
 def read_yaml(text: str) -> Any:
-    """Return what a YAML text holds.
+    r"""Return what a YAML text holds.
 
     Parameters
     ----------
@@ -69,7 +70,7 @@ def read_yaml(text: str) -> Any:
     --------
     >>> read_yaml("{membrane: no, name: 010, rehearsed: true, box: 1:2}")
     {'membrane': 'no', 'name': '010', 'rehearsed': True, 'box': '1:2'}
-    >>> read_yaml("a: 1\\na: 2")
+    >>> read_yaml("a: 1\na: 2")
     Traceback (most recent call last):
     ValueError: the key a is given twice, before in line 1, in line 2
     """

@@ -129,9 +129,7 @@ def _is_exact(value: int, dtype: np.dtype[Any]) -> bool:
         return float(dtype.type(value)) == value
 
 
-def _neighbours(
-    reach_nm: float, pixel_nm: tuple[float, float], shape: tuple[int, ...]
-) -> Iterator[tuple[int, int]]:
+def _neighbours(reach_nm: float, pixel_nm: tuple[float, float], shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
     """Yield the steps to each pixel within reach, one of each pair of opposite ones."""
     most_y, most_x = (min(int(reach_nm / nm), n - 1) for nm, n in zip(pixel_nm, shape, strict=True))
     for dy in range(most_y + 1):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from segem.config import load_manifest
@@ -21,10 +21,12 @@ volumes:
     voxel_nm: [50, 4, 4]
     labels: {{source: b.tif, membrane: {}}}
 """
-LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+# PyYAML folds other line breaks itself.
+TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Zl", "Zp")), max_size=8)
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT
 
 
-@pytest.mark.parametrize("text", ["no", "off", "yes", "on", "No", "n", "010", "1_000", "50:4:4", "2026-11-28", "1e3", "0x10"])
+@pytest.mark.parametrize("text", ["no", "off", "yes", "on", "No", "n", "010", "1_000", "50:4:4", "2026-11-28", "1e3"])
 def test_what_only_looks_like_another_type_stays_as_it_is_written(text: str) -> None:
     assert read_yaml(f"a: {text}") == {"a": text}
 
@@ -53,7 +55,8 @@ def test_numbers_truth_values_and_nothing_are_read(text: str, value: object) -> 
     assert (found, type(found)) == (value, type(value))
 
 
-@given(st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8))
+@given(st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner), max_leaves=5))
+@example(["1e3", "1.0e5", "+.5", "010", "no", "2026-11-28", "<<", "~", "=", "1_0", "0x1", "1:2", "-", "#"])
 def test_what_is_dumped_is_read_back(value: object) -> None:
     assert read_yaml(yaml.safe_dump(value, allow_unicode=True)) == value
 
@@ -85,9 +88,6 @@ def test_merged_keys_are_not_given_twice() -> None:
         ("no", "found 'no'"),
         ("off", "found 'off'"),
         ("yes", "found 'yes'"),
-        ("false", "must not be true or false; found False"),
-        ("true", "must not be true or false; found True"),
-        ("[0, true]", "must not be true or false"),
         ("²", "must be zero, nonzero, borders, a whole number or several of them, as 0,32,64; found '²'"),
         ("'٣'", "found '٣'"),
         ("1_000", "found '1_000'"),
@@ -147,15 +147,15 @@ def test_a_name_that_looks_like_a_date_or_number_is_a_name(tmp_path: Path) -> No
         load_manifest(file)
 
 
-@pytest.mark.parametrize("key", ["channel", "name", "ignore"])
-def test_true_is_no_number_anywhere(tmp_path: Path, key: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("channel", True), ("voxel_nm", [50, True, 4]), ("membrane", False), ("membrane", [0, True]), ("ignore", True)],
+)
+def test_true_is_no_number_anywhere(tmp_path: Path, key: str, value: object) -> None:
     file = tmp_path / "m.yaml"
-    entry = {"name": "a", "source": "a", "voxel_nm": [50, 4, 4]}
-    entry |= {"labels": {"source": "b", "membrane": "zero", "ignore": True}} if key == "ignore" else {key: True}
+    labels: dict[str, object] = {"source": "b", "membrane": "zero"}
+    entry: dict[str, object] = {"name": "a", "source": "a", "voxel_nm": [50, 4, 4], "labels": labels}
+    (labels if key in ("membrane", "ignore") else entry)[key] = value
     file.write_text(yaml.safe_dump({"name": "m", "volumes": [entry]}), encoding="utf-8")
-    with pytest.raises(ConfigError, match=rf"{key}: must not be true or false; found True"):
-        load_manifest(file)
-    entry |= {"voxel_nm": [50, True, 4]}
-    file.write_text(yaml.safe_dump({"name": "m", "volumes": [entry]}), encoding="utf-8")
-    with pytest.raises(ConfigError, match="must not be true or false"):
+    with pytest.raises(ConfigError, match=rf"volumes\.0.*: {key} must not be true or false"):
         load_manifest(file)

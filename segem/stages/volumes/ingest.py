@@ -19,6 +19,7 @@ from segem.config import IngestConfig, LabelSource
 from segem.errors import InputError, SegemError
 from segem.geometry import ZYX, Box, grid
 from segem.io.blocks import read_block
+from segem.io.chunks import Array
 from segem.io.files import locked, new_directory, sweep_partials
 from segem.io.readers import Stack, list_source_files, open_stack, version_of
 from segem.io.readers.stack import check_reachable

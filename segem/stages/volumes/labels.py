@@ -120,8 +120,9 @@ class TruthTally:
             yield f"{self.fraction:.0%} of the labels is membrane: check the polarity (now: {polarity})"
         yield from self._warn_of_unpainted()
         yield from self._warn_of_values(polarity)
-        if self.labels.ignore is not None and not self.ignored:
-            yield f"no voxel of the labels has the value {write_values(self.labels.ignore)} to ignore: all of them count"
+        if self.labels.ignored and not self.ignored:
+            values = write_values(self.labels.ignored)
+            yield f"no voxel of the labels has the value {values} to ignore: all of them count"
 
     def _warn_of_unpainted(self) -> Iterator[str]:
         sections = self.stack.shape[0]
@@ -146,8 +147,10 @@ class TruthTally:
         count = f"{len(painted)} values" if len(painted) < _MOST_VALUES else f"{_MOST_VALUES} values or more"
         ways = ["if they were resized or saved as JPEG, make them again by nearest neighbour and without loss"]
         if several:
-            ways.append("if the values number cells, give --membrane borders; if they are classes, name those that mean")
-            ways[-1] += " membrane (--membrane 1,2) and those that mean not labelled (--ignore)"
+            ways += [
+                "if the values number cells, give --membrane borders",
+                "if they are classes, name those that mean membrane (--membrane 1,2) and not labelled (--ignore)",
+            ]
         yield f"the labels hold {count} ({self._listed(5)}) where {polarity} expects two: {'; '.join(ways)}"
 
     def _note_values(self, section: NDArray[Any]) -> None:
@@ -235,7 +238,4 @@ def _is_blurred(counts: Counter[Any]) -> bool:
         return False
     low, high = sorted(value for value, _ in counts.most_common(2))
     between = sum(low < value < high for value in counts)
-    return (
-        between >= max(_FEWEST_BETWEEN, len(counts) // 2)
-        and 2 * (counts[low] + counts[high]) >= counts.total()
-    )
+    return between >= max(_FEWEST_BETWEEN, len(counts) // 2) and 2 * (counts[low] + counts[high]) >= counts.total()
