@@ -138,6 +138,13 @@ def test_a_key_given_twice_is_refused_by_its_name_and_line(tmp_path: Path) -> No
         load_manifest(file)
 
 
+def test_a_voxel_size_with_colons_is_no_number_to_the_base_of_60(tmp_path: Path) -> None:
+    file = tmp_path / "m.yaml"
+    file.write_text(MANIFEST.format("zero").replace("[50, 4, 4]", "50:4:4"), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"volumes\.0\.voxel_nm: must be a list; found '50:4:4'"):
+        load_manifest(file)
+
+
 def test_a_name_that_looks_like_a_date_or_number_is_a_name(tmp_path: Path) -> None:
     file = tmp_path / "m.yaml"
     file.write_text("name: 2026-11-28\nvolumes:\n  - {name: 007, source: a, voxel_nm: [50, 4, 4]}\n", encoding="utf-8")

@@ -40,8 +40,11 @@ class TruthTally:
         self.values: Counter[Any] = Counter()
         self._check_border()
 
-    def add(self, z: int, section: NDArray[Any]) -> NDArray[np.uint8]:
-        """Count a section, and return its truth, uint8: 1 on membrane, 0 on background, and `UNKNOWN` elsewhere."""
+    def add(self, z: int, section: NDArray[Any], outside: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
+        """Count a section, and return its truth, uint8: 1 on membrane, 0 on background, and `UNKNOWN` elsewhere.
+
+        Where there is no tissue, nothing is known, whatever the labels say.
+        """
         self._check_numbers(z, section)
         labels = self.labels
         self._note_values(section)
@@ -54,9 +57,12 @@ class TruthTally:
             truth = chosen.astype(np.uint8)
             # After the polarity, since the value to ignore is also zero, nonzero or a value of its own.
             truth[ignored] = UNKNOWN
+        tissue = section if outside is None else section[~outside]
+        if outside is not None:
+            truth[outside] = UNKNOWN
         known = int(np.count_nonzero(truth != UNKNOWN))
         # A section that is ignored as a whole has been accounted for.
-        if known and section.min() == section.max():
+        if known and tissue.min() == tissue.max():
             self.of_one_value.append(z)
             if labels.unpainted == "unknown":
                 truth[...], known = UNKNOWN, 0
@@ -106,7 +112,7 @@ class TruthTally:
             facts["ignore"] = labels.ignore
         if labels.unpainted == "unknown":
             facts["unpainted"] = labels.unpainted
-        if not self._may_be_unknown:
+        if labels.ignore is None and self.known == self._voxels:
             return facts
         return facts | {"known_fraction": self.known / self._voxels, "unknown_sections": self.unknown_sections}
 
@@ -151,7 +157,8 @@ class TruthTally:
                 "if the values number cells, give --membrane borders",
                 "if they are classes, name those that mean membrane (--membrane 1,2) and not labelled (--ignore)",
             ]
-        yield f"the labels hold {count} ({self._listed(5)}) where {polarity} expects two: {'; '.join(ways)}"
+        why = f"where {polarity} expects two" if several else "most of them between the two that are most frequent"
+        yield f"the labels hold {count} ({self._listed(5)}), {why}: {'; '.join(ways)}"
 
     def _note_values(self, section: NDArray[Any]) -> None:
         if section.dtype in (np.bool_, np.uint8, np.uint16):
@@ -209,11 +216,6 @@ class TruthTally:
                 found=f"{float(np.abs(section).max()):.0f}",
                 fix="store the numbers as integers (uint32 or uint64)",
             )
-
-    @property
-    def _may_be_unknown(self) -> bool:
-        labels = self.labels
-        return labels.ignore is not None or "unknown" in (labels.unpainted, labels.zero_means)
 
     @property
     def _voxels(self) -> int:
