@@ -37,6 +37,7 @@ class TruthTally:
         self.unknown_sections: list[int] = []
         self.of_one_value: list[int] = []
         self.of_both_classes: list[int] = []
+        self.without_membrane: list[int] = []
         self.values: Counter[Any] = Counter()
         self._check_border()
 
@@ -71,6 +72,8 @@ class TruthTally:
         membrane = int(np.count_nonzero(truth == 1))
         if 0 < membrane < known:
             self.of_both_classes.append(z)
+        elif known and not membrane:
+            self.without_membrane.append(z)
         self.known += known
         self.membrane += membrane
         return truth
@@ -112,6 +115,8 @@ class TruthTally:
             facts["ignore"] = labels.ignore
         if labels.unpainted == "unknown":
             facts["unpainted"] = labels.unpainted
+        if self.without_membrane:
+            facts["sections_without_membrane"] = self.without_membrane
         if labels.ignore is None and self.known == self._voxels:
             return facts
         return facts | {"known_fraction": self.known / self._voxels, "unknown_sections": self.unknown_sections}

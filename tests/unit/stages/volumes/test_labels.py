@@ -14,10 +14,11 @@ from PIL import Image
 from scipy import ndimage
 
 from segem.cli.options import Options
-from segem.config import IngestConfig, LabelSource, parse
+from segem.config import IngestConfig, LabelSource, Manifest, parse
 from segem.errors import ConfigError, InputError
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
+from segem.stages.training.labelled import open_labelled_volumes
 from segem.stages.volumes.ingest import ingest
 from tests.fabricate import tissue
 
@@ -152,6 +153,26 @@ def test_sections_that_nobody_has_painted_are_told_with_the_way_out(tmp_path: Pa
 def test_labels_of_which_no_section_is_painted_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nothing is known of the labels; found value 3 only"):
         read(tmp_path, np.full((2, 8, 8), 3, np.uint8), membrane="nonzero", unpainted="unknown")
+
+
+def test_sections_for_testing_without_membrane_are_refused_before_training(tmp_path: Path) -> None:
+    labels = TRUTH.copy()
+    labels[[4, 5]] = 0
+    assert read(tmp_path, labels, membrane=1).attributes["labels"]["sections_without_membrane"] == [4, 5]
+    entry = {
+        "name": "v",
+        "source": tmp_path / "a.tif",
+        "voxel_nm": VOXEL,
+        "labels": {"source": tmp_path / "t.h5", "membrane": 1},
+    }
+    for first, refused in ((3, False), (4, True)):
+        split = {"train": [0, 2], "validation": [2, 3], "test": [first, 6]}
+        manifest = parse(Manifest, {"name": "m", "volumes": [entry | {"split": split}]})
+        if refused:
+            with pytest.raises(InputError, match="v: the test labels hold no membrane, so there is nothing to score"):
+                open_labelled_volumes(manifest, Workspace(tmp_path / "w"))
+        else:
+            assert open_labelled_volumes(manifest, Workspace(tmp_path / "w"))[0].test == (3, 6)
 
 
 def as_jpeg(mask: np.ndarray) -> np.ndarray:
