@@ -32,10 +32,13 @@ _TURNS: dict[str, Callable[[Floats], Floats]] = {
     "turned by 90 degrees": lambda section: np.rot90(section),
     "turned by 270 degrees": lambda section: np.rot90(section, 3),
 }
-# Labels in their place correlate by 0.2 to 0.6 with dark lines, and those 3 px off by 0.05 or more less; elsewhere
-# chance gives up to 0.03 in five sections, and more in fewer pixels.
-_LEAST, _LEAST_GAIN, _LEAST_SHIFT_PX = 0.1, 0.1, 3
-_LEAST_PER_ROOT_PX = 50
+# Labels in their place correlate with dark lines by 0.2 to 0.6, and by a fifth less when they are moved by 3 px. What
+# chance gives elsewhere is below 0.03 in five sections, and five times that is asked for, however few the pixels are.
+_LEAST, _LEAST_PER_ROOT_PX = 0.1, 50
+_LEAST_GAIN = 0.1
+"""Share of the correlation that a change must be better by."""
+# Labels are drawn by hand, so a pixel or two is no fault.
+_LEAST_SHIFT_PX = 3
 
 
 def doubt_alignment(image: Read, truth: Read, shape: ZYX, labelled: Sequence[int]) -> Iterator[str]:
@@ -101,7 +104,6 @@ def _change(
     moved = {z: correlate_shifted(membrane[z], dark[z], reach_px) for z in chosen}
     shift = find_best_shift(np.mean(list(moved.values()), 0))
     for z in chosen:
-        # Labels are drawn by hand, so a pixel or two is no fault.
         if math.hypot(shift.y_px, shift.x_px) >= _LEAST_SHIFT_PX:
             where = f"moved by {shift.y_px:+d} px in y and {shift.x_px:+d} px in x"
             yield where, z, float(moved[z][shift.y_px + reach_px, shift.x_px + reach_px])

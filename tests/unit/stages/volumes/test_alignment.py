@@ -104,19 +104,19 @@ def real(em_data: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Yield the labelled sections of all public sets, and those of the codes of the VNC."""
 
     def folder(name: str, pattern: str = "*") -> np.ndarray:
-        return np.stack([np.asarray(Image.open(path)) for path in sorted((em_data / name).glob(pattern))[:5]])
+        return np.stack([np.asarray(Image.open(path)) for path in sorted((em_data / name).glob(pattern))[:4]])
 
     labels = tifffile.imread(em_data / "isbi2012" / "train-labels.tif")
     image = tifffile.imread(em_data / "isbi2012" / "train-volume.tif")
-    yield "isbi", image[:5], (labels[:5] == 0).astype(np.uint8)
+    yield "isbi", image[:4], (labels[:4] == 0).astype(np.uint8)
     raw = folder("vnc/stack1/raw")
     yield "membranes", raw, folder("vnc/stack1/membranes").astype(np.uint8)
     yield "codes", raw, np.isin(folder("vnc/stack1/labels"), (0, 32, 64, 96)).astype(np.uint8)
-    for name in ("ac4", "ac3"):
-        ids = folder(f"snemi/{name}/ids", "000[0-4].tif")
+    for name in ("ac4", "ac3") if (em_data / "snemi").is_dir() else ():
+        ids = folder(f"snemi/{name}/ids", "000[0-3].tif")
         yield (
             name,
-            folder(f"snemi/{name}/raw", "000[0-4].tif"),
+            folder(f"snemi/{name}/raw", "000[0-3].tif"),
             np.stack([outline_cells(each, 36, (6, 6), "membrane") for each in ids]),
         )
 
@@ -130,7 +130,7 @@ def test_good_labels_are_not_doubted_and_bad_ones_are(em_data: Path) -> None:
         assert shift is not None, name
         # ISBI's labels are drawn a pixel too high.
         assert [int(each) for each in shift.groups()] == pytest.approx([4, -3], abs=1), name
-        assert "one section before" in doubts(image, np.roll(truth, 1, 0))[0], name
+        assert "one section before" in doubts(image[1:], truth[:-1])[0], name
         assert "brighter" in doubts(image, 1 - truth)[0], name
 
 

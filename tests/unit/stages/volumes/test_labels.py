@@ -16,10 +16,13 @@ from scipy import ndimage
 from segem.cli.options import Options
 from segem.config import IngestConfig, LabelSource, Manifest, parse
 from segem.errors import ConfigError, InputError
+from segem.geometry import VoxelSize
+from segem.io.readers import open_stack
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.stages.training.labelled import open_labelled_volumes
 from segem.stages.volumes.ingest import ingest
+from segem.stages.volumes.labels import TruthTally
 from tests.fabricate import tissue
 
 VOXEL = (50.0, 4.0, 4.0)
@@ -148,6 +151,18 @@ def test_sections_that_nobody_has_painted_are_told_with_the_way_out(tmp_path: Pa
     # Named by its value, it is no doubt either.
     volume = read(tmp_path, painted_in_part(), membrane=2, ignore=0)
     assert (told(volume), volume.attributes["labels"]["unknown_sections"]) == ([], [0, 3, 4, 5])
+
+
+def test_what_lies_outside_tissue_is_unknown_and_no_paint(tmp_path: Path) -> None:
+    section = np.array([[0, 0, 1, 1], [0, 0, 1, 1]], np.uint8)
+    tifffile.imwrite(tmp_path / "t.tif", section, photometric="minisblack")
+    labels = LabelSource(source=tmp_path / "t.tif", membrane=1)
+    outside = np.array([[True, True, False, False]] * 2)
+    with open_stack(labels.source, labels) as stack:
+        tally = TruthTally(stack, labels, VoxelSize(*VOXEL))
+        assert tally.add(0, section, outside).tolist() == [[2, 2, 1, 1]] * 2
+        # In the tissue there is one value only.
+        assert (tally.known, tally.membrane, tally.of_one_value) == (4, 4, [0])
 
 
 def test_labels_of_which_no_section_is_painted_are_refused(tmp_path: Path) -> None:
