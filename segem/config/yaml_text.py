@@ -79,7 +79,7 @@ def read_yaml(text: str) -> Any:
     except yaml.MarkedYAMLError as error:
         said = ", ".join(part for part in (error.context, error.problem) if part)
         line = "" if error.problem_mark is None else f", in line {error.problem_mark.line + 1}"
-        tab = " (tabs cannot indent: use spaces)" if r"'\t'" in said else ""
+        tab = " (use spaces, not tabs)" if r"'\t'" in said else ""
         raise ValueError(f"{said}{tab}{line}") from None
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None

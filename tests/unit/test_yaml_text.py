@@ -67,7 +67,7 @@ def test_what_is_dumped_is_read_back(value: object) -> None:
         ("name: a\nname: b\n", "the key name is given twice, before in line 1, in line 2"),
         ("name: {a: 1, b: 2, 'a': 3}", "the key a is given twice, before in the same line, in line 1"),
         ("a: [{b: 1}, {b: 1,\n b: 1}]", "the key b is given twice, before in line 1, in line 2"),
-        ("a:\n\tb: 1\n", r"tabs cannot indent: use spaces\), in line 2"),
+        ("a:\n\tb: 1\n", r"use spaces, not tabs\), in line 2"),
         ("a: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
         ("a: b: c", "mapping values are not allowed here, in line 1"),
     ],
