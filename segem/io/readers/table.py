@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segem.config import Selection
+from segem.io.readers.dm import DmReader
+from segem.io.readers.gz import GzipReader
 from segem.io.readers.hdf5 import Hdf5Reader
+from segem.io.readers.mrc import MrcReader
 from segem.io.readers.omezarr import ZarrReader, is_zarr, list_zarr_files
 from segem.io.readers.png import PngReader
 from segem.io.readers.reader import Reader
@@ -40,8 +43,10 @@ class Format:
 
 TIFF = Format("TIFF", TiffReader, 1, (".tif", ".tiff"))
 PNG = Format("PNG", PngReader, 1, (".png",))
+MRC = Format("MRC", MrcReader, 1, (".mrc", ".rec", ".map", ".st", ".ali", ".mrcs"))
+DM = Format("DigitalMicrograph", DmReader, 1, (".dm3", ".dm4"))
 
-SECTION_READERS = {suffix: row.open for row in (TIFF, PNG) for suffix in row.suffixes}
+SECTION_READERS = {suffix: row.open for row in (TIFF, PNG, MRC, DM) for suffix in row.suffixes}
 """What reads the files of a folder that holds one section a file."""
 
 # The first row that matches is taken. A zarr folder may have any name, so it comes first; any other folder named x.tif
@@ -50,6 +55,14 @@ FORMATS = (
     Format("zarr", ZarrReader, 2, probe=is_zarr, list_files=list_zarr_files, has_datasets=True),
     TIFF,
     PNG,
+    MRC,
+    DM,
+    Format(
+        "gzip",
+        lambda source, chosen: GzipReader(source, chosen, find_within(source)[0].open),
+        1,
+        probe=lambda source: bool(find_within(source)),
+    ),
     Format("HDF5", Hdf5Reader, 2, (".h5", ".hdf5", ".hdf", ".he5"), has_datasets=True),
     Format(
         "a folder of sections",
@@ -59,6 +72,12 @@ FORMATS = (
         list_files=lambda source: list_section_files(source, tuple(SECTION_READERS)),
     ),
 )
+
+
+def find_within(source: Path) -> list[Format]:
+    """Return the format of what a ``.gz`` file holds, by its name; nothing where it is unknown, or another file."""
+    suffix = Path(source.stem).suffix.lower()
+    return [row for row in FORMATS if suffix in row.suffixes] if source.suffix.lower() == ".gz" else []
 
 
 def find_format(source: Path) -> Format | None:

@@ -21,6 +21,7 @@ from segem.geometry import ZYX, Box, grid
 from segem.io.files import locked, new_directory, sweep_partials
 from segem.io.readers import Stack, list_source_files, open_stack, version_of
 from segem.io.readers.stack import check_reachable
+from segem.io.readers.voxel_size import SettledVoxelSize, describe_size, describe_stated, find_differences, settle_voxel_size
 from segem.io.replacing import refuse_others
 from segem.io.seen import DIGEST_DIGITS
 from segem.io.shards import missing_shards
@@ -54,6 +55,10 @@ class IngestResult:
         Its name.
     shape : tuple of int
         Its extent along (z, y, x).
+    voxel_nm : tuple of float
+        Its voxel size along (z, y, x).
+    voxel_from : str
+        Who says so: you (given), or a place in the source.
     skipped : bool
         True when the volume already existed, made from the same source with the same settings.
     warnings : tuple of str
@@ -63,6 +68,8 @@ class IngestResult:
     path: Path
     name: str
     shape: ZYX
+    voxel_nm: tuple[float, float, float]
+    voxel_from: str
     skipped: bool
     warnings: tuple[str, ...]
 
@@ -112,7 +119,13 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
     if present is not None:
         logger.info("%s: up to date, nothing to ingest", config.name)
         return IngestResult(
-            path, config.name, present.shape, skipped=True, warnings=tuple(present.attributes["warnings"])
+            path,
+            config.name,
+            present.shape,
+            present.voxel_size.zyx,
+            present.attributes["voxel"]["origin"],
+            skipped=True,
+            warnings=tuple(present.attributes["warnings"]),
         )
     with locked(path.with_name(f".{path.name}.lock")):
         # Under the lock no other ingest of this name is alive, so what is unfinished was left by a killed one.
@@ -122,6 +135,9 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
             _require_same(path, config)
         with ExitStack() as stack:
             whole = stack.enter_context(open_stack(config.source, config))
+            voxel = settle_voxel_size(
+                config.voxel_nm, whole.found.voxel, trusted=config.trust_voxel, where=config.source
+            )
             box = config.box_within(whole.shape)
             raw = whole.within(box)
             truth = None
@@ -129,16 +145,21 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
                 truth = stack.enter_context(_open_labels(config.labels, whole)).within(box)
             _check_type(raw)
             with new_directory(path) as partial:
-                warnings = _write(partial, config, raw, truth, fingerprint)
+                warnings = _write(partial, config, raw, truth, voxel, fingerprint)
                 # Before the volume gets its name: sections of two versions of a source must not stand side by side.
                 if fingerprint_source(config) != fingerprint:
                     raise InputError(
                         "the source changed while it was read", where=config.source, fix="run the command again"
                     )
-    logger.info("%s: ingested, %d sections of %d x %d px", config.name, *raw.shape)
+    size = describe_size(voxel.size.zyx)
+    logger.info(
+        "%s: ingested, %d sections of %d x %d px, voxels of %s nm (%s)", config.name, *raw.shape, size, voxel.origin
+    )
     for warning in warnings:
         logger.warning("%s: %s", config.name, warning)
-    return IngestResult(path, config.name, raw.shape, skipped=False, warnings=warnings)
+    return IngestResult(
+        path, config.name, raw.shape, voxel.size.zyx, voxel.origin, skipped=False, warnings=warnings
+    )
 
 
 def fingerprint_source(config: IngestConfig) -> str:
@@ -165,7 +186,7 @@ def describe_settings(config: IngestConfig) -> dict[str, Any]:
         "axes": config.axes,
         "channel": config.channel,
         "box": config.box,
-        "voxel_nm": ",".join(f"{size:g}" for size in config.voxel_nm),
+        "voxel_nm": None if config.voxel_nm is None else ",".join(f"{size:g}" for size in config.voxel_nm),
         "labels": None if labels is None else str(labels.source.resolve()),
         "membrane": None if labels is None else str(labels.membrane),
         "labels_dataset": None if labels is None else labels.dataset,
@@ -252,12 +273,19 @@ def _check_type(raw: Stack) -> None:
         )
 
 
-def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None, fingerprint: str) -> tuple[str, ...]:
+def _write(
+    partial: Path,
+    config: IngestConfig,
+    raw: Stack,
+    truth: Stack | None,
+    voxel: SettledVoxelSize,
+    fingerprint: str,
+) -> tuple[str, ...]:
     volume = create_volume(
         partial,
         shape=raw.shape,
         dtype=raw.dtype,
-        voxel_size=config.voxel_size,
+        voxel_size=voxel.size,
         labels={} if truth is None else {TRUTH: np.uint8},
         attributes={},
     )
@@ -280,7 +308,12 @@ def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None,
     volume.build_pyramid()
     if truth is not None:
         volume.build_pyramid(TRUTH)
-    warnings = (*raw.warnings, *image.warnings(raw), *(() if painted is None else painted.warnings()))
+    warnings = (
+        *raw.warnings,
+        *image.warnings(raw),
+        *_warn_of_label_size(truth, voxel),
+        *(() if painted is None else painted.warnings()),
+    )
     # Last, when all that is noted is known; the volume still has its hidden name.
     volume.set_attributes(
         # Absolute, since an export from another folder must know that it is about to replace the source.
@@ -293,12 +326,22 @@ def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None,
         readers=_readers_of(config),
         segem_version=segem.__version__,
         sections=raw.shape[0],
+        voxel=voxel.facts(),
         dtype=str(raw.dtype),
         statistics=image.statistics(),
         labels=None if painted is None else painted.facts(),
         warnings=list(warnings),
     )
     return warnings
+
+
+def _warn_of_label_size(truth: Stack | None, voxel: SettledVoxelSize) -> Iterator[str]:
+    stated = None if truth is None else truth.found.voxel
+    if truth is not None and stated is not None and find_differences(voxel.size.zyx, stated):
+        yield (
+            f"{truth.source} states voxels of {describe_stated(stated)} nm by {stated.origin}, and the image has "
+            f"{describe_size(voxel.size.zyx)}: are these its labels?"
+        )
 
 
 def _slabs(stack: Stack, write_block: ZYX) -> Iterator[tuple[Box, NDArray[Any]]]:
