@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 theme = Theme("Results", typer.Typer())
 OUT_HELP = (
-    "What to write, by its ending: .tif (as ImageJ has it), .ome.tif, .h5, .zarr (OME-Zarr), or a name without one for a "
-    "folder of PNG sections."
+    "What to write, by its ending: .tif (as ImageJ has it), .ome.tif, .h5, .zarr (OME-Zarr), or a name without one for "
+    "a folder of PNG sections."
 )
 
 

@@ -89,4 +89,3 @@ class IngestConfig(Selection):
             (int(start or 0), int(stop or n)) for (start, stop), n in zip(sides, shape, strict=True)
         )
         return Box((z0, y0, x0), (z1, y1, x1))
-

@@ -101,9 +101,13 @@ def write_ome_tiff(out: Path, layer: Layer) -> None:
     """Write a multi-page TIFF with OME metadata, which Bio-Formats, napari and QuPath read."""
     depth, height, width = layer.shape
     sizes = zip("ZYX", layer.voxel_size.zyx, strict=True)
-    physical = {f"PhysicalSize{axis}": size for axis, size in sizes} | {f"PhysicalSize{axis}Unit": "nm" for axis in "ZYX"}
+    physical = {f"PhysicalSize{axis}": size for axis, size in sizes} | {
+        f"PhysicalSize{axis}Unit": "nm" for axis in "ZYX"
+    }
     described = tifffile.OmeXml()
-    described.addimage(layer.dtype, layer.shape, (depth, 1, 1, height, width, 1), axes="ZYX", Name=layer.name, **physical)
+    described.addimage(
+        layer.dtype, layer.shape, (depth, 1, 1, height, width, 1), axes="ZYX", Name=layer.name, **physical
+    )
     _write_pages(out, layer, described.tostring())
 
 
@@ -116,7 +120,9 @@ def write_hdf5(out: Path, layer: Layer) -> None:
     _, height, width = layer.shape
     with disk_errors(out), new_file(out) as partial, h5py.File(partial, "w") as file:
         chunks = (1, min(CHUNK[1], height), min(CHUNK[2], width))
-        data = file.create_dataset(layer.name, layer.shape, layer.dtype, chunks=chunks, compression="gzip", shuffle=True)
+        data = file.create_dataset(
+            layer.name, layer.shape, layer.dtype, chunks=chunks, compression="gzip", shuffle=True
+        )
         data.attrs["resolution"] = layer.voxel_size.zyx
         data.attrs["element_size_um"] = [size / 1000 for size in layer.voxel_size.zyx]
         for dimension, axis in zip(data.dims, AXES, strict=True):
@@ -180,7 +186,9 @@ WRITERS: dict[str, Write] = {
 
 def _require_free(out: Path) -> None:
     if out.is_symlink() or out.exists():
-        raise ConfigError("a folder is to be written, and a file has its name", where=out, fix="give a name that is free")
+        raise ConfigError(
+            "a folder is to be written, and a file has its name", where=out, fix="give a name that is free"
+        )
 
 
 def _write_pages(out: Path, layer: Layer, description: str) -> None:

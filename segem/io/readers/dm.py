@@ -37,7 +37,18 @@ _LONGEST_TEXT = 1024
 _PIXELS = {1: "i2", 2: "f4", 6: "u1", 7: "i4", 9: "i1", 10: "u2", 11: "u4", 12: "f8", 14: "u1", 39: "i8", 40: "u8"}
 """Types of images."""
 _COLOURS = (8, 23)
-_NM = {"nm": 1.0, "\u00b5m": 1e3, "\u03bcm": 1e3, "um": 1e3, "mm": 1e6, "m": 1e9, "pm": 1e-3, "\u00c5": 0.1, "\u212b": 0.1, "A": 0.1}
+_NM = {
+    "nm": 1.0,
+    "\u00b5m": 1e3,
+    "\u03bcm": 1e3,
+    "um": 1e3,
+    "mm": 1e6,
+    "m": 1e9,
+    "pm": 1e-3,
+    "\u00c5": 0.1,
+    "\u212b": 0.1,
+    "A": 0.1,
+}
 """Units of length; Unicode has two signs for micro, and two for Angstrom."""
 _NO_LENGTHS = ("eV", "keV", "1/nm", "mrad")
 
@@ -196,7 +207,7 @@ def _choose_image(tags: Tags, path: Path) -> Tags:
     """Return the one image that is no thumbnail of another."""
     thumbnails = {str(one.get("ImageIndex")) for one in _groups(tags.get("Thumbnails"))}
     listed = tags.get("ImageList")
-    images = {
+    images: dict[str, Tags] = {
         number: one["ImageData"]
         for number, one in (listed.items() if isinstance(listed, dict) else ())
         if isinstance(one, dict) and isinstance(one.get("ImageData"), dict)

@@ -83,7 +83,7 @@ class GzipReader(Reader):
 def _unpack(path: Path, out: Path) -> None:
     most = max(UNCHECKED_BYTES, _MOST_RATIO * check_file(path))
     try:
-        with gzip.open(path) as packed, out.open("wb") as file:
+        with gzip.open(path) as packed, out.open("wb", buffering=0) as file:
             while step := packed.read(_STEP_BYTES):
                 if file.tell() + len(step) > most:
                     raise InputError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from mrcfile.dtypes import HEADER_DTYPE
@@ -21,6 +21,8 @@ from segem.io.readers.contiguous import ContiguousArray
 from segem.io.readers.reader import Described, Reader, StatedVoxelSize
 from segem.io.readers.stack import check_file, damaged, not_grey
 
+Order = Literal["<", ">"]
+ORDERS: tuple[Order, Order] = ("<", ">")
 _NM_PER_ANGSTROM = 0.1
 _BYTES, _COLOURS, _LAST_MODE = 0, 16, 101
 _OTHER_MODES = {3: "complex numbers", 4: "complex numbers", 101: "4 bits a voxel"}
@@ -30,17 +32,18 @@ _IMAGE_STACK, _VOLUME_STACKS = 0, range(401, 631)
 """Space groups that stand for a stack of images, and for several volumes."""
 
 _IMOD_STAMP_AT, _IMOD_STAMP, _SIGNED_BYTES, _HALF_BYTES = 40, 1146047817, 1, 16
-"""Where IMOD's stamp and flags lie in the field that mrcfile calls extra2; the flags that bytes are signed, and that each
-holds two voxels."""
-_ENDS, _SAMPLED = 8, 8
-"""Grey levels at each end of a range, and sections, by which signed bytes are told from unsigned ones."""
+"""Where IMOD's stamp and flags lie in the field that mrcfile calls extra2; the flags that bytes are signed, and that
+each holds two voxels."""
+_SAMPLED, _MOST_CLASSES = 8, 16
+"""Sections by which signed bytes are told from unsigned ones, and how many values may all be classes."""
 
 
 class MrcReader(Reader):
     """The sections of an MRC file.
 
     Bytes are signed by the standard, unsigned in most files of microscopes, and in those of IMOD either, with 128 taken
-    off where they are signed. IMOD's flag decides, then the smallest and largest value in the header, then the histogram.
+    off where they are signed. IMOD's flag decides, then the smallest and largest value in the header, then the
+    histogram.
 
     Parameters
     ----------
@@ -102,10 +105,10 @@ class MrcReader(Reader):
 
 
 def are_signed(voxels: NDArray[np.uint8]) -> bool:
-    """Return whether bytes are signed intensities, by where their histogram runs on.
+    """Return whether bytes are signed intensities: read in the wrong way, the greys of tissue are cut in the middle.
 
-    Read in the right way, the greys of tissue end within the range; read in the wrong way, they are cut in the middle
-    and lie at both of its ends.
+    The two halves then lie at both ends of the range, so the right way is the one with the smaller variance. A few
+    values are classes, which nobody numbers below 0.
 
     Examples
     --------
@@ -113,22 +116,25 @@ def are_signed(voxels: NDArray[np.uint8]) -> bool:
     >>> are_signed(greys.astype(np.uint8)), are_signed((greys - 128).astype(np.int8).view(np.uint8))
     (False, True)
     """
-    counts = np.bincount(voxels.ravel(), minlength=256)
-    across_middle = min(int(counts[128 - _ENDS : 128].sum()), int(counts[128 : 128 + _ENDS].sum()))
-    across_zero = min(int(counts[-_ENDS:].sum()), int(counts[:_ENDS].sum()))
-    return across_zero > across_middle
+    values = np.arange(256, dtype=np.uint8)
+    counts = np.bincount(voxels.ravel(), minlength=values.size)
+    signed, unsigned = (
+        float(np.cov(read.astype(float), fweights=counts, ddof=0)) for read in (values.view(np.int8), values)
+    )
+    return signed < unsigned and int(np.count_nonzero(counts)) > _MOST_CLASSES
 
 
 class _Header:
     """The header of an MRC file, in one of the two byte orders."""
 
-    def __init__(self, path: Path, content: bytes, order: str) -> None:
+    def __init__(self, path: Path, content: bytes, order: Order) -> None:
         self.path = path
-        self.fields = np.frombuffer(content, HEADER_DTYPE.newbyteorder(order))[0]
+        self.fields: np.void = np.frombuffer(content, HEADER_DTYPE.newbyteorder(order))[0]
         self.order = order
 
     def __getitem__(self, name: str) -> int:
-        return int(self.fields[name])
+        number: int = self.fields[name].item()
+        return number
 
     @property
     def data_offset(self) -> int:
@@ -180,9 +186,7 @@ class _Header:
     def voxel(self) -> StatedVoxelSize | None:
         """The voxel size, if it is known."""
         cell, z_is_section = self.fields["cella"], self["ispg"] == _IMAGE_STACK
-        size = {
-            axis: float(cell[axis]) / self[f"m{axis}"] if self[f"m{axis}"] > 0 else 0.0 for axis in "zyx"
-        }
+        size = {axis: float(cell[axis]) / self[f"m{axis}"] if self[f"m{axis}"] > 0 else 0.0 for axis in "zyx"}
         # Programs write a cell of 1 Angstrom a voxel, or none, where they do not know it.
         if set(size.values()) <= {0.0, 1.0} or min(size["y"], size["x"]) <= 0:
             return None
@@ -195,12 +199,12 @@ class _Header:
         """What IMOD notes, or None in files of other programs."""
         integer = np.dtype(np.int32).newbyteorder(self.order)
         stamp, flags = np.frombuffer(bytes(self.fields["extra2"]), integer, 2, _IMOD_STAMP_AT)
-        return int(flags) if stamp == _IMOD_STAMP else None
+        return int(flags) if int(stamp) == _IMOD_STAMP else None
 
     @property
     def is_plausible(self) -> bool:
         sides = (*self.shape, *(self[name] for name in ("mx", "my", "mz")))
-        return 0 < min(self.shape) and max(sides) <= _LONGEST and 0 <= self["mode"] <= _LAST_MODE
+        return min(self.shape) > 0 and max(sides) <= _LONGEST and 0 <= self["mode"] <= _LAST_MODE
 
     @property
     def is_stamped(self) -> bool:
@@ -213,7 +217,7 @@ def _read_header(path: Path, size: int) -> _Header:
         raise damaged(path, f"{size} bytes, fewer than the header of an MRC file has")
     with path.open("rb") as file:
         content = file.read(HEADER_DTYPE.itemsize)
-    found = [header for header in (_Header(path, content, order) for order in "<>") if header.is_plausible]
+    found = [header for header in (_Header(path, content, order) for order in ORDERS) if header.is_plausible]
     if len(found) > 1:
         # The stamp is missing in files from before 2000 and wrong in some, so it is asked only where both may be right.
         found = [header for header in found if header.is_stamped] or [one for one in found if one.data_stop <= size]

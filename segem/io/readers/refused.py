@@ -25,7 +25,7 @@ class Refused:
     endings : tuple of str
         Ends of the names of its files, in lower case.
     markers : tuple of str
-        Patterns of files or folders that a folder of it holds.
+        Patterns of what a folder of it holds.
     """
 
     name: str
@@ -34,10 +34,13 @@ class Refused:
     markers: tuple[str, ...] = ()
 
     def matches(self, source: Path) -> bool:
-        """Return whether a source, which exists, is of this format."""
-        if source.is_dir():
-            return any(next(source.glob(marker), None) is not None for marker in self.markers)
-        return source.name.lower().endswith(self.endings)
+        """Return whether a source, which exists, is of this format, or a folder of nothing but files of it."""
+        if not source.is_dir():
+            return source.name.lower().endswith(self.endings)
+        if any(next(source.glob(marker), None) is not None for marker in self.markers):
+            return True
+        names = [path.name.lower() for path in source.glob("[!.]*")]
+        return bool(names) and all(name.endswith(self.endings) for name in names)
 
 
 REFUSED = (
@@ -53,7 +56,7 @@ REFUSED = (
         "export it as sections (KnossosDataset of knossos_utils), or take webknossos convert-knossos and then "
         "export-as-tiff",
         ("knossos.conf", ".k.zip"),
-        ("knossos.conf", "*knossos.conf", "mag1/x[0-9]*", "x[0-9][0-9][0-9][0-9]/y[0-9][0-9][0-9][0-9]"),
+        ("*knossos.conf", "mag1/x[0-9]*", "x[0-9][0-9][0-9][0-9]/y[0-9][0-9][0-9][0-9]"),
     ),
     Refused(
         "a mosaic of tiles that are not stitched",
@@ -70,13 +73,12 @@ REFUSED = (
         "raw data of a FIB-SEM (.dat)",
         "convert them to TIFF or Zarr with fibsem-tools, and give the aligned sections",
         (".dat",),
-        ("*.dat",),
     ),
-    Refused("a Zeiss CZI file", _BIO_FORMATS, (".czi",), ("*.czi",)),
-    Refused("a Zeiss LSM file", _BIO_FORMATS, (".lsm",), ("*.lsm",)),
-    Refused("a Leica file", _BIO_FORMATS, (".lif", ".lof", ".xlef", ".scn"), ("*.lif",)),
-    Refused("a Nikon ND2 file", _BIO_FORMATS, (".nd2",), ("*.nd2",)),
-    Refused("an Olympus or Evident file", _BIO_FORMATS, (".vsi", ".oib", ".oif", ".oir"), ("*.vsi",)),
+    Refused("a Zeiss CZI file", _BIO_FORMATS, (".czi",)),
+    Refused("a Zeiss LSM file", _BIO_FORMATS, (".lsm",)),
+    Refused("a Leica file", _BIO_FORMATS, (".lif", ".lof", ".xlef", ".scn")),
+    Refused("a Nikon ND2 file", _BIO_FORMATS, (".nd2",)),
+    Refused("an Olympus or Evident file", _BIO_FORMATS, (".vsi", ".oib", ".oif", ".oir")),
     Refused("an Imaris file", _BIO_FORMATS, (".ims",)),
     Refused("a slide scanner's file", _BIO_FORMATS, (".svs", ".ndpi", ".mrxs")),
     Refused(
@@ -86,9 +88,13 @@ REFUSED = (
     ),
     Refused("a volume of medical imaging", _FIJI, (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".vtk")),
     Refused("an Amira file", f"{_FIJI}, or export it from Amira", (".am",)),
-    Refused("voxels without a header", "import them in Fiji (File > Import > Raw) and save them as TIFF", (".raw", ".vol")),
     Refused(
-        "an archive", "unpack it, and give what is in it", (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".7z", ".rar")
+        "voxels without a header", "import them in Fiji (File > Import > Raw) and save them as TIFF", (".raw", ".vol")
+    ),
+    Refused(
+        "an archive",
+        "unpack it, and give what is in it",
+        (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".7z", ".rar"),
     ),
     Refused("compressed in a way that is not read", "unpack it, and give what comes out", (".bz2", ".xz", ".zst")),
 )

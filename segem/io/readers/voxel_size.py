@@ -168,9 +168,7 @@ def _complete(stated: StatedVoxelSize | None, where: object) -> Sizes:
         )
     z, y, x = _zyx(stated)
     if z is None or y is None or x is None:
-        known = ",".join(
-            axis if one is None else f"{one:.6g}" for axis, one in zip("ZYX", _zyx(stated), strict=True)
-        )
+        known = ",".join(axis if one is None else f"{one:.6g}" for axis, one in zip("ZYX", _zyx(stated), strict=True))
         raise InputError(
             "the source states only a part of its voxel size",
             where=where,

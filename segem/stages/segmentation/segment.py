@@ -223,8 +223,8 @@ def warn_of_pixel_size(voxel: VoxelSize, card: ModelCard) -> Iterator[str]:
     if min(pixels) * FAR_FACTOR < smallest or max(pixels) > largest * FAR_FACTOR:
         learned = f"{smallest:g}" if smallest == largest else f"{smallest:g} to {largest:g}"
         yield (
-            f"pixels of {voxel.y:g} x {voxel.x:g} nm, and {card.name} learned at {learned} nm, so it may miss membranes: "
-            "scale the source to that, or use a model that learned at its pixel size"
+            f"pixels of {voxel.y:g} x {voxel.x:g} nm, and {card.name} learned at {learned} nm, so it may miss "
+            "membranes: scale the source to that, or use a model that learned at its pixel size"
         )
 
 

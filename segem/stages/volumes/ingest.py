@@ -21,7 +21,13 @@ from segem.geometry import ZYX, Box, grid
 from segem.io.files import locked, new_directory, sweep_partials
 from segem.io.readers import Stack, list_source_files, open_stack, version_of
 from segem.io.readers.stack import check_reachable
-from segem.io.readers.voxel_size import SettledVoxelSize, describe_size, describe_stated, find_differences, settle_voxel_size
+from segem.io.readers.voxel_size import (
+    SettledVoxelSize,
+    describe_size,
+    describe_stated,
+    find_differences,
+    settle_voxel_size,
+)
 from segem.io.replacing import refuse_others
 from segem.io.seen import DIGEST_DIGITS
 from segem.io.shards import missing_shards
@@ -157,9 +163,7 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
     )
     for warning in warnings:
         logger.warning("%s: %s", config.name, warning)
-    return IngestResult(
-        path, config.name, raw.shape, voxel.size.zyx, voxel.origin, skipped=False, warnings=warnings
-    )
+    return IngestResult(path, config.name, raw.shape, voxel.size.zyx, voxel.origin, skipped=False, warnings=warnings)
 
 
 def fingerprint_source(config: IngestConfig) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -85,7 +86,8 @@ def test_ome_zarr_is_valid_and_has_the_size(tmp_path: Path) -> None:
     writers.write_ome_zarr(tmp_path / "a.zarr", layer_of(voxels("u1", (9, 300, 270))))
     group = zarr.open_group(str(tmp_path / "a.zarr"), mode="r")
     ome_zarr_models.open_ome_zarr(group)
-    first, second = group.attrs["ome"]["multiscales"][0]["datasets"]
+    attributes: dict[str, Any] = dict(group.attrs)
+    first, second = attributes["ome"]["multiscales"][0]["datasets"]
     assert first["coordinateTransformations"][0] == {"type": "scale", "scale": [50, 4.6, 4]}
     assert second["coordinateTransformations"][0]["scale"] == [50, 9.2, 8]
     assert group["1"].shape == (9, 150, 135)
@@ -106,10 +108,8 @@ def test_one_section_may_be_one_png(tmp_path: Path) -> None:
     assert not (tmp_path / "b.png").exists()
 
 
-@pytest.mark.parametrize("name", ["m.mrc", "m.nii.gz", "m.jpg", "m.tif.bak", "m.n5", "m."])
+@pytest.mark.parametrize("name", ["m.mrc", "m.nii.gz", "m.jpg", "m.tif.bak", "m.n5"])
 def test_other_endings_are_refused_by_name(name: str) -> None:
-    if Path(name).suffix == "":
-        pytest.skip("a name without an ending")
     with pytest.raises(ConfigError, match=r"no such format to write; expected a name in \.ome\.tif, .*found \.\w+"):
         find_writer(Path(name))
 
@@ -166,7 +166,7 @@ def test_memory_does_not_grow_with_the_number_of_sections(tmp_path: Path, name: 
     section = voxels("u1", (1, 256, 256))
 
     def peak(depth: int) -> int:
-        out = tmp_path / f"{depth}{name}" if "." in name else tmp_path / f"{depth}"
+        out = tmp_path / f"{len(list(tmp_path.iterdir()))}{name}"
         layer = Layer(
             "raw", (depth, 256, 256), np.dtype("u1"), VoxelSize(50, 4, 4), lambda box: section.repeat(box.shape[0], 0)
         )

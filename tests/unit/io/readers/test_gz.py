@@ -90,9 +90,7 @@ DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 
 
 @pytest.mark.parametrize(("damage", "said"), DAMAGE.values(), ids=DAMAGE)
-def test_damage_is_refused_in_words(
-    tmp_path: Path, scratch: Path, damage: Callable[[bytes], bytes], said: str
-) -> None:
+def test_damage_is_refused_in_words(tmp_path: Path, scratch: Path, damage: Callable[[bytes], bytes], said: str) -> None:
     path = packed(tmp_path / "a.tif.gz", tiff(tmp_path))
     path.write_bytes(damage(path.read_bytes()))
     line = refused(path)
@@ -101,9 +99,7 @@ def test_damage_is_refused_in_words(
     assert list(scratch.iterdir()) == []
 
 
-def test_a_file_made_to_fill_disks_is_stopped(
-    tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_made_to_fill_disks_is_stopped(tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gz, "UNCHECKED_BYTES", 2**20)
     line = refused(packed(tmp_path / "a.tif.gz", bytes(40 * 2**20)))
     assert "it unpacks to implausibly much" in line

@@ -80,9 +80,7 @@ def test_a_real_size_is_taken_whether_given_or_stated(size: tuple[float, float, 
 
 
 @pytest.mark.parametrize(("size", "likely"), WRONG.items(), ids=map(str, WRONG))
-def test_an_implausible_size_is_refused_with_what_it_looks_like(
-    size: tuple[float, float, float], likely: str
-) -> None:
+def test_an_implausible_size_is_refused_with_what_it_looks_like(size: tuple[float, float, float], likely: str) -> None:
     for line in (refused(size), refused(None, stated(*size))):
         assert "an implausible voxel size" in line
         assert likely in line
@@ -144,7 +142,7 @@ def test_sections_at_least_as_thick_as_pixels_are_never_doubted_and_micrometres_
     drawn: tuple[float, float, float],
 ) -> None:
     thicker, longer, x = drawn
-    y = x * longer
+    y = max(x * longer, 0.5)
     size = (min(max(x, y) * thicker, 1000), y, x)
     assert find_doubt(size) == ""
     if max(size) / 1000 < 0.5:

@@ -53,7 +53,9 @@ def test_a_source_that_states_its_size_needs_no_other(workspace: Workspace, tmp_
 
 def test_a_size_that_the_source_contradicts_needs_to_be_insisted_on(workspace: Workspace, tmp_path: Path) -> None:
     source = mrc(tmp_path / "a.mrc")
-    with pytest.raises(InputError, match=r"a\.mrc: the voxel size is not the one that the source states, along y and x"):
+    with pytest.raises(
+        InputError, match=r"a\.mrc: the voxel size is not the one that the source states, along y and x"
+    ):
         ingest(IngestConfig(name="v", source=source, voxel_nm=(50, 8, 8)), workspace)
     assert workspace.volumes() == []
     made = ingest(IngestConfig(name="v", source=source, voxel_nm=(50, 8, 8), trust_voxel=True), workspace)
@@ -71,12 +73,13 @@ def test_one_size_does_not_silently_become_another(workspace: Workspace, tmp_pat
 
 
 def test_labels_of_another_size_are_warned_of(workspace: Workspace, tmp_path: Path) -> None:
-    labels = mrc(tmp_path / "t.mrc", (80, 80, 500), (DATA > 128).astype(np.uint16))
+    labels = mrc(tmp_path / "t.mrc", (80, 80, 500), (DATA > 200).astype(np.uint16))
     truth = LabelSource(source=labels, membrane="nonzero")
     made = ingest(IngestConfig(name="v", source=mrc(tmp_path / "a.mrc"), labels=truth), workspace)
     assert any("states voxels of 50,8,8 nm" in warning for warning in made.warnings)
-    mrc(labels, (40, 40, 500), (DATA > 128).astype(np.uint16))
-    assert not ingest(IngestConfig(name="v", source=tmp_path / "a.mrc", labels=truth), workspace, again=True).warnings
+    mrc(labels, (40, 40, 500), (DATA > 200).astype(np.uint16))
+    made = ingest(IngestConfig(name="v", source=tmp_path / "a.mrc", labels=truth), workspace, again=True)
+    assert made.warnings == ()
 
 
 def test_a_manifest_may_leave_the_size_to_the_source() -> None:
