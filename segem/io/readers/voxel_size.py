@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from segem.errors import InputError
@@ -104,6 +104,15 @@ def settle_voxel_size(
             raise _contradiction(given, stated, where)
         _check_plausible(size, origin, where)
     return SettledVoxelSize(VoxelSize(*size), origin, stated, trusted)
+
+
+def warn_of_labels(image: VoxelSize, labels: StatedVoxelSize | None, *, where: object) -> Iterator[str]:
+    """Yield a warning where labels state another voxel size than the image has."""
+    if labels is not None and find_differences(image.zyx, labels):
+        yield (
+            f"{where} states voxels of {describe_stated(labels)} nm by {labels.origin}, and the image has "
+            f"{describe_size(image.zyx)}: are these its labels?"
+        )
 
 
 def find_differences(size: Sizes, stated: StatedVoxelSize) -> str:

@@ -315,7 +315,7 @@ def _write(
     warnings = (
         *raw.warnings,
         *image.warnings(raw),
-        *_warn_of_label_size(truth, voxel),
+        *(() if truth is None else warn_of_labels(voxel.size, truth.found.voxel, where=truth.source)),
         *(() if painted is None else painted.warnings()),
     )
     # Last, when all that is noted is known; the volume still has its hidden name.
@@ -337,15 +337,6 @@ def _write(
         warnings=list(warnings),
     )
     return warnings
-
-
-def _warn_of_label_size(truth: Stack | None, voxel: SettledVoxelSize) -> Iterator[str]:
-    stated = None if truth is None else truth.found.voxel
-    if truth is not None and stated is not None and find_differences(voxel.size.zyx, stated):
-        yield (
-            f"{truth.source} states voxels of {describe_stated(stated)} nm by {stated.origin}, and the image has "
-            f"{describe_size(voxel.size.zyx)}: are these its labels?"
-        )
 
 
 def _slabs(stack: Stack, write_block: ZYX) -> Iterator[tuple[Box, NDArray[Any]]]:
