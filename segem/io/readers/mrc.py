@@ -129,12 +129,11 @@ class _Header:
 
     def __init__(self, path: Path, content: bytes, order: Order) -> None:
         self.path = path
-        self.fields: np.void = np.frombuffer(content, HEADER_DTYPE.newbyteorder(order))[0]
+        self.fields: Any = np.frombuffer(content, HEADER_DTYPE.newbyteorder(order))[0]
         self.order = order
 
     def __getitem__(self, name: str) -> int:
-        number: int = self.fields[name].item()
-        return number
+        return int(self.fields[name])
 
     @property
     def data_offset(self) -> int:

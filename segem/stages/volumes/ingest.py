@@ -21,13 +21,7 @@ from segem.geometry import ZYX, Box, grid
 from segem.io.files import locked, new_directory, sweep_partials
 from segem.io.readers import Stack, list_source_files, open_stack, version_of
 from segem.io.readers.stack import check_reachable
-from segem.io.readers.voxel_size import (
-    SettledVoxelSize,
-    describe_size,
-    describe_stated,
-    find_differences,
-    settle_voxel_size,
-)
+from segem.io.readers.voxel_size import SettledVoxelSize, describe_size, settle_voxel_size, warn_of_labels
 from segem.io.replacing import refuse_others
 from segem.io.seen import DIGEST_DIGITS
 from segem.io.shards import missing_shards
