@@ -137,7 +137,7 @@ class _Header:
 
     @property
     def data_offset(self) -> int:
-        return HEADER_DTYPE.itemsize + self["nsymbt"]
+        return int(HEADER_DTYPE.itemsize) + self["nsymbt"]
 
     @property
     def data_stop(self) -> int:
