@@ -34,8 +34,8 @@ _IMAGE_STACK, _VOLUME_STACKS = 0, range(401, 631)
 _IMOD_STAMP_AT, _IMOD_STAMP, _SIGNED_BYTES, _HALF_BYTES = 40, 1146047817, 1, 16
 """Where IMOD's stamp and flags lie in the field that mrcfile calls extra2; the flags that bytes are signed, and that
 each holds two voxels."""
-_SAMPLED, _MOST_CLASSES = 8, 16
-"""Sections by which signed bytes are told from unsigned ones, and how many values may all be classes."""
+_SAMPLED, _SAMPLED_VOXELS, _MOST_CLASSES = 8, 2**20, 16
+"""Sections, and voxels of each, by which signed bytes are told from unsigned ones; how many values may be classes."""
 
 
 class MrcReader(Reader):
@@ -92,16 +92,21 @@ class MrcReader(Reader):
         # By the standard, a largest value below the smallest means that neither is known.
         if least <= largest and (least < 0 or largest > np.iinfo(np.int8).max):
             return 0, signed if least < 0 else unsigned, []
-        dtype = signed if are_signed(self._sample()) else unsigned
+        sample = self._sample()
+        if least < largest and int(sample.max()) <= np.iinfo(np.int8).max:
+            # From 0 to 127, where both ways are the same.
+            return 0, unsigned, []
+        dtype = signed if are_signed(sample) else unsigned
         span = f"{np.iinfo(dtype).min} to {np.iinfo(dtype).max}"
         return 0, dtype, [f"{self._voxels.path.name} does not say whether its bytes are signed: taken as {span}"]
 
     def _sample(self) -> NDArray[np.uint8]:
-        """Return some sections, spread over the file."""
-        depth, *plane = self._voxels.shape
+        """Return the middle of some sections, spread over the file."""
+        depth, height, width = self._voxels.shape
+        rows = max(1, min(height, _SAMPLED_VOXELS // width))
+        band = slice((height - rows) // 2, (height - rows) // 2 + rows), slice(0, width)
         chosen = sorted({index * depth // _SAMPLED for index in range(_SAMPLED)})
-        rest = [slice(0, n) for n in plane]
-        return np.concatenate([self._voxels.read((slice(z, z + 1), *rest)).ravel() for z in chosen])
+        return np.concatenate([self._voxels.read((slice(z, z + 1), *band)).ravel() for z in chosen])
 
 
 def are_signed(voxels: NDArray[np.uint8]) -> bool:

@@ -181,6 +181,13 @@ def test_no_two_greys_change_places_however_bytes_are_stored(
     assert len(set((taken - greys).tolist())) == 1
 
 
+def test_bytes_that_are_the_same_either_way_need_no_warning(tmp_path: Path) -> None:
+    dark = TISSUE // 2
+    with open_stack(as_bytes(tmp_path / "a.mrc", dark, ("dmin", "<f", 0), ("dmax", "<f", 127))) as stack:
+        assert stack.warnings == ()
+        assert np.array_equal(stack.read(Box.of_shape(stack.shape)), dark)
+
+
 def test_labels_are_unsigned(tmp_path: Path) -> None:
     for value in (1, 255):
         labels = (np.random.default_rng(0).random(SHAPE) < 0.2).astype(np.uint8) * np.uint8(value)
