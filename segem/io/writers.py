@@ -22,6 +22,7 @@ from segem.io.volume import create_volume, write_block
 _CLASSIC_BYTES = 2**31
 """Above this, TIFF is written as BigTIFF, since a classic one ends at 4 GiB."""
 _LARGEST_RATIO = 2**32
+_NM_PER_INCH, _NM_PER_METRE = 2.54e7, 1e9
 
 
 @dataclass(frozen=True)
@@ -159,16 +160,16 @@ def write_png(out: Path, layer: Layer) -> None:
             fix="give a name without an ending, as in sections, for a folder of them",
         )
     with disk_errors(out), new_file(out) as partial:
-        Image.fromarray(next(layer.sections())).save(partial, "PNG")
+        _save_png(partial, next(layer.sections()), layer.voxel_size)
 
 
 def write_png_series(out: Path, layer: Layer) -> None:
-    """Write a folder with a PNG for each section, 0000.png and so on."""
+    """Write a folder with a PNG for each section, 0000.png and so on; each says how large its pixels are."""
     _require_free(out)
     digits = max(4, len(str(layer.shape[0] - 1)))
     with disk_errors(out), new_directory(out) as partial:
         for z, section in enumerate(layer.sections()):
-            Image.fromarray(section).save(partial / f"{z:0{digits}}.png", "PNG")
+            _save_png(partial / f"{z:0{digits}}.png", section, layer.voxel_size)
 
 
 WRITERS: dict[str, Write] = {
@@ -182,6 +183,13 @@ WRITERS: dict[str, Write] = {
     ".png": write_png,
 }
 """What is written, by the ending of the name; the first that fits is taken."""
+
+
+def _save_png(path: Path, section: NDArray[Any], size: VoxelSize) -> None:
+    per_inch = _NM_PER_INCH / size.x, _NM_PER_INCH / size.y
+    # PNG counts pixels in a metre, in 32 bits; finer ones stay without.
+    fits = min(size.x, size.y) > _NM_PER_METRE / _LARGEST_RATIO
+    Image.fromarray(section).save(path, "PNG", **({"dpi": per_inch} if fits else {}))
 
 
 def _require_free(out: Path) -> None:

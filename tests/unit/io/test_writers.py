@@ -12,6 +12,7 @@ import ome_zarr_models
 import pytest
 import tifffile
 import zarr
+from PIL import Image
 
 from segem.errors import ConfigError, WorkspaceError
 from segem.geometry import Box, VoxelSize
@@ -96,6 +97,16 @@ def test_ome_zarr_is_valid_and_has_the_size(tmp_path: Path) -> None:
 def test_sections_are_numbered(tmp_path: Path) -> None:
     writers.write_png_series(tmp_path / "s", layer_of(voxels("u2", (12, 3, 4))))
     assert sorted(path.name for path in (tmp_path / "s").iterdir()) == [f"{z:04d}.png" for z in range(12)]
+
+
+@pytest.mark.parametrize(("pixel", "stated"), [(4.6, True), (0.5, True), (1000, True), (0.002, False)])
+def test_sections_say_how_large_their_pixels_are(tmp_path: Path, pixel: float, stated: bool) -> None:
+    writers.write_png_series(tmp_path / "s", layer_of(voxels("u1", (2, 3, 4)), (50, pixel / 2, pixel)))
+    with Image.open(tmp_path / "s" / "0001.png") as image:
+        assert ("dpi" in image.info) == stated
+        if stated:
+            x, y = image.info["dpi"]
+            assert (2.54e7 / x, 2.54e7 / y) == pytest.approx((pixel, pixel / 2), rel=1e-3)
 
 
 def test_one_section_may_be_one_png(tmp_path: Path) -> None:
