@@ -25,7 +25,7 @@ class Refused:
     endings : tuple of str
         Ends of the names of its files, in lower case.
     markers : tuple of str
-        Patterns of what a folder of it holds.
+        Patterns of what a folder of it holds. None looks far down: a folder below may hold a million files.
     """
 
     name: str
@@ -49,7 +49,7 @@ REFUSED = (
         "export a layer (webknossos export-as-tiff, of the Python package webknossos) and give the folder it makes; "
         "where a layer is stored as Zarr, give the folder of its finest level",
         (".wkw",),
-        ("header.wkw", "*/header.wkw", "*/*/header.wkw", "datasource-properties.json"),
+        ("header.wkw", "*/header.wkw", "datasource-properties.json"),
     ),
     Refused(
         "a KNOSSOS data set",
@@ -62,7 +62,7 @@ REFUSED = (
         "a mosaic of tiles that are not stitched",
         _STITCH,
         (".ve-mif", ".ve-asf", ".a5proj", ".mapsproject"),
-        ("*.ve-mif", "*/*.ve-mif", "*.a5proj", "MapsProject.xml", "*[Tt]ile_r[0-9]*-c[0-9]*"),
+        ("*.ve-mif", "*.a5proj", "MapsProject.xml", "*[Tt]ile_r[0-9]*-c[0-9]*"),
     ),
     Refused(
         "a project of BigStitcher, BigDataViewer or TrakEM2",

@@ -37,12 +37,12 @@ FILES = {
     "a.tif.bz2": "unpack it",
 }
 FOLDERS = {
-    "color/1/header.wkw": "webknossos export-as-tiff",
+    "1/header.wkw": "webknossos export-as-tiff",
     "datasource-properties.json": "webknossos export-as-tiff",
     "mag1/x0000/y0000/z0000/a_x0000_y0000_z0000.raw": "knossos_utils",
     "knossos.conf": "knossos_utils",
     "x0001/y0000/z0000/a.raw": "knossos_utils",
-    "Site 1/s0001.ve-mif": "TrakEM2",
+    "s0001.ve-mif": "TrakEM2",
     "MapsProject.xml": "TrakEM2",
     "Tile_r1-c2_S_001.tif": "TrakEM2",
     "s0001.dat": "fibsem-tools",
