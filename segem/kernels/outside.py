@@ -81,9 +81,9 @@ def find_outside_cells(cells: NDArray[np.int32]) -> Iterator[tuple[int, NDArray[
     for value in np.flatnonzero(np.bincount(held) >= EDGE_CELLS):
         areas, number = ndimage.label(cells == value)
         outside = np.zeros(number + 1, bool)
-        sizes = np.bincount(areas.ravel(), minlength=number + 1)
         for index, box in enumerate(ndimage.find_objects(areas), 1):
-            if sizes[index] >= EDGE_CELLS:
+            # The box first: of a section of grey noise there may be thousands of single cells.
+            if areas[box].size >= EDGE_CELLS:
                 outside[index] = _is_outside(areas[box] == index, box, cells.shape)
         if outside.any():
             yield int(value), outside[areas]

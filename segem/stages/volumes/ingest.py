@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,24 +18,30 @@ import segem
 from segem.config import IngestConfig, LabelSource
 from segem.errors import InputError, SegemError
 from segem.geometry import ZYX
+from segem.io.blocks import read_block
 from segem.io.files import locked, new_directory, sweep_partials
 from segem.io.layers import read_section
-from segem.io.readers import Stack, list_source_files, open_stack, version_of
+from segem.io.readers import Stack, list_source_files, open_labels, open_stack, version_of
 from segem.io.readers.stack import check_reachable
+from segem.io.readers.voxel_size import SettledVoxelSize, describe_size, settle_voxel_size, warn_of_labels
 from segem.io.replacing import refuse_others
 from segem.io.shards import missing_shards
+from segem.io.tissue import read_tissue
 from segem.io.volume import OUTSIDE, Volume, create_volume
 from segem.io.workspace import Workspace
 from segem.progress import track
+from segem.stages.volumes.alignment import doubt_alignment
 from segem.stages.volumes.image import ImageTally
 from segem.stages.volumes.intensities import check_type, choose_scaling, warn_of_scaling, window_of
-from segem.stages.volumes.labels import TruthTally
+from segem.stages.volumes.labels import TruthTally, write_values
 from segem.stages.volumes.outside import write_outside
 from segem.stages.volumes.slabs import count_sections, read_slabs, write_behind, write_slab
 
 logger = logging.getLogger(__name__)
 
 TRUTH = "truth"
+
+_OF_LABELS = ("labels", "membrane", "border_nm", "zero_means", "labels_dataset", "ignore", "unpainted")
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,10 @@ class IngestResult:
         Its name.
     shape : tuple of int
         Its extent along (z, y, x).
+    voxel_nm : tuple of float
+        Its voxel size along (z, y, x).
+    voxel_from : str
+        Who says so: you (given), or a place in the source.
     skipped : bool
         True when the volume already existed, made from the same source with the same settings.
     warnings : tuple of str
@@ -58,6 +69,8 @@ class IngestResult:
     path: Path
     name: str
     shape: ZYX
+    voxel_nm: tuple[float, float, float]
+    voxel_from: str
     skipped: bool
     warnings: tuple[str, ...]
 
@@ -107,7 +120,13 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
     if present is not None:
         logger.info("%s: up to date, nothing to ingest", config.name)
         return IngestResult(
-            path, config.name, present.shape, skipped=True, warnings=tuple(present.attributes["warnings"])
+            path,
+            config.name,
+            present.shape,
+            present.voxel_size.zyx,
+            present.attributes["voxel"]["origin"],
+            skipped=True,
+            warnings=tuple(present.attributes["warnings"]),
         )
     with locked(path.with_name(f".{path.name}.lock")):
         # Under the lock no other ingest of this name is alive, so what is unfinished was left by a killed one.
@@ -117,6 +136,9 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
             _require_same(path, config)
         with ExitStack() as stack:
             whole = stack.enter_context(open_stack(config.source, config))
+            voxel = settle_voxel_size(
+                config.voxel_nm, whole.found.voxel, trusted=config.trust_voxel, where=config.source
+            )
             box = config.box_within(whole.shape)
             raw = whole.within(box)
             truth = None
@@ -124,16 +146,19 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
                 truth = stack.enter_context(_open_labels(config.labels, whole)).within(box)
             check_type(raw)
             with new_directory(path) as partial:
-                warnings = _write(partial, config, raw, truth, fingerprint)
+                warnings = _write(partial, config, raw, truth, voxel, fingerprint)
                 # Before the volume gets its name: sections of two versions of a source must not stand side by side.
                 if fingerprint_source(config) != fingerprint:
                     raise InputError(
                         "the source changed while it was read", where=config.source, fix="run the command again"
                     )
-    logger.info("%s: ingested, %d sections of %d x %d px", config.name, *raw.shape)
+    size = describe_size(voxel.size.zyx)
+    logger.info(
+        "%s: ingested, %d sections of %d x %d px, voxels of %s nm (%s)", config.name, *raw.shape, size, voxel.origin
+    )
     for warning in warnings:
         logger.warning("%s: %s", config.name, warning)
-    return IngestResult(path, config.name, raw.shape, skipped=False, warnings=warnings)
+    return IngestResult(path, config.name, raw.shape, voxel.size.zyx, voxel.origin, skipped=False, warnings=warnings)
 
 
 def fingerprint_source(config: IngestConfig) -> str:
@@ -153,20 +178,30 @@ def fingerprint_source(config: IngestConfig) -> str:
 
 def describe_settings(config: IngestConfig) -> dict[str, Any]:
     """Return the settings that define a volume, named as on the command line, with resolved paths."""
-    labels = config.labels
-    return {
+    settings: dict[str, Any] = {
         "source": str(config.source.resolve()),
         "dataset": config.dataset,
         "axes": config.axes,
         "channel": config.channel,
         "box": config.box,
         "window": None if config.window is None else ",".join(f"{end:g}" for end in config.window),
-        "voxel_nm": ",".join(f"{size:g}" for size in config.voxel_nm),
-        "labels": None if labels is None else str(labels.source.resolve()),
-        "membrane": None if labels is None else str(labels.membrane),
-        "labels_dataset": None if labels is None else labels.dataset,
-        "ignore": None if labels is None else labels.ignore,
+        "unwritten": config.unwritten,
+        "missing": config.missing,
+        "voxel_nm": None if config.voxel_nm is None else ",".join(f"{size:g}" for size in config.voxel_nm),
+        **dict.fromkeys(_OF_LABELS),
     }
+    if config.labels is not None:
+        settings |= {
+            "labels": str(config.labels.source.resolve()),
+            "membrane": write_values(config.labels.membrane),
+            "border_nm": config.labels.border_nm,
+            "zero_means": config.labels.zero_means,
+            "labels_dataset": config.labels.dataset,
+            # One value as the number that earlier versions of segem noted.
+            "ignore": write_values(config.labels.ignored) if len(config.labels.ignored) > 1 else config.labels.ignore,
+            "unpainted": config.labels.unpainted,
+        }
+    return settings
 
 
 def _require_same(path: Path, config: IngestConfig) -> None:
@@ -176,10 +211,10 @@ def _require_same(path: Path, config: IngestConfig) -> None:
     with suppress(SegemError):
         held = Volume(path).attributes.get("settings", {})
     if held:
-        # Volumes ingested by earlier versions of segem have no such setting.
-        held = {"ignore": None} | held
+        # Volumes ingested by earlier versions of segem have no such settings.
+        held = {"ignore": None, "unpainted": None if held.get("labels") is None else "labelled"} | held
     asked = describe_settings(config)
-    new = [key for key in ("labels", "membrane", "labels_dataset", "ignore") if held.get("labels") is None]
+    new = _OF_LABELS if held.get("labels") is None else ()
     refuse_others(
         held,
         {key: value for key, value in asked.items() if key in held and key not in new},
@@ -224,7 +259,7 @@ def _sources_of(config: IngestConfig) -> list[Path]:
 
 
 def _open_labels(labels: LabelSource, raw: Stack) -> Stack:
-    stack = open_stack(labels.source, labels)
+    stack = open_labels(labels.source, labels, raw)
     if stack.shape == raw.shape:
         return stack
     stack.close()
@@ -237,13 +272,20 @@ def _open_labels(labels: LabelSource, raw: Stack) -> Stack:
     )
 
 
-def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None, fingerprint: str) -> tuple[str, ...]:
+def _write(
+    partial: Path,
+    config: IngestConfig,
+    raw: Stack,
+    truth: Stack | None,
+    voxel: SettledVoxelSize,
+    fingerprint: str,
+) -> tuple[str, ...]:
     scaling, not_numbers = choose_scaling(raw, config)
     volume = create_volume(
         partial,
         shape=raw.shape,
         dtype=scaling.dtype,
-        voxel_size=config.voxel_size,
+        voxel_size=voxel.size,
         labels={} if truth is None else {TRUTH: np.uint8},
         attributes={},
     )
@@ -257,9 +299,9 @@ def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None,
                 image.add(box, stored)
                 advance(count_sections(box, raw.shape))
         image.finish(volume)
-        outside = write_outside(volume, image.areas, {*image.whole, *_masked(config, raw)}, scaling.nothing)
+        outside = write_outside(volume, image.areas, {*image.whole, *raw.masked}, scaling.nothing)
         if truth is not None and config.labels is not None:
-            painted = TruthTally(truth, config.labels)
+            painted = TruthTally(truth, config.labels, voxel.size)
             # By whole sections, since borders between cells are made of what lies around a voxel.
             for box, slab in read_slabs(truth, (volume.write_block[0], *raw.shape[1:])):
                 known = np.empty(box.shape, np.uint8)
@@ -270,12 +312,15 @@ def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None,
             painted.check()
     for label in (None, *volume.labels()):
         volume.build_pyramid(label)
+    # First of all that is noted, since tissue is read by it.
+    volume.set_attributes(statistics=image.statistics(outside, window_of(config, scaling)))
     warnings = (
         *raw.warnings,
         *image.warnings(raw),
         *outside.warnings(not_numbers),
         *warn_of_scaling(scaling, config),
-        *(() if painted is None else painted.warnings()),
+        *(() if truth is None else warn_of_labels(voxel.size, truth.found.voxel, where=truth.source)),
+        *_warn_of_labels(volume, painted),
     )
     # Last, when all that is noted is known; the volume still has its hidden name.
     volume.set_attributes(
@@ -289,19 +334,26 @@ def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None,
         readers=_readers_of(config),
         segem_version=segem.__version__,
         sections=raw.shape[0],
+        voxel=voxel.facts(),
         dtype=str(scaling.dtype),
         **({} if raw.dtype == scaling.dtype else {"intensities": scaling.to_dict(raw.dtype)}),
         **({OUTSIDE: outside.facts()} if outside.voxels else {}),
-        statistics=image.statistics(outside, window_of(config, scaling)),
         labels=None if painted is None else painted.facts(),
         warnings=list(warnings),
     )
     return warnings
 
 
-def _masked(config: IngestConfig, raw: Stack) -> tuple[int, ...]:
-    """Return the sections that are only there for missing ones, and that nothing may count."""
-    return raw.filled if config.missing == "mask" else ()
+def _warn_of_labels(volume: Volume, painted: TruthTally | None) -> Iterator[str]:
+    if painted is not None:
+        yield from painted.warnings()
+        truth = volume.label(TRUTH)
+        yield from doubt_alignment(
+            lambda box: read_tissue(volume, box).image,
+            lambda box: read_block(truth, box, "run the command again"),
+            volume.shape,
+            painted.of_both_classes,
+        )
 
 
 def _outside_of_section(volume: Volume, z: int) -> NDArray[np.bool_] | None:

@@ -41,6 +41,7 @@ class Areas:
         # Compressed, here and below: a map of a large section takes tens of megabytes, and most of it is the same.
         self._unfinished: dict[int, list[tuple[Part, bytes]]] = defaultdict(list)
         self._found: dict[int, list[tuple[int, bytes]]] = {}
+        self._unpacked: tuple[int | None, list[tuple[int, NDArray[np.bool_]]]] = (None, [])
 
     def __contains__(self, z: int) -> bool:
         return z in self._found
@@ -71,9 +72,12 @@ class Areas:
     def within(self, z: int, rows: slice, columns: slice) -> list[tuple[int, NDArray[np.bool_]]]:
         """Return value and cells of the areas in a part of a section, which starts at whole cells."""
         part = tuple(slice(one.start // CELL_PX, ceil_div(one.stop, CELL_PX)) for one in (rows, columns))
-        return [(value, self._unpacked(packed)[part]) for value, packed in self._found.get(z, ())]
+        if self._unpacked[0] != z:
+            # All parts of a large section are asked for, one after the other.
+            self._unpacked = z, [(value, self._unpack(packed)) for value, packed in self._found.get(z, ())]
+        return [(value, cells[part]) for value, cells in self._unpacked[1]]
 
-    def _unpacked(self, packed: bytes) -> NDArray[np.bool_]:
+    def _unpack(self, packed: bytes) -> NDArray[np.bool_]:
         bits = np.frombuffer(zlib.decompress(packed), np.uint8)
         return np.unpackbits(bits, count=math.prod(self._shape)).astype(bool).reshape(self._shape)
 

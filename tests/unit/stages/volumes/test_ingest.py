@@ -85,7 +85,7 @@ def nothing_left(workspace: Workspace) -> bool:
 def test_the_volume_equals_its_source(tmp_path: Path, workspace: Workspace, dtype: str, byteorder: str) -> None:
     data = image(dtype)
     result = run(workspace, tiff(tmp_path / "a.tif", data, byteorder=byteorder))
-    assert result == IngestResult(workspace.volume("v"), "v", SHAPE, skipped=False, warnings=())
+    assert result == IngestResult(workspace.volume("v"), "v", SHAPE, VOXEL, "given", skipped=False, warnings=())
     volume = Volume.open(result.path)
     assert np.array_equal(volume.raw[...], data)
     assert (volume.dtype, volume.voxel_size.zyx) == (np.dtype(dtype), VOXEL)
@@ -335,8 +335,8 @@ def test_a_failed_ingest_leaves_the_earlier_volume(tmp_path: Path, workspace: Wo
 
 
 def test_colour_is_no_intensity(tmp_path: Path, workspace: Workspace) -> None:
-    data = np.zeros((2, 9, 9, 3), np.uint8)
-    assert "not a grey image" in refused(workspace, tiff(tmp_path / "a.tif", data, photometric="rgb"))
+    data = np.arange(162 * 3).reshape(2, 9, 9, 3).astype(np.uint8)
+    assert "name one by --channel 0 to 2" in refused(workspace, tiff(tmp_path / "a.tif", data, photometric="rgb"))
 
 
 @pytest.mark.parametrize(
