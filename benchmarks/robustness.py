@@ -122,18 +122,22 @@ def stacks(root: Path | None, sections: int) -> Iterator[tuple[str, NDArray[np.u
     """Yield name, image and truth of a synthetic stack, and of the real ones that are there."""
     drawn = synthesize(SynthConfig(shape=(sections, 512, 512)))
     yield "synthetic", drawn.image, drawn.truth
-    for name, (raw, labels, membrane) in LABELLED.items() if root is not None else ():
+    if root is None:
+        return
+    for name, (raw, labels, membrane) in LABELLED.items():
         with tempfile.TemporaryDirectory() as folder:
             truth = LabelSource(source=root / labels, membrane=membrane)
-            config = IngestConfig(name=name, source=root / raw, voxel_nm=VOXEL_NM, labels=truth, box=f":{sections},:,:")
+            config = IngestConfig(
+                name=name, source=root / raw, voxel_nm=VOXEL_NM, trust_voxel=True, labels=truth, box=f":{sections},:,:"
+            )
             volume = Volume.open(ingest(config, Workspace(Path(folder))).path)
-            yield name, volume.raw[...], volume.label("truth")[...]
+            yield name, np.asarray(volume.raw[:]), np.asarray(volume.label("truth")[:])
 
 
 def look_at(source: Path) -> str:
     """Return what is marked of a real stack, and its fence, as a row of the table."""
     with tempfile.TemporaryDirectory() as folder:
-        config = IngestConfig(name="a", source=source, voxel_nm=VOXEL_NM)
+        config = IngestConfig(name="a", source=source, voxel_nm=VOXEL_NM, trust_voxel=True)
         volume = Volume.open(ingest(config, Workspace(Path(folder))).path)
         known = volume.statistics
         return f"| {volume.outside_voxels} | {known.minimum}-{known.maximum} | {known.low}-{known.high} |"
