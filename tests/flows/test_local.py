@@ -179,7 +179,9 @@ class TestPrivateServer:
     def test_a_campaign_needs_nothing_started(self, manifest_of: Callable[..., Path], tmp_path: Path) -> None:
         manifest = manifest_of("alpha", "gamma", changes={"gamma": {"source": str(tmp_path / "nowhere.tif")}})
         # A proxy that nobody runs: traffic to the private server must not take it.
-        environment = clean_environment(HTTP_PROXY="http://127.0.0.1:9", http_proxy="http://127.0.0.1:9")
+        environment = clean_environment(
+            HTTP_PROXY="http://127.0.0.1:9", http_proxy="http://127.0.0.1:9", ALL_PROXY="socks5://127.0.0.1:9"
+        )
 
         done = subprocess.run(
             [*python(RUN), str(manifest), str(tmp_path / "w")],
