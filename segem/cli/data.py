@@ -25,7 +25,7 @@ JsonOption = Annotated[Common, Options({"": (JSON,)})]
 
 @theme.command("data list", "segem data list", "segem data list --json")
 def data_list(common: JsonOption) -> None:
-    """List the public data sets that segem can download, with their size, voxels, labels and licence."""
+    """List the public data sets that segem can download, with size, voxels and licence; --json says more of them."""
     from segem.stages.volumes.public_sets import PUBLIC_SETS
 
     show({"sets": PUBLIC_SETS}, as_json=True) if common.as_json else show_public_sets(PUBLIC_SETS)

@@ -336,7 +336,7 @@ def show_runs(runs: Sequence[RunSummary]) -> None:
 def show_public_sets(sets: Sequence[PublicSet]) -> None:
     """Print the public data sets that can be downloaded."""
     table = Table(title="public data sets")
-    table.add_column("name", no_wrap=True)
+    table.add_column("name")
     table.add_column("what")
     for column in ("MB", "voxel, nm"):
         table.add_column(column, justify="right")

@@ -39,8 +39,8 @@ def set_up_streams() -> None:
         if stream is None:
             # Closed by the caller (>&-). The next file to be opened would get its number, and what a library prints
             # would end up in that file.
-            os.open(os.devnull, os.O_RDWR)
-            setattr(sys, name, io.open(descriptor, "r" if name == "stdin" else "w", closefd=False))  # noqa: UP020, SIM115
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, open(nowhere, "r" if name == "stdin" else "w", closefd=False))  # noqa: SIM115
         elif stream is sys.__stdout__ and sys.__stdout__ is not None:
             output = io.BufferedWriter(_Output(descriptor, "w", closefd=False))
             sys.stdout = io.TextIOWrapper(output, sys.__stdout__.encoding, PLAIN, line_buffering=output.isatty())

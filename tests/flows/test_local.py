@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import threading
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,21 @@ def test_a_server_that_does_not_answer_is_named(prefect_server: None, tmp_path: 
     with (
         temporary_settings({PREFECT_API_URL: nobody}),
         pytest.raises(ConfigError, match=nobody),
+        use_prefect(tmp_path),
+    ):
+        pass
+
+
+@pytest.mark.skipif(find_spec("socksio") is not None, reason="SOCKS proxies work here")
+def test_a_proxy_that_keeps_from_the_server_is_named(
+    prefect_server: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    with (
+        temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}),
+        pytest.raises(ConfigError, match=r"a proxy of this machine needs a package.*unset the variable"),
         use_prefect(tmp_path),
     ):
         pass

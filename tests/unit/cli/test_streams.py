@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 from segem.cli import main
 from segem.cli.streams import set_up_streams
+from segem.stages.models.catalogue import CATALOGUE
 
 SEGEM = [sys.executable, "-m", "segem"]
 LIST = [*SEGEM, "data", "list"]
@@ -65,6 +68,15 @@ def test_no_command_needs_more_than_ascii(
         main()
     assert caught.value.code == 0
     assert len(stream.text()) > 100 or words == "runs"
+
+
+def test_an_ascii_terminal_of_40_columns_gets_whole_numbers() -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "40"}
+    done = subprocess.run([*SEGEM, "models", "list"], capture_output=True, env=environment, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+    out = done.stdout.decode("ascii")
+    for net in json.loads(CATALOGUE.read_text(encoding="utf-8")):
+        assert f"parameters: {net['parameters']:,}\n" in out
 
 
 def test_a_full_disk_is_one_line() -> None:

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
+import tifffile
 import typer
 
 from segem.cli import app
@@ -23,6 +25,8 @@ from segem.errors import ConfigError, InputError, WorkspaceError
 from segem.io import download
 from segem.io.download import Remote
 from segem.io.files import locked
+from segem.io.volume import Volume
+from segem.io.workspace import Workspace
 from segem.records.download import Download
 from segem.stages.volumes.data import find_set, get_set
 from segem.stages.volumes.public_sets import PUBLIC_SETS, PublicSet, PublicVolume
@@ -237,6 +241,24 @@ def test_the_line_that_is_printed_is_one_that_ingest_understands(chosen: PublicS
     for line in chosen.ingest_lines(tmp_path / chosen.name):
         with pytest.raises(InputError, match="no such file or folder"):
             app([*shlex.split(line)[1:], "--workspace", str(tmp_path / "w")], standalone_mode=False)
+
+
+def test_what_is_downloaded_can_be_ingested_by_the_lines_that_are_printed(
+    mirror: Mirror, tmp_path: Path, em_data: Path
+) -> None:
+    # An archive as the publisher packs it, of the real files.
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for path in sorted((em_data / "isbi2012").glob("*.tif")):
+            archive.write(path, f"ISBI-2012-challenge/{path.name}")
+    url = mirror.put("ISBI-2012-challenge.zip", Served(buffer.getvalue(), breaks_after=[2**20]))
+    chosen = find_set("isbi2012")
+    made = get_set(replace(chosen, files=(Remote("ISBI-2012-challenge.zip", (url,)),)), tmp_path)
+    (labelled, _) = made.ingest
+    app([*shlex.split(labelled)[1:], "--box", ":2,:,:", "--workspace", str(tmp_path / "w")], standalone_mode=False)
+    truth = Volume.open(Workspace(tmp_path / "w").volume("isbi")).label("truth")
+    labels = tifffile.imread(em_data / "isbi2012" / "train-labels.tif")[:2]
+    assert np.array_equal(np.asarray(truth[:]) == 1, labels == 0), "membrane is 0 in this set"
 
 
 class Page:
