@@ -85,6 +85,7 @@ def get_set(chosen: PublicSet, root: Path) -> DataResult:
     WorkspaceError
         When the disk refuses or is too small, or another process downloads the same set.
     """
+    there = root.exists()
     try:
         return _get(chosen, root.absolute())
     except WorkspaceError as error:
@@ -93,6 +94,11 @@ def get_set(chosen: PublicSet, root: Path) -> DataResult:
         raise WorkspaceError(
             error.what, where=error.where, expected=error.expected, found=error.found, fix=fix
         ) from error
+    finally:
+        if not there:
+            # A folder that was made for nothing goes again.
+            with suppress(OSError):
+                root.rmdir()
 
 
 def _get(chosen: PublicSet, root: Path) -> DataResult:

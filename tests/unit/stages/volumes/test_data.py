@@ -153,6 +153,9 @@ def test_without_a_network_a_file_that_was_fetched_elsewhere_is_taken(tmp_path: 
         get_set(chosen, tmp_path)
     assert f"fetch http://127.0.0.1:9/set.zip elsewhere and put it at {tmp_path / 'set.zip'}" in str(caught.value)
     assert list(tmp_path.iterdir()) == [], "nothing is left of it"
+    with pytest.raises(InputError):
+        get_set(chosen, tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
     (tmp_path / "set.zip").write_bytes(ARCHIVE[:-1])
     with pytest.raises(InputError, match="not the file that was published"):
         get_set(chosen, tmp_path)
