@@ -5,6 +5,7 @@ A checksum stands here only where it was published, by the publisher or by a pro
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,10 @@ class PublicVolume:
     source: str
     labels: str | None = None
     membrane: str | None = None
+    border_nm: float | None = None
+    zero_means: str | None = None
     dataset: str | None = None
+    labels_dataset: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,20 +69,22 @@ class PublicSet:
 
     def ingest_lines(self, folder: Path) -> tuple[str, ...]:
         """Return the commands that ingest the volumes of the set, which lies in a folder."""
-        size = ",".join(f"{nm:g}" for nm in self.voxel_nm)
-        return tuple(
-            " ".join(
-                filter(
-                    None,
-                    (
-                        f"segem ingest {folder / volume.source} --name {volume.name} --voxel-nm {size}",
-                        volume.dataset and f"--dataset {volume.dataset}",
-                        volume.labels and f"--labels {folder / volume.labels} --membrane {volume.membrane}",
-                    ),
-                )
-            )
-            for volume in self.volumes
-        )
+        return tuple(_ingest_line(volume, self.voxel_nm, folder) for volume in self.volumes)
+
+
+def _ingest_line(volume: PublicVolume, voxel_nm: tuple[float, ...], folder: Path) -> str:
+    given = {
+        "--name": volume.name,
+        "--voxel-nm": ",".join(f"{nm:g}" for nm in voxel_nm),
+        "--dataset": volume.dataset,
+        "--labels": volume.labels and folder / volume.labels,
+        "--labels-dataset": volume.labels_dataset,
+        "--membrane": volume.membrane,
+        "--border-nm": volume.border_nm and f"{volume.border_nm:g}",
+        "--zero-means": volume.zero_means,
+    }
+    options = (f"{option} {shlex.quote(str(value))}" for option, value in given.items() if value is not None)
+    return " ".join(("segem ingest", shlex.quote(str(folder / volume.source)), *options))
 
 
 _CREMI = "https://cremi.org/static/data"
@@ -156,8 +162,15 @@ PUBLIC_SETS = (
         licence="CC-BY-4.0",
         cite=("doi:10.5281/zenodo.7142003", "doi:10.1016/j.cell.2015.06.054"),
         volumes=(
-            PublicVolume("snemi", "image/train-input.tif"),
-            PublicVolume("snemi-test", "image/test-input.tif"),
+            PublicVolume(
+                "ac4",
+                "image/train-input.tif",
+                "seg/train-labels.tif",
+                membrane="borders",
+                border_nm=36.0,
+                zero_means="membrane",
+            ),
+            PublicVolume("ac3", "image/test-input.tif"),
         ),
     ),
     _make_cremi("A", "", "sha256:4c563d1b78acb2bcfb3ea958b6fe1533422f7f4a19f3e05b600bfa11430b510d"),
