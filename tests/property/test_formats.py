@@ -53,9 +53,9 @@ def write_zarr(folder: Path, array: NDArray[Any], axes: str, chunks: tuple[int, 
         "0", shape=array.shape, dtype=array.dtype, chunks=chunks, config={"write_empty_chunks": True}
     )
     made[...] = array
-    scale = {"type": "scale", "scale": [1.0] * len(axes)}
+    scale: dict[str, Any] = {"type": "scale", "scale": [1.0] * len(axes)}
     named = [{"name": axis, "type": {"t": "time", "c": "channel"}.get(axis, "space")} for axis in axes]
-    multiscales = [{"axes": named, "datasets": [{"path": "0", "coordinateTransformations": [scale]}]}]
+    multiscales: list[Any] = [{"axes": named, "datasets": [{"path": "0", "coordinateTransformations": [scale]}]}]
     if version == 3:
         group.attrs["ome"] = {"version": "0.5", "multiscales": multiscales}
     else:
