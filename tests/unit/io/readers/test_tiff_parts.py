@@ -219,6 +219,42 @@ def test_jpeg_that_is_whole_is_read(tmp_path: Path, level: int) -> None:
     assert np.abs(read(path).astype(int) - smooth()).max() < 40
 
 
+def test_jpeg_with_restarts_and_shared_tables(tmp_path: Path) -> None:
+    """Restarts in their order are no damage, and tables may lie in a tag of their own."""
+    import io
+
+    from PIL import Image
+
+    data = smooth()[0, :, :128]
+    encoded = io.BytesIO()
+    Image.fromarray(data).save(encoded, "JPEG", quality=95, restart_marker_rows=1)
+    stream = encoded.getvalue()
+    assert b"\xff\xd0" in stream
+    scan = stream.index(b"\xff\xc0")
+    apart = stream.index(b"\xff\xdb")
+    tables = b"\xff\xd8" + stream[apart:scan] + b"\xff\xd9"
+    short = b"\xff\xd8" + stream[scan:]
+    for name, content, extra in [("a", stream, []), ("b", short, [(347, 7, len(tables), tables, True)])]:
+        path = tmp_path / f"{name}.tif"
+        tifffile.imwrite(
+            path,
+            iter([content]),
+            shape=data.shape,
+            dtype="u1",
+            photometric="minisblack",
+            compression="jpeg",
+            rowsperstrip=128,
+            extratags=extra,
+            metadata=None,
+        )
+        assert np.abs(read(path)[0].astype(int) - data).max() < 20
+    at = path.read_bytes().index(b"\xff\xd3")
+    broken = bytearray(path.read_bytes())
+    broken[at + 1] = 0xD5
+    path.write_bytes(broken)
+    assert "restarts out of order" in refused(path)
+
+
 def test_an_lzw_strip_without_the_code_that_ends_it(tmp_path: Path) -> None:
     import imagecodecs
 

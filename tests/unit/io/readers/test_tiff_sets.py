@@ -145,3 +145,28 @@ def test_files_of_another_shape_in_a_set(tmp_path: Path) -> None:
     written(paths[4], SECTIONS[4].T)
     with pytest.raises(InputError, match=rf"{paths[4].name} page 1 \(z=4\): sections of different shape"):
         read(paths[0])
+
+
+def test_metadata_of_one_file_and_of_another_beside_it(tmp_path: Path) -> None:
+    """Without a UUID, a name that exists beside the file is that file, and not the one that was opened."""
+    written(tmp_path / "b.ome.tif", SECTIONS[1])
+    data = '<TiffData IFD="0" FirstZ="0" PlaneCount="1"/>' + in_file("b.ome.tif", "9", 1)
+    path = written(tmp_path / "a.ome.tif", SECTIONS[0], description=ome({"Z": 2}, data=data), metadata=None)
+    assert np.array_equal(read(path), SECTIONS[:2])
+    alone = ome({"Z": 1}, data=in_file("b.ome.tif", "9", 0))
+    path = written(tmp_path / "c.ome.tif", SECTIONS[2], description=alone, metadata=None)
+    assert np.array_equal(read(path), SECTIONS[1:2])
+
+
+def test_planes_of_a_file_that_has_no_name(tmp_path: Path) -> None:
+    data = '<TiffData IFD="0" FirstZ="0"/><TiffData IFD="0" FirstZ="1"><UUID>urn:uuid:2</UUID></TiffData>'
+    text = ome({"Z": 2}, data=data, uuid="urn:uuid:1")
+    path = written(tmp_path / "a.ome.tif", SECTIONS[0], description=text, metadata=None)
+    assert "expected urn:uuid:2 beside it" in refused(path)
+
+
+def test_a_plane_that_no_file_of_a_set_holds(tmp_path: Path) -> None:
+    written(tmp_path / "b.ome.tif", SECTIONS[1])
+    data = '<TiffData IFD="0" FirstZ="0" PlaneCount="1"/>' + in_file("b.ome.tif", "9", 1)
+    path = written(tmp_path / "a.ome.tif", SECTIONS[0], description=ome({"Z": 3}, data=data), metadata=None)
+    assert "3 planes, but not where 1 of them lie" in refused(path)
