@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import tracemalloc
 from pathlib import Path
@@ -163,6 +164,19 @@ def test_a_tile_with_an_offset_and_no_length_is_damaged(tmp_path: Path) -> None:
         counts = list(tiff.pages[0].databytecounts)
     counts[2] = 0
     assert "bytes" in refused(patched(path, "TileByteCounts", counts), unwritten="fill")
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_tiles_that_are_alike_may_be_one(tmp_path: Path, compression: str | None) -> None:
+    data = np.tile(sections(1)[0, :16, :16], (12, 12))[None]
+    path = written(tmp_path / "a.tif", data, tile=(16, 16), compression=compression, metadata=None)
+    with tifffile.TiffFile(path) as tiff:
+        first, count = tiff.pages[0].dataoffsets[0], tiff.pages[0].databytecounts[0]
+    patched(patched(path, "TileOffsets", [first] * 144), "TileByteCounts", [count] * 144)
+    assert np.array_equal(read(path), data)
+    os.truncate(path, first + count)
+    assert path.stat().st_size < 144 * count
+    assert np.array_equal(read(path), data)
 
 
 def test_a_tile_much_larger_than_its_section(tmp_path: Path) -> None:
