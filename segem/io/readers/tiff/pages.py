@@ -17,7 +17,7 @@ from segem.io.readers.tiff.damage import no_damage, unreadable
 from segem.io.readers.tiff.segments import JPEG, UNCOMPRESSED, Segments, bytes_of_row, bytes_of_segment
 from segem.io.readers.tiff.shown import MINISBLACK, MINISWHITE, PALETTE, RGB, YCBCR, dtype_shown, show
 
-_OFFSETS, _COUNTS, _ORIENTATION = (324, 273), (325, 279), 274
+_OFFSETS, _COUNTS = (324, 273), (325, 279)
 _REDUCED, _MASK = 1, 4
 _DESCRIPTION_READ = 1_000_000
 # Pages are read directly, so that tifffile never opens another file or makes up pages.

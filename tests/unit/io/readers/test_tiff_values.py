@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import tifffile
 
+from segem.geometry import Box
 from segem.io.readers import open_stack
 from segem.io.readers.reader import StatedVoxelSize
 from tests.unit.io.readers.test_tiff_axes import ome
-from tests.unit.io.readers.tiffs import Voxels, read, refused, sections, written
+from tests.unit.io.readers.tiffs import Voxels, read, read_box, refused, sections, written
 
 TYPES = ["?", "u1", "u2", "u4", "i1", "i2", "i4", "u8", "i8", "f2", "f4", "f8"]
 
@@ -35,6 +36,16 @@ def test_every_type_is_read_as_it_is(tmp_path: Path, dtype: str, byteorder: str,
     found = read(path)
     assert found.dtype == np.dtype(dtype)
     assert np.array_equal(found, data)
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i2", "u4", "f4"])
+@pytest.mark.parametrize("how", [{"compression": "zlib"}, {"compression": "lzw", "tile": (16, 16)}])
+def test_predicted_values(tmp_path: Path, how: dict[str, Any], dtype: str, byteorder: str) -> None:
+    data = of_type(dtype)
+    path = written(tmp_path / "a.tif", data, byteorder=byteorder, predictor=True, **how)
+    assert np.array_equal(read(path), data)
+    assert np.array_equal(read_box(path, Box((1, 1, 2), (2, 2, 4))), data[1:, 1:, 2:])
 
 
 def test_complex_numbers_are_refused(tmp_path: Path) -> None:
@@ -93,9 +104,10 @@ def test_one_bit_of_a_scanner_keeps_its_white(tmp_path: Path) -> None:
 def test_one_bit_in_strips_of_any_height(tmp_path: Path, bilevel: bool) -> None:
     data = sections(2) > 100
     path = written(tmp_path / "a.tif", data, rowsperstrip=5 if bilevel else 64)
+    assert np.array_equal(read(path), data)
     with open_stack(path) as stack:
-        assert np.array_equal(read(path), data)
         assert stack.chunk == (1, 1, 67)
+        assert np.array_equal(stack.read(Box((1, 3, 5), (2, 12, 30))), data[1:, 3:12, 5:30])
 
 
 def stated(path: Path) -> StatedVoxelSize | None:
