@@ -16,7 +16,7 @@ def open_stack(source: Path, chosen: Selection | None = None) -> Stack:
     Parameters
     ----------
     source : Path
-        A TIFF, PNG or HDF5 file, a folder of TIFF or PNG files, or a zarr folder.
+        A TIFF, PNG, JPEG or HDF5 file, a folder of TIFF, PNG or JPEG files, or a zarr folder.
     chosen : Selection, optional
         The array inside an HDF5 file or a zarr folder, its axes and channel.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +18,10 @@ import segem
 from segem.config import IngestConfig, LabelSource
 from segem.errors import InputError, SegemError
 from segem.geometry import ZYX, Box, grid
+from segem.io.blocks import read_block
+from segem.io.chunks import Array
 from segem.io.files import locked, new_directory, sweep_partials
-from segem.io.readers import Stack, list_source_files, open_stack, version_of
+from segem.io.readers import Stack, list_source_files, open_labels, open_stack, version_of
 from segem.io.readers.stack import check_reachable
 from segem.io.replacing import refuse_others
 from segem.io.seen import DIGEST_DIGITS
@@ -28,12 +30,15 @@ from segem.io.volume import Volume, create_volume, write_block
 from segem.io.workspace import Workspace
 from segem.kernels.normalize import IntensityStatistics, histogram
 from segem.progress import track
-from segem.stages.volumes.labels import TruthTally
+from segem.stages.volumes.alignment import doubt_alignment
+from segem.stages.volumes.labels import TruthTally, write_values
 
 logger = logging.getLogger(__name__)
 
 TRUTH = "truth"
 RAW_TYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
+
+_OF_LABELS = ("labels", "membrane", "border_nm", "zero_means", "labels_dataset", "ignore", "unpainted")
 
 _TYPE_FIXES = {
     "b": "give the grey image; a mask of one bit can only be a label",
@@ -158,19 +163,27 @@ def fingerprint_source(config: IngestConfig) -> str:
 
 def describe_settings(config: IngestConfig) -> dict[str, Any]:
     """Return the settings that define a volume, named as on the command line, with resolved paths."""
-    labels = config.labels
-    return {
+    settings: dict[str, Any] = {
         "source": str(config.source.resolve()),
         "dataset": config.dataset,
         "axes": config.axes,
         "channel": config.channel,
         "box": config.box,
         "voxel_nm": ",".join(f"{size:g}" for size in config.voxel_nm),
-        "labels": None if labels is None else str(labels.source.resolve()),
-        "membrane": None if labels is None else str(labels.membrane),
-        "labels_dataset": None if labels is None else labels.dataset,
-        "ignore": None if labels is None else labels.ignore,
+        **dict.fromkeys(_OF_LABELS),
     }
+    if config.labels is not None:
+        settings |= {
+            "labels": str(config.labels.source.resolve()),
+            "membrane": write_values(config.labels.membrane),
+            "border_nm": config.labels.border_nm,
+            "zero_means": config.labels.zero_means,
+            "labels_dataset": config.labels.dataset,
+            # One value as the number that earlier versions of segem noted.
+            "ignore": write_values(config.labels.ignored) if len(config.labels.ignored) > 1 else config.labels.ignore,
+            "unpainted": config.labels.unpainted,
+        }
+    return settings
 
 
 def _require_same(path: Path, config: IngestConfig) -> None:
@@ -180,10 +193,10 @@ def _require_same(path: Path, config: IngestConfig) -> None:
     with suppress(SegemError):
         held = Volume(path).attributes.get("settings", {})
     if held:
-        # Volumes ingested by earlier versions of segem have no such setting.
-        held = {"ignore": None} | held
+        # Volumes ingested by earlier versions of segem have no such settings.
+        held = {"ignore": None, "unpainted": None if held.get("labels") is None else "labelled"} | held
     asked = describe_settings(config)
-    new = [key for key in ("labels", "membrane", "labels_dataset", "ignore") if held.get("labels") is None]
+    new = _OF_LABELS if held.get("labels") is None else ()
     refuse_others(
         held,
         {key: value for key, value in asked.items() if key in held and key not in new},
@@ -228,7 +241,7 @@ def _sources_of(config: IngestConfig) -> list[Path]:
 
 
 def _open_labels(labels: LabelSource, raw: Stack) -> Stack:
-    stack = open_stack(labels.source, labels)
+    stack = open_labels(labels.source, labels, raw)
     if stack.shape == raw.shape:
         return stack
     stack.close()
@@ -271,7 +284,7 @@ def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None,
                 advance(1)
             _write_slab(volume.raw, box, slab)
         if truth is not None and config.labels is not None:
-            painted = TruthTally(truth, config.labels)
+            painted = TruthTally(truth, config.labels, config.voxel_size)
             for box, slab in _slabs(truth, volume.write_block):
                 known = np.stack([painted.add(z, section) for z, section in enumerate(slab, box.start[0])])
                 advance(len(known))
@@ -280,7 +293,7 @@ def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None,
     volume.build_pyramid()
     if truth is not None:
         volume.build_pyramid(TRUTH)
-    warnings = (*raw.warnings, *image.warnings(raw), *(() if painted is None else painted.warnings()))
+    warnings = (*raw.warnings, *image.warnings(raw), *_warn_of_labels(volume, painted))
     # Last, when all that is noted is known; the volume still has its hidden name.
     volume.set_attributes(
         # Absolute, since an export from another folder must know that it is about to replace the source.
@@ -299,6 +312,17 @@ def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None,
         warnings=list(warnings),
     )
     return warnings
+
+
+def _warn_of_labels(volume: Volume, painted: TruthTally | None) -> Iterator[str]:
+    if painted is not None:
+        yield from painted.warnings()
+        image, truth = _reader(volume.raw), _reader(volume.label(TRUTH))
+        yield from doubt_alignment(image, truth, volume.shape, painted.of_both_classes)
+
+
+def _reader(array: Array) -> Callable[[Box], NDArray[Any]]:
+    return lambda box: read_block(array, box, fix="run the command again")
 
 
 def _slabs(stack: Stack, write_block: ZYX) -> Iterator[tuple[Box, NDArray[Any]]]:
