@@ -57,6 +57,27 @@ def test_a_folder_of_a_set(tmp_path: Path) -> None:
     reader.close()
 
 
+def test_a_folder_is_opened_as_the_set_that_it_holds(tmp_path: Path) -> None:
+    write_set(tmp_path / "in")
+    assert np.array_equal(read(tmp_path / "in"), SECTIONS)
+
+
+def test_a_folder_of_a_set_of_several_channels(tmp_path: Path) -> None:
+    """Two numbers run in the names of its files; the metadata say what they mean."""
+    data = sections(6).reshape(3, 2, 64, 67)[..., :5, :7]
+    elements = "".join(
+        f'<TiffData IFD="0" FirstZ="{z}" FirstC="{c}"><UUID FileName="z{z}_c{c}.ome.tif">u{z}{c}</UUID></TiffData>'
+        for z in range(3)
+        for c in range(2)
+    )
+    for z in range(3):
+        for c in range(2):
+            text = ome({"Z": 3, "C": 2}, data=elements, uuid=f"u{z}{c}")
+            written(tmp_path / f"z{z}_c{c}.ome.tif", data[z, c], description=text, metadata=None)
+    assert "name one by --channel 0 to 1" in refused(tmp_path)
+    assert np.array_equal(read(tmp_path, channel=1), data[:, 1])
+
+
 def test_a_folder_of_a_set_and_of_other_files(tmp_path: Path) -> None:
     paths = sorted(write_set(tmp_path / "in"))
     other = written(tmp_path / "in" / "z.tif", SECTIONS[0])
