@@ -23,6 +23,7 @@ from segem.io.chunks import Array
 from segem.io.files import locked, new_directory, sweep_partials
 from segem.io.readers import Stack, list_source_files, open_labels, open_stack, version_of
 from segem.io.readers.stack import check_reachable
+from segem.io.readers.voxel_size import SettledVoxelSize, describe_size, settle_voxel_size, warn_of_labels
 from segem.io.replacing import refuse_others
 from segem.io.seen import DIGEST_DIGITS
 from segem.io.shards import missing_shards
@@ -59,6 +60,10 @@ class IngestResult:
         Its name.
     shape : tuple of int
         Its extent along (z, y, x).
+    voxel_nm : tuple of float
+        Its voxel size along (z, y, x).
+    voxel_from : str
+        Who says so: you (given), or a place in the source.
     skipped : bool
         True when the volume already existed, made from the same source with the same settings.
     warnings : tuple of str
@@ -68,6 +73,8 @@ class IngestResult:
     path: Path
     name: str
     shape: ZYX
+    voxel_nm: tuple[float, float, float]
+    voxel_from: str
     skipped: bool
     warnings: tuple[str, ...]
 
@@ -117,7 +124,13 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
     if present is not None:
         logger.info("%s: up to date, nothing to ingest", config.name)
         return IngestResult(
-            path, config.name, present.shape, skipped=True, warnings=tuple(present.attributes["warnings"])
+            path,
+            config.name,
+            present.shape,
+            present.voxel_size.zyx,
+            present.attributes["voxel"]["origin"],
+            skipped=True,
+            warnings=tuple(present.attributes["warnings"]),
         )
     with locked(path.with_name(f".{path.name}.lock")):
         # Under the lock no other ingest of this name is alive, so what is unfinished was left by a killed one.
@@ -127,6 +140,9 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
             _require_same(path, config)
         with ExitStack() as stack:
             whole = stack.enter_context(open_stack(config.source, config))
+            voxel = settle_voxel_size(
+                config.voxel_nm, whole.found.voxel, trusted=config.trust_voxel, where=config.source
+            )
             box = config.box_within(whole.shape)
             raw = whole.within(box)
             truth = None
@@ -134,16 +150,19 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
                 truth = stack.enter_context(_open_labels(config.labels, whole)).within(box)
             _check_type(raw)
             with new_directory(path) as partial:
-                warnings = _write(partial, config, raw, truth, fingerprint)
+                warnings = _write(partial, config, raw, truth, voxel, fingerprint)
                 # Before the volume gets its name: sections of two versions of a source must not stand side by side.
                 if fingerprint_source(config) != fingerprint:
                     raise InputError(
                         "the source changed while it was read", where=config.source, fix="run the command again"
                     )
-    logger.info("%s: ingested, %d sections of %d x %d px", config.name, *raw.shape)
+    size = describe_size(voxel.size.zyx)
+    logger.info(
+        "%s: ingested, %d sections of %d x %d px, voxels of %s nm (%s)", config.name, *raw.shape, size, voxel.origin
+    )
     for warning in warnings:
         logger.warning("%s: %s", config.name, warning)
-    return IngestResult(path, config.name, raw.shape, skipped=False, warnings=warnings)
+    return IngestResult(path, config.name, raw.shape, voxel.size.zyx, voxel.origin, skipped=False, warnings=warnings)
 
 
 def fingerprint_source(config: IngestConfig) -> str:
@@ -169,7 +188,9 @@ def describe_settings(config: IngestConfig) -> dict[str, Any]:
         "axes": config.axes,
         "channel": config.channel,
         "box": config.box,
-        "voxel_nm": ",".join(f"{size:g}" for size in config.voxel_nm),
+        "unwritten": config.unwritten,
+        "missing": config.missing,
+        "voxel_nm": None if config.voxel_nm is None else ",".join(f"{size:g}" for size in config.voxel_nm),
         **dict.fromkeys(_OF_LABELS),
     }
     if config.labels is not None:
@@ -265,12 +286,19 @@ def _check_type(raw: Stack) -> None:
         )
 
 
-def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None, fingerprint: str) -> tuple[str, ...]:
+def _write(
+    partial: Path,
+    config: IngestConfig,
+    raw: Stack,
+    truth: Stack | None,
+    voxel: SettledVoxelSize,
+    fingerprint: str,
+) -> tuple[str, ...]:
     volume = create_volume(
         partial,
         shape=raw.shape,
         dtype=raw.dtype,
-        voxel_size=config.voxel_size,
+        voxel_size=voxel.size,
         labels={} if truth is None else {TRUTH: np.uint8},
         attributes={},
     )
@@ -284,7 +312,7 @@ def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None,
                 advance(1)
             _write_slab(volume.raw, box, slab)
         if truth is not None and config.labels is not None:
-            painted = TruthTally(truth, config.labels, config.voxel_size)
+            painted = TruthTally(truth, config.labels, voxel.size)
             for box, slab in _slabs(truth, volume.write_block):
                 known = np.stack([painted.add(z, section) for z, section in enumerate(slab, box.start[0])])
                 advance(len(known))
@@ -293,7 +321,12 @@ def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None,
     volume.build_pyramid()
     if truth is not None:
         volume.build_pyramid(TRUTH)
-    warnings = (*raw.warnings, *image.warnings(raw), *_warn_of_labels(volume, painted))
+    warnings = (
+        *raw.warnings,
+        *image.warnings(raw),
+        *(() if truth is None else warn_of_labels(voxel.size, truth.found.voxel, where=truth.source)),
+        *_warn_of_labels(volume, painted),
+    )
     # Last, when all that is noted is known; the volume still has its hidden name.
     volume.set_attributes(
         # Absolute, since an export from another folder must know that it is about to replace the source.
@@ -306,6 +339,7 @@ def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None,
         readers=_readers_of(config),
         segem_version=segem.__version__,
         sections=raw.shape[0],
+        voxel=voxel.facts(),
         dtype=str(raw.dtype),
         statistics=image.statistics(),
         labels=None if painted is None else painted.facts(),

@@ -103,7 +103,7 @@ def test_folders_without_sections(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     assert "found only labels, notes.txt, raw" in refused(tmp_path)
     (tmp_path / "a.bmp").touch()
-    assert "unknown kind of section; expected .tif, .tiff, .png, .jpg, .jpeg, found .bmp" in refused(tmp_path)
+    assert "unknown kind of section; expected .tif, .tiff, .png, .jpg, .jpeg, .mrc, " in refused(tmp_path)
 
 
 def test_tif_and_tiff_are_one_kind(tmp_path: Path) -> None:
@@ -307,8 +307,9 @@ def test_far_too_many_missing_sections_are_no_gap(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.bmp", "a", "a.npy"])
 def test_unknown_kinds_of_file(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"something")
-    known = "zarr, .tif, .tiff, .png, .jpg, .jpeg, .h5, .hdf5, .hdf, .he5, a folder of sections"
-    assert f"unknown kind of file; expected {known}" in refused(tmp_path / name)
+    line = refused(tmp_path / name)
+    assert "unknown kind of file; expected zarr, .tif, .tiff, .png, .jpg, .jpeg, .mrc, " in line
+    assert ".h5, .hdf5, .hdf, .he5, a folder of sections" in line
 
 
 @pytest.mark.parametrize("name", ["gone", "gone.tif", "gone.h5", "gone.ome.zarr", "a.tif/b.tif", "x" * 300, "a\0b"])
