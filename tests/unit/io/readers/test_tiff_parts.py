@@ -14,7 +14,7 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segem.config import Selection
+from segem.config import LabelSource, Selection
 from segem.errors import InputError
 from segem.geometry import Box
 from segem.io.readers import open_stack
@@ -231,6 +231,12 @@ def test_jpeg_that_is_whole_is_read(tmp_path: Path, level: int) -> None:
     path = written(tmp_path / "a.tif", smooth(), compression="jpeg", compressionargs={"level": level}, tile=(64, 64))
     assert np.array_equal(read(path), tifffile.imread(path))
     assert np.abs(read(path).astype(int) - smooth()).max() < 40
+    for chosen, told in (
+        (Selection(), "which loses detail"),
+        (LabelSource(source=path, membrane=1), "labels stored as JPEG"),
+    ):
+        with open_stack(path, chosen) as stack:
+            assert told in stack.warnings[0]
 
 
 def test_jpeg_with_restarts_and_shared_tables(tmp_path: Path) -> None:
