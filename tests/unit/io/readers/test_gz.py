@@ -54,7 +54,7 @@ def test_what_is_within_is_read_and_nothing_is_left(tmp_path: Path, scratch: Pat
         assert stack.label_of(1) == f"{path} page 2 (z=1)"
         assert len(list(scratch.iterdir())) == 1
     assert list(scratch.iterdir()) == []
-    assert version_of(path) == "gzip 1, TIFF 1"
+    assert version_of(path) == "gzip 1, TIFF 2"
     assert list_source_files(path) == [path]
 
 
