@@ -128,7 +128,12 @@ def stacks(root: Path | None, sections: int) -> Iterator[tuple[str, NDArray[np.u
         with tempfile.TemporaryDirectory() as folder:
             truth = LabelSource(source=root / labels, membrane=membrane)
             config = IngestConfig(
-                name=name, source=root / raw, voxel_nm=VOXEL_NM, trust_voxel=True, labels=truth, box=f":{sections},:,:"
+                name=name,
+                source=root / raw,
+                voxel_nm=VOXEL_NM,
+                trust_voxel=True,
+                labels=truth,
+                box=f":{sections},:,:",
             )
             volume = Volume.open(ingest(config, Workspace(Path(folder))).path)
             yield name, np.asarray(volume.raw[:]), np.asarray(volume.label("truth")[:])
