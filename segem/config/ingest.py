@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Literal
 
 from pydantic import field_validator, model_validator
 
 from segem.config.names import Name
-from segem.config.source import Selection
+from segem.config.source import Selection, Source
 from segem.errors import ConfigError
 from segem.geometry import ZYX, Box, VoxelSize
 
@@ -19,8 +18,8 @@ Polarity = Literal["zero", "nonzero"] | int
 class LabelSource(Selection):
     """Where ground truth comes from, and which of its values mean membrane."""
 
-    source: Path
-    """Ground truth, as a stack of the same shape."""
+    source: Source
+    """Ground truth: a stack of the same shape, or one that says where in the image it lies; a path or a URL."""
     membrane: Polarity
     """``zero``, ``nonzero`` or the one pixel value that means membrane; never guessed."""
     dataset: str | None = None
@@ -44,8 +43,9 @@ class IngestConfig(Selection):
 
     name: Name
     """Name of the volume."""
-    source: Path
-    """TIFF, folder of TIFF or PNG sections, HDF5 file or OME-Zarr."""
+    source: Source
+    """TIFF, folder of TIFF or PNG sections, HDF5, NumPy file, OME-Zarr, N5 or Neuroglancer volume: a path, or a URL of
+    http, https, s3 or gs."""
     voxel_nm: tuple[float, float, float]
     """Voxel size in nanometres along (z, y, x)."""
     labels: LabelSource | None = None

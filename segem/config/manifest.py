@@ -15,6 +15,7 @@ from segem.config.ingest import IngestConfig
 from segem.config.names import Name
 from segem.config.parsing import parse
 from segem.config.segment import BUNDLED_MODEL, SegmentConfig, SweepConfig
+from segem.config.source import place_source
 from segem.errors import ConfigError
 
 
@@ -160,5 +161,5 @@ def load_manifest(path: Path, data_root: Path | None = None) -> Manifest:
 def _rooted(volume: VolumeEntry, root: Path) -> VolumeEntry:
     labels = volume.labels
     if labels is not None:
-        labels = labels.model_copy(update={"source": root / labels.source})
-    return volume.model_copy(update={"source": root / volume.source, "labels": labels})
+        labels = labels.model_copy(update={"source": place_source(labels.source, root)})
+    return volume.model_copy(update={"source": place_source(volume.source, root), "labels": labels})

@@ -36,6 +36,8 @@ class PngReader(Reader):
         When the file is damaged or holds colour.
     """
 
+    source: Path
+
     def __init__(self, path: Path, chosen: Selection) -> None:  # noqa: ARG002 - a section of grey leaves no choice
         size = check_file(path)
         # Not Image.open: its size limit is below that of a large section, and it guesses the format.

@@ -51,6 +51,8 @@ class TiffReader(Reader):
         When the file is damaged, holds colour, or holds pages of different shape or type.
     """
 
+    source: Path
+
     def __init__(self, path: Path, chosen: Selection) -> None:  # noqa: ARG002 - one channel leaves no choice
         size = check_file(path)
         with ExitStack() as opened:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -15,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import segem
-from segem.config import IngestConfig, LabelSource
+from segem.config import IngestConfig, Selection, Url, place_source
 from segem.errors import InputError, SegemError
 from segem.geometry import ZYX, Box, grid
 from segem.io.files import locked, new_directory, sweep_partials
-from segem.io.readers import Stack, list_source_files, open_stack, version_of
-from segem.io.readers.stack import check_reachable
+from segem.io.readers import Stack, fingerprint_files, open_stack, version_of
 from segem.io.replacing import refuse_others
 from segem.io.seen import DIGEST_DIGITS
 from segem.io.shards import missing_shards
@@ -29,6 +27,7 @@ from segem.io.workspace import Workspace
 from segem.kernels.normalize import IntensityStatistics, histogram
 from segem.progress import track
 from segem.stages.volumes.labels import TruthTally
+from segem.stages.volumes.placement import PlacedLabels, place_labels
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +125,8 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
             raw = whole.within(box)
             truth = None
             if config.labels is not None:
-                truth = stack.enter_context(_open_labels(config.labels, whole)).within(box)
+                labels = stack.enter_context(open_stack(config.labels.source, config.labels))
+                truth = place_labels(labels, whole, box, config.voxel_size)
             _check_type(raw)
             with new_directory(path) as partial:
                 warnings = _write(partial, config, raw, truth, fingerprint)
@@ -148,11 +148,8 @@ def fingerprint_source(config: IngestConfig) -> str:
     ingest with `again`.
     """
     digest = hashlib.sha256()
-    for source in _sources_of(config):
-        for file in list_source_files(source):
-            status = check_reachable(file)
-            digest.update(json.dumps([str(file), status.st_size, status.st_mtime_ns]).encode())
-        digest.update(b"\n")
+    for source, chosen in _sources_of(config):
+        digest.update(fingerprint_files(source, chosen).encode())
     return digest.hexdigest()
 
 
@@ -160,15 +157,17 @@ def describe_settings(config: IngestConfig) -> dict[str, Any]:
     """Return the settings that define a volume, named as on the command line, with resolved paths."""
     labels = config.labels
     return {
-        "source": str(config.source.resolve()),
+        "source": _name_whole(config.source),
         "dataset": config.dataset,
         "axes": config.axes,
         "channel": config.channel,
+        "unwritten": config.unwritten,
         "box": config.box,
         "voxel_nm": ",".join(f"{size:g}" for size in config.voxel_nm),
-        "labels": None if labels is None else str(labels.source.resolve()),
+        "labels": None if labels is None else _name_whole(labels.source),
         "membrane": None if labels is None else str(labels.membrane),
         "labels_dataset": None if labels is None else labels.dataset,
+        "labels_unwritten": None if labels is None else labels.unwritten,
         "ignore": None if labels is None else labels.ignore,
     }
 
@@ -183,7 +182,11 @@ def _require_same(path: Path, config: IngestConfig) -> None:
         # Volumes ingested by earlier versions of segem have no such setting.
         held = {"ignore": None} | held
     asked = describe_settings(config)
-    new = [key for key in ("labels", "membrane", "labels_dataset", "ignore") if held.get("labels") is None]
+    new = [
+        key
+        for key in ("labels", "membrane", "labels_dataset", "labels_unwritten", "ignore")
+        if held.get("labels") is None
+    ]
     refuse_others(
         held,
         {key: value for key, value in asked.items() if key in held and key not in new},
@@ -220,25 +223,16 @@ def _find_current(path: Path, config: IngestConfig, fingerprint: str) -> Volume 
 
 def _readers_of(config: IngestConfig) -> list[str]:
     """Return what reads the sources, with versions, so that a volume read by an older reader is made again."""
-    return [version_of(source) for source in _sources_of(config)]
+    return [version_of(source) for source, _ in _sources_of(config)]
 
 
-def _sources_of(config: IngestConfig) -> list[Path]:
-    return [config.source] if config.labels is None else [config.source, config.labels.source]
+def _sources_of(config: IngestConfig) -> list[tuple[Path | Url, Selection]]:
+    return [(chosen.source, chosen) for chosen in (config, config.labels) if chosen is not None]
 
 
-def _open_labels(labels: LabelSource, raw: Stack) -> Stack:
-    stack = open_stack(labels.source, labels)
-    if stack.shape == raw.shape:
-        return stack
-    stack.close()
-    raise InputError(
-        "the labels do not fit the image",
-        where=labels.source,
-        expected=f"(z, y, x) {raw.shape} as in {raw.source}",
-        found=stack.shape,
-        fix="give one label section for every image section, of the same size",
-    )
+def _name_whole(source: Path | Url) -> str:
+    """Return a source so that it is the same from any folder."""
+    return source if isinstance(source, Url) else str(source.resolve())
 
 
 def _check_type(raw: Stack) -> None:
@@ -252,7 +246,9 @@ def _check_type(raw: Stack) -> None:
         )
 
 
-def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None, fingerprint: str) -> tuple[str, ...]:
+def _write(
+    partial: Path, config: IngestConfig, raw: Stack, truth: PlacedLabels | None, fingerprint: str
+) -> tuple[str, ...]:
     volume = create_volume(
         partial,
         shape=raw.shape,
@@ -271,9 +267,9 @@ def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None,
                 advance(1)
             _write_slab(volume.raw, box, slab)
         if truth is not None and config.labels is not None:
-            painted = TruthTally(truth, config.labels)
-            for box, slab in _slabs(truth, volume.write_block):
-                known = np.stack([painted.add(z, section) for z, section in enumerate(slab, box.start[0])])
+            painted = TruthTally(truth.stack, config.labels)
+            for _, box in grid(raw.shape, (volume.write_block[0], *raw.shape[1:])):
+                known = truth.read_truth(box, painted.add)
                 advance(len(known))
                 _write_slab(volume.label(TRUTH), box, known)
             painted.check()
@@ -281,11 +277,13 @@ def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None,
     if truth is not None:
         volume.build_pyramid(TRUTH)
     warnings = (*raw.warnings, *image.warnings(raw), *(() if painted is None else painted.warnings()))
+    warnings += () if truth is None else truth.warnings()
     # Last, when all that is noted is known; the volume still has its hidden name.
     volume.set_attributes(
         # Absolute, since an export from another folder must know that it is about to replace the source.
-        source=str(config.source.absolute()),
+        source=str(place_source(config.source, Path.cwd())),
         settings=describe_settings(config),
+        **_describe_downloads(raw, truth),
         source_digest=image.digest.hexdigest(),
         **({"section_digests": image.of_sections} if truth is not None else {}),
         source_fingerprint=fingerprint,
@@ -295,10 +293,17 @@ def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None,
         sections=raw.shape[0],
         dtype=str(raw.dtype),
         statistics=image.statistics(),
-        labels=None if painted is None else painted.facts(),
+        labels=None if painted is None or truth is None else truth.facts(painted.facts()),
         warnings=list(warnings),
     )
     return warnings
+
+
+def _describe_downloads(raw: Stack, truth: PlacedLabels | None) -> dict[str, dict[str, str | None]]:
+    """Return digests of sources that lie elsewhere, where nobody can say later what they were."""
+    stacks = (raw,) if truth is None else (raw, truth.stack)
+    digests = {str(stack.source): stack.found.digest for stack in stacks if isinstance(stack.source, Url)}
+    return {"downloads": digests} if digests else {}
 
 
 def _slabs(stack: Stack, write_block: ZYX) -> Iterator[tuple[Box, NDArray[Any]]]:

@@ -220,11 +220,12 @@ def test_a_missing_number_is_a_warning(tmp_path: Path, numbers: list[int], gaps:
         assert all(gap in warning for gap, warning in zip(gaps, stack.warnings, strict=True))
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "a", "a.npy"])
+@pytest.mark.parametrize("name", ["a.xyz", "a", "a.np"])
 def test_unknown_kinds_of_file(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"something")
-    known = "zarr, .tif, .tiff, .png, .h5, .hdf5, .hdf, .he5, a folder of sections"
-    assert f"unknown kind of file; expected {known}" in refused(tmp_path / name)
+    told = refused(tmp_path / name)
+    assert "unknown kind of file; expected zarr, .tif, .tiff" in told
+    assert all(known in told for known in (".png", ".h5", ".npy", "a folder of sections"))
 
 
 @pytest.mark.parametrize("name", ["gone", "gone.tif", "gone.h5", "gone.ome.zarr", "a.tif/b.tif", "x" * 300, "a\0b"])
