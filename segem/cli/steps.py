@@ -65,7 +65,10 @@ IngestOptions = Annotated[
             "Ground truth": (
                 Option("labels.source", "--labels"),
                 "labels.membrane",
+                "labels.border_nm",
+                "labels.zero_means",
                 "labels.ignore",
+                "labels.unpainted",
                 Option("labels.dataset", "--labels-dataset"),
                 Option("labels.unwritten", "--labels-unwritten"),
             ),

@@ -92,7 +92,7 @@ def test_manifest_sources_count_from_its_folder_or_the_data_root(tmp_path: Path)
         ("name: [", "not readable as YAML"),
         ("name: m\nvolumes: []\n", "volumes"),
         ("name: m\nvolumes:\n  - {name: a, source: a, voxel_nm: [0, 4, 4]}\n", "positive number of nanometres"),
-        ("name: m\nwhen: 2026-13-45\n", "not readable as YAML"),
+        ("name: m\nwhen: !!timestamp 2026-13-45\n", "not readable as YAML"),
         ("[" * 5000, "not readable as YAML"),
         ("name: m\n1: 2\nvolumes:\n  - {name: a, source: a, voxel_nm: [50, 4, 4]}\n", "1: Keys should be strings"),
         ("name: m\nvolumes:\n  - {name: a, source: a, voxel_nm: [50, 4, 4], 2: b}\n", "Keys should be strings"),
@@ -104,12 +104,12 @@ def test_manifest_sources_count_from_its_folder_or_the_data_root(tmp_path: Path)
         ),
         (
             "name: m\nvolumes:\n  - {name: a, source: a, voxel_nm: [50, 4, 4], splitt: {}}\n",
-            "unknown key volumes.0.splitt. Fix: keys there are name, source, voxel_nm, labels, dataset, split",
+            "unknown key volumes.0.splitt. Fix: keys there are .*name, source, voxel_nm, labels, box, split",
         ),
         (
             "name: m\nvolumes:\n  - {name: a, source: a, voxel_nm: [50, 4, 4], "
             "labels: {source: b, membrane: zero, ignor: 3}}\n",
-            "unknown key volumes.0.labels.ignor. Fix: keys there are source, membrane, dataset, ignore",
+            "unknown key volumes.0.labels.ignor. Fix: keys there are .*source, membrane, border_nm, zero_means",
         ),
     ],
 )
@@ -180,8 +180,8 @@ def test_memory_is_given_in_any_unit() -> None:
         (
             LabelSource,
             {"source": "a", "membrane": "all"},
-            "w: --membrane: must be 'zero' or 'nonzero' or a whole number; found 'all'. Fix: correct --membrane (zero, "
-            "nonzero or the one pixel value that means membrane; never guessed)",
+            "w: --membrane: must be zero, nonzero, borders, a whole number or several of them, as 0,32,64; found "
+            "'all'. Fix: correct --membrane (Which values mean membrane: zero, nonzero, one value, or several as ",
         ),
     ],
 )

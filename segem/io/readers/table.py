@@ -11,12 +11,13 @@ from segem.config import Selection
 from segem.io.readers import n5, precomputed
 from segem.io.readers.chunked import list_files_below
 from segem.io.readers.hdf5 import Hdf5Reader
+from segem.io.readers.jpeg import JpegReader
 from segem.io.readers.numpy_file import NumpyReader
 from segem.io.readers.omezarr import MARKERS, ZarrReader, is_zarr
 from segem.io.readers.png import PngReader
 from segem.io.readers.reader import Reader
 from segem.io.readers.series import SeriesReader, list_section_files
-from segem.io.readers.tiff import TiffReader
+from segem.io.readers.tiff import TiffReader, list_tiff_files, open_ome_set
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,20 @@ class Format:
         return source.suffix.lower() in self.suffixes or self.probe(source)
 
 
-TIFF = Format("TIFF", TiffReader, 1, (".tif", ".tiff"))
+TIFF = Format("TIFF", TiffReader, 2, (".tif", ".tiff"), list_files=list_tiff_files)
 PNG = Format("PNG", PngReader, 1, (".png",))
+JPEG = Format("JPEG", JpegReader, 1, (".jpg", ".jpeg"))
 
-SECTION_READERS = {suffix: row.open for row in (TIFF, PNG) for suffix in row.suffixes}
+SECTION_READERS = {suffix: row.open for row in (TIFF, PNG, JPEG) for suffix in row.suffixes}
 """What reads the files of a folder that holds one section a file."""
+
+
+def _open_folder(folder: Path, chosen: Selection) -> Reader:
+    files = list_section_files(folder, SECTION_READERS)
+    # Files that OME metadata tie together lie in the order that these say, and may hold several pages.
+    tied = open_ome_set(files, chosen, folder) if files[0].suffix.lower() in TIFF.suffixes else None
+    return SeriesReader(folder, chosen, SECTION_READERS) if tied is None else tied
+
 
 # The first row that matches is taken. A zarr folder may have any name, so it comes first; any other folder named x.tif
 # is opened as a file, and refused, rather than read as sections.
@@ -56,6 +66,7 @@ FORMATS = (
     Format("zarr", ZarrReader, 3, probe=is_zarr, list_files=list_files_below, has_datasets=True, markers=MARKERS),
     TIFF,
     PNG,
+    JPEG,
     Format("HDF5", Hdf5Reader, 3, (".h5", ".hdf5", ".hdf", ".he5", ".mat"), has_datasets=True),
     Format("NumPy", NumpyReader, 1, (".npy",)),
     Format("npz", NumpyReader, 1, (".npz",), has_datasets=True),
@@ -71,10 +82,10 @@ FORMATS = (
     ),
     Format(
         "a folder of sections",
-        lambda source, chosen: SeriesReader(source, chosen, SECTION_READERS),
-        1,
+        _open_folder,
+        2,
         probe=Path.is_dir,
-        list_files=lambda source: list_section_files(source, tuple(SECTION_READERS)),
+        list_files=lambda source: list_section_files(source, SECTION_READERS),
     ),
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +17,10 @@ import segem
 from segem.config import IngestConfig, Selection, Url, place_source
 from segem.errors import InputError, SegemError
 from segem.geometry import ZYX, Box, grid
+from segem.io.blocks import read_block
+from segem.io.chunks import Array
 from segem.io.files import locked, new_directory, sweep_partials
-from segem.io.readers import Stack, fingerprint_files, open_stack, version_of
+from segem.io.readers import Stack, fingerprint_files, open_labels, open_stack, version_of
 from segem.io.replacing import refuse_others
 from segem.io.seen import DIGEST_DIGITS
 from segem.io.shards import missing_shards
@@ -26,13 +28,25 @@ from segem.io.volume import Volume, create_volume, write_block
 from segem.io.workspace import Workspace
 from segem.kernels.normalize import IntensityStatistics, histogram
 from segem.progress import track
-from segem.stages.volumes.labels import TruthTally
+from segem.stages.volumes.alignment import doubt_alignment
+from segem.stages.volumes.labels import TruthTally, write_values
 from segem.stages.volumes.placement import PlacedLabels, place_labels
 
 logger = logging.getLogger(__name__)
 
 TRUTH = "truth"
 RAW_TYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
+
+_OF_LABELS = (
+    "labels",
+    "membrane",
+    "border_nm",
+    "zero_means",
+    "labels_dataset",
+    "labels_unwritten",
+    "ignore",
+    "unpainted",
+)
 
 _TYPE_FIXES = {
     "b": "give the grey image; a mask of one bit can only be a label",
@@ -125,7 +139,7 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
             raw = whole.within(box)
             truth = None
             if config.labels is not None:
-                labels = stack.enter_context(open_stack(config.labels.source, config.labels))
+                labels = stack.enter_context(open_labels(config.labels.source, config.labels, whole))
                 truth = place_labels(labels, whole, box, config.voxel_size)
             _check_type(raw)
             with new_directory(path) as partial:
@@ -155,8 +169,7 @@ def fingerprint_source(config: IngestConfig) -> str:
 
 def describe_settings(config: IngestConfig) -> dict[str, Any]:
     """Return the settings that define a volume, named as on the command line, with resolved paths."""
-    labels = config.labels
-    return {
+    settings: dict[str, Any] = {
         "source": _name_whole(config.source),
         "dataset": config.dataset,
         "axes": config.axes,
@@ -164,12 +177,21 @@ def describe_settings(config: IngestConfig) -> dict[str, Any]:
         "unwritten": config.unwritten,
         "box": config.box,
         "voxel_nm": ",".join(f"{size:g}" for size in config.voxel_nm),
-        "labels": None if labels is None else _name_whole(labels.source),
-        "membrane": None if labels is None else str(labels.membrane),
-        "labels_dataset": None if labels is None else labels.dataset,
-        "labels_unwritten": None if labels is None else labels.unwritten,
-        "ignore": None if labels is None else labels.ignore,
+        **dict.fromkeys(_OF_LABELS),
     }
+    if config.labels is not None:
+        settings |= {
+            "labels": _name_whole(config.labels.source),
+            "membrane": write_values(config.labels.membrane),
+            "border_nm": config.labels.border_nm,
+            "zero_means": config.labels.zero_means,
+            "labels_dataset": config.labels.dataset,
+            "labels_unwritten": config.labels.unwritten,
+            # One value as the number that earlier versions of segem noted.
+            "ignore": write_values(config.labels.ignored) if len(config.labels.ignored) > 1 else config.labels.ignore,
+            "unpainted": config.labels.unpainted,
+        }
+    return settings
 
 
 def _require_same(path: Path, config: IngestConfig) -> None:
@@ -179,14 +201,10 @@ def _require_same(path: Path, config: IngestConfig) -> None:
     with suppress(SegemError):
         held = Volume(path).attributes.get("settings", {})
     if held:
-        # Volumes ingested by earlier versions of segem have no such setting.
-        held = {"ignore": None} | held
+        # Volumes ingested by earlier versions of segem have no such settings.
+        held = {"ignore": None, "unpainted": None if held.get("labels") is None else "labelled"} | held
     asked = describe_settings(config)
-    new = [
-        key
-        for key in ("labels", "membrane", "labels_dataset", "labels_unwritten", "ignore")
-        if held.get("labels") is None
-    ]
+    new = _OF_LABELS if held.get("labels") is None else ()
     refuse_others(
         held,
         {key: value for key, value in asked.items() if key in held and key not in new},
@@ -267,7 +285,7 @@ def _write(
                 advance(1)
             _write_slab(volume.raw, box, slab)
         if truth is not None and config.labels is not None:
-            painted = TruthTally(truth.stack, config.labels)
+            painted = TruthTally(truth.stack, config.labels, config.voxel_size)
             for _, box in grid(raw.shape, (volume.write_block[0], *raw.shape[1:])):
                 known = truth.read_truth(box, painted.add)
                 advance(len(known))
@@ -276,8 +294,7 @@ def _write(
     volume.build_pyramid()
     if truth is not None:
         volume.build_pyramid(TRUTH)
-    warnings = (*raw.warnings, *image.warnings(raw), *(() if painted is None else painted.warnings()))
-    warnings += () if truth is None else truth.warnings()
+    warnings = (*raw.warnings, *image.warnings(raw), *_warn_of_labels(volume, painted, truth))
     # Last, when all that is noted is known; the volume still has its hidden name.
     volume.set_attributes(
         # Absolute, since an export from another folder must know that it is about to replace the source.
@@ -304,6 +321,18 @@ def _describe_downloads(raw: Stack, truth: PlacedLabels | None) -> dict[str, dic
     stacks = (raw,) if truth is None else (raw, truth.stack)
     digests = {str(stack.source): stack.found.digest for stack in stacks if isinstance(stack.source, Url)}
     return {"downloads": digests} if digests else {}
+
+
+def _warn_of_labels(volume: Volume, painted: TruthTally | None, placed: PlacedLabels | None) -> Iterator[str]:
+    if painted is not None and placed is not None:
+        yield from painted.warnings()
+        yield from placed.warnings()
+        image, truth = _reader(volume.raw), _reader(volume.label(TRUTH))
+        yield from doubt_alignment(image, truth, volume.shape, placed.in_volume(painted.of_both_classes))
+
+
+def _reader(array: Array) -> Callable[[Box], NDArray[Any]]:
+    return lambda box: read_block(array, box, fix="run the command again")
 
 
 def _slabs(stack: Stack, write_block: ZYX) -> Iterator[tuple[Box, NDArray[Any]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ from segem.kernels.truth import UNKNOWN
 
 # Of a voxel: an offset that was written with few digits is still that of a whole voxel.
 _TOLERANCE = 0.05
+
+Judge = Callable[[int, NDArray[Any], NDArray[np.bool_] | None], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class PlacedLabels:
     place: Box
     shape: ZYX
 
-    def read_truth(self, box: Box, judge: Callable[[int, NDArray[Any]], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    def read_truth(self, box: Box, judge: Judge, outside: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
         """Read the truth of a box of the volume.
 
         Parameters
@@ -44,7 +46,9 @@ class PlacedLabels:
         box : Box
             Within the volume.
         judge : callable
-            From the index and the values of a section of the labels to its truth.
+            From the index and the values of a section of the labels, and where it holds no tissue, to its truth.
+        outside : (z, y, x) array of bool, optional
+            Where the box holds no tissue.
 
         Returns
         -------
@@ -58,19 +62,26 @@ class PlacedLabels:
             _, rows, columns = covered.relative_to(box.start).slices
             for k, section in enumerate(labels):
                 z = covered.start[0] + k
-                truth[z - box.start[0], rows, columns] = judge(z - self.place.start[0], section)
+                part = (z - box.start[0], rows, columns)
+                nowhere = None if outside is None else outside[part]
+                truth[part] = judge(z - self.place.start[0], section, nowhere)
         return truth
 
     def facts(self, counted: dict[str, Any]) -> dict[str, Any]:
         """Return the facts about labels as those about the truth of the whole volume."""
         if self.covers_all:
             return counted
-        first, last = self.place.start[0], self.place.stop[0]
         known = counted.get("known_fraction", 1.0) * self.place.size / Box.of_shape(self.shape).size
-        unknown = {first + z for z in counted.get("unknown_sections", ())}
-        unknown |= set(range(first)) | set(range(last, self.shape[0]))
+        covered = range(self.place.start[0], self.place.stop[0])
+        unknown = [z for z in range(self.shape[0]) if z not in covered]
+        unknown += self.in_volume(counted.get("unknown_sections", ()))
         place = {"start": list(self.place.start), "stop": list(self.place.stop)}
-        return counted | {"known_fraction": known, "unknown_sections": sorted(unknown), "place": place}
+        moved = {key: self.in_volume(counted[key]) for key in ("sections_without_membrane",) if key in counted}
+        return counted | moved | {"known_fraction": known, "unknown_sections": sorted(unknown), "place": place}
+
+    def in_volume(self, sections: Iterable[int]) -> list[int]:
+        """Return sections of the labels as sections of the volume."""
+        return [self.place.start[0] + z for z in sections]
 
     def warnings(self) -> tuple[str, ...]:
         """Return what the user should know about the place of the labels."""

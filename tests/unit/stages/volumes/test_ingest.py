@@ -341,7 +341,11 @@ def test_a_failed_ingest_leaves_the_earlier_volume(tmp_path: Path, workspace: Wo
         (image().astype(np.int16), {}, "found int16. Fix: shift it to unsigned"),
         (image().astype(np.uint32), {}, "found uint32. Fix: convert it"),
         (image() > 99, {}, "found bool. Fix: give the grey image"),
-        (np.zeros((2, 9, 9, 3), np.uint8), {"photometric": "rgb"}, "not a grey image"),
+        (
+            np.arange(162 * 3).reshape(2, 9, 9, 3).astype(np.uint8),
+            {"photometric": "rgb"},
+            "name one by --channel 0 to 2",
+        ),
     ],
 )
 def test_types_that_are_no_intensities(tmp_path: Path, workspace: Workspace, data, how: dict, told: str) -> None:
