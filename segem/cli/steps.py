@@ -61,7 +61,7 @@ IngestOptions = Annotated[
     Options(
         {
             "": ("name",),
-            DATA: ("voxel_nm", "dataset", "axes", "channel", "box", "unwritten", "missing"),
+            DATA: ("voxel_nm", "trust_voxel", "dataset", "axes", "channel", "box", "unwritten", "missing"),
             "Ground truth": (
                 Option("labels.source", "--labels"),
                 "labels.membrane",

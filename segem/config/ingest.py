@@ -128,8 +128,11 @@ class IngestConfig(Selection):
     source: Source
     """TIFF, folder of TIFF or PNG sections, HDF5, NumPy file, OME-Zarr, N5 or Neuroglancer volume: a path, or a URL of
     http, https, s3 or gs."""
-    voxel_nm: tuple[float, float, float]
-    """Voxel size in nanometres along (z, y, x)."""
+    voxel_nm: tuple[float, float, float] | None = None
+    """Voxel size in nanometres along (z, y, x); not needed where the source states it, and compared with what it
+    states."""
+    trust_voxel: bool = False
+    """Take the voxel size as it is, even where the source states another or it looks wrong for tissue."""
     labels: LabelSource | None = None
     """Ground truth, if there is any."""
     box: str | None = None
@@ -137,11 +140,12 @@ class IngestConfig(Selection):
 
     @field_validator("voxel_nm")
     @classmethod
-    def _positive(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
-        try:
-            VoxelSize(*value)
-        except ConfigError as error:
-            raise ValueError(str(error)) from error
+    def _positive(cls, value: tuple[float, float, float] | None) -> tuple[float, float, float] | None:
+        if value is not None:
+            try:
+                VoxelSize(*value)
+            except ConfigError as error:
+                raise ValueError(str(error)) from error
         return value
 
     @field_validator("box")
@@ -167,8 +171,3 @@ class IngestConfig(Selection):
             (int(start or 0), int(stop or n)) for (start, stop), n in zip(sides, shape, strict=True)
         )
         return Box((z0, y0, x0), (z1, y1, x1))
-
-    @property
-    def voxel_size(self) -> VoxelSize:
-        """The voxel size as a value."""
-        return VoxelSize(*self.voxel_nm)

@@ -10,9 +10,10 @@ from typing import Any
 from segem.config import Selection, Url
 from segem.errors import InputError
 from segem.io.readers.reader import Reader
+from segem.io.readers.refused import refuse_known
 from segem.io.readers.remote import DownloadedReader, describe_version, read_small
 from segem.io.readers.stack import Stack, check_reachable
-from segem.io.readers.table import FORMATS, Format, find_format
+from segem.io.readers.table import FORMATS, GZIP, Format, find_format, find_within
 
 
 def open_stack(source: Path | Url, chosen: Selection | None = None) -> Stack:
@@ -39,6 +40,7 @@ def open_stack(source: Path | Url, chosen: Selection | None = None) -> Stack:
     chosen = chosen or Selection()
     if not isinstance(source, Url):
         check_reachable(source)
+        refuse_known(source)
     found = _find(source)
     if chosen.dataset is not None and (found is None or not found.has_datasets):
         having = " and ".join(sorted(row.name for row in FORMATS if row.has_datasets))
@@ -62,7 +64,8 @@ def open_stack(source: Path | Url, chosen: Selection | None = None) -> Stack:
 def version_of(source: Path | Url) -> str:
     """Return the reader of a source and its version, for the record of a volume."""
     found = _find(source)
-    return "" if found is None else f"{found.name} {found.version}"
+    rows = [] if found is None else [found, *find_within(Path(source))]
+    return ", ".join(f"{row.name} {row.version}" for row in rows)
 
 
 def list_source_files(source: Path) -> list[Path]:
@@ -115,6 +118,8 @@ def fingerprint_files(source: Path | Url, chosen: Selection | None = None) -> st
 def _find(source: Path | Url) -> Format | None:
     if not isinstance(source, Url):
         return find_format(source)
+    if find_within(Path(source.name)):
+        return GZIP
     named = next((row for row in FORMATS if source.suffix.lower() in row.suffixes), None)
     if named is not None:
         return named

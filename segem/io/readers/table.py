@@ -10,8 +10,11 @@ from typing import Any
 from segem.config import Selection
 from segem.io.readers import n5, precomputed
 from segem.io.readers.chunked import list_files_below
+from segem.io.readers.dm import DmReader
+from segem.io.readers.gz import GzipReader
 from segem.io.readers.hdf5 import Hdf5Reader
 from segem.io.readers.jpeg import JpegReader
+from segem.io.readers.mrc import MrcReader
 from segem.io.readers.numpy_file import NumpyReader
 from segem.io.readers.omezarr import MARKERS, ZarrReader, is_zarr
 from segem.io.readers.png import PngReader
@@ -48,8 +51,17 @@ class Format:
 TIFF = Format("TIFF", TiffReader, 2, (".tif", ".tiff"), list_files=list_tiff_files)
 PNG = Format("PNG", PngReader, 1, (".png",))
 JPEG = Format("JPEG", JpegReader, 1, (".jpg", ".jpeg"))
+MRC = Format("MRC", MrcReader, 1, (".mrc", ".rec", ".map", ".st", ".ali", ".mrcs"))
+DM = Format("DigitalMicrograph", DmReader, 1, (".dm3", ".dm4"))
 
-SECTION_READERS = {suffix: row.open for row in (TIFF, PNG, JPEG) for suffix in row.suffixes}
+GZIP = Format(
+    "gzip",
+    lambda source, chosen: GzipReader(source, chosen, find_within(source)[0].open),
+    1,
+    probe=lambda source: bool(find_within(source)),
+)
+
+SECTION_READERS = {suffix: row.open for row in (TIFF, PNG, JPEG, MRC, DM) for suffix in row.suffixes}
 """What reads the files of a folder that holds one section a file."""
 
 
@@ -67,6 +79,9 @@ FORMATS = (
     TIFF,
     PNG,
     JPEG,
+    MRC,
+    DM,
+    GZIP,
     Format("HDF5", Hdf5Reader, 3, (".h5", ".hdf5", ".hdf", ".he5", ".mat"), has_datasets=True),
     Format("NumPy", NumpyReader, 1, (".npy",)),
     Format("npz", NumpyReader, 1, (".npz",), has_datasets=True),
@@ -88,6 +103,12 @@ FORMATS = (
         list_files=lambda source: list_section_files(source, SECTION_READERS),
     ),
 )
+
+
+def find_within(source: Path) -> list[Format]:
+    """Return the format of what a ``.gz`` file holds, by its name; nothing where it is unknown, or another file."""
+    suffix = Path(source.stem).suffix.lower()
+    return [row for row in FORMATS if suffix in row.suffixes] if source.suffix.lower() == ".gz" else []
 
 
 def find_format(source: Path) -> Format | None:

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 import segem
 from segem.config import IngestConfig, Selection, Url, place_source
 from segem.errors import InputError, SegemError
-from segem.geometry import ZYX, Box, grid
+from segem.geometry import ZYX, Box, VoxelSize, grid
 from segem.io.blocks import read_block
 from segem.io.chunks import Array
 from segem.io.files import locked, new_directory, sweep_partials
 from segem.io.readers import Stack, fingerprint_files, open_labels, open_stack, version_of
+from segem.io.readers.voxel_size import SettledVoxelSize, describe_size, settle_voxel_size, warn_of_labels
 from segem.io.replacing import refuse_others
 from segem.io.seen import DIGEST_DIGITS
 from segem.io.shards import missing_shards
@@ -67,6 +68,10 @@ class IngestResult:
         Its name.
     shape : tuple of int
         Its extent along (z, y, x).
+    voxel_nm : tuple of float
+        Its voxel size along (z, y, x).
+    voxel_from : str
+        Who says so: you (given), or a place in the source.
     skipped : bool
         True when the volume already existed, made from the same source with the same settings.
     warnings : tuple of str
@@ -76,6 +81,8 @@ class IngestResult:
     path: Path
     name: str
     shape: ZYX
+    voxel_nm: tuple[float, float, float]
+    voxel_from: str
     skipped: bool
     warnings: tuple[str, ...]
 
@@ -125,7 +132,13 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
     if present is not None:
         logger.info("%s: up to date, nothing to ingest", config.name)
         return IngestResult(
-            path, config.name, present.shape, skipped=True, warnings=tuple(present.attributes["warnings"])
+            path,
+            config.name,
+            present.shape,
+            present.voxel_size.zyx,
+            present.attributes["voxel"]["origin"],
+            skipped=True,
+            warnings=tuple(present.attributes["warnings"]),
         )
     with locked(path.with_name(f".{path.name}.lock")):
         # Under the lock no other ingest of this name is alive, so what is unfinished was left by a killed one.
@@ -135,24 +148,30 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
             _require_same(path, config)
         with ExitStack() as stack:
             whole = stack.enter_context(open_stack(config.source, config))
+            voxel = settle_voxel_size(
+                config.voxel_nm, whole.found.voxel, trusted=config.trust_voxel, where=config.source
+            )
             box = config.box_within(whole.shape)
             raw = whole.within(box)
             truth = None
             if config.labels is not None:
                 labels = stack.enter_context(open_labels(config.labels.source, config.labels, whole))
-                truth = place_labels(labels, whole, box, config.voxel_size)
+                truth = place_labels(labels, whole, box, voxel.size)
             _check_type(raw)
             with new_directory(path) as partial:
-                warnings = _write(partial, config, raw, truth, fingerprint)
+                warnings = _write(partial, config, raw, truth, voxel, fingerprint)
                 # Before the volume gets its name: sections of two versions of a source must not stand side by side.
                 if fingerprint_source(config) != fingerprint:
                     raise InputError(
                         "the source changed while it was read", where=config.source, fix="run the command again"
                     )
-    logger.info("%s: ingested, %d sections of %d x %d px", config.name, *raw.shape)
+    size = describe_size(voxel.size.zyx)
+    logger.info(
+        "%s: ingested, %d sections of %d x %d px, voxels of %s nm (%s)", config.name, *raw.shape, size, voxel.origin
+    )
     for warning in warnings:
         logger.warning("%s: %s", config.name, warning)
-    return IngestResult(path, config.name, raw.shape, skipped=False, warnings=warnings)
+    return IngestResult(path, config.name, raw.shape, voxel.size.zyx, voxel.origin, skipped=False, warnings=warnings)
 
 
 def fingerprint_source(config: IngestConfig) -> str:
@@ -174,9 +193,10 @@ def describe_settings(config: IngestConfig) -> dict[str, Any]:
         "dataset": config.dataset,
         "axes": config.axes,
         "channel": config.channel,
-        "unwritten": config.unwritten,
         "box": config.box,
-        "voxel_nm": ",".join(f"{size:g}" for size in config.voxel_nm),
+        "unwritten": config.unwritten,
+        "missing": config.missing,
+        "voxel_nm": None if config.voxel_nm is None else ",".join(f"{size:g}" for size in config.voxel_nm),
         **dict.fromkeys(_OF_LABELS),
     }
     if config.labels is not None:
@@ -265,13 +285,18 @@ def _check_type(raw: Stack) -> None:
 
 
 def _write(
-    partial: Path, config: IngestConfig, raw: Stack, truth: PlacedLabels | None, fingerprint: str
+    partial: Path,
+    config: IngestConfig,
+    raw: Stack,
+    truth: PlacedLabels | None,
+    voxel: SettledVoxelSize,
+    fingerprint: str,
 ) -> tuple[str, ...]:
     volume = create_volume(
         partial,
         shape=raw.shape,
         dtype=raw.dtype,
-        voxel_size=config.voxel_size,
+        voxel_size=voxel.size,
         labels={} if truth is None else {TRUTH: np.uint8},
         attributes={},
     )
@@ -285,7 +310,7 @@ def _write(
                 advance(1)
             _write_slab(volume.raw, box, slab)
         if truth is not None and config.labels is not None:
-            painted = TruthTally(truth.stack, config.labels, config.voxel_size)
+            painted = TruthTally(truth.stack, config.labels, voxel.size)
             for _, box in grid(raw.shape, (volume.write_block[0], *raw.shape[1:])):
                 known = truth.read_truth(box, painted.add)
                 advance(len(known))
@@ -294,7 +319,11 @@ def _write(
     volume.build_pyramid()
     if truth is not None:
         volume.build_pyramid(TRUTH)
-    warnings = (*raw.warnings, *image.warnings(raw), *_warn_of_labels(volume, painted, truth))
+    warnings = (
+        *raw.warnings,
+        *image.warnings(raw),
+        *_warn_of_labels(volume, voxel.size, painted, truth),
+    )
     # Last, when all that is noted is known; the volume still has its hidden name.
     volume.set_attributes(
         # Absolute, since an export from another folder must know that it is about to replace the source.
@@ -308,6 +337,7 @@ def _write(
         readers=_readers_of(config),
         segem_version=segem.__version__,
         sections=raw.shape[0],
+        voxel=voxel.facts(),
         dtype=str(raw.dtype),
         statistics=image.statistics(),
         labels=None if painted is None or truth is None else truth.facts(painted.facts()),
@@ -323,8 +353,11 @@ def _describe_downloads(raw: Stack, truth: PlacedLabels | None) -> dict[str, dic
     return {"downloads": digests} if digests else {}
 
 
-def _warn_of_labels(volume: Volume, painted: TruthTally | None, placed: PlacedLabels | None) -> Iterator[str]:
+def _warn_of_labels(
+    volume: Volume, voxel: VoxelSize, painted: TruthTally | None, placed: PlacedLabels | None
+) -> Iterator[str]:
     if painted is not None and placed is not None:
+        yield from warn_of_labels(voxel, placed.stack.found.voxel, where=placed.stack.source)
         yield from painted.warnings()
         yield from placed.warnings()
         image, truth = _reader(volume.raw), _reader(volume.label(TRUTH))

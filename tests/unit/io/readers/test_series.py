@@ -103,7 +103,7 @@ def test_folders_without_sections(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     assert "found only labels, notes.txt, raw" in refused(tmp_path)
     (tmp_path / "a.bmp").touch()
-    assert "unknown kind of section; expected .tif, .tiff, .png, .jpg, .jpeg, found .bmp" in refused(tmp_path)
+    assert "unknown kind of section; expected .tif, .tiff, .png, .jpg, .jpeg, .mrc, " in refused(tmp_path)
 
 
 def test_tif_and_tiff_are_one_kind(tmp_path: Path) -> None:

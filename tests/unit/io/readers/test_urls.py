@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import re
 import socket
@@ -143,13 +144,14 @@ def refused(source: Url, **chosen: Any) -> str:
 
 def write_files(root: Path) -> None:
     tifffile.imwrite(root / "a.tif", DATA, photometric="minisblack")
+    (root / "a.tif.gz").write_bytes(gzip.compress((root / "a.tif").read_bytes()))
     np.save(root / "a.npy", DATA)
     with h5py.File(root / "a.h5", "w") as file:
         file["raw"] = DATA
         file["labels"] = DATA % 2
 
 
-@pytest.mark.parametrize("name", ["a.tif", "a.npy", "a.h5", "a.tif?download=1"])
+@pytest.mark.parametrize("name", ["a.tif", "a.tif.gz", "a.npy", "a.h5", "a.tif?download=1"])
 def test_a_file_is_downloaded_for_as_long_as_it_is_open(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -163,7 +165,7 @@ def test_a_file_is_downloaded_for_as_long_as_it_is_open(
         assert stack.found.digest == hashlib.sha256(file.read_bytes()).hexdigest()
         assert stack.label_of(1).startswith(str(url(server, name).partition("?")[0]))
         assert stack.source == url(server, name)
-        assert len(list((tmp_path / "tmp").iterdir())) == 1
+        assert len(list((tmp_path / "tmp").glob("segem-*/a.*"))) == 1
     assert list((tmp_path / "tmp").iterdir()) == []
 
 

@@ -85,7 +85,7 @@ def nothing_left(workspace: Workspace) -> bool:
 def test_the_volume_equals_its_source(tmp_path: Path, workspace: Workspace, dtype: str, byteorder: str) -> None:
     data = image(dtype)
     result = run(workspace, tiff(tmp_path / "a.tif", data, byteorder=byteorder))
-    assert result == IngestResult(workspace.volume("v"), "v", SHAPE, skipped=False, warnings=())
+    assert result == IngestResult(workspace.volume("v"), "v", SHAPE, VOXEL, "given", skipped=False, warnings=())
     volume = Volume.open(result.path)
     assert np.array_equal(volume.raw[...], data)
     assert (volume.dtype, volume.voxel_size.zyx) == (np.dtype(dtype), VOXEL)
