@@ -165,7 +165,7 @@ def test_a_file_is_downloaded_for_as_long_as_it_is_open(
         assert stack.found.digest == hashlib.sha256(file.read_bytes()).hexdigest()
         assert stack.label_of(1).startswith(str(url(server, name).partition("?")[0]))
         assert stack.source == url(server, name)
-        assert len(list((tmp_path / "tmp").glob("segem-*/a.*"))) == 1
+        assert len(list((tmp_path / "tmp").glob(f"segem-*/{file.name}"))) == 1
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
