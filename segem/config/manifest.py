@@ -132,6 +132,8 @@ def load_manifest(path: Path, data_root: Path | None = None) -> Manifest:
     ConfigError
         When the file is missing, is not YAML or does not describe a manifest.
     """
+    # Loaded by those who read a manifest alone: `segem --help` does not wait for it.
+
     try:
         if not path.is_file():
             found = "a folder" if path.is_dir() else None
