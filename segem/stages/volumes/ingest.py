@@ -29,6 +29,7 @@ from segem.io.workspace import Workspace
 from segem.kernels.normalize import IntensityStatistics, histogram
 from segem.progress import track
 from segem.stages.volumes.labels import TruthTally
+from segem.stages.volumes.quality import measure_quality
 
 logger = logging.getLogger(__name__)
 
@@ -126,8 +127,8 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
             raw = whole.within(box)
             truth = None
             if config.labels is not None:
-                truth = stack.enter_context(_open_labels(config.labels, whole)).within(box)
-            _check_type(raw)
+                truth = stack.enter_context(open_labels(config.labels, whole)).within(box)
+            check_type(raw)
             with new_directory(path) as partial:
                 warnings = _write(partial, config, raw, truth, fingerprint)
                 # Before the volume gets its name: sections of two versions of a source must not stand side by side.
@@ -227,7 +228,7 @@ def _sources_of(config: IngestConfig) -> list[Path]:
     return [config.source] if config.labels is None else [config.source, config.labels.source]
 
 
-def _open_labels(labels: LabelSource, raw: Stack) -> Stack:
+def open_labels(labels: LabelSource, raw: Stack) -> Stack:
     stack = open_stack(labels.source, labels)
     if stack.shape == raw.shape:
         return stack
@@ -241,7 +242,7 @@ def _open_labels(labels: LabelSource, raw: Stack) -> Stack:
     )
 
 
-def _check_type(raw: Stack) -> None:
+def check_type(raw: Stack) -> None:
     if raw.dtype not in RAW_TYPES:
         raise InputError(
             "intensities of an unsupported type",
@@ -280,7 +281,13 @@ def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None,
     volume.build_pyramid()
     if truth is not None:
         volume.build_pyramid(TRUTH)
-    warnings = (*raw.warnings, *image.warnings(raw), *(() if painted is None else painted.warnings()))
+    unusual = measure_quality(volume).summarise()
+    warnings = (
+        *raw.warnings,
+        *image.warnings(raw),
+        *(() if painted is None else painted.warnings()),
+        *(() if unusual is None else (unusual,)),
+    )
     # Last, when all that is noted is known; the volume still has its hidden name.
     volume.set_attributes(
         # Absolute, since an export from another folder must know that it is about to replace the source.

@@ -1,0 +1,254 @@
+"""Looks at a source before it is ingested: what it holds, what is doubtful, and what the job will take."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segem.config.inspection import InspectConfig, InspectedLabels
+from segem.geometry import ZYX, Range
+from segem.io.blocks import voxel_digest
+from segem.io.chunks import Layout, encode_shard
+from segem.io.files import write_bytes
+from segem.io.readers import Stack, list_source_files, open_stack
+from segem.io.readers.stack import check_reachable
+from segem.io.readers.table import find_format
+from segem.io.shards import CHUNK, shard_shape
+from segem.io.workspace import Workspace
+from segem.kernels.quality import measure_section, trace_section
+from segem.kernels.quality_flags import QualityTally
+from segem.progress import track
+from segem.records.inspection import InspectedLabelSource, InspectedVoxels, Inspection, JobEstimate, LabelValue
+from segem.records.quality import SectionFlag
+from segem.stages.volumes.ingest import check_type, open_labels
+from segem.stages.volumes.inspection_picture import ShownSection, draw_inspection
+from segem.stages.volumes.quality import find_middle
+
+MOST_SECTIONS, MOST_BYTES = 24, 2**29
+"""How much is read of a source at most; of large sections, one at each of three places all the same."""
+MEGAPIXELS_PER_SECOND_PER_CORE = 0.3
+"""What the bundled model segments with OpenVINO (docs/explanation/inference.md)."""
+
+_PERCENTILES = (0, 1, 5, 50, 95, 99, 100)
+_INTENSITIES_A_SECTION = 2**16
+_SHOWN_VALUES = 8
+_PYRAMID = 4 / 3
+"""Voxels of a volume with its coarser levels, for each one at full resolution."""
+
+
+def inspect(config: InspectConfig, workspace: Workspace, *, picture: Path | None = None) -> Inspection:
+    """Look at a source and its labels without changing anything.
+
+    At most `MOST_SECTIONS` are read: all of a small stack, otherwise the first, middle and last ones. What ingest would
+    refuse is refused with the same error, as far as the sections that are read show it.
+
+    Parameters
+    ----------
+    config : InspectConfig
+        The source, and what is known of it.
+    workspace : Workspace
+        Where the volume would go; it need not exist.
+    picture : Path, optional
+        Where to write a PNG of the first, middle and last section.
+
+    Returns
+    -------
+    Inspection
+
+    Raises
+    ------
+    InputError
+        When the source or its labels are missing, damaged, inconsistent or of a type that is not supported.
+    WorkspaceError
+        When the picture cannot be written.
+    """
+    files = list_source_files(config.source)
+    with ExitStack() as stack:
+        whole = stack.enter_context(open_stack(config.source, config))
+        box = config.box_within(whole.shape)
+        raw = whole.within(box)
+        labels = None
+        if config.labels is not None:
+            labels = stack.enter_context(open_labels(config.labels, whole)).within(box)
+        check_type(raw)
+        seen = _look(raw, labels, config.labels)
+        found, stored = raw.found, sum(check_reachable(file).st_size for file in files)
+        format_ = find_format(config.source)
+        if picture is not None:
+            write_bytes(picture, draw_inspection(seen.shown, seen.percentiles()))
+        return Inspection(
+            source=str(config.source),
+            format=format_.name if format_ else "",
+            files=len(files),
+            stored_bytes=stored,
+            axes=config.axes or found.axes,
+            axes_from=raw.axes_from,
+            shape=raw.shape,
+            dtype=str(raw.dtype),
+            voxel=_voxel_size(config, raw),
+            offset_nm=found.offset_nm,
+            percentiles={str(percent): value for percent, value in seen.percentiles().items()},
+            outside=0.0,
+            first_section=raw.label_of(0),
+            last_section=raw.label_of(raw.shape[0] - 1),
+            numbers=(raw.numbers[0], raw.numbers[-1]) if raw.numbers else None,
+            gaps=tuple(_find_gaps(raw.numbers or ())),
+            sampled=tuple(seen.sampled),
+            flags=tuple(seen.flags),
+            labels=_describe_labels(labels, seen),
+            warnings=(*raw.warnings, *(labels.warnings if labels else ())),
+            estimate=_estimate(raw, seen, workspace),
+            picture=None if picture is None else str(picture),
+        )
+
+
+def choose_runs(shape: ZYX, itemsize: int) -> list[Range]:
+    """Return which sections are looked at, as ranges.
+
+    Examples
+    --------
+    >>> choose_runs((20, 512, 512), 1), choose_runs((100, 512, 512), 1), choose_runs((9, 50_000, 50_000), 1)
+    ([(0, 20)], [(0, 8), (46, 54), (92, 100)], [(0, 1), (4, 5), (8, 9)])
+    """
+    sections, height, width = shape
+    most = max(3, min(MOST_SECTIONS, MOST_BYTES // (height * width * itemsize)))
+    if sections <= most:
+        return [(0, sections)]
+    run = most // 3
+    middle = (sections - run) // 2
+    return [(0, run), (middle, middle + run), (sections - run, sections)]
+
+
+@dataclass
+class _Seen:
+    """What the sampled sections hold."""
+
+    sampled: list[int] = field(default_factory=list)
+    intensities: list[NDArray[np.float64]] = field(default_factory=list)
+    """Some of each section, spread over it."""
+    extremes: list[float] = field(default_factory=list)
+    """Least and largest intensity of each section."""
+    flags: list[SectionFlag] = field(default_factory=list)
+    shown: list[ShownSection] = field(default_factory=list)
+    values: Counter[float] = field(default_factory=Counter)
+    label_pixels: int = 0
+    membrane: int = 0
+    known: int = 0
+    seconds: float = 0.0
+    """It took to read, measure and compress the sampled sections."""
+    compressed: int = 0
+
+    def percentiles(self) -> dict[int, float]:
+        """Return intensities, by the percentage of pixels that are not brighter."""
+        within = np.percentile(np.concatenate(self.intensities), _PERCENTILES[1:-1], method="inverted_cdf").tolist()
+        values = (min(self.extremes), *within, max(self.extremes))
+        return dict(zip(_PERCENTILES, map(float, values), strict=True))
+
+    def add_intensities(self, section: NDArray[Any]) -> None:
+        """Take those of one more section."""
+        self.extremes += [float(section.min()), float(section.max())]
+        step = max(1, section.size // _INTENSITIES_A_SECTION)
+        # An odd step meets every column of a section whose width is even.
+        self.intensities.append(section.ravel()[:: step | 1].astype(np.float64))
+
+
+def _look(raw: Stack, labels: Stack | None, told: InspectedLabels | None) -> _Seen:
+    seen = _Seen()
+    layout = Layout(shard_shape((1, *raw.shape[1:])), CHUNK, raw.dtype.newbyteorder("<"), 1)
+    runs = choose_runs(raw.shape, raw.dtype.itemsize)
+    shown = {0, raw.shape[0] // 2, raw.shape[0] - 1}
+    middle = find_middle(raw.shape).slices[1:]
+    with track("inspect", sum(stop - start for start, stop in runs), "section") as advance:
+        for start, stop in runs:
+            tally = QualityTally(first=start)
+            for z in range(start, stop):
+                started = time.perf_counter()
+                section = raw.section(z)
+                seen.add_intensities(section)
+                sample = np.ascontiguousarray(section[middle])
+                tally.add(measure_section(sample), trace_section(sample), digest=voxel_digest([sample]))
+                seen.compressed += sum(map(len, encode_shard(sample[None], layout))) * section.size // sample.size
+                seen.seconds += time.perf_counter() - started
+                painted = None if labels is None else labels.section(z)
+                if painted is not None and told is not None:
+                    _count_labels(painted, told, seen)
+                if z in shown:
+                    seen.shown.append(ShownSection(raw.label_of(z), z, section, painted))
+                seen.sampled.append(z)
+                advance(1)
+            seen.flags += tally.find_flags()
+    return seen
+
+
+def _count_labels(section: NDArray[Any], told: InspectedLabels, seen: _Seen) -> None:
+    values, counts = np.unique(section, return_counts=True)
+    seen.values.update(dict(zip(values.astype(float).tolist(), counts.tolist(), strict=True)))
+    seen.label_pixels += section.size
+    known = section != told.ignore if told.ignore is not None else np.ones(section.shape, bool)
+    if told.membrane is not None:
+        named = {"zero": section == 0, "nonzero": section != 0}
+        membrane = named.get(str(told.membrane), section == told.membrane)
+        seen.membrane += int(np.count_nonzero(membrane & known))
+    seen.known += int(np.count_nonzero(known))
+
+
+def _describe_labels(labels: Stack | None, seen: _Seen) -> InspectedLabelSource | None:
+    if labels is None:
+        return None
+    most = seen.values.most_common(_SHOWN_VALUES)
+    told = seen.membrane / seen.known if seen.known else None
+    return InspectedLabelSource(
+        source=str(labels.source),
+        dtype=str(labels.dtype),
+        distinct=len(seen.values),
+        values=tuple(LabelValue(value=value, share=count / seen.label_pixels) for value, count in most),
+        membrane_share=told,
+    )
+
+
+def _voxel_size(config: InspectConfig, raw: Stack) -> InspectedVoxels | None:
+    if config.voxel_nm is not None:
+        z, y, x = config.voxel_nm
+        return InspectedVoxels(z_nm=z, y_nm=y, x_nm=x, origin="you")
+    stated = raw.found.voxel
+    if stated is None:
+        return None
+    return InspectedVoxels(z_nm=stated.z_nm, y_nm=stated.y_nm, x_nm=stated.x_nm, origin=stated.origin)
+
+
+def _find_gaps(numbers: tuple[int, ...]) -> Iterator[str]:
+    steps = [after - before for before, after in pairwise(numbers)]
+    if not steps:
+        return
+    usual = Counter(steps).most_common(1)[0][0]
+    for (before, after), step in zip(pairwise(numbers), steps, strict=True):
+        if step != usual:
+            yield f"{before} to {after}"
+
+
+def _estimate(raw: Stack, seen: _Seen, workspace: Workspace) -> JobEstimate:
+    voxels = int(np.prod(raw.shape, dtype=object))
+    share = raw.shape[0] / len(seen.sampled)
+    cores = len(os.sched_getaffinity(0))
+    place = workspace.root
+    while not place.exists():
+        place = place.parent
+    return JobEstimate(
+        ingest_seconds=seen.seconds * share * _PYRAMID,
+        segment_seconds=voxels / 1e6 / (MEGAPIXELS_PER_SECOND_PER_CORE * cores),
+        volume_bytes=round(seen.compressed * share * _PYRAMID),
+        # A byte of probability for each voxel, which compresses by nobody knows how much; masks are small beside it.
+        run_bytes=round(voxels * _PYRAMID),
+        free_bytes=shutil.disk_usage(place).free,
+    )
