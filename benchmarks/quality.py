@@ -2,9 +2,9 @@
 
     .venv/bin/python benchmarks/quality.py --data-root DIR [--seeds 20] [--only NAME ...]
 
-In each of seven public stacks one section is spoilt at a time, at a place and in a way that the seed decides. A defect counts
-as found when a flag of its kind names that section (of two equal sections: the later one). The stacks as they are say how
-often a section is flagged without reason.
+In each of seven public stacks one section is spoilt at a time, at a place and in a way that the seed decides. A defect
+counts as found when a flag of its kind names that section (of two equal sections: the later one). The stacks as they
+are say how often a section is flagged that nobody spoilt.
 """
 
 from __future__ import annotations
@@ -108,7 +108,9 @@ class Case:
 DEFECTS = (
     Case("shift", "px", "shift", (4, 6, 8, 12, 16), _shift_one),
     Case("blur", "px sigma", "blurred", (1, 1.5, 2, 3), _in_place(lambda s, v, _: ndimage.gaussian_filter(s, v))),
-    Case("contrast", "times", "contrast", (0.85, 0.8, 0.7, 0.6), _in_place(lambda s, v, _: s.mean() + v * (s - s.mean()))),
+    Case(
+        "contrast", "times", "contrast", (0.85, 0.8, 0.7, 0.6), _in_place(lambda s, v, _: s.mean() + v * (s - s.mean()))
+    ),
     Case("brighter", "grey levels", "brightness", (10, 15, 20, 30), _in_place(lambda s, v, _: s + v)),
     Case("darker", "grey levels", "brightness", (10, 15, 20, 30), _in_place(lambda s, v, _: s - v)),
     Case("noise", "grey levels sigma", "noise", (6, 8, 12, 16), _in_place(lambda s, v, g: s + g.normal(0, v, s.shape))),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ _LEAST_PX = 16
 """A side shorter than this has no structure to measure."""
 _LEAST_INSIDE = 0.05
 """With less tissue than this share, a section counts as empty."""
+_LEAST_COMMON = 0.03
+"""With less of its slopes in common between rows, a section is noise."""
 _COMPARED_PX = 256
 """Longest side of what is compared with other sections: more would find the same shifts, in more time."""
 _PRINT_PX = 48
@@ -89,7 +92,7 @@ def measure_section(section: NDArray[Any], outside: NDArray[np.bool_] | None = N
     >>> rng = np.random.default_rng(0)
     >>> measured = measure_section(np.rint(rng.normal(100, 10, (256, 256))).astype(np.uint8))
     >>> round(measured.noise), round(measured.brightness), round(measured.contrast)
-    (10, 100, 33)
+    (10, 100, 32)
     """
     hidden = outside is not None and bool(outside.any())
     inside = None if outside is None or not hidden else ~outside
@@ -102,7 +105,8 @@ def measure_section(section: NDArray[Any], outside: NDArray[np.bool_] | None = N
         return Measures(None, contrast, float(middle), None, share)
     image = section.astype(np.float32)
     edges = _edge_strength(image, inside)
-    return Measures(edges / contrast if contrast else None, contrast, float(middle), _noise(image, inside), share)
+    sharpness = edges / contrast if edges is not None and contrast else None
+    return Measures(sharpness, contrast, float(middle), _noise(image, inside), share)
 
 
 def trace_section(section: NDArray[Any], outside: NDArray[np.bool_] | None = None) -> Trace | None:
@@ -221,15 +225,21 @@ def _percentiles(counts: NDArray[np.int64], percents: tuple[int, ...]) -> tuple[
     return tuple(int(n) for n in np.searchsorted(running, ranks))
 
 
-def _edge_strength(image: NDArray[np.float32], inside: NDArray[np.bool_] | None) -> float:
+def _edge_strength(image: NDArray[np.float32], inside: NDArray[np.bool_] | None) -> float | None:
     """Return the root mean square slope, in intensities a pixel, that neighbouring rows and columns have in common."""
     across, down = image[:, 2:] - image[:, :-2], image[2:] - image[:-2]
     if inside is not None:
         across *= inside[:, 2:] & inside[:, :-2]
         down *= inside[2:] & inside[:-2]
-    common = np.einsum("ij,ij->", across[1:], across[:-1]) + np.einsum("ij,ij->", down[:, 1:], down[:, :-1])
+    common = _sum_products(across[1:], across[:-1]) + _sum_products(down[:, 1:], down[:, :-1])
+    if common <= _LEAST_COMMON * (_sum_products(across, across) + _sum_products(down, down)):
+        return None
     pixels = image.size if inside is None else int(np.count_nonzero(inside))
-    return float(np.sqrt(max(float(common), 0.0) / (2 * pixels)) / 2)
+    return sqrt(common / (2 * pixels)) / 2
+
+
+def _sum_products(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    return float(np.einsum("ij,ij->", a, b))
 
 
 def _noise(image: NDArray[np.float32], inside: NDArray[np.bool_] | None) -> float:
@@ -250,8 +260,9 @@ def _noise(image: NDArray[np.float32], inside: NDArray[np.bool_] | None) -> floa
 
 def _pool(image: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
     height, width = (n // factor for n in image.shape)
-    whole = image[: height * factor, : width * factor]
-    return np.asarray(whole.reshape(height, factor, width, factor).mean((1, 3)), np.float32)
+    rows = image[: height * factor].reshape(height, factor, -1).sum(axis=1)
+    columns = rows[:, : width * factor].reshape(height, width, factor).sum(axis=2)
+    return np.asarray(columns / factor**2, np.float32)
 
 
 @lru_cache(maxsize=4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import exp, hypot, log
@@ -16,25 +16,37 @@ from segem.kernels.quality import (
     Trace,
     compare_traces,
     correlate_fingerprints,
-    measure_section,
-    trace_section,
 )
 from segem.records.quality import FlagKind, SectionFlag, SectionQuality
 
 AROUND = 5
 """Sections before, and as many after, that say what is usual."""
-SPREADS = 6.0
-"""Robust standard deviations from what is usual, beyond which a section stands out."""
 FEWEST = 3
 """In a volume of fewer sections, none can stand out."""
 
-# What a section must differ by at least, however alike the others are. Brightness is a share of the usual contrast, shift is
-# in pixels, the others are natural logarithms of a ratio.
-_LEAST = {"sharpness": 0.25, "contrast": 0.2, "brightness": 0.1, "noise": 0.12, "shift": 5.0, "order": 0.02}
+
+@dataclass(frozen=True)
+class Bound:
+    """What it takes to stand out: a difference of a least amount, and of so many robust standard deviations."""
+
+    least: float
+    spreads: float
+
+
+# Chosen on seven stacks of four data sets by benchmarks/quality.py, so that at most 3 % of their sections stand out as
+# they are. What one stack does from section to section is a defect in another, so each bound has both parts.
+SHARPNESS, CONTRAST, NOISE = Bound(log(1 / 0.86), 3), Bound(log(1 / 0.82), 2), Bound(log(1.16), 3)
+"""Of the logarithms of these measures."""
+BRIGHTNESS = Bound(0.1, 3)
+"""The least is a share of the usual contrast."""
+SHIFT_PX = Bound(7, 2.5)
+ORDER = Bound(0.02, 3)
+"""Of similarities."""
+COPY = Bound(0.7, 6)
+"""Of correlations of fine structure; the spreads are counted from the usual one of neighbours."""
+
 _LEAST_SIMILARITY = 0.15
 """Two unrelated sections reach half of this somewhere."""
-_COPY = 0.7
-"""Correlation of fine structure, above which one section is made from the other."""
 _EMPTY = 0.1
 """A contrast of less than this share of the usual one is no tissue."""
 _FINGERPRINTS_AT_A_TIME = 512
@@ -48,6 +60,7 @@ class QualityTally:
 
     Examples
     --------
+    >>> from segem.kernels.quality import measure_section, trace_section
     >>> tissue = np.random.default_rng(0).integers(0, 255, (4, 64, 64), np.uint8)
     >>> tally = QualityTally()
     >>> for z in (0, 1, 2, 3, 1):
@@ -132,7 +145,7 @@ class QualityTally:
         places, prints = list(self._fingerprints), np.stack(list(self._fingerprints.values()))
         beside = np.array([float(correlate_fingerprints(a[None], b[None])[0, 0]) for a, b in pairwise(prints)])
         # Thin sections resemble their neighbours down to the pixel.
-        least = max(_COPY, float(np.median(beside)) + SPREADS * _spread(beside - np.median(beside)))
+        least = max(COPY.least, float(np.median(beside)) + COPY.spreads * _spread(beside - np.median(beside)))
         for start in range(0, len(prints), _FINGERPRINTS_AT_A_TIME):
             block = correlate_fingerprints(prints[start : start + _FINGERPRINTS_AT_A_TIME], prints)
             for row, line in enumerate(block, start):
@@ -158,7 +171,7 @@ class QualityTally:
             z: f"out of place or damaged: sections {self.first + z - 1} and {self.first + z + 1} resemble each other "
             f"({across:.2f}) more than it ({own:.2f} at most)"
             for z, (across, own) in gains.items()
-            if across - own > max(_LEAST["order"], usual + SPREADS * spread)
+            if across - own > max(ORDER.least, usual + ORDER.spreads * spread)
         }
         return found | self._find_misplaced_ends(beside)
 
@@ -171,7 +184,7 @@ class QualityTally:
             return {}
         usual = float(np.median(inner))
         # Less than two sections have in common that have one between them.
-        low = min(usual - SPREADS * _spread(np.array(inner) - usual), float(np.median(across)))
+        low = min(usual - ORDER.spreads * _spread(np.array(inner) - usual), float(np.median(across)))
         ends = ((0, beside[1], 1), (last, beside[last], last - 1))
         return {
             z: f"out of place or damaged: resembles section {self.first + neighbour} by {value:.2f}; others resemble "
@@ -181,42 +194,79 @@ class QualityTally:
         }
 
     def _find_shifted(self, placeless: set[int]) -> dict[int, str]:
-        """Find sections that lie elsewhere than the one before; what follows a shifted one lies where it should."""
-        shifts = {
+        steps = {
             z: np.array([one.shift_y_px, one.shift_x_px])
             for z, one in enumerate(self.sections)
             # Where a section is another one, its place says nothing.
             if one.shift_y_px is not None and one.shift_x_px is not None and not {z, z - 1} & placeless
         }
-        if len(shifts) < FEWEST - 1:
+        if len(steps) < FEWEST - 1:
             return {}
-        usual = np.median(list(shifts.values()), axis=0)
-        away = {z: shift - usual for z, shift in shifts.items()}
-        least = max(_LEAST["shift"], SPREADS * _spread(np.array([hypot(*step) for step in away.values()])))
-        found: dict[int, str] = {}
-        for z, step in away.items():
-            returns = z - 1 in found and hypot(*(step + away[z - 1])) < least
-            if hypot(*step) >= least and not returns:
-                found[z] = f"shifted by {hypot(*shifts[z]):.0f} px against the section before ({_directions(*shifts[z])})"
-        return found
+        usual = np.median(list(steps.values()), axis=0)
+        found = find_displaced({z: step - usual for z, step in steps.items()})
+        return {
+            z: f"shifted by {hypot(*away):.0f} px against the section{'s' if alone else ''} before"
+            f"{' and after' if alone else ''} ({_directions(*away)})"
+            for z, (away, alone) in found.items()
+        }
 
 
-def find_outliers(
-    curve: Sequence[float | None], least: float, spreads: float = SPREADS
-) -> dict[int, tuple[float, float]]:
+def find_displaced(steps: Mapping[int, NDArray[np.float64]]) -> dict[int, tuple[tuple[float, float], bool]]:
+    """Find sections that lie elsewhere than those around them, or than those before.
+
+    A section that lies elsewhere alone leaves two steps, there and back. So the displacement that explains most of the
+    steps is taken out of them, and the next one is looked for in what is left.
+
+    Parameters
+    ----------
+    steps : mapping
+        How far a section lies down and to the right of the one before, in pixels, by its index.
+
+    Returns
+    -------
+    dict
+        By index, the displacement, and whether that of the section alone and not of those after it too.
+
+    Examples
+    --------
+    >>> still, there = np.zeros(2), np.array([12.0, 0.0])
+    >>> find_displaced(dict(enumerate([still, still, there, -there, still, still, still])))
+    {2: ((12.0, 0.0), True)}
+    >>> find_displaced(dict(enumerate([still, still, there, still, still, still, still])))
+    {2: ((12.0, 0.0), False)}
+    """
+    left = dict(steps)
+    lone = [hypot(*(step - left[z + 1])) / 2 for z, step in left.items() if z + 1 in left]
+    # The median length of a vector is 1.18 times the standard deviation of its parts.
+    least = max(SHIFT_PX.least, SHIFT_PX.spreads * float(np.median(lone)) / 1.18 if lone else 0.0)
+    found: dict[int, tuple[tuple[float, float], bool]] = {}
+    while len(found) < len(steps):
+        # By how much the sum of squares falls when it is taken out.
+        gains = {(z, False): float(step @ step) for z, step in left.items()}
+        gains |= {(z, True): float(np.sum((step - left[z + 1]) ** 2)) / 2 for z, step in left.items() if z + 1 in left}
+        (z, alone), gain = max(gains.items(), key=lambda one: one[1])
+        if gain < 2 * least**2:
+            break
+        away = (left[z] - left[z + 1]) / 2 if alone else left[z]
+        left[z] = left[z] - away
+        if alone:
+            left[z + 1] = left[z + 1] + away
+        found.setdefault(z, ((float(away[0]), float(away[1])), alone))
+    return found
+
+
+def find_outliers(curve: Sequence[float | None], bound: Bound) -> dict[int, tuple[float, float]]:
     """Find the values of a curve that differ from those before and from those after.
 
-    A value must lie beyond both medians, that of the values before it and that of the values after it, on the same side, so
-    that neither a step nor a slope has an outlier.
+    A value must lie beyond both medians, that of the values before it and that of the values after it, on the same
+    side, so that neither a step nor a slope has an outlier.
 
     Parameters
     ----------
     curve : sequence of float or None
         A value for each section; None where there is none.
-    least : float
-        By how much an outlier differs at least.
-    spreads : float
-        And by how many robust standard deviations of the curve around its running median.
+    bound : Bound
+        By how much an outlier differs; the spread is that of the curve around its running median.
 
     Returns
     -------
@@ -225,9 +275,9 @@ def find_outliers(
 
     Examples
     --------
-    >>> find_outliers([1, 1, 1, 1, 5, 1, 1, 1], least=1)
+    >>> find_outliers([1, 1, 1, 1, 5, 1, 1, 1], Bound(1, 3))
     {4: (5.0, 1.0)}
-    >>> find_outliers([1, 1, 1, 1, 5, 5, 5, 5], least=1)
+    >>> find_outliers([1, 1, 1, 1, 5, 5, 5, 5], Bound(1, 3))
     {}
     """
     known = [(at, float(value)) for at, value in enumerate(curve) if value is not None]
@@ -236,7 +286,7 @@ def find_outliers(
     values = np.array([value for _, value in known])
     around = [_split(values, at) for at in range(len(values))]
     residuals = [value - float(np.median(np.concatenate(sides))) for value, sides in zip(values, around, strict=True)]
-    least = max(least, spreads * _spread(np.array(residuals)))
+    least = max(bound.least, bound.spreads * _spread(np.array(residuals)))
     found = {}
     for (at, value), sides in zip(known, around, strict=True):
         medians = [float(np.median(side)) for side in sides if side.size]
@@ -248,6 +298,8 @@ def find_outliers(
 
 def _split(values: NDArray[np.float64], at: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     before, after = values[max(0, at - AROUND) : at], values[at + 1 : at + 1 + AROUND]
+    if before.size < 2 and after.size < 2:
+        return before, after
     # A single value is no median: near an end, the other side alone says what is usual.
     return (before if before.size > 1 else before[:0]), (after if after.size > 1 else after[:0])
 
@@ -270,7 +322,7 @@ def _find_blank(sections: Sequence[SectionQuality]) -> dict[int, str]:
 
 
 def _find_blurred(sections: Sequence[SectionQuality]) -> dict[int, str]:
-    found = find_outliers([_log(one.sharpness) for one in sections], _LEAST["sharpness"])
+    found = find_outliers([_log(one.sharpness) for one in sections], SHARPNESS)
     return {
         z: f"blurred: {exp(value - usual):.0%} of the sharpness of the sections around it"
         for z, (value, usual) in found.items()
@@ -279,19 +331,19 @@ def _find_blurred(sections: Sequence[SectionQuality]) -> dict[int, str]:
 
 
 def _find_contrast(sections: Sequence[SectionQuality]) -> dict[int, str]:
-    found = find_outliers([_log(one.contrast) for one in sections], _LEAST["contrast"])
+    found = find_outliers([_log(one.contrast) for one in sections], CONTRAST)
     return {z: _compared("contrast", exp(value), exp(usual)) for z, (value, usual) in found.items()}
 
 
 def _find_brightness(sections: Sequence[SectionQuality]) -> dict[int, str]:
     contrasts = [one.contrast for one in sections if one.contrast]
-    least = _LEAST["brightness"] * float(np.median(contrasts)) if contrasts else 1.0
-    found = find_outliers([one.brightness for one in sections], least)
+    least = BRIGHTNESS.least * float(np.median(contrasts)) if contrasts else 1.0
+    found = find_outliers([one.brightness for one in sections], Bound(least, BRIGHTNESS.spreads))
     return {z: _compared("brightness", value, usual) for z, (value, usual) in found.items()}
 
 
 def _find_noise(sections: Sequence[SectionQuality]) -> dict[int, str]:
-    found = find_outliers([_log(one.noise) for one in sections], _LEAST["noise"])
+    found = find_outliers([_log(one.noise) for one in sections], NOISE)
     return {z: _compared("noise", exp(value), exp(usual)) for z, (value, usual) in found.items() if value > usual}
 
 

@@ -60,11 +60,13 @@ class VolumeQuality(Record):
         >>> VolumeQuality(sections=9, sample_px=(64, 64), flags=(flag,)).summarise()
         'section 3 stands out: shifted by 11 px against the section before'
         """
-        if not self.flags:
+        # Sections without tissue have warnings of their own.
+        flags = [flag for flag in self.flags if flag.kind != "blank"]
+        if not flags:
             return None
-        if len(self.flags) == 1:
-            return f"section {self.flags[0].section} stands out: {self.flags[0].reason}"
-        found = sorted({flag.section for flag in self.flags})
+        if len(flags) == 1:
+            return f"section {flags[0].section} stands out: {flags[0].reason}"
+        found = sorted({flag.section for flag in flags})
         listed = ", ".join(map(str, found[:8])) + (f" and {len(found) - 8} more" if len(found) > 8 else "")
         who = f"section {listed} stands out" if len(found) == 1 else f"sections {listed} stand out"
-        return f"{who}, the first one: {self.flags[0].reason}; all reasons are in quality.csv and in the report"
+        return f"{who}, the first one: {flags[0].reason}; all reasons are in quality.csv and in the report"

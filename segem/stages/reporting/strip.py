@@ -108,7 +108,7 @@ def choose_levels(low: float, high: float) -> tuple[float, ...]:
     Examples
     --------
     >>> choose_levels(0.33, 0.72), choose_levels(118, 131), choose_levels(5, 5)
-    ((0.2, 0.4, 0.6, 0.8), (110.0, 120.0, 130.0, 140.0), (4.9, 5.0, 5.1))
+    ((0.2, 0.4, 0.6, 0.8), (110.0, 120.0, 130.0, 140.0), (4.95, 5.0, 5.05))
     """
     span = high - low or abs(high) * 0.02 or 1.0
     low, high = (low, high) if high > low else (low - span / 2, high + span / 2)
@@ -136,7 +136,9 @@ def _lay_out_row(caption: str, values: Sequence[float | None], flags: Sequence[S
             parts.append(f"{pen}{_x(z, len(values)):g},{y(value):g}")
         pen = "M" if value is None else "L"
     marks = tuple(
-        Mark(_x(flag.section, len(values)), bottom if (value := values[flag.section]) is None else y(value), flag.reason)
+        Mark(
+            _x(flag.section, len(values)), bottom if (value := values[flag.section]) is None else y(value), flag.reason
+        )
         for flag in flags
     )
     return Row(caption, top, bottom, " ".join(parts), tuple((y(level), f"{level:g}") for level in levels), marks)

@@ -229,6 +229,7 @@ def _sources_of(config: IngestConfig) -> list[Path]:
 
 
 def open_labels(labels: LabelSource, raw: Stack) -> Stack:
+    """Open labels, after checking that they have the shape of the image."""
     stack = open_stack(labels.source, labels)
     if stack.shape == raw.shape:
         return stack
@@ -243,6 +244,7 @@ def open_labels(labels: LabelSource, raw: Stack) -> Stack:
 
 
 def check_type(raw: Stack) -> None:
+    """Raise InputError where the intensities are of a type that no image can have."""
     if raw.dtype not in RAW_TYPES:
         raise InputError(
             "intensities of an unsupported type",

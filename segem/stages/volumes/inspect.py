@@ -106,7 +106,7 @@ def inspect(config: InspectConfig, workspace: Workspace, *, picture: Path | None
             gaps=tuple(_find_gaps(raw.numbers or ())),
             sampled=tuple(seen.sampled),
             flags=tuple(seen.flags),
-            labels=_describe_labels(labels, seen),
+            labels=_describe_labels(labels, config.labels, seen),
             warnings=(*raw.warnings, *(labels.warnings if labels else ())),
             estimate=_estimate(raw, seen, workspace),
             picture=None if picture is None else str(picture),
@@ -203,17 +203,16 @@ def _count_labels(section: NDArray[Any], told: InspectedLabels, seen: _Seen) -> 
     seen.known += int(np.count_nonzero(known))
 
 
-def _describe_labels(labels: Stack | None, seen: _Seen) -> InspectedLabelSource | None:
-    if labels is None:
+def _describe_labels(labels: Stack | None, told: InspectedLabels | None, seen: _Seen) -> InspectedLabelSource | None:
+    if labels is None or told is None:
         return None
     most = seen.values.most_common(_SHOWN_VALUES)
-    told = seen.membrane / seen.known if seen.known else None
     return InspectedLabelSource(
         source=str(labels.source),
         dtype=str(labels.dtype),
         distinct=len(seen.values),
         values=tuple(LabelValue(value=value, share=count / seen.label_pixels) for value, count in most),
-        membrane_share=told,
+        membrane_share=seen.membrane / seen.known if told.membrane is not None and seen.known else None,
     )
 
 

@@ -67,9 +67,7 @@ def measure_quality(volume: Volume) -> VolumeQuality:
             box = Box((z, *sample.start[1:]), (z + 1, *sample.stop[1:]))
             section = read_block(volume.raw, box, _FIX)[0]
             hidden = None if outside is None else read_block(outside, box, _FIX)[0] != 0
-            tally.add(
-                measure_section(section, hidden), trace_section(section, hidden), digest=voxel_digest([section])
-            )
+            tally.add(measure_section(section, hidden), trace_section(section, hidden), digest=voxel_digest([section]))
             advance(1)
     found = VolumeQuality(sections=volume.shape[0], sample_px=sample.shape[1:], flags=tally.find_flags())
     write_text(volume.path / TABLE, tabulate_quality(tally.sections, found.flags))

@@ -12,7 +12,7 @@ from PIL import Image
 from scipy import ndimage
 
 from segem.kernels.quality import compare_traces, measure_section, trace_section
-from segem.kernels.quality_flags import QualityTally, find_outliers
+from segem.kernels.quality_flags import Bound, QualityTally, find_displaced, find_outliers
 from segem.records.quality import VolumeQuality
 
 SECTIONS, SIDE = 12, 192
@@ -76,6 +76,10 @@ def test_sharpness_falls_with_blur_and_not_with_noise(tissue):
     assert flat == pytest.approx(sharp, rel=0.05)
 
 
+def test_pure_noise_has_no_sharpness():
+    assert measure_section(np.random.default_rng(0).integers(0, 255, (90, 90), np.uint8)).sharpness is None
+
+
 def test_what_lies_outside_counts_for_nothing(tissue):
     outside = np.zeros((SIDE, 2 * SIDE), bool)
     outside[:, SIDE:] = True
@@ -122,15 +126,15 @@ def test_a_shift_is_found_to_the_pixel(down, right):
     ],
 )
 def test_outliers_differ_from_both_sides(curve, found):
-    assert find_outliers(curve, least=1) == found
+    assert find_outliers(curve, Bound(1, 3)) == found
 
 
 def test_where_a_curve_scatters_more_it_takes_more():
     rng = np.random.default_rng(0)
     calm, wild = rng.normal(0, 0.1, 40), rng.normal(0, 3, 40)
     calm[20] = wild[20] = 6
-    assert list(find_outliers(calm, least=1)) == [20]
-    assert find_outliers(wild, least=1) == {}
+    assert list(find_outliers(calm.tolist(), Bound(1, 3))) == [20]
+    assert find_outliers(wild.tolist(), Bound(1, 3)) == {}
 
 
 def test_nothing_stands_out_of_plain_tissue(tissue):
@@ -144,7 +148,11 @@ def test_nothing_stands_out_of_plain_tissue(tissue):
         ("contrast", lambda s, _: s.mean() + 0.6 * (s - s.mean()), "contrast of "),
         ("brightness", lambda s, _: s - 25, "brightness of "),
         ("noise", lambda s, rng: s + rng.normal(0, 8, s.shape), "noise of "),
-        ("shift", lambda s, _: np.roll(s, (-9, 5), (0, 1)), "shifted by 10 px against the section before (9 up, 5 right)"),
+        (
+            "shift",
+            lambda s, _: np.roll(s, (-9, 5), (0, 1)),
+            "shifted by ",
+        ),
         ("blank", lambda s, _: np.full_like(s, 17), "empty: a contrast of 0 grey levels, where "),
     ],
 )
@@ -152,8 +160,11 @@ def test_nothing_stands_out_of_plain_tissue(tissue):
 def test_one_spoilt_section_is_named(tissue, kind, spoil, reason, z):
     spoilt = as_grey(spoil(tissue[z].astype(float), np.random.default_rng(3)))
     found = flagged(with_section(tissue, z, spoilt))
-    assert [(at, what) for at, what, _ in found] == [(z, kind)]
-    assert found[0][2].startswith(reason)
+    named = {what: text for at, what, text in found if at == z}
+    assert len(named) == len(found)
+    assert named[kind].startswith(reason)
+    # Where thin membranes are blurred, contrast and median change too.
+    assert set(named) - {kind} <= ({"contrast", "brightness"} if kind == "blurred" else set())
 
 
 def test_the_numbers_of_a_reason_are_those_of_the_sections(tissue):
@@ -167,6 +178,39 @@ def as_jpeg(section) -> np.ndarray:
     buffer = io.BytesIO()
     Image.fromarray(section).save(buffer, "JPEG", quality=90)
     return np.asarray(Image.open(buffer))
+
+
+def test_where_a_section_lies_is_said(tissue):
+    (alone,) = flagged(with_section(tissue, 6, np.roll(tissue[6], (-12, 5), (0, 1))))
+    numbers = [int(word.strip("(")) for word in alone[2].split() if word.strip("(").isdigit()]
+    assert alone[2].startswith("shifted by ")
+    assert "against the sections before and after (" in alone[2]
+    assert numbers == pytest.approx([13, 12, 5], abs=2)
+    assert "up, " in alone[2]
+    assert alone[2].endswith("right)")
+    rest = flagged(np.concatenate([tissue[:6], np.roll(tissue[6:], (-12, 5), (1, 2))]))
+    assert [(z, kind) for z, kind, _ in rest] == [(6, "shift")]
+    assert "against the section before (" in rest[0][2]
+
+
+def vectors(*downs):
+    return {z: np.array([float(down), 0.0]) for z, down in enumerate(downs, 1)}
+
+
+@pytest.mark.parametrize(
+    ("steps", "found"),
+    [
+        (vectors(0, 0, 9, -9, 0, 0, 0, 0), {3: (9, True)}),
+        (vectors(0, 0, 12, 0, 0, 0, 0, 0), {3: (12, False)}),
+        (vectors(0, 9, -9, 0, 0, 0, 0, 0, 0, -20, 20, 0, 0, 0, 0), {2: (9, True), 10: (-20, True)}),
+        (vectors(0, 0, 0, 0, -12), {5: (-12, False)}),  # of the last one it cannot be known
+        (vectors(0, 0, 6, -6, 0, 0), {}),  # less than the least
+        (vectors(8, -8, 9, -8, 8, -9, 8, -8), {}),  # what all do is usual
+        (vectors(0, 0), {}),
+    ],
+)
+def test_displacements_are_told_from_the_steps_they_leave(steps, found):
+    assert {z: (away[0], alone) for z, (away, alone) in find_displaced(steps).items()} == found
 
 
 @pytest.mark.parametrize(("place", "of"), [(7, 6), (7, 2), (2, 7)])

@@ -28,7 +28,11 @@ def test_curves_lie_where_their_axes_say():
     (row,) = strip.rows
     assert [text for _, text in row.ticks] == ["100", "110", "120"]
     ends = {text: y for y, text in row.ticks}
-    assert points(row.path) == [(strip.left, ends["100"]), pytest.approx((380, ends["110"])), (strip.right, ends["120"])]
+    assert points(row.path) == [
+        (strip.left, ends["100"]),
+        pytest.approx((380, ends["110"])),
+        (strip.right, ends["120"]),
+    ]
     assert ends["120"] == row.top < ends["100"] == row.bottom
     assert [text for _, text in strip.x_ticks] == ["0", "1", "2"]
 

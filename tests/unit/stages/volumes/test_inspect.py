@@ -105,7 +105,7 @@ def test_what_ingest_refuses_is_refused_in_the_same_words(source, tmp_path, kind
     elif kind == "colour":
         tifffile.imwrite(source, np.zeros((8, 8, 3), np.uint8), photometric="rgb")
     elif kind == "float":
-        tifffile.imwrite(source, np.zeros((3, 8, 8), np.complex64))
+        tifffile.imwrite(source, np.zeros((3, 8, 8), np.complex64), photometric="minisblack")
     elif kind == "damaged":
         source.write_bytes(source.read_bytes()[:4000])
     elif kind == "labels":
@@ -114,11 +114,10 @@ def test_what_ingest_refuses_is_refused_in_the_same_words(source, tmp_path, kind
     box = "0:9,:,:" if kind == "box" else None
     with pytest.raises(InputError) as seen:
         look(source, labels=InspectedLabels(**more) if more else None, box=box)
+    labels = LabelSource(**more) if more else None
+    config = IngestConfig(name="v", source=source, voxel_nm=(50, 4, 4), labels=labels, box=box)
     with pytest.raises(InputError) as ingested:
-        labels = LabelSource(**more) if more else None
-        ingest(
-            IngestConfig(name="v", source=source, voxel_nm=(50, 4, 4), labels=labels, box=box), Workspace(tmp_path / "w")
-        )
+        ingest(config, Workspace(tmp_path / "w"))
     assert str(seen.value) == str(ingested.value)
 
 
@@ -171,5 +170,10 @@ def test_one_screen_of_80_columns(source, capsys, monkeypatch):
     lines = out.splitlines()
     assert len(lines) <= 24
     assert max(map(len, lines[1:])) <= 80
-    for fact in ("6 sections of 80 x 120 px, uint8", "not stated: give --voxel-nm Z,Y,X", "2 values: 0 ", "estimated: "):
+    for fact in (
+        "6 sections of 80 x 120 px, uint8",
+        "not stated: give --voxel-nm Z,Y,X",
+        "2 values: 0 ",
+        "estimated: ",
+    ):
         assert fact in " ".join(out.split())

@@ -18,7 +18,9 @@ from segem.stages.volumes.ingest import ingest
 from segem.stages.volumes.quality import TABLE, find_middle, measure_quality, read_quality
 from tests.fabricate import tissue
 
-COLUMNS = "section,sharpness,contrast_grey,brightness_grey,noise_grey,outside_share,shift_y_px,shift_x_px,similarity,flags"
+COLUMNS = (
+    "section,sharpness,contrast_grey,brightness_grey,noise_grey,outside_share,shift_y_px,shift_x_px,similarity,flags"
+)
 
 
 @pytest.fixture
@@ -96,7 +98,12 @@ def test_only_the_middle_of_large_sections_is_read(tmp_path, monkeypatch):
     sections = np.zeros((3, 1, 3000), np.uint8)
     sections[:, :, 1000:2000] = np.random.default_rng(0).integers(50, 200, (3, 1, 1000))
     volume = create_volume(
-        tmp_path / "v.ome.zarr", shape=sections.shape, dtype=np.uint8, voxel_size=VoxelSize(50, 4, 4), labels={}, attributes={}
+        tmp_path / "v.ome.zarr",
+        shape=sections.shape,
+        dtype=np.uint8,
+        voxel_size=VoxelSize(50, 4, 4),
+        labels={},
+        attributes={},
     )
     for start in range(0, 3000, volume.write_block[2]):
         stop = min(start + volume.write_block[2], 3000)
