@@ -22,6 +22,8 @@ from segem.progress import is_shown, tell
 IN_FLIGHT_PER_WORKER = 2
 ANSWER_SECONDS = 20.0
 """How long a worker that has finished a block may take to return its few bytes of outcome."""
+ATTEMPTS = 5
+"""How often a block is given out whose worker finishes it and then dies or falls silent, before it counts as failed."""
 REVIVE_SECONDS = 5.0
 """How often dead workers are replaced."""
 
@@ -35,28 +37,34 @@ def run_local_cluster(sweep: Sweep, execution: ExecutionConfig, on_voxels: Calla
     # The workers share the cores; each block gets its share as threads, and every worker takes one block at a time.
     threads = max(1, cores() // execution.workers)
     with _cluster(execution.workers, sweep.scratch) as client:
-        attempts = count()
-        blocks: dict[str, Block] = {}
+        numbers = count()
+        blocks: dict[str, tuple[Block, int]] = {}
         running = as_completed()
 
-        def submit(block: Block) -> None:
+        def submit(block: Block, attempt: int = 1) -> None:
             # The work travels with each block: data scattered to the workers would be lost with the last of them.
             # The key is new for each attempt: dask takes tasks with the same key for one task.
-            key = f"block-{block.index}-{next(attempts)}"
-            blocks[key] = block
+            key = f"block-{block.index}-{next(numbers)}"
+            blocks[key] = block, attempt
             running.add(client.submit(_in_worker, work, block, known.get(block.index), threads, key=key))
 
         for block in islice(pending, execution.workers * IN_FLIGHT_PER_WORKER):
             submit(block)
         for future in running:
-            block = blocks.pop(future.key)
+            block, attempt = blocks.pop(future.key)
             try:
                 outcome = _outcome(future, block)
             except (CancelledError, TimeoutError):
                 # The worker died after it reported the block but before it sent the result: dask may wait forever.
                 # Computing the block twice is harmless: it writes the same bytes to the same place.
-                submit(block)
-                continue
+                if attempt < ATTEMPTS:
+                    submit(block, attempt + 1)
+                    continue
+                outcome = BlockError(
+                    f"no worker has answered for this block in {ATTEMPTS} attempts",
+                    where=f"block {block.index} {block.write}",
+                    fix="look in the system log for what stops the workers; run again with fewer of them",
+                )
             yield block.index, outcome
             on_voxels(block.write.size)
             for following in islice(pending, 1):

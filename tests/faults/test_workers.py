@@ -19,10 +19,10 @@ import pytest
 import segem.execute.local_cluster
 from segem.config import ExecutionConfig
 from segem.execute.run import execute
-from segem.execute.work import Summary, Sweep
+from segem.execute.work import BlockOutcome, Summary, Sweep
 from segem.io.ledger import Ledger, PhaseKey
 from segem.io.volume import Volume
-from segem.plan import Plan
+from segem.plan import Block, Plan
 from tests.faults.blockwork import NoiseWork, empty_result
 
 LOOP = ExecutionConfig()
@@ -118,3 +118,20 @@ def test_nothing_of_the_cluster_can_be_reached_from_outside(tmp_path: Path) -> N
             if connection.status == psutil.CONN_LISTEN
         }
     assert listening == {"127.0.0.1"}
+
+
+@pytest.mark.slow
+def test_a_worker_that_never_answers_is_not_asked_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: Counter[str] = Counter()
+
+    def silent(future: object, block: Block) -> BlockOutcome:
+        asked[str(block.index)] += 1
+        raise TimeoutError
+
+    monkeypatch.setattr(segem.execute.local_cluster, "_outcome", silent)
+    volume, plan = empty_result(tmp_path / "v.ome.zarr", 3)
+    summary, recorded = run(plan, NoiseWork(volume.path, tmp_path / "log"), DASK, tmp_path)
+    assert set(asked.values()) == {segem.execute.local_cluster.ATTEMPTS}
+    assert len(summary.failed) == 3
+    assert all("no worker has answered for this block in 5 attempts" in str(why) for why in summary.failed.values())
+    assert recorded == 0

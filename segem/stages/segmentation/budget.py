@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,6 @@ RESIDENT = 700_000_000
 """What a process takes besides its tiles and weights: libraries, and blocks being read and written."""
 WEIGHT_COPIES = 6
 """Most copies of the weights in memory at once: as loaded, folded, and rewritten and packed by the runtime."""
-_ALLOWED_MEMORY = Path("/sys/fs/cgroup/memory.max")
 TILES_IN_FLIGHT = 2
 """Tiles that must fit at the same time; more are computed side by side where the memory allows it."""
 _PROBE_PX = 512
@@ -125,7 +125,30 @@ class Budget:
 def half_of_the_machine() -> int:
     """Return half of the memory, in bytes, that the machine has or that this process is allowed."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    # A container may be allowed less than the machine has. The file is absent or says "max" where there is no limit.
-    with suppress(OSError, ValueError):
-        memory = min(memory, int(_ALLOWED_MEMORY.read_text()))
-    return memory // 2
+    return min(memory, *allowed_memory()) // 2
+
+
+def allowed_memory(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
+    """Yield every limit of memory that is set around this process, by a container or by SLURM, in bytes.
+
+    Parameters
+    ----------
+    groups : Path
+        Names the control groups of the process, one a line: ``0::/path`` in version 2, ``4:memory:/path`` in version 1.
+    root : Path
+        Where control groups are mounted.
+    """
+    with suppress(OSError):
+        for line in groups.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers not in ("", "memory"):
+                continue
+            top, name = (root, "memory.max") if not controllers else (root / "memory", "memory.limit_in_bytes")
+            inner = top / path.strip("/")
+            # A group may use no more than any group around it. Inside a container the outer ones are out of sight.
+            for folder in (inner, *inner.parents):
+                # The file is absent at the top, and says "max" where there is no limit.
+                with suppress(OSError, ValueError):
+                    yield int((folder / name).read_text())
+                if folder == top:
+                    break

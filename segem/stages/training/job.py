@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-import segem
 from segem.config import Device, Manifest, TrainConfig
 from segem.errors import ConfigError
 from segem.geometry import Range
@@ -19,12 +18,15 @@ from segem.learn.artefact import Artefact, find_model, geometry_of
 from segem.learn.models.registry import encoder_of, recipe, side_outputs
 from segem.learn.runtimes.choice import choose_device, training_runtime
 from segem.learn.sections import LabelledSection
+from segem.stages.segmentation.identity import code_digest
 from segem.stages.training.gate.polarity import warn_of_polarity
 from segem.stages.training.labelled import LabelledVolume, open_labelled_volumes
 from segem.stages.training.memory import require_section_memory, require_training_memory
 
 HOW_OFTEN = {"checkpoint_seconds", "checkpoint_steps"}
 """Settings that do not change the result."""
+_TRAINER = "segem.learn.train"
+"""The module whose function trains: the code that decides the weights is all that it reaches."""
 
 
 @dataclass(frozen=True)
@@ -171,15 +173,31 @@ def _with_architecture_of(base: Artefact, config: TrainConfig) -> TrainConfig:
     return config.model_copy(update={"model": card.architecture, "architecture": architecture})
 
 
-def compute_training_digest(config: TrainConfig, base: Artefact | None, sections: Sequence[LabelledSection]) -> str:
-    """Return the sha256 of all that decides the result of a training: settings, first weights, sections, versions."""
+def compute_training_digest(job: TrainingJob, sections: Sequence[LabelledSection]) -> str:
+    """Return the sha256 of all that decides the result of a training: settings, first weights, sections, code, device.
+
+    Parameters
+    ----------
+    job : TrainingJob
+        The training.
+    sections : sequence of LabelledSection
+        Those that decide it, in their order.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    config, base = job.config, job.base
     pretrained = Path(config.pretrained) if config.pretrained is not None else None
     made_of = {
         # How often checkpoints are written changes no result, so a training resumes with other intervals too.
         "config": config.model_dump(mode="json", exclude=HOW_OFTEN),
         "base": base.digest if base is not None else None,
         "pretrained": sha256(pretrained.read_bytes()).hexdigest() if pretrained and pretrained.is_file() else None,
-        "versions": [segem.__version__, training_runtime(choose_device("cpu"))],
+        # Without these, a changed trainer would go on from the checkpoints of the old one.
+        "code": code_digest(_TRAINER),
+        "device": training_runtime(choose_device(job.device)),
     }
     digest = sha256(json.dumps(made_of, sort_keys=True).encode())
     for section in sections:

@@ -182,14 +182,14 @@ def run_training(
     check_apart(job.volumes, job.trained, job.base)
     learned, validation = _read_sections(job)
     # Validation sections have no part in the weights, but they decide the threshold, so they identify a candidate too.
-    made_by = compute_training_digest(job.config, job.base, learned + validation) if candidate else ""
+    made_by = compute_training_digest(job, learned + validation) if candidate else ""
     left = find_unjudged(sorted(home.glob("[!.]*/"), reverse=True), made_by) if candidate else None
     if left is not None:
         tell(f"{left}: trained already, but not yet judged")
         return load_artefact(left)
     # Named by what decides the weights alone: other validation sections may resume it. Hidden, so that it is not listed
     # as a version.
-    folder = home / f".training-{compute_training_digest(job.config, job.base, learned)[:16]}"
+    folder = home / f".training-{compute_training_digest(job, learned)[:16]}"
     with open_checkpoints(folder, job.config.checkpoint_seconds, job.config.checkpoint_steps) as kept:
         fitted = _fit(job, learned, validation, kept, on_step)
         shape = geometry(job.config.model, job.config.architecture)
