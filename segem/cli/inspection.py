@@ -28,8 +28,9 @@ theme = Theme("Single steps", typer.Typer())
 
 INGEST: Options = get_args(IngestOptions)[1]
 """The options of ingest, which inspect takes too, and of which the command is made that it proposes."""
-COLUMNS, INDENT = 80, 13
+COLUMNS, INDENT = 80, 15
 _MOST_LISTED = 4
+_SAYING_NOTHING = ("raw", "image", "images", "sections", "data")
 
 
 @theme.command("inspect", "segem inspect stack.tif", "segem inspect stack.tif --labels truth.tif --picture stack.png")
@@ -59,7 +60,7 @@ def inspect(
         return
     typer.echo(found.source)
     for name, text in _describe(found):
-        lines = wrap(text, COLUMNS - INDENT - 2, break_long_words=False, break_on_hyphens=False) or [""]
+        lines = wrap(text, COLUMNS - INDENT, break_long_words=False, break_on_hyphens=False) or [""]
         typer.echo(f"  {name:<{INDENT - 2}}{lines[0]}")
         for line in lines[1:]:
             typer.echo(" " * INDENT + line)
@@ -119,7 +120,9 @@ def _shortest(path: Path) -> str:
 
 
 def _name_after(source: Path) -> str:
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", source.name.split(".")[0]).strip("-._")
+    # "raw" names nothing: the folder around it does.
+    named = source.parent if source.stem.lower() in _SAYING_NOTHING else source
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", named.name.split(".")[0]).strip("-._")
     return name if re.fullmatch(NAME_PATTERN, name) else "NAME"
 
 

@@ -40,7 +40,7 @@ SHARPNESS, CONTRAST, NOISE = Bound(log(1 / 0.86), 3), Bound(log(1 / 0.82), 2), B
 BRIGHTNESS = Bound(0.1, 3)
 """The least is a share of the usual contrast."""
 SHIFT_PX = Bound(7, 2.5)
-ORDER = Bound(0.02, 3)
+ORDER, ORDER_AT_THE_ENDS = Bound(0.02, 3), Bound(0.06, 3)
 """Of similarities."""
 COPY = Bound(0.7, 6)
 """Of correlations of fine structure; the spreads are counted from the usual one of neighbours."""
@@ -183,8 +183,9 @@ class QualityTally:
         if len(inner) < FEWEST or len(across) < FEWEST:
             return {}
         usual = float(np.median(inner))
+        least = max(ORDER_AT_THE_ENDS.least, ORDER_AT_THE_ENDS.spreads * _spread(np.array(inner) - usual))
         # Less than two sections have in common that have one between them.
-        low = min(usual - ORDER.spreads * _spread(np.array(inner) - usual), float(np.median(across)))
+        low = min(usual - least, float(np.median(across)))
         ends = ((0, beside[1], 1), (last, beside[last], last - 1))
         return {
             z: f"out of place or damaged: resembles section {self.first + neighbour} by {value:.2f}; others resemble "

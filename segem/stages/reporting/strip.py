@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from segem.records.quality import FlagKind, SectionFlag, SectionQuality
 
-WIDTH, ROW, PLOT = 720, 66, 42
+WIDTH, ROW, PLOT = 720, 70, 42
 """Pixels of the drawing, of a row with its caption, and of its curve."""
 LEFT, RIGHT, TOP, BOTTOM = 56, 16, 20, 36
 _MOST_POINTS = 600
@@ -97,7 +97,7 @@ def lay_out_quality(sections: Sequence[SectionQuality], flags: Sequence[SectionF
         rows=rows,
         x_ticks=tuple((_x(z, len(sections)), str(z)) for z in _choose_sections(len(sections))),
         flagged=tuple(_x(z, len(sections)) for z in standing_out),
-        height=TOP + ROW * len(rows) + BOTTOM - (ROW - PLOT - TOP),
+        height=round(rows[-1].bottom) + BOTTOM,
         summary=f"Quality of {len(sections)} sections. {told or 'None stands out.'}",
     )
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from segem.kernels.pictures import draw_outlines, find_shrink_factor, stretch_contrast
 
-PANEL_PX = 480
+PANEL_PX = 512
 MARGIN_PX, LINE_PX = 12, 20
 INK = (60, 64, 72)
 FONT = ImageFont.load_default(size=13)
@@ -49,7 +49,7 @@ def draw_inspection(sections: Sequence[ShownSection], percentiles: Mapping[int, 
     # Small sections are enlarged, so that their captions fit.
     times = max(1, round(PANEL_PX / max(panels[0].shape[:2])))
     height, width = (n * times for n in panels[0].shape[:2])
-    column = max(width, PANEL_PX)
+    column = max(width, PANEL_PX // 2)
     picture = Image.new(
         "RGB", (len(panels) * (column + MARGIN_PX) + MARGIN_PX, height + 2 * LINE_PX + 2 * MARGIN_PX), "white"
     )
