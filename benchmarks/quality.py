@@ -134,9 +134,9 @@ class Measured:
         for section in sections:
             digest = voxel_digest([section])
             if digest not in self.known:
-                started = time.perf_counter()
+                started = time.process_time()
                 self.known[digest] = measure_section(section), trace_section(section)
-                self.seconds.append(time.perf_counter() - started)
+                self.seconds.append(time.process_time() - started)
             tally.add(*self.known[digest], digest=digest)
         return tally.find_flags()
 
@@ -170,7 +170,7 @@ def _load(source: Path) -> Sections:
 
 
 def _print_false_alarms(stacks: dict[str, Sections]) -> dict[str, Measured]:
-    print("| stack | sections | px | ms a section | flagged |\n|---|---|---|---|---|")
+    print("| stack | sections | px | ms of processor a section | flagged |\n|---|---|---|---|---|")
     total = flagged = 0
     all_measured = {name: Measured() for name in stacks}
     for name, sections in stacks.items():
