@@ -195,12 +195,15 @@ def _count_labels(section: NDArray[Any], told: InspectedLabels, seen: _Seen) -> 
     values, counts = np.unique(section, return_counts=True)
     seen.values.update(dict(zip(values.astype(float).tolist(), counts.tolist(), strict=True)))
     seen.label_pixels += section.size
-    known = section != told.ignore if told.ignore is not None else np.ones(section.shape, bool)
-    if told.membrane is not None:
-        named = {"zero": section == 0, "nonzero": section != 0}
-        membrane = named.get(str(told.membrane), section == told.membrane)
-        seen.membrane += int(np.count_nonzero(membrane & known))
+    known = ~np.isin(section, np.atleast_1d(() if told.ignore is None else told.ignore))
+    seen.membrane += int(np.count_nonzero(_membrane_of(section, told) & known))
     seen.known += int(np.count_nonzero(known))
+
+
+def _membrane_of(section: NDArray[Any], told: InspectedLabels) -> NDArray[np.bool_]:
+    if told.membrane == "nonzero":
+        return np.asarray(section != 0)
+    return np.isin(section, np.atleast_1d({None: (), "zero": 0}.get(told.membrane, told.membrane)))
 
 
 def _describe_labels(labels: Stack | None, told: InspectedLabels | None, seen: _Seen) -> InspectedLabelSource | None:
