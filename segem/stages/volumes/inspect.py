@@ -195,15 +195,17 @@ def _count_labels(section: NDArray[Any], told: InspectedLabels, seen: _Seen) -> 
     values, counts = np.unique(section, return_counts=True)
     seen.values.update(dict(zip(values.astype(float).tolist(), counts.tolist(), strict=True)))
     seen.label_pixels += section.size
-    known = ~np.isin(section, np.atleast_1d(() if told.ignore is None else told.ignore))
+    known = np.ones(section.shape, bool) if told.ignore is None else ~np.isin(section, told.ignore)
     seen.membrane += int(np.count_nonzero(_membrane_of(section, told) & known))
     seen.known += int(np.count_nonzero(known))
 
 
 def _membrane_of(section: NDArray[Any], told: InspectedLabels) -> NDArray[np.bool_]:
-    if told.membrane == "nonzero":
-        return np.asarray(section != 0)
-    return np.isin(section, np.atleast_1d({None: (), "zero": 0}.get(told.membrane, told.membrane)))
+    if told.membrane is None:
+        return np.zeros(section.shape, bool)
+    if isinstance(told.membrane, str):
+        return np.asarray((section == 0) == (told.membrane == "zero"))
+    return np.isin(section, told.membrane)
 
 
 def _describe_labels(labels: Stack | None, told: InspectedLabels | None, seen: _Seen) -> InspectedLabelSource | None:
