@@ -81,7 +81,8 @@ def propose_ingest(config: InspectConfig, found: Inspection) -> list[str]:
     voxel = found.voxel.whole if found.voxel else None
     told = {
         "name": config.name or _name_after(config.source),
-        "voxel_nm": config.voxel_nm or voxel or "Z,Y,X",
+        # What the source states need not be said again.
+        "voxel_nm": config.voxel_nm or (None if voxel else "Z,Y,X"),
         "labels.membrane": (config.labels.membrane or "VALUE") if config.labels else None,
     }
     words = ["segem", "ingest", _shortest(config.source)]
@@ -158,7 +159,7 @@ def _describe(found: Inspection) -> Iterator[tuple[str, str]]:
         yield "outside", f"{found.outside:.1%} of the pixels show no tissue"
     if found.numbers:
         gaps = f"missing between {'; '.join(found.gaps[:_MOST_LISTED])}" if found.gaps else "none missing"
-        yield "numbers", f"{found.numbers[0]} to {found.numbers[1]}, {gaps}"
+        yield "numbers", f"{found.numbers[0]:g} to {found.numbers[1]:g}, {gaps}"
     yield "first", Path(found.first_section).name
     yield "last", Path(found.last_section).name
     if found.labels is not None:

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from segem.io.workspace import Workspace
 
 theme = Theme("Results", typer.Typer())
+OUT_HELP = (
+    "What to write, by its ending: .tif (as ImageJ has it), .ome.tif, .h5, .zarr (OME-Zarr), or a name without one for "
+    "a folder of PNG sections."
+)
 
 
 @theme.command("evaluate", "segem evaluate monday > scores.json")
@@ -110,11 +114,11 @@ def export(
         typer.Argument(metavar="VOLUME", help="Name of a volume of the run.", autocompletion=complete_volume),
     ],
     layer: Annotated[str, typer.Argument(metavar="LAYER", help="raw, truth, probability, membrane or baseline.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The TIFF to write.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help=OUT_HELP)],
     common: CommonOptions,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
 ) -> None:
-    """Write one layer as a multi-page TIFF; masks come out as 0 and 255, and unlabelled voxels of the truth as 128."""
+    """Write one layer for other programs; masks come out as 0 and 255, and unlabelled voxels of the truth as 128."""
     from segem.stages.segmentation.export import export as stage
 
     path = stage(run_name, volume, layer, out, existing_workspace(common.workspace), force=force)

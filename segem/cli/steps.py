@@ -56,11 +56,14 @@ IngestOptions = Annotated[
     Options(
         {
             "": ("name",),
-            DATA: ("voxel_nm", "dataset", "axes", "channel", "box", "unwritten", "missing"),
+            DATA: ("voxel_nm", "trust_voxel", "dataset", "axes", "channel", "box", "unwritten", "missing"),
             "Ground truth": (
                 Option("labels.source", "--labels"),
                 "labels.membrane",
+                "labels.border_nm",
+                "labels.zero_means",
                 "labels.ignore",
+                "labels.unpainted",
                 Option("labels.dataset", "--labels-dataset"),
             ),
         },

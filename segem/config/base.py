@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class Config(BaseModel):
@@ -16,7 +17,21 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _true_is_no_number(cls, values: Any) -> Any:
+        # In Python true is 1, so pydantic takes it for a number.
+        for key, value in values.items() if isinstance(values, dict) else ():
+            truths = any(isinstance(one, bool) for one in (value if isinstance(value, (list, tuple)) else (value,)))
+            if truths and key in cls.model_fields and not _takes_truth(cls.model_fields[key].annotation):
+                raise ValueError(f"{key} must not be true or false")
+        return values
+
     def config_hash(self) -> str:
         """Return the sha256 of the configuration's canonical JSON, as 64 hexadecimal digits."""
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _takes_truth(annotation: Any) -> bool:
+    return annotation is bool or any(_takes_truth(each) for each in get_args(annotation))

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from segem.config.names import Name
 from segem.config.source import Selection
 from segem.errors import ConfigError
 from segem.geometry import ZYX, Box, VoxelSize
 
-Polarity = Literal["zero", "nonzero"] | int
+Words = Literal["zero", "nonzero", "borders"]
+Polarity = Words | int | tuple[int, ...]
+ZeroMeans = Literal["membrane", "outside_cells", "background", "unknown"]
+
+_WHOLE = re.compile(r"[-+]?[0-9]{1,20}")
+_LEAST, _MOST = -(2**63), 2**64 - 1
+"""What a pixel of 64 bits can hold, with and without sign."""
 
 
 class LabelSource(Selection):
@@ -22,21 +28,97 @@ class LabelSource(Selection):
     source: Path
     """Ground truth, as a stack of the same shape."""
     membrane: Polarity
-    """``zero``, ``nonzero`` or the one pixel value that means membrane; never guessed."""
+    """Which values mean membrane: ``zero``, ``nonzero``, one value, or several as 0,32,64; ``borders`` where the values
+    number the cells. Never guessed."""
+    border_nm: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """With ``borders``: width of the membrane between two cells that touch, in nanometres."""
+    zero_means: ZeroMeans | None = None
+    """With ``borders``: what 0 is: ``membrane``; ``outside_cells``, which has a border like a cell; ``background``,
+    which has none; or ``unknown``."""
     dataset: str | None = None
     """Path of the ground truth inside an HDF5 file, Zarr store or N5 container."""
-    ignore: int | None = None
-    """Pixel value that means not labelled; such pixels are left out of training and scores."""
+    ignore: int | tuple[int, ...] | None = None
+    """Pixel value, or several as 128,255, that means not labelled; such pixels are left out of training and scores."""
+    unpainted: Literal["labelled", "unknown"] = "labelled"
+    """What label sections of one single value are: ``labelled``, with what the value means, or ``unknown``, because
+    nobody has painted them."""
+
+    @field_validator("membrane", mode="before")
+    @classmethod
+    def _words_or_values(cls, value: Any) -> Any:
+        if isinstance(value, str) and value in get_args(Words):
+            return value
+        words = ", ".join(get_args(Words))
+        return _read_values(value, f"must be {words}, a whole number or several of them, as 0,32,64")
+
+    @field_validator("ignore", mode="before")
+    @classmethod
+    def _values(cls, value: Any) -> Any:
+        return None if value is None else _read_values(value, "must be a whole number or several of them, as 128,255")
+
+    @model_validator(mode="after")
+    def _borders_are_described(self) -> LabelSource:
+        for key in ("border_nm", "zero_means"):
+            given = getattr(self, key) is not None
+            if given and self.membrane != "borders":
+                raise ValueError(f"{key} is for labels that number the cells (membrane: borders)")
+            if not given and self.membrane == "borders":
+                raise ValueError(f"membrane: borders needs {key} ({_description(key)})")
+        return self
 
     @model_validator(mode="after")
     def _ignored_is_another(self) -> LabelSource:
-        if self.ignore is None:
+        if self.membrane == "borders":
+            if 0 in self.ignored and self.zero_means != "unknown":
+                raise ValueError(f"0 cannot both be ignored and mean {self.zero_means}; give zero_means: unknown")
             return self
-        if self.ignore == {"zero": 0}.get(str(self.membrane), self.membrane):
-            raise ValueError(f"the value to ignore, {self.ignore}, is the one that means membrane; give two values")
-        if self.membrane == "nonzero" and self.ignore == 0:
+        both = sorted(set(self.ignored) & set(self.values or ()))
+        if both:
+            raise ValueError(f"the value to ignore, {both[0]}, is one that means membrane; give different values")
+        if self.membrane == "nonzero" and 0 in self.ignored:
             raise ValueError("to ignore 0 where nonzero means membrane leaves nothing that is not membrane")
         return self
+
+    @property
+    def values(self) -> tuple[int, ...] | None:
+        """The values that mean membrane; None where that is not said by values."""
+        if isinstance(self.membrane, str):
+            return (0,) if self.membrane == "zero" else None
+        return (self.membrane,) if isinstance(self.membrane, int) else self.membrane
+
+    @property
+    def ignored(self) -> tuple[int, ...]:
+        """The values that mean not labelled."""
+        if self.ignore is None:
+            return ()
+        return (self.ignore,) if isinstance(self.ignore, int) else self.ignore
+
+
+def _description(key: str) -> str:
+    said = LabelSource.model_fields[key].description or ""
+    return " ".join(said.split()).replace("`", "").removeprefix("With borders: ").rstrip(".")
+
+
+def _read_values(value: Any, expected: str) -> int | tuple[int, ...]:
+    """Return one value as a number and several as a tuple, as they are typed or stand in a file."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, (list, tuple)):
+        parts = (parts,)
+    values = tuple(dict.fromkeys(_read_value(part, expected) for part in parts))
+    if not values:
+        raise ValueError(expected)
+    return values if len(values) > 1 else values[0]
+
+
+def _read_value(value: Any, expected: str) -> int:
+    # Digits of other scripts are digits to Python too.
+    if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
+        value = int(value)
+    if not isinstance(value, int):
+        raise ValueError(expected)  # noqa: TRY004 - pydantic catches these
+    if not _LEAST <= value <= _MOST:
+        raise ValueError(f"no pixel can hold {value}")
+    return value
 
 
 class IngestConfig(Selection):
@@ -46,8 +128,11 @@ class IngestConfig(Selection):
     """Name of the volume."""
     source: Path
     """TIFF, folder of TIFF or PNG sections, HDF5 file or OME-Zarr."""
-    voxel_nm: tuple[float, float, float]
-    """Voxel size in nanometres along (z, y, x)."""
+    voxel_nm: tuple[float, float, float] | None = None
+    """Voxel size in nanometres along (z, y, x); not needed where the source states it, and compared with what it
+    states."""
+    trust_voxel: bool = False
+    """Take the voxel size as it is, even where the source states another or it looks wrong for tissue."""
     labels: LabelSource | None = None
     """Ground truth, if there is any."""
     box: str | None = None
@@ -55,11 +140,12 @@ class IngestConfig(Selection):
 
     @field_validator("voxel_nm")
     @classmethod
-    def _positive(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
-        try:
-            VoxelSize(*value)
-        except ConfigError as error:
-            raise ValueError(str(error)) from error
+    def _positive(cls, value: tuple[float, float, float] | None) -> tuple[float, float, float] | None:
+        if value is not None:
+            try:
+                VoxelSize(*value)
+            except ConfigError as error:
+                raise ValueError(str(error)) from error
         return value
 
     @field_validator("box")
@@ -85,8 +171,3 @@ class IngestConfig(Selection):
             (int(start or 0), int(stop or n)) for (start, stop), n in zip(sides, shape, strict=True)
         )
         return Box((z0, y0, x0), (z1, y1, x1))
-
-    @property
-    def voxel_size(self) -> VoxelSize:
-        """The voxel size as a value."""
-        return VoxelSize(*self.voxel_nm)

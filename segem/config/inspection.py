@@ -9,7 +9,7 @@ class InspectedLabels(LabelSource):
     """Labels to look at; which value means membrane may be what one wants to find out."""
 
     membrane: Polarity | None = None  # type: ignore[assignment] # wider on purpose
-    """``zero``, ``nonzero`` or the one pixel value that means membrane, where it is known."""
+    """Which values mean membrane, as for ``segem ingest``, where it is known."""
 
 
 class InspectConfig(IngestConfig):
@@ -17,7 +17,5 @@ class InspectConfig(IngestConfig):
 
     name: str = ""
     """Name of the volume in the command that is proposed; that of the source where absent."""
-    voxel_nm: tuple[float, float, float] | None = None  # type: ignore[assignment] # wider on purpose
-    """Voxel size in nanometres along (z, y, x), where it is known."""
     labels: InspectedLabels | None = None
     """Ground truth, if there is any."""

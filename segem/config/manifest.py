@@ -6,7 +6,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, field_validator, model_validator
 
 from segem.config.base import Config
@@ -15,6 +14,7 @@ from segem.config.ingest import IngestConfig
 from segem.config.names import Name
 from segem.config.parsing import parse
 from segem.config.segment import BUNDLED_MODEL, SegmentConfig, SweepConfig
+from segem.config.yaml_text import read_yaml
 from segem.errors import ConfigError
 
 
@@ -137,12 +137,12 @@ def load_manifest(path: Path, data_root: Path | None = None) -> Manifest:
             raise ConfigError(
                 "no such manifest", where=path, found=found, fix="give the path of a YAML file; data/ has examples"
             )
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
             "the manifest cannot be read", where=path, found=error.strerror, fix="check the rights of the file"
         ) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"not readable as YAML ({error})", where=path, fix="check the file") from None
     if not isinstance(values, dict):
         raise ConfigError(

@@ -14,6 +14,7 @@ NAME_RULE = "use letters, digits, '.', '_' and '-', starting with a letter or di
 _MUST = "must be"
 _PLAIN = {
     "tuple_type": "a list",
+    "string_type": "text, in quotes where it looks like a number",
     "float_parsing": "a number",
     "float_type": "a number",
     "int_parsing": "a whole number",

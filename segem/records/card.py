@@ -58,6 +58,15 @@ class TrainedOn(Record):
     """Share of the crops that were drawn from this volume."""
 
 
+class LearnedAt(Record):
+    """The voxel sizes of the volumes that a model was trained on: smallest and largest, in nanometres."""
+
+    pixel_nm: tuple[float, float]
+    """Along y and x."""
+    section_nm: tuple[float, float]
+    """Along z."""
+
+
 class HeldOutScore(Record):
     """Scores on test sections of one volume, which neither trained the model nor chose its threshold."""
 
@@ -133,6 +142,8 @@ class ModelCard(Record):
     halo: MeasuredHalo | None = None
     trained_on: tuple[TrainedOn, ...] = ()
     """Empty for imported weights, where it is unknown."""
+    learned_at: LearnedAt | None = None
+    """Of its own training, not of its base model's; None where it is unknown."""
     scores: tuple[HeldOutScore, ...] = ()
     training: TrainingRecord | None = None
     """None for imported weights."""

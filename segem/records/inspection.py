@@ -87,7 +87,7 @@ class Inspection(Record):
     """Share of the sampled pixels that show no tissue."""
     first_section: str
     last_section: str
-    numbers: tuple[int, int] | None
+    numbers: tuple[float, float] | None
     """The first and last number, where sections have numbers of their own."""
     gaps: tuple[str, ...]
     """Numbers that are missing."""

@@ -12,19 +12,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segem.config import BaselineConfig, EngineName, ExecutionConfig, SegmentConfig
+from segem.config import BaselineConfig, EngineName, ExecutionConfig, IngestConfig, SegmentConfig
 from segem.errors import ConfigError, IncompleteError, InputError, ModelError, WorkspaceError
 from segem.execute.run import execute
 from segem.execute.work import BlockOutcome, Sweep
 from segem.geometry import Box, Halo
 from segem.io.blocks import shard_path
+from segem.io.files import write_text
 from segem.io.ledger import Ledger, LedgerRow, PhaseKey
+from segem.io.readers import open_stack
 from segem.io.run import enter_volumes, load_run, result_volume, volume_lock
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
-from segem.learn.artefact import Artefact
+from segem.learn.artefact import CARD, Artefact
 from segem.learn.engine import Engine
 from segem.plan import Block, Plan, crop_tiling
+from segem.records.card import LearnedAt
 from segem.stages.reporting.evaluate import evaluate
 from segem.stages.segmentation import segment as stage
 from segem.stages.segmentation import step
@@ -33,6 +36,7 @@ from segem.stages.segmentation.baseline import baseline
 from segem.stages.segmentation.export import export
 from segem.stages.segmentation.segment import segment
 from segem.stages.segmentation.verify import Fault, verify
+from segem.stages.volumes.ingest import ingest
 from tests.integration.conftest import make_artefact, make_volume
 
 QUIET = ExecutionConfig(device="cpu")
@@ -208,6 +212,50 @@ def test_export_writes_what_is_stored_and_masks_as_255(segmented: Workspace, tmp
         export("r", "noise", "cells", tmp_path / "k.tif", segmented)
     assert not (tmp_path / "k.tif").exists()
     shutil.rmtree(segmented.root)
+
+
+@pytest.mark.parametrize("name", ["m.ome.tif", "m.h5", "m.zarr", "m"])
+def test_an_export_in_any_format_is_read_again(segmented: Workspace, tmp_path: Path, name: str) -> None:
+    mask = np.asarray(Volume.open(segmented.result("r", "noise")).label("membrane")[:])
+    with open_stack(export("r", "noise", "membrane", tmp_path / name, segmented)) as stack:
+        assert np.array_equal(stack.read(Box.of_shape(stack.shape)), mask * 255)
+    with pytest.raises(ConfigError, match=r"this is a folder|the file exists already"):
+        export("r", "noise", "membrane", tmp_path / name, segmented)
+
+
+@pytest.mark.parametrize("name", ["m.png", "m.jpg", "m.mrc"])
+def test_an_export_never_has_the_name_of_another_format(segmented: Workspace, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="a PNG holds one section" if name == "m.png" else "no such format to write"):
+        export("r", "noise", "membrane", tmp_path / name, segmented)
+    assert not (tmp_path / name).exists()
+
+
+def test_a_volume_whose_voxels_are_insisted_on_is_exported(workspace: Workspace, tmp_path: Path) -> None:
+    make_volume(workspace, tmp_path / "source", (2, 64, 64))
+    odd = IngestConfig(
+        name="odd", source=tmp_path / "source" / "noise.tif", voxel_nm=(0.05, 0.002, 0.002), trust_voxel=True
+    )
+    ingest(odd, workspace)
+    enter_volumes(workspace, "r", ["odd"])
+    for name in ("a.tif", "a.ome.tif", "a.h5", "a.zarr"):
+        with open_stack(export("r", "odd", "raw", tmp_path / name, workspace)) as stack:
+            assert stack.shape == (2, 64, 64)
+
+
+def test_pixels_of_a_size_that_the_model_never_saw_are_warned_of(
+    workspace: Workspace, artefact: Artefact, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_volume(workspace, tmp_path / "source", (1, 64, 64))
+    for pixel_nm in ((3.0, 5.0), (7.0, 8.0)):
+        card = artefact.card.model_copy(update={"learned_at": LearnedAt(pixel_nm=pixel_nm, section_nm=(50, 50))})
+        write_text(artefact.path / CARD, card.model_dump_json())
+        segment("noise", "r", SegmentConfig(model="tiny"), QUIET, workspace, replace=True)
+        warned = [
+            one for one in load_run(workspace, "r").volumes["noise"].membrane.facts.warnings if "learned at" in one
+        ]
+        assert warned == [one.message.removeprefix("noise: ") for one in caplog.records if "learned at" in one.message]
+        assert bool(warned) == (pixel_nm == (7.0, 8.0))
+    assert "pixels of 4 x 4 nm, and tiny learned at 7 to 8 nm" in warned[0]
 
 
 def test_a_volume_ingested_anew_makes_old_masks_worthless(segmented: Workspace, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ from segem.learn.models.registry import ZOO, build
 from segem.learn.operating_point import calibrate, choose_threshold
 from segem.learn.sections import LabelledSection
 from segem.learn.train import fit
-from segem.records.card import MeasuredHalo
+from segem.records.card import LearnedAt, MeasuredHalo
 from segem.stages.segmentation.segment import segment
 from segem.stages.training import labelled as labelled_module
 from segem.stages.training import memory as memory_module
@@ -94,7 +94,8 @@ def refused(workspace: Workspace, kind: type[SegemError], *entries: VolumeEntry)
 
 
 def test_the_card_says_what_the_model_is_and_it_segments(workspace: Workspace, tmp_path: Path) -> None:
-    volumes = entry(tmp_path / "a"), entry(tmp_path / "a", "other", None, seed=2)
+    coarser = entry(tmp_path / "a", "other", None, seed=2).model_copy(update={"voxel_nm": (40, 6, 5)})
+    volumes = entry(tmp_path / "a"), coarser
     result = trained(workspace, *volumes, config=CONFIG, terms=Terms("CC0-1.0", "Someone"))
     artefact = find_model("mine", workspace)
     card = artefact.card
@@ -111,6 +112,7 @@ def test_the_card_says_what_the_model_is_and_it_segments(workspace: Workspace, t
         used.append({"volume": name, "source_digest": noted["source_digest"]} | parts | known)
         assert len({*noted["section_digests"]} - {""}) == 5
     assert [part.model_dump() for part in card.trained_on] == used
+    assert card.learned_at == LearnedAt(pixel_nm=(4, 6), section_nm=(40, 50))
     assert card.scores == result.scores
     (score,) = card.scores
     assert (score.volume, score.sections) == ("tissue", (4, 5))

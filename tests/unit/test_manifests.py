@@ -13,6 +13,7 @@ from segem.config import BUNDLED_MODEL, Manifest, load_manifest
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 MANIFESTS = (
+    "all",
     "isbi-only",
     "isbi-vnc",
     "isbi-zoo",
@@ -88,10 +89,17 @@ def test_manifest_agrees_with_the_registry(name: str, tmp_path: Path) -> None:
         assert (volume.labels is None) == ("labels" not in facts)
         if volume.labels is not None:
             assert volume.labels.source == root / folder / facts["labels"]
-            assert volume.labels.membrane == facts["membrane"]
+            for key in ("membrane", "border_nm", "zero_means"):
+                assert getattr(volume.labels, key) == facts.get(key)
         if volume.split is not None:
             assert (volume.split.test is None) == volume.name.endswith("-late")
             assert (volume.split.test or volume.split.train).stop <= facts["shape"][0]
+
+
+def test_one_manifest_names_all_volumes_of_the_registry(tmp_path: Path) -> None:
+    registry = tomllib.loads((DATA / "registry.toml").read_text(encoding="utf-8"))
+    volumes = [volume.name for volume in manifest("all", tmp_path).volumes]
+    assert sorted(volumes) == sorted(volume for entry in registry.values() for volume in entry["volumes"])
 
 
 @pytest.mark.parametrize("name", MANIFESTS)

@@ -90,9 +90,7 @@ def arrange(axes: str, shape: tuple[int, ...], chosen: Selection, *, where: obje
     named = _named(axes, shape, chosen, where)
     sizes = dict(zip(named, shape, strict=True))
     if sizes.get("t", 1) != 1:
-        raise _refusal(
-            "several time points", named, shape, where, "export one of them; if they are sections, say so by --axes"
-        )
+        raise _refusal("several time points", named, shape, where, f"export one of them{_if_misnamed(named, 't')}")
     channels, channel = sizes.get("c", 1), chosen.channel
     if channels > 1 and channel is None:
         raise _refusal(
@@ -100,13 +98,20 @@ def arrange(axes: str, shape: tuple[int, ...], chosen: Selection, *, where: obje
             named,
             shape,
             where,
-            f"name one by --channel 0 to {channels - 1}; if they are sections, say so by --axes",
+            f"name one by --channel 0 to {channels - 1}{_if_misnamed(named, 'c')}",
         )
     if channel is not None and channel >= channels:
         raise _refusal(f"there is no channel {channel}", named, shape, where, f"give 0 to {channels - 1}, or none")
     at = {letter: axis for axis, letter in enumerate(named)}
     fixed = tuple((axis, (channel or 0) if letter == "c" else 0) for letter, axis in at.items() if letter not in "zyx")
     return Arrangement((sizes.get("z", 1), sizes["y"], sizes["x"]), (at.get("z"), at["y"], at["x"]), fixed)
+
+
+def _if_misnamed(named: str, letter: str) -> str:
+    """Return what to do where an axis is not what the source says."""
+    if "z" in named:
+        return "; if the axes are others, name them by --axes"
+    return f"; if they are sections, say so by --axes {named.replace(letter, 'z')}"
 
 
 def _named(axes: str, shape: tuple[int, ...], chosen: Selection, where: object) -> str:

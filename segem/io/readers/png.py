@@ -4,90 +4,123 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL.PngImagePlugin import PngImageFile
 
-from segem.config import Selection
 from segem.errors import InputError
-from segem.io.readers.reader import Described, Reader
-from segem.io.readers.stack import check_declared, check_file, damaged, grey_levels, not_grey
+from segem.io.readers.picture import PictureReader
+from segem.io.readers.reader import Described, StatedVoxelSize
+from segem.io.readers.stack import damaged, grey_levels
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_DTYPES = {"1": "?", "L": "u1", "P": "u1", "I;16": "u2", "I": "u2", "I;16B": "u2"}
+_GREY, _COLOUR, _PALETTE, _GREY_ALPHA, _COLOUR_ALPHA = 0, 2, 3, 4, 6
+_DEPTHS = {
+    _GREY: (1, 2, 4, 8, 16),
+    _PALETTE: (1, 2, 4, 8),
+    **dict.fromkeys((_COLOUR, _GREY_ALPHA, _COLOUR_ALPHA), (8, 16)),
+}
+_LARGEST_PIXEL_NM = 10_000.0
+"""Pixels stated to be larger are those of a screen or printer: 72 or 300 dots an inch."""
 
 
-class PngReader(Reader):
+class PngReader(PictureReader):
     """The one section of a PNG file: 1-bit as bool, up to 8 bits as uint8, 16 bits as uint16.
 
-    Of a palette image the grey levels are returned when all of its palette is grey, else the indices.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Raises
-    ------
-    InputError
-        When the file is damaged or holds colour.
+    Colours are read where all of them are grey and opaque. Of a palette image the grey levels are returned when all of
+    its palette is grey, else the indices.
     """
 
-    def __init__(self, path: Path, chosen: Selection) -> None:  # noqa: ARG002 - a section of grey leaves no choice
-        size = check_file(path)
-        # Not Image.open: its size limit is below that of a large section, and it guesses the format.
-        with path.open("rb") as file:
-            image = _open(path, file)
-            if image.mode not in _DTYPES:
-                raise not_grey(path, f"mode {image.mode}")
-            shape, dtype = (image.height, image.width), np.dtype(_DTYPES[image.mode])
-        check_declared(path, shape, dtype, size)
-        super().__init__(path, Described(shape, dtype, "yx", "the format"))
+    def describe(self, path: Path, file: IO[bytes]) -> Described:
+        """Return what the header says."""
+        chunks = _read_header(path, file)
+        width, height, depth, kind, compression, filtering, interlace = struct.unpack(">IIBBBBB", chunks[b"IHDR"])
+        if depth not in _DEPTHS.get(kind, ()) or compression or filtering or interlace > 1:
+            found = f"{depth} bits, colour type {kind}, methods {compression}, {filtering} and {interlace}"
+            raise damaged(path, f"{found}, which no PNG file has")
+        if b"acTL" in chunks:
+            raise InputError(
+                "an animated PNG (APNG), of which only one picture would be read",
+                where=path,
+                expected="one picture",
+                found=f"{struct.unpack_from('>I', chunks[b'acTL'])[0]} frames",
+                fix="save each frame as a file of its own, or all of them as a TIFF stack",
+            )
+        # An index of one bit is no intensity: either colour may be any grey.
+        dtype = np.dtype("?" if (kind, depth) == (_GREY, 1) else "u2" if depth == 16 else "u1")
+        return Described((height, width), dtype, "yx", "the format", voxel=_find_size(chunks.get(b"pHYs")))
 
-    def label_of(self, z: int) -> str:  # noqa: ARG002 - there is only one
-        """Return the file."""
-        return str(self.source)
+    def decode(self, data: bytes) -> NDArray[Any]:
+        """Return the pixels of a file."""
+        import imagecodecs
 
-    def read(self, part: tuple[slice, ...]) -> NDArray[Any]:
-        """Read a part of the section; all of it is decoded."""
-        _check_chunks(self.source)
-        with self.source.open("rb") as file:
-            image = _open(self.source, file)
-            try:
-                section = np.asarray(image)
-                palette = image.getpalette("RGB") if image.mode == "P" else None
-            except Exception as error:
-                # Pillow raises errors of several unrelated types on damage.
-                raise damaged(self.source, None, cause=error) from error
-        if palette is not None:
-            levels = grey_levels(np.asarray(palette, np.uint8).reshape(-1, 3))
-            if levels is not None and int(section.max()) < levels.size:
-                section = levels[section]
-        return section.astype(self.found.dtype, copy=False)[part]
+        chunks = list(_walk(self.source, data))
+        (header,) = (bytes(chunk[8:-4]) for kind, chunk in chunks if kind == b"IHDR")
+        depth, kind = header[8], header[9]
+        if kind == _PALETTE:
+            # Indices are stored as greys are. Decoded as a palette, they would become colours.
+            header = header[:9] + bytes([_GREY]) + header[10:]
+        # Bare of all that changes how pixels are shown, and of text that may be damaged without harm. Pillow would fill
+        # up rows that are missing with black; libpng refuses them.
+        body = (chunk for kind, chunk in chunks if kind in (b"IDAT", b"IEND"))
+        pixels: NDArray[Any] = imagecodecs.png_decode(b"".join([_SIGNATURE, _pack(b"IHDR", header), *body]))
+        if kind == _GREY and depth == 1:
+            return pixels.astype(bool)
+        if kind != _PALETTE:
+            return pixels
+        # libpng stretches greys of few bits to the range of 8.
+        indices: NDArray[np.uint8] = pixels // (255 // (2**depth - 1))
+        (palette,) = (chunk[8:-4] for kind, chunk in chunks if kind == b"PLTE")
+        levels = grey_levels(np.frombuffer(palette, np.uint8).reshape(-1, 3))
+        if levels is None:
+            return indices
+        if int(indices.max()) >= levels.size:
+            raise damaged(self.source, f"index {indices.max()} in a palette of {levels.size} entries")
+        looked_up: NDArray[np.uint8] = levels[indices]
+        return looked_up
 
 
-def _open(path: Path, file: Any) -> PngImageFile:
-    try:
-        return PngImageFile(file)
-    except Exception as error:
-        raise damaged(path, None, cause=error) from error
+def _read_header(path: Path, file: IO[bytes]) -> dict[bytes, bytes]:
+    """Return the chunks before the pixels."""
+    chunks: dict[bytes, bytes] = {}
+    if file.read(len(_SIGNATURE)) != _SIGNATURE:
+        raise damaged(path, "no PNG signature")
+    while True:
+        length, kind = struct.unpack(">I4s", file.read(8))
+        if kind in (b"IDAT", b"IEND"):
+            return chunks
+        body = file.read(length)
+        if struct.pack(">I", zlib.crc32(kind + body)) != file.read(4):
+            raise damaged(path, f"a {kind!r} chunk that is cut off or fails its checksum")
+        chunks.setdefault(kind, body)
 
 
-def _check_chunks(path: Path) -> None:
-    """Check the CRC of every chunk; Pillow skips those of the voxels."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError("the file cannot be read", where=path, found=error, fix="check the disk") from error
-    at, kind = len(_SIGNATURE), b""
-    while data.startswith(_SIGNATURE) and at + 12 <= len(data) and kind != b"IEND":
-        (length,) = struct.unpack_from(">I", data, at)
-        kind, end = data[at + 4 : at + 8], at + 12 + length
-        if end > len(data) or zlib.crc32(data[at + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
+def _find_size(chunk: bytes | None) -> StatedVoxelSize | None:
+    if chunk is None or len(chunk) != 9:
+        return None
+    per_metre_x, per_metre_y, is_metre = struct.unpack(">IIB", chunk)
+    if is_metre != 1 or not per_metre_x or not per_metre_y:
+        return None
+    y_nm, x_nm = 1e9 / per_metre_y, 1e9 / per_metre_x
+    return StatedVoxelSize(None, y_nm, x_nm, "its header (pHYs)") if max(y_nm, x_nm) <= _LARGEST_PIXEL_NM else None
+
+
+def _walk(path: Path, data: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    """Yield kind and all of every chunk, without copying them."""
+    at, kind, view = len(_SIGNATURE), b"", memoryview(data)
+    while kind != b"IEND":
+        if at + 12 > len(data):
+            raise damaged(path, "a PNG file without an end")
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 12 + length
+        if end > len(data) or struct.pack(">I", zlib.crc32(view[at + 4 : end - 4])) != view[end - 4 : end]:
             raise damaged(path, f"a chunk at byte {at} that is cut off or fails its checksum")
+        yield kind, view[at:end]
         at = end
-    if kind != b"IEND":
-        raise damaged(path, "a PNG file without an end")
+
+
+def _pack(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I4s", len(body), kind) + body + struct.pack(">I", zlib.crc32(kind + body))

@@ -47,10 +47,12 @@ class Described:
         What is decoded at a time, along each axis; whole sections where absent.
     voxel : StatedVoxelSize, optional
         The voxel size, if the source states one.
-    numbers : tuple of int, optional
-        The number of each section along z, where sections have numbers of their own.
+    numbers : tuple of float, optional
+        The number of each section along z, where sections have numbers of their own; nearly always whole.
     filled : tuple of int
-        Sections along z that are missing in the source and were put in for them.
+        Sections along z that are missing in the source, with something that stands in for them.
+    masked : tuple of int
+        Those of them of which nothing is known: no score counts them, and their labels are unknown.
     offset_nm : tuple of float, optional
         Where the first voxel lies, along (z, y, x), for labels that cover a part of an image.
     warnings : tuple of str
@@ -63,8 +65,9 @@ class Described:
     axes_from: str
     chunk: tuple[int, ...] | None = None
     voxel: StatedVoxelSize | None = None
-    numbers: tuple[int, ...] | None = None
+    numbers: tuple[float, ...] | None = None
     filled: tuple[int, ...] = ()
+    masked: tuple[int, ...] = ()
     offset_nm: tuple[float, float, float] | None = None
     warnings: tuple[str, ...] = ()
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from segem.config import Selection
 from segem.errors import InputError
+from segem.io.readers.refused import refuse_known
 from segem.io.readers.stack import Stack, check_reachable
-from segem.io.readers.table import FORMATS, find_format
+from segem.io.readers.table import FORMATS, find_format, find_within
 
 
 def open_stack(source: Path, chosen: Selection | None = None) -> Stack:
@@ -16,7 +17,7 @@ def open_stack(source: Path, chosen: Selection | None = None) -> Stack:
     Parameters
     ----------
     source : Path
-        A TIFF, PNG or HDF5 file, a folder of TIFF or PNG files, or a zarr folder.
+        A TIFF, PNG, JPEG, HDF5, MRC or DM file, a folder of sections in such files, or a zarr folder.
     chosen : Selection, optional
         The array inside an HDF5 file or a zarr folder, its axes and channel.
 
@@ -32,6 +33,7 @@ def open_stack(source: Path, chosen: Selection | None = None) -> Stack:
     """
     chosen = chosen or Selection()
     check_reachable(source)
+    refuse_known(source)
     found = find_format(source)
     if chosen.dataset is not None and (found is None or not found.has_datasets):
         having = " and ".join(sorted(row.name for row in FORMATS if row.has_datasets))
@@ -55,7 +57,8 @@ def open_stack(source: Path, chosen: Selection | None = None) -> Stack:
 def version_of(source: Path) -> str:
     """Return the reader of a source and its version, for the record of a volume."""
     found = find_format(source)
-    return "" if found is None else f"{found.name} {found.version}"
+    rows = [] if found is None else [found, *find_within(source)]
+    return ", ".join(f"{row.name} {row.version}" for row in rows)
 
 
 def list_source_files(source: Path) -> list[Path]:

@@ -77,10 +77,24 @@ class Stack:
         return (1 if z is None else chunk[z], chunk[y], chunk[x])
 
     @property
-    def numbers(self) -> tuple[int, ...] | None:
+    def numbers(self) -> tuple[float, ...] | None:
         """The number that each section has in the source, if it has one."""
         numbers = self._reader.found.numbers
         return None if numbers is None else numbers[self._start[0] : self._start[0] + self.shape[0]]
+
+    @property
+    def filled(self) -> tuple[int, ...]:
+        """Sections that the source lacks, with something that stands in for them."""
+        return self._within_z(self._reader.found.filled)
+
+    @property
+    def masked(self) -> tuple[int, ...]:
+        """Those of the filled sections of which nothing is known: to be left out of scores, with unknown labels."""
+        return self._within_z(self._reader.found.masked)
+
+    def _within_z(self, sections: tuple[int, ...]) -> tuple[int, ...]:
+        first, depth = self._start[0], self.shape[0]
+        return tuple(z - first for z in sections if first <= z < first + depth)
 
     def within(self, box: Box) -> Stack:
         """Return a part of the stack as a stack of its own, which shares the open source.

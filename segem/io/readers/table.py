@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segem.config import Selection
+from segem.io.readers.dm import DmReader
+from segem.io.readers.gz import GzipReader
 from segem.io.readers.hdf5 import Hdf5Reader
+from segem.io.readers.jpeg import JpegReader
+from segem.io.readers.mrc import MrcReader
 from segem.io.readers.omezarr import ZarrReader, is_zarr, list_zarr_files
 from segem.io.readers.png import PngReader
 from segem.io.readers.reader import Reader
 from segem.io.readers.series import SeriesReader, list_section_files
-from segem.io.readers.tiff import TiffReader
+from segem.io.readers.tiff import TiffReader, list_tiff_files, open_ome_set
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,22 @@ class Format:
         return source.suffix.lower() in self.suffixes or self.probe(source)
 
 
-TIFF = Format("TIFF", TiffReader, 1, (".tif", ".tiff"))
+TIFF = Format("TIFF", TiffReader, 2, (".tif", ".tiff"), list_files=list_tiff_files)
 PNG = Format("PNG", PngReader, 1, (".png",))
+JPEG = Format("JPEG", JpegReader, 1, (".jpg", ".jpeg"))
+MRC = Format("MRC", MrcReader, 1, (".mrc", ".rec", ".map", ".st", ".ali", ".mrcs"))
+DM = Format("DigitalMicrograph", DmReader, 1, (".dm3", ".dm4"))
 
-SECTION_READERS = {suffix: row.open for row in (TIFF, PNG) for suffix in row.suffixes}
+SECTION_READERS = {suffix: row.open for row in (TIFF, PNG, JPEG, MRC, DM) for suffix in row.suffixes}
 """What reads the files of a folder that holds one section a file."""
+
+
+def _open_folder(folder: Path, chosen: Selection) -> Reader:
+    files = list_section_files(folder, SECTION_READERS)
+    # Files that OME metadata tie together lie in the order that these say, and may hold several pages.
+    tied = open_ome_set(files, chosen, folder) if files[0].suffix.lower() in TIFF.suffixes else None
+    return SeriesReader(folder, chosen, SECTION_READERS) if tied is None else tied
+
 
 # The first row that matches is taken. A zarr folder may have any name, so it comes first; any other folder named x.tif
 # is opened as a file, and refused, rather than read as sections.
@@ -50,15 +65,30 @@ FORMATS = (
     Format("zarr", ZarrReader, 2, probe=is_zarr, list_files=list_zarr_files, has_datasets=True),
     TIFF,
     PNG,
+    JPEG,
+    MRC,
+    DM,
+    Format(
+        "gzip",
+        lambda source, chosen: GzipReader(source, chosen, find_within(source)[0].open),
+        1,
+        probe=lambda source: bool(find_within(source)),
+    ),
     Format("HDF5", Hdf5Reader, 2, (".h5", ".hdf5", ".hdf", ".he5"), has_datasets=True),
     Format(
         "a folder of sections",
-        lambda source, chosen: SeriesReader(source, chosen, SECTION_READERS),
-        1,
+        _open_folder,
+        2,
         probe=Path.is_dir,
-        list_files=lambda source: list_section_files(source, tuple(SECTION_READERS)),
+        list_files=lambda source: list_section_files(source, SECTION_READERS),
     ),
 )
+
+
+def find_within(source: Path) -> list[Format]:
+    """Return the format of what a ``.gz`` file holds, by its name; nothing where it is unknown, or another file."""
+    suffix = Path(source.stem).suffix.lower()
+    return [row for row in FORMATS if suffix in row.suffixes] if source.suffix.lower() == ".gz" else []
 
 
 def find_format(source: Path) -> Format | None:

@@ -26,6 +26,7 @@ from segem.stages.segmentation.verify import plan_of
 from segem.stages.volumes.quality import read_quality
 
 NOT_MEASURED = "not measured: no ground truth"
+NO_MEMBRANE = "not measured: the ground truth holds no membrane"
 VISIBLE_SEAM = 1.5
 """Ratio of gradients across tile borders and elsewhere above which a reader is warned."""
 
@@ -46,8 +47,8 @@ def evaluate(run: str, workspace: Workspace) -> Report:
     Returns
     -------
     Report
-        A volume that did not finish is ``failed``, with its reason and no score; one without truth is ``complete``,
-        with a note and no score.
+        A volume that did not finish is ``failed``, with its reason and no score; one without truth, or without membrane
+        in its truth, is ``complete``, with a note and no score.
 
     Raises
     ------
@@ -123,8 +124,9 @@ def _score_finished(run: str, name: str, made: _Made, workspace: Workspace) -> V
             advance(1)
     total = reduce(Tally.__add__, tallies, Tally())
     known = None if layers.truth is None else total.known / math.prod(source.shape)
-    # A truth without a single known voxel counts as none.
-    measured = bool(known)
+    # A truth without a single known voxel counts as none; where it holds no membrane, an empty mask would be perfect.
+    note = None if total.membrane else NO_MEMBRANE if known else NOT_MEASURED
+    measured = note is None
     scores = Scores(
         model=total.model.scores() if measured and made.model else None,
         baseline=total.baseline.scores() if measured and made.baseline else None,
@@ -133,7 +135,7 @@ def _score_finished(run: str, name: str, made: _Made, workspace: Workspace) -> V
     return VolumeScores(
         name=name,
         state="complete",
-        note=None if measured else NOT_MEASURED,
+        note=note,
         sections=source.shape[0],
         shape=source.shape,
         dtype=str(source.dtype),
@@ -144,7 +146,7 @@ def _score_finished(run: str, name: str, made: _Made, workspace: Workspace) -> V
         scores=scores,
         per_section=tuple(_score_section(z, tally, scores) for z, tally in enumerate(tallies)) if measured else (),
         ece=total.bins.error if scores.model else None,
-        reliability=tuple(_reliability(total.bins)),
+        reliability=tuple(_reliability(total.bins)) if scores.model else (),
         known_fraction=known,
         seam_ratio=total.seams.ratio,
         flags=flags,
@@ -168,12 +170,17 @@ def _score_section(z: int, tally: Tally, scores: Scores) -> SectionScores:
     # A section without known truth gets no score: its empty counts would read as a perfect one.
     known = scores if tally.known else Scores()
     model, baseline = known.model, known.baseline
+    # Nor are there membranes to overlap with where there are none; cells there are.
+    counted, clustered = (
+        mask.confusion if score and tally.membrane else None
+        for mask, score in ((tally.model, model), (tally.baseline, baseline))
+    )
     return SectionScores(
         section=z,
-        iou_baseline=tally.baseline.confusion.iou if baseline else None,
-        iou_model=tally.model.confusion.iou if model else None,
-        precision=tally.model.confusion.precision if model else None,
-        recall=tally.model.confusion.recall if model else None,
+        iou_baseline=clustered.iou if clustered else None,
+        iou_model=counted.iou if counted else None,
+        precision=counted.precision if counted else None,
+        recall=counted.recall if counted else None,
         v_rand=tally.model.at_threshold_of("rand", model.rand) if model else None,
         v_info=tally.model.at_threshold_of("information", model.information) if model else None,
     )

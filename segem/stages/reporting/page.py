@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from dataclasses import dataclass
 from importlib import resources
 
@@ -102,10 +103,9 @@ def summarise(report: Report) -> str:
     """Return in one or two sentences what a reader wants to know first."""
     measured = [volume for volume in report.volumes if volume.measured]
     failed = sum(v.state == "failed" for v in report.volumes)
-    blind = sum(v.note is not None for v in report.volumes)
+    blind = Counter(v.note.partition(": ")[2] for v in report.volumes if v.note is not None)
     parts = [_compare(measured, name_baseline(report) or "the baseline")] if measured else []
-    if blind:
-        parts.append(f"{_count(blind, 'volume')} could not be measured, as there is no ground truth.")
+    parts += [f"{_count(volumes, 'volume')} could not be measured: {why}." for why, volumes in blind.items()]
     if failed:
         parts.append(f"{_count(failed, 'volume')} failed.")
     return " ".join(parts) or "Nothing was measured in this run."

@@ -15,7 +15,7 @@ from segem.kernels.metrics.calibration import CalibrationBins
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.seam import SeamSums
 from segem.kernels.metrics.segmentation import Measure, SegmentationSums
-from segem.kernels.truth import is_known
+from segem.kernels.truth import is_known, is_membrane
 from segem.records.scores import CellScore, LayerScores
 
 # Flooding takes about 100 bytes a pixel, so this bounds what all threads hold at once to 1.6 GB.
@@ -71,6 +71,8 @@ class Tally:
     bins: CalibrationBins = field(default_factory=CalibrationBins)
     known: int = 0
     """Voxels whose truth is known."""
+    membrane: int = 0
+    """Those of them that are membrane."""
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
@@ -79,6 +81,7 @@ class Tally:
             self.seams + other.seams,
             self.bins + other.bins,
             self.known + other.known,
+            self.membrane + other.membrane,
         )
 
 
@@ -113,7 +116,8 @@ def _tally(layers: Layers, seams: Seams, z: int) -> Tally:
     tally = Tally()
     truth = None if layers.truth is None else read_section(layers.truth, z)
     if truth is not None:
-        tally += Tally(known=int(np.count_nonzero(is_known(truth))))
+        known, membrane = (int(np.count_nonzero(marked)) for marked in (is_known(truth), is_membrane(truth)))
+        tally += Tally(known=known, membrane=membrane)
     if layers.probability is not None and layers.membrane is not None:
         probability = read_section(layers.probability, z)
         tally += Tally(seams=SeamSums.count(probability, seams.rows, seams.columns))

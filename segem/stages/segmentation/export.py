@@ -1,21 +1,24 @@
-"""Writes one layer of a run as a multi-page TIFF that every viewer opens."""
+"""Writes one layer of a run as a file that other programs open."""
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import tifffile
+from numpy.typing import NDArray
 
 from segem.errors import ConfigError, SegemError
-from segem.io.files import disk_errors, new_file
-from segem.io.layers import layer_of, read_section
+from segem.geometry import Box
+from segem.io.blocks import read_block
+from segem.io.layers import layer_of
 from segem.io.run import fault_of, load_run, source_digest
-from segem.io.shards import Array
+from segem.io.shards import Array, shape_of
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
+from segem.io.writers import Layer, find_writer
 from segem.progress import track
 
 LAYERS = ("raw", "truth", "probability", "membrane", "baseline")
@@ -42,11 +45,12 @@ def export(
     layer : {"raw", "truth", "probability", "membrane", "baseline"}
         What to write.
     out : Path
-        The TIFF to make; whole or absent.
+        What to make, whole or absent; its ending names the format, see `segem.io.writers`.
     workspace : Workspace
         Where the run lies.
     force : bool
-        Replace a file that exists; never one that a volume was read from, or that is the workspace's own.
+        Replace a file that exists; never a folder, nor a file that a volume was read from or that is the
+        workspace's own.
 
     Returns
     -------
@@ -56,30 +60,22 @@ def export(
     Raises
     ------
     ConfigError
-        When the layer is unknown, or the stage that makes it has not finished; or when `out` exists and `force` is
-        false, or lies where it would harm the data.
+        When the layer or the format is unknown, or the stage that makes the layer has not finished; or when `out`
+        exists and `force` is false, is a folder, or lies where it would harm the data.
     """
+    write = find_writer(out)
     _check_harmless(out, workspace, force)
     array = _layer(run, volume, layer, workspace)
-    voxel_size = Volume.open(workspace.volume(volume)).voxel_size
-    with (
-        disk_errors(out),
-        new_file(out) as partial,
-        tifffile.TiffWriter(partial, bigtiff=array.nbytes > 2**31) as tiff,
-        track(f"export {layer}", array.shape[0], "section") as advance,
-    ):
-        for z in range(array.shape[0]):
-            section = read_section(array, z)
-            tiff.write(
-                LEVELS[section] if layer in MASKS else section,
-                compression="zlib",
-                contiguous=False,
-                # TIFF knows pixels per inch or centimetre only.
-                resolution=(1e7 / voxel_size.x, 1e7 / voxel_size.y),
-                resolutionunit="CENTIMETER",
-                metadata=None,
-            )
-            advance(1)
+    depth, height, width = shape = shape_of(array)
+    with track(f"export {layer}", depth, "section") as advance:
+
+        def read(box: Box) -> NDArray[Any]:
+            voxels = read_block(array, box, "run `segem verify` to see the extent")
+            advance(box.size / (height * width))
+            return LEVELS[voxels] if layer in MASKS else voxels
+
+        size = Volume.open(workspace.volume(volume)).voxel_size
+        write(out, Layer(layer, shape, np.dtype(array.dtype), size, read))
     return out
 
 
@@ -102,7 +98,8 @@ def _check_harmless(out: Path, workspace: Workspace, force: bool) -> None:
                 fix="choose a name elsewhere",
             )
     if out.is_dir():
-        raise ConfigError("this is a folder", where=out, fix="give the name of the TIFF to write")
+        # Not even with `force`: nobody knows what else is in it.
+        raise ConfigError("this is a folder", where=out, fix="give a name that is free, or remove it first")
     if os.path.lexists(out) and not force:
         raise ConfigError("the file exists already", where=out, fix="choose another name, or --force to replace it")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from segem.config import ExecutionConfig, SegmentConfig
 from segem.errors import ConfigError
-from segem.geometry import Halo
+from segem.geometry import Halo, VoxelSize
 from segem.io.cache import bytes_to_decode_once
 from segem.io.run import StepRequest
 from segem.io.volume import Volume
@@ -31,6 +31,8 @@ from segem.stages.segmentation.step import BlockStep, Phase, run_step
 BLENDED_TILE_PX = 512
 MUCH_OVERHEAD = 6.0
 """Pixels computed for each one written above which a tiling deserves a warning; half overlap takes about 4."""
+FAR_FACTOR = 1.5
+"""How much larger or smaller pixels may be than those a model learned from before it deserves a warning."""
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +121,7 @@ def _prepare(
     plan = make_plan(config, card, source, result, budget.tile_px)
     # Tiles that the user chose may not fit even where those of the planner would.
     budget.require(plan)
-    cautions = tuple(cautions_of(plan, card))
+    cautions = (*warn_of_pixel_size(source.voxel_size, card), *cautions_of(plan, card))
     for caution in cautions:
         logger.warning("%s: %s", volume, caution)
     threshold, device = config.threshold or card.threshold, choose_device(execution.device)
@@ -210,6 +212,19 @@ def cautions_of(plan: Plan, card: ModelCard) -> Iterator[str]:
         yield (
             f"each pixel is computed {plan.overhead():.1f} times, as tiles are small beside their overlap: give a "
             "larger --tile-px, a smaller --halo-px or --overlap, or none of them"
+        )
+
+
+def warn_of_pixel_size(voxel: VoxelSize, card: ModelCard) -> Iterator[str]:
+    """Yield a warning where membranes are wider or narrower, in pixels, than those a model has learned from."""
+    if card.learned_at is None:
+        return
+    (smallest, largest), pixels = card.learned_at.pixel_nm, (voxel.y, voxel.x)
+    if min(pixels) * FAR_FACTOR < smallest or max(pixels) > largest * FAR_FACTOR:
+        learned = f"{smallest:g}" if smallest == largest else f"{smallest:g} to {largest:g}"
+        yield (
+            f"pixels of {voxel.y:g} x {voxel.x:g} nm, and {card.name} learned at {learned} nm, so it may miss "
+            "membranes: scale the source to that, or use a model that learned at its pixel size"
         )
 
 

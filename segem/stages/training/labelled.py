@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segem.config import Manifest, Split, VolumeEntry
-from segem.errors import ConfigError
+from segem.errors import ConfigError, InputError
 from segem.geometry import Box, Range, around
 from segem.io.blocks import read_block
 from segem.io.shards import Array, shape_of
@@ -62,7 +62,8 @@ def open_labelled_volumes(
     ConfigError
         When no volume has labels, or a split does not fit its volume.
     InputError
-        When sources or labels are bad, or nothing is known of the sections of a part.
+        When sources or labels are bad, when nothing is known of the sections of a part, or when those for testing hold
+        no membrane.
     """
     labelled = [entry for entry in manifest.volumes if entry.labels is not None]
     if not labelled:
@@ -77,15 +78,28 @@ def open_labelled_volumes(
         opened.append(LabelledVolume(volume, resolve_split(entry, volume)))
     for one in opened:
         unlabelled = find_unlabelled_sections(one.volume)
+        bare = unlabelled | _labels_fact(one.volume, "sections_without_membrane")
         for part, sections in (("train", one.train), ("validation", one.validation), ("test", one.test)):
             if sections is not None and unlabelled.issuperset(range(*sections)):
                 refuse_unlabelled(part, one.name)
+        # Of the other parts training says so; here an empty mask would be a perfect score.
+        if one.test is not None and bare.issuperset(range(*one.test)):
+            raise InputError(
+                "the test labels hold no membrane, so there is nothing to score",
+                where=one.name,
+                fix="name other sections in the split, or check the labels and their polarity",
+            )
     return tuple(opened)
 
 
 def find_unlabelled_sections(volume: Volume) -> frozenset[int]:
     """Return the sections of a labelled volume without any labelled pixel."""
-    return frozenset((volume.attributes.get("labels") or {}).get("unknown_sections", ()))
+    return _labels_fact(volume, "unknown_sections")
+
+
+def _labels_fact(volume: Volume, name: str) -> frozenset[int]:
+    """Return the sections that are noted under a name, none where nothing is."""
+    return frozenset((volume.attributes.get("labels") or {}).get(name, ()))
 
 
 def resolve_split(entry: VolumeEntry, volume: Volume) -> Split:

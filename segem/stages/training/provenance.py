@@ -11,7 +11,7 @@ from segem.geometry import Range
 from segem.io.seen import digests_of, find_seen_sections, match_sections
 from segem.io.volume import Volume
 from segem.learn.artefact import Artefact
-from segem.records.card import ModelCard, TrainedOn
+from segem.records.card import LearnedAt, ModelCard, TrainedOn
 from segem.stages.training.labelled import LabelledVolume
 
 logger = logging.getLogger(__name__)
@@ -47,6 +47,14 @@ def record_sections(volume: Volume, train: Range, validation: Range, share: floa
         validation_digests=digests_of(volume.attributes, validation),
         share=share,
     )
+
+
+def record_voxel_sizes(volumes: Sequence[LabelledVolume], trained: Iterable[str]) -> LearnedAt:
+    """Return the voxel sizes for a model's card; `trained` names the volumes it is trained on, at least one."""
+    names = set(trained)
+    sizes = [one.volume.voxel_size for one in volumes if one.name in names]
+    pixels, sections = [edge for size in sizes for edge in (size.y, size.x)], [size.z for size in sizes]
+    return LearnedAt(pixel_nm=(min(pixels), max(pixels)), section_nm=(min(sections), max(sections)))
 
 
 def find_known(trained_on: Iterable[TrainedOn], volume: Volume, sections: Range) -> Iterator[tuple[str, Range]]:

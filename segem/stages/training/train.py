@@ -42,7 +42,7 @@ from segem.stages.training.job import (
 )
 from segem.stages.training.labelled import read_labelled_sections
 from segem.stages.training.pictures import draw_training
-from segem.stages.training.provenance import check_apart, has_learned_from, record_trained_on
+from segem.stages.training.provenance import check_apart, has_learned_from, record_trained_on, record_voxel_sizes
 from segem.stages.training.score import score_volume
 
 PICTURE, HISTORY = "training.png", "training.json"
@@ -279,6 +279,7 @@ def _write_card(
         threshold=fitted.threshold,
         halo=_measure_halo(job, fitted),
         trained_on=record_trained_on(job.volumes, job.trained) + (base.card.trained_on if base is not None else ()),
+        learned_at=record_voxel_sizes(job.volumes, job.trained),
         scores=scores,
         training=record_training(config, fitted, base, rehearsed=rehearsed),
         # A fine-tuned model inherits the licence of its base model, and is cited together with it.

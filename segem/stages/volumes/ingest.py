@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +18,12 @@ import segem
 from segem.config import IngestConfig, LabelSource
 from segem.errors import InputError, SegemError
 from segem.geometry import ZYX, Box, grid
+from segem.io.blocks import read_block
+from segem.io.chunks import Array
 from segem.io.files import locked, new_directory, sweep_partials
-from segem.io.readers import Stack, list_source_files, open_stack, version_of
+from segem.io.readers import Stack, list_source_files, open_labels, open_stack, version_of
 from segem.io.readers.stack import check_reachable
+from segem.io.readers.voxel_size import SettledVoxelSize, describe_size, settle_voxel_size, warn_of_labels
 from segem.io.replacing import refuse_others
 from segem.io.seen import DIGEST_DIGITS
 from segem.io.shards import missing_shards
@@ -28,13 +31,16 @@ from segem.io.volume import Volume, create_volume, write_block
 from segem.io.workspace import Workspace
 from segem.kernels.normalize import IntensityStatistics, histogram
 from segem.progress import track
-from segem.stages.volumes.labels import TruthTally
+from segem.stages.volumes.alignment import doubt_alignment
+from segem.stages.volumes.labels import TruthTally, write_values
 from segem.stages.volumes.quality import measure_quality
 
 logger = logging.getLogger(__name__)
 
 TRUTH = "truth"
 RAW_TYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
+
+_OF_LABELS = ("labels", "membrane", "border_nm", "zero_means", "labels_dataset", "ignore", "unpainted")
 
 _TYPE_FIXES = {
     "b": "give the grey image; a mask of one bit can only be a label",
@@ -55,6 +61,10 @@ class IngestResult:
         Its name.
     shape : tuple of int
         Its extent along (z, y, x).
+    voxel_nm : tuple of float
+        Its voxel size along (z, y, x).
+    voxel_from : str
+        Who says so: you (given), or a place in the source.
     skipped : bool
         True when the volume already existed, made from the same source with the same settings.
     warnings : tuple of str
@@ -64,6 +74,8 @@ class IngestResult:
     path: Path
     name: str
     shape: ZYX
+    voxel_nm: tuple[float, float, float]
+    voxel_from: str
     skipped: bool
     warnings: tuple[str, ...]
 
@@ -113,7 +125,13 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
     if present is not None:
         logger.info("%s: up to date, nothing to ingest", config.name)
         return IngestResult(
-            path, config.name, present.shape, skipped=True, warnings=tuple(present.attributes["warnings"])
+            path,
+            config.name,
+            present.shape,
+            present.voxel_size.zyx,
+            present.attributes["voxel"]["origin"],
+            skipped=True,
+            warnings=tuple(present.attributes["warnings"]),
         )
     with locked(path.with_name(f".{path.name}.lock")):
         # Under the lock no other ingest of this name is alive, so what is unfinished was left by a killed one.
@@ -123,23 +141,29 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
             _require_same(path, config)
         with ExitStack() as stack:
             whole = stack.enter_context(open_stack(config.source, config))
+            voxel = settle_voxel_size(
+                config.voxel_nm, whole.found.voxel, trusted=config.trust_voxel, where=config.source
+            )
             box = config.box_within(whole.shape)
             raw = whole.within(box)
             truth = None
             if config.labels is not None:
-                truth = stack.enter_context(open_labels(config.labels, whole)).within(box)
+                truth = stack.enter_context(open_truth(config.labels, whole)).within(box)
             check_type(raw)
             with new_directory(path) as partial:
-                warnings = _write(partial, config, raw, truth, fingerprint)
+                warnings = _write(partial, config, raw, truth, voxel, fingerprint)
                 # Before the volume gets its name: sections of two versions of a source must not stand side by side.
                 if fingerprint_source(config) != fingerprint:
                     raise InputError(
                         "the source changed while it was read", where=config.source, fix="run the command again"
                     )
-    logger.info("%s: ingested, %d sections of %d x %d px", config.name, *raw.shape)
+    size = describe_size(voxel.size.zyx)
+    logger.info(
+        "%s: ingested, %d sections of %d x %d px, voxels of %s nm (%s)", config.name, *raw.shape, size, voxel.origin
+    )
     for warning in warnings:
         logger.warning("%s: %s", config.name, warning)
-    return IngestResult(path, config.name, raw.shape, skipped=False, warnings=warnings)
+    return IngestResult(path, config.name, raw.shape, voxel.size.zyx, voxel.origin, skipped=False, warnings=warnings)
 
 
 def fingerprint_source(config: IngestConfig) -> str:
@@ -159,19 +183,29 @@ def fingerprint_source(config: IngestConfig) -> str:
 
 def describe_settings(config: IngestConfig) -> dict[str, Any]:
     """Return the settings that define a volume, named as on the command line, with resolved paths."""
-    labels = config.labels
-    return {
+    settings: dict[str, Any] = {
         "source": str(config.source.resolve()),
         "dataset": config.dataset,
         "axes": config.axes,
         "channel": config.channel,
         "box": config.box,
-        "voxel_nm": ",".join(f"{size:g}" for size in config.voxel_nm),
-        "labels": None if labels is None else str(labels.source.resolve()),
-        "membrane": None if labels is None else str(labels.membrane),
-        "labels_dataset": None if labels is None else labels.dataset,
-        "ignore": None if labels is None else labels.ignore,
+        "unwritten": config.unwritten,
+        "missing": config.missing,
+        "voxel_nm": None if config.voxel_nm is None else ",".join(f"{size:g}" for size in config.voxel_nm),
+        **dict.fromkeys(_OF_LABELS),
     }
+    if config.labels is not None:
+        settings |= {
+            "labels": str(config.labels.source.resolve()),
+            "membrane": write_values(config.labels.membrane),
+            "border_nm": config.labels.border_nm,
+            "zero_means": config.labels.zero_means,
+            "labels_dataset": config.labels.dataset,
+            # One value as the number that earlier versions of segem noted.
+            "ignore": write_values(config.labels.ignored) if len(config.labels.ignored) > 1 else config.labels.ignore,
+            "unpainted": config.labels.unpainted,
+        }
+    return settings
 
 
 def _require_same(path: Path, config: IngestConfig) -> None:
@@ -181,10 +215,10 @@ def _require_same(path: Path, config: IngestConfig) -> None:
     with suppress(SegemError):
         held = Volume(path).attributes.get("settings", {})
     if held:
-        # Volumes ingested by earlier versions of segem have no such setting.
-        held = {"ignore": None} | held
+        # Volumes ingested by earlier versions of segem have no such settings.
+        held = {"ignore": None, "unpainted": None if held.get("labels") is None else "labelled"} | held
     asked = describe_settings(config)
-    new = [key for key in ("labels", "membrane", "labels_dataset", "ignore") if held.get("labels") is None]
+    new = _OF_LABELS if held.get("labels") is None else ()
     refuse_others(
         held,
         {key: value for key, value in asked.items() if key in held and key not in new},
@@ -228,9 +262,9 @@ def _sources_of(config: IngestConfig) -> list[Path]:
     return [config.source] if config.labels is None else [config.source, config.labels.source]
 
 
-def open_labels(labels: LabelSource, raw: Stack) -> Stack:
+def open_truth(labels: LabelSource, raw: Stack) -> Stack:
     """Open labels, after checking that they have the shape of the image."""
-    stack = open_stack(labels.source, labels)
+    stack = open_labels(labels.source, labels, raw)
     if stack.shape == raw.shape:
         return stack
     stack.close()
@@ -255,12 +289,19 @@ def check_type(raw: Stack) -> None:
         )
 
 
-def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None, fingerprint: str) -> tuple[str, ...]:
+def _write(
+    partial: Path,
+    config: IngestConfig,
+    raw: Stack,
+    truth: Stack | None,
+    voxel: SettledVoxelSize,
+    fingerprint: str,
+) -> tuple[str, ...]:
     volume = create_volume(
         partial,
         shape=raw.shape,
         dtype=raw.dtype,
-        voxel_size=config.voxel_size,
+        voxel_size=voxel.size,
         labels={} if truth is None else {TRUTH: np.uint8},
         attributes={},
     )
@@ -274,7 +315,7 @@ def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None,
                 advance(1)
             _write_slab(volume.raw, box, slab)
         if truth is not None and config.labels is not None:
-            painted = TruthTally(truth, config.labels)
+            painted = TruthTally(truth, config.labels, voxel.size)
             for box, slab in _slabs(truth, volume.write_block):
                 known = np.stack([painted.add(z, section) for z, section in enumerate(slab, box.start[0])])
                 advance(len(known))
@@ -287,7 +328,8 @@ def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None,
     warnings = (
         *raw.warnings,
         *image.warnings(raw),
-        *(() if painted is None else painted.warnings()),
+        *(() if truth is None else warn_of_labels(voxel.size, truth.found.voxel, where=truth.source)),
+        *_warn_of_labels(volume, painted),
         *(() if unusual is None else (unusual,)),
     )
     # Last, when all that is noted is known; the volume still has its hidden name.
@@ -302,12 +344,24 @@ def _write(partial: Path, config: IngestConfig, raw: Stack, truth: Stack | None,
         readers=_readers_of(config),
         segem_version=segem.__version__,
         sections=raw.shape[0],
+        voxel=voxel.facts(),
         dtype=str(raw.dtype),
         statistics=image.statistics(),
         labels=None if painted is None else painted.facts(),
         warnings=list(warnings),
     )
     return warnings
+
+
+def _warn_of_labels(volume: Volume, painted: TruthTally | None) -> Iterator[str]:
+    if painted is not None:
+        yield from painted.warnings()
+        image, truth = _reader(volume.raw), _reader(volume.label(TRUTH))
+        yield from doubt_alignment(image, truth, volume.shape, painted.of_both_classes)
+
+
+def _reader(array: Array) -> Callable[[Box], NDArray[Any]]:
+    return lambda box: read_block(array, box, fix="run the command again")
 
 
 def _slabs(stack: Stack, write_block: ZYX) -> Iterator[tuple[Box, NDArray[Any]]]:

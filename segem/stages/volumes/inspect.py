@@ -17,13 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segem.config.inspection import InspectConfig, InspectedLabels
-from segem.geometry import ZYX, Range
+from segem.geometry import ZYX, Range, VoxelSize
 from segem.io.blocks import voxel_digest
 from segem.io.chunks import Layout, encode_shard
 from segem.io.files import write_bytes
 from segem.io.readers import Stack, list_source_files, open_stack
+from segem.io.readers.reader import StatedVoxelSize
 from segem.io.readers.stack import check_reachable
 from segem.io.readers.table import find_format
+from segem.io.readers.voxel_size import settle_voxel_size
 from segem.io.shards import CHUNK, shard_shape
 from segem.io.workspace import Workspace
 from segem.kernels.quality import measure_section, trace_section
@@ -31,8 +33,9 @@ from segem.kernels.quality_flags import QualityTally
 from segem.progress import track
 from segem.records.inspection import InspectedLabelSource, InspectedVoxels, Inspection, JobEstimate, LabelValue
 from segem.records.quality import SectionFlag
-from segem.stages.volumes.ingest import check_type, open_labels
+from segem.stages.volumes.ingest import check_type, open_truth
 from segem.stages.volumes.inspection_picture import ShownSection, draw_inspection
+from segem.stages.volumes.labels import TruthTally
 from segem.stages.volumes.quality import find_middle
 
 MOST_SECTIONS, MOST_BYTES = 24, 2**29
@@ -76,13 +79,15 @@ def inspect(config: InspectConfig, workspace: Workspace, *, picture: Path | None
     files = list_source_files(config.source)
     with ExitStack() as stack:
         whole = stack.enter_context(open_stack(config.source, config))
+        voxel = _voxel_size(config, whole.found.voxel)
         box = config.box_within(whole.shape)
         raw = whole.within(box)
         labels = None
         if config.labels is not None:
-            labels = stack.enter_context(open_labels(config.labels, whole)).within(box)
+            labels = stack.enter_context(open_truth(config.labels, whole)).within(box)
         check_type(raw)
-        seen = _look(raw, labels, config.labels)
+        truth = _open_tally(labels, config.labels, voxel)
+        seen = _look(raw, labels, truth)
         found, stored = raw.found, sum(check_reachable(file).st_size for file in files)
         format_ = find_format(config.source)
         if picture is not None:
@@ -96,7 +101,7 @@ def inspect(config: InspectConfig, workspace: Workspace, *, picture: Path | None
             axes_from=raw.axes_from,
             shape=raw.shape,
             dtype=str(raw.dtype),
-            voxel=_voxel_size(config, raw),
+            voxel=voxel,
             offset_nm=found.offset_nm,
             percentiles={str(percent): value for percent, value in seen.percentiles().items()},
             outside=0.0,
@@ -106,8 +111,8 @@ def inspect(config: InspectConfig, workspace: Workspace, *, picture: Path | None
             gaps=tuple(_find_gaps(raw.numbers or ())),
             sampled=tuple(seen.sampled),
             flags=tuple(seen.flags),
-            labels=_describe_labels(labels, config.labels, seen),
-            warnings=(*raw.warnings, *(labels.warnings if labels else ())),
+            labels=_describe_labels(labels, truth, seen),
+            warnings=(*raw.warnings, *_doubt_labels(labels, truth, whole=len(seen.sampled) == raw.shape[0])),
             estimate=_estimate(raw, seen, workspace),
             picture=None if picture is None else str(picture),
         )
@@ -143,8 +148,6 @@ class _Seen:
     shown: list[ShownSection] = field(default_factory=list)
     values: Counter[float] = field(default_factory=Counter)
     label_pixels: int = 0
-    membrane: int = 0
-    known: int = 0
     seconds: float = 0.0
     """It took to read, measure and compress the sampled sections."""
     compressed: int = 0
@@ -163,7 +166,7 @@ class _Seen:
         self.intensities.append(section.ravel()[:: step | 1].astype(np.float64))
 
 
-def _look(raw: Stack, labels: Stack | None, told: InspectedLabels | None) -> _Seen:
+def _look(raw: Stack, labels: Stack | None, truth: TruthTally | None) -> _Seen:
     seen = _Seen()
     layout = Layout(shard_shape((1, *raw.shape[1:])), CHUNK, raw.dtype.newbyteorder("<"), 1)
     runs = choose_runs(raw.shape, raw.dtype.itemsize)
@@ -181,8 +184,10 @@ def _look(raw: Stack, labels: Stack | None, told: InspectedLabels | None) -> _Se
                 seen.compressed += sum(map(len, encode_shard(sample[None], layout))) * section.size // sample.size
                 seen.seconds += time.perf_counter() - started
                 painted = None if labels is None else labels.section(z)
-                if painted is not None and told is not None:
-                    _count_labels(painted, told, seen)
+                if painted is not None:
+                    _count_labels(painted, seen)
+                if painted is not None and truth is not None:
+                    truth.add(z, painted)
                 if z in shown:
                     seen.shown.append(ShownSection(raw.label_of(z), z, section, painted))
                 seen.sampled.append(z)
@@ -191,25 +196,14 @@ def _look(raw: Stack, labels: Stack | None, told: InspectedLabels | None) -> _Se
     return seen
 
 
-def _count_labels(section: NDArray[Any], told: InspectedLabels, seen: _Seen) -> None:
+def _count_labels(section: NDArray[Any], seen: _Seen) -> None:
     values, counts = np.unique(section, return_counts=True)
     seen.values.update(dict(zip(values.astype(float).tolist(), counts.tolist(), strict=True)))
     seen.label_pixels += section.size
-    known = np.ones(section.shape, bool) if told.ignore is None else ~np.isin(section, told.ignore)
-    seen.membrane += int(np.count_nonzero(_membrane_of(section, told) & known))
-    seen.known += int(np.count_nonzero(known))
 
 
-def _membrane_of(section: NDArray[Any], told: InspectedLabels) -> NDArray[np.bool_]:
-    if told.membrane is None:
-        return np.zeros(section.shape, bool)
-    if isinstance(told.membrane, str):
-        return np.asarray((section == 0) == (told.membrane == "zero"))
-    return np.isin(section, told.membrane)
-
-
-def _describe_labels(labels: Stack | None, told: InspectedLabels | None, seen: _Seen) -> InspectedLabelSource | None:
-    if labels is None or told is None:
+def _describe_labels(labels: Stack | None, truth: TruthTally | None, seen: _Seen) -> InspectedLabelSource | None:
+    if labels is None:
         return None
     most = seen.values.most_common(_SHOWN_VALUES)
     return InspectedLabelSource(
@@ -217,28 +211,49 @@ def _describe_labels(labels: Stack | None, told: InspectedLabels | None, seen: _
         dtype=str(labels.dtype),
         distinct=len(seen.values),
         values=tuple(LabelValue(value=value, share=count / seen.label_pixels) for value, count in most),
-        membrane_share=seen.membrane / seen.known if told.membrane is not None and seen.known else None,
+        membrane_share=truth.fraction if truth is not None and truth.known else None,
     )
 
 
-def _voxel_size(config: InspectConfig, raw: Stack) -> InspectedVoxels | None:
-    if config.voxel_nm is not None:
-        z, y, x = config.voxel_nm
-        return InspectedVoxels(z_nm=z, y_nm=y, x_nm=x, origin="you")
-    stated = raw.found.voxel
-    if stated is None:
+def _doubt_labels(labels: Stack | None, truth: TruthTally | None, *, whole: bool) -> Iterator[str]:
+    """Yield what ingest will warn of, and raise what it will raise, if all sections were looked at."""
+    if truth is not None and whole:
+        truth.check()
+        yield from truth.warnings()
+    elif labels is not None:
+        yield from labels.warnings
+
+
+def _voxel_size(config: InspectConfig, stated: StatedVoxelSize | None) -> InspectedVoxels | None:
+    """Return the voxel size that ingest would take; what is stated of it, where that is not enough."""
+    if config.voxel_nm is None and (stated is None or None in (stated.z_nm, stated.y_nm, stated.x_nm)):
+        if stated is None:
+            return None
+        return InspectedVoxels(z_nm=stated.z_nm, y_nm=stated.y_nm, x_nm=stated.x_nm, origin=stated.origin)
+    settled = settle_voxel_size(config.voxel_nm, stated, trusted=config.trust_voxel, where=config.source)
+    z, y, x = settled.size.zyx
+    return InspectedVoxels(z_nm=z, y_nm=y, x_nm=x, origin=settled.origin)
+
+
+def _open_tally(labels: Stack | None, told: InspectedLabels | None, voxel: InspectedVoxels | None) -> TruthTally | None:
+    """Return what makes a truth of the labels; None where too little is known for that yet."""
+    if labels is None or told is None or told.membrane is None:
         return None
-    return InspectedVoxels(z_nm=stated.z_nm, y_nm=stated.y_nm, x_nm=stated.x_nm, origin=stated.origin)
+    size = voxel.whole if voxel is not None else None
+    # Only borders between cells have a width.
+    if size is None and told.membrane == "borders":
+        return None
+    return TruthTally(labels, told, VoxelSize(*(size or (1.0, 1.0, 1.0))))
 
 
-def _find_gaps(numbers: tuple[int, ...]) -> Iterator[str]:
+def _find_gaps(numbers: tuple[float, ...]) -> Iterator[str]:
     steps = [after - before for before, after in pairwise(numbers)]
     if not steps:
         return
     usual = Counter(steps).most_common(1)[0][0]
     for (before, after), step in zip(pairwise(numbers), steps, strict=True):
         if step != usual:
-            yield f"{before} to {after}"
+            yield f"{before:g} and {after:g}"
 
 
 def _estimate(raw: Stack, seen: _Seen, workspace: Workspace) -> JobEstimate:

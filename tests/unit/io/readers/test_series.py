@@ -1,22 +1,20 @@
-"""Folders of sections and single PNG files."""
+"""Folders with one section a file."""
 
 from __future__ import annotations
 
-import os
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
+from segem.config import Selection
 from segem.errors import InputError
+from segem.geometry import Box
 from segem.io.readers import list_source_files, open_stack
-from segem.io.readers.series import natural_key
+from segem.io.readers.png import PngReader
+from tests.unit.io.readers.test_tiff_sets import SECTIONS, write_set
 
 
 def section(value: int, shape: tuple[int, int] = (20, 30), dtype: str = "u1") -> np.ndarray:
@@ -51,18 +49,33 @@ def refused(path: Path) -> str:
 
 @pytest.mark.parametrize(("write", "suffix"), [(png, ".png"), (tiff, ".tif"), (tiff, ".TIFF")])
 def test_two_comes_before_ten(tmp_path: Path, write, suffix: str) -> None:
-    for number in (10, 2, 1):
+    for number in (10, 2, 6):
         write(tmp_path / f"slice{number}{suffix}", section(number))
-    (tmp_path / ".DS_Store").write_bytes(b"hidden")
-    (tmp_path / "old").mkdir()
-    assert read(tmp_path)[:, 0, 0].tolist() == [1, 2, 10]
-    assert [path.name for path in list_source_files(tmp_path)] == [f"slice{n}{suffix}" for n in (1, 2, 10)]
+    assert read(tmp_path)[:, 0, 0].tolist() == [2, 6, 10]
+    assert [path.name for path in list_source_files(tmp_path)] == [f"slice{n}{suffix}" for n in (2, 6, 10)]
+    with open_stack(tmp_path) as stack:
+        assert (stack.numbers, stack.filled, stack.masked, stack.warnings) == ((2, 6, 10), (), (), ())
 
 
-@given(st.lists(st.integers(0, 10**6), min_size=2, unique=True))
-def test_natural_order_is_the_order_of_numbers(numbers: list[int]) -> None:
-    names = [Path(f"z_{n}.png") for n in numbers]
-    assert sorted(names, key=natural_key) == [Path(f"z_{n}.png") for n in sorted(numbers)]
+def test_the_number_that_runs_need_not_be_the_last(tmp_path: Path) -> None:
+    for number in (2, 1, -1, 0):
+        tiff(tmp_path / f"z{number}_20240101-12000{abs(number)}_c0.tif", section(100 + number))
+    assert read(tmp_path)[:, 0, 0].tolist() == [99, 100, 101, 102]
+
+
+def test_names_that_leave_the_order_in_doubt_are_refused(tmp_path: Path) -> None:
+    for number in range(3):
+        tiff(tmp_path / f"raw_{number}.tif", section(number))
+        tiff(tmp_path / f"mask_{number}.tif", section(number))
+    assert "the names do not say which section is which" in refused(tmp_path)
+
+
+def test_depths_are_numbers_too(tmp_path: Path) -> None:
+    for number in range(9):
+        tiff(tmp_path / f"z{number / 8}.tif", section(number))
+    with open_stack(tmp_path) as stack:
+        assert stack.numbers == tuple(number / 8 for number in range(9))
+        assert stack.section(4)[0, 0] == 4
 
 
 def test_big_endian_sections_are_native(tmp_path: Path) -> None:
@@ -73,97 +86,97 @@ def test_big_endian_sections_are_native(tmp_path: Path) -> None:
     assert found[:, 0, 0].tolist() == [1000, 1001]
 
 
-@pytest.mark.parametrize(
-    ("data", "dtype"),
-    [(section(7), "u1"), (section(7, dtype="u2") * 300, "u2"), (section(7) % 2 == 0, "?")],
-)
-def test_png_types(tmp_path: Path, data: np.ndarray, dtype: str) -> None:
-    found = read(png(tmp_path / "a.png", data))
-    assert found.dtype == np.dtype(dtype)
-    assert np.array_equal(found[0], data)
-
-
-def paletted(path: Path, indices: np.ndarray, palette: list[int], **how) -> Path:
-    image = Image.fromarray(indices, mode=None).convert("L")
-    image = Image.frombytes("P", image.size, image.tobytes())
-    image.putpalette(palette)
-    image.save(path, **how)
-    return path
-
-
-@pytest.mark.parametrize("bits", [8, 1])
-def test_a_grey_palette_is_looked_up(tmp_path: Path, bits: int) -> None:
-    indices = (section(0) % 2).astype(np.uint8)
-    found = read(paletted(tmp_path / "a.png", indices, [255] * 3 + [10] * 3, bits=bits))
-    assert found.dtype == np.uint8
-    assert np.array_equal(found[0], np.where(indices == 0, 255, 10))
-
-
-def test_a_coloured_palette_gives_indices(tmp_path: Path) -> None:
-    indices = section(0)
-    found = read(paletted(tmp_path / "a.png", indices, [0, 0, 0, 255, 0, 0, 0, 255, 0]))
-    assert np.array_equal(found[0], indices)
-
-
-def test_the_size_of_a_section_is_not_limited_as_for_photographs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    png(tmp_path / "a.png", section(1))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(Image.DecompressionBombError):
-        Image.open(tmp_path / "a.png")
-    assert read(tmp_path / "a.png").shape == (1, 20, 30)
-
-
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
-def test_colour_is_refused(tmp_path: Path, mode: str) -> None:
-    Image.new(mode, (5, 5)).save(tmp_path / "a.png")
-    assert f"not a grey image; expected one grey channel, found mode {mode}" in refused(tmp_path / "a.png")
-
-
-def test_any_flipped_bit_of_a_png_is_noticed(tmp_path: Path) -> None:
-    path = png(tmp_path / "a.png", np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8))
-    whole = path.read_bytes()
-    for at in range(0, len(whole), 3):
-        flipped = bytearray(whole)
-        flipped[at] ^= 16
-        path.write_bytes(flipped)
-        refused(path)
-
-
-@given(st.floats(0, 0.999))
-def test_a_truncated_png_is_refused(tmp_path_factory, kept: float) -> None:
-    path = png(tmp_path_factory.mktemp("cut") / "a.png", section(3))
-    os.truncate(path, int(path.stat().st_size * kept))
-    refused(path)
-
-
-def test_a_png_that_unpacks_to_gigabytes(tmp_path: Path) -> None:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 0, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
-    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
-    assert "the declared size of a section is implausible" in refused(tmp_path / "a.png")
-
-
 def test_mixed_extensions_are_named(tmp_path: Path) -> None:
     for z in range(2):
         tiff(tmp_path / f"{z}.tif", section(z))
     png(tmp_path / "3.png", section(3))
     (tmp_path / "README").touch()
     message = refused(tmp_path)
-    assert "expected one extension, found 2 .tif and 1 .png and 1 without extension" in message
+    assert "expected one kind, found 2 .tif and 1 .png and 1 without extension" in message
 
 
 def test_folders_without_sections(tmp_path: Path) -> None:
     assert "no sections in the folder" in refused(tmp_path)
     (tmp_path / "raw").mkdir()
     (tmp_path / "labels").mkdir()
-    assert "found only folders: labels, raw. Fix: give the folder that holds" in refused(tmp_path)
-    (tmp_path / "a.jpg").touch()
-    assert "unknown kind of section; expected .tif, .tiff, .png, found .jpg" in refused(tmp_path)
+    assert "found only labels, raw. Fix: give the folder that holds" in refused(tmp_path)
+    (tmp_path / "notes.txt").touch()
+    assert "found only labels, notes.txt, raw" in refused(tmp_path)
+    (tmp_path / "a.bmp").touch()
+    assert "unknown kind of section; expected .tif, .tiff, .png, .jpg, .jpeg, .mrc, " in refused(tmp_path)
+
+
+def test_tif_and_tiff_are_one_kind(tmp_path: Path) -> None:
+    for z, suffix in enumerate((".tif", ".tiff", ".TIF")):
+        tiff(tmp_path / f"{z}{suffix}", section(z))
+    assert read(tmp_path)[:, 0, 0].tolist() == [0, 1, 2]
+
+
+def test_what_goes_with_images_is_left_out_and_named(tmp_path: Path) -> None:
+    for z in range(2):
+        png(tmp_path / f"{z}.png", section(z))
+    for name in (".DS_Store", "._0.png", "Thumbs.db", "notes.txt", "0.xml", "a.csv", "a.json"):
+        (tmp_path / name).write_bytes(b"other")
+    (tmp_path / "old").mkdir()
+    assert read(tmp_path)[:, 0, 0].tolist() == [0, 1]
+    with open_stack(tmp_path) as stack:
+        assert stack.warnings == (
+            f"{tmp_path}: left out, since they are no sections: .DS_Store, ._0.png, 0.xml, Thumbs.db, a.csv and 3 more",
+        )
+
+
+@pytest.mark.parametrize("name", ["2.png.part", "2", "2.bmp", "2.mrc", "2.h5"])
+def test_a_file_of_another_kind_is_no_side_file(tmp_path: Path, name: str) -> None:
+    for z in range(2):
+        png(tmp_path / f"{z}.png", section(z))
+    (tmp_path / name).touch()
+    assert "files of different kinds" in refused(tmp_path)
+
+
+def test_an_empty_file_among_the_sections(tmp_path: Path) -> None:
+    tiff(tmp_path / "1.tif", section(1))
+    (tmp_path / "2.tif").touch()
+    assert "2.tif: the file is empty" in refused(tmp_path)
+
+
+def test_links_stay_in_the_folder(tmp_path: Path) -> None:
+    folder, other = tmp_path / "stack", tmp_path / "other"
+    for place in (folder, other):
+        place.mkdir()
+    (folder / "store").mkdir()
+    tiff(folder / "store" / "a.tif", section(1))
+    tiff(folder / "2.tif", section(2))
+    (folder / "1.tif").symlink_to(Path("store") / "a.tif")
+    (tmp_path / "link").symlink_to(folder)
+    assert read(tmp_path / "link")[:, 0, 0].tolist() == [1, 2]
+    (folder / "3.tif").symlink_to(tiff(other / "b.tif", section(3)))
+    assert "3.tif: a link that leads out of the folder; found" in refused(folder)
+    (folder / "3.tif").unlink()
+    (folder / "3.tif").symlink_to("3.tif")
+    assert "3.tif: cannot be opened" in refused(folder)
+
+
+def test_masks_of_1_bit_beside_8_bits(tmp_path: Path) -> None:
+    png(tmp_path / "1.png", np.zeros((20, 30), bool))
+    png(tmp_path / "2.png", section(7))
+    png(tmp_path / "3.png", section(0) > 0)
+    found = read(tmp_path)
+    assert found.dtype == np.uint8
+    assert np.array_equal(found[0], np.zeros((20, 30)))
+    assert np.array_equal(found[1], section(7))
+    assert np.array_equal(found[2], (section(0) > 0) * 255)
+    with open_stack(tmp_path) as stack:
+        assert stack.warnings == (
+            f"{tmp_path}: 2 of 3 sections have 1 bit and the others 8: they are read as 0 and 255",
+        )
+    png(tmp_path / "4.png", section(7, dtype="u2"))
+    assert "different type in one stack; expected bool as in" in refused(tmp_path)
+
+
+def test_a_stack_of_1_bit_stays_one(tmp_path: Path) -> None:
+    for z in range(2):
+        png(tmp_path / f"{z}.png", section(z) > 1)
+    assert read(tmp_path).dtype == bool
 
 
 def test_a_folder_among_the_sections(tmp_path: Path) -> None:
@@ -177,7 +190,7 @@ def test_a_folder_among_the_sections(tmp_path: Path) -> None:
     [
         (section(2, (20, 31)), "different shape in one stack; expected (20, 30) as in"),
         (section(2, dtype="u2"), "different type in one stack; expected uint8 as in"),
-        (np.zeros((20, 30, 3), np.uint8), "not a grey image"),
+        (np.eye(20, 30, dtype=np.uint8)[..., None] * np.array([9, 0, 0], np.uint8), "1.tif"),
         (np.stack([section(2)] * 2), "a file of several pages in a folder of sections; expected 1 page, found 2 pages"),
     ],
 )
@@ -191,16 +204,45 @@ def test_a_section_unlike_the_first(tmp_path: Path, odd: np.ndarray, told: str) 
     assert "different" not in told or str(tmp_path / "0.tif") in message
 
 
-def test_a_section_that_changes_while_it_is_read(tmp_path: Path) -> None:
-    for z in range(2):
-        png(tmp_path / f"{z}.png", section(z))
+@pytest.mark.parametrize("write", [png, tiff])
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        (section(1, (9, 9)), "1.*: sections of different shape in one stack"),
+        (section(1, dtype="u2"), "1.*: sections of different type in one stack"),
+        (section(1) > 1, "1.*: sections of different type in one stack"),
+    ],
+)
+def test_a_section_that_changes_while_it_is_read(tmp_path: Path, write, other: np.ndarray, told: str) -> None:
+    suffix = {png: ".png", tiff: ".tif"}[write]
+    for z in range(3):
+        write(tmp_path / f"{z}{suffix}", section(z))
     with open_stack(tmp_path) as stack:
-        png(tmp_path / "1.png", section(1, (9, 9)))
-        with pytest.raises(InputError, match=r"1\.png: sections of different shape"):
+        write(tmp_path / f"1{suffix}", other)
+        for box in (Box((1, 0, 0), (2, 5, 5)), Box.of_shape(stack.shape)):
+            with pytest.raises(InputError, match=told):
+                stack.read(box)
+        (tmp_path / f"1{suffix}").unlink()
+        with pytest.raises(InputError, match=r"1\..*: no such file"):
             stack.section(1)
-        (tmp_path / "1.png").unlink()
-        with pytest.raises(InputError, match=r"1\.png: no such file"):
+
+
+def test_a_section_that_gets_another_page_while_it_is_read(tmp_path: Path) -> None:
+    for z in range(2):
+        tiff(tmp_path / f"{z}.tif", section(z))
+    with open_stack(tmp_path) as stack:
+        tiff(tmp_path / "1.tif", np.stack([section(1)] * 2))
+        with pytest.raises(InputError, match="a file of several pages"):
             stack.section(1)
+
+
+def test_opening_decodes_no_pixel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for z in range(3):
+        png(tmp_path / f"{z}.png", section(z))
+    monkeypatch.setattr(PngReader, "decode", lambda *_: pytest.fail("decoded"))
+    with open_stack(tmp_path) as stack:
+        assert stack.shape == (3, 20, 30)
+        assert stack.chunk == (1, 20, 30)
 
 
 def test_a_dangling_link_among_the_sections(tmp_path: Path) -> None:
@@ -209,22 +251,65 @@ def test_a_dangling_link_among_the_sections(tmp_path: Path) -> None:
     assert "found a link to nothing" in refused(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("numbers", "gaps"), [([1, 2, 3, 5, 6], ["3.tif and 5.tif"]), ([10, 20, 30], []), ([0, 1, 2], []), ([1, 9], [])]
-)
-def test_a_missing_number_is_a_warning(tmp_path: Path, numbers: list[int], gaps: list[str]) -> None:
+@pytest.mark.parametrize("numbers", [[10, 20, 30], [0, 1, 2], [1, 9]])
+def test_numbers_without_gaps(tmp_path: Path, numbers: list[int]) -> None:
     for number in numbers:
         tiff(tmp_path / f"{number}.tif", section(number))
     with open_stack(tmp_path) as stack:
-        assert len(stack.warnings) == len(gaps)
-        assert all(gap in warning for gap, warning in zip(gaps, stack.warnings, strict=True))
+        assert (stack.numbers, stack.warnings) == (tuple(numbers), ())
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "a", "a.npy"])
+def series_with_gaps(folder: Path) -> Path:
+    for number in (1, 2, 4, 7):
+        tiff(folder / f"s{number}_c0.tif", section(number))
+    return folder
+
+
+def test_missing_sections_are_refused_and_named(tmp_path: Path) -> None:
+    message = refused(series_with_gaps(tmp_path))
+    assert "3 sections are missing; expected a file for every number, found 4 files, and none for 3, 5 to 6" in message
+    assert "--missing" in message
+
+
+@pytest.mark.parametrize(
+    ("policy", "values", "told"),
+    [
+        ("copy", [1, 2, 2, 4, 4, 4, 7], "no files for sections 3, 5 to 6: filled by the section before"),
+        ("black", [1, 2, 0, 4, 0, 0, 7], "no files for sections 3, 5 to 6: filled by black"),
+        ("mask", [1, 2, 0, 4, 0, 0, 7], "filled by black that no score counts"),
+    ],
+)
+def test_what_stands_in_for_missing_sections(tmp_path: Path, policy, values: list[int], told: str) -> None:
+    with open_stack(series_with_gaps(tmp_path), Selection(missing=policy)) as stack:
+        sections = np.stack([stack.section(z) for z in range(7)])
+        assert sections[:, 0, 0].tolist() == values
+        black = np.array(values) == 0
+        assert not sections[black].any()
+        assert np.array_equal(stack.read(Box((1, 2, 3), (6, 9, 8))), sections[1:6, 2:9, 3:8])
+        assert stack.numbers == (1, 2, 3, 4, 5, 6, 7)
+        assert stack.filled == (2, 4, 5)
+        assert stack.masked == (stack.filled if policy == "mask" else ())
+        assert told in stack.warnings[0]
+        assert stack.label_of(2) == f"{tmp_path} z=2, which is missing there"
+        assert stack.label_of(3) == str(tmp_path / "s4_c0.tif")
+        part = stack.within(Box((3, 0, 0), (6, 20, 30)))
+        assert (part.numbers, part.filled) == ((4, 5, 6), (1, 2))
+        assert part.masked == ((1, 2) if policy == "mask" else ())
+
+
+def test_far_too_many_missing_sections_are_no_gap(tmp_path: Path) -> None:
+    for number in (1, 2, 3, 10**7):
+        tiff(tmp_path / f"{number}.tif", section(1))
+    with pytest.raises(InputError, match="leave in the folder what belongs together"):
+        open_stack(tmp_path, Selection(missing="black"))
+
+
+@pytest.mark.parametrize("name", ["a.bmp", "a", "a.npy"])
 def test_unknown_kinds_of_file(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"something")
-    known = "zarr, .tif, .tiff, .png, .h5, .hdf5, .hdf, .he5, a folder of sections"
-    assert f"unknown kind of file; expected {known}" in refused(tmp_path / name)
+    line = refused(tmp_path / name)
+    assert "unknown kind of file; expected zarr, .tif, .tiff, .png, .jpg, .jpeg, .mrc, " in line
+    assert ".h5, .hdf5, .hdf, .he5, a folder of sections" in line
 
 
 @pytest.mark.parametrize("name", ["gone", "gone.tif", "gone.h5", "gone.ome.zarr", "a.tif/b.tif", "x" * 300, "a\0b"])
@@ -233,3 +318,20 @@ def test_sources_that_are_not_there(tmp_path: Path, name: str) -> None:
     for look in (open_stack, list_source_files):
         with pytest.raises(InputError, match=r"no such file or folder|cannot be opened"):
             look(tmp_path / name)
+
+
+def test_a_channel_of_coloured_sections(tmp_path: Path) -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (3, 20, 30, 3), np.uint8)
+    for z, data in enumerate(colours):
+        tiff(tmp_path / f"{z}.tif", data, photometric="rgb")
+    assert "3 channels" in refused(tmp_path)
+    with open_stack(tmp_path, Selection(channel=1)) as stack:
+        assert np.array_equal(stack.read(Box.of_shape((3, 20, 30))), colours[..., 1])
+        assert np.array_equal(stack.read(Box((1, 2, 3), (3, 9, 8))), colours[1:3, 2:9, 3:8, 1])
+
+
+def test_a_folder_of_files_that_ome_metadata_tie_together(tmp_path: Path) -> None:
+    write_set(tmp_path)
+    assert np.array_equal(read(tmp_path), SECTIONS)
+    (tmp_path / "notes.txt").touch()
+    assert np.array_equal(read(tmp_path), SECTIONS)

@@ -17,51 +17,10 @@ from hypothesis import strategies as st
 from segem.config import Selection
 from segem.errors import InputError
 from segem.io.readers import open_stack
+from tests.unit.io.readers.tiffs import attempt, patched, read, refused, sections, written
 
 COMPRESSIONS = [None, "zlib", "lzw", "zstd", "jpeg", "lzma", "packbits"]
 LOSSLESS = [c for c in COMPRESSIONS if c != "jpeg"]
-
-
-def sections(count: int = 8, dtype: str = "u1", side: int = 64) -> np.ndarray:
-    rng = np.random.default_rng(0)
-    return (rng.integers(0, np.iinfo(dtype).max, (count, side, side + 3)) // 16 * 16).astype(dtype)
-
-
-def written(path: Path, data: np.ndarray, **how) -> Path:
-    tifffile.imwrite(path, data, **({"photometric": "minisblack"} | how))
-    return path
-
-
-def read(path: Path) -> np.ndarray:
-    with open_stack(path) as stack:
-        found = np.stack([stack.section(z) for z in range(stack.shape[0])])
-        assert found.shape == stack.shape
-        assert found.dtype == stack.dtype
-    return found
-
-
-def refused(path: Path) -> str:
-    with pytest.raises(InputError) as caught:
-        read(path)
-    message = str(caught.value)
-    assert message.startswith(str(path)), message
-    assert "Fix: " in message
-    assert "\n" not in message
-    return message
-
-
-def attempt(path: Path) -> np.ndarray | None:
-    """Return what is read, or None where it is refused; anything else is a failure."""
-    try:
-        return read(path)
-    except InputError:
-        return None
-
-
-def patched(path: Path, tag: str, value: object, page: int = 0) -> Path:
-    with tifffile.TiffFile(path, mode="r+") as tiff:
-        tiff.pages[page].tags[tag].overwrite(value)
-    return path
 
 
 @pytest.mark.parametrize("dtype", ["u1", "u2"])
@@ -81,8 +40,8 @@ def test_values_and_order_survive(tmp_path: Path, dtype: str, byteorder: str, co
     [
         {"bigtiff": True},
         {"metadata": None},
-        {"ome": True},
-        {"imagej": True},
+        {"ome": True, "metadata": {"axes": "ZYX"}},
+        {"imagej": True, "metadata": {"axes": "ZYX"}},
         {"rowsperstrip": 7},
         {"tile": (16, 16)},
         {"predictor": True, "compression": "zlib"},
@@ -110,14 +69,6 @@ def test_one_bit_is_bool(tmp_path: Path) -> None:
     found = read(written(tmp_path / "a.tif", data))
     assert found.dtype == bool
     assert np.array_equal(found, data)
-
-
-@pytest.mark.parametrize("dtype", ["u1", "u2", "?"])
-def test_white_as_zero_is_inverted(tmp_path: Path, dtype: str) -> None:
-    data = np.array([[[0, 1], [1, 0]]], dtype)
-    found = read(written(tmp_path / "a.tif", data, photometric="miniswhite"))
-    assert found.dtype == np.dtype(dtype)
-    assert np.array_equal(found, ~data)
 
 
 def test_a_grey_palette_is_looked_up(tmp_path: Path) -> None:
@@ -157,7 +108,14 @@ def test_truncated_stacks_are_refused(tmp_path: Path, compression: str | None, k
     refused(path)
 
 
-@pytest.mark.parametrize("how", [{"imagej": True}, {"ome": True}, {"metadata": None, "compression": "zlib"}])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"imagej": True, "metadata": {"axes": "ZYX"}},
+        {"ome": True, "metadata": {"axes": "ZYX"}},
+        {"metadata": None, "compression": "zlib"},
+    ],
+)
 @given(st.data())
 def test_no_truncation_passes_for_another_stack(tmp_path_factory, how: dict, data) -> None:
     path = written(tmp_path_factory.mktemp("cut") / "a.tif", sections(3, side=20), **how)
@@ -246,39 +204,12 @@ def test_promises_that_are_not_kept(tmp_path: Path, description: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "description",
-    [
-        "ImageJ=1.54f\nimages=8\nchannels=2\nslices=4\n",
-        '<OME xmlns="x"><Image><Pixels SizeX="67" SizeY="64" SizeZ="4" SizeC="2" SizeT="1"/></Image></OME>',
-    ],
-)
-def test_more_axes_than_z(tmp_path: Path, description: str) -> None:
-    path = written(tmp_path / "a.tif", sections(), description=description, metadata=None)
-    assert "a stack with more axes than z" in refused(path)
-
-
-@pytest.mark.parametrize(
     "description", ["ImageJ=1.54f\nimages=-\nslices=-\n", '{"shape": ', '{"shape": null}', "<OME", "images=9"]
 )
 def test_nonsense_in_the_description(tmp_path: Path, description: str) -> None:
     path = written(tmp_path / "a.tif", sections(), description=description, metadata=None)
     found = attempt(path)
     assert found is None or np.array_equal(found, sections())
-
-
-def test_an_ome_companion_is_never_opened(tmp_path: Path) -> None:
-    secret = written(tmp_path / "secret.ome.tif", np.full((2, 64, 67), 201, np.uint8), ome=True)
-    (tmp_path / "in").mkdir()
-    xml = (
-        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0"><Pixels ID="Pixels:0" '
-        'DimensionOrder="XYZCT" Type="uint8" SizeX="67" SizeY="64" SizeZ="{}" SizeC="1" SizeT="1">'
-        '<TiffData IFD="0" FirstZ="0" PlaneCount="1"/><TiffData IFD="0" FirstZ="1" PlaneCount="1">'
-        f'<UUID FileName="../{secret.name}">urn:uuid:1</UUID></TiffData></Pixels></Image></OME>'
-    )
-    path = written(tmp_path / "in" / "a.ome.tif", sections(1)[0], description=xml.format(2), metadata=None)
-    assert "1 pages, while its metadata promise 2" in refused(path)
-    path = written(tmp_path / "in" / "b.ome.tif", sections(2), description=xml.format(2), metadata=None)
-    assert 201 not in read(path)
 
 
 def test_a_page_that_points_back(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from segem.kernels.metrics.calibration import CalibrationBins
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.segmentation import SegmentationSums
 from segem.records.card import TrainedOn
-from segem.stages.reporting.evaluate import NOT_MEASURED, evaluate
+from segem.stages.reporting.evaluate import NO_MEMBRANE, NOT_MEASURED, evaluate
 from tests.fabricate import add_baseline, add_model, add_volume, guess, new_workspace, source_digest, tissue
 
 RUN = "r1"
@@ -116,6 +116,33 @@ def test_without_truth_nothing_is_measured(workspace):
     assert volume.scores.baseline is None
     assert volume.per_section == ()
     assert volume.seam_ratio == pytest.approx(1.0, abs=0.5)
+
+
+def test_a_truth_without_membrane_has_no_score(workspace):
+    """An empty image with empty labels and an empty mask is no perfect result."""
+    nothing = np.zeros((2, 64, 64), np.uint8)
+    add_volume(workspace, "empty", nothing, nothing)
+    add_baseline(workspace, RUN, "empty", nothing)
+    add_model(workspace, RUN, "empty", nothing)
+    volume = only(evaluate(RUN, workspace))
+    assert volume.note == NO_MEMBRANE == "not measured: the ground truth holds no membrane"
+    assert (volume.measured, volume.iou, volume.per_section, volume.ece) == (False, None, (), None)
+    assert volume.reliability == ()
+    assert volume.known_fraction == 1.0
+
+
+def test_a_section_without_membrane_has_no_iou(workspace):
+    image, truth = tissue((3, 64, 64))
+    truth[1] = 0
+    add_volume(workspace, "fly", image, truth)
+    add_baseline(workspace, RUN, "fly", truth)
+    add_model(workspace, RUN, "fly", truth * np.uint8(255))
+    volume = only(evaluate(RUN, workspace))
+    assert [section.iou_model for section in volume.per_section] == [1, None, 1]
+    assert [section.iou_baseline for section in volume.per_section] == [1, None, 1]
+    assert (volume.per_section[1].precision, volume.per_section[1].recall) == (None, None)
+    assert volume.per_section[1].v_rand is not None
+    assert (volume.iou.model, volume.iou.baseline) == (1, 1)
 
 
 def test_seams_are_where_the_plan_put_tile_borders(workspace):

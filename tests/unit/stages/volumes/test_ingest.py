@@ -85,7 +85,7 @@ def nothing_left(workspace: Workspace) -> bool:
 def test_the_volume_equals_its_source(tmp_path: Path, workspace: Workspace, dtype: str, byteorder: str) -> None:
     data = image(dtype)
     result = run(workspace, tiff(tmp_path / "a.tif", data, byteorder=byteorder))
-    assert result == IngestResult(workspace.volume("v"), "v", SHAPE, skipped=False, warnings=())
+    assert result == IngestResult(workspace.volume("v"), "v", SHAPE, VOXEL, "given", skipped=False, warnings=())
     volume = Volume.open(result.path)
     assert np.array_equal(volume.raw[...], data)
     assert (volume.dtype, volume.voxel_size.zyx) == (np.dtype(dtype), VOXEL)
@@ -341,7 +341,11 @@ def test_a_failed_ingest_leaves_the_earlier_volume(tmp_path: Path, workspace: Wo
         (image().astype(np.int16), {}, "found int16. Fix: shift it to unsigned"),
         (image().astype(np.uint32), {}, "found uint32. Fix: convert it"),
         (image() > 99, {}, "found bool. Fix: give the grey image"),
-        (np.zeros((2, 9, 9, 3), np.uint8), {"photometric": "rgb"}, "not a grey image"),
+        (
+            np.arange(162 * 3).reshape(2, 9, 9, 3).astype(np.uint8),
+            {"photometric": "rgb"},
+            "name one by --channel 0 to 2",
+        ),
     ],
 )
 def test_types_that_are_no_intensities(tmp_path: Path, workspace: Workspace, data, how: dict, told: str) -> None:

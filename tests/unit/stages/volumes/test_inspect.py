@@ -97,25 +97,29 @@ def test_flags_have_the_numbers_of_the_whole_stack(tmp_path):
     assert {flag.section for flag in found.flags} == {36}
 
 
-@pytest.mark.parametrize("kind", ["missing", "colour", "float", "damaged", "labels", "box"])
+@pytest.mark.parametrize("kind", ["missing", "colour", "complex", "damaged", "labels", "box", "voxel"])
 def test_what_ingest_refuses_is_refused_in_the_same_words(source, tmp_path, kind):
     more: dict = {}
     if kind == "missing":
         source = tmp_path / "none.tif"
     elif kind == "colour":
-        tifffile.imwrite(source, np.zeros((8, 8, 3), np.uint8), photometric="rgb")
-    elif kind == "float":
+        colours = np.random.default_rng(0).integers(0, 255, (8, 8, 3), np.uint8)
+        tifffile.imwrite(source, colours, photometric="rgb")
+    elif kind == "complex":
         tifffile.imwrite(source, np.zeros((3, 8, 8), np.complex64), photometric="minisblack")
     elif kind == "damaged":
         source.write_bytes(source.read_bytes()[:4000])
     elif kind == "labels":
         tifffile.imwrite(tmp_path / "truth.tif", np.zeros((6, 80, 121), np.uint8))
         more = {"source": tmp_path / "truth.tif", "membrane": "nonzero"}
-    box = "0:9,:,:" if kind == "box" else None
+    said = {
+        "box": "0:9,:,:" if kind == "box" else None,
+        # Typed from x to z.
+        "voxel_nm": (4, 4, 50) if kind == "voxel" else (50, 4, 4),
+    }
     with pytest.raises(InputError) as seen:
-        look(source, labels=InspectedLabels(**more) if more else None, box=box)
-    labels = LabelSource(**more) if more else None
-    config = IngestConfig(name="v", source=source, voxel_nm=(50, 4, 4), labels=labels, box=box)
+        look(source, labels=InspectedLabels(**more) if more else None, **said)
+    config = IngestConfig(name="v", source=source, labels=LabelSource(**more) if more else None, **said)
     with pytest.raises(InputError) as ingested:
         ingest(config, Workspace(tmp_path / "w"))
     assert str(seen.value) == str(ingested.value)
@@ -155,6 +159,22 @@ def test_the_command_that_is_proposed_makes_the_volume(source, tmp_path, capsys,
     volume = Volume.open(tmp_path / "w" / "volumes" / "stack.ome.zarr")
     assert (volume.shape, volume.voxel_size.zyx) == ((4, 80, 120), (50, 4.6, 4.6))
     assert volume.has_label("truth")
+
+
+def test_a_voxel_size_that_the_source_states_is_not_asked_for(tmp_path, capsys):
+    image, _ = tissue((3, 40, 40))
+    tifffile.imwrite(
+        tmp_path / "a.tif", image, imagej=True, resolution=(250, 250), metadata={"spacing": 0.05, "unit": "um"}
+    )
+    told = json.loads(shell(capsys, "inspect", tmp_path / "a.tif", "--json"))
+    assert [told["voxel"][key] for key in ("z_nm", "y_nm", "x_nm")] == pytest.approx([50, 4, 4])
+    assert "--voxel-nm" not in told["next"]
+
+
+def test_labels_without_the_value_named_are_refused_as_by_ingest(source):
+    labels = InspectedLabels(source=source.with_name("truth.tif"), membrane=9)
+    with pytest.raises(InputError, match="no voxel of the labels has the value 9 that means membrane"):
+        look(source, labels=labels)
 
 
 def test_what_is_not_known_stays_to_be_filled_in(source, capsys):
