@@ -159,29 +159,30 @@ def test_a_model_of_one_odd_section_is_kept_aside(
 
 
 @pytest.mark.slow
-def test_a_model_that_rehearses_does_not_forget(space: Workspace, trained_before: Path, tmp_path: Path) -> None:
-    source, old = manifest(tmp_path, noisy(tmp_path)), trained_before / "old.yaml"
-    gate = GATE.model_copy(update={"harm": 0.05})
+@pytest.mark.slow
+def test_a_model_that_rehearses_does_not_forget(tmp_path: Path) -> None:
+    # Each bound leaves three spreads of four seeds: without rehearsal the old tissue loses .157 +- .048 of IoU, with it
+    # .015 +- .018, so that rehearsal saves .142 +- .035; the new tissue gains .39 +- .04 with and without.
+    root = tmp_path / "long"
+    root.mkdir()
+    old = manifest(root, tissue(root, "old"), name="old")
+    # A net of fewer steps has too little to forget.
+    retrained(Workspace(root / "w"), old, 250, base=None)
+    source = manifest(tmp_path, noisy(tmp_path))
     # A net that keeps its statistics wants smaller steps.
-    more: dict[str, Any] = {
-        "gate": gate,
-        "train": TrainConfig(**(TINY | {"learning_rate": 0.003}), steps=80),
-        "rehearse": old,
-    }
-    decided, forgot = retrained(space, source, 80, share=1e-6, **more)
-    new, known = decided.judged
-    assert (new.volume, known.volume) == ("noisy", "old")
-    assert new.iou.difference > 0.1, "it is much better on what is new"
-    assert known.harm
-    # How much a net of so few steps forgets differs between processors (-0.098 and less were seen), but not that it is
-    # more than the gate lets pass.
-    assert known.iou.difference < -gate.harm
-    decided, kept = retrained(space, source, 80, share=0.3, **more)
-    assert decided.judged[0].iou.difference > 0.1
-    assert decided.judged[1].iou.difference > -0.02
-    assert decided.judged[1].iou.candidate > known.iou.candidate + 0.1
-    assert [part.share for part in kept.card.trained_on[:2]] == [0.7, 0.3]
-    assert forgot.card.trained_on[0].share == 1
+    learned = TrainConfig(**(TINY | {"learning_rate": 0.003}), steps=80)
+    more: dict[str, Any] = {"gate": GATE.model_copy(update={"harm": 0.05}), "train": learned, "rehearse": old}
+    judged = {}
+    for share in (1e-6, 0.3):
+        shutil.copytree(root / "w", tmp_path / f"w{share}")
+        decided, made = retrained(Workspace(tmp_path / f"w{share}"), source, 80, share=share, **more)
+        assert [each.volume for each in decided.judged] == ["noisy", "old"]
+        assert decided.judged[0].iou.difference > 0.1, "it is much better on what is new"
+        judged[share] = decided.judged[1].iou
+        assert [round(part.share, 3) for part in made.card.trained_on[:2]] == [1 - round(share, 3), round(share, 3)]
+    assert judged[1e-6].difference < -0.01
+    assert judged[0.3].difference > -0.07
+    assert judged[0.3].candidate > judged[1e-6].candidate + 0.03
 
 
 def test_only_what_the_first_model_has_learned_is_remembered(
