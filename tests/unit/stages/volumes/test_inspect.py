@@ -163,9 +163,8 @@ def test_the_command_that_is_proposed_makes_the_volume(source, tmp_path, capsys,
 
 def test_a_voxel_size_that_the_source_states_is_not_asked_for(tmp_path, capsys):
     image, _ = tissue((3, 40, 40))
-    tifffile.imwrite(
-        tmp_path / "a.tif", image, imagej=True, resolution=(250, 250), metadata={"spacing": 0.05, "unit": "um"}
-    )
+    stated = {"axes": "ZYX", "spacing": 0.05, "unit": "um"}
+    tifffile.imwrite(tmp_path / "a.tif", image, imagej=True, resolution=(250, 250), metadata=stated)
     told = json.loads(shell(capsys, "inspect", tmp_path / "a.tif", "--json"))
     assert [told["voxel"][key] for key in ("z_nm", "y_nm", "x_nm")] == pytest.approx([50, 4, 4])
     assert "--voxel-nm" not in told["next"]
