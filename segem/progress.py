@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import time
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
@@ -17,10 +19,13 @@ from rich.text import Text
 
 SECONDS_BETWEEN_LINES = 10.0
 
+LEAST_SECONDS = 1.0
+"""A rate is said once it was measured over this time: sections that end together would promise thousands a second."""
 _WINDOW_SECONDS = 60.0
 """Rates are those of the last minute: blocks that are only skipped must not promise an early end."""
 _PERIODS = ((1, "s"), (60, "min"), (3600, "h"), (86400, "day"))
 _SI = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+_SYMBOLS = {"voxel": "px", "byte": "B"}
 
 _shown = False
 
@@ -56,8 +61,44 @@ def is_shown() -> bool:
     return _shown
 
 
+class Pace:
+    """How fast work goes, over the last minute of it.
+
+    The time before the first piece counts: what several threads finish together took as long as the first of it.
+
+    Parameters
+    ----------
+    started : float
+        When the work began, in seconds of any clock.
+
+    Examples
+    --------
+    >>> pace = Pace(started=0.0)
+    >>> for _ in range(2):
+    ...     pace.note(8.0, 1)
+    >>> pace.per_second
+    0.25
+    """
+
+    def __init__(self, started: float) -> None:
+        self._marks = deque([(started, 0.0)])
+
+    def note(self, now: float, amount: float) -> None:
+        """Count the amount of work that was finished by now."""
+        self._marks.append((now, self._marks[-1][1] + amount))
+        # The first mark is the last one before the minute, so that a block that takes longer has a rate as well.
+        while self._marks[1][0] <= now - _WINDOW_SECONDS:
+            self._marks.popleft()
+
+    @property
+    def per_second(self) -> float | None:
+        """The rate; None while it is not known."""
+        (begin, before), (end, after) = self._marks[0], self._marks[-1]
+        return (after - before) / (end - begin) if end - begin >= LEAST_SECONDS and after > before else None
+
+
 @contextmanager
-def track(description: str, total: float, unit: str = "voxel") -> Iterator[Advance]:
+def track(description: str, total: float | None, unit: str = "voxel", *, done: int = 0) -> Iterator[Advance]:
     """Show how far a stage is while the body runs, and say when it is done, where progress is `shown`.
 
     Several stages may be tracked at a time, from several threads.
@@ -66,11 +107,13 @@ def track(description: str, total: float, unit: str = "voxel") -> Iterator[Advan
     ----------
     description : str
         What is going on, for example ``"ingest isbi"``.
-    total : float
-        Amount of work.
+    total : float or None
+        Amount of work; None where nobody knows.
     unit : str
         What is counted, in the singular; a section is flat, so its voxels are shown as pixels. Empty where the amount
         means nothing to people: then only the share and the time left are shown.
+    done : int
+        Amount that was finished earlier; it counts in the share, not in the rate.
 
     Yields
     ------
@@ -86,9 +129,15 @@ def track(description: str, total: float, unit: str = "voxel") -> Iterator[Advan
     if not _shown:
         yield lambda amount, note="": None  # noqa: ARG005 - nobody looks
         return
-    display, task = _board.enter(description, total, unit)
+    pace = Pace(time.monotonic())
+    display, task = _board.enter(description, total, done, {"unit": unit, "note": "", "pace": pace, "earlier": done})
+
+    def advance(amount: float, note: str = "") -> None:
+        pace.note(time.monotonic(), amount)
+        display.update(task, advance=amount, note=note)
+
     try:
-        yield lambda amount, note="": display.update(task, advance=amount, note=note)
+        yield advance
         # Only here: what failed is said by its error.
         tell(end_line(next(each for each in display.tasks if each.id == task)))
     finally:
@@ -123,7 +172,9 @@ class Part:
 
 def tell(text: str) -> None:
     """Print one line for people on stderr, apart from results."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201 - stderr is for people
+    # Work goes on where nobody listens any more, or the log's disk is full.
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)  # noqa: T201 - stderr is for people
 
 
 @contextmanager
@@ -173,7 +224,9 @@ class _Board:
         self.display: Progress | None = None
         self.over = threading.Event()
 
-    def enter(self, description: str, total: float, unit: str) -> tuple[Progress, TaskID]:
+    def enter(
+        self, description: str, total: float | None, done: int, fields: dict[str, Any]
+    ) -> tuple[Progress, TaskID]:
         with self.lock:
             if self.display is None:
                 self.display, self.over = _display(Console(stderr=True)), threading.Event()
@@ -181,7 +234,7 @@ class _Board:
                     self.display.start()
                 else:
                     threading.Thread(target=_say_lines, args=(self.display, self.over), daemon=True).start()
-            return self.display, self.display.add_task(description, total=total, unit=unit, note="")
+            return self.display, self.display.add_task(description, total=total, completed=done, **fields)
 
     def leave(self, display: Progress, task: TaskID) -> None:
         with self.lock:
@@ -198,7 +251,7 @@ _board = _Board()
 
 
 def _display(console: Console) -> Progress:
-    return Progress(*_columns(console.width), console=console, transient=True, speed_estimate_period=_WINDOW_SECONDS)
+    return Progress(*_columns(console.width), console=console, transient=True)
 
 
 def _draws_bars(console: Console) -> bool:
@@ -213,13 +266,13 @@ def _say_lines(display: Progress, over: threading.Event) -> None:
 
 def progress_line(task: Task) -> str:
     """Return how far a stage is, in a line for a log."""
-    return f"{task.description}: {_facts(task)}"
+    return f"{task.description}: {_facts(task) or 'under way'}"
 
 
 def end_line(task: Task) -> str:
     """Return what is said of a stage that is done: how long it took, and its mean rate."""
-    elapsed = task.elapsed or 0.0
-    rate = rate_text(task.completed / elapsed, task.fields["unit"]) if elapsed and task.completed else ""
+    elapsed, work = task.elapsed or 0.0, task.completed - task.fields["earlier"]
+    rate = rate_text(work / elapsed, task.fields["unit"]) if elapsed and work else ""
     return f"{task.description}: {_listed(f'done in {time_text(elapsed)}', rate)}"
 
 
@@ -230,12 +283,14 @@ def rate_text(per_second: float, unit: str) -> str:
     --------
     >>> rate_text(1_234_567, "voxel"), rate_text(12.3, "section"), rate_text(0.05, "block"), rate_text(0.001, "net")
     ('1.2 Mpx/s', '12 sections/s', '3.0 blocks/min', '3.6 nets/h')
+    >>> rate_text(34_000_000, "byte")
+    '34 MB/s'
     """
     if not unit:
         return ""
-    if unit == "voxel":
+    if unit in _SYMBOLS:
         factor, prefix = next(((f, p) for f, p in _SI if per_second >= f), (1.0, ""))
-        return f"{_two_digits(per_second / factor)} {prefix}px/s"
+        return f"{_two_digits(per_second / factor)} {prefix}{_SYMBOLS[unit]}/s"
     seconds, period = next(((s, p) for s, p in _PERIODS if per_second * s >= 1), _PERIODS[-1])
     return f"{_two_digits(per_second * seconds)} {unit}s/{period}"
 
@@ -260,12 +315,11 @@ def _two_digits(value: float) -> str:
 
 def _facts(task: Task) -> str:
     """Return share, rate, time left and note of a stage that is under way."""
-    # A stage that has called once has no recent rate yet, so its mean must do.
-    rate = task.speed or (task.completed / task.elapsed if task.elapsed else 0.0)
-    left = f"{time_text((task.remaining or 0.0) / rate)} left" if rate else ""
-    return _listed(
-        f"{task.percentage:.0f}%", rate_text(rate, task.fields["unit"]) if rate else "", left, task.fields["note"]
-    )
+    rate = task.fields["pace"].per_second
+    share = "" if task.total is None else f"{task.percentage:.0f}%"
+    speed = "" if rate is None else rate_text(rate, task.fields["unit"])
+    left = "" if rate is None or task.remaining is None else f"{time_text(task.remaining / rate)} left"
+    return _listed(share, speed, left, task.fields["note"])
 
 
 def _listed(*facts: str) -> str:
@@ -274,18 +328,27 @@ def _listed(*facts: str) -> str:
 
 def _columns(width: int) -> tuple[ProgressColumn, ...]:
     """Return the columns of a bar that fits into a terminal of this width."""
-    name, bar = (40, 30) if width >= 120 else (20, 10)
+    name, bar = (40, 30) if width >= 140 else (20, 10)
 
     def column(longest: int) -> Column:
         return Column(no_wrap=True, overflow="ellipsis", max_width=longest)
 
+    facts = max(width - name - bar - 2, len("100%"))
     return (
         TextColumn("{task.description}", table_column=column(name)),
         BarColumn(bar_width=bar),
-        _Facts(table_column=column(width - name - bar - 2)),
+        _Facts(facts, table_column=column(facts)),
     )
 
 
 class _Facts(ProgressColumn):
+    def __init__(self, width: int, table_column: Column) -> None:
+        super().__init__(table_column)
+        self.width = width
+
     def render(self, task: Task) -> Text:
-        return Text(_facts(task))
+        facts = _facts(task)
+        # A number that is cut in two is another number: what does not fit is left out whole.
+        while len(facts) > self.width and ", " in facts:
+            facts = facts.rpartition(", ")[0]
+        return Text(facts)

@@ -91,6 +91,8 @@ BROKEN = [
     ("web", "segem.cli.campaign", "fastapi"),
     ("web", "segem.stages.reporting.page", "uvicorn"),
     ("web", "flows.campaign", "starlette"),
+    ("network", "segem.stages.volumes.data", "pooch"),
+    ("network", "segem.cli.data", "requests"),
     ("terminal", "segem.stages.reporting.write", "rich"),
     ("terminal", "flows.campaign", "typer"),
 ]

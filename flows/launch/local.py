@@ -155,6 +155,13 @@ def _check_answers(url: str) -> None:
     try:
         with get_client(sync_client=True) as client:
             client.api_version()
+    except ImportError as error:
+        raise ConfigError(
+            "a proxy of this machine needs a package that is missing",
+            where="ALL_PROXY, HTTP_PROXY or HTTPS_PROXY",
+            found=error,
+            fix="run pip install 'httpx[socks]', or unset the variable for this command",
+        ) from error
     except Exception as error:
         raise ConfigError(
             "the Prefect server does not answer, or refuses the password",

@@ -10,6 +10,7 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from prefect.client.orchestration import get_client
@@ -68,10 +69,11 @@ def serve_prefect(home: Path) -> Iterator[str]:
         yield f"{listener.address}/api"
 
 
-def _make_settings(address: str, home: Path) -> dict[str, str]:
+def _make_settings(address: str, home: Path) -> dict[str, str | None]:
     password = f"segem:{secrets.token_urlsafe(32)}"
     without_proxy = ",".join(filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), LOOPBACK]))
     return {
+        **_find_useless_proxies(),
         "NO_PROXY": without_proxy,
         "no_proxy": without_proxy,
         "PREFECT_API_AUTH_STRING": password,
@@ -86,21 +88,38 @@ def _make_settings(address: str, home: Path) -> dict[str, str]:
     }
 
 
+def _find_useless_proxies() -> dict[str, None]:
+    """Return the variables that name a SOCKS proxy where the package for it is missing.
+
+    httpx prepares all proxies that are named before it looks at NO_PROXY, so without that package there would be no
+    client for this server either, though nothing that is sent to it leaves the machine.
+    """
+    if find_spec("socksio") is not None:
+        return {}
+    names = {"all_proxy", "http_proxy", "https_proxy"}
+    return {
+        key: None for key, value in os.environ.items() if key.lower() in names and value.lower().startswith("socks")
+    }
+
+
 @contextmanager
-def _set_environment(changes: Mapping[str, str]) -> Iterator[None]:
-    """Change environment variables while the body runs, and make Prefect read them again."""
+def _set_environment(changes: Mapping[str, str | None]) -> Iterator[None]:
+    """Change environment variables while the body runs, None removes one, and make Prefect read them again."""
     before = {key: os.environ.get(key) for key in changes}
-    os.environ.update(changes)
-    refresh_global_settings_context()
+    _update_environment(changes)
     try:
         yield
     finally:
-        for key, value in before.items():
-            if value is None:
-                del os.environ[key]
-            else:
-                os.environ[key] = value
-        refresh_global_settings_context()
+        _update_environment(before)
+
+
+def _update_environment(changes: Mapping[str, str | None]) -> None:
+    for key, value in changes.items():
+        if value is None:
+            os.environ.pop(key, None)
+        else:
+            os.environ[key] = value
+    refresh_global_settings_context()
 
 
 @contextmanager

@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 
 import segem
-from segem.cli import campaign, inspection, labelling, machine, models, results, runs, steps, training
+from segem.cli import campaign, data, inspection, labelling, machine, models, results, runs, steps, training
 from segem.cli.show import exit_code_of
+from segem.cli.streams import discard_unwritten, set_up_streams
 from segem.learn.allocator import keep_activations
 from segem.progress import shown, warnings_told
 
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 for module in (campaign, inspection, steps, runs, results, training, labelling, machine):
     app.add_typer(module.theme.app)
+app.add_typer(data.app, name="data", rich_help_panel=steps.theme.panel)
 app.add_typer(models.app, name="models", rich_help_panel=training.theme.panel)
 
 
@@ -47,5 +49,9 @@ def main() -> None:
     """Run the command line; every failure is one line on stderr and a non-zero exit code."""
     # First of all, because it has no effect on heaps that threads already have.
     keep_activations()
-    with warnings_told(), shown():
-        sys.exit(exit_code_of(lambda: app(standalone_mode=False)))
+    set_up_streams()
+    try:
+        with warnings_told(), shown():
+            sys.exit(exit_code_of(lambda: app(standalone_mode=False)))
+    finally:
+        discard_unwritten()

@@ -34,6 +34,13 @@ def complete_model(context: typer.Context, incomplete: str) -> list[str]:
     return _beginning(context, incomplete, lambda space: (name for name, _ in list_models(space)))
 
 
+def complete_set(_context: typer.Context, incomplete: str) -> list[str]:
+    """Return the public data sets whose names begin like this."""
+    from segem.stages.volumes.public_sets import PUBLIC_SETS
+
+    return [each.name for each in PUBLIC_SETS if each.name.startswith(incomplete)]
+
+
 def complete_architecture_or_model(context: typer.Context, incomplete: str) -> list[str]:
     """Return the architectures and models whose names begin so."""
     from segem.stages.models.catalogue import list_architectures

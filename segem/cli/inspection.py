@@ -78,11 +78,12 @@ def propose_ingest(config: InspectConfig, found: Inspection) -> list[str]:
     found : Inspection
         What was found.
     """
-    voxel = found.voxel.whole if found.voxel else None
+    stated = (found.voxel.z_nm, found.voxel.y_nm, found.voxel.x_nm) if found.voxel else (None, None, None)
+    # What the source states need not be said again; but where it states a part, all must be said.
+    voxel = ",".join(axis if size is None else f"{size:g}" for axis, size in zip("ZYX", stated, strict=True))
     told = {
         "name": config.name or _name_after(config.source),
-        # What the source states need not be said again.
-        "voxel_nm": config.voxel_nm or (None if voxel else "Z,Y,X"),
+        "voxel_nm": config.voxel_nm or (voxel if None in stated else None),
         "labels.membrane": (config.labels.membrane or "VALUE") if config.labels else None,
     }
     words = ["segem", "ingest", _shortest(config.source)]
@@ -111,6 +112,8 @@ def _setting(config: Any, key: str) -> tuple[Any, Any]:
 def _typed(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(f"{part:g}" if isinstance(part, float) else str(part) for part in value)
+    if isinstance(value, float):
+        return f"{value:g}"
     return _shortest(value) if isinstance(value, Path) else shlex.quote(str(value))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -12,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from pydantic import BaseModel
-from rich.console import Console
 from rich.table import Table
 
+from segem.cli.streams import OutputError
+from segem.cli.tables import print_table
 from segem.errors import SegemError
 from segem.geometry import name_sections
+from segem.progress import tell
 
 if TYPE_CHECKING:
     # What is shown is made by stages that load torch; `segem --help` does not wait for that.
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from segem.stages.models.catalogue import Architecture, TrainedModel
     from segem.stages.models.zoo import Explanation
     from segem.stages.segmentation.bench import BenchResult
+    from segem.stages.volumes.public_sets import PublicSet
 
 INTERRUPTED = 130
 """Exit code of a command that the user stopped, by the convention of shells."""
@@ -93,7 +97,7 @@ def show_scores(report: Report) -> None:
         table.add_column(column, justify="right")
     for volume in report.volumes:
         table.add_row(volume.name, "-" if volume.sections is None else str(volume.sections), *_scores_of(volume))
-    _print(table)
+    print_table(table)
 
 
 def _scores_of(volume: VolumeScores) -> tuple[str, ...]:
@@ -119,7 +123,7 @@ def show_speeds(bench: BenchResult) -> None:
             table.add_row(speed.runtime, "-", "-", "not available")
         else:
             table.add_row(speed.runtime, f"{rate:.2f}", f"{startup:.1f} s", str(timedelta(seconds=round(expected))))
-    _print(table)
+    print_table(table)
     for speed in bench.runtimes:
         if speed.unavailable:
             typer.echo(f"{speed.runtime}: {speed.unavailable}")
@@ -142,7 +146,7 @@ def show_architectures(nets: Sequence[Architecture]) -> None:
         if measured:
             cells.append(f"{net.megapixels_per_second:.2f}" if net.megapixels_per_second else "-")
         table.add_row(net.name, net.source, *cells)
-    _print(table)
+    print_table(table)
     typer.echo("A multiplication with an addition counts as 2 FLOP.")
     if measured:
         typer.echo("Mpx/s: one tile of 512 x 512 by one thread, median of 3.")
@@ -166,7 +170,7 @@ def show_architecture(explanation: Explanation) -> None:
         table.add_column(column)
     for option in explanation.options:
         table.add_row(option.name, str(option.default), option.allowed, option.meaning)
-    _print(table)
+    print_table(table)
 
 
 def _field_of(net: Architecture) -> str:
@@ -188,7 +192,7 @@ def show_models(models: Sequence[TrainedModel]) -> None:
             names = ("", "")
         if not model.scores:
             table.add_row(*names, "-", "-", "-", "-")
-    _print(table)
+    print_table(table)
     for model in models:
         stands = f" ({model.standing})" if model.standing else ""
         typer.echo(f"{model.name}: {model.unreadable or model.path}{stands}")
@@ -230,7 +234,7 @@ def _show_judged(decided: Promotion) -> None:
         for name, pair, interval in scores:
             first = (volume.volume, name, _span(*volume.sections)) if name == "IoU" else ("", name, "")
             table.add_row(*first, *_compared(pair, interval), passed if name == "IoU" else "")
-    _print(table)
+    print_table(table)
     typer.echo(f"The interval of V_rand is that of its difference within blocks of {decided.gate.block_px} px.")
     for line in _caveats_of(decided):
         typer.echo(line)
@@ -284,7 +288,7 @@ def show_learning_curve(found: LearningCurveResult, chart: str) -> None:
             scores = [point.iou for point in arm.points if point.sections == sections]
             cells.append(f"{sum(scores) / len(scores):.3f} ({min(scores):.3f} to {max(scores):.3f})")
         table.add_row(str(sections), *cells)
-    _print(table)
+    print_table(table)
     if found.left_out:
         typer.echo(found.left_out)
     for arm in found.arms:
@@ -311,7 +315,7 @@ def show_label_next(found: LabelNext, file: str) -> None:
         (_, top, left), (_, bottom, right) = one.hottest.start, one.hottest.stop
         numbers = (str(one.section), f"{one.disagreement:.4f}", f"{one.membrane:.0%}")
         table.add_row(one.volume, *numbers, f"{top}-{bottom - 1}", f"{left}-{right - 1}")
-    _print(table)
+    print_table(table)
     typer.echo(f"full list: {file}")
 
 
@@ -323,14 +327,28 @@ def show_runs(runs: Sequence[RunSummary]) -> None:
     for run in runs:
         started = run.created[:16].replace("T", " ") or "-"
         table.add_row(run.run, started, run.state, f"{run.done} of {run.volumes}", run.model or "-")
-    _print(table)
+    print_table(table)
     for run in runs:
         if run.reason:
             typer.echo(f"{run.run}: {run.reason}")
 
 
-def _print(table: Table) -> None:
-    Console(width=None if sys.stdout.isatty() else 110).print(table)
+def show_public_sets(sets: Sequence[PublicSet]) -> None:
+    """Print the public data sets that can be downloaded."""
+    table = Table(title="public data sets")
+    table.add_column("name")
+    table.add_column("what")
+    for column in ("MB", "voxel, nm"):
+        table.add_column(column, justify="right")
+    for column in ("licence", "checked by"):
+        table.add_column(column)
+    for each in sets:
+        size, voxel = "-" if each.megabytes is None else str(each.megabytes), ",".join(f"{n:g}" for n in each.voxel_nm)
+        table.add_row(each.name, each.what, size, voxel, each.licence, each.checked_by)
+    print_table(table)
+    typer.echo(
+        "Voxels are z,y,x. `segem data get NAME --to FOLDER` says what is labelled and what to cite, and downloads."
+    )
 
 
 def exit_code_of(command: Callable[[], Any]) -> int:
@@ -343,6 +361,7 @@ def exit_code_of(command: Callable[[], Any]) -> int:
     """
     try:
         code = command()
+        sys.stdout.flush()
     except SegemError as error:
         return _fail(str(error), INTERRUPTED if isinstance(error, StoppedError) else 1)
     except typer.TyperException as error:
@@ -352,6 +371,11 @@ def exit_code_of(command: Callable[[], Any]) -> int:
         )
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
+    except OutputError as error:
+        # Whoever read the output may have seen enough (| head); nobody has to be told that.
+        if error.errno == errno.EPIPE:
+            return 1
+        return _fail(f"stdout: the output cannot be written; found {error.strerror}. Fix: send it elsewhere", 1)
     except Exception as error:
         if os.environ.get("SEGEM_DEBUG"):
             raise
@@ -363,5 +387,5 @@ def exit_code_of(command: Callable[[], Any]) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    tell(f"error: {' '.join(message.split())}")
     return code

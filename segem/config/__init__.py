@@ -7,6 +7,7 @@ from segem.config.baseline import BaselineConfig as BaselineConfig
 from segem.config.bench import BenchConfig as BenchConfig
 from segem.config.crf import CrfConfig as CrfConfig
 from segem.config.crf import RefineConfig as RefineConfig
+from segem.config.data import DataConfig as DataConfig
 from segem.config.execution import Device as Device
 from segem.config.execution import EngineName as EngineName
 from segem.config.execution import ExecutionConfig as ExecutionConfig

@@ -14,7 +14,6 @@ from segem.config.ingest import IngestConfig
 from segem.config.names import Name
 from segem.config.parsing import parse
 from segem.config.segment import BUNDLED_MODEL, SegmentConfig, SweepConfig
-from segem.config.yaml_text import read_yaml
 from segem.errors import ConfigError
 
 
@@ -131,6 +130,9 @@ def load_manifest(path: Path, data_root: Path | None = None) -> Manifest:
     ConfigError
         When the file is missing, is not YAML or does not describe a manifest.
     """
+    # Loaded by those who read a manifest alone: `segem --help` does not wait for it.
+    from segem.config.yaml_text import read_yaml
+
     try:
         if not path.is_file():
             found = "a folder" if path.is_dir() else None

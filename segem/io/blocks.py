@@ -70,6 +70,10 @@ def read_chunks(array: Array, layout: Layout, chunks: Iterable[ZYX], fix: str) -
         except FileNotFoundError:
             # Never the fill value: zeros would pass for tissue without membrane.
             raise WorkspaceError("a block of the volume is missing", where=file, fix=fix) from None
+        except PermissionError as error:
+            # Nothing is lost: to make it again, as `fix` says, would be the wrong advice.
+            with disk_errors(file):
+                raise error from None
         except UNREADABLE as error:
             raise WorkspaceError("a block of the volume cannot be read", where=file, found=error, fix=fix) from error
         yield from zip((index for index, _ in wanted), decoded, strict=True)

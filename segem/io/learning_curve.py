@@ -66,7 +66,7 @@ def load_trials(home: Path, identity: str) -> SavedTrials:
         raise ConfigError(
             "a learning curve of other settings, sections or versions has this name",
             where=home,
-            fix="give another --out, or remove this folder if it is no longer needed",
+            fix="give another --out",
         )
     return kept
 
@@ -76,5 +76,5 @@ def _damaged(path: Path, error: ValueError) -> WorkspaceError:
         "the file cannot be read",
         where=path,
         found=describe_fault(error),
-        fix="remove its folder and run `segem learning-curve` again",
+        fix="restore the file from a copy, or run `segem learning-curve` again with another --out",
     )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -31,6 +34,16 @@ CREATE TABLE IF NOT EXISTS blocks (
 """
 # Kept in the header of the file (PRAGMA user_version); the first ledgers have none there.
 _VERSION = 2
+
+
+_LOST = "move the file elsewhere and run again: every block is then computed again"
+_FIXES = {
+    sqlite3.SQLITE_BUSY: "wait until the other process has ended",
+    sqlite3.SQLITE_CORRUPT: _LOST,
+    sqlite3.SQLITE_FULL: "free some space, or choose another --workspace",
+    sqlite3.SQLITE_NOTADB: _LOST,
+    sqlite3.SQLITE_READONLY: "make the folder of the run writable, or copy the workspace to where you may write",
+}
 
 
 @dataclass(frozen=True)
@@ -61,6 +74,8 @@ class Ledger:
     ----------
     path : Path
         The SQLite file; made when missing.
+    copy_of : Path, optional
+        The file that it is a copy of, which messages then name.
 
     Raises
     ------
@@ -68,8 +83,8 @@ class Ledger:
         When the file cannot be opened, is no ledger, or is one of another version.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, copy_of: Path | None = None) -> None:
+        self.path = copy_of or path
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         with self._faults():
@@ -115,7 +130,7 @@ class Ledger:
                 where=self.path,
                 expected=f"version {_VERSION}",
                 found=f"version {version or 1}",
-                fix="run again under another name (--run), or remove the folder of this run first",
+                fix="run again under another name (--run); what this one holds stays as it is",
             )
         self._db.execute(f"PRAGMA user_version = {_VERSION}")
 
@@ -128,12 +143,48 @@ class Ledger:
                 "the ledger of the run cannot be used",
                 where=self.path,
                 found=str(error),
-                fix="check the disk; if the file is damaged, remove it and run again: every block is then recomputed",
+                # The first byte says what is wrong, the others where it was noticed.
+                fix=_FIXES.get(
+                    getattr(error, "sqlite_errorcode", 0) & 0xFF, "check the disk and the rights of the folder"
+                ),
             ) from None
+
+
+@contextmanager
+def read_ledger(path: Path) -> Iterator[Ledger]:
+    """Open a ledger to read it, also where nothing may be written.
+
+    Parameters
+    ----------
+    path : Path
+        The SQLite file.
+
+    Yields
+    ------
+    Ledger
+        A copy where the file or its folder is read-only: SQLite keeps files beside it even to read it.
+
+    Raises
+    ------
+    WorkspaceError
+        When it cannot be read.
+    """
+    if os.access(path.parent, os.W_OK) and os.access(path, os.W_OK):
+        with Ledger(path) as ledger:
+            yield ledger
+        return
+    with tempfile.TemporaryDirectory(prefix="segem-ledger-") as folder:
+        with disk_errors(path):
+            # With the log of a process that was killed, which holds its last rows.
+            for part in (path, path.with_name(f"{path.name}-wal")):
+                if part.exists():
+                    shutil.copyfile(part, Path(folder) / part.name)
+        with Ledger(Path(folder) / path.name, copy_of=path) as ledger:
+            yield ledger
 
 
 def blocks_digest(workspace: Workspace, run: str, key: PhaseKey) -> str:
     """Return one sha256 of what all finished blocks of a phase hold, by the ledger of the run."""
-    with Ledger(workspace.ledger(run)) as ledger:
+    with read_ledger(workspace.ledger(run)) as ledger:
         rows = ledger.rows(key)
     return hashlib.sha256(json.dumps(sorted((index, row.digest) for index, row in rows.items())).encode()).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -193,17 +194,28 @@ def refuse_harmful(path: Path, archive: zipfile.ZipFile) -> None:
     ModelError
         When a name or a size is suspicious.
     """
+    harm = find_harm(archive)
+    if harm is not None:
+        raise _harmful(path, harm)
+
+
+def find_harm(archive: zipfile.ZipFile) -> str | None:
+    """Return what in a zip would write outside its folder or fill the disk, or None."""
     members = archive.infolist()
     names = [member.filename for member in members]
     if len(members) > _MOST_MEMBERS or len(set(names)) < len(names):
-        raise _harmful(path, f"{len(members)} members of {len(set(names))} names")
+        return f"{len(members)} members of {len(set(names))} names"
     for member in members:
         # As Windows would read it too: backslashes separate folders, and a colon ends a drive.
         parts = PurePosixPath(member.filename.replace("\\", "/")).parts
         if ".." in parts or parts[:1] == ("/",) or ":" in (parts or ("",))[0]:
-            raise _harmful(path, f"a member with the name {member.filename[:100]!r}")
+            return f"a member with the name {member.filename[:100]!r}"
         if member.file_size > max(_ALWAYS_ALLOWED, _MOST_TIMES * member.compress_size):
-            raise _harmful(path, f"{member.compress_size} bytes that unpack to {member.file_size}")
+            return f"{member.compress_size} bytes that unpack to {member.file_size}"
+        # The upper half holds the mode that Unix gave the file.
+        if stat.S_ISLNK(member.external_attr >> 16):
+            return f"a link with the name {member.filename[:100]!r}"
+    return None
 
 
 def _grows(root: yaml.Node | None) -> bool:

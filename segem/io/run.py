@@ -92,7 +92,7 @@ def _require_known_schema(text: str, path: Path) -> None:
                 where=path,
                 expected=f"schema {SCHEMA}",
                 found=f"schema {found}",
-                fix="run again under another name (--run), or remove the folder of this run first",
+                fix="run again under another name (--run); what this one holds stays as it is",
             )
 
 

@@ -94,7 +94,7 @@ def find_promoted(model: Path) -> Path | None:
             "the version in use is gone",
             where=model / CURRENT,
             found=repr(name[:100]),
-            fix="put its folder back, or remove the file: the newest version that was not kept aside then counts",
+            fix="put its folder back, or move this file elsewhere: the newest version not kept aside then counts",
         )
     return model / name
 
@@ -174,5 +174,5 @@ def _unreadable(path: Path, reason: object) -> ModelError:
         "what was decided about a model cannot be read",
         where=path,
         found=reason,
-        fix="check the rights of the file; if it is damaged remove it, and promote the model again",
+        fix="check the rights of the file; if it is damaged move it elsewhere, and promote the model again",
     )

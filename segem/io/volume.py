@@ -360,9 +360,12 @@ def _metadata(folder: Path) -> dict[str, Any]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise _damaged(path, "no such file")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        with disk_errors(path):
+            values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from error
     if not isinstance(values, dict):
         raise _damaged(path, type(values).__name__)

@@ -72,12 +72,25 @@ class Workspace:
         WorkspaceError
             When they cannot; the message says why.
         """
-        for folder in (self.root, self.root / "volumes", self.root / "runs", self.models):
+        for folder in self._folders():
             with disk_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
-                # A folder may exist and refuse files: found out now, not after an hour of work.
-                with tempfile.TemporaryFile(dir=folder):
-                    pass
+            check_writable(folder)
+
+    def check(self) -> None:
+        """Check that those folders of the workspace that are there can be written, without making any.
+
+        Raises
+        ------
+        WorkspaceError
+            When one cannot; the message says why.
+        """
+        for folder in self._folders():
+            if folder.exists():
+                check_writable(folder)
+
+    def _folders(self) -> tuple[Path, ...]:
+        return self.root, self.root / "volumes", self.root / "runs", self.models
 
     def _visible(self, folder: str, marker: str) -> list[Path]:
         with disk_errors(self.root / folder):
@@ -86,6 +99,18 @@ class Workspace:
             # Hidden ones are unfinished or locks; a folder without its marker was never finished either.
             paths = (self.root / folder).iterdir()
             return [path for path in paths if not path.name.startswith(".") and (path / marker).is_file()]
+
+
+def check_writable(folder: Path) -> None:
+    """Raise where a folder refuses files; it may exist and do so, which is better known before an hour of work.
+
+    Raises
+    ------
+    WorkspaceError
+        When it does; the message says why.
+    """
+    with disk_errors(folder), tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def open_workspace(root: Path) -> Workspace:

@@ -6,12 +6,11 @@ import importlib.metadata
 import os
 import platform
 import shutil
-import tempfile
 from dataclasses import dataclass
 from typing import Literal
 
 from segem.errors import SegemError
-from segem.io.workspace import Workspace
+from segem.io.workspace import Workspace, check_writable
 from segem.learn.artefact import list_models
 from segem.learn.engine import gpu_name
 
@@ -79,12 +78,13 @@ def _check_models(workspace: Workspace) -> Finding:
 
 
 def _check_workspace(workspace: Workspace) -> Finding:
+    # Nothing is made: whoever asks what is missing has not decided yet where the workspace is to be.
+    there = next(place for place in (workspace.root, *workspace.root.absolute().parents) if place.exists())
     try:
-        workspace.prepare()
-        with tempfile.TemporaryFile(dir=workspace.root):
-            free = shutil.disk_usage(workspace.root).free / 1e9
+        check_writable(there)
+        workspace.check()
+        free = shutil.disk_usage(there).free / 1e9
     except (SegemError, OSError) as error:
         return Finding("workspace", "bad", str(error))
-    return Finding(
-        "workspace", "ok" if free > LOW_DISK_GB else "note", f"{workspace.root} is writable, {free:.0f} GB free"
-    )
+    what = "is writable" if there == workspace.root else "can be made"
+    return Finding("workspace", "ok" if free > LOW_DISK_GB else "note", f"{workspace.root} {what}, {free:.0f} GB free")

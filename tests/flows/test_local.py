@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import threading
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,21 @@ def test_a_server_that_does_not_answer_is_named(prefect_server: None, tmp_path: 
         pass
 
 
+@pytest.mark.skipif(find_spec("socksio") is not None, reason="SOCKS proxies work here")
+def test_a_proxy_that_keeps_from_the_server_is_named(
+    prefect_server: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    with (
+        temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}),
+        pytest.raises(ConfigError, match=r"a proxy of this machine needs a package.*unset the variable"),
+        use_prefect(tmp_path),
+    ):
+        pass
+
+
 def test_failed_volumes_reach_the_caller_as_one_line(
     prefect_server: None, manifest_of: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -179,7 +195,9 @@ class TestPrivateServer:
     def test_a_campaign_needs_nothing_started(self, manifest_of: Callable[..., Path], tmp_path: Path) -> None:
         manifest = manifest_of("alpha", "gamma", changes={"gamma": {"source": str(tmp_path / "nowhere.tif")}})
         # A proxy that nobody runs: traffic to the private server must not take it.
-        environment = clean_environment(HTTP_PROXY="http://127.0.0.1:9", http_proxy="http://127.0.0.1:9")
+        environment = clean_environment(
+            HTTP_PROXY="http://127.0.0.1:9", http_proxy="http://127.0.0.1:9", ALL_PROXY="socks5://127.0.0.1:9"
+        )
 
         done = subprocess.run(
             [*python(RUN), str(manifest), str(tmp_path / "w")],

@@ -392,7 +392,11 @@ def test_doctor_finds_what_is_needed(segem: Shell) -> None:
     assert findings["torch"]["state"] == "ok"
     # On a nearly full disk this is a note.
     assert findings["workspace"]["state"] in {"ok", "note"}
-    assert "is writable" in findings["workspace"]["text"]
+    assert findings["workspace"]["text"].startswith(f"{segem.workspace} can be made, ")
+    assert not segem.workspace.exists(), "nothing is made of a question"
+    segem.workspace.mkdir()
+    assert f"{segem.workspace} is writable, " in segem("doctor")[1]
+    assert list(segem.workspace.iterdir()) == []
 
 
 COMMANDS = "demo run ingest baseline segment evaluate report verify export train synth doctor bench models"

@@ -109,7 +109,7 @@ def calls(text: str) -> list[tuple[str, set[str]]]:
     found = []
     for line in CALL.findall("\n".join(CODE.findall(text))):
         words = re.findall(r"--[a-z-]+|[a-z]+(?:-[a-z]+)*", line)
-        name = " ".join(words[:2]) if words[0] == "models" else words[0]
+        name = " ".join(words[:2]) if words[0] in {"data", "models"} else words[0]
         found.append((name, {word for word in words if word.startswith("--")}))
     return found
 
@@ -157,7 +157,7 @@ def test_the_command_page_shows_every_command_with_every_option() -> None:
 def test_every_command_takes_the_options_that_all_have() -> None:
     taken = options()
     assert [name for name, known in taken.items() if "--json" not in known] == []
-    assert [name for name, known in taken.items() if "--workspace" not in known] == ["synth"]
+    assert [name for name, known in taken.items() if "--workspace" not in known] == ["synth", "data list", "data get"]
 
 
 DEPLOYMENT = re.compile(r"^\| `([a-z-]+)/([a-z-]+)` \| [^|]+ \| (.+) \|$", re.MULTILINE)

@@ -10,6 +10,7 @@ import pytest
 import tifffile
 
 from segem.config import BUNDLED_MODEL, Manifest, load_manifest
+from segem.stages.volumes.data import find_set
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 MANIFESTS = (
@@ -94,6 +95,18 @@ def test_manifest_agrees_with_the_registry(name: str, tmp_path: Path) -> None:
         if volume.split is not None:
             assert (volume.split.test is None) == volume.name.endswith("-late")
             assert (volume.split.test or volume.split.train).stop <= facts["shape"][0]
+
+
+@pytest.mark.parametrize("name", ["isbi2012", "vnc"])
+def test_what_can_be_downloaded_agrees_with_the_registry(name: str) -> None:
+    registry = tomllib.loads((DATA / "registry.toml").read_text(encoding="utf-8"))
+    chosen = find_set(name)
+    known = registry[name]["volumes"]
+    assert {volume.name for volume in chosen.volumes} == set(known)
+    for volume in chosen.volumes:
+        facts = known[volume.name]
+        found = (volume.source, volume.labels, volume.membrane, list(chosen.voxel_nm))
+        assert found == (facts["source"], facts.get("labels"), facts.get("membrane"), facts["voxel_nm"])
 
 
 def test_one_manifest_names_all_volumes_of_the_registry(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from segem import progress
-from segem.progress import Part, shown, track, warnings_told
+from segem.progress import Pace, Part, shown, track, warnings_told
 
 
 class Terminal(io.StringIO):
@@ -48,6 +48,7 @@ def lines_while(
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.05)
+    monkeypatch.setattr(progress, "LEAST_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("often")
@@ -133,9 +134,9 @@ def test_a_terminal_of_80_columns_shows_a_bar_in_one_line(monkeypatch: pytest.Mo
         "learning curve": ("training", "unet-em, 16 sections, seed 2"),
     }
     for name, (unit, note) in stages.items():
-        task = display.add_task(name, total=1000.0, unit=unit, note=note)
-        display.tasks[-1].start_time = display.get_time() - 3600
-        display.update(task, completed=300.0)
+        pace = Pace(started=0.0)
+        pace.note(3600.0, 300.0)
+        display.add_task(name, total=1000.0, completed=300, unit=unit, note=note, pace=pace, earlier=0.0)
     lines = [
         "".join(part.text for part in line).rstrip()
         for line in console.render_lines(display.get_renderable(), pad=False)
@@ -145,6 +146,76 @@ def test_a_terminal_of_80_columns_shows_a_bar_in_one_line(monkeypatch: pytest.Mo
     assert "…" in lines[0].split(" ")[1], "a long name is cut short, and nothing else"
     assert lines[0].endswith("30%, 0.1 px/s, 2 h 20 min left")
     assert lines[1].endswith("30%, 2 h 20 min left, loss 0.123, val IoU 0.712")
+
+
+@pytest.mark.parametrize(
+    ("width", "said"),
+    [
+        (120, "30%, 2 h 20 min left, loss 0.123, val IoU 0.712, 0.1 steps/s"),
+        (80, "30%, 2 h 20 min left, loss 0.123, val IoU 0.712"),
+        (60, "30%, 2 h 20 min left"),
+        (40, "30%"),
+        (20, "30%"),
+    ],
+)
+def test_what_does_not_fit_is_left_out_whole(width: int, said: str) -> None:
+    display = progress._display(Console(file=Terminal(), force_terminal=True, width=width))
+    pace = Pace(started=0.0)
+    pace.note(3600.0, 300.0)
+    note = "loss 0.123, val IoU 0.712, 0.1 steps/s"
+    display.add_task("train unet", total=1000.0, completed=300, unit="", note=note, pace=pace, earlier=0.0)
+    facts = display.columns[-1]
+    assert isinstance(facts, progress._Facts)
+    assert facts.render(display.tasks[0]).plain == said
+
+
+def test_sections_that_end_together_promise_nothing() -> None:
+    pace = Pace(started=0.0)
+    pace.note(0.01, 1)
+    assert pace.per_second is None, "0.01 s say nothing"
+    pace = Pace(started=0.0)
+    pace.note(8.0, 1)
+    pace.note(8.00002, 1)
+    assert pace.per_second == pytest.approx(0.25, rel=1e-4), "two threads took 8 s each"
+
+
+def test_the_rate_is_that_of_the_last_minute() -> None:
+    pace = Pace(started=0.0)
+    pace.note(1.0, 1000)
+    for second in range(10, 200, 10):
+        pace.note(second, 1)
+    assert pace.per_second == pytest.approx(0.1)
+
+
+def test_a_block_that_takes_longer_than_a_minute_has_a_rate() -> None:
+    pace = Pace(started=0.0)
+    pace.note(100.0, 1)
+    pace.note(200.0, 1)
+    assert pace.per_second == pytest.approx(0.01)
+
+
+@pytest.mark.usefixtures("often")
+def test_work_of_unknown_size_shows_its_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    with shown(), track("download isbi", None, "byte") as advance:
+        lines = lines_while(capsys, lambda: advance(1000, "1 kB"), lambda seen: "1 kB" in "".join(seen))
+    assert re.fullmatch(r"download isbi: \S+ [GMk]?B/s, 1 kB", lines[-1]), lines
+    assert lines[0] in ("download isbi: under way", lines[-1])
+
+
+def test_what_was_finished_earlier_counts_in_the_share_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    with shown(), track("download isbi", 2e9, "byte", done=10**9):
+        pass
+    assert re.fullmatch(r"download isbi: done in \S+ s\n", capsys.readouterr().err)
+
+
+def test_work_goes_on_where_nobody_reads_what_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr("sys.stderr", Closed())
+    with shown(), track("ingest isbi", 1, "section") as advance:
+        advance(1)
 
 
 def test_bars_of_a_terminal_end_with_a_line_of_what_is_done(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segem.config import LabelSource
+from segem.config import LabelSource, Selection
 from segem.errors import InputError
 from segem.io.readers.picture import PictureReader
 from segem.io.readers.reader import Described
@@ -46,8 +46,7 @@ class JpegReader(PictureReader):
             )
         if components not in _SPACES:
             raise not_grey(path, f"{components} channels")
-        lossy = _LOSSY_LABELS if isinstance(self.chosen, LabelSource) else _LOSSY
-        return Described((height, width), np.dtype("u1"), "yx", "the format", warnings=(lossy,))
+        return Described((height, width), np.dtype("u1"), "yx", "the format", warnings=(say_lossy(self.chosen),))
 
     def decode(self, data: bytes) -> NDArray[Any]:
         """Return the pixels of a file."""
@@ -57,6 +56,11 @@ class JpegReader(PictureReader):
         *_, components = _read_frame(self.source, BytesIO(data))
         pixels: NDArray[Any] = simplejpeg.decode_jpeg(data, _SPACES[components], strict=True)
         return pixels[..., 0] if components == 1 else pixels
+
+
+def say_lossy(chosen: Selection) -> str:
+    """Return what the user should know about images or labels that are compressed as JPEG, in any file."""
+    return _LOSSY_LABELS if isinstance(chosen, LabelSource) else _LOSSY
 
 
 def _read_frame(path: Path, file: IO[bytes]) -> tuple[int, int, int, int]:

@@ -263,7 +263,7 @@ def check_declared(where: object, shape: tuple[int, ...], dtype: np.dtype[Any], 
     """
     decoded = int(np.prod(shape, dtype=object)) * dtype.itemsize
     if decoded == 0:
-        raise InputError("a section without voxels", where=where, found=f"shape {shape}", fix="remove it")
+        raise InputError("a section without voxels", where=where, found=f"shape {shape}", fix="leave it out")
     suspicious = decoded > UNCHECKED_BYTES and decoded > MAX_RATIO * stored_bytes
     if decoded > MAX_SECTION_BYTES or suspicious:
         raise InputError(

@@ -193,7 +193,10 @@ def _read(folder: Path) -> Any:
         return import_openvino().Core().read_model(folder / MODEL_FILE)
     except Exception as error:
         raise ModelError(
-            "the 8-bit model cannot be read", where=folder, found=error, fix="remove it and run again"
+            "the 8-bit model cannot be read",
+            where=folder,
+            found=error,
+            fix="move it elsewhere and run again: it is made again of the model",
         ) from error
 
 

@@ -99,7 +99,7 @@ def import_model(source: Path, name: str, workspace: Workspace, foreign: Foreign
             raise ConfigError(
                 "this name is in use by a learning curve, or by a training that did not end",
                 where=workspace.models / name,
-                fix="give another name by --out, or remove the folder if you need nothing in it",
+                fix="give another name by --out",
             )
         sweep_partials(workspace.models, name)
         # The folder of the model is made together with its first version, so that a refused one leaves nothing.

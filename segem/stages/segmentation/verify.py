@@ -11,7 +11,7 @@ from segem.errors import SegemError, WorkspaceError
 from segem.geometry import ZYX, Box, Halo
 from segem.io.blocks import block_digest, layer_digest, shard_path, stored_digest, voxel_digest
 from segem.io.layers import label_of, layers_of, read_section
-from segem.io.ledger import Ledger, LedgerRow, PhaseKey, blocks_digest
+from segem.io.ledger import LedgerRow, PhaseKey, blocks_digest, read_ledger
 from segem.io.run import failure_of, fault_of, load_run, source_digest
 from segem.io.shards import Array, path_of
 from segem.io.volume import Volume
@@ -108,7 +108,7 @@ def _step_faults(step: StepRecord, result: Volume, run: str, name: str, workspac
     damaged: list[Box] = []
     for phase in step.phases:
         plan, arrays = plan_of(phase, result.shape), layers_of(result, phase.layers)
-        with Ledger(workspace.ledger(run)) as ledger:
+        with read_ledger(workspace.ledger(run)) as ledger:
             rows = ledger.rows(PhaseKey(name, step.step, phase.name))
         with track(f"verify {step.step} of {name}", plan.count, "block") as advance:
             found = damage(plan, rows, arrays, deep=True, on_block=advance)

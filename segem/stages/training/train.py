@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +29,7 @@ from segem.learn.runtimes.choice import choose_device, training_runtime
 from segem.learn.sections import LabelledSection
 from segem.learn.train import Fitted, Progress, fit
 from segem.learn.watch import Snapshot
-from segem.progress import Part, tell, track
+from segem.progress import Pace, Part, rate_text, tell, track
 from segem.records.card import BaseRecord, HeldOutScore, MeasuredHalo, ModelCard, TrainingRecord
 from segem.stages.models.zoo import check_new_name, tell_if_not_in_use
 from segem.stages.training.job import (
@@ -241,13 +242,15 @@ def _fit(
 ) -> Fitted:
     """Fit the weights, with a progress bar and a picture of the curve so far."""
     config, base = job.config, job.base
-    # A budget in minutes has no number of steps, so only the share and the time left are shown.
+    # A budget in minutes has no number of steps, so the share is tracked, and steps a second are said beside it.
     with track(f"train {config.model}", 1, unit="") as advance:
-        part = Part(advance)
+        part, pace = Part(advance), Pace(time.monotonic())
 
         def show(now_at: Progress) -> None:
+            pace.note(time.monotonic(), 1)
             iou = "" if now_at.validation_iou is None else f", val IoU {now_at.validation_iou:.3f}"
-            part(now_at.fraction, f"loss {now_at.loss:.3f}{iou}")
+            rate = "" if pace.per_second is None else f", {rate_text(pace.per_second, 'step')}"
+            part(now_at.fraction, f"loss {now_at.loss:.3f}{iou}{rate}")
             if on_step is not None:
                 on_step(now_at)
 

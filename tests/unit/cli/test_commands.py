@@ -50,6 +50,8 @@ RELIED_ON = {
     "label-next": "data-root device of",
     "doctor": "",
     "bench": "device model shape size",
+    "data list": "",
+    "data get": "to",
 }
 """Options that scripts use, by command; --json and --workspace beside them."""
 

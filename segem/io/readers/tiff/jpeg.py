@@ -47,7 +47,8 @@ def check_jpeg(data: bytes, columns: int, rows: int, tables: bytes | None = None
     codes = np.frombuffer(data, np.uint8)
     if data[:2] != bytes([_FILL, _START]):
         raise JpegError("no JPEG image begins here")
-    at, scans, interval, space = 2, 0, 0, None
+    at, scans, space = 2, 0, None
+    restarts = tables is not None and bytes([_FILL, _RESTART_INTERVAL]) in tables
     while True:
         marker, at = _marker_at(data, at)
         if marker == _END:
@@ -65,17 +66,17 @@ def check_jpeg(data: bytes, columns: int, rows: int, tables: bytes | None = None
                 raise JpegError(f"a JPEG image of {height} x {width} where at most {rows} x {columns} fit")
             space = _SPACES.get(body[5]) if marker in _HUFFMAN_FRAMES and body[0] == _BITS else None
         elif marker == _RESTART_INTERVAL:
-            interval = int.from_bytes(body, "big")
+            restarts = any(body)
         elif marker == _SCAN:
             scans += 1
-            at = _end_of_scan(codes, at, restarts=interval > 0)
+            at = _end_of_scan(codes, at, restarts=restarts)
     if not scans:
         raise JpegError("a JPEG image without pixels")
     if space is not None:
         # imagecodecs keeps to itself what libjpeg warns of, and returns damaged pixels as they come.
         import simplejpeg
 
-        stream = tables[: -len(_STREAM_END)] + data[2:] if tables else data
+        stream = tables.rstrip(b"\0").removesuffix(_STREAM_END) + data[2:] if tables else data
         simplejpeg.decode_jpeg(stream, space, strict=True)
 
 

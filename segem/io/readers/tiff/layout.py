@@ -142,17 +142,19 @@ def _is_stale(walked: Walked) -> bool:
 
 def _of_shapes(walked: Walked, file: TiffPages) -> Layout:
     """Read the shapes that tifffile notes at the beginning of each array that it writes."""
-    arrays = []
-    for number, text in walked.descriptions:
-        if text.startswith(_SHAPED):
-            arrays.append((number, _parse_shape(text, file.label_of(number))))
+    kept, count = set(walked.sections), len(walked.sections)
+    arrays = [
+        (number, _parse_shape(text, file.label_of(number)))
+        for number, text in walked.descriptions
+        if number in kept and text.startswith(_SHAPED)
+    ]
     if len(arrays) == 1:
-        shape, axes = arrays[0][1]
-        outer, letters, inner = _split(shape, axes, walked.kinds[0].shape)
+        number, (shape, axes) = arrays[0]
+        outer, letters, inner = _split(shape, axes, walked.kinds[number].shape)
         promised = int(np.prod(outer, dtype=object))
-        if promised == len(walked.kinds):
-            planes = _pages(list(range(promised)))
-        elif len(walked.kinds) == 1 and walked.room >= promised:
+        if promised == count:
+            planes = _pages(walked.sections)
+        elif count == 1 and walked.room >= promised:
             planes = _behind(promised)
         else:
             raise promise_broken(file, promised)
@@ -170,7 +172,7 @@ def _of_shapes(walked: Walked, file: TiffPages) -> Layout:
                 fix="write each to a file of its own",
             )
         promised += int(np.prod(outer, dtype=object))
-    if promised != len(walked.kinds):
+    if promised != count:
         raise promise_broken(file, promised)
     return Layout("z", _pages(walked.sections), _PAGES)
 

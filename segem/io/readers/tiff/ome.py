@@ -224,11 +224,7 @@ def find_files(image: OmeImage, path: Path) -> dict[str | None, Path]:
     """
     found: dict[str | None, Path] = {None: path}
     names = sorted(image.names)
-    # A file that was renamed still knows itself by its UUID, or by being the only one.
-    uuids = {planes.uuid for planes in image.planes if planes.name}
-    if len(names) == 1 and (image.uuid is None or uuids == {image.uuid}):
-        if names[0] != path.name and set(names[0]) & set("/\\"):
-            raise _outside(path, names[0])
+    if len(names) == 1 and _is_renamed(image, path, names[0]):
         return found | {names[0]: path}
     others = {some.uuid for some in image.planes if some.uuid and not some.name and image.uuid}
     if nameless := sorted(others - {image.uuid}):
@@ -238,6 +234,15 @@ def find_files(image: OmeImage, path: Path) -> dict[str | None, Path]:
     if missing:
         raise _absent(path, missing, len(names))
     return found | {name: there for name, there in beside.items() if there is not None}
+
+
+def _is_renamed(image: OmeImage, path: Path, name: str) -> bool:
+    """Return whether the only name in the metadata is one that the file itself once had."""
+    if Path(name).name != name:
+        return False
+    if image.uuid is not None:
+        return {planes.uuid for planes in image.planes if planes.name} == {image.uuid}
+    return all(planes.name for planes in image.planes) and not (path.parent / name).exists()
 
 
 def _absent(path: Path, names: list[str], total: int) -> InputError:

@@ -17,7 +17,7 @@ from segem.io.readers.tiff.damage import no_damage, unreadable
 from segem.io.readers.tiff.segments import JPEG, UNCOMPRESSED, Segments, bytes_of_row, bytes_of_segment
 from segem.io.readers.tiff.shown import MINISBLACK, MINISWHITE, PALETTE, RGB, YCBCR, dtype_shown, show
 
-_OFFSETS, _COUNTS, _ORIENTATION = (324, 273), (325, 279), 274
+_OFFSETS, _COUNTS = (324, 273), (325, 279)
 _REDUCED, _MASK = 1, 4
 _DESCRIPTION_READ = 1_000_000
 # Pages are read directly, so that tifffile never opens another file or makes up pages.
@@ -275,8 +275,8 @@ def _check_segments(page: Any, where: str, size: int) -> tuple[int, int, int]:
     ends = offsets + counts
     for at in np.flatnonzero(written & ((counts <= 0) | (offsets <= 0) | (ends > size) | (ends < 0)))[:1]:
         raise damaged(where, f"voxels at bytes {offsets[at]} to {ends[at]} of a file of {size}: it is truncated")
-    _check_apart(page, where, offsets[written], counts[written])
-    stored, empty = int(counts.sum()), int(np.count_nonzero(~written))
+    stored = _check_apart(page, where, offsets[written], counts[written])
+    empty = int(np.count_nonzero(~written))
     # What was never written takes no room on purpose, so it is counted as if it were stored.
     check_declared(where, page.shape, page.dtype, stored + empty * bytes_of_segment(page))
     check_declared(where, page.chunks, page.dtype, max(int(counts.max()), 1))
@@ -289,14 +289,18 @@ def _check_segments(page: Any, where: str, size: int) -> tuple[int, int, int]:
     return stored, expected, empty
 
 
-def _check_apart(page: Any, where: str, offsets: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
-    """Check that strips or tiles do not overlap; a tile may stand for several that are alike."""
+def _check_apart(page: Any, where: str, offsets: NDArray[np.int64], counts: NDArray[np.int64]) -> int:
+    """Check that strips or tiles do not overlap, and return how many bytes they take together.
+
+    A tile may stand for several that are alike, as background; strips never do.
+    """
     places = np.stack([offsets, counts], axis=1)
     places = np.unique(places, axis=0) if page.is_tiled else places[np.argsort(offsets, kind="stable")]
     ends = places[:-1].sum(axis=1)
     if np.any(over := ends > places[1:, 0]):
         at = int(np.argmax(over))
         raise damaged(where, f"strips or tiles that overlap, at bytes {places[at + 1, 0]} to {ends[at]}")
+    return int(places[:, 1].sum())
 
 
 def _count_bytes(page: Any) -> bool:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from segem.config import Selection
 from segem.errors import InputError
+from segem.io.readers.jpeg import say_lossy
 from segem.io.readers.reader import Described, Reader
 from segem.io.readers.stack import check_alike, damaged
 from segem.io.readers.tiff.layout import Layout, lay_out
@@ -204,7 +205,7 @@ class TiffReader(Reader):
         if is_white_zero(page, by_tifffile=pages.by_tifffile) and page.dtype.kind not in "bu":
             yield f"{where}: white is its smallest value, and values of type {page.dtype} are not inverted"
         if page.compression in JPEG:
-            yield f"{where}: compressed as JPEG, which changes values, most of all at edges such as membranes"
+            yield f"{where}: {say_lossy(chosen)}"
         if page.tags.valueof(_ORIENTATION, default=_UPRIGHT) != _UPRIGHT:
             yield f"{where}: its orientation tag asks for turned sections; they are read as they are stored"
 

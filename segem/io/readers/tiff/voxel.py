@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from segem.io.readers.reader import StatedVoxelSize
+from segem.io.readers.tiff.layout import IMAGEJ
 
 _NM = {
     "pm": 1e-3,
@@ -78,7 +79,7 @@ def state_voxel(page: Any) -> StatedVoxelSize | None:
 
 
 def _of_imagej(page: Any) -> StatedVoxelSize | None:
-    text = next((t for t in (page.description, page.description1) if t.startswith(("ImageJ=", "SCIFIO="))), "")
+    text = next((t for t in (page.description, page.description1) if t.startswith(IMAGEJ)), "")
     fields: dict[str, str] = dict(re.findall(r"^(\w+)=(.*?)\s*$", text, re.M))
     if (unit := fields.get("unit")) is None:
         return None

@@ -301,3 +301,14 @@ def test_colours_of_ome(tmp_path: Path) -> None:
     grey = np.stack([sections(3)] * 3, -1)
     path = written(tmp_path / "b.ome.tif", grey, photometric="rgb", metadata={"axes": "ZYXS"})
     assert np.array_equal(read(path), sections(3))
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "values"),
+    [(33629, "I", tuple(range(12))), (34412, "B", bytes(512))],
+    ids=["MetaMorph", "Zeiss LSM"],
+)
+def test_stacks_of_which_the_pages_do_not_tell_all(tmp_path: Path, code: int, kind: str, values: Any) -> None:
+    extra = [(33628, "I", 2, (1, 2), True), (code, kind, len(values), values, True)]
+    path = written(tmp_path / "a.tif", sections(2), metadata=None, extratags=extra)
+    assert "a MetaMorph or Zeiss LSM stack" in refused(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import tracemalloc
 from pathlib import Path
@@ -13,7 +14,7 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segem.config import Selection
+from segem.config import LabelSource, Selection
 from segem.errors import InputError
 from segem.geometry import Box
 from segem.io.readers import open_stack
@@ -165,6 +166,19 @@ def test_a_tile_with_an_offset_and_no_length_is_damaged(tmp_path: Path) -> None:
     assert "bytes" in refused(patched(path, "TileByteCounts", counts), unwritten="fill")
 
 
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_tiles_that_are_alike_may_be_one(tmp_path: Path, compression: str | None) -> None:
+    data = np.tile(sections(1)[0, :16, :16], (12, 12))[None]
+    path = written(tmp_path / "a.tif", data, tile=(16, 16), compression=compression, metadata=None)
+    with tifffile.TiffFile(path) as tiff:
+        first, count = tiff.pages[0].dataoffsets[0], tiff.pages[0].databytecounts[0]
+    patched(patched(path, "TileOffsets", [first] * 144), "TileByteCounts", [count] * 144)
+    assert np.array_equal(read(path), data)
+    os.truncate(path, first + count)
+    assert path.stat().st_size < 144 * count
+    assert np.array_equal(read(path), data)
+
+
 def test_a_tile_much_larger_than_its_section(tmp_path: Path) -> None:
     path = written(tmp_path / "a.tif", sections(1), tile=(64, 80), metadata=None, compression="zlib")
     patched(patched(path, "TileWidth", 60_000), "TileLength", 60_000)
@@ -217,6 +231,48 @@ def test_jpeg_that_is_whole_is_read(tmp_path: Path, level: int) -> None:
     path = written(tmp_path / "a.tif", smooth(), compression="jpeg", compressionargs={"level": level}, tile=(64, 64))
     assert np.array_equal(read(path), tifffile.imread(path))
     assert np.abs(read(path).astype(int) - smooth()).max() < 40
+    for chosen, told in (
+        (Selection(), "which loses detail"),
+        (LabelSource(source=path, membrane=1), "labels stored as JPEG"),
+    ):
+        with open_stack(path, chosen) as stack:
+            assert told in stack.warnings[0]
+
+
+def test_jpeg_with_restarts_and_shared_tables(tmp_path: Path) -> None:
+    """Restarts in their order are no damage, and tables may lie in a tag of their own."""
+    import io
+
+    from PIL import Image
+
+    data = smooth()[0, :, :128]
+    encoded = io.BytesIO()
+    Image.fromarray(data).save(encoded, "JPEG", quality=95, restart_marker_rows=1)
+    stream = encoded.getvalue()
+    assert b"\xff\xd0" in stream
+    scan = stream.index(b"\xff\xc0")
+    apart = stream.index(b"\xff\xdb")
+    tables = b"\xff\xd8" + stream[apart:scan] + b"\xff\xd9"
+    short = b"\xff\xd8" + stream[scan:]
+    for name, content, extra in [("a", stream, []), ("b", short, [(347, 7, len(tables), tables, True)])]:
+        path = tmp_path / f"{name}.tif"
+        tifffile.imwrite(
+            path,
+            iter([content]),
+            shape=data.shape,
+            dtype="u1",
+            photometric="minisblack",
+            compression="jpeg",
+            rowsperstrip=128,
+            extratags=extra,
+            metadata=None,
+        )
+        assert np.abs(read(path)[0].astype(int) - data).max() < 20
+    at = path.read_bytes().index(b"\xff\xd3")
+    broken = bytearray(path.read_bytes())
+    broken[at + 1] = 0xD5
+    path.write_bytes(broken)
+    assert "restarts out of order" in refused(path)
 
 
 def test_an_lzw_strip_without_the_code_that_ends_it(tmp_path: Path) -> None:

@@ -57,6 +57,27 @@ def test_a_folder_of_a_set(tmp_path: Path) -> None:
     reader.close()
 
 
+def test_a_folder_is_opened_as_the_set_that_it_holds(tmp_path: Path) -> None:
+    write_set(tmp_path / "in")
+    assert np.array_equal(read(tmp_path / "in"), SECTIONS)
+
+
+def test_a_folder_of_a_set_of_several_channels(tmp_path: Path) -> None:
+    """Two numbers run in the names of its files; the metadata say what they mean."""
+    data = sections(6).reshape(3, 2, 64, 67)[..., :5, :7]
+    elements = "".join(
+        f'<TiffData IFD="0" FirstZ="{z}" FirstC="{c}"><UUID FileName="z{z}_c{c}.ome.tif">u{z}{c}</UUID></TiffData>'
+        for z in range(3)
+        for c in range(2)
+    )
+    for z in range(3):
+        for c in range(2):
+            text = ome({"Z": 3, "C": 2}, data=elements, uuid=f"u{z}{c}")
+            written(tmp_path / f"z{z}_c{c}.ome.tif", data[z, c], description=text, metadata=None)
+    assert "name one by --channel 0 to 1" in refused(tmp_path)
+    assert np.array_equal(read(tmp_path, channel=1), data[:, 1])
+
+
 def test_a_folder_of_a_set_and_of_other_files(tmp_path: Path) -> None:
     paths = sorted(write_set(tmp_path / "in"))
     other = written(tmp_path / "in" / "z.tif", SECTIONS[0])
@@ -145,3 +166,28 @@ def test_files_of_another_shape_in_a_set(tmp_path: Path) -> None:
     written(paths[4], SECTIONS[4].T)
     with pytest.raises(InputError, match=rf"{paths[4].name} page 1 \(z=4\): sections of different shape"):
         read(paths[0])
+
+
+def test_metadata_of_one_file_and_of_another_beside_it(tmp_path: Path) -> None:
+    """Without a UUID, a name that exists beside the file is that file, and not the one that was opened."""
+    written(tmp_path / "b.ome.tif", SECTIONS[1])
+    data = '<TiffData IFD="0" FirstZ="0" PlaneCount="1"/>' + in_file("b.ome.tif", "9", 1)
+    path = written(tmp_path / "a.ome.tif", SECTIONS[0], description=ome({"Z": 2}, data=data), metadata=None)
+    assert np.array_equal(read(path), SECTIONS[:2])
+    alone = ome({"Z": 1}, data=in_file("b.ome.tif", "9", 0))
+    path = written(tmp_path / "c.ome.tif", SECTIONS[2], description=alone, metadata=None)
+    assert np.array_equal(read(path), SECTIONS[1:2])
+
+
+def test_planes_of_a_file_that_has_no_name(tmp_path: Path) -> None:
+    data = '<TiffData IFD="0" FirstZ="0"/><TiffData IFD="0" FirstZ="1"><UUID>urn:uuid:2</UUID></TiffData>'
+    text = ome({"Z": 2}, data=data, uuid="urn:uuid:1")
+    path = written(tmp_path / "a.ome.tif", SECTIONS[0], description=text, metadata=None)
+    assert "expected urn:uuid:2 beside it" in refused(path)
+
+
+def test_a_plane_that_no_file_of_a_set_holds(tmp_path: Path) -> None:
+    written(tmp_path / "b.ome.tif", SECTIONS[1])
+    data = '<TiffData IFD="0" FirstZ="0" PlaneCount="1"/>' + in_file("b.ome.tif", "9", 1)
+    path = written(tmp_path / "a.ome.tif", SECTIONS[0], description=ome({"Z": 3}, data=data), metadata=None)
+    assert "3 planes, but not where 1 of them lie" in refused(path)

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import tifffile
 
+from segem.geometry import Box
 from segem.io.readers import open_stack
 from segem.io.readers.reader import StatedVoxelSize
 from tests.unit.io.readers.test_tiff_axes import ome
-from tests.unit.io.readers.tiffs import Voxels, read, refused, sections, written
+from tests.unit.io.readers.tiffs import Voxels, read, read_box, refused, sections, written
 
 TYPES = ["?", "u1", "u2", "u4", "i1", "i2", "i4", "u8", "i8", "f2", "f4", "f8"]
 
@@ -35,6 +36,16 @@ def test_every_type_is_read_as_it_is(tmp_path: Path, dtype: str, byteorder: str,
     found = read(path)
     assert found.dtype == np.dtype(dtype)
     assert np.array_equal(found, data)
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i2", "u4", "f4"])
+@pytest.mark.parametrize("how", [{"compression": "zlib"}, {"compression": "lzw", "tile": (16, 16)}])
+def test_predicted_values(tmp_path: Path, how: dict[str, Any], dtype: str, byteorder: str) -> None:
+    data = of_type(dtype)
+    path = written(tmp_path / "a.tif", data, byteorder=byteorder, predictor=True, **how)
+    assert np.array_equal(read(path), data)
+    assert np.array_equal(read_box(path, Box((1, 1, 2), (2, 2, 4))), data[1:, 1:, 2:])
 
 
 def test_complex_numbers_are_refused(tmp_path: Path) -> None:
@@ -93,9 +104,10 @@ def test_one_bit_of_a_scanner_keeps_its_white(tmp_path: Path) -> None:
 def test_one_bit_in_strips_of_any_height(tmp_path: Path, bilevel: bool) -> None:
     data = sections(2) > 100
     path = written(tmp_path / "a.tif", data, rowsperstrip=5 if bilevel else 64)
+    assert np.array_equal(read(path), data)
     with open_stack(path) as stack:
-        assert np.array_equal(read(path), data)
         assert stack.chunk == (1, 1, 67)
+        assert np.array_equal(stack.read(Box((1, 3, 5), (2, 12, 30))), data[1:, 3:12, 5:30])
 
 
 def stated(path: Path) -> StatedVoxelSize | None:
@@ -164,14 +176,42 @@ def test_nothing_stated(tmp_path: Path) -> None:
     assert stated(written(tmp_path / "b.tif", sections(), description=text, metadata=None)) is None
 
 
-def test_microscopes_and_imagej(em_data: Path) -> None:
-    """Files as a Zeiss, an FEI microscope and ImageJ write them; the sizes were read off their headers by hand."""
-    folder = em_data / "formats"
-    names = {"Zeiss": "test_tiff_Zeiss_SEM_512pix.tif", "FEI": "FEI-Helios-Ebeam-8bits.tif"}
-    for maker, name in names.items():
-        if not (folder / name).is_file():
-            pytest.skip(f"no {name} among the real EM data")
-        found = stated(folder / name)
-        assert found is not None
-        assert maker in found.origin
-        assert np.array_equal(read(folder / name)[0], tifffile.imread(folder / name))
+ZEISS = "\r\nDP_SOMETHING\r\nSomething = Off\r\nAP_WD\r\nWD = 4.1 mm\r\n{}\r\n"
+FEI = "[User]\r\nDate=01/01/2026\r\n[Scan]\r\nPixelWidth=4e-009\r\nPixelHeight=5e-009\r\nDwelltime=1e-006\r\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "header", "expected"),
+    [
+        (34118, ZEISS.format("AP_IMAGE_PIXEL_SIZE\r\nImage Pixel Size = 5.825 nm"), (None, 5.825, 5.825)),
+        (34118, ZEISS.format("AP_PIXEL_SIZE\r\nPixel Size = 20.5 pm"), (None, 0.0205, 0.0205)),
+        (34118, ZEISS.format("AP_IMAGE_PIXEL_SIZE\r\nImage Pixel Size = 1.5 parsecs"), None),
+        (34118, ZEISS.format(""), None),
+        (34682, FEI, (None, 5.0, 4.0)),
+        (34680, FEI, (None, 5.0, 4.0)),
+        (34682, FEI.replace("Scan", "Beam"), None),
+    ],
+)
+def test_voxel_size_of_microscopes(
+    tmp_path: Path, code: int, header: str, expected: tuple[float | None, ...] | None
+) -> None:
+    text = header.encode()
+    extra = [(code, 2, len(text) + 1, text + b"\0", True)]
+    path = written(tmp_path / "a.tif", sections(1), extratags=extra, metadata=None)
+    assert np.array_equal(read(path), sections(1))
+    found = stated(path)
+    assert (found and (found.z_nm, found.y_nm, found.x_nm)) == expected
+    assert found is None or found.origin.startswith("the header of the")
+
+
+def test_files_of_microscopes_and_of_imagej(em_data: Path) -> None:
+    paths = sorted((em_data / "formats").glob("*.tif"))
+    if not paths:
+        pytest.skip("no TIFF among the formats of the real EM data")
+    for path in paths:
+        found, expected = read(path), tifffile.imread(path)
+        assert np.array_equal(found.reshape(expected.shape), expected)
+        size = stated(path)
+        assert size is not None
+        assert size.x_nm == size.y_nm
+        assert size.origin != "its resolution tags"

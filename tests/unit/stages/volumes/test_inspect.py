@@ -168,6 +168,10 @@ def test_a_voxel_size_that_the_source_states_is_not_asked_for(tmp_path, capsys):
     told = json.loads(shell(capsys, "inspect", tmp_path / "a.tif", "--json"))
     assert [told["voxel"][key] for key in ("z_nm", "y_nm", "x_nm")] == pytest.approx([50, 4, 4])
     assert "--voxel-nm" not in told["next"]
+    tifffile.imwrite(
+        tmp_path / "a.tif", image[:1], imagej=True, resolution=(250, 250), metadata={"axes": "ZYX", "unit": "um"}
+    )
+    assert "--voxel-nm Z,4,4" in json.loads(shell(capsys, "inspect", tmp_path / "a.tif", "--json"))["next"]
 
 
 def test_labels_without_the_value_named_are_refused_as_by_ingest(source):
