@@ -241,7 +241,7 @@ def _typer_type(annotation: Any) -> Any:
 def _metavar(annotation: Any) -> str | None:
     (kind, *more) = _kinds(annotation)
     if get_origin(kind) is tuple:
-        return "Z,Y,X"
+        return "Z,Y,X" if len(get_args(kind)) == 3 else "LOW,HIGH"
     if get_origin(kind) is dict:
         return "NAME=VALUE"
     if get_origin(kind) is Literal and not more and not isinstance(get_args(kind)[0], str):
@@ -259,7 +259,7 @@ def _shown(default: Any) -> Any:
 def _read(value: Any, annotation: Any, flag: str) -> Any:
     kind = get_origin(_kinds(annotation)[0])
     if kind is tuple:
-        return triple(value, flag)
+        return triple(value, flag) if len(get_args(_kinds(annotation)[0])) == 3 else pair(value, flag)
     return dict(assignment(text, flag) for text in value) if kind is dict else value
 
 
@@ -292,6 +292,27 @@ def assignment(text: str, option: str) -> tuple[str, str]:
             fix=f"for example {option} depth=3",
         )
     return name.strip(), value.strip()
+
+
+def pair(text: str, option: str) -> tuple[str, str]:
+    """Return the two numbers of an option such as ``--window 0,4095``, as they were typed.
+
+    Raises
+    ------
+    ConfigError
+        When there are not two of them.
+
+    Examples
+    --------
+    >>> pair("0,4095", "--window")
+    ('0', '4095')
+    """
+    low, comma, high = text.partition(",")
+    if not comma or "," in high:
+        raise ConfigError(
+            f"{option} needs two numbers", expected="LOW,HIGH", found=repr(text), fix=f"for example {option} 0,4095"
+        )
+    return low, high
 
 
 def triple(text: str, option: str) -> tuple[str, str, str]:

@@ -56,7 +56,17 @@ IngestOptions = Annotated[
     Options(
         {
             "": ("name",),
-            DATA: ("voxel_nm", "trust_voxel", "dataset", "axes", "channel", "box", "unwritten", "missing"),
+            DATA: (
+                "voxel_nm",
+                "trust_voxel",
+                "dataset",
+                "axes",
+                "channel",
+                "box",
+                "window",
+                "unwritten",
+                "missing",
+            ),
             "Ground truth": (
                 Option("labels.source", "--labels"),
                 "labels.membrane",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -137,6 +138,17 @@ class IngestConfig(Selection):
     """Ground truth, if there is any."""
     box: str | None = None
     """Part of the source to read, as z0:z1,y0:y1,x0:x1; a side left out is where the source ends."""
+
+    window: tuple[float, float] | None = None
+    """Lowest and highest intensity that count, as LOW,HIGH; what is beyond is clipped. Found from the data when
+    absent."""
+
+    @field_validator("window")
+    @classmethod
+    def _ascending(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not -math.inf < value[0] < value[1] < math.inf:
+            raise ValueError(f"a window is two intensities, the lower one first, found {value[0]:g},{value[1]:g}")
+        return value
 
     @field_validator("voxel_nm")
     @classmethod

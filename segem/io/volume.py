@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +16,21 @@ from numpy.typing import DTypeLike
 from yaozarrs import v05
 
 from segem.errors import InputError, WorkspaceError
-from segem.geometry import ZYX, VoxelSize, ceil_div
+from segem.geometry import ZYX, VoxelSize
 from segem.io.blocks import put_block
 from segem.io.files import PARTIAL, disk_errors, new_directory, write_text
+from segem.io.multiscale import Level, multiscale_of, plan_levels
 from segem.io.pyramid import PyramidBlock, pyramid_blocks
-from segem.io.shards import AXES, CHUNK, Array, create_sharded, shape_of, shard_of, shard_shape, write_block
+from segem.io.shards import AXES, CHUNK, Array, create_sharded, path_of, shape_of, shard_of, shard_shape, write_block
 from segem.io.workspace import VOLUME_SUFFIX
 from segem.kernels.normalize import IntensityStatistics
 from segem.kernels.pyramid import Reduction
 
-__all__ = ["ATTRIBUTES", "CHUNK", "Volume", "create_volume", "shard_shape", "write_block"]
+__all__ = ["ATTRIBUTES", "CHUNK", "OUTSIDE", "Volume", "create_volume", "shard_shape", "write_block"]
 
 ATTRIBUTES = "segem"
-
-# Longest edge of the coarsest level: one chunk, which a viewer loads at once.
-_COARSEST = 256
+OUTSIDE = "outside"
+"""The label that is 1 where a volume holds no tissue; absent where all of it is tissue."""
 
 
 class Volume:
@@ -138,6 +139,17 @@ class Volume:
                 "the volume has no intensity statistics", where=self.path, fix="ingest the source again"
             ) from None
 
+    @cached_property
+    def outside(self) -> Array | None:
+        """Where there is no tissue, (z, y, x) uint8; None in a volume that is all tissue."""
+        return self.label(OUTSIDE) if self.has_label(OUTSIDE) else None
+
+    @property
+    def outside_voxels(self) -> int:
+        """Number of voxels that are no tissue; less than all."""
+        noted = self.attributes.get(OUTSIDE)
+        return int(noted["voxels"]) if isinstance(noted, dict) else 0
+
     def labels(self) -> list[str]:
         """Return the names of the labels."""
         if not (self.path / "labels").is_dir():
@@ -193,9 +205,23 @@ class Volume:
         WorkspaceError
             When the disk refuses, or what is on it does not decode.
         """
-        for block in self.pyramid(label):
-            # An unchanged block keeps its file, so a resumed run does not write the pyramid again.
-            put_block(block.coarse, block.box, block.voxels())
+        # Two at a time, since each waits for the disk; level by level, since each level is made of the one before.
+        with ThreadPoolExecutor(2, "pyramid") as pool:
+            for _, level in groupby(self.pyramid(label), lambda block: path_of(block.coarse)):
+                for _ in pool.map(_put, level):
+                    pass
+
+    def add_label(self, name: str, dtype: DTypeLike) -> None:
+        """Add a label without any voxel written to a volume that nobody else has opened yet.
+
+        Raises
+        ------
+        WorkspaceError
+            When the disk refuses.
+        """
+        with disk_errors(self.path):
+            _create_labels(self.path, [*self.labels(), name], {name: dtype}, self.shape, self.voxel_size)
+        self.__dict__.pop("outside", None)
 
     def set_attributes(self, **values: Any) -> None:
         """Add facts to `attributes`, in one atomic step."""
@@ -272,63 +298,38 @@ def create_volume(
     WorkspaceError
         When the disk refuses.
     """
-    levels = _plan_levels(shape, voxel_size)
-    multiscale = _multiscale_of(levels, voxel_size)
+    levels = plan_levels(shape, voxel_size)
+    multiscale = multiscale_of(levels, voxel_size)
     # In one step: a volume that has a name is complete in its metadata, whatever is killed meanwhile.
     with disk_errors(path), new_directory(path) as partial:
         _create_image(partial, v05.Image(multiscales=[multiscale]), levels, dtype, {ATTRIBUTES: attributes})
         if labels:
-            group = v05.LabelsGroup(labels=list(labels))
-            zarr.create_group(str(partial / "labels"), zarr_format=3, attributes={"ome": _dump(group)})
-        for name, label_dtype in labels.items():
-            described = v05.ImageLabel(source=v05.LabelSource(image="../../"))
-            image = v05.LabelImage(multiscales=[multiscale], **{"image-label": described})
-            _create_image(partial / "labels" / name, image, levels, label_dtype, {}, by_bit=True)
+            _create_labels(partial, list(labels), labels, shape, voxel_size)
     return Volume(path)
 
 
-@dataclass(frozen=True)
-class _Level:
-    shape: ZYX
-    factors: ZYX
+def _create_labels(
+    path: Path, names: list[str], new: Mapping[str, DTypeLike], shape: ZYX, voxel_size: VoxelSize
+) -> None:
+    """Create the new ones of all labels of an image."""
+    levels = plan_levels(shape, voxel_size)
+    group = zarr.open_group(str(path / "labels"), mode="a", zarr_format=3)
+    group.attrs["ome"] = _dump(v05.LabelsGroup(labels=names))
+    for name, dtype in new.items():
+        described = v05.ImageLabel(source=v05.LabelSource(image="../../"))
+        image = v05.LabelImage(multiscales=[multiscale_of(levels, voxel_size)], **{"image-label": described})
+        _create_image(path / "labels" / name, image, levels, dtype, {}, by_bit=True)
 
 
-def _plan_levels(shape: ZYX, voxel_size: VoxelSize) -> list[_Level]:
-    levels = [_Level(shape, (1, 1, 1))]
-    while max(levels[-1].shape[1:]) > _COARSEST:
-        # A single section cannot shrink further; sections much thicker than pixels are not merged.
-        steps = [2 if n > 1 else 1 for n in levels[-1].shape]
-        if not voxel_size.near_isotropic:
-            steps[0] = 1
-        z, y, x = (ceil_div(n, step) for n, step in zip(levels[-1].shape, steps, strict=True))
-        fz, fy, fx = (f * step for f, step in zip(levels[-1].factors, steps, strict=True))
-        levels.append(_Level((z, y, x), (fz, fy, fx)))
-    return levels
-
-
-def _multiscale_of(levels: list[_Level], voxel_size: VoxelSize) -> v05.Multiscale:
-    return v05.Multiscale(
-        axes=[v05.SpaceAxis(name=name, unit="nanometer") for name in AXES],
-        datasets=[
-            v05.Dataset(
-                path=str(index),
-                coordinateTransformations=[
-                    v05.ScaleTransformation(scale=[f * s for f, s in zip(level.factors, voxel_size.zyx, strict=True)]),
-                    # A coarse voxel is centred on the fine ones it stands for, not on the first of them.
-                    v05.TranslationTransformation(
-                        translation=[(f - 1) / 2 * s for f, s in zip(level.factors, voxel_size.zyx, strict=True)]
-                    ),
-                ],
-            )
-            for index, level in enumerate(levels)
-        ],
-    )
+def _put(block: PyramidBlock) -> None:
+    # An unchanged block keeps its file, so a resumed run does not write the pyramid again.
+    put_block(block.coarse, block.box, block.voxels())
 
 
 def _create_image(
     path: Path,
     image: v05.Image,
-    levels: list[_Level],
+    levels: list[Level],
     dtype: DTypeLike,
     attributes: dict[str, Any],
     *,

@@ -62,7 +62,9 @@ class StepFacts(Config):
     memory: int | None = None
     """Bytes that one process was allowed, where --memory set them: they decide the size of tiles."""
     membrane_fraction: float | None = None
-    """Share of the voxels that are membrane; None until the mask is whole."""
+    """Share of the tissue that is membrane; None until the mask is whole."""
+    outside_fraction: float = 0.0
+    """Share of the volume that is no tissue, such as padding."""
     warnings: tuple[str, ...] = ()
 
 

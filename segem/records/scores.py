@@ -116,6 +116,8 @@ class VolumeScores(Record):
     shape: ZYX | None = None
     dtype: str | None = None
     voxel_nm: tuple[float, float, float] | None = None
+    outside_fraction: float = 0.0
+    """Share of the volume that is no tissue, such as padding; no score counts it."""
     model: ModelRecord | None = None
     """What made the model's mask; None where there is no such mask."""
     threshold: float | None = None

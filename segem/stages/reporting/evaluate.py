@@ -140,6 +140,7 @@ def _score_finished(run: str, name: str, made: _Made, workspace: Workspace) -> V
         shape=source.shape,
         dtype=str(source.dtype),
         voxel_nm=source.voxel_size.zyx,
+        outside_fraction=source.outside_voxels / math.prod(source.shape),
         model=made.model,
         threshold=made.facts.threshold if made.facts else None,
         baseline=made.baseline,

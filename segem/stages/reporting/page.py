@@ -147,6 +147,8 @@ def _list_facts(volume: VolumeScores) -> list[tuple[str, str]]:
         extent = TIMES.join(f"{n * size / 1000:.3g}" for n, size in zip(volume.shape, volume.voxel_nm, strict=True))
         facts.append(("Extent", f"{extent} µm"))
         facts.append(("Data type", volume.dtype or ""))
+    if volume.outside_fraction:
+        facts.append(("No tissue", f"{volume.outside_fraction:.1%} of the volume".replace("%", " %")))
     if volume.model is not None:
         facts.append(("Model", f"{volume.model.name} ({volume.model.digest[:12]})"))
     if volume.threshold is not None:

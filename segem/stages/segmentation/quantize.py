@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from segem.geometry import Box, Halo
-from segem.io.blocks import read_block
+from segem.io.tissue import read_tissue
 from segem.io.volume import Volume
 from segem.kernels.threshold import quantize_probability, threshold_probability
 from segem.learn.artefact import Artefact, geometry_of, load_net
@@ -70,6 +70,7 @@ def quantized(
     made_of = {
         "weights": artefact.digest,
         "volume": source.attributes.get("source_digest"),
+        "statistics": source.statistics.to_dict(),
         "code": code,
         "runtime": runtime_identity("openvino", choose_device("cpu")),
     }
@@ -99,7 +100,7 @@ def sample_tiles(source: Volume, context: int, stride_px: int, count: int = SAMP
         box = Box((z, y, x), (z + 1, min(height, y + edge), min(width, x + edge)))
         read = box.grow(Halo(context // 2, 0, 0), volume)
         tile = Tile(box, box)
-        voxels = read_block(source.raw, read, f"run `segem ingest` for {source.name} with --again")
+        voxels = read_tissue(source, read).image
         tiles.append(tile_channels(tile, Block((0, 0, 0), box, read, (tile,)), voxels, source.statistics, context))
     return tiles
 

@@ -152,7 +152,7 @@ def run_step(
             # Only now: coarse levels are made of the blocks, all of which the audit has found on disk.
             for layer in request.layers:
                 result.build_pyramid(label_of(layer))
-            state.facts = _finished_facts(request, step, values, counts)
+            state.facts = _finished_facts(request, step, values, counts, source.outside_voxels)
         done = (request.volume, request.step, counts.computed, counts.skipped)
         logger.info("%s: %s done, blocks computed: %d, skipped: %d", *done)
     return StepOutcome(result, state.facts)
@@ -212,12 +212,13 @@ def _audit(summary: Summary, phase: Phase, rows: Mapping[ZYX, LedgerRow], result
         )
 
 
-def _finished_facts(request: StepRequest, step: BlockStep[F], values: Values, counts: Summary) -> F:
-    """Return the facts of a step that is whole, and warn of what a user should look at."""
+def _finished_facts(request: StepRequest, step: BlockStep[F], values: Values, counts: Summary, outside: int) -> F:
+    """Return the facts of a step that is whole, and warn of what a user should look at; so many voxels are outside."""
     # The last phase writes the mask, and its blocks keep their counts of membrane voxels (see `count_membrane`).
     last = step.phases[-1]
     membrane = sum(int(value) for value in values[last.name])
-    fraction = membrane / Box.of_shape(last.plan.shape).size
+    size = Box.of_shape(last.plan.shape).size
+    fraction = membrane / (size - outside)
     cautions: tuple[str, ...] = tuple(cautions_of(fraction, step.source_fraction))
     for caution in cautions:
         logger.warning("%s: %s", request.volume, caution)
@@ -227,6 +228,7 @@ def _finished_facts(request: StepRequest, step: BlockStep[F], values: Values, co
             "computed": counts.computed,
             "skipped": counts.skipped,
             "membrane_fraction": fraction,
+            "outside_fraction": outside / size,
             "warnings": (*known.warnings, *cautions),
         }
     )

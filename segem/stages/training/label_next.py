@@ -22,7 +22,7 @@ from segem.learn.runtimes.choice import choose_device
 from segem.progress import track
 from segem.records.label_next import LabelNext, RankedSection, Spot
 from segem.records.learning_curve import Arm
-from segem.stages.training.labelled import read_section_images, resolve_split
+from segem.stages.training.labelled import read_section_images, read_section_tissue, resolve_split
 from segem.stages.training.provenance import find_known
 from segem.stages.volumes.ingest import ingest
 
@@ -89,6 +89,9 @@ def label_next(
         for volume, z in offered:
             (image,) = read_section_images(volume, (z, z + 1), context, seen=(0, volume.shape[0]))
             probabilities = np.stack([member(image) for member in ask])
+            outside = read_section_tissue(volume, z).outside
+            if outside is not None:
+                probabilities[:, outside[0] != 0] = 0
             bits = disagreement(probabilities)
             (top, bottom), (left, right), most = find_hottest_tile(bits, tile_px)
             spot = Spot(start=(z, top, left), stop=(z + 1, bottom, right), disagreement=round(most, 6))

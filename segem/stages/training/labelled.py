@@ -13,6 +13,7 @@ from segem.errors import ConfigError, InputError
 from segem.geometry import Box, Range, around
 from segem.io.blocks import read_block
 from segem.io.shards import Array, shape_of
+from segem.io.tissue import Tissue, read_tissue
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.normalize import zscore
@@ -171,8 +172,14 @@ def read_section_images(
     images = np.empty((len(wanted), height, width), np.float32)
     for k, z in enumerate(wanted):
         repeated = k > 0 and wanted[k - 1] == z
-        images[k] = images[k - 1] if repeated else zscore(_read_section(volume.raw, z, volume.name), volume.statistics)
+        images[k] = images[k - 1] if repeated else zscore(read_section_tissue(volume, z).image[0], volume.statistics)
     return [images[k : k + context] for k in range(sections[1] - sections[0])]
+
+
+def read_section_tissue(volume: Volume, z: int) -> Tissue:
+    """Return a section of a volume, as (1, y, x) arrays."""
+    _, height, width = volume.shape
+    return read_tissue(volume, Box((z, 0, 0), (z + 1, height, width)))
 
 
 def _read_section(array: Array, z: int, volume: str) -> NDArray[Any]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,36 +17,32 @@ from numpy.typing import NDArray
 import segem
 from segem.config import IngestConfig, LabelSource
 from segem.errors import InputError, SegemError
-from segem.geometry import ZYX, Box, grid
+from segem.geometry import ZYX
 from segem.io.blocks import read_block
-from segem.io.chunks import Array
 from segem.io.files import locked, new_directory, sweep_partials
+from segem.io.layers import read_section
 from segem.io.readers import Stack, list_source_files, open_labels, open_stack, version_of
 from segem.io.readers.stack import check_reachable
 from segem.io.readers.voxel_size import SettledVoxelSize, describe_size, settle_voxel_size, warn_of_labels
 from segem.io.replacing import refuse_others
-from segem.io.seen import DIGEST_DIGITS
 from segem.io.shards import missing_shards
-from segem.io.volume import Volume, create_volume, write_block
+from segem.io.tissue import read_tissue
+from segem.io.volume import OUTSIDE, Volume, create_volume
 from segem.io.workspace import Workspace
-from segem.kernels.normalize import IntensityStatistics, histogram
 from segem.progress import track
 from segem.stages.volumes.alignment import doubt_alignment
+from segem.stages.volumes.image import ImageTally
+from segem.stages.volumes.intensities import check_type, choose_scaling, warn_of_scaling, window_of
 from segem.stages.volumes.labels import TruthTally, write_values
+from segem.stages.volumes.outside import write_outside
 from segem.stages.volumes.quality import measure_quality
+from segem.stages.volumes.slabs import count_sections, read_slabs, write_behind, write_slab
 
 logger = logging.getLogger(__name__)
 
 TRUTH = "truth"
-RAW_TYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
 
 _OF_LABELS = ("labels", "membrane", "border_nm", "zero_means", "labels_dataset", "ignore", "unpainted")
-
-_TYPE_FIXES = {
-    "b": "give the grey image; a mask of one bit can only be a label",
-    "f": "scale it to 8 or 16 bit grey (Fiji: Image > Type > 16-bit)",
-    "i": "shift it to unsigned 16 bit (Fiji: Image > Type > 16-bit)",
-}
 
 
 @dataclass(frozen=True)
@@ -189,6 +185,7 @@ def describe_settings(config: IngestConfig) -> dict[str, Any]:
         "axes": config.axes,
         "channel": config.channel,
         "box": config.box,
+        "window": None if config.window is None else ",".join(f"{end:g}" for end in config.window),
         "unwritten": config.unwritten,
         "missing": config.missing,
         "voxel_nm": None if config.voxel_nm is None else ",".join(f"{size:g}" for size in config.voxel_nm),
@@ -277,18 +274,6 @@ def open_truth(labels: LabelSource, raw: Stack) -> Stack:
     )
 
 
-def check_type(raw: Stack) -> None:
-    """Raise InputError where the intensities are of a type that no image can have."""
-    if raw.dtype not in RAW_TYPES:
-        raise InputError(
-            "intensities of an unsupported type",
-            where=raw.source,
-            expected="uint8 or uint16",
-            found=raw.dtype,
-            fix=_TYPE_FIXES.get(raw.dtype.kind, "convert it to 8 or 16 bit grey (Fiji: Image > Type > 16-bit)"),
-        )
-
-
 def _write(
     partial: Path,
     config: IngestConfig,
@@ -297,37 +282,46 @@ def _write(
     voxel: SettledVoxelSize,
     fingerprint: str,
 ) -> tuple[str, ...]:
+    scaling, not_numbers = choose_scaling(raw, config)
     volume = create_volume(
         partial,
         shape=raw.shape,
-        dtype=raw.dtype,
+        dtype=scaling.dtype,
         voxel_size=voxel.size,
         labels={} if truth is None else {TRUTH: np.uint8},
         attributes={},
     )
-    image, painted = _ImageTally(raw.dtype, each=truth is not None), None
+    image, painted = ImageTally(raw.shape, scaling.dtype, each=truth is not None), None
     stacks = 1 if truth is None else 2
     with track(f"ingest {config.name}", stacks * raw.shape[0], "section") as advance:
-        # Slabs as deep as a shard, so that each shard is written once and whole.
-        for box, slab in _slabs(raw, volume.write_block):
-            for section in slab:
-                image.add(section)
-                advance(1)
-            _write_slab(volume.raw, box, slab)
+        with write_behind(volume.raw) as write:
+            for box, slab in read_slabs(raw, volume.write_block):
+                stored = scaling.store(slab)
+                write(box, stored)
+                image.add(box, stored)
+                advance(count_sections(box, raw.shape))
+        image.finish(volume)
+        outside = write_outside(volume, image.areas, {*image.whole, *raw.masked}, scaling.nothing)
         if truth is not None and config.labels is not None:
             painted = TruthTally(truth, config.labels, voxel.size)
-            for box, slab in _slabs(truth, volume.write_block):
-                known = np.stack([painted.add(z, section) for z, section in enumerate(slab, box.start[0])])
-                advance(len(known))
-                _write_slab(volume.label(TRUTH), box, known)
+            # By whole sections, since borders between cells are made of what lies around a voxel.
+            for box, slab in read_slabs(truth, (volume.write_block[0], *raw.shape[1:])):
+                known = np.empty(box.shape, np.uint8)
+                for z, section in enumerate(slab, box.start[0]):
+                    known[z - box.start[0]] = painted.add(z, section, _outside_of_section(volume, z))
+                write_slab(volume.label(TRUTH), box, known)
+                advance(count_sections(box, raw.shape))
             painted.check()
-    volume.build_pyramid()
-    if truth is not None:
-        volume.build_pyramid(TRUTH)
+    for label in (None, *volume.labels()):
+        volume.build_pyramid(label)
+    # First of all that is noted, since tissue is read by it.
+    volume.set_attributes(statistics=image.statistics(outside, window_of(config, scaling)))
     unusual = measure_quality(volume).summarise()
     warnings = (
         *raw.warnings,
         *image.warnings(raw),
+        *outside.warnings(not_numbers),
+        *warn_of_scaling(scaling, config),
         *(() if truth is None else warn_of_labels(voxel.size, truth.found.voxel, where=truth.source)),
         *_warn_of_labels(volume, painted),
         *(() if unusual is None else (unusual,)),
@@ -337,16 +331,17 @@ def _write(
         # Absolute, since an export from another folder must know that it is about to replace the source.
         source=str(config.source.absolute()),
         settings=describe_settings(config),
-        source_digest=image.digest.hexdigest(),
-        **({"section_digests": image.of_sections} if truth is not None else {}),
+        source_digest=image.source_digest,
+        **({"section_digests": image.section_digests} if truth is not None else {}),
         source_fingerprint=fingerprint,
         config_hash=config.config_hash(),
         readers=_readers_of(config),
         segem_version=segem.__version__,
         sections=raw.shape[0],
         voxel=voxel.facts(),
-        dtype=str(raw.dtype),
-        statistics=image.statistics(),
+        dtype=str(scaling.dtype),
+        **({} if raw.dtype == scaling.dtype else {"intensities": scaling.to_dict(raw.dtype)}),
+        **({OUTSIDE: outside.facts()} if outside.voxels else {}),
         labels=None if painted is None else painted.facts(),
         warnings=list(warnings),
     )
@@ -356,66 +351,17 @@ def _write(
 def _warn_of_labels(volume: Volume, painted: TruthTally | None) -> Iterator[str]:
     if painted is not None:
         yield from painted.warnings()
-        image, truth = _reader(volume.raw), _reader(volume.label(TRUTH))
-        yield from doubt_alignment(image, truth, volume.shape, painted.of_both_classes)
+        truth = volume.label(TRUTH)
+        yield from doubt_alignment(
+            lambda box: read_tissue(volume, box).image,
+            lambda box: read_block(truth, box, "run the command again"),
+            volume.shape,
+            painted.of_both_classes,
+        )
 
 
-def _reader(array: Array) -> Callable[[Box], NDArray[Any]]:
-    return lambda box: read_block(array, box, fix="run the command again")
-
-
-def _slabs(stack: Stack, write_block: ZYX) -> Iterator[tuple[Box, NDArray[Any]]]:
-    _, height, width = stack.shape
-    for _, box in grid(stack.shape, (write_block[0], height, width)):
-        slab = np.empty(box.shape, stack.dtype)
-        for z in range(box.start[0], box.stop[0]):
-            slab[z - box.start[0]] = stack.section(z)
-        yield box, slab
-
-
-def _write_slab(array: Any, box: Box, slab: NDArray[Any]) -> None:
-    depth, height, width = array.shards
-    for _, part in grid(box.shape, (depth, height, width)):
-        (z, y, x), stop = part.start, part.stop
-        z0 = box.start[0]
-        write_block(array, Box((z + z0, y, x), (stop[0] + z0, stop[1], stop[2])), slab[part.slices])
-
-
-@dataclass
-class _ImageTally:
-    """What is counted while the sections of an image are read."""
-
-    dtype: np.dtype[Any]
-    each: bool
-    """Whether each section gets a digest of its own, by which a model's training sections are recognised later."""
-    of_sections: list[str] = field(default_factory=list)
-    digest: Any = field(default_factory=hashlib.sha256)
-    constant: list[int] = field(default_factory=list)
-    sections: int = 0
-    counts: NDArray[np.int64] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.counts = np.zeros(int(np.iinfo(self.dtype).max) + 1, np.int64)
-
-    def add(self, section: NDArray[Any]) -> None:
-        # Little endian, so that a volume has one digest whatever the byte order of its source or of the machine.
-        data = np.ascontiguousarray(section, section.dtype.newbyteorder("<"))
-        self.digest.update(data)
-        counts = histogram(section)
-        self.counts += counts
-        constant = np.count_nonzero(counts) == 1
-        if constant:
-            self.constant.append(self.sections)
-        # A constant section holds no tissue, and its digest would match those of other volumes.
-        if self.each:
-            self.of_sections.append("" if constant else hashlib.sha256(data.data).hexdigest()[:DIGEST_DIGITS])
-        self.sections += 1
-
-    def statistics(self) -> dict[str, Any]:
-        return {**IntensityStatistics.from_histogram(self.counts).to_dict(), "constant_sections": self.constant}
-
-    def warnings(self, raw: Stack) -> Iterator[str]:
-        if self.constant:
-            listed = ", ".join(raw.label_of(z) for z in self.constant[:5])
-            more = f" and {len(self.constant) - 5} more" if len(self.constant) > 5 else ""
-            yield f"{len(self.constant)} of {self.sections} sections hold one intensity only: {listed}{more}"
+def _outside_of_section(volume: Volume, z: int) -> NDArray[np.bool_] | None:
+    if volume.outside is None:
+        return None
+    outside = read_section(volume.outside, z, "run the command again") != 0
+    return outside if outside.any() else None

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segem.config.inspection import InspectConfig, InspectedLabels
-from segem.geometry import ZYX, Range, VoxelSize
+from segem.geometry import ZYX, Box, Range, VoxelSize
 from segem.io.blocks import voxel_digest
 from segem.io.chunks import Layout, encode_shard
 from segem.io.files import write_bytes
@@ -28,13 +28,17 @@ from segem.io.readers.table import find_format
 from segem.io.readers.voxel_size import settle_voxel_size
 from segem.io.shards import CHUNK, shard_shape
 from segem.io.workspace import Workspace
+from segem.kernels.normalize import histogram
+from segem.kernels.outside import CELL_PX, LEAST_LEVELS, find_constant_cells, find_outside_cells
 from segem.kernels.quality import measure_section, trace_section
 from segem.kernels.quality_flags import QualityTally
+from segem.kernels.scaling import STORED_TYPES, Scaling, ValueSurvey
 from segem.progress import track
 from segem.records.inspection import InspectedLabelSource, InspectedVoxels, Inspection, JobEstimate, LabelValue
 from segem.records.quality import SectionFlag
-from segem.stages.volumes.ingest import check_type, open_truth
+from segem.stages.volumes.ingest import open_truth
 from segem.stages.volumes.inspection_picture import ShownSection, draw_inspection
+from segem.stages.volumes.intensities import check_type
 from segem.stages.volumes.labels import TruthTally
 from segem.stages.volumes.quality import find_middle
 
@@ -87,11 +91,11 @@ def inspect(config: InspectConfig, workspace: Workspace, *, picture: Path | None
             labels = stack.enter_context(open_truth(config.labels, whole)).within(box)
         check_type(raw)
         truth = _open_tally(labels, config.labels, voxel)
-        seen = _look(raw, labels, truth)
+        seen = _look(raw, labels, truth, config.window)
         found, stored = raw.found, sum(check_reachable(file).st_size for file in files)
         format_ = find_format(config.source)
         if picture is not None:
-            write_bytes(picture, draw_inspection(seen.shown, seen.percentiles()))
+            write_bytes(picture, draw_inspection(seen.shown, *seen.contrast))
         return Inspection(
             source=str(config.source),
             format=format_.name if format_ else "",
@@ -104,7 +108,7 @@ def inspect(config: InspectConfig, workspace: Workspace, *, picture: Path | None
             voxel=voxel,
             offset_nm=found.offset_nm,
             percentiles={str(percent): value for percent, value in seen.percentiles().items()},
-            outside=0.0,
+            outside=seen.outside / (len(seen.sampled) * raw.shape[1] * raw.shape[2]),
             first_section=raw.label_of(0),
             last_section=raw.label_of(raw.shape[0] - 1),
             numbers=(raw.numbers[0], raw.numbers[-1]) if raw.numbers else None,
@@ -151,6 +155,10 @@ class _Seen:
     seconds: float = 0.0
     """It took to read, measure and compress the sampled sections."""
     compressed: int = 0
+    outside: int = 0
+    """Pixels that show no tissue."""
+    contrast: tuple[float, float] = (0.0, 255.0)
+    """What is drawn black and white, as stored."""
 
     def percentiles(self) -> dict[int, float]:
         """Return intensities, by the percentage of pixels that are not brighter."""
@@ -160,16 +168,20 @@ class _Seen:
 
     def add_intensities(self, section: NDArray[Any]) -> None:
         """Take those of one more section."""
-        self.extremes += [float(section.min()), float(section.max())]
-        step = max(1, section.size // _INTENSITIES_A_SECTION)
+        numbers = section[np.isfinite(section)]
+        if not numbers.size:
+            return
+        self.extremes += [float(numbers.min()), float(numbers.max())]
+        step = max(1, numbers.size // _INTENSITIES_A_SECTION)
         # An odd step meets every column of a section whose width is even.
-        self.intensities.append(section.ravel()[:: step | 1].astype(np.float64))
+        self.intensities.append(numbers[:: step | 1].astype(np.float64))
 
 
-def _look(raw: Stack, labels: Stack | None, truth: TruthTally | None) -> _Seen:
+def _look(raw: Stack, labels: Stack | None, truth: TruthTally | None, window: tuple[float, float] | None) -> _Seen:
     seen = _Seen()
-    layout = Layout(shard_shape((1, *raw.shape[1:])), CHUNK, raw.dtype.newbyteorder("<"), 1)
     runs = choose_runs(raw.shape, raw.dtype.itemsize)
+    scaling = _choose_scaling(raw, runs, window)
+    layout = Layout(shard_shape((1, *raw.shape[1:])), CHUNK, scaling.dtype.newbyteorder("<"), 1)
     shown = {0, raw.shape[0] // 2, raw.shape[0] - 1}
     middle = find_middle(raw.shape).slices[1:]
     with track("inspect", sum(stop - start for start, stop in runs), "section") as advance:
@@ -179,8 +191,11 @@ def _look(raw: Stack, labels: Stack | None, truth: TruthTally | None) -> _Seen:
                 started = time.perf_counter()
                 section = raw.section(z)
                 seen.add_intensities(section)
-                sample = np.ascontiguousarray(section[middle])
-                tally.add(measure_section(sample), trace_section(sample), digest=voxel_digest([sample]))
+                stored = scaling.store(section)
+                hidden = _find_outside(stored)
+                seen.outside += int(np.count_nonzero(hidden))
+                sample, hidden = np.ascontiguousarray(stored[middle]), hidden[middle]
+                tally.add(measure_section(sample, hidden), trace_section(sample, hidden), digest=voxel_digest([sample]))
                 seen.compressed += sum(map(len, encode_shard(sample[None], layout))) * section.size // sample.size
                 seen.seconds += time.perf_counter() - started
                 painted = None if labels is None else labels.section(z)
@@ -189,11 +204,35 @@ def _look(raw: Stack, labels: Stack | None, truth: TruthTally | None) -> _Seen:
                 if painted is not None and truth is not None:
                     truth.add(z, painted)
                 if z in shown:
-                    seen.shown.append(ShownSection(raw.label_of(z), z, section, painted))
+                    seen.shown.append(ShownSection(raw.label_of(z), z, stored, painted))
                 seen.sampled.append(z)
                 advance(1)
             seen.flags += tally.find_flags()
+    ends = seen.percentiles()
+    seen.contrast = scaling.level(ends[1]), scaling.level(ends[99])
     return seen
+
+
+def _choose_scaling(raw: Stack, runs: list[Range], window: tuple[float, float] | None) -> Scaling:
+    """Return how ingest would store the intensities, as far as the sample shows it."""
+    if raw.dtype in STORED_TYPES:
+        return Scaling(raw.dtype)
+    survey, (_, height, width) = ValueSurvey(raw.shape), raw.shape
+    for start, stop in runs:
+        for z in range(start, stop):
+            survey.add(Box((z, 0, 0), (z + 1, height, width)), raw.section(z)[None])
+    return survey.choose(window)
+
+
+def _find_outside(section: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return where a section, as stored, shows no tissue; ingest looks more closely at the borders of these areas."""
+    cells = find_constant_cells(section)
+    found = np.zeros(cells.shape, bool)
+    if np.count_nonzero(histogram(section)) >= LEAST_LEVELS:
+        for _, area in find_outside_cells(cells):
+            found |= area
+    height, width = section.shape
+    return np.repeat(np.repeat(found, CELL_PX, axis=0), CELL_PX, axis=1)[:height, :width]
 
 
 def _count_labels(section: NDArray[Any], seen: _Seen) -> None:

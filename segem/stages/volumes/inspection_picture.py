@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,22 +30,22 @@ class ShownSection:
     labels: NDArray[Any] | None
 
 
-def draw_inspection(sections: Sequence[ShownSection], percentiles: Mapping[int, float]) -> bytes:
+def draw_inspection(sections: Sequence[ShownSection], black: float, white: float) -> bytes:
     """Draw sections side by side, all with one contrast.
 
     Parameters
     ----------
     sections : sequence of ShownSection
         At least one.
-    percentiles : mapping
-        Of the intensities: the 1st becomes black and the 99th white.
+    black, white : float
+        Intensities that are drawn so: the 1st and the 99th percentile.
 
     Returns
     -------
     bytes
         A PNG.
     """
-    panels = [_draw_panel(one, percentiles) for one in sections]
+    panels = [_draw_panel(one, black, white) for one in sections]
     # Small sections are enlarged, so that their captions fit.
     times = max(1, round(PANEL_PX / max(panels[0].shape[:2])))
     height, width = (n * times for n in panels[0].shape[:2])
@@ -59,7 +59,7 @@ def draw_inspection(sections: Sequence[ShownSection], percentiles: Mapping[int, 
         draw.text((left, MARGIN_PX), _fit(f"z {one.z}: {Path(one.name).name}", column), fill=INK, font=FONT)
         enlarged = np.repeat(np.repeat(panel, times, axis=0), times, axis=1)
         picture.paste(Image.fromarray(enlarged).convert("RGB"), (left, MARGIN_PX + LINE_PX))
-    what = f"black is {percentiles[1]:g}, white {percentiles[99]:g}"
+    what = "black is the 1st percentile of the intensities, white the 99th"
     what += "; orange: borders of the labels" if any(one.labels is not None for one in sections) else ""
     draw.text((MARGIN_PX, MARGIN_PX + LINE_PX + height + 4), what, fill=INK, font=FONT)
     file = io.BytesIO()
@@ -67,9 +67,9 @@ def draw_inspection(sections: Sequence[ShownSection], percentiles: Mapping[int, 
     return file.getvalue()
 
 
-def _draw_panel(one: ShownSection, percentiles: Mapping[int, float]) -> NDArray[np.uint8]:
+def _draw_panel(one: ShownSection, black: float, white: float) -> NDArray[np.uint8]:
     factor = find_shrink_factor(one.raw.shape, PANEL_PX)
-    grey = stretch_contrast(one.raw, percentiles[1], percentiles[99], factor)
+    grey = stretch_contrast(one.raw, black, white, factor)
     return grey if one.labels is None else draw_outlines(grey, one.labels, factor)
 
 

@@ -21,8 +21,6 @@ from segem.records.quality import SectionFlag, SectionQuality, VolumeQuality
 
 TABLE = "quality.csv"
 """In the folder of a volume: a row for each section."""
-OUTSIDE = "outside"
-"""The layer of a volume that marks what is no tissue."""
 COLUMNS = {
     "section": "section",
     "sharpness": "sharpness",
@@ -60,7 +58,7 @@ def measure_quality(volume: Volume) -> VolumeQuality:
         When the volume cannot be read back, or the disk refuses.
     """
     sample = find_middle(volume.shape)
-    outside = volume.label(OUTSIDE) if volume.has_label(OUTSIDE) else None
+    outside = volume.outside
     tally = QualityTally()
     with track("measure quality", volume.shape[0], "section") as advance:
         for z in range(volume.shape[0]):

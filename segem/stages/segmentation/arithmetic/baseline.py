@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from segem.config import BaselineConfig
 from segem.geometry import Box, Halo, grid
-from segem.io.blocks import read_block
+from segem.io.tissue import read_tissue
 from segem.io.volume import Volume
 from segem.kernels.feature_kmeans import FeatureClusters, fit_feature_clusters, mark_membrane_cluster
 from segem.kernels.features import features_halo_px, filter_features
@@ -22,7 +22,7 @@ from segem.kernels.ncut import ncut_lines
 from segem.kernels.normalize import histogram, zscore
 from segem.kernels.watershed import watershed_lines
 from segem.plan import Block
-from segem.stages.segmentation.arithmetic.block import Computed, Voxels, count_membrane
+from segem.stages.segmentation.arithmetic.block import Computed, Voxels, count_membrane, outside_of
 
 Found = TwoMeans | FeatureClusters | None
 """What a method knows of the whole volume; nothing where it looks at one tile at a time."""
@@ -52,17 +52,21 @@ class CountArithmetic:
 
     def read(self, block: Block) -> Voxels:
         """Return the intensities of a block with its halo."""
-        return (_read(self.source, block.read),)
+        return read_tissue(self.source, block.read).arrays
 
     def made_of(self, block: Block) -> Mapping[str, Any]:  # noqa: ARG002 - every block is made of the same
         """Return the smoothing."""
         return {"sigma_px": self.sigma_px}
 
     def compute(self, block: Block, voxels: Voxels, _threads: int | None, on_voxels: Callable[[int], None]) -> Computed:
-        """Return how often each intensity occurs in the write box of a block."""
+        """Return how often each intensity occurs in the tissue of the write box of a block."""
+        image, *outside = voxels
         inner = block.write.relative_to(block.read.start)
         # Without the halo, or voxels near borders would be counted once in each block that reads them.
-        counts = histogram(smooth(voxels[0], self.sigma_px)[inner.slices])
+        smoothed = smooth(image, self.sigma_px)[inner.slices]
+        counts, nowhere = histogram(smoothed), outside_of(block, tuple(outside))
+        if nowhere is not None:
+            counts -= histogram(smoothed[nowhere])
         on_voxels(block.write.size)
         # Goes into the ledger. Of 65,536 intensities most never occur, so the histogram compresses to almost nothing.
         return Computed(value=zlib.compress(counts.tobytes()))
@@ -84,7 +88,14 @@ class SampleArithmetic:
         """Return the drawn tiles of a section each, with the context that their features need."""
         sigmas = self.config.features.sigmas_px
         halo = Halo(0, features_halo_px(sigmas), features_halo_px(sigmas))
-        return tuple(_read(self.source, tile.grow(halo, Box.of_shape(self.source.shape))) for tile in self._drawn()[0])
+        whole = Box.of_shape(self.source.shape)
+        seen = [read_tissue(self.source, tile.grow(halo, whole)) for tile in self._drawn()[0]]
+        images = tuple(one.image for one in seen)
+        if all(one.outside is None for one in seen):
+            return images
+        # Behind the images, one for each, so that both can be told apart by their number.
+        nowhere = (np.zeros(one.image.shape, np.uint8) if one.outside is None else one.outside for one in seen)
+        return (*images, *nowhere)
 
     def made_of(self, block: Block) -> Mapping[str, Any]:  # noqa: ARG002 - the one block there is
         """Return the settings of the clusters and the statistics that features are made by."""
@@ -102,10 +113,12 @@ class SampleArithmetic:
         # The generator goes on from the state in which `read` has drawn the same tiles.
         tiles, random = self._drawn()
         samples, intensities = [], []
-        for tile, seen in zip(tiles, voxels, strict=True):
+        for k, tile in enumerate(tiles):
             read = tile.grow(Halo(0, halo_px, halo_px), Box.of_shape(source.shape))
-            section, window = seen[0], tile.relative_to(read.start).slices[1:]
-            at = random.choice(tile.size, min(_SAMPLED_VOXELS, tile.size), replace=False)
+            section, window = voxels[k][0], tile.relative_to(read.start).slices[1:]
+            outside = voxels[len(tiles) + k][0][window] if len(voxels) > len(tiles) else np.zeros(tile.shape[1:])
+            tissue = np.flatnonzero(outside == 0)
+            at = tissue[random.choice(tissue.size, min(_SAMPLED_VOXELS, tissue.size), replace=False)]
             features = filter_features(zscore(section, source.statistics), options.sigmas_px)
             samples.append(np.stack([feature[window].ravel()[at] for feature in features], axis=1))
             intensities.append(section[window].ravel()[at])
@@ -143,7 +156,7 @@ class MaskArithmetic:
 
     def read(self, block: Block) -> Voxels:
         """Return the intensities of a block with its halo."""
-        return (_read(self.source, block.read),)
+        return read_tissue(self.source, block.read).arrays
 
     def made_of(self, block: Block) -> Mapping[str, Any]:  # noqa: ARG002 - every block is made of the same
         """Return the settings, and what is known of the whole volume."""
@@ -156,13 +169,17 @@ class MaskArithmetic:
 
     def compute(self, block: Block, voxels: Voxels, _threads: int | None, on_voxels: Callable[[int], None]) -> Computed:
         """Return the mask of a block, tile by tile."""
+        image, *outside = voxels
         mask = np.empty(block.write.shape, np.uint8)
         for tile in block.tiles:
-            section = voxels[0][tile.read.relative_to(block.read.start).slices][0]
+            section = image[tile.read.relative_to(block.read.start).slices][0]
             kept = tile.write.relative_to(tile.read.start).slices[1:]
             # A tile is one section deep, hence the [0]; slices are views, so this writes into the mask.
             mask[tile.write.relative_to(block.write.start).slices][0] = self._membrane(section)[kept]
             on_voxels(tile.write.size)
+        nowhere = outside_of(block, tuple(outside))
+        if nowhere is not None:
+            mask[nowhere] = 0
         return Computed((mask,), count_membrane(mask))
 
     def _membrane(self, section: NDArray[Any]) -> NDArray[np.uint8]:
@@ -181,7 +198,3 @@ def _plain(found: TwoMeans | FeatureClusters) -> dict[str, Any]:
     """Return what was found as plain numbers and lists."""
     values = asdict(found)
     return {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in values.items()}
-
-
-def _read(source: Volume, box: Box) -> NDArray[Any]:
-    return read_block(source.raw, box, f"run `segem ingest` for {source.name} with --again")

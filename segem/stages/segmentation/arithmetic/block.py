@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from segem.plan import Block
 
 Voxels = tuple[NDArray[Any], ...]
-"""What a block is made of: one array (z, y, x) for each volume that is read."""
+"""What a block is made of: one array (z, y, x) for each volume that is read, and last, where not all of it is tissue,
+what is outside."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,23 @@ class Arithmetic(Protocol):
 
     def compute(self, block: Block, voxels: Voxels, threads: int | None, on_voxels: Callable[[int], None]) -> Computed:
         """Compute a block with at most `threads` threads; `on_voxels` is called with the voxels just finished."""
+
+
+def outside_of(block: Block, outside: tuple[NDArray[np.uint8], ...]) -> NDArray[np.bool_] | None:
+    """Return where the write box of a block holds no tissue, from what was read last of it, if anything; None nowhere.
+
+    Examples
+    --------
+    >>> from segem.geometry import Box
+    >>> block = Block((0, 0, 0), Box((0, 0, 1), (1, 1, 3)), Box((0, 0, 0), (1, 1, 4)), ())
+    >>> outside_of(block, (np.array([[[0, 0, 1, 1]]], np.uint8),))
+    array([[[False,  True]]])
+    >>> outside_of(block, ())
+    """
+    if not outside:
+        return None
+    found: NDArray[np.bool_] = outside[0][block.write.relative_to(block.read.start).slices] != 0
+    return found
 
 
 def count_membrane(mask: NDArray[np.uint8]) -> bytes:

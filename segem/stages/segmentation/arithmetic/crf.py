@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from segem.config import CrfConfig
 from segem.io.blocks import read_block
+from segem.io.tissue import read_tissue
 from segem.io.volume import Volume
 from segem.kernels.crf import refine
 from segem.kernels.pictures import stretch_contrast
 from segem.kernels.threshold import quantize_probability, threshold_probability
 from segem.plan import Block, Tile
-from segem.stages.segmentation.arithmetic.block import Computed, Voxels, count_membrane
+from segem.stages.segmentation.arithmetic.block import Computed, Voxels, count_membrane, outside_of
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,8 @@ class CrfArithmetic:
 
     def read(self, block: Block) -> Voxels:
         """Return the intensities and the stored probability of a block with its halo."""
-        again = f"run `segem ingest` for {self.source.name} with --again"
-        image = read_block(self.source.raw, block.read, again)
-        return image, read_block(self.probability.raw, block.read, f"run `segem verify {self.of} --repair`")
+        image, *outside = read_tissue(self.source, block.read).arrays
+        return image, read_block(self.probability.raw, block.read, f"run `segem verify {self.of} --repair`"), *outside
 
     def made_of(self, block: Block) -> Mapping[str, Any]:  # noqa: ARG002 - every block is made of the same
         """Return the weights of the CRF and the settings."""
@@ -55,7 +55,11 @@ class CrfArithmetic:
 
     def compute(self, block: Block, voxels: Voxels, threads: int | None, on_voxels: Callable[[int], None]) -> Computed:
         """Return the refined probability and the mask of a block."""
-        image, probability = voxels
+        image, probability, *outside = voxels
+        if outside:
+            # Undecided, so that no label spreads from there into the tissue.
+            undecided = np.uint8(round(255 * self.operating_point))
+            probability = np.where(outside[0] != 0, undecided, probability)
         refined = np.empty(block.write.shape, np.uint8)
 
         def compute_tile(tile: Tile) -> None:
@@ -71,6 +75,9 @@ class CrfArithmetic:
             pool = _pool(min(threads or self.threads, self.threads))
         for _ in pool.map(compute_tile, block.tiles):
             pass
+        nowhere = outside_of(block, tuple(outside))
+        if nowhere is not None:
+            refined[nowhere] = 0
         # Of the 8 bits that are stored, so that the mask is that of the probability on disk.
         mask = threshold_probability(refined, self.threshold)
         return Computed((refined, mask), count_membrane(mask))

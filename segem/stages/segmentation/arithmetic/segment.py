@@ -11,15 +11,15 @@ from typing import Any
 
 from segem.config import Device, RuntimeName
 from segem.errors import ModelError
-from segem.io.cache import CachedReader, bytes_to_decode_once
+from segem.io.cache import bytes_to_decode_once
+from segem.io.tissue import TissueReader
 from segem.io.volume import Volume
-from segem.io.workspace import VOLUME_SUFFIX
 from segem.kernels.threshold import threshold_probability
 from segem.learn.artefact import Artefact, geometry_of, load_artefact, load_net
 from segem.learn.engine import Engine, choose_device
 from segem.learn.runtimes.choice import runtime_identity
 from segem.plan import Block, Plan
-from segem.stages.segmentation.arithmetic.block import Computed, Voxels, count_membrane
+from segem.stages.segmentation.arithmetic.block import Computed, Voxels, count_membrane, outside_of
 
 READ_CACHE_BYTES = 256 * 2**20
 """Most memory for decoded chunks that the blocks to come will read again."""
@@ -50,7 +50,7 @@ class SegmentArithmetic:
 
     def read(self, block: Block) -> Voxels:
         """Return the intensities of a block with its halo."""
-        return (_reader(self).read(block.read),)
+        return _reader(self).read(block.read).arrays
 
     def made_of(self, block: Block) -> Mapping[str, Any]:  # noqa: ARG002 - every block is made of the same
         """Return the weights, the statistics and the settings."""
@@ -69,7 +69,11 @@ class SegmentArithmetic:
         with _OPENING:
             engine = _engine(self, min(threads or self.threads, self.threads))
         statistics = _open(self)[0].statistics
-        probability = engine.predict_block(self.plan, block, voxels[0], statistics, on_voxels, stored=True)
+        image, *outside = voxels
+        probability = engine.predict_block(self.plan, block, image, statistics, on_voxels, stored=True)
+        nowhere = outside_of(block, tuple(outside))
+        if nowhere is not None:
+            probability[nowhere] = 0
         # Of the 8 bits that are stored, so that the mask is that of the probability on disk.
         mask = threshold_probability(probability, self.threshold)
         return Computed((probability, mask), count_membrane(mask))
@@ -90,11 +94,11 @@ def _open(work: SegmentArithmetic) -> tuple[Volume, Artefact]:
 
 
 @lru_cache(maxsize=1)
-def _reader(work: SegmentArithmetic) -> CachedReader:
-    raw, name = _open(work)[0].raw, work.source.name.removesuffix(VOLUME_SUFFIX)
+def _reader(work: SegmentArithmetic) -> TissueReader:
+    volume = _open(work)[0]
     # Never more than pays: with that budget no chunk is decoded twice.
-    budget = min(bytes_to_decode_once(raw, work.plan), READ_CACHE_BYTES)
-    return CachedReader(raw, budget, f"run `segem ingest` for {name} with --again")
+    needed = sum(bytes_to_decode_once(layer, work.plan) for layer in (volume.raw, volume.outside) if layer is not None)
+    return TissueReader(volume, min(needed, READ_CACHE_BYTES))
 
 
 def _engine(work: SegmentArithmetic, threads: int) -> Engine:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from segem.config import Device
 from segem.io.layers import read_section
+from segem.io.tissue import Tissue
 from segem.io.volume import Volume
 from segem.kernels.kmeans import fit_two_means, mark_membrane
 from segem.kernels.normalize import histogram
@@ -19,7 +20,7 @@ from segem.learn.checks import check_predicted
 from segem.learn.pieces import in_pieces
 from segem.learn.predict import predict_section
 from segem.learn.runtimes.choice import choose_device
-from segem.stages.training.labelled import read_labelled_sections
+from segem.stages.training.labelled import read_labelled_sections, read_section_tissue
 
 Mask = NDArray[np.uint8]
 
@@ -44,13 +45,11 @@ def predict_with(model: Artefact | None, device: Device) -> Predict:
 
 def predict_with_kmeans(volume: Volume, sections: range) -> Iterator[Prediction]:
     """Yield what K-means finds in some sections of a volume."""
-    again = _ingest_again(volume)
     # The clusters are those of the whole volume, as in the baseline of a run.
-    means = fit_two_means(
-        np.sum([histogram(read_section(volume.raw, z, again)) for z in range(volume.shape[0])], axis=0)
-    )
+    means = fit_two_means(np.sum([_count(read_section_tissue(volume, z)) for z in range(volume.shape[0])], axis=0))
     for z in sections:
-        mask = mark_membrane(read_section(volume.raw, z, again), means)
+        tissue = read_section_tissue(volume, z)
+        mask = _without_outside(mark_membrane(tissue.image, means), tissue)[0]
         # Two clusters have no probability: every threshold gives the same mask.
         yield Prediction(mask * np.uint8(255), mask)
 
@@ -72,10 +71,19 @@ def _predict_with_net(model: Artefact, device: Device) -> Predict:
             probability = predict_section(net, section.image, where)
             check_predicted(probability, f"{model.path}, section {z} of {volume.name}")
             # Rounded to the 8 bits that a run stores, so that this is the mask a run would write.
-            stored = quantize_probability(probability)
+            stored = _without_outside(quantize_probability(probability)[None], read_section_tissue(volume, z))[0]
             yield Prediction(stored, threshold_probability(stored, model.card.threshold))
 
     return predict
+
+
+def _count(tissue: Tissue) -> NDArray[np.int64]:
+    counts = histogram(tissue.image)
+    return counts if tissue.outside is None else counts - histogram(tissue.image[tissue.outside != 0])
+
+
+def _without_outside(found: Mask, tissue: Tissue) -> Mask:
+    return found if tissue.outside is None else np.where(tissue.outside != 0, np.uint8(0), found)
 
 
 def _ingest_again(volume: Volume) -> str:

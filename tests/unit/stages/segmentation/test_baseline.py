@@ -13,7 +13,7 @@ from segem.io.run import load_run, volume_lock
 from segem.io.volume import Volume, create_volume, write_block
 from segem.io.workspace import Workspace
 from segem.kernels.kmeans import fit_two_means, mark_membrane, smooth
-from segem.kernels.normalize import histogram
+from segem.kernels.normalize import IntensityStatistics, histogram
 from segem.stages.segmentation.baseline import BaselineResult, baseline
 from segem.stages.segmentation.verify import verify
 
@@ -34,7 +34,7 @@ def store(workspace, image, name="em"):
         dtype=image.dtype,
         voxel_size=VoxelSize(50, 4, 4),
         labels={},
-        attributes={},
+        attributes={"statistics": IntensityStatistics.from_histogram(histogram(image)).to_dict()},
     )
     for _, box in grid(image.shape, volume.write_block):
         write_block(volume.raw, box, np.ascontiguousarray(image[box.slices]))

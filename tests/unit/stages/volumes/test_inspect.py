@@ -54,6 +54,26 @@ def test_the_facts_of_a_stack(source):
     assert found.estimate.run_bytes == round(image.size * 4 / 3)
 
 
+def test_intensities_of_other_types_are_told_as_they_are(tmp_path):
+    image, _ = tissue((4, 64, 64))
+    values = image.astype(np.float32) / 1000 - 0.1
+    values[1, 3, 4] = np.nan
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack")
+    found = look(tmp_path / "a.tif", picture=tmp_path / "a.png")
+    assert (found.dtype, found.percentiles["0"]) == ("float32", pytest.approx(image.min() / 1000 - 0.1))
+    assert found.percentiles["50"] == pytest.approx(np.median(image) / 1000 - 0.1, abs=0.002)
+    assert {flag.kind for flag in found.flags} <= {"order", "shift"}
+
+
+def test_what_is_no_tissue_is_told(tmp_path):
+    image, _ = tissue((4, 128, 128))
+    padded = np.zeros((4, 128, 256), np.uint8)
+    padded[:, :, 64:192] = image
+    tifffile.imwrite(tmp_path / "a.tif", padded, photometric="minisblack")
+    found = look(tmp_path / "a.tif")
+    assert found.outside == pytest.approx(0.5, abs=0.05)
+
+
 def test_a_box_is_what_is_looked_at(source):
     found, image = look(source, box="1:3,:40,:"), tifffile.imread(source)[1:3, :40]
     assert found.shape == (2, 40, 120)

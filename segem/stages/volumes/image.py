@@ -1,0 +1,150 @@
+"""What is counted of an image while it is ingested: digests, intensities, and what is no tissue."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segem.errors import InputError
+from segem.geometry import ZYX, Box, grid
+from segem.io.blocks import read_block
+from segem.io.readers import Stack
+from segem.io.seen import DIGEST_DIGITS
+from segem.io.volume import Volume
+from segem.kernels.normalize import IntensityStatistics, histogram
+from segem.stages.volumes.outside import Areas, Outside
+
+
+class ImageTally:
+    """Counts an image box by box; what comes out does not depend on how it was cut into boxes.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the image.
+    dtype : dtype
+        uint8 or uint16.
+    each : bool
+        Whether each section gets a digest of its own, by which a model's training sections are recognised later.
+    """
+
+    def __init__(self, shape: ZYX, dtype: np.dtype[Any], *, each: bool) -> None:
+        self.shape = shape
+        self.areas = Areas(shape)
+        self.constant: list[int] = []
+        self.counts = np.zeros(int(np.iinfo(dtype).max) + 1, np.int64)
+        self._digest = _Digest(each=each)
+        self._in_order = True
+        self._of_sections: dict[int, NDArray[np.int64]] = defaultdict(lambda: np.zeros_like(self.counts))
+
+    def add(self, box: Box, slab: NDArray[Any]) -> None:
+        """Count a box; the boxes are those of a grid, in its order.
+
+        Parameters
+        ----------
+        box : Box
+            Its rows and columns start at multiples of 8.
+        slab : (z, y, x) array
+            Its intensities.
+        """
+        last = box.stop[1:] == self.shape[1:]
+        # In other boxes, the bytes of a section are not together.
+        rows = box.shape[2] == self.shape[2] and (len(slab) == 1 or box.shape[1] == self.shape[1])
+        self._in_order = self._in_order and rows
+        for z, band in enumerate(slab, box.start[0]):
+            if self._in_order:
+                self._digest.add(band)
+            self._of_sections[z] += histogram(band)
+            self.areas.add(z, (box.start[1], box.start[2]), band)
+            if last:
+                self._finish(z)
+
+    def _finish(self, z: int) -> None:
+        counts = self._of_sections.pop(z)
+        self.counts += counts
+        levels = int(np.count_nonzero(counts))
+        if levels == 1:
+            self.constant.append(z)
+        self.areas.finish(z, levels)
+        if self._in_order:
+            # A constant section holds no tissue, and its digest would match those of other volumes.
+            self._digest.end_section(known=levels > 1)
+
+    def finish(self, volume: Volume) -> None:
+        """Read the image back from a volume where its digests could not be taken on the way."""
+        if self._in_order:
+            return
+        self._digest = _Digest(each=self._digest.each)
+        rows = volume.write_block[1]
+        for z in range(self.shape[0]):
+            for _, box in grid((1, *self.shape[1:]), (1, rows, self.shape[2])):
+                moved = Box((z, *box.start[1:]), (z + 1, *box.stop[1:]))
+                self._digest.add(read_block(volume.raw, moved, "run the command again"))
+            self._digest.end_section(known=z not in self.constant)
+
+    @property
+    def source_digest(self) -> str:
+        """The sha256 of all intensities."""
+        return self._digest.whole.hexdigest()
+
+    @property
+    def section_digests(self) -> list[str]:
+        """A digest of each section; empty for one of a single intensity."""
+        return self._digest.of_sections
+
+    @property
+    def whole(self) -> list[int]:
+        """Sections of one intensity, which hold no tissue, unless all do."""
+        return self.constant if len(self.constant) < self.shape[0] else []
+
+    def statistics(self, outside: Outside, window: tuple[int, int] | None) -> dict[str, Any]:
+        """Return the statistics of the tissue, as the volume keeps them.
+
+        Raises
+        ------
+        InputError
+            When there is no tissue.
+        """
+        tissue = self.counts - outside.counts
+        if not tissue.any():
+            raise InputError(
+                "nothing of the image is tissue", found="areas of one intensity only", fix="check the source"
+            )
+        return {
+            **IntensityStatistics.from_histogram(tissue, window).to_dict(),
+            "constant_sections": self.constant,
+        }
+
+    def warnings(self, raw: Stack) -> Iterator[str]:
+        """Yield what the user should know of the image."""
+        if self.constant:
+            listed = ", ".join(raw.label_of(z) for z in self.constant[:5])
+            more = f" and {len(self.constant) - 5} more" if len(self.constant) > 5 else ""
+            yield f"{len(self.constant)} of {self.shape[0]} sections hold one intensity only: {listed}{more}"
+
+
+class _Digest:
+    """The sha256 of an image, and of each of its sections."""
+
+    def __init__(self, *, each: bool) -> None:
+        self.each = each
+        self.whole = hashlib.sha256()
+        self.of_sections: list[str] = []
+        self._section = hashlib.sha256()
+
+    def add(self, rows: NDArray[Any]) -> None:
+        # Little endian, so that a volume has one digest whatever the byte order of its source or of the machine.
+        data = np.ascontiguousarray(rows, rows.dtype.newbyteorder("<")).data
+        self.whole.update(data)
+        if self.each:
+            self._section.update(data)
+
+    def end_section(self, *, known: bool) -> None:
+        if self.each:
+            self.of_sections.append(self._section.hexdigest()[:DIGEST_DIGITS] if known else "")
+            self._section = hashlib.sha256()
