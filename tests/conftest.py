@@ -18,8 +18,9 @@ settings.register_profile("segem", deadline=None, derandomize=bool(os.environ.ge
 settings.register_profile("proof", deadline=None, max_examples=2000)
 settings.load_profile("segem")
 
-# What a test reads is plain text, even where a build machine asks for colour. typer looks at these when it is imported.
-for name in ("FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS"):
+# What a test reads is plain text of one width, even where a build machine asks for colour, and xdist for 80 columns.
+# typer looks at these when it is imported.
+for name in ("COLUMNS", "FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS"):
     os.environ.pop(name, None)
 
 # In the background of a script, tests and the processes they start would inherit that Ctrl-C is ignored.

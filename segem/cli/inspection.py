@@ -29,7 +29,7 @@ theme = Theme("Single steps", typer.Typer())
 INGEST: Options = get_args(IngestOptions)[1]
 """The options of ingest, which inspect takes too, and of which the command is made that it proposes."""
 COLUMNS, INDENT = 80, 15
-_MOST_LISTED = 4
+_MOST_LISTED, _FEWEST = 4, 3
 _SAYING_NOTHING = ("raw", "image", "images", "sections", "data")
 
 
@@ -152,7 +152,8 @@ def _describe(found: Inspection) -> Iterator[tuple[str, str]]:
     z, y, x = found.shape
     files = f"{found.files} file{'' if found.files == 1 else 's'}"
     yield "format", f"{found.format}, {files}, {_bytes(found.stored_bytes)}"
-    yield "axes", f"{found.axes} ({found.axes_from})"
+    named = "nobody names them, taken for z, y, x" if "?" in found.axes else found.axes
+    yield "axes", f"{named} ({found.axes_from})"
     yield "shape", f"{z} section{'' if z == 1 else 's'} of {y} x {x} px, {found.dtype}"
     yield "voxel size", _describe_voxel(found)
     low, high = (found.percentiles[key] for key in ("0", "100"))
@@ -175,7 +176,9 @@ def _describe(found: Inspection) -> Iterator[tuple[str, str]]:
         if found.labels.membrane_share is not None:
             yield "membrane", f"{found.labels.membrane_share:.1%} of what is labelled"
     of = "all" if len(found.sampled) == z else f"{len(found.sampled)} of {z}"
-    if not found.flags:
+    if len(found.sampled) < _FEWEST:
+        yield "quality", "too few sections to compare"
+    elif not found.flags:
         yield "quality", f"no section stands out ({of} sections looked at)"
     for turn, flag in enumerate(found.flags[:_MOST_LISTED]):
         yield "" if turn else "quality", f"section {flag.section}: {flag.reason}"

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,50 +102,52 @@ def get_set(chosen: PublicSet, root: Path) -> DataResult:
 
 
 def _get(chosen: PublicSet, root: Path) -> DataResult:
-    folder, record_path, work = root / chosen.name, root / f"{chosen.name}.json", root / f".{chosen.name}.download"
+    folder, record_path = root / chosen.name, root / f"{chosen.name}.json"
     with locked(root / f".{chosen.name}.lock"):
-        sweep_partials(root, chosen.name)
-        record = _read_record(record_path)
-        there = folder.exists()
+        record, there = _read_record(record_path), folder.exists()
         if there and record is None:
             raise ConfigError(
                 "there is something of this name that segem did not download",
                 where=folder,
                 fix="use it as it is, or give another --to",
             )
-        if record is None or not there:
-            with disk_errors(work):
-                work.mkdir(exist_ok=True)
+        if not there:
+            sweep_partials(root, chosen.name)
             known = {file.name: file.checksum for file in record.files} if record is not None else {}
-            try:
-                files = [_obtain(remote, known.get(remote.name), root, work) for remote in chosen.files]
-            finally:
-                # Kept where it holds the beginning of a file.
-                with suppress(OSError):
-                    work.rmdir()
-            with new_directory(folder) as partial:
-                for _, path in files:
-                    try:
-                        _put(path, partial)
-                    except InputError:
-                        # Whole, but not what it should be: the next attempt must not find it here again.
-                        shutil.rmtree(work, ignore_errors=True)
-                        raise
-                # Last, because a first download is remembered only if it is what it should be; and before the folder
-                # has its name, because a folder without a record counts as another's.
-                made = Download(
-                    name=chosen.name,
-                    licence=chosen.licence,
-                    cite=chosen.cite,
-                    files=tuple(file for file, _ in files),
-                )
-                write_text(record_path, json.dumps(made.model_dump(mode="json"), indent=2) + "\n")
-            shutil.rmtree(work, ignore_errors=True)
-            for file, _ in files:
-                if not file.known and file.name not in known:
-                    told = "no checksum is published, so this first download is trusted, and remembered"
-                    logger.warning("%s: %s in %s: %s", file.name, told, record_path, file.checksum)
+            _make(chosen, folder, record_path, known)
     return DataResult(chosen.name, folder, not there, chosen.checked_by, chosen.ingest_lines(folder))
+
+
+def _make(chosen: PublicSet, folder: Path, record_path: Path, known: Mapping[str, str]) -> None:
+    """Download the files of a set and make its folder; `known` are the checksums that are remembered of them."""
+    work = folder.with_name(f".{chosen.name}.download")
+    with disk_errors(work):
+        work.mkdir(exist_ok=True)
+    try:
+        files = [_obtain(remote, known.get(remote.name), folder.parent, work) for remote in chosen.files]
+    finally:
+        # Kept where it holds the beginning of a file.
+        with suppress(OSError):
+            work.rmdir()
+    with new_directory(folder) as partial:
+        for _, path in files:
+            try:
+                _put(path, partial)
+            except InputError:
+                # Whole, but not what it should be: the next attempt must not find it here again.
+                shutil.rmtree(work, ignore_errors=True)
+                raise
+        made = Download(
+            name=chosen.name, licence=chosen.licence, cite=chosen.cite, files=tuple(file for file, _ in files)
+        )
+        # Last, because a first download is remembered only if it is what it should be; and before the folder has its
+        # name, because a folder without a record counts as another's.
+        write_text(record_path, json.dumps(made.model_dump(mode="json"), indent=2) + "\n")
+    shutil.rmtree(work, ignore_errors=True)
+    for file in made.files:
+        if not file.known and file.name not in known:
+            told = "no checksum is published, so this first download is trusted, and remembered"
+            logger.warning("%s: %s in %s: %s", file.name, told, record_path, file.checksum)
 
 
 def _obtain(remote: Remote, remembered: str | None, root: Path, work: Path) -> tuple[DownloadedFile, Path]:

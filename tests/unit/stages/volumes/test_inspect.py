@@ -207,6 +207,11 @@ def test_what_is_not_known_stays_to_be_filled_in(source, capsys):
     assert words[words.index("--membrane") + 1] == "VALUE"
 
 
+def test_of_two_sections_none_can_stand_out(source, capsys):
+    assert "too few sections to compare" in shell(capsys, "inspect", source, "--box", "0:2,:,:")
+    assert "no section stands out (all sections looked at)" in shell(capsys, "inspect", source)
+
+
 def test_one_screen_of_80_columns(source, capsys, monkeypatch):
     monkeypatch.chdir(source.parent)
     out = shell(capsys, "inspect", source.name, "--labels", "truth.tif", "--workspace", source.parent / "w")
