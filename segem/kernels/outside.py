@@ -75,10 +75,7 @@ def find_outside_cells(cells: NDArray[np.int32]) -> Iterator[tuple[int, NDArray[
     section, as padding does, or fills a rectangle with what it encloses, as a bar does. Saturated tissue does neither:
     where it is of one value at all, its areas are small, round and amid other tissue.
     """
-    held = cells[cells != NO_VALUE]
-    if held.size < EDGE_CELLS:
-        return
-    for value in np.flatnonzero(np.bincount(held) >= EDGE_CELLS):
+    for value in _find_frequent_values(cells):
         areas, number = ndimage.label(cells == value)
         outside = np.zeros(number + 1, bool)
         for index, box in enumerate(ndimage.find_objects(areas), 1):
@@ -87,6 +84,14 @@ def find_outside_cells(cells: NDArray[np.int32]) -> Iterator[tuple[int, NDArray[
                 outside[index] = _is_outside(areas[box] == index, box, cells.shape)
         if outside.any():
             yield int(value), outside[areas]
+
+
+def _find_frequent_values(cells: NDArray[np.int32]) -> NDArray[np.intp]:
+    counts = np.zeros(2**16, np.int64)
+    # A part at a time, since a count of all would take three times the memory of the cells.
+    for part in np.array_split(cells, ceil_div(len(cells), 64)):
+        counts += np.bincount(part[part != NO_VALUE], minlength=counts.size)
+    return np.flatnonzero(counts >= EDGE_CELLS)
 
 
 def _is_outside(area: NDArray[np.bool_], box: tuple[slice, ...], shape: tuple[int, ...]) -> bool:

@@ -300,6 +300,8 @@ def _write(
                 write(box, stored)
                 image.add(box, stored)
                 advance(count_sections(box, raw.shape))
+                # Before the next one is read, which may be as large.
+                del slab, stored
         image.finish(volume)
         outside = write_outside(volume, image.areas, {*image.whole, *raw.masked}, scaling.nothing)
         if truth is not None and config.labels is not None:

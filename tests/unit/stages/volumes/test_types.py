@@ -8,7 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-import tifffile
+import zarr
 from numpy.typing import NDArray
 
 from segem.config import BaselineConfig, IngestConfig
@@ -111,9 +111,9 @@ def test_nothing_but_nan_is_refused(tmp_path: Path, workspace: Workspace) -> Non
 
 
 def test_a_type_that_is_no_intensity_is_refused(tmp_path: Path, workspace: Workspace) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", np.ones(SHAPE, np.complex64), photometric="minisblack")
+    zarr.create_array(str(tmp_path / "a.zarr"), data=np.ones(SHAPE, np.complex64))
     with pytest.raises(InputError, match=r"intensities of an unsupported type.*found complex64"):
-        ingest(IngestConfig(name="v", source=tmp_path / "a.tif", voxel_nm=(50, 4, 4)), workspace)
+        ingest(IngestConfig(name="v", source=tmp_path / "a.zarr", voxel_nm=(50, 4, 4)), workspace)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
