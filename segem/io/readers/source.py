@@ -68,6 +68,12 @@ def version_of(source: Path | Url) -> str:
     return ", ".join(f"{row.name} {row.version}" for row in rows)
 
 
+def name_format(source: Path | Url) -> str:
+    """Return the format of a source, as messages call it; empty where it is unknown."""
+    found = _find(source)
+    return "" if found is None else found.name
+
+
 def list_source_files(source: Path) -> list[Path]:
     """Return the files that a source on this machine consists of, in a fixed order.
 

@@ -33,6 +33,7 @@ from segem.stages.volumes.intensities import check_type, choose_scaling, warn_of
 from segem.stages.volumes.labels import TruthTally, write_values
 from segem.stages.volumes.outside import write_outside
 from segem.stages.volumes.placement import PlacedLabels, place_labels
+from segem.stages.volumes.quality import measure_quality
 from segem.stages.volumes.slabs import count_sections, read_slabs, write_behind, write_slab
 
 logger = logging.getLogger(__name__)
@@ -311,12 +312,14 @@ def _write(
         volume.build_pyramid(label)
     # First of all that is noted, since tissue is read by it.
     volume.set_attributes(statistics=image.statistics(outside, window_of(config, scaling)))
+    unusual = measure_quality(volume).summarise()
     warnings = (
         *raw.warnings,
         *image.warnings(raw),
         *outside.warnings(not_numbers),
         *warn_of_scaling(scaling, config),
         *_warn_of_labels(volume, voxel.size, painted, truth),
+        *(() if unusual is None else (unusual,)),
     )
     # Last, when all that is noted is known; the volume still has its hidden name.
     volume.set_attributes(
