@@ -242,6 +242,8 @@ def _metavar(annotation: Any) -> str | None:
     (kind, *more) = _kinds(annotation)
     if get_origin(kind) is tuple:
         return "Z,Y,X" if len(get_args(kind)) == 3 else "LOW,HIGH"
+    if kind is Path and more:
+        return "PATH|URL"
     if get_origin(kind) is dict:
         return "NAME=VALUE"
     if get_origin(kind) is Literal and not more and not isinstance(get_args(kind)[0], str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,6 +36,8 @@ from segem.config import (
     SegmentConfig,
     SynthConfig,
     check_name,
+    place_source,
+    read_source,
 )
 
 if TYPE_CHECKING:
@@ -48,7 +51,9 @@ def _settle_sources(values: Values) -> None:
     """Make sources absolute, since a record must be readable from any folder."""
     for holder in (values, values.get("labels", {})):
         if "source" in holder:
-            holder["source"] = Path(holder["source"]).absolute()
+            # What is neither a path nor a URL is refused where the configuration is made.
+            with suppress(ValueError):
+                holder["source"] = place_source(read_source(holder["source"]), Path.cwd())
 
 
 IngestOptions = Annotated[
@@ -75,6 +80,7 @@ IngestOptions = Annotated[
                 "labels.ignore",
                 "labels.unpainted",
                 Option("labels.dataset", "--labels-dataset"),
+                Option("labels.unwritten", "--labels-unwritten"),
             ),
         },
         arguments=("source",),

@@ -52,6 +52,10 @@ from segem.config.segment import (
     Window as Window,
 )
 from segem.config.source import Selection as Selection
+from segem.config.source import Source as Source
+from segem.config.source import Url as Url
+from segem.config.source import place_source as place_source
+from segem.config.source import read_source as read_source
 from segem.config.synth import SynthConfig as SynthConfig
 from segem.config.train import Precision as Precision
 from segem.config.train import TrainConfig as TrainConfig

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from segem.config.names import Name
-from segem.config.source import Selection
+from segem.config.source import Selection, Source
 from segem.errors import ConfigError
 from segem.geometry import ZYX, Box, VoxelSize
 
@@ -26,8 +25,8 @@ _LEAST, _MOST = -(2**63), 2**64 - 1
 class LabelSource(Selection):
     """Where ground truth comes from, and which of its values mean membrane."""
 
-    source: Path
-    """Ground truth, as a stack of the same shape."""
+    source: Source
+    """Ground truth: a stack of the same shape, or one that says where in the image it lies; a path or a URL."""
     membrane: Polarity
     """Which values mean membrane: ``zero``, ``nonzero``, one value, or several as 0,32,64; ``borders`` where the values
     number the cells. Never guessed."""
@@ -127,8 +126,9 @@ class IngestConfig(Selection):
 
     name: Name
     """Name of the volume."""
-    source: Path
-    """TIFF, folder of TIFF or PNG sections, HDF5 file or OME-Zarr."""
+    source: Source
+    """TIFF, folder of TIFF or PNG sections, HDF5, NumPy file, OME-Zarr, N5 or Neuroglancer volume: a path, or a URL of
+    http, https, s3 or gs."""
     voxel_nm: tuple[float, float, float] | None = None
     """Voxel size in nanometres along (z, y, x); not needed where the source states it, and compared with what it
     states."""

@@ -14,6 +14,8 @@ from segem.config.ingest import IngestConfig
 from segem.config.names import Name
 from segem.config.parsing import parse
 from segem.config.segment import BUNDLED_MODEL, SegmentConfig, SweepConfig
+from segem.config.source import place_source
+from segem.config.yaml_text import read_yaml
 from segem.errors import ConfigError
 
 
@@ -131,7 +133,6 @@ def load_manifest(path: Path, data_root: Path | None = None) -> Manifest:
         When the file is missing, is not YAML or does not describe a manifest.
     """
     # Loaded by those who read a manifest alone: `segem --help` does not wait for it.
-    from segem.config.yaml_text import read_yaml
 
     try:
         if not path.is_file():
@@ -162,5 +163,5 @@ def load_manifest(path: Path, data_root: Path | None = None) -> Manifest:
 def _rooted(volume: VolumeEntry, root: Path) -> VolumeEntry:
     labels = volume.labels
     if labels is not None:
-        labels = labels.model_copy(update={"source": root / labels.source})
-    return volume.model_copy(update={"source": root / volume.source, "labels": labels})
+        labels = labels.model_copy(update={"source": place_source(labels.source, root)})
+    return volume.model_copy(update={"source": place_source(volume.source, root), "labels": labels})

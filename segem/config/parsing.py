@@ -7,6 +7,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from segem.config.source import SECRET
 from segem.errors import ConfigError
 
 NAME_RULE = "use letters, digits, '.', '_' and '-', starting with a letter or digit, 100 at most"
@@ -74,6 +75,8 @@ def parse(kind: type[C], values: dict[str, Any], *, where: object = None, called
         value = first.get("input")
         # A long list or mapping, cut short, tells nothing.
         found = repr(value)[:80] if isinstance(value, str) or len(repr(value)) <= 80 else None
+        if first["type"] == SECRET:
+            found = None
         raise ConfigError(f"{name}: {reason}", where=where, found=found, fix=f"correct {name}{means}") from None
 
 

@@ -137,6 +137,36 @@ def draw_overlay(raw: NDArray[np.uint8], predicted: NDArray[Any], factor: int = 
     return _tinted(raw, [(_cover(predicted, factor), OVERLAID)], opacity=0.6)
 
 
+def draw_outlines(raw: NDArray[np.uint8], labels: NDArray[Any], factor: int = 1) -> NDArray[np.uint8]:
+    """Draw the borders between labels of different values over the raw picture.
+
+    Parameters
+    ----------
+    raw : ndarray of uint8, shape (y, x)
+        Raw picture, as `stretch_contrast` returns it, shrunk already.
+    labels : ndarray
+        Full-size labels of any values.
+    factor : int
+        Factor by which they are shrunk, taking every n-th pixel.
+
+    Returns
+    -------
+    ndarray of uint8, shape (y, x, 3)
+
+    Examples
+    --------
+    >>> draw_outlines(np.zeros((1, 3), np.uint8), np.array([[4, 4, 7]]))[0, :, 0].tolist()
+    [0, 230, 0]
+    """
+    small = labels[::factor, ::factor]
+    border = np.zeros(raw.shape, bool)
+    border[:, :-1] |= small[:, 1:] != small[:, :-1]
+    border[:-1] |= small[1:] != small[:-1]
+    picture = np.repeat(raw[..., None], 3, axis=-1)
+    picture[border] = INVENTED
+    return picture
+
+
 def _cover(mask: NDArray[Any], factor: int) -> NDArray[np.uint8]:
     full: NDArray[np.uint8] = np.where(mask != 0, np.uint8(255), np.uint8(0))
     cover: NDArray[np.uint8] = shrink(full[None], (1, factor, factor), "mean")[0]

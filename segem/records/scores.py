@@ -9,6 +9,7 @@ from pydantic import Field
 from segem.config.baseline import BASELINE_NAMES, BaselineMethod
 from segem.geometry import ZYX
 from segem.records.base import Record, computed
+from segem.records.quality import SectionFlag, SectionQuality
 from segem.records.run import ModelRecord
 
 
@@ -134,6 +135,10 @@ class VolumeScores(Record):
     expected_iou: None = None
     """Always None: nothing is estimated without truth yet. The key is there for scripts."""
     seam_ratio: float | None = None
+    flags: tuple[SectionFlag, ...] = ()
+    """Sections that stand out from those around them, as found at ingest."""
+    quality: tuple[SectionQuality, ...] = ()
+    """What was measured of each section at ingest; nothing for volumes of earlier versions of segem."""
     warnings: tuple[str, ...] = ()
 
     @property

@@ -10,6 +10,7 @@ import pytest
 from segem.config.baseline import BASELINE_NAMES
 from segem.io.run import note_failure
 from segem.stages.reporting.write import report
+from segem.stages.volumes.quality import measure_quality
 from tests.fabricate import add_baseline, add_model, add_volume, guess, new_workspace, tissue
 
 pytestmark = pytest.mark.browser
@@ -25,7 +26,8 @@ def written(tmp_path_factory):
     probability = guess(truth)
     probability[2] //= 2
     for name, labels in (("labelled", truth), ("unlabelled", None)):
-        add_volume(workspace, name, image, labels, warnings=["section 1 is blurred"] if labels is None else [])
+        warnings = ["section 1 is blurred"] if labels is None else []
+        measure_quality(add_volume(workspace, name, image, labels, warnings=warnings))
         add_baseline(workspace, RUN, name, (image < 120).astype(np.uint8), method=LONGEST_NAME)
         add_model(workspace, RUN, name, probability, core_px=64)
     long_path = "/data/" + "a-very-long-folder-name/" * 12 + "03.tif"

@@ -20,6 +20,7 @@ them it is `./workspace`.
 ```
 workspace/
   volumes/<name>.ome.zarr        an ingested volume: raw intensities, labels/truth when it came with labels
+      quality.csv                measures of each section, and its flags
   models/<name>/<version>/       a trained model: weights.safetensors and model.json
       promotion.json             what was decided about it; `unjudged` marks a candidate that nobody has decided about
       training.png, .json        how its training went
@@ -39,6 +40,10 @@ Volumes are OME-Zarr 0.5 on Zarr v3, so other viewers read them. Axes are z, y, 
 pyramid shrinks y and x, and z only where voxels are nearly isotropic. `truth` is 0, 1 for membrane, or 2 for unknown.
 What ingest found (source, digest of all voxels, intensity statistics, share of membrane, warnings) is kept in the
 volume's attributes under `segem`.
+
+`quality.csv` has a row for each section of the volume: `sharpness`, `contrast_grey`, `brightness_grey`, `noise_grey`,
+`outside_share`, `shift_y_px`, `shift_x_px`, `similarity` and `flags`, kinds of flags with a space between them. The
+reasons are in the attributes, under `quality`. [What they mean](../explanation/quality.md).
 
 `iou.csv` has a row for each volume (`section` is `all`) and for each of its sections, with empty cells where nothing
 was measured.

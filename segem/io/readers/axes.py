@@ -8,11 +8,13 @@ from typing import Any
 from numpy.typing import NDArray
 
 from segem.config import Selection
+from segem.config.source import AXES
 from segem.errors import InputError
 from segem.geometry import ZYX, Box
 
 UNKNOWN_AXIS = "?"
 """The letter of an axis of which a source does not say what it is."""
+_MOST_AXES = 9
 MOST_CHANNELS = 4
 """An unnamed last axis this short may hold colours as well as columns of voxels."""
 
@@ -123,17 +125,22 @@ def _named(axes: str, shape: tuple[int, ...], chosen: Selection, where: object) 
             )
         _check_not_contradicted(axes, chosen.axes, shape, where)
         return chosen.axes
+    if len(shape) > _MOST_AXES:
+        raise _refusal(f"{len(shape)} axes", axes, shape, where, "save it as a stack of sections")
     if UNKNOWN_AXIS not in axes:
-        if not {"y", "x"} <= set(axes) or len(set(axes)) < len(axes) or set(axes) - set("tczyx"):
+        if not {"y", "x"} <= set(axes) or len(set(axes)) < len(axes) or set(axes) - set(AXES):
             raise _refusal("not a stack of sections", axes, shape, where, "say what the axes are by --axes")
         return axes
+    if {"y", "x"} <= set(axes):
+        return _complete(axes, shape, where)
     # Nobody says: axes of length 1 do not matter, and the convention of the field for the others is z, y, x.
     long = [axis for axis, n in enumerate(shape) if n != 1]
     short = [axis for axis in range(len(shape)) if axis not in long]
     # A section one pixel wide is still a section, so y and x are taken from the end.
     while len(long) < 2 and short:
         long = sorted([*long, short.pop()])
-    if len(long) > 3 or len(long) < 2:
+    known = {letter for axis, letter in enumerate(axes) if axis in long or letter in "yx"} - {UNKNOWN_AXIS}
+    if len(long) > 3 or len(long) < 2 or known:
         raise _refusal("it cannot be known which axis is which", axes, shape, where, "say it by --axes, as in zcyx")
     if len(long) == 3 and shape[long[2]] <= MOST_CHANNELS < min(shape[long[0]], shape[long[1]]):
         raise _refusal(
@@ -148,10 +155,22 @@ def _named(axes: str, shape: tuple[int, ...], chosen: Selection, where: object) 
     return "".join(names.get(axis, str(axis)) for axis in range(len(shape)))
 
 
+def _complete(axes: str, shape: tuple[int, ...], where: object) -> str:
+    """Return a letter for every axis where y and x are known: the only other one of some length is z."""
+    unknown = [axis for axis, letter in enumerate(axes) if letter == UNKNOWN_AXIS]
+    long = [axis for axis in unknown if shape[axis] != 1]
+    known = axes.replace(UNKNOWN_AXIS, "")
+    if len(long) > 1 or (long and "z" in axes) or set(known) - set(AXES) or len(set(known)) < len(known):
+        raise _refusal("it cannot be known which axis is which", axes, shape, where, "say it by --axes, as in zcyx")
+    # A digit is none of the axes that are looked for.
+    names = {axis: "z" if axis in long else str(axis) for axis in unknown}
+    return "".join(names.get(axis, letter) for axis, letter in enumerate(axes))
+
+
 def _check_not_contradicted(axes: str, chosen: str, shape: tuple[int, ...], where: object) -> None:
     pairs = zip(axes, chosen, strict=True) if len(axes) == len(chosen) else ()
     # Time, channel and z are mixed up by many programs, so the user may correct them; y and x are not.
-    if any(found != said and {found, said} & {"y", "x"} and found != UNKNOWN_AXIS for found, said in pairs):
+    if any(found in AXES and found != said and {found, said} & {"y", "x"} for found, said in pairs):
         raise _refusal(
             f"the source says that its axes are {axes}, not {chosen}", axes, shape, where, "correct --axes, or leave it"
         )

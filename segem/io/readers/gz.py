@@ -42,6 +42,8 @@ class GzipReader(Reader):
         When it is damaged, unpacks to implausibly much, or there is no room for it.
     """
 
+    source: Path
+
     def __init__(self, path: Path, chosen: Selection, opens: Open) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="segem-")
         self._unpacked = Path(self._folder.name) / path.stem

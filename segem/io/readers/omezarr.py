@@ -1,8 +1,14 @@
-"""Zarr arrays and the full resolution of OME-Zarr images."""
+"""Zarr arrays and the full resolution of OME-Zarr images, in a folder or below a URL."""
 
 from __future__ import annotations
 
-import math
+import hashlib
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -10,69 +16,85 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from segem.config import Selection
+from segem.config import Selection, Url
 from segem.errors import InputError
-from segem.geometry import ceil_div
 from segem.io.readers.axes import UNKNOWN_AXIS
+from segem.io.readers.chunked import (
+    check_chunk,
+    check_numeric,
+    chunks_of,
+    guess_section,
+    name_axes,
+    refuse_choice,
+    refuse_links,
+    settle_unwritten,
+)
+from segem.io.readers.multiscales import Multiscale, is_multiscale, read_multiscale, read_ome
 from segem.io.readers.reader import Described, Reader
-from segem.io.readers.stack import NAME_IT, check_declared, chunk_indices, damaged, incomplete
-from segem.io.shards import path_of
+from segem.io.readers.remote_store import RemoteStore
+from segem.io.readers.stack import check_declared, damaged
+from segem.io.readers.zarr_chunks import StoredChunks
 
 MARKERS = ("zarr.json", ".zgroup", ".zarray")
+_DEEPEST = 4
+"""Levels of groups in which arrays are looked for, where none is named."""
 
 
 class ZarrReader(Reader):
-    """An array in a zarr folder of format 2 or 3.
+    """An array of a zarr hierarchy of format 2 or 3.
 
     Parameters
     ----------
-    path : Path
-        The folder: an OME-Zarr image, of which the full resolution is read, or an array.
+    source : Path or Url
+        An OME-Zarr image, of which the full resolution is read, an array, or a group of them.
     chosen : Selection
-        Names the array, which is needed when the folder is a group but not an image.
+        Names the image or array, which is needed where there are several, and says what is done about chunks that are
+        missing. Below a URL, one is noticed when a part is read that it belongs to.
 
     Raises
     ------
     InputError
-        When there is no such array, chunks of it are missing, or a file of it links to a file outside.
+        When there is no such array, it is no stack, chunks of it are missing, or a file of it links to a file outside.
     """
 
-    def __init__(self, path: Path, chosen: Selection) -> None:
-        _refuse_links(path)
-        names: str | None = None
-        try:
-            node = zarr.open(str(path), mode="r", path=chosen.dataset or "")
-            if isinstance(node, zarr.Group):
-                names, node = _axis_names(node), node[_full_resolution(node, path)]
-        except InputError:
-            raise
-        except Exception as error:
-            # zarr raises errors of a dozen unrelated types for broken stores.
-            raise damaged(path, None, cause=error) from error
-        if not isinstance(node, zarr.Array) or node.ndim < 2:
-            found = f"shape {node.shape}" if isinstance(node, zarr.Array) else "a group"
-            raise InputError("not a stack", where=path, expected="axes z, y, x", found=found, fix=NAME_IT)
-        self._array = node
-        shape, dtype = node.shape, np.dtype(node.dtype)
-        # The size on disk is not known without listing it all; the limit for a section still holds.
-        check_declared(path, shape[-2:], dtype, 2**62)
-        _check_whole(node)
-        if names is not None and len(names) == len(shape):
-            axes, axes_from = names, "the names in its OME metadata"
-        else:
-            axes, axes_from = UNKNOWN_AXIS * len(shape), "convention"
-        super().__init__(path, Described(shape, dtype, axes, axes_from, chunk=node.shards or node.chunks))
+    def __init__(self, source: Path | Url, chosen: Selection) -> None:
+        self._chosen = chosen
+        self._remote = RemoteStore(source) if isinstance(source, Url) else None
+        if isinstance(source, Path):
+            refuse_links(source)
+        with _no_damage(source):
+            node = zarr.open(self._remote or str(source), mode="r", path=chosen.dataset or "")
+            self._array, image = _find_array(source, node)
+            self._name = f"{source}/{self._array.path}".rstrip("/")
+            found = _describe(self._name, self._array, image)
+            self._stored = StoredChunks(self._array)
+            if isinstance(source, Path):
+                self._stored.look_on_disk(source / self._array.path)
+                found = replace(found, warnings=self._settle())
+        super().__init__(source, found)
 
     def label_of(self, z: int) -> str:
         """Return the array and the index of a section."""
-        return f"{self.source}/{self._array.path}[{z}]"
+        return f"{self._name}[{z}]"
 
     def read(self, part: tuple[slice, ...]) -> NDArray[Any]:
         """Read a part of the array."""
-        try:
-            return np.asarray(self._array[part])
-        except Exception as error:
-            raise damaged(f"{self.source}/{self._array.path}", None, cause=error) from error
+        with _no_damage(self._name):
+            voxels = np.asarray(self._array[part])
+            if self._remote is not None:
+                self._stored.look_elsewhere(self._remote, product(*chunks_of(part, self._stored.object_shape)))
+                self.found = replace(self.found, warnings=self._settle())
+        return voxels
+
+    def _settle(self) -> tuple[str, ...]:
+        return settle_unwritten(
+            self._name,
+            missing=self._stored.missing,
+            total=self._stored.total,
+            first=self._stored.first,
+            fill=self._array.fill_value,
+            chosen=self._chosen,
+        )
 
 
 def is_zarr(source: Path) -> bool:
@@ -80,49 +102,108 @@ def is_zarr(source: Path) -> bool:
     return any((source / marker).is_file() for marker in MARKERS)
 
 
-def list_zarr_files(source: Path) -> list[Path]:
-    """Return every file of a zarr folder, sorted."""
-    return sorted(path for path in source.rglob("*") if path.is_file())
+def _describe(name: str, array: zarr.Array[Any], image: Multiscale | None) -> Described:
+    dtype = np.dtype(array.dtype)
+    check_numeric(name, array.shape, dtype)
+    check_chunk(name, array.chunks, dtype, "its metadata")
+    axes, axes_from = _axes_of(name, array, image)
+    # The size on disk is not known without listing it all; the limit for a section still holds.
+    check_declared(name, guess_section(axes, array.shape) if array.shape[0] else array.shape, dtype, 2**62)
+    metadata = json.dumps(array.metadata.to_dict(), sort_keys=True, default=str)
+    found = Described(
+        array.shape,
+        dtype,
+        axes,
+        axes_from,
+        # Of a shard, one chunk can be read by itself.
+        chunk=array.chunks,
+        digest=hashlib.sha256(metadata.encode()).hexdigest(),
+    )
+    return found if image is None else replace(found, voxel=image.voxel, offset_nm=image.offset_nm)
 
 
-def _check_whole(array: Any) -> None:
-    """Check that every file of an array is there; zarr itself reads an absent one as the fill value."""
-    folder = path_of(array)
-    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    counts = [ceil_div(n, edge) for n, edge in zip(array.shape, array.shards or array.chunks, strict=True)]
-    keys = (array.metadata.encode_chunk_key(index) for index in chunk_indices(counts))
-    first = next((key for key in keys if key not in files), None)
-    if first is not None:
-        # Not counted by walking the keys: damaged metadata can declare any number of them.
-        present = sum(not key.startswith(".") and key != "zarr.json" for key in files)
-        total = math.prod(counts)
-        raise incomplete(folder, max(1, total - present), total, first)
+def _axes_of(name: str, array: zarr.Array[Any], image: Multiscale | None) -> tuple[str, str]:
+    """Return a letter for each axis, and who says so."""
+    unknown = UNKNOWN_AXIS * array.ndim
+    if image is not None and image.axes:
+        if len(image.axes) != array.ndim:
+            raise damaged(name, f"{len(image.axes)} axes are named for an array of shape {array.shape}")
+        return image.axes, "the names in its OME metadata"
+    if image is not None and array.ndim == 5:
+        return "tczyx", "the order of OME-Zarr before version 0.3"
+    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+    if isinstance(names, (list, tuple)) and len(names) == array.ndim:
+        return (axes := name_axes(names)), "the names of its dimensions" if axes != unknown else "convention"
+    return unknown, "convention"
 
 
-def _full_resolution(group: zarr.Group, path: Path) -> str:
-    attributes: dict[str, Any] = dict(group.attrs)
-    ome = attributes.get("ome", attributes)
+def _find_array(source: Path | Url, node: Any) -> tuple[zarr.Array[Any], Multiscale | None]:
+    """Return the array that is meant, and the image it is the full resolution of."""
+    if isinstance(node, zarr.Array):
+        return node, None
+    where = f"{source}/{node.path}".rstrip("/")
+    if is_multiscale(node.attrs):
+        image = read_multiscale(node.attrs, where)
+        array = node[image.path]
+        if not isinstance(array, zarr.Array):
+            raise damaged(where, f"{image.path} is named as its array, and is a group")
+        return array, image
+    ome = read_ome(node.attrs)
+    if "plate" in ome:
+        raise InputError(
+            "a plate of many wells, and not one image",
+            where=where,
+            fix="name one by --dataset, as A/1/0 (row, column, field)",
+        )
+    found = dict(_walk(node, ""))
+    if len(found) != 1:
+        raise refuse_choice(where, "array", [_word(path, child) for path, child in sorted(found.items())])
+    (child,) = found.values()
+    return _find_array(source, child)
+
+
+def _walk(group: zarr.Group, prefix: str, depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Yield images, and arrays that may be a stack and are no part of an image."""
+    with warnings.catch_warnings():
+        # Of files that others keep there, as .DS_Store.
+        warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
+        listed = group.store.supports_listing or group.metadata.consolidated_metadata is not None
+        members = list(group.members()) if listed else _named_members(group)
+    for name, child in members:
+        path = f"{prefix}{name}"
+        if isinstance(child, zarr.Array):
+            if child.ndim >= 2 and np.dtype(child.dtype).kind in "buif":
+                yield path, child
+        elif is_multiscale(child.attrs):
+            yield path, child
+        elif depth < _DEEPEST:
+            yield from _walk(child, f"{path}/", depth + 1)
+
+
+def _named_members(group: zarr.Group) -> list[tuple[str, Any]]:
+    """Return the images of bioformats2raw, which are numbered, where a server cannot list what there is."""
+    if "bioformats2raw.layout" not in read_ome(group.attrs):
+        return []
+    found: list[tuple[str, Any]] = []
+    while str(len(found)) in group:
+        found.append((str(len(found)), group[str(len(found))]))
+    return found
+
+
+def _word(path: str, child: Any) -> str:
+    """Return an array or image in words, for a choice."""
+    if isinstance(child, zarr.Array):
+        return f"{path} {child.shape} {np.dtype(child.dtype)}"
+    name = read_ome(child.attrs)["multiscales"][0].get("name")
+    return f"{path} (image {name})" if name else f"{path} (image)"
+
+
+@contextmanager
+def _no_damage(where: object) -> Iterator[None]:
+    """Raise InputError for anything that zarr raises while the body runs: a dozen unrelated types."""
     try:
-        return str(ome["multiscales"][0]["datasets"][0]["path"])
-    except (KeyError, IndexError, TypeError):
-        arrays = ", ".join(sorted(group.array_keys())[:10]) or "none"
-        raise InputError("which array is meant?", where=path, found=f"arrays: {arrays}", fix=NAME_IT) from None
-
-
-def _axis_names(group: zarr.Group) -> str | None:
-    """Return the first letters of the names of the axes of an OME-Zarr image, if it names them."""
-    attributes: dict[str, Any] = dict(group.attrs)
-    ome = attributes.get("ome", attributes)
-    try:
-        axes = ome["multiscales"][0]["axes"]
-        # OME-Zarr 0.3 has a list of names, later versions have a mapping for each axis.
-        return "".join(str(axis["name"] if isinstance(axis, dict) else axis).lower()[:1] for axis in axes)
-    except (KeyError, IndexError, TypeError):
-        return None
-
-
-def _refuse_links(path: Path) -> None:
-    root = path.resolve()
-    for item in path.rglob("*"):
-        if item.is_symlink() and not item.resolve().is_relative_to(root):
-            raise InputError("a link leads out of the source", where=item, fix="copy the file into the folder")
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise damaged(where, None, cause=error) from error

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segem.config import Selection
+from segem.config import Selection, Url
 from segem.errors import InputError
 from segem.geometry import Box
 from segem.io.readers.numbering import say_numbers
@@ -20,12 +20,12 @@ from segem.io.readers.source import open_stack
 from segem.io.readers.stack import Stack
 
 
-def open_labels(source: Path, chosen: Selection, raw: Stack) -> Stack:
+def open_labels(source: Path | Url, chosen: Selection, raw: Stack) -> Stack:
     """Open labels, and pair their sections with those of an image by number, where both have numbers.
 
     Parameters
     ----------
-    source : Path
+    source : Path or Url
         The labels.
     chosen : Selection
         The array that is meant, and what stands in for label sections that are missing.

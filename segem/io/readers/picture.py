@@ -34,6 +34,8 @@ class PictureReader(Reader):
         When the file is damaged, or cannot be a section of grey.
     """
 
+    source: Path
+
     def __init__(self, path: Path, chosen: Selection) -> None:
         self.chosen = chosen
         size = check_file(path)

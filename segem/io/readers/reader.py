@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from segem.config import Url
+
 
 @dataclass(frozen=True)
 class StatedVoxelSize:
@@ -55,6 +57,8 @@ class Described:
         Those of them of which nothing is known: no score counts them, and their labels are unknown.
     offset_nm : tuple of float, optional
         Where the first voxel lies, along (z, y, x), for labels that cover a part of an image.
+    digest : str, optional
+        The sha256 of a file that was downloaded, or of the metadata of an array of zarr, N5 or Neuroglancer.
     warnings : tuple of str
         What the user should know about the source.
     """
@@ -69,6 +73,7 @@ class Described:
     filled: tuple[int, ...] = ()
     masked: tuple[int, ...] = ()
     offset_nm: tuple[float, float, float] | None = None
+    digest: str | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -77,13 +82,13 @@ class Reader(ABC):
 
     Parameters
     ----------
-    source : Path
+    source : Path or Url
         Where the array lies.
     found : Described
         What the source says of it.
     """
 
-    def __init__(self, source: Path, found: Described) -> None:
+    def __init__(self, source: Path | Url, found: Described) -> None:
         self.source = source
         self.found = found
 

@@ -51,6 +51,9 @@ class Stack:
         found = reader.found
         self._reader = reader
         self._arrangement = arrange(found.axes, found.shape, chosen or Selection(), where=reader.source)
+        shape = self._arrangement.shape
+        # Only now it is known which axes a section has.
+        check_declared(reader.source, shape[1:] if shape[0] else shape, found.dtype, 2**62)
         self._start: ZYX = (0, 0, 0)
         self.source = reader.source
         self.shape = self._arrangement.shape
@@ -301,16 +304,6 @@ def chunk_indices(counts: Sequence[int]) -> Iterator[tuple[int, ...]]:
             rest, at = divmod(rest, count)
             index.append(at)
         yield tuple(reversed(index))
-
-
-def incomplete(where: object, missing: int, total: int, first: object) -> InputError:
-    """Return the error for an array with missing chunks; they would read as one grey level."""
-    return InputError(
-        f"{missing} of {total} chunks are missing",
-        where=where,
-        found=f"the first missing one is {first}",
-        fix="copy the source again; if it is sparse on purpose, write it out in full, empty chunks too",
-    )
 
 
 def not_grey(where: object, found: str) -> InputError:

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from segem.config import Selection
+from segem.io.readers import n5, precomputed
+from segem.io.readers.chunked import list_files_below
 from segem.io.readers.dm import DmReader
 from segem.io.readers.gz import GzipReader
 from segem.io.readers.hdf5 import Hdf5Reader
 from segem.io.readers.jpeg import JpegReader
 from segem.io.readers.mrc import MrcReader
-from segem.io.readers.omezarr import ZarrReader, is_zarr, list_zarr_files
+from segem.io.readers.numpy_file import NumpyReader
+from segem.io.readers.omezarr import MARKERS, ZarrReader, is_zarr
 from segem.io.readers.png import PngReader
 from segem.io.readers.reader import Reader
 from segem.io.readers.series import SeriesReader, list_section_files
@@ -25,7 +29,7 @@ class Format:
 
     name: str
     """As messages call it."""
-    open: Callable[[Path, Selection], Reader]
+    open: Callable[[Any, Selection], Reader]
     """Opens a source, of which the second argument selects an array."""
     version: int
     """To be raised when the reader returns other voxels for the same file, so that volumes are ingested again."""
@@ -36,6 +40,8 @@ class Format:
     list_files: Callable[[Path], list[Path]] = lambda source: [source]
     """Lists the files that a source consists of, in a fixed order."""
     has_datasets: bool = False
+    markers: tuple[str, ...] = ()
+    """Files that a folder of this format holds; by them it is recognised below a URL, and read in place."""
 
     def matches(self, source: Path) -> bool:
         """Return whether a source, which exists, is of this format."""
@@ -47,6 +53,13 @@ PNG = Format("PNG", PngReader, 1, (".png",))
 JPEG = Format("JPEG", JpegReader, 1, (".jpg", ".jpeg"))
 MRC = Format("MRC", MrcReader, 1, (".mrc", ".rec", ".map", ".st", ".ali", ".mrcs"))
 DM = Format("DigitalMicrograph", DmReader, 1, (".dm3", ".dm4"))
+
+GZIP = Format(
+    "gzip",
+    lambda source, chosen: GzipReader(source, chosen, find_within(source)[0].open),
+    1,
+    probe=lambda source: bool(find_within(source)),
+)
 
 SECTION_READERS = {suffix: row.open for row in (TIFF, PNG, JPEG, MRC, DM) for suffix in row.suffixes}
 """What reads the files of a folder that holds one section a file."""
@@ -62,19 +75,26 @@ def _open_folder(folder: Path, chosen: Selection) -> Reader:
 # The first row that matches is taken. A zarr folder may have any name, so it comes first; any other folder named x.tif
 # is opened as a file, and refused, rather than read as sections.
 FORMATS = (
-    Format("zarr", ZarrReader, 2, probe=is_zarr, list_files=list_zarr_files, has_datasets=True),
+    Format("zarr", ZarrReader, 3, probe=is_zarr, list_files=list_files_below, has_datasets=True, markers=MARKERS),
     TIFF,
     PNG,
     JPEG,
     MRC,
     DM,
+    GZIP,
+    Format("HDF5", Hdf5Reader, 3, (".h5", ".hdf5", ".hdf", ".he5", ".mat"), has_datasets=True),
+    Format("NumPy", NumpyReader, 1, (".npy",)),
+    Format("npz", NumpyReader, 1, (".npz",), has_datasets=True),
+    Format("N5", n5.N5Reader, 1, probe=n5.is_n5, list_files=list_files_below, has_datasets=True, markers=(n5.MARKER,)),
     Format(
-        "gzip",
-        lambda source, chosen: GzipReader(source, chosen, find_within(source)[0].open),
+        "precomputed",
+        precomputed.PrecomputedReader,
         1,
-        probe=lambda source: bool(find_within(source)),
+        probe=precomputed.is_precomputed,
+        list_files=list_files_below,
+        has_datasets=True,
+        markers=(precomputed.MARKER,),
     ),
-    Format("HDF5", Hdf5Reader, 2, (".h5", ".hdf5", ".hdf", ".he5"), has_datasets=True),
     Format(
         "a folder of sections",
         _open_folder,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Literal
 
-from segem.errors import SegemError
+from segem.errors import SegemError, WorkspaceError
 from segem.geometry import name_sections
 from segem.io.layers import Layers
 from segem.io.run import failure_of, fault_of, load_run, source_digest
@@ -18,10 +18,12 @@ from segem.io.workspace import Workspace
 from segem.kernels.metrics.calibration import CalibrationBins
 from segem.progress import track
 from segem.records.card import TrainedOn
+from segem.records.quality import SectionFlag, SectionQuality
 from segem.records.run import CrfFacts, ModelRecord, RunRecord, SegmentFacts, StepRecord
 from segem.records.scores import Baseline, ReliabilityBin, Report, Scores, SectionScores, VolumeScores
 from segem.stages.reporting.tally import Seams, Tally, tally_sections
 from segem.stages.segmentation.verify import plan_of
+from segem.stages.volumes.quality import read_quality
 
 NOT_MEASURED = "not measured: no ground truth"
 NO_MEMBRANE = "not measured: the ground truth holds no membrane"
@@ -129,6 +131,7 @@ def _score_finished(run: str, name: str, made: _Made, workspace: Workspace) -> V
         model=total.model.scores() if measured and made.model else None,
         baseline=total.baseline.scores() if measured and made.baseline else None,
     )
+    flags, quality, damage = _read_quality(source)
     return VolumeScores(
         name=name,
         state="complete",
@@ -147,8 +150,21 @@ def _score_finished(run: str, name: str, made: _Made, workspace: Workspace) -> V
         reliability=tuple(_reliability(total.bins)) if scores.model else (),
         known_fraction=known,
         seam_ratio=total.seams.ratio,
-        warnings=tuple(_warnings(source, made, known, total.seams.ratio)),
+        flags=flags,
+        quality=quality,
+        warnings=(*_warnings(source, made, known, total.seams.ratio), *damage),
     )
+
+
+def _read_quality(
+    source: Volume,
+) -> tuple[tuple[SectionFlag, ...], tuple[SectionQuality, ...], tuple[str, ...]]:
+    # Scores are worth more than measures of quality: a table that was lost must not cost them.
+    try:
+        found = read_quality(source)
+    except WorkspaceError as error:
+        return (), (), (str(error),)
+    return ((), (), ()) if found is None else (found[0].flags, found[1], ())
 
 
 def _score_section(z: int, tally: Tally, scores: Scores) -> SectionScores:

@@ -13,6 +13,7 @@ from segem.config.baseline import BaselineMethod
 from segem.kernels.pictures import FOUND, INVENTED, MISSED, OVERLAID, UNLABELLED, Colour
 from segem.records.scores import LayerScores, Report, VolumeScores
 from segem.stages.reporting.charts import Chart, lay_out_iou, lay_out_reliability
+from segem.stages.reporting.strip import lay_out_quality
 
 TIMES = " \N{MULTIPLICATION SIGN} "
 NOTHING = "\N{EN DASH}"
@@ -87,6 +88,7 @@ def render_page(report: Report, pictures: dict[str, list[SectionPictures]]) -> s
         pictures=pictures,
         charts={volume.name: _chart_sections(volume) for volume in report.volumes},
         reliability={volume.name: lay_out_reliability(volume.reliability) for volume in report.volumes},
+        strips={volume.name: lay_out_quality(volume.quality, volume.flags) for volume in report.volumes},
         colours={
             "found": FOUND,
             "invented": INVENTED,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -15,14 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import segem
-from segem.config import IngestConfig, LabelSource
+from segem.config import IngestConfig, Selection, Url, place_source
 from segem.errors import InputError, SegemError
-from segem.geometry import ZYX
+from segem.geometry import ZYX, Box, VoxelSize, grid
 from segem.io.blocks import read_block
 from segem.io.files import locked, new_directory, sweep_partials
-from segem.io.layers import read_section
-from segem.io.readers import Stack, list_source_files, open_labels, open_stack, version_of
-from segem.io.readers.stack import check_reachable
+from segem.io.readers import Stack, fingerprint_files, open_labels, open_stack, version_of
 from segem.io.readers.voxel_size import SettledVoxelSize, describe_size, settle_voxel_size, warn_of_labels
 from segem.io.replacing import refuse_others
 from segem.io.shards import missing_shards
@@ -35,13 +32,24 @@ from segem.stages.volumes.image import ImageTally
 from segem.stages.volumes.intensities import check_type, choose_scaling, warn_of_scaling, window_of
 from segem.stages.volumes.labels import TruthTally, write_values
 from segem.stages.volumes.outside import write_outside
+from segem.stages.volumes.placement import PlacedLabels, place_labels
+from segem.stages.volumes.quality import measure_quality
 from segem.stages.volumes.slabs import count_sections, read_slabs, write_behind, write_slab
 
 logger = logging.getLogger(__name__)
 
 TRUTH = "truth"
 
-_OF_LABELS = ("labels", "membrane", "border_nm", "zero_means", "labels_dataset", "ignore", "unpainted")
+_OF_LABELS = (
+    "labels",
+    "membrane",
+    "border_nm",
+    "zero_means",
+    "labels_dataset",
+    "labels_unwritten",
+    "ignore",
+    "unpainted",
+)
 
 
 @dataclass(frozen=True)
@@ -143,7 +151,8 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
             raw = whole.within(box)
             truth = None
             if config.labels is not None:
-                truth = stack.enter_context(_open_labels(config.labels, whole)).within(box)
+                labels = stack.enter_context(open_labels(config.labels.source, config.labels, whole))
+                truth = place_labels(labels, whole, box, voxel.size)
             check_type(raw)
             with new_directory(path) as partial:
                 warnings = _write(partial, config, raw, truth, voxel, fingerprint)
@@ -168,18 +177,15 @@ def fingerprint_source(config: IngestConfig) -> str:
     ingest with `again`.
     """
     digest = hashlib.sha256()
-    for source in _sources_of(config):
-        for file in list_source_files(source):
-            status = check_reachable(file)
-            digest.update(json.dumps([str(file), status.st_size, status.st_mtime_ns]).encode())
-        digest.update(b"\n")
+    for source, chosen in _sources_of(config):
+        digest.update(fingerprint_files(source, chosen).encode())
     return digest.hexdigest()
 
 
 def describe_settings(config: IngestConfig) -> dict[str, Any]:
     """Return the settings that define a volume, named as on the command line, with resolved paths."""
     settings: dict[str, Any] = {
-        "source": str(config.source.resolve()),
+        "source": _name_whole(config.source),
         "dataset": config.dataset,
         "axes": config.axes,
         "channel": config.channel,
@@ -192,11 +198,12 @@ def describe_settings(config: IngestConfig) -> dict[str, Any]:
     }
     if config.labels is not None:
         settings |= {
-            "labels": str(config.labels.source.resolve()),
+            "labels": _name_whole(config.labels.source),
             "membrane": write_values(config.labels.membrane),
             "border_nm": config.labels.border_nm,
             "zero_means": config.labels.zero_means,
             "labels_dataset": config.labels.dataset,
+            "labels_unwritten": config.labels.unwritten,
             # One value as the number that earlier versions of segem noted.
             "ignore": write_values(config.labels.ignored) if len(config.labels.ignored) > 1 else config.labels.ignore,
             "unpainted": config.labels.unpainted,
@@ -251,32 +258,23 @@ def _find_current(path: Path, config: IngestConfig, fingerprint: str) -> Volume 
 
 def _readers_of(config: IngestConfig) -> list[str]:
     """Return what reads the sources, with versions, so that a volume read by an older reader is made again."""
-    return [version_of(source) for source in _sources_of(config)]
+    return [version_of(source) for source, _ in _sources_of(config)]
 
 
-def _sources_of(config: IngestConfig) -> list[Path]:
-    return [config.source] if config.labels is None else [config.source, config.labels.source]
+def _sources_of(config: IngestConfig) -> list[tuple[Path | Url, Selection]]:
+    return [(chosen.source, chosen) for chosen in (config, config.labels) if chosen is not None]
 
 
-def _open_labels(labels: LabelSource, raw: Stack) -> Stack:
-    stack = open_labels(labels.source, labels, raw)
-    if stack.shape == raw.shape:
-        return stack
-    stack.close()
-    raise InputError(
-        "the labels do not fit the image",
-        where=labels.source,
-        expected=f"(z, y, x) {raw.shape} as in {raw.source}",
-        found=stack.shape,
-        fix="give one label section for every image section, of the same size",
-    )
+def _name_whole(source: Path | Url) -> str:
+    """Return a source so that it is the same from any folder."""
+    return source if isinstance(source, Url) else str(source.resolve())
 
 
 def _write(
     partial: Path,
     config: IngestConfig,
     raw: Stack,
-    truth: Stack | None,
+    truth: PlacedLabels | None,
     voxel: SettledVoxelSize,
     fingerprint: str,
 ) -> tuple[str, ...]:
@@ -303,32 +301,32 @@ def _write(
         image.finish(volume)
         outside = write_outside(volume, image.areas, {*image.whole, *raw.masked}, scaling.nothing)
         if truth is not None and config.labels is not None:
-            painted = TruthTally(truth, config.labels, voxel.size)
+            painted = TruthTally(truth.stack, config.labels, voxel.size)
             # By whole sections, since borders between cells are made of what lies around a voxel.
-            for box, slab in read_slabs(truth, (volume.write_block[0], *raw.shape[1:])):
-                known = np.empty(box.shape, np.uint8)
-                for z, section in enumerate(slab, box.start[0]):
-                    known[z - box.start[0]] = painted.add(z, section, _outside_of_section(volume, z))
+            for _, box in grid(raw.shape, (volume.write_block[0], *raw.shape[1:])):
+                known = truth.read_truth(box, painted.add, _outside_of(volume, box))
                 write_slab(volume.label(TRUTH), box, known)
-                advance(count_sections(box, raw.shape))
+                advance(len(known))
             painted.check()
     for label in (None, *volume.labels()):
         volume.build_pyramid(label)
     # First of all that is noted, since tissue is read by it.
     volume.set_attributes(statistics=image.statistics(outside, window_of(config, scaling)))
+    unusual = measure_quality(volume).summarise()
     warnings = (
         *raw.warnings,
         *image.warnings(raw),
         *outside.warnings(not_numbers),
         *warn_of_scaling(scaling, config),
-        *(() if truth is None else warn_of_labels(voxel.size, truth.found.voxel, where=truth.source)),
-        *_warn_of_labels(volume, painted),
+        *_warn_of_labels(volume, voxel.size, painted, truth),
+        *(() if unusual is None else (unusual,)),
     )
     # Last, when all that is noted is known; the volume still has its hidden name.
     volume.set_attributes(
         # Absolute, since an export from another folder must know that it is about to replace the source.
-        source=str(config.source.absolute()),
+        source=str(place_source(config.source, Path.cwd())),
         settings=describe_settings(config),
+        **_describe_downloads(raw, truth),
         source_digest=image.source_digest,
         **({"section_digests": image.section_digests} if truth is not None else {}),
         source_fingerprint=fingerprint,
@@ -340,26 +338,38 @@ def _write(
         dtype=str(scaling.dtype),
         **({} if raw.dtype == scaling.dtype else {"intensities": scaling.to_dict(raw.dtype)}),
         **({OUTSIDE: outside.facts()} if outside.voxels else {}),
-        labels=None if painted is None else painted.facts(),
+        labels=None if painted is None or truth is None else truth.facts(painted.facts()),
         warnings=list(warnings),
     )
     return warnings
 
 
-def _warn_of_labels(volume: Volume, painted: TruthTally | None) -> Iterator[str]:
-    if painted is not None:
+def _describe_downloads(raw: Stack, truth: PlacedLabels | None) -> dict[str, dict[str, str | None]]:
+    """Return digests of sources that lie elsewhere, where nobody can say later what they were."""
+    stacks = (raw,) if truth is None else (raw, truth.stack)
+    digests = {str(stack.source): stack.found.digest for stack in stacks if isinstance(stack.source, Url)}
+    return {"downloads": digests} if digests else {}
+
+
+def _warn_of_labels(
+    volume: Volume, voxel: VoxelSize, painted: TruthTally | None, placed: PlacedLabels | None
+) -> Iterator[str]:
+    if painted is not None and placed is not None:
+        yield from warn_of_labels(voxel, placed.stack.found.voxel, where=placed.stack.source)
         yield from painted.warnings()
+        yield from placed.warnings()
         truth = volume.label(TRUTH)
         yield from doubt_alignment(
             lambda box: read_tissue(volume, box).image,
             lambda box: read_block(truth, box, "run the command again"),
             volume.shape,
-            painted.of_both_classes,
+            placed.in_volume(painted.of_both_classes),
         )
 
 
-def _outside_of_section(volume: Volume, z: int) -> NDArray[np.bool_] | None:
+def _outside_of(volume: Volume, box: Box) -> NDArray[np.bool_] | None:
+    """Return where a box holds no tissue, or None where it is all tissue."""
     if volume.outside is None:
         return None
-    outside = read_section(volume.outside, z, "run the command again") != 0
+    outside: NDArray[np.bool_] = read_block(volume.outside, box, "run the command again") != 0
     return outside if outside.any() else None

@@ -18,6 +18,7 @@ RELIED_ON = {
     "demo": "verbose",
     "run": "data-root device engine memory replace run verbose workers",
     "ingest": "again dataset ignore labels labels-dataset membrane name replace voxel-nm",
+    "inspect": "axes box channel dataset ignore labels labels-dataset membrane name picture voxel-nm",
     "baseline": "method replace run seed sigma-px",
     "segment": (
         "device engine halo-px memory model overlap replace run runtime stitch threshold tile-px views workers"

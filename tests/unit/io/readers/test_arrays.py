@@ -51,9 +51,11 @@ def test_which_of_several(hdf5: Path) -> None:
     with h5py.File(hdf5, "a") as file:
         file["volumes/labels"] = DATA.astype(">u2")
         file["one"] = DATA[0]
-    assert "found stacks: one, volumes/labels, volumes/raw. Fix: name it by --dataset (for labels --labels" in refused(
-        hdf5
+    told = refused(hdf5)
+    assert (
+        "found stacks: one (20, 30) uint16, volumes/labels (5, 20, 30) uint16, volumes/raw (5, 20, 30) uint16" in told
     )
+    assert "Fix: name it by --dataset (for labels --labels" in told
     assert np.array_equal(read(hdf5, "volumes/labels"), DATA)
     assert np.array_equal(read(hdf5, "one"), DATA[:1])
     assert "no stack named volumes/table in the file" in refused(hdf5, "volumes/table")
@@ -94,7 +96,7 @@ def test_hdf5_chunks_that_were_never_written(tmp_path: Path) -> None:
         file.create_dataset("none", (4, 20, 30), np.uint8)
     told = refused(tmp_path / "a.h5", "raw")
     assert f"{tmp_path}/a.h5:/raw: 3 of 4 chunks are missing; found the first missing one is at (1, 0, 0)" in told
-    assert "Fix: copy the source again; if it is sparse on purpose, write it out in full" in told
+    assert "Fix: copy the source again; if they were never written on purpose, accept their fill value by --unw" in told
     assert "none: 1 of 1 chunks are missing" in refused(tmp_path / "a.h5", "none")
 
 
@@ -113,7 +115,9 @@ def test_plain_arrays(tmp_path: Path, zarr_format: Literal[2, 3]) -> None:
     zarr.create_array(str(tmp_path / "b"), data=DATA, zarr_format=zarr_format)
     assert np.array_equal(read(tmp_path / "a.zarr", "raw"), DATA)
     assert np.array_equal(read(tmp_path / "b"), DATA)
-    assert "which array is meant?; found arrays: raw" in refused(tmp_path / "a.zarr")
+    assert np.array_equal(read(tmp_path / "a.zarr"), DATA)
+    group.create_array("other", data=DATA)
+    assert "found stacks: other (5, 20, 30) uint16, raw (1, 1, 5, 20, 30) uint16" in refused(tmp_path / "a.zarr")
     assert "Fix: " in refused(tmp_path / "a.zarr", "gone")
     assert "Fix: " in refused(tmp_path / "a.zarr", "../b")
     assert len(list_source_files(tmp_path / "b")) >= 2
@@ -128,7 +132,7 @@ def test_the_full_resolution_of_an_ome_zarr(tmp_path: Path) -> None:
         labels={},
         attributes={},
     )
-    assert f"{volume.path}/0: 1 of 1 chunks are missing; found the first missing one is c/0/0/0" in refused(volume.path)
+    assert f"{volume.path}/0: 5 of 5 chunks are missing; found the first missing one is c/0/0/0" in refused(volume.path)
     write_block(volume.raw, Box.of_shape(DATA.shape), DATA)
     assert np.array_equal(read(volume.path), DATA)
     file = volume.path / "0" / "c" / "0" / "0" / "0"
@@ -154,7 +158,7 @@ def test_a_shard_that_is_missing_is_noticed_even_where_edge_shards_hold_fewer_ch
     zarr.create_array(str(tmp_path / "a"), data=DATA, chunks=(1, 20, 30), shards=(4, 20, 30))
     assert np.array_equal(read(tmp_path / "a"), DATA)
     (tmp_path / "a" / "c" / "1" / "0" / "0").unlink()
-    assert "1 of 2 chunks are missing; found the first missing one is c/1/0/0" in refused(tmp_path / "a")
+    assert "1 of 5 chunks are missing; found the first missing one is c/1/0/0" in refused(tmp_path / "a")
 
 
 def test_metadata_that_promise_chunks_without_end(tmp_path: Path) -> None:

@@ -304,12 +304,12 @@ def test_far_too_many_missing_sections_are_no_gap(tmp_path: Path) -> None:
         open_stack(tmp_path, Selection(missing="black"))
 
 
-@pytest.mark.parametrize("name", ["a.bmp", "a", "a.npy"])
+@pytest.mark.parametrize("name", ["a.xyz", "a", "a.np"])
 def test_unknown_kinds_of_file(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"something")
-    line = refused(tmp_path / name)
-    assert "unknown kind of file; expected zarr, .tif, .tiff, .png, .jpg, .jpeg, .mrc, " in line
-    assert ".h5, .hdf5, .hdf, .he5, a folder of sections" in line
+    told = refused(tmp_path / name)
+    assert "unknown kind of file; expected zarr, .tif, .tiff" in told
+    assert all(known in told for known in (".png", ".h5", ".npy", "a folder of sections"))
 
 
 @pytest.mark.parametrize("name", ["gone", "gone.tif", "gone.h5", "gone.ome.zarr", "a.tif/b.tif", "x" * 300, "a\0b"])
