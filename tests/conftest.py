@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections import Counter
@@ -31,6 +32,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def messages_reach_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `caplog` hear segem also after a test has run a flow, for which Prefect takes the logger over."""
+    monkeypatch.setattr(logging.getLogger("segem"), "propagate", True)
 
 
 @pytest.fixture

@@ -37,6 +37,8 @@ class LabelSource(Selection):
     which has none; or ``unknown``."""
     dataset: str | None = None
     """Path of the ground truth inside an HDF5 file, Zarr store or N5 container."""
+    unwritten: Literal["fail", "fill"] = "fail"
+    """What is done about parts of the ground truth that were never written: fail, or take them for the fill value."""
     ignore: int | tuple[int, ...] | None = None
     """Pixel value, or several as 128,255, that means not labelled; such pixels are left out of training and scores."""
     unpainted: Literal["labelled", "unknown"] = "labelled"

@@ -131,7 +131,7 @@ def grow_outside(
     >>> window = np.arange(320, dtype=np.uint16).reshape(16, 20)
     >>> window[:, 8:17] = 7
     >>> cells = np.array([[False, True, False]] * 2)
-    >>> grow_outside(window, [(7, cells)])[0].astype(int)
+    >>> grow_outside(window, [(7, cells)])[1].astype(int)
     array([0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0])
     """
     outside = np.zeros(window.shape, bool)

@@ -228,11 +228,12 @@ class TestPrivateServer:
         )
 
         assert done.returncode == 0, done.stderr
-        warning = "v: 100% of the labels is membrane: check the polarity (now: nonzero)"
-        assert done.stderr == f"warning: {warning}\n"
+        warnings = [line.removeprefix("warning: ") for line in done.stderr.splitlines()]
+        assert warnings[0] == "v: 100% of the labels is membrane: check the polarity (now: nonzero)"
+        assert len(warnings) == 2
         assert json.loads(done.stdout) == [
-            [logging.INFO, "v: ingested, 2 sections of 96 x 80 px"],
-            [logging.WARNING, warning],
+            [logging.INFO, "v: ingested, 2 sections of 96 x 80 px, voxels of 50,4,4 nm (given)"],
+            *([logging.WARNING, warning] for warning in warnings),
             [logging.INFO, "v: up to date, nothing to ingest"],
         ]
 

@@ -167,7 +167,7 @@ def test_a_campaign_runs_by_hand(server: Server, job: dict[str, str]) -> None:
     wait_for(lambda: any("membrane IoU model" in line for line in told()), 10, server.logs / "worker.log")
     assert len(told()) == len(set(told())), "each line once"
     assert {
-        "alpha: ingested, 2 sections of 96 x 80 px",
+        "alpha: ingested, 2 sections of 96 x 80 px, voxels of 50,4,4 nm (given)",
         "alpha: segment starts, blocks: 1",
         "alpha: segment done, blocks computed: 1, skipped: 0",
     } <= set(told())

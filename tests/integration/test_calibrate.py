@@ -185,7 +185,7 @@ def test_a_report_names_the_sections_that_a_model_knows(
 
 def test_truth_of_one_class_calibrates_nothing(workspace: Workspace, tmp_path: Path, plain: Artefact) -> None:
     blank = entry(tmp_path / "b", "blank", SPLIT, change=lambda truth: truth.fill(0))
-    with pytest.raises(InputError, match="one class only"):
+    with pytest.raises(InputError, match="the test labels hold no membrane"):
         calibrate_model("plain", Manifest(name="m", volumes=(blank,)), "new", workspace, device="cpu")
 
 

@@ -295,6 +295,8 @@ def test_sections_are_ranked_by_the_share_of_pixels_that_models_disagree_about(
     shares = {0: 8 / 64, 1: 24 / 64, 3: 16 / 64}
     for z, share in shares.items():
         image[z, -round(64 * share) :] = 50 if z != 3 else 250
+    # A section of one value would be no tissue.
+    image[2, 0, 0] = 151
     tifffile.imwrite(tmp_path / "u.tif", image, photometric="minisblack")
     source = Manifest(name="m", volumes=(VolumeEntry(name="u", source=tmp_path / "u.tif", voxel_nm=(50, 4, 4)),))
     ingest(source.volumes[0].ingest_config(), workspace)

@@ -242,7 +242,12 @@ def test_labels_of_one_class_are_refused_with_the_polarity(workspace: Workspace,
     def clear(truth: np.ndarray) -> None:
         truth[...] = 0
 
+    def clear_training(truth: np.ndarray) -> None:
+        truth[:3] = 0
+
     told = refused(workspace, InputError, entry(tmp_path / "a", change=clear))
+    assert "the test labels hold no membrane, so there is nothing to score" in told
+    told = refused(workspace, InputError, entry(tmp_path / "b", "other", change=clear_training))
     assert "the train labels hold one class only" in told
     assert "polarity (membrane: zero or nonzero)" in told
 

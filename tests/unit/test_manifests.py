@@ -118,9 +118,11 @@ def test_one_manifest_names_all_volumes_of_the_registry(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", MANIFESTS)
 def test_manifest_fits_the_real_data(name: str, em_data: Path) -> None:
     for volume in manifest(name, em_data).volumes:
+        assert isinstance(volume.source, Path)
         count = sections(volume.source)
         assert count > 0
         if volume.labels is not None:
+            assert isinstance(volume.labels.source, Path)
             assert sections(volume.labels.source) == count
         if volume.split is not None and volume.split.test is not None:
             assert volume.split.test.stop <= count

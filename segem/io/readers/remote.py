@@ -109,7 +109,8 @@ def explain(url: Url, error: BaseException) -> InputError:
             "what reads such URLs is not installed",
             where=url,
             found=error.name or error,
-            fix="pip install segem[cloud]",
+            # The versions of gcsfs are not those of s3fs, so that both do not always go together.
+            fix=f"pip install {'gcsfs' if url.startswith('gs:') else 'segem[cloud]'}",
         )
     if isinstance(error, TimeoutError) or "Timeout" in kind:
         return InputError(

@@ -95,8 +95,8 @@ def choose_ticks(low: float, high: float, most: int = 6) -> list[float]:
     >>> choose_ticks(0.33, 0.72), choose_ticks(0, 47)
     ([0.3, 0.4, 0.5, 0.6, 0.7, 0.8], [0.0, 10.0, 20.0, 30.0, 40.0, 50.0])
     """
-    # A curve of one point, or a flat one, still needs an axis.
-    span = high - low if high > low else 0.1
+    # A curve of one point, or one that is flat to the digits that are shown, still needs an axis.
+    span = high - low if high - low > 1e-5 else 0.1
     power = 10.0 ** math.floor(math.log10(span / most))
     step = next(power * times for times in (1, 2, 5, 10) if span / (power * times) <= most)
     first, last = math.floor(low / step + 1e-6), math.ceil((low + span) / step - 1e-6)
