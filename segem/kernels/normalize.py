@@ -16,6 +16,8 @@ PERCENTILES = (1, 50, 99)
 FENCE = 1.0
 """How far from the 1st and 99th percentile an intensity may lie, in units of the distance between the two."""
 
+_LEAST_LEVELS = 16
+"""With fewer intensities, an image is drawn, and none of them is an exception."""
 _COUNTED_AT_A_TIME = 2**18
 
 
@@ -74,11 +76,10 @@ class IntensityStatistics:
                 "no voxels to take statistics of", expected="a volume of at least one voxel", fix="give a volume"
             )
         occupied = np.flatnonzero(counts)
-        # Integer ranks, because 0.99 * total is not exact in floating point.
-        ranks = [-(-percent * total // 100) for percent in PERCENTILES]
-        first, middle, last = (int(occupied[i]) for i in np.searchsorted(np.cumsum(counts[occupied]), ranks))
+        percentiles = _percentiles(occupied, counts)
         minimum, maximum = int(occupied[0]), int(occupied[-1])
         if window is None:
+            first, _, last = _percentiles(_without_bars(occupied, counts), counts)
             # Within the extremes, so that the fence of clean data says that nothing was clipped.
             reach = FENCE * (last - first) if first < last else maximum - minimum
             low, high = max(minimum, math.floor(first - reach)), min(maximum, math.ceil(last + reach))
@@ -95,7 +96,7 @@ class IntensityStatistics:
             std=float(np.sqrt(variance)),
             minimum=minimum,
             maximum=maximum,
-            percentiles=dict(zip(map(str, PERCENTILES), map(float, (first, middle, last)), strict=True)),
+            percentiles=dict(zip(map(str, PERCENTILES), map(float, percentiles), strict=True)),
             low=low,
             high=high,
         )
@@ -140,6 +141,29 @@ class IntensityStatistics:
         if not np.isfinite(numbers).all():
             raise ValueError(f"statistics that are not finite: {statistics}")
         return statistics
+
+
+def _percentiles(levels: NDArray[np.intp], counts: NDArray[np.int64]) -> list[int]:
+    running = np.cumsum(counts[levels])
+    # Integer ranks, because 0.99 * total is not exact in floating point.
+    ranks = [-(-percent * int(running[-1]) // 100) for percent in PERCENTILES]
+    return [int(levels[i]) for i in np.searchsorted(running, ranks)]
+
+
+def _without_bars(occupied: NDArray[np.intp], counts: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Return the intensities without the least and the largest, where these lie far beyond all others.
+
+    A bar that was drawn into the image may fill more than a hundredth of it, and would then move the percentiles.
+    """
+    between = occupied[1:-1]
+    # What lies between must be the image, and the extremes the exception.
+    if between.size < _LEAST_LEVELS or 2 * counts[between].sum() < counts.sum():
+        return occupied
+    first, _, last = _percentiles(between, counts)
+    reach = FENCE * (last - first)
+    low = int(between[0] - occupied[0] > reach)
+    high = occupied.size - int(occupied[-1] - between[-1] > reach)
+    return occupied[low:high]
 
 
 def histogram(section: NDArray[np.uint8 | np.uint16]) -> NDArray[np.int64]:

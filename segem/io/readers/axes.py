@@ -150,6 +150,14 @@ def _named(axes: str, shape: tuple[int, ...], chosen: Selection, where: object) 
             where,
             "say which by --axes: yxc for channels, and zyx for columns",
         )
+    if len(long) == 3 and 4 * shape[long[2]] < shape[long[1]] and shape[long[2]] < shape[long[0]] > shape[long[1]] / 4:
+        raise _refusal(
+            f"the last axis may be {shape[long[2]]} sections or {shape[long[2]]} columns",
+            axes,
+            shape,
+            where,
+            "say which by --axes: yxz (or xyz) for sections, and zyx for columns",
+        )
     names = dict(zip(long, "zyx"[3 - len(long) :], strict=True))
     # Letters that `arrange` fixes at 0; a digit is none of the axes that it looks for.
     return "".join(names.get(axis, str(axis)) for axis in range(len(shape)))

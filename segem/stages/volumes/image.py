@@ -19,6 +19,9 @@ from segem.io.volume import Volume
 from segem.kernels.normalize import IntensityStatistics, histogram
 from segem.stages.volumes.outside import Areas, Outside
 
+_DOUBTFUL_BEYOND, _MOST_BEYOND = 0.05, 0.99
+"""Share of the tissue beyond a window from which on it is doubted, and refused."""
+
 
 class ImageTally:
     """Counts an image box by box; what comes out does not depend on how it was cut into boxes.
@@ -40,6 +43,7 @@ class ImageTally:
         self.counts = np.zeros(int(np.iinfo(dtype).max) + 1, np.int64)
         self._digest = _Digest(each=each)
         self._in_order = True
+        self._beyond = 0.0
         self._of_sections: dict[int, NDArray[np.int64]] = defaultdict(lambda: np.zeros_like(self.counts))
 
     def add(self, box: Box, slab: NDArray[Any]) -> None:
@@ -115,6 +119,16 @@ class ImageTally:
             raise InputError(
                 "nothing of the image is tissue", found="areas of one intensity only", fix="check the source"
             )
+        if window is not None:
+            low, high = window
+            self._beyond = 1 - float(tissue[low : high + 1].sum() / tissue.sum())
+            if self._beyond > _MOST_BEYOND:
+                raise InputError(
+                    "almost nothing of the tissue lies within the window",
+                    expected=f"intensities from {low} to {high}",
+                    found=f"{self._beyond:.1%} beyond",
+                    fix="correct --window (window in a manifest), or leave it out",
+                )
         return {
             **IntensityStatistics.from_histogram(tissue, window).to_dict(),
             "constant_sections": self.constant,
@@ -122,6 +136,8 @@ class ImageTally:
 
     def warnings(self, raw: Stack) -> Iterator[str]:
         """Yield what the user should know of the image."""
+        if self._beyond > _DOUBTFUL_BEYOND:
+            yield f"{self._beyond:.0%} of the tissue lies beyond the window and is clipped to it: check --window"
         if self.constant:
             listed = ", ".join(raw.label_of(z) for z in self.constant[:5])
             more = f" and {len(self.constant) - 5} more" if len(self.constant) > 5 else ""

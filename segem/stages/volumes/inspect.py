@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -116,11 +116,15 @@ def inspect(config: InspectConfig, workspace: Workspace, *, picture: Path | None
             first_section=raw.label_of(0),
             last_section=raw.label_of(raw.shape[0] - 1),
             numbers=(raw.numbers[0], raw.numbers[-1]) if raw.numbers else None,
-            gaps=tuple(_find_gaps(raw.numbers or ())),
+            gaps=tuple(_find_gaps([n for z, n in enumerate(raw.numbers or ()) if z not in raw.filled])),
             sampled=tuple(seen.sampled),
             flags=tuple(seen.flags),
             labels=_describe_labels(labels, truth, seen),
-            warnings=(*raw.warnings, *_doubt_labels(labels, truth, whole=len(seen.sampled) == raw.shape[0])),
+            warnings=(
+                *raw.warnings,
+                *seen.warnings(),
+                *_doubt_labels(labels, truth, whole=len(seen.sampled) == raw.shape[0]),
+            ),
             estimate=_estimate(raw, seen, workspace),
             picture=None if picture is None else str(picture),
         )
@@ -159,6 +163,8 @@ class _Seen:
     seconds: float = 0.0
     """It took to read, measure and compress the sampled sections."""
     compressed: int = 0
+    constant: int = 0
+    """Sections of one intensity."""
     outside: int = 0
     """Pixels that show no tissue."""
     contrast: tuple[float, float] = (0.0, 255.0)
@@ -170,12 +176,18 @@ class _Seen:
         values = (min(self.extremes), *within, max(self.extremes))
         return dict(zip(_PERCENTILES, map(float, values), strict=True))
 
+    def warnings(self) -> Iterator[str]:
+        """Yield what is doubtful about the image."""
+        if self.constant:
+            yield f"{self.constant} of the {len(self.sampled)} sections that were looked at hold one intensity only"
+
     def add_intensities(self, section: NDArray[Any]) -> None:
         """Take those of one more section."""
         numbers = section[np.isfinite(section)]
         if not numbers.size:
             return
         self.extremes += [float(numbers.min()), float(numbers.max())]
+        self.constant += numbers.min() == numbers.max()
         step = max(1, numbers.size // _INTENSITIES_A_SECTION)
         # An odd step meets every column of a section whose width is even.
         self.intensities.append(numbers[:: step | 1].astype(np.float64))
@@ -301,7 +313,7 @@ def _open_tally(
     return TruthTally(labels.stack, told, VoxelSize(*(size or (1.0, 1.0, 1.0))))
 
 
-def _find_gaps(numbers: tuple[float, ...]) -> Iterator[str]:
+def _find_gaps(numbers: Sequence[float]) -> Iterator[str]:
     steps = [after - before for before, after in pairwise(numbers)]
     if not steps:
         return

@@ -203,7 +203,7 @@ class TruthTally:
                 "the labels hold values that are not numbers",
                 where=self.stack.label_of(z),
                 found="NaN or infinity",
-                fix="replace them by the value of background",
+                fix="give them a value of their own, and name it by --ignore (ignore in a manifest)",
             )
         if self.labels.membrane != "borders":
             return

@@ -161,3 +161,24 @@ def test_what_has_no_histogram_is_refused() -> None:
         histogram(np.zeros(3, np.float32))
     with pytest.raises(InputError, match="no voxels"):
         IntensityStatistics.from_histogram(np.zeros(256, np.int64))
+
+
+def test_a_bar_of_more_than_a_hundredth_moves_no_statistics() -> None:
+    rng = np.random.default_rng(0)
+    tissue = histogram(rng.integers(1000, 1256, 20_000).astype(np.uint16))
+    clean = IntensityStatistics.from_histogram(tissue)
+    for level in (65535, 0):
+        barred = tissue.copy()
+        barred[level] = 400
+        found = IntensityStatistics.from_histogram(barred)
+        assert (found.mean, found.std) == (clean.mean, clean.std)
+        assert found.low >= 1000 - 255
+        assert found.high <= 1255 + 255
+
+
+def test_extremes_that_are_most_of_an_image_are_no_bars() -> None:
+    counts = np.zeros(256, np.int64)
+    counts[[0, 100, 255]] = 500, 1, 500
+    found = IntensityStatistics.from_histogram(counts)
+    assert (found.low, found.high) == (0, 255)
+    assert found.mean == pytest.approx(127.5, abs=0.1)

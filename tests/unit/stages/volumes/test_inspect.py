@@ -225,3 +225,14 @@ def test_one_screen_of_80_columns(source, capsys, monkeypatch):
         "estimated: ",
     ):
         assert fact in " ".join(out.split())
+
+
+def test_black_sections_and_those_put_in_are_told(tmp_path):
+    image, _ = tissue((5, 64, 64))
+    image[1] = 0
+    for z in (0, 1, 2, 4):
+        tifffile.imwrite(tmp_path / f"s{z}.tif", image[z], photometric="minisblack")
+    found = look(tmp_path, missing="mask")
+    assert found.gaps == ("2 and 4",)
+    # The one that was put in is black as well.
+    assert "2 of the 5 sections that were looked at hold one intensity only" in found.warnings

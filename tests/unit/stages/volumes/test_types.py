@@ -149,3 +149,15 @@ def test_a_window_of_other_types_is_one_of_their_values(tmp_path: Path, workspac
 def test_a_window_is_two_numbers_in_order(window: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="the lower one first"):
         IngestConfig(name="v", source=Path("a"), voxel_nm=(1, 1, 1), window=window)
+
+
+def test_a_window_that_leaves_little_of_the_tissue_is_doubted_or_refused(
+    tmp_path: Path, workspace: Workspace, grey
+) -> None:
+    narrow = run(workspace, tmp_path, grey, window=(125, 130))
+    assert any(
+        "% of the tissue lies beyond the window and is clipped to it: check --window" in w for w in narrow.warnings
+    )
+    for window in ((300, 400), (0.2, 0.8)):
+        with pytest.raises(InputError, match="almost nothing of the tissue lies within the window"):
+            run(workspace, tmp_path, grey, f"w{window[0]}", window=window)
