@@ -34,10 +34,24 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.fixture(autouse=True)
-def messages_reach_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `caplog` hear segem also after a test has run a flow, for which Prefect takes the logger over."""
-    monkeypatch.setattr(logging.getLogger("segem"), "propagate", True)
+class _Listener(logging.Handler):
+    """Keeps the messages of warnings."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+@pytest.fixture
+def logged_warnings() -> Iterator[list[str]]:
+    """Return what segem warns of in its log, heard at its own logger: not all that runs here leaves the root alone."""
+    logger, listener = logging.getLogger("segem"), _Listener()
+    logger.addHandler(listener)
+    yield listener.messages
+    logger.removeHandler(listener)
 
 
 @pytest.fixture
