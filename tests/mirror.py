@@ -63,6 +63,8 @@ def serving() -> Iterator[Mirror]:
                 self.send_response(302)
                 self.send_header("Location", served.location)
                 self.send_header("Content-Length", "0")
+                # Said, or the reader may ask for the next address on a connection that is just being closed.
+                self.send_header("Connection", "close")
                 self.end_headers()
                 return
             condition = self.headers.get("If-Range")
