@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 from collections import Counter
@@ -32,26 +31,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-class _Listener(logging.Handler):
-    """Keeps the messages of warnings."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.messages: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
-
-
-@pytest.fixture
-def logged_warnings() -> Iterator[list[str]]:
-    """Return what segem warns of in its log, heard at its own logger: not all that runs here leaves the root alone."""
-    logger, listener = logging.getLogger("segem"), _Listener()
-    logger.addHandler(listener)
-    yield listener.messages
-    logger.removeHandler(listener)
 
 
 @pytest.fixture

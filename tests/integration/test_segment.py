@@ -243,7 +243,7 @@ def test_a_volume_whose_voxels_are_insisted_on_is_exported(workspace: Workspace,
 
 
 def test_pixels_of_a_size_that_the_model_never_saw_are_warned_of(
-    workspace: Workspace, artefact: Artefact, tmp_path: Path, logged_warnings: list[str]
+    workspace: Workspace, artefact: Artefact, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     make_volume(workspace, tmp_path / "source", (1, 64, 64))
     for pixel_nm in ((3.0, 5.0), (7.0, 8.0)):
@@ -253,7 +253,7 @@ def test_pixels_of_a_size_that_the_model_never_saw_are_warned_of(
         warned = [
             one for one in load_run(workspace, "r").volumes["noise"].membrane.facts.warnings if "learned at" in one
         ]
-        assert warned == [one.removeprefix("noise: ") for one in logged_warnings if "learned at" in one]
+        assert warned == [one.message.removeprefix("noise: ") for one in caplog.records if "learned at" in one.message]
         assert bool(warned) == (pixel_nm == (7.0, 8.0))
     assert "pixels of 4 x 4 nm, and tiny learned at 7 to 8 nm" in warned[0]
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from segem.errors import InputError
 from segem.io.readers.chunked import check_chunk, count_chunks, guess_section, refuse_choice, settle_unwritten
 from segem.io.readers.hdf5_attributes import Layout, is_full_resolution, read_layout, read_matlab_class, read_place
 from segem.io.readers.reader import Described, Reader
-from segem.io.readers.stack import check_declared, check_file, chunk_indices, damaged
+from segem.io.readers.stack import check_declared, check_file, chunk_indices, no_damage
 
 # Chunks of an HDF5 dataset mostly span several sections; with a cache, each is unpacked once instead of once a section.
 _CHUNK_CACHE_BYTES = 128 * 2**20
@@ -54,10 +52,10 @@ class Hdf5Reader(Reader):
     def __init__(self, path: Path, chosen: Selection) -> None:
         size = check_file(path)
         _refuse_older_matlab(path)
-        with _no_damage(path):
+        with no_damage(path):
             self._file = h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE_BYTES)
         try:
-            with _no_damage(path):
+            with no_damage(path):
                 self._dataset = _choose(self._file, path, chosen.dataset)
                 self._name = f"{path}:{self._dataset.name}"
                 self._layout = read_layout(self._dataset)
@@ -77,7 +75,7 @@ class Hdf5Reader(Reader):
 
     def read(self, part: tuple[slice, ...]) -> NDArray[Any]:
         """Read a part of the dataset."""
-        with _no_damage(self.label_of(part[0].start)):
+        with no_damage(self.label_of(part[0].start)):
             stored = np.asarray(self._dataset[part])
         return self._layout.to_voxels(stored)
 
@@ -203,14 +201,3 @@ def _settle(name: str, dataset: Any, chosen: Selection) -> tuple[str, ...]:
     # HDF5 dies of a damaged fill value, so it is only read where it is needed.
     fill = dataset.fillvalue if chosen.unwritten == "fill" else None
     return settle_unwritten(name, missing=missing, total=total, first=f"at {first}", fill=fill, chosen=chosen)
-
-
-@contextmanager
-def _no_damage(where: object) -> Iterator[None]:
-    """Raise InputError for anything that h5py raises while the body runs: many types, where the file is damaged."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        raise damaged(where, None, cause=error) from error

@@ -11,7 +11,8 @@ from segem.config import Selection, Url
 from segem.errors import InputError
 from segem.io.readers.axes import UNKNOWN_AXIS
 from segem.io.readers.chunked import name_axes, read_numbers, read_unit, refuse_choice
-from segem.io.readers.tensorstore_array import Opening, TensorstoreReader, check_below, no_damage, read_json
+from segem.io.readers.stack import no_damage
+from segem.io.readers.tensorstore_array import Opening, TensorstoreReader, check_below, read_json
 
 MARKER = "attributes.json"
 _COARSER = re.compile(r"(?:.*/)?s[1-9]\d*")

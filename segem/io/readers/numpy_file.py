@@ -8,8 +8,6 @@ import shutil
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,7 +20,7 @@ from segem.errors import InputError
 from segem.io.readers.axes import UNKNOWN_AXIS
 from segem.io.readers.chunked import check_numeric, refuse_choice
 from segem.io.readers.reader import Described, Reader
-from segem.io.readers.stack import check_file, damaged
+from segem.io.readers.stack import check_file, damaged, no_damage
 
 _SUFFIX = ".npy"
 _LARGEST_HEADER = 2**17
@@ -49,7 +47,7 @@ class NumpyReader(Reader):
         size = check_file(path)
         self._unpacked: IO[bytes] | None = None
         self._name = str(path)
-        with _no_damage(path):
+        with no_damage(path):
             if path.suffix.lower() == ".npz":
                 self._unpacked, member, size = _unpack(path, chosen.dataset)
                 self._name = f"{path}:{member}"
@@ -139,14 +137,3 @@ def _unpack(path: Path, dataset: str | None) -> tuple[IO[bytes], str, int]:
             unpacked.close()
             raise
     return unpacked, member, info.file_size
-
-
-@contextmanager
-def _no_damage(where: object) -> Iterator[None]:
-    """Raise InputError for anything that is raised while the body runs."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        raise damaged(where, None, cause=error) from error

@@ -6,7 +6,6 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -32,7 +31,7 @@ from segem.io.readers.chunked import (
 from segem.io.readers.multiscales import Multiscale, is_multiscale, read_multiscale, read_ome
 from segem.io.readers.reader import Described, Reader
 from segem.io.readers.remote_store import RemoteStore
-from segem.io.readers.stack import check_declared, damaged
+from segem.io.readers.stack import check_declared, damaged, no_damage
 from segem.io.readers.zarr_chunks import StoredChunks
 
 MARKERS = ("zarr.json", ".zgroup", ".zarray")
@@ -62,7 +61,7 @@ class ZarrReader(Reader):
         self._remote = RemoteStore(source) if isinstance(source, Url) else None
         if isinstance(source, Path):
             refuse_links(source)
-        with _no_damage(source):
+        with no_damage(source):
             node = zarr.open(self._remote or str(source), mode="r", path=chosen.dataset or "")
             self._array, image = _find_array(source, node)
             self._name = f"{source}/{self._array.path}".rstrip("/")
@@ -79,7 +78,7 @@ class ZarrReader(Reader):
 
     def read(self, part: tuple[slice, ...]) -> NDArray[Any]:
         """Read a part of the array."""
-        with _no_damage(self._name):
+        with no_damage(self._name):
             voxels = np.asarray(self._array[part])
             if self._remote is not None:
                 self._stored.look_elsewhere(self._remote, product(*chunks_of(part, self._stored.object_shape)))
@@ -196,14 +195,3 @@ def _word(path: str, child: Any) -> str:
         return f"{path} {child.shape} {np.dtype(child.dtype)}"
     name = read_ome(child.attrs)["multiscales"][0].get("name")
     return f"{path} (image {name})" if name else f"{path} (image)"
-
-
-@contextmanager
-def _no_damage(where: object) -> Iterator[None]:
-    """Raise InputError for anything that zarr raises while the body runs: a dozen unrelated types."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        raise damaged(where, None, cause=error) from error

@@ -10,8 +10,8 @@ from typing import Any
 from segem.config import Selection, Url
 from segem.errors import InputError
 from segem.io.readers.chunked import read_numbers
-from segem.io.readers.stack import damaged
-from segem.io.readers.tensorstore_array import Opening, TensorstoreReader, check_below, no_damage, read_json
+from segem.io.readers.stack import damaged, no_damage
+from segem.io.readers.tensorstore_array import Opening, TensorstoreReader, check_below, read_json
 
 MARKER = "info"
 _TYPE = "neuroglancer_multiscale_volume"

@@ -6,6 +6,7 @@ import math
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
 from types import TracebackType
@@ -276,6 +277,17 @@ def check_declared(where: object, shape: tuple[int, ...], dtype: np.dtype[Any], 
             found=f"{shape} {dtype} = {decoded / 2**20:.0f} MiB in {stored_bytes} stored bytes",
             fix="the file is damaged or malicious; get it again from its source",
         )
+
+
+@contextmanager
+def no_damage(where: object) -> Iterator[None]:
+    """Raise InputError for anything that a library raises while the body runs: many types, where a file is damaged."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise damaged(where, None, cause=error) from error
 
 
 def damaged(where: object, found: object, *, cause: BaseException | None = None) -> InputError:

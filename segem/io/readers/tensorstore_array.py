@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path, PurePosixPath
@@ -31,7 +30,7 @@ from segem.io.readers.chunked import (
 )
 from segem.io.readers.reader import Described, Reader
 from segem.io.readers.remote import read_small
-from segem.io.readers.stack import check_declared, chunk_indices, damaged
+from segem.io.readers.stack import check_declared, chunk_indices, damaged, no_damage
 
 PATIENCE_SECONDS = 300
 """How long a server is waited for; until then, tensorstore asks again by itself."""
@@ -275,14 +274,3 @@ def check_below(source: object, folder: str) -> str:
     if ".." in path.parts:
         raise InputError("a path that leads out of the source", where=source, found=folder, fix="correct --dataset")
     return "" if path == PurePosixPath() else str(path)
-
-
-@contextmanager
-def no_damage(where: object) -> Iterator[None]:
-    """Raise InputError for anything that is raised while the body runs: tensorstore raises many types."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        raise damaged(where, None, cause=error) from error

@@ -13,7 +13,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +149,8 @@ def quantize(net: nn.Module, channels: int, tiles: Sequence[Channels], folder: P
     os.environ["NNCF_CI"] = "1"
     import nncf
 
-    nncf.set_log_level(logging.ERROR)
+    # Not nncf.set_log_level, which changes handlers that others have put there.
+    logging.getLogger("nncf").setLevel(logging.ERROR)
     calibration = nncf.Dataset([tile[np.newaxis] for tile in tiles])
     # NNCF draws its progress on stdout, which is for results.
     with redirect_stdout(sys.stderr):
@@ -204,7 +205,7 @@ def _converted(net: nn.Module, channels: int) -> Any:
     ov = import_openvino()
     example = torch.zeros(1, channels, _TRACED_PX, _TRACED_PX)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _root_logger_kept():
             # The converter traces the net with a function that torch has deprecated.
             for kind in (DeprecationWarning, FutureWarning):
                 warnings.simplefilter("ignore", kind)
@@ -214,6 +215,18 @@ def _converted(net: nn.Module, channels: int) -> Any:
         raise ModelError(
             "OpenVINO cannot convert this net", found=f"{type(error).__name__}: {error}", fix=_USE_TORCH
         ) from error
+
+
+@contextmanager
+def _root_logger_kept() -> Iterator[None]:
+    """Undo what OpenVINO's converter does to the root logger: when it fails, it leaves it deaf to all but errors."""
+    root = logging.getLogger()
+    level, filters = root.level, list(root.filters)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.filters[:] = filters
 
 
 def _check_agreement(net: nn.Module, channels: int, logits: Any) -> None:

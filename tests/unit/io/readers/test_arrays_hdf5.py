@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 
-from segem.config import Selection
-from segem.errors import InputError
-from segem.geometry import Box
-from segem.io.readers import Stack, open_stack
 from segem.io.readers.reader import StatedVoxelSize
+from tests.unit.io.readers.sources import opened, read, refused
 
 DATA = np.random.default_rng(0).integers(1, 256, (5, 20, 30), np.uint8)
 
@@ -24,22 +20,6 @@ def write(path: Path, /, **datasets: np.ndarray) -> Path:
         for name, data in datasets.items():
             file[name.replace("__", "/")] = data
     return path
-
-
-def opened(path: Path, **chosen: Any) -> Stack:
-    return open_stack(path, Selection(**chosen))
-
-
-def read(path: Path, **chosen: Any) -> np.ndarray:
-    with opened(path, **chosen) as stack:
-        return stack.read(Box.of_shape(stack.shape))
-
-
-def refused(path: Path, **chosen: Any) -> str:
-    with pytest.raises(InputError) as caught:
-        read(path, **chosen)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("shape", [(1, 5, 20, 30), (5, 20, 30, 1), (1, 5, 1, 20, 30, 1), (5, 20, 30)])

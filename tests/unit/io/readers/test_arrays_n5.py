@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 import tensorstore
 
-from segem.config import Selection
-from segem.errors import InputError
 from segem.geometry import Box
-from segem.io.readers import Stack, fingerprint_files, open_stack
+from segem.io.readers import fingerprint_files
 from segem.io.readers.reader import StatedVoxelSize
+from tests.unit.io.readers.sources import opened, read, refused
 
 DATA = np.random.default_rng(0).integers(1, 256, (5, 20, 30), np.uint8)
 
@@ -77,22 +76,6 @@ def write_precomputed(path: Path, data: np.ndarray, *, sharded: bool = False, **
     ).result()
     store[tensorstore.d[:].translate_to[0]][..., 0].write(data.T).result()
     return path
-
-
-def opened(path: Path, **chosen: Any) -> Stack:
-    return open_stack(path, Selection(**chosen))
-
-
-def read(path: Path, **chosen: Any) -> np.ndarray:
-    with opened(path, **chosen) as stack:
-        return stack.read(Box.of_shape(stack.shape))
-
-
-def refused(path: Path, **chosen: Any) -> str:
-    with pytest.raises(InputError) as caught:
-        read(path, **chosen)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint64", "float32"])

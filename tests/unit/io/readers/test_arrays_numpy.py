@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from segem.config import Selection
-from segem.errors import InputError
-from segem.geometry import Box
 from segem.io.readers import open_stack
+from tests.unit.io.readers.sources import read, refused
 
 DATA = np.random.default_rng(0).integers(0, 65536, (5, 20, 30)).astype(np.uint16)
 
@@ -22,18 +20,6 @@ DATA = np.random.default_rng(0).integers(0, 65536, (5, 20, 30)).astype(np.uint16
 def save(path: Path, data: np.ndarray) -> Path:
     np.save(path, data, allow_pickle=True)
     return path
-
-
-def read(path: Path, **chosen: Any) -> np.ndarray:
-    with open_stack(path, Selection(**chosen)) as stack:
-        return stack.read(Box.of_shape(stack.shape))
-
-
-def refused(path: Path, **chosen: Any) -> str:
-    with pytest.raises(InputError) as caught:
-        read(path, **chosen)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @given(

@@ -11,11 +11,9 @@ import numpy as np
 import pytest
 import zarr
 
-from segem.config import Selection
-from segem.errors import InputError
 from segem.geometry import Box
-from segem.io.readers import Stack, open_stack
 from segem.io.readers.reader import StatedVoxelSize
+from tests.unit.io.readers.sources import opened, read, refused
 
 DATA = np.random.default_rng(0).integers(1, 256, (5, 20, 30), np.uint8)
 
@@ -39,22 +37,6 @@ def write_image(
     else:
         group.attrs["multiscales"] = [{"version": version, **multiscale}]
     return path
-
-
-def opened(path: Path, **chosen: Any) -> Stack:
-    return open_stack(path, Selection(**chosen))
-
-
-def read(path: Path, **chosen: Any) -> np.ndarray:
-    with opened(path, **chosen) as stack:
-        return stack.read(Box.of_shape(stack.shape))
-
-
-def refused(path: Path, **chosen: Any) -> str:
-    with pytest.raises(InputError) as caught:
-        read(path, **chosen)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def named(letters: str, unit: str | None = None) -> list[dict]:

@@ -21,12 +21,13 @@ import tifffile
 import zarr
 
 from segem.config import IngestConfig, LabelSource, Manifest, Selection, Url, load_manifest, read_source
-from segem.errors import ConfigError, InputError
+from segem.errors import ConfigError
 from segem.geometry import Box
 from segem.io.readers import fingerprint_files, open_stack, remote, version_of
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.stages.volumes.ingest import describe_settings, ingest
+from tests.unit.io.readers.sources import read, refused
 
 DATA = np.random.default_rng(0).integers(1, 256, (6, 40, 60), np.uint8)
 
@@ -128,18 +129,6 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 def url(server: Server, name: str) -> Url:
     return Url(f"http://127.0.0.1:{server.server_address[1]}/{name}")
-
-
-def read(source: Url, **chosen: Any) -> np.ndarray:
-    with open_stack(source, Selection(**chosen)) as stack:
-        return stack.read(Box.of_shape(stack.shape))
-
-
-def refused(source: Url, **chosen: Any) -> str:
-    with pytest.raises(InputError) as caught:
-        read(source, **chosen)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def write_files(root: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,8 +95,11 @@ def test_a_net_that_openvino_cannot_convert_is_refused_in_one_line() -> None:
         def forward(self, x: Tensor) -> Tensor:
             raise RuntimeError("nothing doing")
 
+    root = logging.getLogger()
+    before = root.level, list(root.filters)
     with pytest.raises(ModelError, match=r"OpenVINO cannot convert this net.*use --runtime torch"):
         open_runtime(Unconvertible(), "openvino", CPU, 3, 1)
+    assert (root.level, root.filters) == before, "whoever listens goes on hearing warnings"
 
 
 class Hungry(nn.Module):
