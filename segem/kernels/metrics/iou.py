@@ -45,11 +45,15 @@ class Confusion:
                 fix="crop them to the same shape",
             )
         known = is_known(truth)
-        a, b = is_membrane(truth), (predicted != 0) & known
-        tp = int(np.count_nonzero(a & b))
-        fn = int(np.count_nonzero(a)) - tp
-        fp = int(np.count_nonzero(b)) - tp
-        return cls(tp, fp, fn, int(np.count_nonzero(known)) - tp - fn - fp)
+        return cls.of_masks(is_membrane(truth), (predicted != 0) & known, known)
+
+    @classmethod
+    def of_masks(cls, truth: NDArray[np.bool_], found: NDArray[np.bool_], counted: NDArray[np.bool_]) -> Confusion:
+        """Compare two masks, both within what counts."""
+        tp = int(np.count_nonzero(truth & found))
+        fn = int(np.count_nonzero(truth)) - tp
+        fp = int(np.count_nonzero(found)) - tp
+        return cls(tp, fp, fn, int(np.count_nonzero(counted)) - tp - fn - fp)
 
     def __add__(self, other: Confusion) -> Confusion:
         return Confusion(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn, self.tn + other.tn)
