@@ -50,7 +50,7 @@ def iou_outside_band(counts: Confusion) -> float | NotDefined:
     Notes
     -----
     Leaving out a band along the borders ("trimap", "void") is usual where borders are drawn by hand, for example
-    P. Kohli, L. Ladický and P. H. S. Torr (2009), doi:10.1007/s11263-008-0202-0, figure 6, who look within the band.
+    P. Kohli, L. Ladický and P. H. S. Torr (2009), doi:10.1007/s11263-008-0202-0, who look within the band.
 
     Examples
     --------

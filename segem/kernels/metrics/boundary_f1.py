@@ -23,11 +23,10 @@ class BoundarySums:
 
     Notes
     -----
-    Precision is ``found_met / found``, recall ``truth_met / truth``, and the score their harmonic mean, after G. Csurka,
-    D. Larlus and F. Perronnin (2013), doi:10.5244/C.27.32, and D. Martin, C. Fowlkes and J. Malik (2004),
-    doi:10.1109/TPAMI.2004.1273918. As in the former any border pixel within reach is a counterpart, also one that is
-    that of others too. Unlike there, counts are pooled over sections and the tolerance is a length. The edge of a
-    section, and of what is labelled, is no border.
+    Precision is ``found_met / found``, recall ``truth_met / truth``, and the score their harmonic mean, after
+    G. Csurka, D. Larlus and F. Perronnin (2013), doi:10.5244/C.27.32. As there, one border pixel may be the counterpart
+    of several. Unlike there, counts are pooled over sections and the tolerance is a length. The edge of a section, and
+    of what is labelled, is no border.
 
     Examples
     --------

@@ -31,13 +31,13 @@ class CentrelineSums:
 
     Examples
     --------
-    A membrane drawn three times as thick as the truth, but along the same line:
+    A membrane drawn three times as thick as the truth, along the same line; its IoU is 0.33:
 
     >>> from segem.kernels.metrics.section import compare_section
     >>> truth, mask = np.zeros((2, 5, 9), np.uint8)
     >>> truth[2], mask[1:4] = 1, 1
-    >>> CentrelineSums.count(*compare_section(truth, mask, (4, 4), 4)).cl_dice
-    1.0
+    >>> round(CentrelineSums.count(*compare_section(truth, mask, (4, 4), 4)).cl_dice, 2)
+    0.93
     """
 
     truth: int = 0

@@ -205,5 +205,6 @@ def _sum_up(
 
 def _add_up(at: NDArray[np.int64], pixels: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the pixels of each label that has any."""
-    sums = np.bincount(at, pixels)
-    return sums[sums != 0].astype(np.int64)
+    sums = np.bincount(at, pixels).astype(np.int64)
+    occupied: NDArray[np.int64] = sums[sums != 0]
+    return occupied

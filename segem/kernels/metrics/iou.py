@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segem.errors import InputError
+from segem.kernels.metrics.not_defined import NO_MEMBRANE_FOUND, NO_TRUE_MEMBRANE, NotDefined
 from segem.kernels.truth import is_known, is_membrane
 
 
@@ -70,16 +71,16 @@ class Confusion:
         return self.tp / union if union else 1.0
 
     @property
-    def precision(self) -> float:
-        """Share of the predicted membrane that is membrane; 1 where none is predicted."""
+    def precision(self) -> float | NotDefined:
+        """Share of the predicted membrane that is membrane; not defined where none is predicted."""
         found = self.tp + self.fp
-        return self.tp / found if found else 1.0
+        return self.tp / found if found else NO_MEMBRANE_FOUND
 
     @property
-    def recall(self) -> float:
-        """Share of the membrane that is found; 1 where there is none."""
+    def recall(self) -> float | NotDefined:
+        """Share of the membrane that is found; not defined where there is none."""
         present = self.tp + self.fn
-        return self.tp / present if present else 1.0
+        return self.tp / present if present else NO_TRUE_MEMBRANE
 
     @property
     def correlation(self) -> float:

@@ -16,12 +16,14 @@ from segem.kernels.truth import is_known, is_membrane
 
 @dataclass(frozen=True)
 class PixelErrorSums:
-    """Pixels of true cells and of true membrane by their probability; add them up over sections, then take the error.
+    """Pixels taken for cell at each threshold; add them up over sections, then take the error.
 
     Parameters
     ----------
-    cell, membrane : ndarray of int64, shape (256,)
-        How many pixels of each kind have each probability of membrane, 0 to 255.
+    cells : int
+        Pixels in true cells.
+    right, wrong : ndarray of int64, shape (11,)
+        For each threshold, the pixels taken for cell that are one, and those that are membrane.
 
     Notes
     -----
@@ -39,13 +41,14 @@ class PixelErrorSums:
     0.25
     """
 
-    cell: NDArray[np.int64]
-    membrane: NDArray[np.int64]
+    cells: int
+    right: NDArray[np.int64]
+    wrong: NDArray[np.int64]
 
     @classmethod
     def nothing(cls) -> PixelErrorSums:
         """Return the sums over no section."""
-        return cls(np.zeros(256, np.int64), np.zeros(256, np.int64))
+        return cls(0, np.zeros(len(THRESHOLDS), np.int64), np.zeros(len(THRESHOLDS), np.int64))
 
     @classmethod
     def count(cls, truth: NDArray[Any], probability: NDArray[np.uint8]) -> PixelErrorSums:
@@ -71,18 +74,18 @@ class PixelErrorSums:
                 fix="give both at the same resolution, the probability in 0..255",
             )
         membrane = np.bincount(probability[is_membrane(truth)], minlength=256)
-        return cls(np.bincount(probability[is_known(truth)], minlength=256) - membrane, membrane)
+        cell = np.bincount(probability[is_known(truth)], minlength=256) - membrane
+        p_cell = 1 - np.arange(256) / 255
+        right, wrong = (np.array([kind[p_cell > t].sum() for t in THRESHOLDS]) for kind in (cell, membrane))
+        return cls(int(cell.sum()), right, wrong)
 
     def __add__(self, other: PixelErrorSums) -> PixelErrorSums:
-        return PixelErrorSums(self.cell + other.cell, self.membrane + other.membrane)
+        return PixelErrorSums(self.cells + other.cells, self.right + other.right, self.wrong + other.wrong)
 
     @property
     def error(self) -> float | NotDefined:
         """0 to 1, less is better; not defined where the truth holds no cell."""
-        cells = int(self.cell.sum())
-        if cells == 0:
+        if self.cells == 0:
             return NO_TRUE_CELL
-        p_cell = 1 - np.arange(256) / 255
-        found = [(int(self.cell[p_cell > t].sum()), int(self.membrane[p_cell > t].sum())) for t in THRESHOLDS]
-        # 2 tp + fp + fn, with fn = cells - tp.
-        return 1 - max(2 * right / (right + wrong + cells) for right, wrong in found)
+        # 2 tp / (2 tp + fp + fn), with fn = cells - tp.
+        return 1 - float((2 * self.right / (self.right + self.wrong + self.cells)).max())

@@ -15,6 +15,20 @@ from segem.kernels.instances import mark_borders
 from segem.kernels.metrics.segments import grow_segments, label_cells, split_segments, thin_segments
 from segem.kernels.truth import is_known, is_membrane
 
+TOLERANCE_NM = 10.0
+"""How far a border may be off, about half a membrane; at least a pixel, see `choose_tolerance`."""
+
+
+def choose_tolerance(pixel_nm: tuple[float, float]) -> float:
+    """Return by how many nanometres a border may be off, for pixels of a size: `TOLERANCE_NM`, or a pixel if larger.
+
+    Examples
+    --------
+    >>> choose_tolerance((4.0, 4.0)), choose_tolerance((16.0, 16.0))
+    (10.0, 16.0)
+    """
+    return max(TOLERANCE_NM, *pixel_nm)
+
 
 @dataclass(frozen=True, eq=False)
 class SectionMask:
@@ -111,7 +125,8 @@ class SectionMask:
         beside[:-1] |= background[1:]
         beside[:, 1:] |= background[:, :-1]
         beside[:, :-1] |= background[:, 1:]
-        return beside & self.membrane
+        border: NDArray[np.bool_] = beside & self.membrane
+        return border
 
     @cached_property
     def near_border(self) -> NDArray[np.bool_]:

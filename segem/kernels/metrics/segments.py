@@ -110,7 +110,7 @@ def grow_segments(cells: NDArray[np.int32], within: NDArray[np.bool_]) -> NDArra
     Examples
     --------
     >>> grow_segments(np.array([[0, 7, 0, 0, 9, 0]], np.int32), np.array([[True] * 5 + [False]])).tolist()
-    [[7, 7, 0, 9, 9, 0]]
+    [[7, 7, 7, 0, 9, 0]]
     """
     # A watershed with a queue visits every pixel of the cells too, and took five times as long.
     padded = np.pad(cells, 1)
@@ -134,7 +134,7 @@ def grow_segments(cells: NDArray[np.int32], within: NDArray[np.bool_]) -> NDArra
 
 
 def _take_numbers(grown: NDArray[np.int32], at: NDArray[np.intp], beside: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Number the pixels that touch one segment alone, in place, and return them; the others stay lines."""
+    """Give pixels that touch one segment alone its number, in place, and return them; the others stay lines."""
     around = np.stack([grown[at + step] for step in beside])
     highest = around.max(axis=0)
     # 0 - 1 is the largest number without a sign, so the lowest number that is not 0 is found at once.

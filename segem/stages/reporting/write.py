@@ -31,7 +31,14 @@ PICTURE_PX = 512
 INDEX, TABLE, JSON = "index.html", "iou.csv", "report.json"
 """The files of a report, beside its pictures."""
 MEASURES = ("precision", "recall", "v_rand", "v_info")
-CSV_COLUMNS = ("volume", "section", "sections", "baseline_method", "iou_baseline", "iou_model", *MEASURES)
+"""Scores of the model that stand beside the volume, and those that stand in its `LayerScores`."""
+MORE_MEASURES = (
+    "mean_iou", "dice", "iou_outside_band", "boundary_f1", "cl_dice", "adapted_rand_error", "voi_split", "voi_merge",
+    "merges", "splits",
+)  # fmt: skip
+CSV_COLUMNS = (
+    "volume", "section", "sections", "baseline_method", "iou_baseline", "iou_model", *MEASURES, *MORE_MEASURES
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -112,9 +119,12 @@ def tabulate(scores: Report) -> str:
         }
         iou = volume.iou or IoU()
         whole = {"iou_baseline": iou.baseline, "iou_model": iou.model} | volume.model_dump(include=set(MEASURES))
+        if volume.scores.model:
+            whole |= volume.scores.model.model_dump(include=set(MORE_MEASURES))
         table.writerow(_format_row(same | {"section": "all", "sections": volume.sections} | whole))
         for section in volume.per_section:
-            table.writerow(_format_row(same | {"sections": 1} | section.model_dump()))
+            found = section.model_dump(include=set(CSV_COLUMNS) - {"sections"})
+            table.writerow(_format_row(same | {"sections": 1} | found))
     return text.getvalue()
 
 
