@@ -82,7 +82,7 @@ class MergesSplits:
         return self.overlaps.pixels.size - np.unique(self.overlaps.truth_at).size
 
     def find_merges(self) -> tuple[Join, ...]:
-        """Return where cells are merged, the largest first: in the membrane between them, at the gap if there is one."""
+        """Return where cells are merged, the largest first: in the membrane between them, at a gap if there is one."""
         pairs = self.overlaps
         return _find_joins(self.found, self.truth, pairs.proposal, pairs.truth, pairs.pixels)
 

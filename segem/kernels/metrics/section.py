@@ -142,7 +142,8 @@ class SectionMask:
     def deep(self) -> NDArray[np.bool_]:
         """Pixels of segments that are further than the tolerance from every other segment and from lines."""
         edges = mark_borders(self.segments, 2 * self.tolerance_nm, self.pixel_nm, self.known)
-        return ~edges & (self.segments != 0)
+        deep: NDArray[np.bool_] = ~edges & (self.segments != 0)
+        return deep
 
 
 def compare_section(

@@ -183,23 +183,41 @@ def _tally(layers: Layers, seams: Seams, z: int) -> SectionTally:
     merged_at: tuple[Place, ...] = ()
     split_at: tuple[Place, ...] = ()
     if probability is not None and layers.membrane is not None:
-        model, joins = _count(truth, true, read_section(layers.membrane, z), probability)
+        model, joins = count_mask(truth, true, read_section(layers.membrane, z), probability)
         tally += Tally(model=model, bins=CalibrationBins.count(truth, probability / 255))
         merged_at, split_at = (
             tuple(Place(y=join.y, x=join.x, pixels=join.pixels) for join in found[:_MOST_PLACES])
             for found in (joins.find_merges(), joins.find_splits())
         )
     if layers.baseline is not None:
-        mask = read_section(layers.baseline, z)
-        # A mask is scored as a probability of 0 or 1, for which all thresholds give the same score.
-        baseline, _ = _count(truth, true, mask, np.where(mask != 0, np.uint8(255), np.uint8(0)))
-        tally += Tally(baseline=baseline)
+        tally += Tally(baseline=count_mask(truth, true, read_section(layers.baseline, z))[0])
     return SectionTally(tally, merged_at, split_at)
 
 
-def _count(
-    truth: NDArray[np.uint8], true: SectionMask, mask: NDArray[Any], probability: NDArray[np.uint8]
+def count_mask(
+    truth: NDArray[np.uint8], true: SectionMask, mask: NDArray[Any], probability: NDArray[np.uint8] | None = None
 ) -> tuple[MaskTally, MergesSplits]:
+    """Compare one mask of a section with its truth.
+
+    Parameters
+    ----------
+    truth : array (y, x) of uint8
+        1 on membrane, 0 on background, `segem.kernels.truth.UNKNOWN` elsewhere.
+    true : SectionMask
+        The same, with what several masks are compared with.
+    mask : array (y, x)
+        Nonzero on membrane.
+    probability : array (y, x) of uint8, optional
+        What the mask was cut from, 255 = certain. Without it, a mask is scored as a probability of 0 or 1, for which
+        all thresholds give the same score.
+
+    Returns
+    -------
+    MaskTally
+    MergesSplits
+    """
+    if probability is None:
+        probability = np.where(mask != 0, np.uint8(255), np.uint8(0))
     found = true.of_mask(mask)
     overlaps = Overlaps.count(true.cells, found.segments)
     joins = MergesSplits.count(true, found)
