@@ -33,7 +33,7 @@ VISIBLE_SEAM = 1.5
 """Ratio of gradients across tile borders and elsewhere above which a reader is warned."""
 
 
-def evaluate(run: str, workspace: Workspace) -> Report:
+def evaluate(run: str, workspace: Workspace, *, full: bool = False) -> Report:
     """Score every volume of a run.
 
     IoU is pooled over all voxels of a volume; V_rand and V_info are means over sections at the one threshold that suits
@@ -45,6 +45,8 @@ def evaluate(run: str, workspace: Workspace) -> Report:
         Name of the run.
     workspace : Workspace
         Where it lives.
+    full : bool
+        Take also scores that take long: the warping error.
 
     Returns
     -------
@@ -64,7 +66,7 @@ def evaluate(run: str, workspace: Workspace) -> Report:
         created=record.created,
         segem_version=record.segem_version,
         environment=record.environment,
-        volumes=tuple(_score_volume(record, name, workspace) for name in record.volumes),
+        volumes=tuple(_score_volume(record, name, workspace, full) for name in record.volumes),
     )
 
 
@@ -105,23 +107,23 @@ def _seams_of(step: StepRecord, result: Volume) -> Seams:
     return Seams(*(tuple(start for start, _ in plan.windows(axis)) for axis in (1, 2)))
 
 
-def _score_volume(record: RunRecord, name: str, workspace: Workspace) -> VolumeScores:
+def _score_volume(record: RunRecord, name: str, workspace: Workspace, full: bool) -> VolumeScores:
     try:
         reason = failure_of(record, name, workspace)
         if reason is None:
-            return _score_finished(record.run, name, _read_record(record, name, workspace), workspace)
+            return _score_finished(record.run, name, _read_record(record, name, workspace), workspace, full)
     # A volume that cannot be read counts as failed, and the others are still scored.
     except SegemError as error:
         reason = record.volumes[name].failure or str(error)
     return VolumeScores(name=name, state="failed", reason=reason)
 
 
-def _score_finished(run: str, name: str, made: _Made, workspace: Workspace) -> VolumeScores:
+def _score_finished(run: str, name: str, made: _Made, workspace: Workspace, full: bool) -> VolumeScores:
     layers = Layers.open(run, name, workspace, segmented=made.model is not None, clustered=made.baseline is not None)
     source = layers.source
     tallies = []
     with track(f"evaluate {name}", source.shape[0], "section") as advance:
-        for tally in tally_sections(layers, made.seams):
+        for tally in tally_sections(layers, made.seams, full=full):
             tallies.append(tally)
             advance(1)
     total = reduce(Tally.__add__, (tally.sums for tally in tallies), Tally())

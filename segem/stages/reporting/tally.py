@@ -29,6 +29,7 @@ from segem.kernels.metrics.seam import SeamSums
 from segem.kernels.metrics.section import SectionMask, choose_tolerance
 from segem.kernels.metrics.segmentation import Measure, SegmentationSums
 from segem.kernels.metrics.variation import VariationSums
+from segem.kernels.metrics.warping import WarpingSums
 from segem.kernels.truth import is_known, is_membrane
 from segem.records.scores import CellScore, LayerScores, Place
 
@@ -69,6 +70,8 @@ class MaskTally(_Sums):
     variation: VariationSums = field(default_factory=VariationSums)
     merges: int = 0
     splits: int = 0
+    warping: WarpingSums = field(default_factory=WarpingSums)
+    """Nothing where it was not asked for."""
 
     def values(self) -> dict[str, float | NotDefined]:
         """Return the scores of everything counted, by the names they have in the report."""
@@ -94,6 +97,7 @@ class MaskTally(_Sums):
             "voi_merge": self.variation.merge,
             "merges": self.merges if cells else NO_TRUE_CELL,
             "splits": self.splits if cells else NO_TRUE_CELL,
+            **({"warping_error": self.warping.error} if self.warping.pixels else {}),
         }
 
     def scores(self, tolerance_nm: float) -> LayerScores:
@@ -142,7 +146,7 @@ def part_values(values: dict[str, float | NotDefined]) -> tuple[dict[str, float 
     return {name: None if isinstance(value, NotDefined) else value for name, value in values.items()}, reasons
 
 
-def tally_sections(layers: Layers, seams: Seams) -> Iterator[SectionTally]:
+def tally_sections(layers: Layers, seams: Seams, *, full: bool = False) -> Iterator[SectionTally]:
     """Count every section of a volume, in order, several at once.
 
     Parameters
@@ -151,6 +155,8 @@ def tally_sections(layers: Layers, seams: Seams) -> Iterator[SectionTally]:
         What there is of the volume; without truth only seams are counted.
     seams : Seams
         Where the tiles of the model's probability meet.
+    full : bool
+        Count also for scores that take long: the warping error.
 
     Yields
     ------
@@ -166,10 +172,10 @@ def tally_sections(layers: Layers, seams: Seams) -> Iterator[SectionTally]:
     threads = max(1, min(_MOST_THREADS, len(os.sched_getaffinity(0)), _PIXELS_AT_ONCE // (height * width)))
     # Threads are enough: what takes most of the time runs outside the interpreter lock.
     with ThreadPoolExecutor(threads) as pool:
-        yield from pool.map(partial(_tally, layers, seams), range(sections))
+        yield from pool.map(partial(_tally, layers, seams, full), range(sections))
 
 
-def _tally(layers: Layers, seams: Seams, z: int) -> SectionTally:
+def _tally(layers: Layers, seams: Seams, full: bool, z: int) -> SectionTally:
     tally = Tally()
     probability = None if layers.probability is None else read_section(layers.probability, z)
     if probability is not None and layers.membrane is not None:
@@ -179,23 +185,29 @@ def _tally(layers: Layers, seams: Seams, z: int) -> SectionTally:
     truth = read_section(layers.truth, z)
     tally += Tally(known=int(np.count_nonzero(is_known(truth))), membrane=int(np.count_nonzero(is_membrane(truth))))
     pixel_nm = layers.source.voxel_size.zyx[1:]
-    true = SectionMask.of_truth(truth, pixel_nm, choose_tolerance(pixel_nm))
+    ids = None if layers.truth_ids is None else read_section(layers.truth_ids, z)
+    true = SectionMask.of_truth(truth, pixel_nm, choose_tolerance(pixel_nm), ids)
     merged_at: tuple[Place, ...] = ()
     split_at: tuple[Place, ...] = ()
     if probability is not None and layers.membrane is not None:
-        model, joins = count_mask(truth, true, read_section(layers.membrane, z), probability)
+        model, joins = count_mask(truth, true, read_section(layers.membrane, z), probability, full=full)
         tally += Tally(model=model, bins=CalibrationBins.count(truth, probability / 255))
         merged_at, split_at = (
             tuple(Place(y=join.y, x=join.x, pixels=join.pixels) for join in found[:_MOST_PLACES])
             for found in (joins.find_merges(), joins.find_splits())
         )
     if layers.baseline is not None:
-        tally += Tally(baseline=count_mask(truth, true, read_section(layers.baseline, z))[0])
+        tally += Tally(baseline=count_mask(truth, true, read_section(layers.baseline, z), full=full)[0])
     return SectionTally(tally, merged_at, split_at)
 
 
 def count_mask(
-    truth: NDArray[np.uint8], true: SectionMask, mask: NDArray[Any], probability: NDArray[np.uint8] | None = None
+    truth: NDArray[np.uint8],
+    true: SectionMask,
+    mask: NDArray[Any],
+    probability: NDArray[np.uint8] | None = None,
+    *,
+    full: bool = False,
 ) -> tuple[MaskTally, MergesSplits]:
     """Compare one mask of a section with its truth.
 
@@ -210,6 +222,8 @@ def count_mask(
     probability : array (y, x) of uint8, optional
         What the mask was cut from, 255 = certain. Without it, a mask is scored as a probability of 0 or 1, for which
         all thresholds give the same score.
+    full : bool
+        Count also for the warping error, which takes about as long as all others together.
 
     Returns
     -------
@@ -232,5 +246,6 @@ def count_mask(
         variation=VariationSums.of(overlaps),
         merges=joins.merges,
         splits=joins.splits,
+        warping=WarpingSums.count(true, found, probability) if full else WarpingSums(),
     )
     return tally, joins

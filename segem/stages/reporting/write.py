@@ -52,7 +52,7 @@ class ReportResult:
     """Volumes that did not finish, with the reason."""
 
 
-def report(run: str, workspace: Workspace) -> ReportResult:
+def report(run: str, workspace: Workspace, *, full: bool = False) -> ReportResult:
     """Score a run and write its report; an older report is replaced as a whole.
 
     Parameters
@@ -61,6 +61,8 @@ def report(run: str, workspace: Workspace) -> ReportResult:
         Name of the run.
     workspace : Workspace
         Where it lives.
+    full : bool
+        Take also scores that take long, see `segem.stages.reporting.evaluate.evaluate`.
 
     Returns
     -------
@@ -71,7 +73,7 @@ def report(run: str, workspace: Workspace) -> ReportResult:
     SegemError
         When there is no such run, or the disk refuses.
     """
-    scores = evaluate(run, workspace)
+    scores = evaluate(run, workspace, full=full)
     folder = workspace.report(run)
     drawn = [_draw(run, volume, workspace) for volume in scores.volumes]
     # Drawing may have added warnings, which belong in every file of the report.

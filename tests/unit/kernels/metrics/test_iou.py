@@ -52,6 +52,7 @@ def test_bounds_symmetry_and_pooling(a, b):
     whole = Confusion.count(a, b)
     assert whole.tp + whole.fp + whole.fn + whole.tn == a.size
     for half, pixels in ((whole.precision, b), (whole.recall, a)):
-        assert 0 <= whole.iou <= half <= 1 if pixels.any() else isinstance(half, NotDefined)
+        assert pixels.any() != isinstance(half, NotDefined)
+        assert isinstance(half, NotDefined) or 0 <= whole.iou <= half <= 1
     assert whole.iou == Confusion.count(b, a).iou
     assert whole == Confusion.count(a[:2], b[:2]) + Confusion.count(a[2:], b[2:])

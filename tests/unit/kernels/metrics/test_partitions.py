@@ -38,7 +38,7 @@ def random_pairs(count):
         if k % 2:
             pair = [np.sort(one, axis=1) for one in pair]
         if k % 5 == 0:
-            pair = [one.astype(np.uint64) * np.uint64(977) for one in pair]
+            pair = [one * 977 for one in pair]
         yield pair
 
 
