@@ -38,7 +38,7 @@ WALL = draw("...#...", "...#...", "...#...", "...#...", "...#...")
         (
             draw("...#...", ".......", ".......", ".......", "...#..."),
             3,
-        ),  # a gap of three pixels: flipping any of them would join the cells
+        ),  # of a wider gap, each pixel would join the cells
         (draw("...#...", "####...", "...#...", "...#...", "...#..."), 1),  # a wall splits a cell
         (draw("...#...", "...#...", "...#.#.", "...#...", "...#..."), 1),  # a speck of membrane appears
     ],
