@@ -158,6 +158,7 @@ def _prepare(
         threshold=threshold,
         runtime=arithmetic.runtime_identity,
         trained_on=card.trained_on,
+        held_out=card.scores,
         int8=int8,
     )
     phase = Phase(
