@@ -24,9 +24,12 @@ class Layers:
     probability: Array | None
     membrane: Array | None
     baseline: Array | None
+    closed: Array | None = None
 
     @classmethod
-    def open(cls, run: str, volume: str, workspace: Workspace, *, segmented: bool, clustered: bool) -> Layers:
+    def open(
+        cls, run: str, volume: str, workspace: Workspace, *, segmented: bool, clustered: bool, divided: bool = False
+    ) -> Layers:
         """Open the layers that should be there, and check that none of their files is missing.
 
         Raises
@@ -51,9 +54,10 @@ class Layers:
             result.raw if result is not None and segmented else None,
             result.label("membrane") if result is not None and segmented else None,
             result.label("baseline") if result is not None and clustered else None,
+            result.label("membrane-closed") if result is not None and divided else None,
         )
         require_whole(source.raw, f"run `segem ingest` for {volume} with --again")
-        for array in (layers.truth, layers.probability, layers.membrane, layers.baseline):
+        for array in (layers.truth, layers.probability, layers.membrane, layers.baseline, layers.closed):
             if array is not None:
                 require_whole(array, f"see `segem verify {run}`, then run again")
         return layers

@@ -9,7 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from segem.config import CellsConfig
+from segem.kernels.metrics.divisions import score_divisions
 from segem.kernels.metrics.iou import Confusion
+from segem.kernels.threshold import quantize_probability
 from segem.learn.checks import check_predicted, check_sections
 from segem.learn.platt import fit_calibration
 from segem.learn.predict import predict_section
@@ -17,6 +20,7 @@ from segem.learn.sections import LabelledSection
 from segem.records.card import Calibration
 
 THRESHOLDS = np.round(np.arange(0.1, 0.96, 0.025), 3)
+MERGE_BELOW = np.round(np.arange(0.2, 0.81, 0.025), 3)
 
 
 def calibrate(net: nn.Module, sections: Sequence[LabelledSection], device: torch.device | str = "cpu") -> Calibration:
@@ -35,6 +39,26 @@ def calibrate(net: nn.Module, sections: Sequence[LabelledSection], device: torch
         check_predicted(logits, f"a validation section of {section.volume}")
         volumes.setdefault(section.volume, []).append((logits, section.truth))
     return fit_calibration(list(volumes.values()))
+
+
+def choose_merge_below(
+    net: nn.Module, sections: Sequence[LabelledSection], device: torch.device | str = "cpu"
+) -> float | None:
+    """Return from which mean probability on a border divides two cells; None where no section holds a cell.
+
+    It is the one with the best mean of V_rand and V_info, averaged over sections and then over volumes.
+    """
+    scored: dict[str, list[NDArray[np.float64]]] = {}
+    for section in sections:
+        # The 8 bits that a run stores and divides.
+        stored = quantize_probability(predict_section(net, section.image, device))
+        merits = score_divisions(section.truth, stored, CellsConfig().sigma_px, MERGE_BELOW)
+        if merits is not None:
+            scored.setdefault(section.volume, []).append(merits)
+    if not scored:
+        return None
+    curve = np.mean([np.mean(merits, axis=0) for merits in scored.values()], axis=0)
+    return float(MERGE_BELOW[int(np.argmax(curve))])
 
 
 def choose_threshold(

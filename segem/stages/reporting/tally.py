@@ -9,8 +9,10 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segem.io.layers import Layers, read_section
+from segem.io.shards import Array
 from segem.kernels.metrics.calibration import CalibrationBins
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.seam import SeamSums
@@ -67,6 +69,7 @@ class Tally:
 
     model: MaskTally = field(default_factory=MaskTally)
     baseline: MaskTally = field(default_factory=MaskTally)
+    closed: MaskTally = field(default_factory=MaskTally)
     seams: SeamSums = field(default_factory=SeamSums)
     bins: CalibrationBins = field(default_factory=CalibrationBins)
     known: int = 0
@@ -78,6 +81,7 @@ class Tally:
         return Tally(
             self.model + other.model,
             self.baseline + other.baseline,
+            self.closed + other.closed,
             self.seams + other.seams,
             self.bins + other.bins,
             self.known + other.known,
@@ -126,8 +130,14 @@ def _tally(layers: Layers, seams: Seams, z: int) -> Tally:
             scores = MaskTally(Confusion.count(truth, mask), SegmentationSums.count(truth, probability))
             tally += Tally(model=scores, bins=CalibrationBins.count(truth, probability / 255))
     if layers.baseline is not None and truth is not None:
-        mask = read_section(layers.baseline, z)
-        # A mask is scored as a probability of 0 or 1, for which all thresholds give the same score.
-        cells = SegmentationSums.count(truth, np.where(mask != 0, np.uint8(255), np.uint8(0)))
-        tally += Tally(baseline=MaskTally(Confusion.count(truth, mask), cells))
+        tally += Tally(baseline=_score_mask(layers.baseline, truth, z))
+    if layers.closed is not None and truth is not None:
+        tally += Tally(closed=_score_mask(layers.closed, truth, z))
     return tally
+
+
+def _score_mask(layer: Array, truth: NDArray[np.uint8], z: int) -> MaskTally:
+    mask = read_section(layer, z)
+    # A mask is scored as a probability of 0 or 1, for which all thresholds give the same score.
+    cells = SegmentationSums.count(truth, np.where(mask != 0, np.uint8(255), np.uint8(0)))
+    return MaskTally(Confusion.count(truth, mask), cells)
