@@ -20,7 +20,9 @@ from segem.learn.sections import LabelledSection
 from segem.records.card import Calibration
 
 THRESHOLDS = np.round(np.arange(0.1, 0.96, 0.025), 3)
-MERGE_BELOW = np.round(np.arange(0.2, 0.81, 0.025), 3)
+MERGE_BELOW = np.round(np.arange(0.2, 0.86, 0.025), 3)
+_AROUND = 5
+"""Limits that are averaged, an odd number."""
 
 
 def calibrate(net: nn.Module, sections: Sequence[LabelledSection], device: torch.device | str = "cpu") -> Calibration:
@@ -46,7 +48,8 @@ def choose_merge_below(
 ) -> float | None:
     """Return from which mean probability on a border divides two cells; None where no section holds a cell.
 
-    It is the one with the best mean of V_rand and V_info, averaged over sections and then over volumes.
+    It is the one with the best mean of V_rand and V_info, averaged over sections, then over volumes, then over the limits
+    around it: with few sections, a single border can lift a single limit.
     """
     scored: dict[str, list[NDArray[np.float64]]] = {}
     for section in sections:
@@ -58,7 +61,8 @@ def choose_merge_below(
     if not scored:
         return None
     curve = np.mean([np.mean(merits, axis=0) for merits in scored.values()], axis=0)
-    return float(MERGE_BELOW[int(np.argmax(curve))])
+    smooth = np.convolve(curve, np.full(_AROUND, 1 / _AROUND), "valid")
+    return float(MERGE_BELOW[int(np.argmax(smooth)) + _AROUND // 2])
 
 
 def choose_threshold(

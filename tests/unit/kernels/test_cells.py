@@ -170,9 +170,7 @@ def test_basins_are_those_of_the_steepest_way(section):
 def test_merging_at_once_is_merging_one_after_the_other(section, below):
     basins = find_basins(section, 0)
     borders, count = measure_borders(basins, section), int(basins.max())
-    assert are_equivalent(
-        merge_basins(borders, count, below)[basins], merge_one_by_one(borders, count, below)[basins]
-    )
+    assert are_equivalent(merge_basins(borders, count, below)[basins], merge_one_by_one(borders, count, below)[basins])
 
 
 # By properties.
