@@ -9,8 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from segem.config import CellsConfig
-from segem.kernels.metrics.divisions import score_divisions
+from segem.kernels.metrics.divisions import choose_limit
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.threshold import quantize_probability
 from segem.learn.checks import check_predicted, check_sections
@@ -20,9 +19,6 @@ from segem.learn.sections import LabelledSection
 from segem.records.card import Calibration
 
 THRESHOLDS = np.round(np.arange(0.1, 0.96, 0.025), 3)
-MERGE_BELOW = np.round(np.arange(0.2, 0.86, 0.025), 3)
-_AROUND = 5
-"""Limits that are averaged, an odd number."""
 
 
 def calibrate(net: nn.Module, sections: Sequence[LabelledSection], device: torch.device | str = "cpu") -> Calibration:
@@ -46,23 +42,11 @@ def calibrate(net: nn.Module, sections: Sequence[LabelledSection], device: torch
 def choose_merge_below(
     net: nn.Module, sections: Sequence[LabelledSection], device: torch.device | str = "cpu"
 ) -> float | None:
-    """Return from which mean probability on a border divides two cells; None where no section holds a cell.
-
-    It is the one with the best mean of V_rand and V_info, averaged over sections, then over volumes, then over the limits
-    around it: with few sections, a single border can lift a single limit.
-    """
-    scored: dict[str, list[NDArray[np.float64]]] = {}
-    for section in sections:
-        # The 8 bits that a run stores and divides.
-        stored = quantize_probability(predict_section(net, section.image, device))
-        merits = score_divisions(section.truth, stored, CellsConfig().sigma_px, MERGE_BELOW)
-        if merits is not None:
-            scored.setdefault(section.volume, []).append(merits)
-    if not scored:
-        return None
-    curve = np.mean([np.mean(merits, axis=0) for merits in scored.values()], axis=0)
-    smooth = np.convolve(curve, np.full(_AROUND, 1 / _AROUND), "valid")
-    return float(MERGE_BELOW[int(np.argmax(smooth)) + _AROUND // 2])
+    """Return from which mean probability on a border divides two cells; None where no section holds a cell."""
+    # The 8 bits that a run stores and divides.
+    return choose_limit(
+        (one.volume, one.truth, quantize_probability(predict_section(net, one.image, device))) for one in sections
+    )
 
 
 def choose_threshold(
