@@ -164,13 +164,10 @@ def predicted(model: Artefact, volume: Volume, sections: list[int], work: Worksp
     kept = work.root / "probabilities" / f"{model.card.name}-{model.digest[:12]}-{volume.name}.npz"
     if not kept.is_file():
         kept.parent.mkdir(exist_ok=True)
-        geometry = geometry_of(model.card)
-        with Engine(load_net(model), choose_device("auto"), geometry.context_sections) as engine:
+        stride_px, context = geometry_of(model.card).stride_px, geometry_of(model.card).context_sections
+        with Engine(load_net(model), choose_device("auto"), context) as engine:
             found = {
-                str(z): quantize_probability(
-                    *engine.averaged([seen(volume, z, engine.context_sections)], geometry.stride_px)
-                )
-                for z in sections
+                str(z): quantize_probability(*engine.averaged([seen(volume, z, context)], stride_px)) for z in sections
             }
         np.savez(kept, **found)
     with np.load(kept) as held:
@@ -222,9 +219,8 @@ def tell(name: str, volumes: Volumes) -> None:
     (iou, drawn), (_, before_drawn) = volumes.iou("counts_closed"), volumes.iou("counts_plain")
     low, high = np.percentile(drawn - before_drawn, (2.5, 97.5))
     change = f"{iou:.4f} ({low:+.4f} to {high:+.4f})"
-    print(
-        f"| {name} | closed mask | {closed[0]:.4f} | {closed[1]:.4f} | | | {change} | {volumes.errors('errors_closed')} |"
-    )
+    errors = volumes.errors("errors_closed")
+    print(f"| {name} | closed mask | {closed[0]:.4f} | {closed[1]:.4f} | | | {change} | {errors} |")
 
 
 def main() -> None:
