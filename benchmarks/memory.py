@@ -6,7 +6,8 @@
 The stacks are synthetic, 8 bit, and swept with a net that costs nothing, so that 8 GB take minutes. The first form
 fails when the two peaks differ by more than 5 %, the second when a peak exceeds the budget. Volumes are written shard
 by shard; with --ingest the section is drawn as a TIFF and ingested, and that is measured too, and with --cells what
-`segem cells` takes for it. Every command runs in a process of its own, and its peak is what the kernel noted (VmHWM). What follows ``--`` is handed to `segem segment`.
+`segem cells` takes for it. Every command runs in a process of its own, and its peak is what the kernel noted (VmHWM).
+What follows ``--`` is handed to `segem segment`.
 """
 
 from __future__ import annotations

@@ -104,8 +104,9 @@ def _prepare(
     known = made.facts
     if not isinstance(known, SegmentFacts | CrfFacts):
         raise TypeError(f"no probability comes of the step {known.step}")
-    for label in LAYERS.keys() - set(result.labels()):
-        result.add_label(label, LAYERS[label])
+    for label, dtype in LAYERS.items():
+        if not result.has_label(label):
+            result.add_label(label, dtype)
     plan = plan_sections(source.shape, result.write_block)
     own = known.merge_below if isinstance(known, SegmentFacts) else None
     facts = CellsFacts(
