@@ -151,7 +151,7 @@ def merge_one_by_one(borders, count, below):
         if total / length / 255 >= below:
             break
         belongs[belongs == b] = a
-        joined = {}
+        joined: dict[tuple[int, int], tuple[int, int]] = {}
         for pair, (t, n) in sums.items():
             one, other = sorted(a if side == b else side for side in pair)
             if one != other:
