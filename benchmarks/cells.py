@@ -125,7 +125,7 @@ def score(
         pair = MergesSplits.count(*compare_section(truth, one, pixel_nm, choose_tolerance(pixel_nm)))
         errors.append((pair.merges, pair.splits))
     at_thresholds = np.stack([sums.rand[:, 0], sums.information[:, 0]], axis=1)
-    return Scored(*offs, at_thresholds, *counts, *errors)
+    return Scored(offs[0], offs[1], at_thresholds, counts[0], counts[1], errors[0], errors[1])
 
 
 def entries(names: tuple[str, ...], fold: int, data_root: Path) -> Iterator[VolumeEntry]:
@@ -214,8 +214,8 @@ def tell(name: str, volumes: Volumes) -> None:
             for i in (0, 1)
         )
         errors = volumes.errors("errors_plain") if what == "plain" else ""
-        iou = f"{volumes.iou('counts_plain')[0]:.4f}" if what == "plain" else ""
-        print(f"| {name} | {title} | {before[0]:.4f} | {before[1]:.4f} | {' | '.join(cuts)} | {iou} | {errors} |")
+        area = f"{volumes.iou('counts_plain')[0]:.4f}" if what == "plain" else ""
+        print(f"| {name} | {title} | {before[0]:.4f} | {before[1]:.4f} | {' | '.join(cuts)} | {area} | {errors} |")
     (iou, drawn), (_, before_drawn) = volumes.iou("counts_closed"), volumes.iou("counts_plain")
     low, high = np.percentile(drawn - before_drawn, (2.5, 97.5))
     change = f"{iou:.4f} ({low:+.4f} to {high:+.4f})"
