@@ -118,6 +118,7 @@ class Tally(_Sums):
 
     model: MaskTally = field(default_factory=MaskTally)
     baseline: MaskTally = field(default_factory=MaskTally)
+    closed: MaskTally = field(default_factory=MaskTally)
     seams: SeamSums = field(default_factory=SeamSums)
     bins: CalibrationBins = field(default_factory=CalibrationBins)
     known: int = 0
@@ -199,6 +200,8 @@ def _tally(layers: Layers, seams: Seams, tile_px: int, full: bool, z: int) -> Se
         mask = read_section(layers.baseline, z)
         baseline, _ = count_mask(truth, true, mask, full=full)
         tally += Tally(baseline=replace(baseline, tiles=(count_tiles(truth, mask, tile_px),)))
+    if layers.closed is not None:
+        tally += Tally(closed=count_mask(truth, true, read_section(layers.closed, z), full=full)[0])
     return SectionTally(tally, merged_at, split_at)
 
 

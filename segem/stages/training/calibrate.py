@@ -12,7 +12,7 @@ from segem.config import Device, Manifest
 from segem.io.workspace import Workspace
 from segem.learn.artefact import Artefact, find_model, geometry_of, load_net, save_version
 from segem.learn.calibrated import calibrated
-from segem.learn.operating_point import calibrate, choose_threshold
+from segem.learn.operating_point import calibrate, choose_merge_below, choose_threshold
 from segem.learn.pieces import in_pieces
 from segem.learn.predict import predict_section
 from segem.learn.runtimes.choice import choose_device
@@ -32,6 +32,7 @@ class CalibrateResult:
     scale: float
     bias: float
     threshold: float
+    merge_below: float | None
     ece_before: float | None
     ece_validation: float | None
     scores: tuple[HeldOutScore, ...]
@@ -47,6 +48,8 @@ def calibrate_model(
     device: Device = "auto",
 ) -> CalibrateResult:
     """Fit the calibration of a model on the ``validation`` sections of a manifest, and score it on ``test`` sections.
+
+    The same sections choose from which mean probability on a border divides two cells.
 
     The threshold moves with the probabilities, so that the mask stays the same, unless a new one is asked for. Blending
     of tiles and averaging of views come after calibration and may change single voxels.
@@ -113,6 +116,8 @@ def calibrate_model(
         threshold, _ = choose_threshold(calibrated(judged, found), sections, where)
     else:
         found, threshold = keep_mask(found, card.calibration, card.threshold)
+    # Chosen anew each time: the mean over a border does not move with the probabilities as one threshold does.
+    merge_below = choose_merge_below(calibrated(judged, found), sections, where)
     predict = partial(predict_section, calibrated(judged, found), device=where)
     scores = tuple(
         score_volume(predict, threshold, one.volume, one.test, context) for one in volumes if one.test is not None
@@ -128,6 +133,7 @@ def calibrate_model(
                 "name": name,
                 "calibration": found,
                 "threshold": threshold,
+                "merge_below": merge_below,
                 "scores": tuple(kept.values()),
                 "trained_on": card.trained_on + (chose if choose else ()),
             }
@@ -135,7 +141,9 @@ def calibrate_model(
         plain,
     )
     tell_if_not_in_use(made.path)
-    return CalibrateResult(made.path, name, *found.line, threshold, found.ece_before, found.ece_validation, scores)
+    return CalibrateResult(
+        made.path, name, *found.line, threshold, merge_below, found.ece_before, found.ece_validation, scores
+    )
 
 
 def _check_unseen(model: Artefact, volumes: Sequence[LabelledVolume], chose: Sequence[TrainedOn]) -> None:
