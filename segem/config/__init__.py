@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from segem.config.accept import Rule as Rule
+from segem.config.accept import parse_rules as parse_rules
 from segem.config.base import Config as Config
 from segem.config.baseline import BaselineConfig as BaselineConfig
 from segem.config.bench import BenchConfig as BenchConfig

@@ -147,8 +147,14 @@ def note_failure(workspace: Workspace, run: str, volume: str, reason: str) -> No
     update_run(workspace, run, change)
 
 
-def enter_volumes(workspace: Workspace, run: str, names: Iterable[str], model: ModelRecord | None = None) -> None:
-    """Note that a run is to finish these volumes, so that one it never reaches is noticed.
+def enter_volumes(
+    workspace: Workspace,
+    run: str,
+    names: Iterable[str],
+    model: ModelRecord | None = None,
+    accept: tuple[str, ...] = (),
+) -> None:
+    """Note that a run is to finish these volumes, so that one it never reaches is noticed, and the rules they are for.
 
     They count as done only when this attempt has reached them. What an earlier attempt has made stays noted with the
     settings it was made with, and no finished block is lost, since those are in the ledger.
@@ -160,7 +166,8 @@ def enter_volumes(workspace: Workspace, run: str, names: Iterable[str], model: M
             steps = record.volumes.get(name, VolumeRecord()).steps
             again = {step: old if step in AFTERWARDS else _waiting(old) for step, old in steps.items()}
             entered[name] = VolumeRecord(steps=again)
-        return record.model_copy(update={"volumes": record.volumes | entered, "model": model or record.model})
+        changes = {"volumes": record.volumes | entered, "model": model or record.model, "accept": accept}
+        return record.model_copy(update=changes)
 
     update_run(workspace, run, change)
 

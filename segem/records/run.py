@@ -10,7 +10,7 @@ import segem
 from segem.config import Config
 from segem.config.baseline import BaselineMethod
 from segem.geometry import ZYX
-from segem.records.card import TrainedOn
+from segem.records.card import HeldOutScore, TrainedOn
 
 SCHEMA: Literal[2] = 2
 """Increased whenever an older record could be misread."""
@@ -102,6 +102,8 @@ class SegmentFacts(StepFacts):
     runtime: str
     """What evaluated the net."""
     trained_on: tuple[TrainedOn, ...] = ()
+    held_out: tuple[HeldOutScore, ...] = ()
+    """Scores on the card of the model."""
     int8: Int8Facts | None = None
 
 
@@ -227,3 +229,5 @@ class RunRecord(Config):
     environment: dict[str, str]
     model: ModelRecord | None = None
     volumes: dict[str, VolumeRecord] = {}
+    accept: tuple[str, ...] = ()
+    """Rules of the manifest by which its volumes are accepted."""

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import ValidationError
 
+from segem.config.accept import Rule
 from segem.errors import SegemError, WorkspaceError
 from segem.io.files import disk_errors, locked, new_directory, sweep_partials, write_bytes, write_text
 from segem.io.layers import Layers, read_section
@@ -52,7 +53,7 @@ class ReportResult:
     """Volumes that did not finish, with the reason."""
 
 
-def report(run: str, workspace: Workspace, *, full: bool = False) -> ReportResult:
+def report(run: str, workspace: Workspace, rules: Sequence[Rule] | None = None, *, full: bool = False) -> ReportResult:
     """Score a run and write its report; an older report is replaced as a whole.
 
     Parameters
@@ -61,6 +62,8 @@ def report(run: str, workspace: Workspace, *, full: bool = False) -> ReportResul
         Name of the run.
     workspace : Workspace
         Where it lives.
+    rules : sequence of Rule, optional
+        What is good enough; the rules of the manifest that the run was made by when absent.
     full : bool
         Take also scores that take long, see `segem.stages.reporting.evaluate.evaluate`.
 
@@ -73,7 +76,7 @@ def report(run: str, workspace: Workspace, *, full: bool = False) -> ReportResul
     SegemError
         When there is no such run, or the disk refuses.
     """
-    scores = evaluate(run, workspace, full=full)
+    scores = evaluate(run, workspace, rules, full=full)
     folder = workspace.report(run)
     drawn = [_draw(run, volume, workspace) for volume in scores.volumes]
     # Drawing may have added warnings, which belong in every file of the report.
