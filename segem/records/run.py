@@ -11,6 +11,7 @@ from segem.config import Config
 from segem.config.baseline import BaselineMethod
 from segem.geometry import ZYX
 from segem.records.card import TrainedOn
+from segem.records.reference import Reference
 
 SCHEMA: Literal[2] = 2
 """Increased whenever an older record could be misread."""
@@ -100,6 +101,8 @@ class SegmentFacts(StepFacts):
     runtime: str
     """What evaluated the net."""
     trained_on: tuple[TrainedOn, ...] = ()
+    reference: Reference | None = None
+    """What the model's estimates without truth were fitted on."""
     int8: Int8Facts | None = None
 
 

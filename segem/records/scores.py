@@ -9,6 +9,8 @@ from pydantic import Field
 from segem.config.baseline import BASELINE_NAMES, BaselineMethod
 from segem.geometry import ZYX
 from segem.records.base import Record, computed
+from segem.records.error_map import SectionErrors
+from segem.records.expected import Abstains, Estimate, Expected
 from segem.records.quality import SectionFlag, SectionQuality
 from segem.records.run import ModelRecord
 
@@ -192,8 +194,10 @@ class VolumeScores(Record):
     """What the error is made of; bins without voxels are left out."""
     known_fraction: float | None = None
     """Share of the voxels whose truth is known; scores are of them alone. None without truth."""
-    expected_iou: None = None
-    """Always None: nothing is estimated without truth yet. The key is there for scripts."""
+    expected: Expected | Abstains | None = None
+    """Estimated from the probability alone, whether or not there is truth; None where the model made no mask."""
+    errors: tuple[SectionErrors, ...] = ()
+    """Expected errors along z, and the measured ones where there is truth; regions are in ``errors/<volume>.json``."""
     seam_ratio: float | None = None
     flags: tuple[SectionFlag, ...] = ()
     """Sections that stand out from those around them, as found at ingest."""
@@ -213,6 +217,11 @@ class VolumeScores(Record):
             return None
         model, baseline = self.scores.model, self.scores.baseline
         return IoU(model=model.iou if model else None, baseline=baseline.iou if baseline else None)
+
+    @computed
+    def expected_iou(self) -> Estimate | Abstains | None:
+        """Membrane IoU that the model's mask can be expected to have, an estimate; or why there is none."""
+        return self.expected.iou if isinstance(self.expected, Expected) else self.expected
 
     @computed
     def precision(self) -> float | None:

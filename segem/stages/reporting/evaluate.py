@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Literal
@@ -20,9 +20,11 @@ from segem.kernels.metrics.not_defined import NO_TRUE_CELL, NOTHING_KNOWN, NotDe
 from segem.kernels.metrics.section import choose_tolerance
 from segem.progress import track
 from segem.records.card import TrainedOn
+from segem.records.error_map import ErrorMap
 from segem.records.quality import SectionFlag, SectionQuality
 from segem.records.run import CrfFacts, ModelRecord, RunRecord, SegmentFacts, StepRecord
 from segem.records.scores import Baseline, ReliabilityBin, Report, Scores, SectionScores, VolumeScores
+from segem.stages.reporting.expected import estimate_volume
 from segem.stages.reporting.tally import Seams, SectionTally, Tally, part_values, tally_sections
 from segem.stages.segmentation.verify import plan_of
 from segem.stages.volumes.quality import read_quality
@@ -33,7 +35,9 @@ VISIBLE_SEAM = 1.5
 """Ratio of gradients across tile borders and elsewhere above which a reader is warned."""
 
 
-def evaluate(run: str, workspace: Workspace, *, full: bool = False) -> Report:
+def evaluate(
+    run: str, workspace: Workspace, *, full: bool = False, keep: Callable[[ErrorMap], None] | None = None
+) -> Report:
     """Score every volume of a run.
 
     IoU is pooled over all voxels of a volume; V_rand and V_info are means over sections at the one threshold that suits
@@ -47,6 +51,8 @@ def evaluate(run: str, workspace: Workspace, *, full: bool = False) -> Report:
         Where it lives.
     full : bool
         Take also scores that take long: the warping error.
+    keep : callable, optional
+        Called with the error map of each volume that the model segmented.
 
     Returns
     -------
@@ -66,7 +72,7 @@ def evaluate(run: str, workspace: Workspace, *, full: bool = False) -> Report:
         created=record.created,
         segem_version=record.segem_version,
         environment=record.environment,
-        volumes=tuple(_score_volume(record, name, workspace, full) for name in record.volumes),
+        volumes=tuple(_score_volume(record, name, workspace, full, keep) for name in record.volumes),
     )
 
 
@@ -107,18 +113,25 @@ def _seams_of(step: StepRecord, result: Volume) -> Seams:
     return Seams(*(tuple(start for start, _ in plan.windows(axis)) for axis in (1, 2)))
 
 
-def _score_volume(record: RunRecord, name: str, workspace: Workspace, full: bool) -> VolumeScores:
+def _score_volume(
+    record: RunRecord, name: str, workspace: Workspace, full: bool, keep: Callable[[ErrorMap], None] | None
+) -> VolumeScores:
     try:
         reason = failure_of(record, name, workspace)
         if reason is None:
-            return _score_finished(record.run, name, _read_record(record, name, workspace), workspace, full)
+            scores, errors = _score_finished(record.run, name, _read_record(record, name, workspace), workspace, full)
+            if keep is not None and errors is not None:
+                keep(errors)
+            return scores
     # A volume that cannot be read counts as failed, and the others are still scored.
     except SegemError as error:
         reason = record.volumes[name].failure or str(error)
     return VolumeScores(name=name, state="failed", reason=reason)
 
 
-def _score_finished(run: str, name: str, made: _Made, workspace: Workspace, full: bool) -> VolumeScores:
+def _score_finished(
+    run: str, name: str, made: _Made, workspace: Workspace, full: bool
+) -> tuple[VolumeScores, ErrorMap | None]:
     layers = Layers.open(run, name, workspace, segmented=made.model is not None, clustered=made.baseline is not None)
     source = layers.source
     tallies = []
@@ -137,7 +150,8 @@ def _score_finished(run: str, name: str, made: _Made, workspace: Workspace, full
         baseline=total.baseline.scores(tolerance_nm) if measured and made.baseline else None,
     )
     flags, quality, damage = _read_quality(source)
-    return VolumeScores(
+    expected, errors = (None, None) if made.facts is None else estimate_volume(layers, made.facts, flags)
+    found = VolumeScores(
         name=name,
         state="complete",
         note=note,
@@ -158,7 +172,10 @@ def _score_finished(run: str, name: str, made: _Made, workspace: Workspace, full
         flags=flags,
         quality=quality,
         warnings=(*_warnings(source, made, known, total.seams.ratio), *damage),
+        expected=expected,
+        errors=errors.sections if errors else (),
     )
+    return found, errors
 
 
 def _read_quality(

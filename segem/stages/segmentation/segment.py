@@ -158,6 +158,7 @@ def _prepare(
         threshold=threshold,
         runtime=arithmetic.runtime_identity,
         trained_on=card.trained_on,
+        reference=card.reference,
         int8=int8,
     )
     phase = Phase(
