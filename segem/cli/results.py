@@ -119,7 +119,10 @@ def export(
         str,
         typer.Argument(metavar="VOLUME", help="Name of a volume of the run.", autocompletion=complete_volume),
     ],
-    layer: Annotated[str, typer.Argument(metavar="LAYER", help="raw, truth, probability, membrane or baseline.")],
+    layer: Annotated[
+        str,
+        typer.Argument(metavar="LAYER", help="raw, truth, probability, membrane, membrane-closed, cells or baseline."),
+    ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help=OUT_HELP)],
     common: CommonOptions,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,

@@ -21,7 +21,7 @@ from segem.errors import InputError, SegemError, WorkspaceError
 from segem.io.files import disk_errors, locked, sweep_partials, write_text
 from segem.io.volume import Volume, create_volume
 from segem.io.workspace import Workspace
-from segem.records.run import SCHEMA, F, ModelRecord, PhaseRecord, RunRecord, StepRecord, VolumeRecord
+from segem.records.run import AFTERWARDS, SCHEMA, F, ModelRecord, PhaseRecord, RunRecord, StepRecord, VolumeRecord
 
 RESULT_LABELS = {"membrane": np.dtype("uint8"), "baseline": np.dtype("uint8")}
 
@@ -158,7 +158,8 @@ def enter_volumes(workspace: Workspace, run: str, names: Iterable[str], model: M
         entered = {}
         for name in names:
             steps = record.volumes.get(name, VolumeRecord()).steps
-            entered[name] = VolumeRecord(steps={step: _waiting(old) for step, old in steps.items()})
+            again = {step: old if step in AFTERWARDS else _waiting(old) for step, old in steps.items()}
+            entered[name] = VolumeRecord(steps=again)
         return record.model_copy(update={"volumes": record.volumes | entered, "model": model or record.model})
 
     update_run(workspace, run, change)

@@ -140,6 +140,9 @@ class ModelCard(Record):
     """Applied to the net's logits; the saved weights do not contain it."""
     threshold: float = Field(gt=0, lt=1)
     """Probability from which a voxel is membrane, chosen on validation sections."""
+    merge_below: float | None = Field(default=None, gt=0, lt=1)
+    """Mean probability of a border below which the two sides are one cell, chosen on the same sections; None where they
+    hold no cell, or before that was chosen. It changes no probability."""
     halo: MeasuredHalo | None = None
     trained_on: tuple[TrainedOn, ...] = ()
     """Empty for imported weights, where it is unknown."""

@@ -98,6 +98,8 @@ class SegmentFacts(StepFacts):
 
     step: Literal["segment"] = "segment"
     threshold: float
+    merge_below: float | None = None
+    """What the model's card says of cells, for the step that divides the probability into them."""
     runtime: str
     """What evaluated the net."""
     trained_on: tuple[TrainedOn, ...] = ()
@@ -124,14 +126,30 @@ class CrfFacts(StepFacts):
     """Of the model behind that probability, as is `trained_on`."""
 
 
+class CellsFacts(StepFacts):
+    """How the probability of a run was divided into cells; the share of membrane is that of the closed mask."""
+
+    same_making: ClassVar[tuple[str, ...]] = (*StepFacts.same_making, "threshold", "merge_below", "probability")
+
+    step: Literal["cells"] = "cells"
+    threshold: float
+    """Of the mask that was closed."""
+    merge_below: float
+    """Mean probability of a border below which the two sides are one cell."""
+    probability: str
+    """sha256 of the probability that was divided, block by block."""
+
+
 # Told apart by `step` when they are read back, so that each keeps its own types.
-Facts = Annotated[BaselineFacts | SegmentFacts | CrfFacts, Field(discriminator="step")]
-F = TypeVar("F", BaselineFacts, SegmentFacts, CrfFacts)
+Facts = Annotated[BaselineFacts | SegmentFacts | CrfFacts | CellsFacts, Field(discriminator="step")]
+F = TypeVar("F", BaselineFacts, SegmentFacts, CrfFacts, CellsFacts)
 """The facts of one step; a new step adds its own here and above."""
 
 
-RESULTS = {"segment": "segmentation", "crf": "refined segmentation"}
+RESULTS = {"segment": "segmentation", "crf": "refined segmentation", "cells": "division into cells"}
 """What users call the outcome of a step, where that is not the name of the step."""
+AFTERWARDS = ("cells",)
+"""Steps that no campaign takes: what they have made of a probability counts for as long as it is the same."""
 
 
 class StepRecord(Config):
@@ -178,6 +196,11 @@ class VolumeRecord(Config):
     def membrane(self) -> StepRecord | None:
         """The step that wrote probability and mask: a segmentation, or the CRF that refined one."""
         return self.writer_of("membrane")
+
+    @property
+    def cells(self) -> StepRecord | None:
+        """The step that divided the probability into cells."""
+        return self.writer_of("cells")
 
     @property
     def baseline_facts(self) -> BaselineFacts | None:

@@ -83,10 +83,12 @@ class LayerScores(Record):
 
 
 class Scores(Record):
-    """The scores of both masks of a volume; None where there is no such mask, or no truth."""
+    """The scores of the masks of a volume; None where there is no such mask, or no truth."""
 
     model: LayerScores | None = None
     baseline: LayerScores | None = None
+    closed: LayerScores | None = None
+    """Of the model's mask, closed by the borders of its cells."""
 
 
 class IoU(Record):

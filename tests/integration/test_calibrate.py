@@ -14,6 +14,7 @@ from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.normalize import zscore
 from segem.learn.artefact import WEIGHTS, Artefact, find_model, load_artefact, load_net, save_artefact
+from segem.learn.operating_point import choose_merge_below
 from segem.learn.predict import predict_section
 from segem.records.card import Calibration
 from segem.records.expected import Abstains, Expected
@@ -23,7 +24,7 @@ from segem.stages.segmentation.crf import refine_volume
 from segem.stages.segmentation.segment import segment
 from segem.stages.training.calibrate import calibrate_model, keep_mask
 from segem.stages.training.train import train
-from tests.integration.test_train import entry
+from tests.integration.test_train import entry, labelled
 
 QUIET = ExecutionConfig(device="cpu")
 SPLIT = {"train": [0, 3], "validation": [3, 4], "test": [4, 5]}
@@ -76,6 +77,14 @@ def test_probabilities_change_and_weights_and_masks_do_not(
     assert new.card.reference is not None
     (reference,) = new.card.reference.volumes
     assert (reference.volume, reference.sections, reference.seen_sections) == ("tissue", (3, 4), 3)
+    merge_below = new.card.merge_below
+    assert result.merge_below == merge_below is not None
+    sections = [labelled(workspace, "tissue", 3)]
+    assert merge_below == choose_merge_below(load_net(new), sections)
+
+    # A card that says another limit, or none, is that of the same model: no block is computed again for it.
+    other = new.card.model_copy(update={"merge_below": None})
+    assert save_artefact(workspace.models / "other" / "1", other, load_net(new, calibrate=False)).digest == new.digest
 
     segment("tissue", "r", SegmentConfig(model="plain", runtime="torch"), QUIET, workspace)
     before = layers(workspace, "r")

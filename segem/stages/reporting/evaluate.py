@@ -22,11 +22,11 @@ from segem.progress import track
 from segem.records.card import TrainedOn
 from segem.records.error_map import ErrorMap
 from segem.records.quality import SectionFlag, SectionQuality
-from segem.records.run import CrfFacts, ModelRecord, RunRecord, SegmentFacts, StepRecord
+from segem.records.run import CellsFacts, CrfFacts, ModelRecord, RunRecord, SegmentFacts, StepRecord
 from segem.records.scores import Baseline, ReliabilityBin, Report, Scores, SectionScores, VolumeScores
 from segem.stages.reporting.expected import estimate_volume
 from segem.stages.reporting.tally import Seams, SectionTally, Tally, part_values, tally_sections
-from segem.stages.segmentation.verify import plan_of
+from segem.stages.segmentation.verify import outdated, plan_of
 from segem.stages.volumes.quality import read_quality
 
 NOT_MEASURED = "not measured: no ground truth"
@@ -87,6 +87,8 @@ class _Made:
     facts: SegmentFacts | CrfFacts | None
     """How the model's mask was made."""
     seams: Seams
+    divided: bool = False
+    """Whether there are cells of the model's probability."""
 
 
 def _read_record(record: RunRecord, name: str, workspace: Workspace) -> _Made:
@@ -95,6 +97,8 @@ def _read_record(record: RunRecord, name: str, workspace: Workspace) -> _Made:
         "baseline": fault_of(volume.baseline, "baseline", digest),
         "model mask": fault_of(volume.membrane, "segmentation", digest),
     }
+    if volume.cells is not None:
+        faults["cells"] = _fault_of_cells(volume.cells, record.run, name, workspace)
     missing = {what: reason for what, reason in faults.items() if reason is not None}
     clustered = volume.baseline_facts if "baseline" not in missing else None
     segmented = volume.membrane if "model mask" not in missing else None
@@ -104,7 +108,15 @@ def _read_record(record: RunRecord, name: str, workspace: Workspace) -> _Made:
         segmented.model if segmented else None,
         volume.membrane_facts if segmented else None,
         _seams_of(segmented, Volume.open(workspace.result(record.run, name))) if segmented else Seams(),
+        segmented is not None and volume.cells is not None and "cells" not in missing,
     )
+
+
+def _fault_of_cells(step: StepRecord, run: str, name: str, workspace: Workspace) -> str | None:
+    fault = fault_of(step, step.result, source_digest(workspace, name))
+    if fault is None and isinstance(step.facts, CellsFacts):
+        fault = outdated(step.facts, name, run, workspace)
+    return fault
 
 
 def _seams_of(step: StepRecord, result: Volume) -> Seams:
@@ -132,7 +144,8 @@ def _score_volume(
 def _score_finished(
     run: str, name: str, made: _Made, workspace: Workspace, full: bool
 ) -> tuple[VolumeScores, ErrorMap | None]:
-    layers = Layers.open(run, name, workspace, segmented=made.model is not None, clustered=made.baseline is not None)
+    segmented, clustered = made.model is not None, made.baseline is not None
+    layers = Layers.open(run, name, workspace, segmented=segmented, clustered=clustered, divided=made.divided)
     source = layers.source
     tallies = []
     with track(f"evaluate {name}", source.shape[0], "section") as advance:
@@ -148,6 +161,7 @@ def _score_finished(
     scores = Scores(
         model=total.model.scores(tolerance_nm) if measured and made.model else None,
         baseline=total.baseline.scores(tolerance_nm) if measured and made.baseline else None,
+        closed=total.closed.scores(tolerance_nm) if measured and made.divided else None,
     )
     flags, quality, damage = _read_quality(source)
     expected, errors = (None, None) if made.facts is None else estimate_volume(layers, made.facts, flags)

@@ -123,6 +123,7 @@ class Tally(_Sums):
 
     model: MaskTally = field(default_factory=MaskTally)
     baseline: MaskTally = field(default_factory=MaskTally)
+    closed: MaskTally = field(default_factory=MaskTally)
     seams: SeamSums = field(default_factory=SeamSums)
     bins: CalibrationBins = field(default_factory=CalibrationBins)
     known: int = 0
@@ -198,6 +199,8 @@ def _tally(layers: Layers, seams: Seams, full: bool, z: int) -> SectionTally:
         )
     if layers.baseline is not None:
         tally += Tally(baseline=count_mask(truth, true, read_section(layers.baseline, z), full=full)[0])
+    if layers.closed is not None:
+        tally += Tally(closed=count_mask(truth, true, read_section(layers.closed, z), full=full)[0])
     return SectionTally(tally, merged_at, split_at)
 
 

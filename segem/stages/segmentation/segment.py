@@ -156,6 +156,7 @@ def _prepare(
         memory=execution.memory,
         warnings=cautions,
         threshold=threshold,
+        merge_below=card.merge_below,
         runtime=arithmetic.runtime_identity,
         trained_on=card.trained_on,
         reference=card.reference,

@@ -16,7 +16,7 @@ from segem.io.workspace import Workspace
 from segem.kernels.threshold import quantize_probability
 from segem.learn.artefact import Artefact, find_model, geometry_of, load_net, save_version
 from segem.learn.calibrated import calibrated
-from segem.learn.operating_point import calibrate, choose_threshold
+from segem.learn.operating_point import calibrate, choose_merge_below, choose_threshold
 from segem.learn.pieces import in_pieces
 from segem.learn.predict import predict_section
 from segem.learn.runtimes.choice import choose_device
@@ -37,6 +37,7 @@ class CalibrateResult:
     scale: float
     bias: float
     threshold: float
+    merge_below: float | None
     ece_before: float | None
     ece_validation: float | None
     scores: tuple[HeldOutScore, ...]
@@ -52,6 +53,8 @@ def calibrate_model(
     device: Device = "auto",
 ) -> CalibrateResult:
     """Fit the calibration of a model on the ``validation`` sections of a manifest, and score it on ``test`` sections.
+
+    The same sections choose from which mean probability on a border divides two cells.
 
     Estimates without truth get their reference from the ``validation`` sections too, so it holds for the tissue of
     this manifest alone.
@@ -121,6 +124,8 @@ def calibrate_model(
         threshold, _ = choose_threshold(calibrated(judged, found), sections, where)
     else:
         found, threshold = keep_mask(found, card.calibration, card.threshold)
+    # Chosen anew each time: the mean over a border does not move with the probabilities as one threshold does.
+    merge_below = choose_merge_below(calibrated(judged, found), sections, where)
     predict = partial(predict_section, calibrated(judged, found), device=where)
     reference = fit_reference(
         lambda image: quantize_probability(predict(image)),
@@ -143,6 +148,7 @@ def calibrate_model(
                 "calibration": found,
                 "threshold": threshold,
                 "reference": reference,
+                "merge_below": merge_below,
                 "scores": tuple(kept.values()),
                 "trained_on": card.trained_on + (chose if choose else ()),
             }
@@ -150,7 +156,9 @@ def calibrate_model(
         plain,
     )
     tell_if_not_in_use(made.path)
-    return CalibrateResult(made.path, name, *found.line, threshold, found.ece_before, found.ece_validation, scores)
+    return CalibrateResult(
+        made.path, name, *found.line, threshold, merge_below, found.ece_before, found.ece_validation, scores
+    )
 
 
 def _learned(card: ModelCard, volume: Volume) -> tuple[Range, ...]:

@@ -294,6 +294,7 @@ def _write_card(
         options=resolved(config.model, config.architecture),
         calibration=fitted.calibration,
         threshold=fitted.threshold,
+        merge_below=fitted.merge_below,
         halo=_measure_halo(job, fitted),
         trained_on=record_trained_on(job.volumes, job.trained) + (base.card.trained_on if base is not None else ()),
         learned_at=record_voxel_sizes(job.volumes, job.trained),
