@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue
 from segem.config import Name, Precision
 from segem.geometry import Range
 from segem.records.base import Record
+from segem.records.reference import Reference
 
 
 class FittedOn(Record):
@@ -147,6 +148,8 @@ class ModelCard(Record):
     """Empty for imported weights, where it is unknown."""
     learned_at: LearnedAt | None = None
     """Of its own training, not of its base model's; None where it is unknown."""
+    reference: Reference | None = None
+    """What its estimates without truth were fitted on; None where nothing was, so that it gives none."""
     scores: tuple[HeldOutScore, ...] = ()
     training: TrainingRecord | None = None
     """None for imported weights."""

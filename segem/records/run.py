@@ -11,6 +11,7 @@ from segem.config import Config
 from segem.config.baseline import BaselineMethod
 from segem.geometry import ZYX
 from segem.records.card import HeldOutScore, TrainedOn
+from segem.records.reference import Reference
 
 SCHEMA: Literal[2] = 2
 """Increased whenever an older record could be misread."""
@@ -104,6 +105,8 @@ class SegmentFacts(StepFacts):
     trained_on: tuple[TrainedOn, ...] = ()
     held_out: tuple[HeldOutScore, ...] = ()
     """Scores on the card of the model."""
+    reference: Reference | None = None
+    """What the model's estimates without truth were fitted on."""
     int8: Int8Facts | None = None
 
 

@@ -9,6 +9,8 @@ from pydantic import Field
 from segem.config.baseline import BASELINE_NAMES, BaselineMethod
 from segem.geometry import ZYX
 from segem.records.base import Record, computed
+from segem.records.error_map import SectionErrors
+from segem.records.expected import Abstains, Estimate, Expected
 from segem.records.intervals import Band, BlockCounts, Interval, TooFew
 from segem.records.quality import SectionFlag, SectionQuality
 from segem.records.run import ModelRecord
@@ -197,8 +199,6 @@ class VolumeScores(Record):
     """What the error is made of; bins without voxels are left out."""
     known_fraction: float | None = None
     """Share of the voxels whose truth is known; scores are of them alone. None without truth."""
-    expected_iou: None = None
-    """Always None: nothing is estimated without truth yet. The key is there for scripts."""
     seams: SeamAudit | None = None
     """Whether the borders of tiles and blocks show in the probability; None where there is no probability."""
     intervals: dict[str, Interval | TooFew] = {}
@@ -211,6 +211,10 @@ class VolumeScores(Record):
     """What the intervals of pooled scores, and of their differences from another run, are made of."""
     verdict: Verdict | None = None
     """Whether the volume is accepted; None where nobody has decided."""
+    expected: Expected | Abstains | None = None
+    """Estimated from the probability alone, whether or not there is truth; None where the model made no mask."""
+    errors: tuple[SectionErrors, ...] = ()
+    """Expected errors along z, and the measured ones where there is truth; regions are in ``errors/<volume>.json``."""
     flags: tuple[SectionFlag, ...] = ()
     """Sections that stand out from those around them, as found at ingest."""
     quality: tuple[SectionQuality, ...] = ()
@@ -239,6 +243,11 @@ class VolumeScores(Record):
             return None
         model, baseline = self.scores.model, self.scores.baseline
         return IoU(model=model.iou if model else None, baseline=baseline.iou if baseline else None)
+
+    @computed
+    def expected_iou(self) -> Estimate | Abstains | None:
+        """Membrane IoU that the model's mask can be expected to have, an estimate; or why there is none."""
+        return self.expected.iou if isinstance(self.expected, Expected) else self.expected
 
     @computed
     def precision(self) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Literal
@@ -23,11 +23,13 @@ from segem.kernels.metrics.section import choose_tolerance
 from segem.kernels.pieces import Grid
 from segem.progress import track
 from segem.records.card import TrainedOn
+from segem.records.error_map import ErrorMap
 from segem.records.quality import SectionFlag, SectionQuality
 from segem.records.run import CellsFacts, CrfFacts, ModelRecord, RunRecord, SegmentFacts, StepRecord
 from segem.records.scores import Baseline, ReliabilityBin, Report, Scores, SectionScores, VolumeScores
 from segem.records.seams import SeamAudit
 from segem.stages.reporting.certainty import find_bands, find_intervals, keep_blocks
+from segem.stages.reporting.expected import estimate_volume
 from segem.stages.reporting.tally import SectionTally, Tally, part_values, tally_sections
 from segem.stages.reporting.verdict import judge_run, judge_volume
 from segem.stages.segmentation.verify import outdated, plan_of
@@ -37,7 +39,14 @@ NOT_MEASURED = "not measured: no ground truth"
 NO_MEMBRANE = "not measured: the ground truth holds no membrane"
 
 
-def evaluate(run: str, workspace: Workspace, rules: Sequence[Rule] | None = None, *, full: bool = False) -> Report:
+def evaluate(
+    run: str,
+    workspace: Workspace,
+    rules: Sequence[Rule] | None = None,
+    *,
+    full: bool = False,
+    keep: Callable[[ErrorMap], None] | None = None,
+) -> Report:
     """Score every volume of a run.
 
     IoU is pooled over all voxels of a volume; V_rand and V_info are means over sections at the one threshold that suits
@@ -53,6 +62,8 @@ def evaluate(run: str, workspace: Workspace, rules: Sequence[Rule] | None = None
         What is good enough; the rules of the manifest that the run was made by when absent.
     full : bool
         Take also scores that take long: the warping error.
+    keep : callable, optional
+        Called with the error map of each volume that the model segmented.
 
     Returns
     -------
@@ -70,7 +81,7 @@ def evaluate(run: str, workspace: Workspace, rules: Sequence[Rule] | None = None
     record = load_run(workspace, run)
     if rules is None:
         rules = parse_rules(record.accept, where=f"run {run}")
-    volumes = tuple(_judge(_score_volume(record, name, workspace, full), rules) for name in record.volumes)
+    volumes = tuple(_judge(_score_volume(record, name, workspace, full, keep), rules) for name in record.volumes)
     return Report(
         run=run,
         model=record.model,
@@ -143,18 +154,25 @@ def _seams_of(step: StepRecord, result: Volume) -> Seams:
     return found.within(plan.shape)
 
 
-def _score_volume(record: RunRecord, name: str, workspace: Workspace, full: bool) -> VolumeScores:
+def _score_volume(
+    record: RunRecord, name: str, workspace: Workspace, full: bool, keep: Callable[[ErrorMap], None] | None
+) -> VolumeScores:
     try:
         reason = failure_of(record, name, workspace)
         if reason is None:
-            return _score_finished(record.run, name, _read_record(record, name, workspace), workspace, full)
+            scores, errors = _score_finished(record.run, name, _read_record(record, name, workspace), workspace, full)
+            if keep is not None and errors is not None:
+                keep(errors)
+            return scores
     # A volume that cannot be read counts as failed, and the others are still scored.
     except SegemError as error:
         reason = record.volumes[name].failure or str(error)
     return VolumeScores(name=name, state="failed", reason=reason)
 
 
-def _score_finished(run: str, name: str, made: _Made, workspace: Workspace, full: bool) -> VolumeScores:
+def _score_finished(
+    run: str, name: str, made: _Made, workspace: Workspace, full: bool
+) -> tuple[VolumeScores, ErrorMap | None]:
     segmented, clustered = made.model is not None, made.baseline is not None
     layers = Layers.open(run, name, workspace, segmented=segmented, clustered=clustered, divided=made.divided)
     source = layers.source
@@ -179,7 +197,8 @@ def _score_finished(run: str, name: str, made: _Made, workspace: Workspace, full
     flags, quality, damage = _read_quality(source)
     seams = total.seams.audit(made.seams, source.shape) if made.model else None
     blocks = keep_blocks(grid, source.shape, total) if measured else None
-    return VolumeScores(
+    expected, errors = (None, None) if made.facts is None else estimate_volume(layers, made.facts, flags)
+    found = VolumeScores(
         name=name,
         state="complete",
         note=note,
@@ -204,7 +223,10 @@ def _score_finished(run: str, name: str, made: _Made, workspace: Workspace, full
         flags=flags,
         quality=quality,
         warnings=(*_warnings(source, made, known, seams), *damage),
+        expected=expected,
+        errors=errors.sections if errors else (),
     )
+    return found, errors
 
 
 def _read_quality(

@@ -22,7 +22,9 @@ from segem.io.layers import Layers, read_section
 from segem.io.workspace import Workspace
 from segem.kernels.pictures import draw_errors, draw_membrane, draw_overlay, find_shrink_factor, stretch_contrast
 from segem.progress import track
+from segem.records.error_map import ErrorMap
 from segem.records.scores import IoU, Report, VolumeScores
+from segem.stages.reporting.error_maps import write_error_maps
 from segem.stages.reporting.evaluate import evaluate
 from segem.stages.reporting.page import Picture, SectionPictures, render_page
 
@@ -76,7 +78,8 @@ def report(run: str, workspace: Workspace, rules: Sequence[Rule] | None = None, 
     SegemError
         When there is no such run, or the disk refuses.
     """
-    scores = evaluate(run, workspace, rules, full=full)
+    maps: list[ErrorMap] = []
+    scores = evaluate(run, workspace, rules, full=full, keep=maps.append)
     folder = workspace.report(run)
     drawn = [_draw(run, volume, workspace) for volume in scores.volumes]
     # Drawing may have added warnings, which belong in every file of the report.
@@ -85,7 +88,7 @@ def report(run: str, workspace: Workspace, rules: Sequence[Rule] | None = None, 
     # Two processes that write the report of one run would sweep away each other's hidden folder.
     with locked(folder.with_name(".report.lock"), wait=True):
         sweep_partials(folder.parent, folder.name)
-        _write(folder, scores, pictures)
+        _write(folder, scores, pictures, maps)
     _log_scores(scores)
     return ReportResult(folder / INDEX, folder / TABLE, folder / JSON, scores.failed())
 
@@ -159,13 +162,14 @@ def _log_scores(scores: Report) -> None:
             logger.info("%s: membrane IoU %s", volume.name, listed)
 
 
-def _write(folder: Path, scores: Report, pictures: dict[str, list[SectionPictures]]) -> None:
+def _write(folder: Path, scores: Report, pictures: dict[str, list[SectionPictures]], maps: Sequence[ErrorMap]) -> None:
     # In one step, so that page, table and pictures are always those of the same scores.
     with new_directory(folder) as partial:
         for picture in (p for sections in pictures.values() for section in sections for p in section.pictures):
             write_bytes(partial / picture.file, picture.data)
         write_text(partial / JSON, json.dumps(scores.model_dump(mode="json"), indent=2, allow_nan=False) + "\n")
         write_text(partial / TABLE, tabulate(scores))
+        write_error_maps(partial, maps)
         write_text(partial / INDEX, render_page(scores, pictures))
 
 

@@ -160,6 +160,7 @@ def _prepare(
         runtime=arithmetic.runtime_identity,
         trained_on=card.trained_on,
         held_out=card.scores,
+        reference=card.reference,
         int8=int8,
     )
     phase = Phase(
