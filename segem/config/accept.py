@@ -45,7 +45,6 @@ CRITERIA: dict[str, Criterion] = {
     "v_info": Criterion("V_info", "scores.model.information.value"),
     "ece": Criterion("calibration error", "ece", "low"),
     "expected_iou": Criterion("expected IoU", "expected.iou.value"),
-    "expected_v_rand": Criterion("expected V_rand", "expected.v_rand.value"),
     "seam_ratio": Criterion("seam ratio", "seam_ratio", "low", math.inf),
     "sections_flagged": Criterion("number of flagged sections", "sections_flagged", "low", math.inf),
     "outside_fraction": Criterion("share outside the tissue", "outside_fraction", "low"),
