@@ -1,0 +1,119 @@
+"""The mask that is reviewed, and the layer ``reviewed``: the same with all corrections, replayed from the log."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segem.errors import InputError, WorkspaceError
+from segem.geometry import Box, grid
+from segem.io.blocks import put_block, read_block
+from segem.io.layers import require_whole
+from segem.io.reviews import LOG, ReadMask, ReviewLog
+from segem.io.run import fault_of, load_run, source_digest, volume_lock
+from segem.io.shards import Array
+from segem.io.volume import Volume
+from segem.io.workspace import Workspace
+from segem.records.review import Place
+
+MASK, REVIEWED = "membrane", "reviewed"
+
+
+def open_log(workspace: Workspace, run: str) -> ReviewLog:
+    """Open the log of a run's review, made when missing."""
+    return ReviewLog(workspace.run(run) / LOG)
+
+
+def has_log(workspace: Workspace, run: str) -> bool:
+    """Return whether anybody has begun to review a run."""
+    return (workspace.run(run) / LOG).is_file()
+
+
+def open_mask(workspace: Workspace, run: str, volume: str) -> Array:
+    """Return the mask of a volume of a run as it is before any review.
+
+    Raises
+    ------
+    InputError
+        When the run holds no finished mask of this volume.
+    WorkspaceError
+        When files of it are missing.
+    """
+    result = Volume.open(workspace.result(run, volume))
+    step = load_run(workspace, run).volumes[volume].membrane
+    # A mask that was brought from elsewhere has no step of segem's own.
+    if step is not None:
+        fault = fault_of(step, "segmentation", source_digest(workspace, volume))
+        if fault is not None:
+            raise InputError(
+                "the mask of this volume is not finished",
+                where=f"{run}/{volume}",
+                found=fault,
+                fix=f"run `segem segment {volume} --run {run}` to the end first",
+            )
+    mask = result.label(MASK)
+    require_whole(mask, f"see `segem verify {run}`, then run again")
+    return mask
+
+
+def reviewable(workspace: Workspace, run: str) -> list[str]:
+    """Return the volumes of a run whose mask is finished, in the order of the run's record."""
+
+    def is_finished(volume: str) -> bool:
+        try:
+            open_mask(workspace, run, volume)
+        except (InputError, WorkspaceError):
+            return False
+        return True
+
+    return [volume for volume in load_run(workspace, run).volumes if is_finished(volume)]
+
+
+def reader_of(mask: Array) -> ReadMask:
+    """Return what reads rectangles of a mask, and raises `InputError` where one leaves the volume."""
+    whole = Box.of_shape((mask.shape[0], mask.shape[1], mask.shape[2]))
+
+    def read(place: Place) -> NDArray[np.bool_]:
+        box = Box((place.z, place.y, place.x), (place.z + 1, place.y + place.height, place.x + place.width))
+        if not whole.contains(box):
+            raise InputError("outside the volume", expected=f"within {whole}", found=box, fix="reload the page")
+        found: NDArray[np.bool_] = read_block(mask, box, "see `segem verify`")[0] == 1
+        return found
+
+    return read
+
+
+def replay(workspace: Workspace, run: str, volume: str, log: ReviewLog) -> Array:
+    """Write the layer ``reviewed`` of a volume from its mask and the log, and return it; what is there is replaced.
+
+    Raises
+    ------
+    WorkspaceError
+        When the log was changed, or the mask is no longer the one that was corrected.
+    """
+    log.verify()
+    mask = open_mask(workspace, run, volume)
+    read = reader_of(mask)
+    with volume_lock(workspace, run, volume):
+        result = Volume.open(workspace.result(run, volume))
+        if not result.has_label(REVIEWED):
+            result.add_label(REVIEWED, np.uint8)
+        reviewed = result.label(REVIEWED)
+        for sections, boxes in groupby((box for _, box in grid(result.shape, result.write_block)), _sections_of):
+            corrected = {z: found for z in range(*sections) if (found := log.replay_section(volume, z, read))}
+            for box in boxes:
+                block = read_block(mask, box, f"see `segem verify {run}`").copy()
+                for z, (corner, pixels) in corrected.items():
+                    start = (z, *corner)
+                    own = Box(start, (z + 1, start[1] + pixels.shape[0], start[2] + pixels.shape[1]))
+                    part = own.intersect(box)
+                    block[part.relative_to(box.start).slices] = pixels[None][part.relative_to(start).slices]
+                put_block(reviewed, box, block)
+        result.build_pyramid(REVIEWED)
+    return reviewed
+
+
+def _sections_of(box: Box) -> tuple[int, int]:
+    return box.start[0], box.stop[0]
