@@ -55,7 +55,7 @@ CREATE INDEX by_place ON entries (volume, z);
 CREATE TRIGGER never_changed BEFORE UPDATE ON entries BEGIN SELECT RAISE(ABORT, 'a review is only added to'); END;
 CREATE TRIGGER never_deleted BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'a review is only added to'); END;
 PRAGMA user_version = {_VERSION};
-"""  # noqa: S608 - a constant
+"""
 
 ReadMask = Callable[[Place], NDArray[np.bool_]]
 """Returns the pixels of a rectangle of the mask that is reviewed, as it was before any review; raises where the
@@ -211,9 +211,7 @@ class ReviewLog:
         with self._lock, self._faults():
             return self._mask(place, read, upto)
 
-    def replay_section(
-        self, volume: str, z: int, read: ReadMask
-    ) -> tuple[tuple[int, int], NDArray[np.bool_]] | None:
+    def replay_section(self, volume: str, z: int, read: ReadMask) -> tuple[tuple[int, int], NDArray[np.bool_]] | None:
         """Make all changes of a section again, in their order.
 
         Returns
