@@ -274,7 +274,8 @@ whole = Place(volume="v", z=0, y=0, x=0, height=24, width=24)
 with ReviewLog(Path(sys.argv[1])) as log:
     while True:
         number += 1
-        sent = Draft(id=f"{client * 10**6 + number:032x}", kind="correction", place=whole, runs=(number % 500, 1 + client))
+        id = f"{client * 10**6 + number:032x}"
+        sent = Draft(id=id, kind="correction", place=whole, runs=(number % 500, 1 + client))
         while not isinstance(log.append(sent, f"client {client}", log.head().entries, lambda place: blank), Appended):
             pass
         print(sent.id, flush=True)
