@@ -147,7 +147,9 @@ def export(
     ],
     layer: Annotated[
         str,
-        typer.Argument(metavar="LAYER", help="raw, truth, probability, membrane, membrane-closed, cells or baseline."),
+        typer.Argument(
+            metavar="LAYER", help="raw, truth, probability, membrane, membrane-closed, cells, baseline or reviewed."
+        ),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help=OUT_HELP)],
     common: CommonOptions,

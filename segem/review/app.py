@@ -90,6 +90,11 @@ def make_app(review: Review) -> ASGIApp:
     -------
     ASGIApp
     """
+    return limit_body(make_routes(review), MOST_BYTES)
+
+
+def make_routes(review: Review) -> FastAPI:
+    """Return the routes of a review, without a limit for what is sent to them."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -97,13 +102,13 @@ def make_app(review: Review) -> ASGIApp:
         review.close()
 
     # Without the pages that describe the routes, which load scripts from elsewhere.
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan)
     app.exception_handler(SegemError)(_explain)
     _add_page(app)
     _add_pictures(app, review)
     _add_reading(app, review, Presence())
     _add_writing(app, review)
-    return limit_body(app, MOST_BYTES)
+    return app
 
 
 def _person(request: Request) -> str:

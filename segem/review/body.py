@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from starlette.responses import PlainTextResponse
+from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
-class _TooLargeError(Exception):
-    pass
-
-
 def limit_body(app: ASGIApp, most_bytes: int) -> ASGIApp:
-    """Wrap an application so that a request with a larger body is answered with 413.
+    """Wrap an application of FastAPI so that a request with a larger body is answered with 413.
 
     What a client says of the length is not believed: bytes are counted as they come, and no more are read.
 
@@ -28,29 +24,16 @@ def limit_body(app: ASGIApp, most_bytes: int) -> ASGIApp:
     """
 
     async def limited(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await app(scope, receive, send)
-            return
-        taken, begun = 0, False
+        taken = 0
 
         async def counted() -> Message:
             nonlocal taken
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > most_bytes:
-                raise _TooLargeError
+                raise HTTPException(413, f"a request holds {most_bytes} bytes at most", {"Connection": "close"})
             return message
 
-        async def noted(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
-
-        try:
-            await app(scope, counted, noted)
-        except _TooLargeError:
-            if not begun:
-                refusal = PlainTextResponse(f"A request holds {most_bytes} bytes at most.", 413, {"Connection": "close"})
-                await refusal(scope, receive, send)
+        await app(scope, counted, send)
 
     return limited

@@ -96,7 +96,8 @@ class Pictures:
         if high <= low:
             low, high = found.minimum, max(found.maximum, found.minimum + 1)
         scaled = (voxels.astype(np.float32) - low) * (255 / (high - low))
-        return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+        shown: NDArray[np.uint8] = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+        return shown
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:

@@ -279,7 +279,8 @@ def _shrink(mask: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
     height, width = (ceil_div(n, factor) * factor for n in mask.shape)
     padded = np.zeros((height, width), bool)
     padded[: mask.shape[0], : mask.shape[1]] = mask
-    small: NDArray[np.bool_] = padded.reshape(height // factor, factor, width // factor, factor).any((1, 3))
+    blocks = padded.reshape(height // factor, factor, width // factor, factor)
+    small: NDArray[np.bool_] = blocks.max(axis=(1, 3))
     return small
 
 

@@ -35,7 +35,7 @@ export class Regions {
       button.type = "button";
       if (this.isCurrent(region)) button.setAttribute("aria-current", "true");
       const { z, y, x } = region.place;
-      const where = Object.assign(document.createElement("span"), { className: "where", textContent: `Section ${z}, ${x}, ${y}` });
+      const where = Object.assign(document.createElement("span"), { className: "where", textContent: `Section ${z} at ${x}, ${y}` });
       const why = Object.assign(document.createElement("span"), { className: "why", textContent: region.reason });
       button.append(where);
       if (region.decision) {

@@ -4,6 +4,8 @@ import { getBits } from "./api.js";
 import { decodeRuns } from "./runs.js";
 
 const MOST_TILES = 400;
+// Below so many canvas pixels for one of the section, coarser levels are drawn, and nothing can be painted.
+const FINE_SCALE = 0.2;
 
 export class Mask {
   // `idle` resolves when nothing is being saved: only then is it known which changes a tile from the server holds.
@@ -114,7 +116,7 @@ export class Mask {
   // Draws what is visible; `view` has the place of pixel (0, 0) on the canvas and the scale, both in canvas pixels.
   draw(context, view, colour) {
     const { width, height } = context.canvas;
-    const level = Math.max(0, Math.min(this.volume.levels - 1, Math.floor(Math.log2(0.3 / view.scale)) + 1));
+    const level = Math.max(0, Math.min(this.volume.levels - 1, Math.ceil(Math.log2(FINE_SCALE / view.scale))));
     const step = 2 ** level * this.tilePx;
     context.imageSmoothingEnabled = false;
     let missing = false;

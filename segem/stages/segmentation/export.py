@@ -14,6 +14,7 @@ from segem.errors import ConfigError, SegemError
 from segem.geometry import Box
 from segem.io.blocks import read_block
 from segem.io.layers import layer_of
+from segem.io.reviewed import REVIEWED, has_log, open_log, replay
 from segem.io.run import fault_of, load_run, source_digest
 from segem.io.shards import Array, shape_of
 from segem.io.volume import Volume
@@ -23,8 +24,8 @@ from segem.progress import track
 from segem.records.run import CellsFacts
 from segem.stages.segmentation.verify import outdated
 
-LAYERS = ("raw", "truth", "probability", "membrane", "membrane-closed", "cells", "baseline")
-MASKS = ("truth", "membrane", "membrane-closed", "baseline")
+LAYERS = ("raw", "truth", "probability", "membrane", "membrane-closed", "cells", "baseline", "reviewed")
+MASKS = ("truth", "membrane", "membrane-closed", "baseline", "reviewed")
 MAKERS = {
     "baseline": "baseline {volume} --run {run}",
     "cells": "cells {volume} --of {run}",
@@ -50,8 +51,8 @@ def export(
     ----------
     run, volume : str
         Names of the run and of a volume in it.
-    layer : {"raw", "truth", "probability", "membrane", "membrane-closed", "cells", "baseline"}
-        What to write.
+    layer : {"raw", "truth", "probability", "membrane", "membrane-closed", "cells", "baseline", "reviewed"}
+        What to write; ``reviewed`` is the mask with the corrections of its review, as they are now.
     out : Path
         What to make, whole or absent; its ending names the format, see `segem.io.writers`.
     workspace : Workspace
@@ -126,6 +127,11 @@ def _layer(run: str, volume: str, layer: str, workspace: Workspace) -> Array:
         return source.raw
     if layer == "truth":
         return source.label("truth")
+    if layer == REVIEWED:
+        if not has_log(workspace, run):
+            raise ConfigError("nobody has reviewed this run", where=run, fix=f"review it first: `segem review {run}`")
+        with open_log(workspace, run) as log:
+            return replay(workspace, run, volume, log)
     step = record.volumes[volume].writer_of(layer)
     command = MAKERS.get(layer, "segment {volume} --run {run}").format(volume=volume, run=run)
     made = {"baseline": "baseline", "cells": "division into cells"}.get(command.partition(" ")[0], "segmentation")
