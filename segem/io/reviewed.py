@@ -85,6 +85,12 @@ def reader_of(mask: Array) -> ReadMask:
     return read
 
 
+def trusted_places(log: ReviewLog, volume: str) -> list[Place]:
+    """Return the regions of a volume whose last decision says that the mask is right: accepted, or fixed."""
+    decided = {one.place: str(one.detail["decision"]) for one in log.entries(("decision",), volume)}
+    return [place for place, decision in decided.items() if place is not None and decision in {"accept", "fix"}]
+
+
 def replay(workspace: Workspace, run: str, volume: str, log: ReviewLog) -> Array:
     """Write the layer ``reviewed`` of a volume from its mask and the log, and return it; what is there is replaced.
 

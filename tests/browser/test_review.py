@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from segem.io.reviewed import open_log
+from segem.io.reviewed import open_log, open_mask, reader_of
 from segem.io.volume import Volume
+from segem.records.review import Place
 from segem.review.app import make_app
 from segem.review.session import Review
 from segem.serving import listen, serve
@@ -16,7 +17,7 @@ from tests.fabricate import add_model, add_volume, guess, new_workspace, tissue
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-SHAPE = (4, 1300, 2100)
+SHAPE = (4, 620, 1100)
 TOKENS = {"ana-" * 8: "Ana", "bo--" * 8: "Bo"}
 ANA, BO = TOKENS
 
@@ -66,16 +67,17 @@ def open_page(browser, address):
 
 
 def settle(page):
-    """Wait until all tiles of the mask are drawn where they will stay, and all is saved."""
-    page.wait_for_function("document.getElementById('saved').textContent === 'Saved'")
-    page.wait_for_load_state("networkidle")
-    page.wait_for_timeout(400)
+    """Wait until all is saved, and the mask is drawn where it will stay."""
+    page.wait_for_selector("#saved.saved")
+    page.wait_for_selector("#mask[data-drawn=all]")
+    page.wait_for_timeout(250)
 
 
 def mask_of(workspace, z):
-    out = workspace.root.parent / "reviewed.tif"
-    export("monday", "cortex", "reviewed", out, workspace, force=True)
-    return tifffile.imread(out)[z] > 0
+    """Return the mask of a section with all that was acknowledged."""
+    read = reader_of(open_mask(workspace, "monday", "cortex"))
+    with open_log(workspace, "monday") as log:
+        return log.mask(Place(volume="cortex", z=z, y=0, x=0, height=SHAPE[1], width=SHAPE[2]), read)
 
 
 def stage_of(page):
@@ -97,19 +99,14 @@ def brushed(path, size):
     return covers
 
 
-@pytest.mark.parametrize("device", [1, 2])
-@pytest.mark.parametrize(("zoom", "z"), [(0.25, 0), (1, 1), (3, 2)])
+@pytest.mark.parametrize(("zoom", "z", "device"), [(0.25, 0, 1), (1, 1, 2), (3, 2, 1), (3, 3, 2)])
 def test_what_is_painted_is_saved_and_shown_pixel_for_pixel(open_page, workspace, zoom, z, device):
-    centre = (650.4, 1050.3)
+    centre = (310.4, 550.3)
     page = open_page(f"cortex/{z}/{centre[0]}/{centre[1]}/{zoom}", scale=device)
     left, top, width, height = stage_of(page)
-    with open_log(workspace, "monday") as log:
-        begun = log.head().entries
-    expected = (
-        mask_of(workspace, z) if begun else Volume.open(workspace.result("monday", "cortex")).label("membrane")[z] == 1
-    )
+    expected = mask_of(workspace, z)
     y, x = np.indices(SHAPE[1:])
-    points = [(-70, -90), (30, 10), (35, 120)]
+    points = [(-60, -90), (20, 10), (25, 120)]
     for key, value, offset in (("b", True, 0), ("e", False, 40)):
         page.keyboard.press(key)
         screen = [(left + width / 2 + dx, top + height / 2 + dy + offset) for dy, dx in points]
@@ -131,8 +128,8 @@ def test_what_is_painted_is_saved_and_shown_pixel_for_pixel(open_page, workspace
     if zoom >= 1:
         # The middle of every pixel that is seen, as it is drawn.
         first_y, first_x = centre[0] - height / 2 / zoom, centre[1] - width / 2 / zoom
-        ys = np.arange(int(first_y) + 2, int(first_y + height / zoom) - 2)
-        xs = np.arange(int(first_x) + 2, int(first_x + width / zoom) - 2)
+        ys = np.arange(max(0, int(first_y) + 2), min(SHAPE[1], int(first_y + height / zoom) - 2))
+        xs = np.arange(max(0, int(first_x) + 2), min(SHAPE[2], int(first_x + width / zoom) - 2))
         shown = page.evaluate(
             """([ys, xs]) => {
                 const canvas = document.getElementById("mask");
@@ -153,20 +150,22 @@ def test_a_review_by_keys_is_all_there_after_a_reload(open_page, workspace):
     page = open_page()
     before = mask_of(workspace, 0)
     left, top, width, height = stage_of(page)
+    page.keyboard.press("BracketRight")
     for number in range(3):
         page.mouse.click(left + width / 2 + 40 * number, top + height / 2)
-    page.keyboard.press("z")
     settle(page)
     painted = mask_of(workspace, 0)
+    assert (painted & ~before).sum() > 30
+    page.keyboard.press("z")
+    settle(page)
+    undone = mask_of(workspace, 0)
+    assert before.sum() < undone.sum() < painted.sum()
     page.keyboard.press("Shift+z")
     settle(page)
-    redone = mask_of(workspace, 0)
+    assert np.array_equal(mask_of(workspace, 0), painted)
     page.keyboard.press("z")
-    page.keyboard.press("z")
-    page.keyboard.press("z")
+    page.keyboard.press("Control+z")
     settle(page)
-    assert np.array_equal(mask_of(workspace, 0), before)
-    assert painted.sum() <= redone.sum()
     page.keyboard.press("d")
     page.keyboard.press("a")
     page.keyboard.press("t")
@@ -176,6 +175,10 @@ def test_a_review_by_keys_is_all_there_after_a_reload(open_page, workspace):
         page.keyboard.press(key)
         settle(page)
     assert page.locator("#progress").inner_text().startswith("4 of ")
+    corrected = mask_of(workspace, 0)
+    assert before.sum() < corrected.sum() < undone.sum()
+    # A page that is left tells of the tiles that it does not wait for.
+    assert page.complaints == []
     page.reload()
     page.wait_for_selector("body[data-ready]")
     settle(page)
@@ -183,7 +186,13 @@ def test_a_review_by_keys_is_all_there_after_a_reload(open_page, workspace):
     states = page.locator(".state").all_inner_texts()
     assert [state.split(" ")[0] for state in states] == ["accepted"] * 3 + ["rejected"]
     assert states[0] == "accepted by Ana: two membranes, b e g f 1 2 3"
-    assert page.complaints == []
+    out = workspace.root.parent / "reviewed.tif"
+    export("monday", "cortex", "reviewed", out, workspace)
+    assert np.array_equal(tifffile.imread(out)[0], corrected * 255)
+    export("monday", "cortex", "reviewed-regions", out, workspace, force=True)
+    regions = tifffile.imread(out)
+    assert np.array_equal(regions[0, :256, :768], corrected[:256, :768] * 255)
+    assert (regions[0, 256:] == 128).all()
 
 
 def test_a_region_is_taken_from_between_its_neighbours_and_taken_back(open_page, workspace):
@@ -192,13 +201,15 @@ def test_a_region_is_taken_from_between_its_neighbours_and_taken_back(open_page,
     before = mask_of(workspace, z)
     page.locator("#region-list button", has_text=f"Section {z} at").first.click()
     settle(page)
-    page.keyboard.press("k")
+    with page.expect_response("**/api/corrections"):
+        page.keyboard.press("k")
     settle(page)
     between = mask_of(workspace, z)
     assert (between != before)[:256, :256].any()
     assert not (between != before)[256:].any()
     assert np.array_equal((between & before)[:256, :256].any(), True)
-    page.keyboard.press("j")
+    with page.expect_response("**/api/corrections"):
+        page.keyboard.press("j")
     settle(page)
     assert np.array_equal(mask_of(workspace, z)[:256, :256], mask_of(workspace, z - 1)[:256, :256])
     page.keyboard.press("Control+z")
@@ -229,12 +240,12 @@ def test_polygon_and_fill_are_painted(open_page, workspace):
 
 def test_strokes_made_without_a_connection_are_sent_when_it_is_back(open_page, workspace):
     page = open_page("cortex/2/300/300/2")
-    left, top, width, height = stage_of(page)
+    left, top, _, _ = stage_of(page)
     before = mask_of(workspace, 2)
     page.context.set_offline(True)
     for number in range(3):
         page.mouse.click(left + 200 + 50 * number, top + 200)
-    page.wait_for_function("document.getElementById('saved').textContent.startsWith('No connection')")
+    page.wait_for_selector("#saved.offline")
     assert np.array_equal(mask_of(workspace, 2), before)
     page.context.set_offline(False)
     settle(page)
@@ -242,12 +253,13 @@ def test_strokes_made_without_a_connection_are_sent_when_it_is_back(open_page, w
 
 
 def test_two_people_in_one_region_see_each_other_and_lose_nothing(open_page, workspace):
-    ana = open_page("cortex/0/900/1500/3")
-    bo = open_page("cortex/0/900/1500/3", token=BO)
-    ana.wait_for_function("document.getElementById('others').textContent === 'Also here: Bo'")
+    ana = open_page("cortex/0/400.4/700.4/3")
+    bo = open_page("cortex/0/400.4/700.4/3", token=BO)
+    ana.wait_for_selector("#others:text-is('Also here: Bo')")
     left, top, width, height = stage_of(ana)
     before = mask_of(workspace, 0)
-    # Both paint within the three seconds after which pages ask for news.
+    # Both paint before the next of the news that pages ask for every three seconds.
+    bo.route("**/api/changes/**", lambda route: route.abort())
     ana.mouse.click(left + 300, top + 300)
     settle(ana)
     bo.mouse.click(left + 340, top + 300)
@@ -256,7 +268,7 @@ def test_two_people_in_one_region_see_each_other_and_lose_nothing(open_page, wor
     bo.get_by_role("button", name="Keep both").click()
     settle(bo)
     changed = mask_of(workspace, 0) != before
-    first, second = ((900 + (300 - height / 2) / 3, 1500 + (dx - width / 2) / 3) for dx in (300, 340))
+    first, second = ((400.4 + (300 - height / 2) / 3, 700.4 + (dx - width / 2) / 3) for dx in (300, 340))
     y, x = np.indices(SHAPE[1:])
     dots = [brushed([(int(np.floor(cy)), int(np.floor(cx)))], 5)(y, x) for cy, cx in (first, second)]
     assert np.array_equal(changed, (dots[0] | dots[1]) & ~before)

@@ -39,8 +39,8 @@ export class Painter {
 
   // Why nothing can be painted just now; empty where it can.
   obstacle() {
-    if (!this.stage.drawn) return "Loading";
-    if (this.stage.drawn.level > 0) return "Zoom in to paint: single pixels are not shown at this scale.";
+    if (this.stage.drawn?.level > 0) return "Zoom in to paint: single pixels are not shown at this scale.";
+    if (!this.stage.drawn || this.stage.drawn.missing) return "The mask is still loading.";
     return this.stage.hidden ? "The mask is hidden." : "";
   }
 

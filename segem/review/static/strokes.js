@@ -30,14 +30,14 @@ export class Stroke {
     }
   }
 
-  // All pixels whose middle lies in a polygon, by the even-odd rule, and its corners.
+  // All pixels whose middle lies in a polygon, by the even-odd rule, and those of its edges.
   polygon(points) {
     const ys = points.map(([y]) => y);
     for (let y = Math.min(...ys); y <= Math.max(...ys); y += 1) {
       const crossings = [];
       points.forEach(([ay, ax], index) => {
         const [by, bx] = points[(index + 1) % points.length];
-        // Half a pixel beside the rows, so that a corner is crossed once.
+        // Beside the middle of the row, so that a corner is crossed once.
         const at = y + 0.25;
         if (ay > at !== by > at) crossings.push(ax + ((at - ay) / (by - ay)) * (bx - ax));
       });
@@ -45,7 +45,7 @@ export class Stroke {
       for (let i = 0; i + 1 < crossings.length; i += 2)
         for (let x = Math.ceil(crossings[i]); x <= crossings[i + 1]; x += 1) this.set(y, x);
     }
-    for (const [y, x] of points) this.set(y, x);
+    points.forEach((point, index) => this.line(point, points[(index + 1) % points.length], 1));
   }
 
   // The area of equal pixels around one, by their four neighbours; false where it is larger than `most` or not all here.

@@ -15,6 +15,10 @@ export class Stage {
     this.maskCanvas = document.getElementById("mask");
     this.marksCanvas = document.getElementById("marks");
     this.scratch = document.createElement("canvas");
+    // OpenSeadragon puts in a style of its own, which the page's policy forbids, unless it finds one of this name.
+    const style = document.createElementNS("urn:segem", "style");
+    style.setAttribute("data-openseadragon-mobile-css", "");
+    document.head.append(style);
     this.viewer = new OpenSeadragon.Viewer({
       id: "viewer",
       drawer: "canvas",
@@ -115,6 +119,7 @@ export class Stage {
   smooth() { this.viewer.drawer.setImageSmoothingEnabled(this.view().scale * devicePixelRatio < 1); }
 
   redraw() {
+    this.maskCanvas.dataset.drawn = "partly";
     if (this.asked) return;
     this.asked = true;
     requestAnimationFrame(() => { this.asked = false; this.draw(); });
@@ -134,6 +139,7 @@ export class Stage {
     context.clearRect(0, 0, this.maskCanvas.width, this.maskCanvas.height);
     this.maskCanvas.style.opacity = this.hidden ? 0 : this.opacity;
     this.drawn = this.mask.draw(context, view, MASK_COLOUR);
+    this.maskCanvas.dataset.drawn = this.drawn.missing ? "partly" : "all";
     if (this.outlined) outline(context, this.scratch, Math.max(1, Math.round(1.5 * ratio)));
     this.drawMarks(view, ratio);
   }
