@@ -219,7 +219,7 @@ def test_a_region_is_taken_from_between_its_neighbours_and_taken_back(open_page,
 
 
 def test_polygon_and_fill_are_painted(open_page, workspace):
-    page = open_page("cortex/3/400/400/2")
+    page = open_page("cortex/3/400.4/400.4/2")
     left, top, width, height = stage_of(page)
     before = mask_of(workspace, 3)
     page.keyboard.press("g")

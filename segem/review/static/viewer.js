@@ -116,7 +116,11 @@ export class Stage {
   setContrast(percent) { this.viewer.drawer.canvas.style.filter = percent === 100 ? "" : `contrast(${percent}%)`; }
 
   // Blurs nothing once single pixels are seen, and nothing flickers when there are more of them than the screen has.
-  smooth() { this.viewer.drawer.setImageSmoothingEnabled(this.view().scale * devicePixelRatio < 1); }
+  smooth() {
+    const smoothed = this.view().scale * devicePixelRatio < 1;
+    // Setting it makes the viewer draw again, which ends here again.
+    if (smoothed !== this.smoothed) this.viewer.drawer.setImageSmoothingEnabled((this.smoothed = smoothed));
+  }
 
   redraw() {
     this.maskCanvas.dataset.drawn = "partly";
