@@ -162,5 +162,6 @@ def _find_lines(segments: NDArray[np.int32], line: NDArray[np.bool_], probabilit
     at = (rows + 1) * width + columns + 1
     beside = np.stack([around[at + step] for step in (-width, -1, 1, width)]).astype(np.int64)
     high, low = beside.max(axis=0), np.where(beside == 0, np.iinfo(np.int64).max, beside).min(axis=0)
-    two = low < high
+    # A pixel where three meet is no border of two of them: to erase it would open the third.
+    two = (low < high) & ((beside == 0) | (beside == low) | (beside == high)).all(axis=0)
     return PixelBorders.gather(pixels[two], low[two], high[two], probability.ravel()[pixels[two]])
