@@ -39,8 +39,3 @@ class Question(Record):
     """What it costs if it is: the product of the areas of the two cells, as a share of the section's squared."""
     has_membrane: bool
     """What the mask says now."""
-
-    @property
-    def worth(self) -> float:
-        """By which questions are ranked: the expected cost of leaving the mask as it is."""
-        return self.closeness * self.consequence
