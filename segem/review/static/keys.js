@@ -67,7 +67,7 @@ const REPEATED = new Set([
   "contrast-less", "contrast-more",
 ]);
 
-// Fills the help with tables of the keys.
+// Fills the help with tables of the keys, and says on buttons which key does the same.
 export async function showKeys(container) {
   const layout = await navigator.keyboard?.getLayoutMap?.().catch(() => null);
   const nameOf = (code) => code.split("+").map((part) => NAMES[part] ?? layout?.get(part)?.toUpperCase() ?? part.replace(/^(Key|Digit)/, "")).join(" ");
@@ -83,4 +83,12 @@ export async function showKeys(container) {
     section.append(heading, list);
     return section;
   }));
+  for (const [action, code, what] of KEYS.flatMap(([, keys]) => keys)) {
+    const button = document.querySelector(`button[data-action="${action}"]`);
+    if (!button) continue;
+    button.title = `${button.title || what} (${nameOf(code)})`;
+    button.ariaKeyShortcuts = nameOf(code).replace(" ", "+");
+    if (button.closest(".answers, .decisions"))
+      button.append(Object.assign(document.createElement("kbd"), { textContent: nameOf(code), ariaHidden: "true" }));
+  }
 }

@@ -109,7 +109,9 @@ export class Questions {
     if (at < 0) return;
     this.at = at;
     const answered = this.all.filter(({ answer }) => answer).length;
-    const none = this.all.length ? `All ${this.all.length} questions of this section are answered.` : "There are no questions about this section.";
+    const none = this.all.length
+      ? `All ${this.all.length} questions of this section are answered; the section before and after may have more.`
+      : "There are no questions about this section.";
     this.progress.textContent = this.current ? `Question ${at + 1} of ${this.all.length}, ${answered} answered` : none;
     if (this.current) this.on.asked(this.current);
     else this.on.finished();

@@ -80,6 +80,10 @@ function press(action, pressed) {
 async function openSection(next, section) {
   const turn = (opening += 1);
   const another = volume !== next;
+  if (regions.volume !== next.name) {
+    await regions.load(next.name);
+    if (turn !== opening) return;
+  }
   const bounded = Math.max(0, Math.min(next.shape[0] - 1, section));
   if (!another && bounded === z && stage.mask) return;
   painter.cancel();
@@ -92,7 +96,6 @@ async function openSection(next, section) {
   await Promise.all([stage.show(volume, z, shownKey()), hear()]);
   if (turn !== opening) return;
   showTools();
-  if (another) await regions.load(volume.name);
   if (mode === "questions") await questions.load(volume.name, z);
   noteAddress();
 }
@@ -172,8 +175,8 @@ function decodeWithin({ place, runs }, around) {
   return flips;
 }
 
-// Draws a part of a section, enlarged, with pixels of one colour above it.
-async function drawCrop(canvas, { z: section = z, y, x, height: size }, pixels, colour = MASK_COLOUR, opacity = 0.5) {
+// Draws a part of a section, enlarged, with a mask above it.
+async function drawCrop(canvas, { z: section = z, y, x, height: size }, pixels = null) {
   const context = canvas.getContext("2d");
   const image = new Image();
   image.src = `crops/${volume.raw}/${section}/${y}/${x}/${size}`;
@@ -185,29 +188,25 @@ async function drawCrop(canvas, { z: section = z, y, x, height: size }, pixels, 
   context.fillRect(0, 0, canvas.width, canvas.height);
   if (image.naturalWidth) context.drawImage(image, 0, 0, canvas.width, canvas.height);
   const step = canvas.width / size;
-  context.fillStyle = `rgb(${colour.join()})`;
-  context.globalAlpha = opacity;
+  context.fillStyle = `rgb(${MASK_COLOUR.join()})`;
+  context.globalAlpha = 0.5;
   pixels?.forEach((value, i) => { if (value) context.fillRect((i % size) * step, Math.floor(i / size) * step, step, step); });
   context.globalAlpha = 1;
 }
 
-// Shows a question: its place in the three sections, and the line on the stage.
+// Shows a question: the line on the stage, and beside it the same place in the sections before and after.
 async function ask(question) {
   await openSection(volume, question.z);
   stage.ridge = question.ridge;
   stage.region = null;
   const [y, x] = [question.y, question.x].map((at) => at - CROP_PX / 2);
   stage.fit({ y, x, height: CROP_PX, width: CROP_PX });
-  for (const [name, offset] of [["below", -1], ["here", 0], ["above", 1]]) {
+  for (const [name, offset] of [["below", -1], ["above", 1]]) {
     const section = question.z + offset;
     const there = section >= 0 && section < volume.shape[0];
-    $(`caption-${name}`).textContent = there ? `Section ${section}` : "No section here";
-    const line = new Uint8Array(CROP_PX * CROP_PX);
-    if (!offset) for (const [ry, rx] of question.ridge) {
-      if (ry >= y && rx >= x && ry < y + CROP_PX && rx < x + CROP_PX) line[(ry - y) * CROP_PX + rx - x] = 1;
-    }
+    $(`caption-${name}`).textContent = there ? `The same place in section ${section}` : `No section ${offset < 0 ? "before" : "after"}`;
     $(`crop-${name}`).classList.toggle("none", !there);
-    if (there) drawCrop($(`crop-${name}`), { z: section, y, x, height: CROP_PX }, line, [94, 200, 255], 0.9);
+    if (there) drawCrop($(`crop-${name}`), { z: section, y, x, height: CROP_PX });
   }
 }
 
@@ -313,9 +312,15 @@ async function openAddress() {
   const [name, ...numbers] = location.hash.slice(1).split("/").map(decodeURIComponent);
   const found = info.volumes.find((one) => one.name === name);
   const [section, y, x, scale] = numbers.map(Number);
-  await openSection(found ?? info.volumes[0], found ? section || 0 : 0);
-  if (found && scale > 0) stage.goTo({ y, x, scale }, true);
-  else if (regions.all.length) regions.open(regions.all.find(({ decision }) => !decision) ?? regions.all[0]);
+  if (found && scale > 0) {
+    await openSection(found, section || 0);
+    stage.goTo({ y, x, scale }, true);
+    return;
+  }
+  await regions.load((found ?? info.volumes[0]).name);
+  const first = regions.all.find(({ decision }) => !decision) ?? regions.all[0];
+  await openSection(found ?? info.volumes[0], first?.place.z ?? 0);
+  if (first) regions.open(first);
 }
 
 $("run").textContent = info.run;
@@ -354,8 +359,8 @@ addEventListener("beforeunload", (event) => { if (saver.waiting.length) event.pr
 listen((action) => ACTIONS[action](), release);
 showKeys($("keys"));
 await saver.takeUp();
-setMode("regions");
 await openAddress();
+setMode("regions");
 showTools();
 setInterval(() => hear().catch(() => {}), NEWS_MS);
 document.body.dataset.ready = "yes";
