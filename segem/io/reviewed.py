@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from itertools import groupby
 
 import numpy as np
@@ -10,13 +12,14 @@ from numpy.typing import NDArray
 from segem.errors import InputError, WorkspaceError
 from segem.geometry import Box, grid
 from segem.io.blocks import put_block, read_block
+from segem.io.files import disk_errors
 from segem.io.layers import require_whole
 from segem.io.reviews import LOG, ReadMask, ReviewLog
 from segem.io.run import fault_of, load_run, source_digest, volume_lock
 from segem.io.shards import Array
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
-from segem.records.review import Place
+from segem.records.review import Head, Place
 
 MASK, REVIEWED = "membrane", "reviewed"
 
@@ -29,6 +32,47 @@ def open_log(workspace: Workspace, run: str) -> ReviewLog:
 def has_log(workspace: Workspace, run: str) -> bool:
     """Return whether anybody has begun to review a run."""
     return (workspace.run(run) / LOG).is_file()
+
+
+def verify_review(workspace: Workspace, run: str) -> Head | None:
+    """Check the log of a run's review, also against the head that its report keeps, and return its head.
+
+    Returns
+    -------
+    Head or None
+        None where nobody has begun to review the run.
+
+    Raises
+    ------
+    WorkspaceError
+        When an entry was changed, the log was written anew since the report, or it is gone.
+    """
+    kept = _kept_head(workspace, run)
+    if not has_log(workspace, run):
+        if kept is not None and kept.entries:
+            raise WorkspaceError(
+                "the log of the review is gone",
+                where=workspace.run(run) / LOG,
+                expected=f"{kept.entries} entries, as the report of the run says",
+                fix="restore it from a copy",
+            )
+        return None
+    with open_log(workspace, run) as log:
+        return log.verify(kept)
+
+
+def _kept_head(workspace: Workspace, run: str) -> Head | None:
+    """Return the head that the report of a run keeps; None without a report, or one of a run that nobody reviewed."""
+    path = workspace.report(run) / "report.json"
+    if not path.is_file():
+        return None
+    with disk_errors(path):
+        text = path.read_text(encoding="utf-8")
+    # A report that cannot be read keeps nothing; who reads it as a report says so.
+    with suppress(ValueError, TypeError, AttributeError):
+        noted = json.loads(text).get("review")
+        return None if noted is None else Head.model_validate(noted)
+    return None
 
 
 def open_mask(workspace: Workspace, run: str, volume: str) -> Array:

@@ -15,7 +15,7 @@ from segem.errors import InputError, SegemError
 from segem.geometry import Box, ceil_div, grid
 from segem.io.blocks import read_block
 from segem.io.layers import require_whole
-from segem.io.reviewed import open_log, open_mask, reader_of, reviewable
+from segem.io.reviewed import open_log, open_mask, reader_of, reviewable, verify_review
 from segem.io.reviews import REGION_PX, Appended, Outdated, ReadMask, ReviewLog
 from segem.io.run import load_run, source_digest
 from segem.io.shards import Array, shape_of
@@ -67,7 +67,7 @@ class Review:
     InputError
         When no volume of the run has a finished mask.
     WorkspaceError
-        When there is no such run, or the log of its review was changed by others than segem.
+        When there is no such run, or the log of its review was changed or is not the one that the report knows.
     """
 
     def __init__(self, workspace: Workspace, run: str) -> None:
@@ -81,8 +81,8 @@ class Review:
         self.pictures = {
             one.key: one for held in self.volumes.values() for one in (held.raw, held.probability) if one is not None
         }
+        verify_review(workspace, run)
         self.log: ReviewLog = open_log(workspace, run)
-        self.log.verify()
         self._regions: dict[str, list[Region]] = {}
         self._questions: dict[tuple[str, int], dict[str, Question]] = {}
         self._busy = threading.Lock()

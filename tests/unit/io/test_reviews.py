@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from segem.errors import ConfigError, InputError, WorkspaceError
-from segem.io.reviewed import open_log, open_mask, reader_of, replay, reviewable
+from segem.io.reviewed import open_log, open_mask, reader_of, replay, reviewable, verify_review
 from segem.io.reviews import LOG, Appended, Outdated, ReviewLog
 from segem.io.volume import Volume
 from segem.kernels.runs import decode_runs, encode_runs
 from segem.records.review import EMPTY, Draft, Head, Place
+from segem.review.session import Review
+from segem.stages.reporting.write import read_report, report
 from tests.fabricate import add_model, add_volume, guess, new_workspace, tissue
 
 EDGE = 24
@@ -352,6 +354,36 @@ def test_a_mask_that_was_computed_anew_is_not_corrected_blindly(tmp_path):
         add_model(space, "r", "v", guess(1 - truth))
         with pytest.raises(WorkspaceError, match="not the one that was reviewed"):
             replay(space, "r", "v", log)
+
+
+def test_the_head_that_the_report_keeps_is_held_against_the_log(tmp_path):
+    space = new_workspace(tmp_path / "w")
+    image, truth = tissue((1, 64, 64))
+    add_volume(space, "v", image, truth)
+    add_model(space, "r", "v", guess(truth))
+    assert report("r", space).json is not None
+    assert verify_review(space, "r") is None
+    read = reader_of(open_mask(space, "r", "v"))
+    with open_log(space, "r") as log:
+        log.append(draft(1, WHOLE, dot(3, 4)), "ana", 0, read)
+        head = log.head()
+    kept = read_report(report("r", space).index.parent)
+    assert kept.review == head
+    path = space.run("r") / LOG
+    path.rename(tmp_path / LOG)
+    with pytest.raises(WorkspaceError, match="the log of the review is gone"):
+        report("r", space)
+    with open_log(space, "r") as forged:
+        forged.append(draft(1, WHOLE, dot(5, 5)), "ana", 0, read)
+    for look in (report, lambda run, space: Review(space, run)):
+        with pytest.raises(WorkspaceError, match="not the log that the report"):
+            look("r", space)
+    for file in path.parent.glob(f"{LOG}*"):
+        file.unlink()
+    (tmp_path / LOG).rename(path)
+    with open_log(space, "r") as log:
+        log.append(draft(2, WHOLE, dot(5, 5)), "ana", 1, read)
+    assert verify_review(space, "r").entries == 2
 
 
 def test_a_place_outside_the_volume_is_refused(workspace):
