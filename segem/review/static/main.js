@@ -20,6 +20,7 @@ let z = 0;
 let probability = false;
 let mode = "regions";
 let opening = 0;
+let opened = Promise.resolve();
 let hint = 0;
 
 const saver = new Saver(info.run, info.person, {
@@ -76,8 +77,22 @@ function press(action, pressed) {
   document.querySelector(`[data-action=${action}]`).setAttribute("aria-pressed", pressed);
 }
 
+function openMask() {
+  const here = { volume: volume.name, z };
+  const mask = new Mask(volume, z, info.tile_px, async (entry) => {
+    for (;;) {
+      await saver.idle();
+      if (mask !== stage.mask || saver.seenOf(here) >= entry) return;
+      await hear();
+    }
+  }, () => stage.redraw());
+  return mask;
+}
+
 // Opens a section of a volume; the view stays where it is.
-async function openSection(next, section) {
+function openSection(next, section) { return (opened = showSection(next, section)); }
+
+async function showSection(next, section) {
   const turn = (opening += 1);
   const another = volume !== next;
   if (regions.volume !== next.name) {
@@ -88,7 +103,7 @@ async function openSection(next, section) {
   if (!another && bounded === z && stage.mask) return;
   painter.cancel();
   [volume, z] = [next, bounded];
-  stage.mask = new Mask(volume, z, info.tile_px, () => saver.idle(), () => stage.redraw());
+  stage.mask = openMask();
   stage.ridge = null;
   Object.assign($("z"), { value: z, max: volume.shape[0] - 1 });
   $("depth").textContent = `of ${volume.shape[0] - 1}`;
@@ -133,13 +148,15 @@ async function hear() {
   $("others").textContent = people.length ? `Also here: ${[...new Set(people)].join(", ")}` : "";
 }
 
-async function decide(decision) {
+function decide(decision) {
   const region = regions.current;
   if (!region) { say("Choose a region first."); return; }
   const { place } = region;
-  saver.send("api/decisions", place, { place, decision, note: $("note").value.trim(), active_seconds: activity.take() });
-  Object.assign(region, { decision, note: $("note").value.trim(), person: info.person });
+  const body = { place, decision, note: $("note").value.trim(), active_seconds: activity.take() };
+  Object.assign(region, { decision, note: body.note, person: info.person });
   $("note").value = "";
+  // Not before it is known what others have done in the section: a decision is about what was seen.
+  opened.then(() => saver.send("api/decisions", place, body));
   if (!regions.go(1, true)) { regions.show(); say("That was the last open region of the list."); }
 }
 

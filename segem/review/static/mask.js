@@ -8,9 +8,10 @@ const MOST_TILES = 400;
 const FINE_SCALE = 0.2;
 
 export class Mask {
-  // `idle` resolves when nothing is being saved: only then is it known which changes a tile from the server holds.
-  constructor(volume, z, tilePx, idle, changed) {
-    Object.assign(this, { volume, z, tilePx, idle, changed });
+  // `caughtUp(entry)` resolves when nothing is being saved, and all changes up to an entry are known: all tiles then hold
+  // the same changes, those that the server is told were seen.
+  constructor(volume, z, tilePx, caughtUp, changed) {
+    Object.assign(this, { volume, z, tilePx, caughtUp, changed });
     this.tiles = new Map();
     this.made = [];
   }
@@ -33,7 +34,7 @@ export class Mask {
   async load(tile) {
     const path = `api/mask/${encodeURIComponent(this.volume.name)}/${tile.level}/${this.z}/${tile.row}/${tile.column}`;
     const { pixels, height, width, entry } = await getBits(path);
-    await this.idle();
+    await this.caughtUp(entry);
     Object.assign(tile, { pixels, height, width, entry, drawn: "" });
     if (tile.level === 0) for (const change of this.made) if (change.number > entry) this.flipTile(tile, change);
     this.drop();
