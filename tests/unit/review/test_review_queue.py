@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import segem.review.questions
-import segem.review.queue
 from segem.errors import InputError
 from segem.io.workspace import Workspace
 from segem.kernels.divided_section import DividedSection
@@ -17,6 +15,7 @@ from segem.kernels.metrics.segments import label_cells
 from segem.kernels.questions import draw_ridge, find_doubts
 from segem.review.questions import list_questions
 from segem.review.queue import rank_regions
+from segem.stages.reporting.expected import estimate_volume
 from segem.stages.reporting.write import report
 from tests.fabricate import add_baseline, add_model, add_volume, new_workspace, tissue
 
@@ -27,7 +26,7 @@ LIMIT = 0.6
 
 @pytest.fixture(scope="module")
 def probability() -> np.ndarray:
-    """Cells of 60 px behind walls that are certain, but for one gap in section 1; section 2 has doubts at its right."""
+    """Cells of 60 px behind walls that are certain, but for one gap each in sections 1 and 2, the latter in doubt at its right."""
     found = np.full(SHAPE, 5, np.uint8)
     for at in range(60, 520, 60):
         found[:, :, at : at + 4] = 250
@@ -35,6 +34,7 @@ def probability() -> np.ndarray:
         found[:, at : at + 4] = 250
     found[1, 80:90, 180:184] = 100
     found[2, :, 262:] = np.where(found[2, :, 262:] == 5, 60, 250)
+    found[2, 200:210, 420:424] = 100
     return found
 
 
@@ -72,16 +72,17 @@ def test_no_more_is_asked_than_was_asked_for(workspace, probability):
     assert len(list_questions(workspace, RUN, NAME, 1)) == len(find_doubts(section, LIMIT, 50))
 
 
-def test_a_large_section_is_asked_about_piece_by_piece(workspace, monkeypatch):
+def test_a_large_section_is_asked_about_where_most_is_expected_to_be_wrong(workspace, monkeypatch):
     whole = list_questions(workspace, RUN, NAME, 1)[0]
-    monkeypatch.setattr(segem.review.questions, "_PIECE_PX", 128)
-    pieces = segem.review.questions._MOST_PIECES
-    assert pieces < 2 * 4
-    part = list_questions(workspace, RUN, NAME, 1)[0]
-    assert set(part.ridge) & set(whole.ridge)
-    assert abs(part.y - whole.y) <= 5
-    # The same pairs of pixels, but for those that the piece leaves out.
-    assert 0.1 * whole.consequence < part.consequence <= 1.1 * whole.consequence
+    monkeypatch.setattr("segem.review.questions._PIECE_PX", 260)
+    (part,) = list_questions(workspace, RUN, NAME, 1, count=1)
+    # In the left of two pieces as in the whole section, whose pairs of pixels are counted.
+    assert part == whole
+    monkeypatch.setattr("segem.review.questions._MOST_PIECES", 1)
+    assert list_questions(workspace, RUN, NAME, 1)[0] == whole
+    (right,) = list_questions(workspace, RUN, NAME, 2, count=1)
+    assert 198 <= right.y <= 212
+    assert {418 <= x <= 425 for _, x in right.ridge} == {True}
 
 
 def test_regions_come_in_the_order_of_expected_errors(workspace, probability):
@@ -105,8 +106,12 @@ def test_the_map_of_a_report_is_used_as_long_as_it_is_of_this_mask(workspace, mo
     os.utime(path, (later, later))
     expected = rank_regions(workspace, RUN, NAME)
     computed = []
-    estimate = segem.review.queue.estimate_volume
-    monkeypatch.setattr(segem.review.queue, "estimate_volume", lambda *given: computed.append(1) or estimate(*given))
+
+    def estimate(*given):
+        computed.append(1)
+        return estimate_volume(*given)
+
+    monkeypatch.setattr("segem.review.queue.estimate_volume", estimate)
     assert rank_regions(workspace, RUN, NAME) == expected
     assert not computed
     os.utime(path, (0, 0))
