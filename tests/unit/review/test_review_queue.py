@@ -26,7 +26,7 @@ LIMIT = 0.6
 
 @pytest.fixture(scope="module")
 def probability() -> np.ndarray:
-    """Cells of 60 px behind walls that are certain, but for one gap each in sections 1 and 2, the latter in doubt at its right."""
+    """Cells of 60 px behind certain walls, with a gap each in sections 1 and 2; the right of section 2 is in doubt."""
     found = np.full(SHAPE, 5, np.uint8)
     for at in range(60, 520, 60):
         found[:, :, at : at + 4] = 250
