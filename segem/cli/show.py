@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
@@ -351,6 +352,12 @@ def show_public_sets(sets: Sequence[PublicSet]) -> None:
     )
 
 
+def _say_plainly(message: str) -> str:
+    """Return the message of a parser without its own words."""
+    plain = re.sub(r"Input should be a valid (integer|number), unable to parse .*", r"must be a \1", message)
+    return plain.replace("a integer", "a whole number").replace("Value error, ", "").rstrip(".")
+
+
 def exit_code_of(command: Callable[[], Any]) -> int:
     """Run a command and return its exit code; a failure is one line on stderr.
 
@@ -366,9 +373,7 @@ def exit_code_of(command: Callable[[], Any]) -> int:
         return _fail(str(error), INTERRUPTED if isinstance(error, StoppedError) else 1)
     except typer.TyperException as error:
         # Without a message, the help itself was the answer and has been printed.
-        return (
-            _fail(f"{error.format_message().replace('Value error, ', '')} See `segem --help`.", 2) if str(error) else 2
-        )
+        return _fail(f"{_say_plainly(error.format_message())}. See `segem --help`.", 2) if str(error) else 2
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except OutputError as error:

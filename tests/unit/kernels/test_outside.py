@@ -10,6 +10,7 @@ from scipy import ndimage
 from segem.kernels.normalize import IntensityStatistics, histogram
 from segem.kernels.outside import (
     CELL_PX,
+    choose_cell_px,
     fill_outside,
     find_constant_cells,
     find_outside_cells,
@@ -27,7 +28,8 @@ def section() -> NDArray[np.uint8]:
 
 
 def outside_of(section: NDArray[np.uint8 | np.uint16]) -> NDArray[np.bool_]:
-    return grow_outside(section, list(find_outside_cells(find_constant_cells(section))))
+    cell_px = choose_cell_px(section.shape)
+    return grow_outside(section, list(find_outside_cells(find_constant_cells(section, cell_px), cell_px)))
 
 
 def test_cells_by_hand() -> None:
@@ -62,6 +64,27 @@ def test_corners_that_a_rotation_leaves(section: NDArray[np.uint8], order: int, 
     # A sliver at the end of a corner is thinner than a cell.
     assert (found & corners).sum() >= 0.98 * corners.sum()
     assert not (found & ~np.asarray(ndimage.binary_dilation(corners, np.ones((3, 3)), iterations=4))).any()
+
+
+@pytest.mark.parametrize("order", [0, 1, 3])
+@pytest.mark.parametrize("side", [96, 128, 200])
+@pytest.mark.parametrize("degrees", [7, 20, 45])
+def test_corners_of_a_small_section(section: NDArray[np.uint8], side: int, degrees: int, order: int) -> None:
+    # Brighter than the corners, so that none of it belongs to them.
+    small = np.maximum(section[:side, :side], 20)
+    turned = ndimage.rotate(small, degrees, reshape=False, order=order)
+    corners = ndimage.rotate(np.ones(small.shape, np.float32), degrees, reshape=False, order=1) < 0.5
+    found = outside_of(turned)
+    assert (found & corners).sum() >= 0.95 * corners.sum()
+    assert not (found & ~np.asarray(ndimage.binary_dilation(corners, np.ones((3, 3)), iterations=4))).any()
+
+
+@pytest.mark.parametrize("side", [64, 128, 200])
+def test_lumens_of_a_small_section_are_tissue(section: NDArray[np.uint8], side: int) -> None:
+    y, x = np.mgrid[:side, :side]
+    for centre in ((0, side // 2), (side // 2, side), (0, 0), (side // 2, side // 2)):
+        hole = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < min(side // 5, 28) ** 2
+        assert not outside_of(np.where(hole, 255, np.minimum(section[:side, :side], 254)).astype(np.uint8)).any()
 
 
 def test_a_data_bar_is_found_with_its_letters(section: NDArray[np.uint8]) -> None:
@@ -106,7 +129,7 @@ def test_parts_of_a_section_come_out_as_in_the_whole(section: NDArray[np.uint8])
     bands = [find_constant_cells(canvas[y : y + 8 * CELL_PX]) for y in range(0, len(canvas), 8 * CELL_PX)]
     assert np.array_equal(np.concatenate(bands), cells)
     areas = list(find_outside_cells(cells))
-    upper = grow_outside(canvas[:320], [(value, of_it[: 320 // CELL_PX]) for value, of_it in areas])
+    upper = grow_outside(canvas[:320], [area.within(slice(0, 320), slice(0, SIDE)) for area in areas])
     assert np.array_equal(upper[:256], grow_outside(canvas, areas)[:256])
 
 
