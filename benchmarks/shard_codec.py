@@ -2,21 +2,24 @@
 
     .venv/bin/python benchmarks/shard_codec.py [--sections 16] [--edge 2048] [--rounds 9] [--workspace DIR]
 
-Each contender writes the same shards of the same array and reads them back in blocks with a halo, in turn, round by
-round. All write a file under another name, sync it and rename it (zarr-python does not sync, so it is favoured). The
-ratios are those of rounds, median and smallest to largest.
+Each contender writes the same shards of the same array, reads them back in blocks with a halo in the section (read),
+and again shard by shard with a halo of one section too and a cache that decodes each chunk once (sweep), as the engine
+reads for a net with context; zarr-python has no cache. TensorStore has as many threads as segem. They take turns, round
+by round. All write a file under another name, sync it and rename it (zarr-python does not sync, so it is favoured). The
+ratios are those of rounds, median and smallest to largest, by the clock and by the processor's time, which says more on
+a machine that is shared.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
+import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorstore
@@ -27,13 +30,14 @@ from numpy.typing import NDArray
 
 from segem.geometry import ZYX, Box, Halo, grid
 from segem.io.blocks import read_block
-from segem.io.shards import Array, create_sharded, path_of, shard_of, write_block
+from segem.io.cache import CachedReader
+from segem.io.shards import Array, create_sharded, path_of, shape_of, shard_of, write_block
 
-HALO = Halo(0, 64, 64)
+HALO_PX = 64
 
 
 def main() -> None:
-    """Measure and print megapixels a second, and the ratios to segem's own codec."""
+    """Measure and print megapixels a second, and how many times as long each took as segem's own codec."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sections", type=int, default=16)
     parser.add_argument("--edge", type=int, default=2048)
@@ -45,59 +49,94 @@ def main() -> None:
     rows = -(-arguments.edge // drawn.shape[0])
     section = np.tile(drawn, (rows, rows))[: arguments.edge, : arguments.edge]
     voxels = np.stack([np.roll(section, (127 * z, 61 * z), (0, 1)) for z in range(arguments.sections)])
-    rates: dict[str, dict[str, list[float]]] = {"write": {}, "read": {}}
+    taken: dict[str, dict[str, list[Taken]]] = {}
     for number in range(arguments.rounds + 1):
-        for name, (write, read) in CONTENDERS.items():
+        for name, contender in CONTENDERS.items():
             with tempfile.TemporaryDirectory(dir=arguments.workspace) as folder:
-                wrote, took = _measure(Path(folder), voxels, write, read)
+                measured = _measure(Path(folder), voxels, *contender)
             if number:  # the first round warms up
-                rates["write"].setdefault(name, []).append(wrote)
-                rates["read"].setdefault(name, []).append(took)
-    for what, by_name in rates.items():
-        own = by_name["segem"]
+                for what, took in measured.items():
+                    taken.setdefault(what, {}).setdefault(name, []).append(took)
+    for what, by_name in taken.items():
         for name, each in by_name.items():
-            ratios = [a / b for a, b in zip(own, each, strict=True)]
-            print(
-                f"{what:<6}{name:<14}{statistics.median(each):7.1f} Mpx/s   segem is {statistics.median(ratios):.2f} "
-                f"times as fast ({min(ratios):.2f} to {max(ratios):.2f})"
-            )
+            rate = voxels.size / 1e6 / statistics.median(took.wall for took in each)
+            pairs = list(zip(each, by_name["segem"], strict=True))
+            by_clock = _summarise([other.wall / own.wall for other, own in pairs])
+            by_processor = _summarise([other.processor / own.processor for other, own in pairs])
+            print(f"{what:<6}{name:<12}{rate:7.1f} Mpx/s   segem is {by_clock} times as fast, processor {by_processor}")
+
+
+class Taken(NamedTuple):
+    """Seconds by the clock, and of the processor."""
+
+    wall: float
+    processor: float
 
 
 Write = Callable[[Array, Box, NDArray[np.uint8]], None]
-Read = Callable[[Array], Callable[[Box], NDArray[np.uint8]]]
+Read = Callable[[Array, int], Callable[[Box], NDArray[np.uint8]]]
+"""Opens an array to read boxes of it, with so many bytes to keep decoded chunks in."""
 
 
-def _measure(folder: Path, voxels: NDArray[np.uint8], write: Write, read: Read) -> tuple[float, float]:
+def _measure(folder: Path, voxels: NDArray[np.uint8], write: Write, read: Read) -> dict[str, Taken]:
     group = zarr.create_group(str(folder / "a.zarr"), zarr_format=3)
     create_sharded(group, "0", voxels.shape, np.uint8)
     array: Any = zarr.open_array(str(folder / "a.zarr" / "0"), mode="r+", zarr_format=3)
-    shape: ZYX = (voxels.shape[0], voxels.shape[1], voxels.shape[2])
-    started = time.perf_counter()
-    for _, box in grid(shape, shard_of(array)):
+    cache_bytes = 4 * voxels[0].nbytes
+    return {
+        "write": _time(lambda: _write_all(write, array, voxels)),
+        "read": _time(lambda: _read_all(read(array, 0), voxels, (1, 1024, 1024), 0)),
+        "sweep": _time(lambda: _read_all(read(array, cache_bytes), voxels, shard_of(array), 1)),
+    }
+
+
+def _write_all(write: Write, array: Array, voxels: NDArray[np.uint8]) -> None:
+    for _, box in grid(shape_of(array), shard_of(array)):
         write(array, box, voxels[box.slices])
-    wrote = time.perf_counter() - started
-    started, get = time.perf_counter(), read(array)
-    for _, box in grid(shape, (1, 1024, 1024)):
-        grown = box.grow(HALO, Box.of_shape(shape))
+
+
+def _read_all(get: Callable[[Box], NDArray[np.uint8]], voxels: NDArray[np.uint8], block: ZYX, halo_z: int) -> None:
+    shape = (voxels.shape[0], voxels.shape[1], voxels.shape[2])
+    for _, box in grid(shape, block):
+        grown = box.grow(Halo(halo_z, HALO_PX, HALO_PX), Box.of_shape(shape))
         if not np.array_equal(get(grown), voxels[grown.slices]):
             raise SystemExit("what was read is not what was written")
-    took = time.perf_counter() - started
-    shutil.rmtree(folder / "a.zarr")
-    return voxels.size / 1e6 / wrote, voxels.size / 1e6 / took
 
 
-def _tensorstore(array: Array) -> Any:
+def _time(work: Callable[[], object]) -> Taken:
+    wall, processor = time.perf_counter(), time.process_time()
+    work()
+    return Taken(time.perf_counter() - wall, time.process_time() - processor)
+
+
+def _summarise(ratios: list[float]) -> str:
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+def _read_by_segem(array: Array, cache_bytes: int) -> Callable[[Box], NDArray[np.uint8]]:
+    return CachedReader(array, cache_bytes, "").read if cache_bytes else lambda box: read_block(array, box, "")
+
+
+def _tensorstore(array: Array, cache_bytes: int = 0) -> Any:
     # With file_io_sync, its default, a file is synced before it is renamed.
     kvstore = {"driver": "file", "path": str(path_of(array))}
-    return tensorstore.open({"driver": "zarr3", "kvstore": kvstore}).result()
+    threads = {"limit": min(len(os.sched_getaffinity(0)), 8)}
+    context = tensorstore.Context(
+        {
+            "cache_pool": {"total_bytes_limit": cache_bytes},
+            "data_copy_concurrency": threads,
+            "file_io_concurrency": threads,
+        }
+    )
+    return tensorstore.open({"driver": "zarr3", "kvstore": kvstore}, context=context).result()
 
 
 def _write_by_tensorstore(array: Array, box: Box, data: NDArray[np.uint8]) -> None:
     _tensorstore(array)[box.slices].write(data).result()
 
 
-def _read_by_tensorstore(array: Array) -> Callable[[Box], NDArray[np.uint8]]:
-    opened = _tensorstore(array)
+def _read_by_tensorstore(array: Array, cache_bytes: int) -> Callable[[Box], NDArray[np.uint8]]:
+    opened = _tensorstore(array, cache_bytes)
     return lambda box: np.asarray(opened[box.slices].read().result())
 
 
@@ -106,11 +145,11 @@ def _write_by_zarr(array: Array, box: Box, data: NDArray[np.uint8]) -> None:
 
 
 CONTENDERS: dict[str, tuple[Write, Read]] = {
-    "segem": (write_block, lambda array: lambda box: read_block(array, box, "")),
+    "segem": (write_block, _read_by_segem),
     "tensorstore": (_write_by_tensorstore, _read_by_tensorstore),
-    "zarr-python": (_write_by_zarr, lambda array: lambda box: np.asarray(array[box.slices])),
+    "zarr-python": (_write_by_zarr, lambda array, _: lambda box: np.asarray(array[box.slices])),
 }
-"""How each writes a box of whole shards, and how it reads a box after it has opened the array."""
+"""How each writes a box of whole shards, and how it opens an array to read."""
 
 
 if __name__ == "__main__":

@@ -34,15 +34,21 @@ OUT_HELP = (
 )
 
 
+FullOption = Annotated[
+    bool,
+    typer.Option("--full", help="Take also the warping error, which takes as long as all other scores together."),
+]
+
+
 @theme.command("evaluate", "segem evaluate monday > scores.json")
-def evaluate(run_name: RunArgument, common: CommonOptions) -> None:
+def evaluate(run_name: RunArgument, common: CommonOptions, full: FullOption = False) -> None:
     """Score every labelled volume of a run; exit 1 and name the volumes that failed.
 
     The scores are a table on a terminal, and JSON with --json or where they go to a file or a pipe.
     """
     from segem.stages.reporting.evaluate import evaluate as stage
 
-    scores = stage(run_name, existing_workspace(common.workspace))
+    scores = stage(run_name, existing_workspace(common.workspace), full=full)
     if common.as_json or not sys.stdout.isatty():
         show(scores, as_json=True)
     else:
@@ -51,11 +57,11 @@ def evaluate(run_name: RunArgument, common: CommonOptions) -> None:
 
 
 @theme.command("report", "segem report monday")
-def report(run_name: RunArgument, common: CommonOptions) -> None:
+def report(run_name: RunArgument, common: CommonOptions, full: FullOption = False) -> None:
     """Write the report of a run: a web page with pictures, CSV and JSON; exit 1 and name the volumes that failed."""
     from segem.stages.reporting.write import report as stage
 
-    result = stage(run_name, existing_workspace(common.workspace))
+    result = stage(run_name, existing_workspace(common.workspace), full=full)
     show(result, common.as_json, run=run_name)
     complain(result.failed.items())
 

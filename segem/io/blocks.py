@@ -44,8 +44,9 @@ def read_block(array: Array, box: Box, fix: str) -> NDArray[Any]:
     """
     layout = Layout.of(array)
     voxels = np.empty(box.shape, layout.dtype)
-    for index, chunk in read_chunks(array, layout, layout.chunks_of(box), fix):
-        paste(voxels, box, chunk, layout.box_of(index))
+    pieces = {piece.chunk: piece for piece in layout.pieces_of(box)}
+    for index, chunk in read_chunks(array, layout, pieces, fix):
+        voxels[pieces[index].in_box] = chunk[pieces[index].in_chunk]
     return voxels
 
 
@@ -77,12 +78,6 @@ def read_chunks(array: Array, layout: Layout, chunks: Iterable[ZYX], fix: str) -
         except UNREADABLE as error:
             raise WorkspaceError("a block of the volume cannot be read", where=file, found=error, fix=fix) from error
         yield from zip((index for index, _ in wanted), decoded, strict=True)
-
-
-def paste(target: NDArray[Any], box: Box, chunk: NDArray[Any], chunk_box: Box) -> None:
-    """Copy what a chunk and a target have in common; the boxes say where in the array both lie."""
-    common = box.intersect(chunk_box)
-    target[common.relative_to(box.start).slices] = chunk[common.relative_to(chunk_box.start).slices]
 
 
 def voxel_digest(arrays: Iterable[NDArray[Any]]) -> str:

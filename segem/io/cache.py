@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segem.geometry import ZYX, Box, ceil_div, round_up
-from segem.io.blocks import paste, read_chunks
+from segem.io.blocks import read_chunks
 from segem.io.chunks import Array, Layout
 from segem.plan import Plan
 
@@ -71,18 +71,18 @@ class CachedReader:
         """
         voxels = np.empty(box.shape, self._layout.dtype)
         with self._lock:
-            wanted = []
+            wanted = {}
             # Cached chunks are copied first, since decoding others could evict them.
-            for index in self._layout.chunks_of(box):
-                chunk = self._kept.get(index)
+            for piece in self._layout.pieces_of(box):
+                chunk = self._kept.get(piece.chunk)
                 if chunk is None:
-                    wanted.append(index)
+                    wanted[piece.chunk] = piece
                 else:
-                    self._kept.move_to_end(index)
-                    paste(voxels, box, chunk, self._layout.box_of(index))
+                    self._kept.move_to_end(piece.chunk)
+                    voxels[piece.in_box] = chunk[piece.in_chunk]
             for index, chunk in read_chunks(self.array, self._layout, wanted, self.fix):
                 # Pasted before it is kept: with a small budget it may be evicted at once.
-                paste(voxels, box, chunk, self._layout.box_of(index))
+                voxels[wanted[index].in_box] = chunk[wanted[index].in_chunk]
                 self.decoded += 1
                 self._keep(index, chunk)
         return voxels

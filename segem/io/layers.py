@@ -24,6 +24,8 @@ class Layers:
     probability: Array | None
     membrane: Array | None
     baseline: Array | None
+    truth_ids: Array | None = None
+    """The numbers of the cells, where the truth was given so; 0 outside of cells."""
 
     @classmethod
     def open(cls, run: str, volume: str, workspace: Workspace, *, segmented: bool, clustered: bool) -> Layers:
@@ -51,9 +53,10 @@ class Layers:
             result.raw if result is not None and segmented else None,
             result.label("membrane") if result is not None and segmented else None,
             result.label("baseline") if result is not None and clustered else None,
+            source.label("truth-ids") if source.has_label("truth-ids") else None,
         )
         require_whole(source.raw, f"run `segem ingest` for {volume} with --again")
-        for array in (layers.truth, layers.probability, layers.membrane, layers.baseline):
+        for array in (layers.truth, layers.probability, layers.membrane, layers.baseline, layers.truth_ids):
             if array is not None:
                 require_whole(array, f"see `segem verify {run}`, then run again")
         return layers

@@ -29,12 +29,45 @@ class LayerScores(Record):
     """Scores of one membrane mask over all sections of a volume; IoU, precision and recall are pooled over voxels."""
 
     iou: float
-    precision: float
-    recall: float
+    precision: float | None
+    recall: float | None
     rand: CellScore | None
     """None where the truth holds no cell at all."""
     information: CellScore | None
     """None where the truth holds no cell at all."""
+    mean_iou: float | None = None
+    """Mean of the IoU of membrane and that of background."""
+    dice: float | None = None
+    iou_outside_band: float | None = None
+    """IoU of what is further than the tolerance from the true borders of membrane."""
+    boundary_f1: float | None = None
+    """F1 of border pixels that have a counterpart within the tolerance."""
+    boundary_precision: float | None = None
+    boundary_recall: float | None = None
+    cl_dice: float | None = None
+    """Harmonic mean of the next two, which moves little with the width of membranes."""
+    cl_dice_precision: float | None = None
+    """Share of the mask's centre lines in true membrane."""
+    cl_dice_sensitivity: float | None = None
+    """Share of the true centre lines in the mask."""
+    pixel_error: float | None = None
+    """1 minus the best F1 of cell pixels over thresholds, as in the ISBI 2012 challenge."""
+    adapted_rand_error: float | None = None
+    """Of the mask, by the convention of scikit-image."""
+    voi_split: float | None = None
+    """Variation of information of the mask that splits cause, in bits a pixel."""
+    voi_merge: float | None = None
+    """Variation of information of the mask that mergers cause, in bits a pixel."""
+    merges: int | None = None
+    """Mergers of cells, summed over sections."""
+    splits: int | None = None
+    """Splits of cells, summed over sections."""
+    warping_error: float | None = None
+    """Share of pixels that no change of shape explains; only where it was asked for."""
+    tolerance_nm: float | None = None
+    """How far a border may be off for the scores that allow for it."""
+    undefined: dict[str, str] = {}
+    """Scores that have no value, by name, and why."""
 
     @property
     def v_rand(self) -> float | None:
@@ -61,16 +94,43 @@ class IoU(Record):
     baseline: float | None = None
 
 
+class Place(Record):
+    """Where cells are merged or split in a section."""
+
+    y: int
+    x: int
+    pixels: int
+    """Size of the smaller of the two parts."""
+
+
 class SectionScores(Record):
     """Scores of one section; V_rand and V_info at the threshold that is best for the whole stack."""
 
     section: int
-    iou_baseline: float | None
-    iou_model: float | None
-    precision: float | None
-    recall: float | None
-    v_rand: float | None
-    v_info: float | None
+    iou_baseline: float | None = None
+    iou_model: float | None = None
+    precision: float | None = None
+    recall: float | None = None
+    v_rand: float | None = None
+    v_info: float | None = None
+    mean_iou: float | None = None
+    dice: float | None = None
+    iou_outside_band: float | None = None
+    boundary_f1: float | None = None
+    cl_dice: float | None = None
+    adapted_rand_error: float | None = None
+    voi_split: float | None = None
+    voi_merge: float | None = None
+    merges: int | None = None
+    """Mergers of cells by the model's mask."""
+    splits: int | None = None
+    """Splits of cells by the model's mask."""
+    merged_at: tuple[Place, ...] = ()
+    """Where, the largest first; 20 at most."""
+    split_at: tuple[Place, ...] = ()
+    """Where, the largest first; 20 at most."""
+    undefined: dict[str, str] = {}
+    """Scores that have no value, by name, and why."""
 
 
 class ReliabilityBin(Record):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segem.errors import InputError
+from segem.kernels.metrics.not_defined import NO_MEMBRANE_FOUND, NO_TRUE_MEMBRANE, NotDefined
 from segem.kernels.truth import is_known, is_membrane
 
 
@@ -45,11 +46,15 @@ class Confusion:
                 fix="crop them to the same shape",
             )
         known = is_known(truth)
-        a, b = is_membrane(truth), (predicted != 0) & known
-        tp = int(np.count_nonzero(a & b))
-        fn = int(np.count_nonzero(a)) - tp
-        fp = int(np.count_nonzero(b)) - tp
-        return cls(tp, fp, fn, int(np.count_nonzero(known)) - tp - fn - fp)
+        return cls.of_masks(is_membrane(truth), (predicted != 0) & known, known)
+
+    @classmethod
+    def of_masks(cls, truth: NDArray[np.bool_], found: NDArray[np.bool_], counted: NDArray[np.bool_]) -> Confusion:
+        """Compare two masks, both within what counts."""
+        tp = int(np.count_nonzero(truth & found))
+        fn = int(np.count_nonzero(truth)) - tp
+        fp = int(np.count_nonzero(found)) - tp
+        return cls(tp, fp, fn, int(np.count_nonzero(counted)) - tp - fn - fp)
 
     def __add__(self, other: Confusion) -> Confusion:
         return Confusion(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn, self.tn + other.tn)
@@ -66,16 +71,16 @@ class Confusion:
         return self.tp / union if union else 1.0
 
     @property
-    def precision(self) -> float:
-        """Share of the predicted membrane that is membrane; 1 where none is predicted."""
+    def precision(self) -> float | NotDefined:
+        """Share of the predicted membrane that is membrane; not defined where none is predicted."""
         found = self.tp + self.fp
-        return self.tp / found if found else 1.0
+        return self.tp / found if found else NO_MEMBRANE_FOUND
 
     @property
-    def recall(self) -> float:
-        """Share of the membrane that is found; 1 where there is none."""
+    def recall(self) -> float | NotDefined:
+        """Share of the membrane that is found; not defined where there is none."""
         present = self.tp + self.fn
-        return self.tp / present if present else 1.0
+        return self.tp / present if present else NO_TRUE_MEMBRANE
 
     @property
     def correlation(self) -> float:

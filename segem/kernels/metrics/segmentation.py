@@ -13,7 +13,7 @@ from segem.errors import InputError
 from segem.kernels.metrics.contingency import Contingency, FScore
 from segem.kernels.metrics.information import information_score
 from segem.kernels.metrics.rand import rand_score
-from segem.kernels.metrics.segments import label_cells, split_segments, thin_segments
+from segem.kernels.metrics.segments import label_cells, thin_segments
 from segem.kernels.truth import is_known
 
 # 0.1 is added up as in the challenge: the last threshold stays just below 1, so that P(cell) = 1 still exceeds it.
@@ -70,7 +70,9 @@ class SegmentationSums:
         return cls(0, np.zeros((len(THRESHOLDS), 3)), np.zeros((len(THRESHOLDS), 3)))
 
     @classmethod
-    def count(cls, truth: NDArray[Any], membrane: NDArray[np.uint8]) -> SegmentationSums:
+    def count(
+        cls, truth: NDArray[Any], membrane: NDArray[np.uint8], numbered: NDArray[np.int32] | None = None
+    ) -> SegmentationSums:
         """Score one section at every threshold.
 
         Parameters
@@ -80,6 +82,8 @@ class SegmentationSums:
             either side, as if the section ended there.
         membrane : ndarray of uint8, shape (y, x)
             Membrane probability, 255 = certain; a mask of 0 and 255 is a proposal with one threshold.
+        numbered : ndarray of int32, shape (y, x), optional
+            The true cells, 0 outside of them, where they were numbered and not outlined.
 
         Returns
         -------
@@ -91,7 +95,8 @@ class SegmentationSums:
         InputError
             When the shapes differ or the probability is not uint8.
         """
-        cells = true_cells(truth, membrane)
+        outlined = true_cells(truth, membrane)
+        cells = outlined if numbered is None else numbered
         if not cells.any():
             return cls.nothing()
         rand: list[FScore] = []
@@ -156,8 +161,7 @@ def propose_segments(truth: NDArray[Any], membrane: NDArray[np.uint8]) -> Iterat
     _, repeats = np.unique([-int(pixels[is_cell].sum()) for is_cell in levels], return_counts=True)
     first = 0
     for thresholds in repeats.tolist():
-        segments = thin_segments(levels[first][membrane])
-        yield segments if known.all() else split_segments(segments, known), thresholds
+        yield thin_segments(levels[first][membrane], known), thresholds
         first += thresholds
 
 

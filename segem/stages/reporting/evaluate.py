@@ -16,12 +16,14 @@ from segem.io.seen import find_seen_sections, merge_ranges
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.metrics.calibration import CalibrationBins
+from segem.kernels.metrics.not_defined import NO_TRUE_CELL, NOTHING_KNOWN, NotDefined
+from segem.kernels.metrics.section import choose_tolerance
 from segem.progress import track
 from segem.records.card import TrainedOn
 from segem.records.quality import SectionFlag, SectionQuality
 from segem.records.run import CrfFacts, ModelRecord, RunRecord, SegmentFacts, StepRecord
 from segem.records.scores import Baseline, ReliabilityBin, Report, Scores, SectionScores, VolumeScores
-from segem.stages.reporting.tally import Seams, Tally, tally_sections
+from segem.stages.reporting.tally import Seams, SectionTally, Tally, part_values, tally_sections
 from segem.stages.segmentation.verify import plan_of
 from segem.stages.volumes.quality import read_quality
 
@@ -31,7 +33,7 @@ VISIBLE_SEAM = 1.5
 """Ratio of gradients across tile borders and elsewhere above which a reader is warned."""
 
 
-def evaluate(run: str, workspace: Workspace) -> Report:
+def evaluate(run: str, workspace: Workspace, *, full: bool = False) -> Report:
     """Score every volume of a run.
 
     IoU is pooled over all voxels of a volume; V_rand and V_info are means over sections at the one threshold that suits
@@ -43,6 +45,8 @@ def evaluate(run: str, workspace: Workspace) -> Report:
         Name of the run.
     workspace : Workspace
         Where it lives.
+    full : bool
+        Take also scores that take long: the warping error.
 
     Returns
     -------
@@ -62,7 +66,7 @@ def evaluate(run: str, workspace: Workspace) -> Report:
         created=record.created,
         segem_version=record.segem_version,
         environment=record.environment,
-        volumes=tuple(_score_volume(record, name, workspace) for name in record.volumes),
+        volumes=tuple(_score_volume(record, name, workspace, full) for name in record.volumes),
     )
 
 
@@ -103,33 +107,34 @@ def _seams_of(step: StepRecord, result: Volume) -> Seams:
     return Seams(*(tuple(start for start, _ in plan.windows(axis)) for axis in (1, 2)))
 
 
-def _score_volume(record: RunRecord, name: str, workspace: Workspace) -> VolumeScores:
+def _score_volume(record: RunRecord, name: str, workspace: Workspace, full: bool) -> VolumeScores:
     try:
         reason = failure_of(record, name, workspace)
         if reason is None:
-            return _score_finished(record.run, name, _read_record(record, name, workspace), workspace)
+            return _score_finished(record.run, name, _read_record(record, name, workspace), workspace, full)
     # A volume that cannot be read counts as failed, and the others are still scored.
     except SegemError as error:
         reason = record.volumes[name].failure or str(error)
     return VolumeScores(name=name, state="failed", reason=reason)
 
 
-def _score_finished(run: str, name: str, made: _Made, workspace: Workspace) -> VolumeScores:
+def _score_finished(run: str, name: str, made: _Made, workspace: Workspace, full: bool) -> VolumeScores:
     layers = Layers.open(run, name, workspace, segmented=made.model is not None, clustered=made.baseline is not None)
     source = layers.source
     tallies = []
     with track(f"evaluate {name}", source.shape[0], "section") as advance:
-        for tally in tally_sections(layers, made.seams):
+        for tally in tally_sections(layers, made.seams, full=full):
             tallies.append(tally)
             advance(1)
-    total = reduce(Tally.__add__, tallies, Tally())
+    total = reduce(Tally.__add__, (tally.sums for tally in tallies), Tally())
     known = None if layers.truth is None else total.known / math.prod(source.shape)
     # A truth without a single known voxel counts as none; where it holds no membrane, an empty mask would be perfect.
     note = None if total.membrane else NO_MEMBRANE if known else NOT_MEASURED
     measured = note is None
+    tolerance_nm = choose_tolerance(source.voxel_size.zyx[1:])
     scores = Scores(
-        model=total.model.scores() if measured and made.model else None,
-        baseline=total.baseline.scores() if measured and made.baseline else None,
+        model=total.model.scores(tolerance_nm) if measured and made.model else None,
+        baseline=total.baseline.scores(tolerance_nm) if measured and made.baseline else None,
     )
     flags, quality, damage = _read_quality(source)
     return VolumeScores(
@@ -167,24 +172,24 @@ def _read_quality(
     return ((), (), ()) if found is None else (found[0].flags, found[1], ())
 
 
-def _score_section(z: int, tally: Tally, scores: Scores) -> SectionScores:
+def _score_section(z: int, tally: SectionTally, scores: Scores) -> SectionScores:
+    sums, model = tally.sums, scores.model
+    found: dict[str, float | NotDefined] = {}
+    if model:
+        found |= sums.model.values()
+        found["iou_model"] = found.pop("iou")
+        rand = sums.model.at_threshold_of("rand", model.rand)
+        information = sums.model.at_threshold_of("information", model.information)
+        found["v_rand"] = NO_TRUE_CELL if rand is None else rand
+        found["v_info"] = NO_TRUE_CELL if information is None else information
+    if scores.baseline:
+        found["iou_baseline"] = sums.baseline.values()["iou"]
     # A section without known truth gets no score: its empty counts would read as a perfect one.
-    known = scores if tally.known else Scores()
-    model, baseline = known.model, known.baseline
-    # Nor are there membranes to overlap with where there are none; cells there are.
-    counted, clustered = (
-        mask.confusion if score and tally.membrane else None
-        for mask, score in ((tally.model, model), (tally.baseline, baseline))
-    )
-    return SectionScores(
-        section=z,
-        iou_baseline=clustered.iou if clustered else None,
-        iou_model=counted.iou if counted else None,
-        precision=counted.precision if counted else None,
-        recall=counted.recall if counted else None,
-        v_rand=tally.model.at_threshold_of("rand", model.rand) if model else None,
-        v_info=tally.model.at_threshold_of("information", model.information) if model else None,
-    )
+    if not sums.known:
+        found = dict.fromkeys(found, NOTHING_KNOWN)
+    values, undefined = part_values({name: found[name] for name in found if name in SectionScores.model_fields})
+    places = {"merged_at": tally.merged_at, "split_at": tally.split_at}
+    return SectionScores.model_validate({"section": z, **values, **places, "undefined": undefined})
 
 
 def _reliability(bins: CalibrationBins) -> Iterator[ReliabilityBin]:

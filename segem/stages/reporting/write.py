@@ -31,7 +31,14 @@ PICTURE_PX = 512
 INDEX, TABLE, JSON = "index.html", "iou.csv", "report.json"
 """The files of a report, beside its pictures."""
 MEASURES = ("precision", "recall", "v_rand", "v_info")
-CSV_COLUMNS = ("volume", "section", "sections", "baseline_method", "iou_baseline", "iou_model", *MEASURES)
+"""Scores of the model that stand beside the volume, and those that stand in its `LayerScores`."""
+MORE_MEASURES = (
+    "mean_iou", "dice", "iou_outside_band", "boundary_f1", "cl_dice", "adapted_rand_error", "voi_split", "voi_merge",
+    "merges", "splits",
+)  # fmt: skip
+CSV_COLUMNS = (
+    "volume", "section", "sections", "baseline_method", "iou_baseline", "iou_model", *MEASURES, *MORE_MEASURES
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class ReportResult:
     """Volumes that did not finish, with the reason."""
 
 
-def report(run: str, workspace: Workspace) -> ReportResult:
+def report(run: str, workspace: Workspace, *, full: bool = False) -> ReportResult:
     """Score a run and write its report; an older report is replaced as a whole.
 
     Parameters
@@ -54,6 +61,8 @@ def report(run: str, workspace: Workspace) -> ReportResult:
         Name of the run.
     workspace : Workspace
         Where it lives.
+    full : bool
+        Take also scores that take long, see `segem.stages.reporting.evaluate.evaluate`.
 
     Returns
     -------
@@ -64,7 +73,7 @@ def report(run: str, workspace: Workspace) -> ReportResult:
     SegemError
         When there is no such run, or the disk refuses.
     """
-    scores = evaluate(run, workspace)
+    scores = evaluate(run, workspace, full=full)
     folder = workspace.report(run)
     drawn = [_draw(run, volume, workspace) for volume in scores.volumes]
     # Drawing may have added warnings, which belong in every file of the report.
@@ -112,9 +121,12 @@ def tabulate(scores: Report) -> str:
         }
         iou = volume.iou or IoU()
         whole = {"iou_baseline": iou.baseline, "iou_model": iou.model} | volume.model_dump(include=set(MEASURES))
+        if volume.scores.model:
+            whole |= volume.scores.model.model_dump(include=set(MORE_MEASURES))
         table.writerow(_format_row(same | {"section": "all", "sections": volume.sections} | whole))
         for section in volume.per_section:
-            table.writerow(_format_row(same | {"sections": 1} | section.model_dump()))
+            found = section.model_dump(include=set(CSV_COLUMNS) - {"sections"})
+            table.writerow(_format_row(same | {"sections": 1} | found))
     return text.getvalue()
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 import segem
-from segem.config import IngestConfig, Selection, Url, place_source
+from segem.config import IngestConfig, LabelSource, Selection, Url, place_source
 from segem.errors import InputError, SegemError, WorkspaceError
 from segem.geometry import ZYX, Box, VoxelSize, grid
 from segem.io.blocks import read_block
@@ -40,7 +40,7 @@ from segem.stages.volumes.slabs import count_sections, read_slabs, write_behind,
 
 logger = logging.getLogger(__name__)
 
-TRUTH = "truth"
+TRUTH, TRUTH_IDS = "truth", "truth-ids"
 
 _OF_LABELS = (
     "labels",
@@ -296,7 +296,7 @@ def _write(
         shape=raw.shape,
         dtype=scaling.dtype,
         voxel_size=voxel.size,
-        labels={} if truth is None else {TRUTH: np.uint8},
+        labels={} if truth is None else _name_labels(config.labels, truth.stack.dtype),
         attributes={},
     )
     image, painted = ImageTally(raw.shape, scaling.dtype, each=truth is not None), None
@@ -314,10 +314,14 @@ def _write(
         outside = write_outside(volume, image.areas, {*image.whole, *raw.masked}, scaling.nothing)
         if truth is not None and config.labels is not None:
             painted = TruthTally(truth.stack, config.labels, voxel.size)
+            numbers = volume.label(TRUTH_IDS) if volume.has_label(TRUTH_IDS) else None
             # By whole sections, since borders between cells are made of what lies around a voxel.
             for _, box in grid(raw.shape, (volume.write_block[0], *raw.shape[1:])):
-                known = truth.read_truth(box, painted.add, _outside_of(volume, box))
+                ids = None if numbers is None else np.zeros(box.shape, numbers.dtype)
+                known = truth.read_truth(box, painted.add, _outside_of(volume, box), ids)
                 write_slab(volume.label(TRUTH), box, known)
+                if numbers is not None and ids is not None:
+                    write_slab(numbers, box, ids)
                 advance(len(known))
             painted.check()
     for label in (None, *volume.labels()):
@@ -356,6 +360,14 @@ def _write(
         warnings=list(warnings),
     )
     return warnings
+
+
+def _name_labels(labels: LabelSource | None, dtype: np.dtype[Any]) -> dict[str, DTypeLike]:
+    """Return the labels of a volume with ground truth, and their types; numbers of cells are kept beside membrane."""
+    if labels is None or labels.membrane != "borders":
+        return {TRUTH: np.uint8}
+    # As wide as they came, but no mask: coarse levels of numbers take the nearest, not the largest.
+    return {TRUTH: np.uint8, TRUTH_IDS: np.dtype(f"u{max(2, dtype.itemsize)}")}
 
 
 def _describe_downloads(raw: Stack, truth: PlacedLabels | None) -> dict[str, dict[str, str | None]]:

@@ -38,7 +38,13 @@ class PlacedLabels:
     place: Box
     shape: ZYX
 
-    def read_truth(self, box: Box, judge: Judge, outside: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
+    def read_truth(
+        self,
+        box: Box,
+        judge: Judge,
+        outside: NDArray[np.bool_] | None = None,
+        ids: NDArray[np.unsignedinteger[Any]] | None = None,
+    ) -> NDArray[np.uint8]:
         """Read the truth of a box of the volume.
 
         Parameters
@@ -49,6 +55,8 @@ class PlacedLabels:
             From the index and the values of a section of the labels, and where it holds no tissue, to its truth.
         outside : (z, y, x) array of bool, optional
             Where the box holds no tissue.
+        ids : (z, y, x) array of unsigned integers, optional
+            Filled with the labels themselves, negative ones from above, and left as it is where there are none.
 
         Returns
         -------
@@ -65,6 +73,9 @@ class PlacedLabels:
                 part = (z - box.start[0], rows, columns)
                 nowhere = None if outside is None else outside[part]
                 truth[part] = judge(z - self.place.start[0], section, nowhere)
+                if ids is not None:
+                    # A negative float would become any number.
+                    ids[part] = section.astype(np.int64) if section.dtype.kind == "f" else section
         return truth
 
     def facts(self, counted: dict[str, Any]) -> dict[str, Any]:

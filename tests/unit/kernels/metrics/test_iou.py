@@ -8,6 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from segem.errors import InputError
 from segem.kernels.metrics.iou import Confusion
+from segem.kernels.metrics.not_defined import NO_MEMBRANE_FOUND, NO_TRUE_MEMBRANE, NotDefined
 
 MASKS = arrays(np.uint8, (5, 4), elements=st.sampled_from([0, 1, 255]))
 
@@ -24,14 +25,14 @@ def test_counts_by_hand():
 def test_two_empty_masks_agree():
     empty = np.zeros((3, 3), np.uint8)
     found = Confusion.count(empty, empty)
-    assert (found.iou, found.precision, found.recall) == (1.0, 1.0, 1.0)
+    assert (found.iou, found.precision, found.recall) == (1.0, NO_MEMBRANE_FOUND, NO_TRUE_MEMBRANE)
 
 
 def test_membrane_on_one_side_only_scores_zero():
     empty, full = np.zeros((3, 3), np.uint8), np.ones((3, 3), np.uint8)
     assert Confusion.count(empty, full).iou == 0.0
     assert Confusion.count(full, empty).iou == 0.0
-    assert Confusion.count(full, empty).precision == 1.0
+    assert Confusion.count(full, empty).precision == NO_MEMBRANE_FOUND
     assert Confusion.count(full, empty).recall == 0.0
 
 
@@ -50,6 +51,8 @@ def test_refuses_masks_of_different_shapes():
 def test_bounds_symmetry_and_pooling(a, b):
     whole = Confusion.count(a, b)
     assert whole.tp + whole.fp + whole.fn + whole.tn == a.size
-    assert 0 <= whole.iou <= min(whole.precision, whole.recall) <= 1
+    for half, pixels in ((whole.precision, b), (whole.recall, a)):
+        assert pixels.any() != isinstance(half, NotDefined)
+        assert isinstance(half, NotDefined) or 0 <= whole.iou <= half <= 1
     assert whole.iou == Confusion.count(b, a).iou
     assert whole == Confusion.count(a[:2], b[:2]) + Confusion.count(a[2:], b[2:])

@@ -10,10 +10,14 @@ from segem.errors import WorkspaceError
 from segem.io.run import note_failure
 from segem.kernels.metrics.calibration import CalibrationBins
 from segem.kernels.metrics.iou import Confusion
+from segem.kernels.metrics.not_defined import NotDefined
+from segem.kernels.metrics.section import SectionMask, compare_section
 from segem.kernels.metrics.segmentation import SegmentationSums
+from segem.kernels.metrics.warping import WarpingSums
 from segem.records.card import TrainedOn
 from segem.stages.reporting.evaluate import NO_MEMBRANE, NOT_MEASURED, evaluate
-from tests.fabricate import add_baseline, add_model, add_volume, guess, new_workspace, source_digest, tissue
+from segem.stages.reporting.tally import MaskTally, count_mask
+from tests.fabricate import add_baseline, add_model, add_volume, fill, guess, new_workspace, source_digest, tissue
 
 RUN = "r1"
 
@@ -251,6 +255,22 @@ def test_scores_on_training_sections_are_flagged(workspace):
     assert any("trained on sections 0 to 1" in w for w in only(evaluate(RUN, workspace)).warnings)
 
 
+def test_cells_that_were_numbered_are_scored_as_such(workspace):
+    """The membrane drawn between two numbers swallows a thin cell; its number does not."""
+    truth, ids = np.zeros((1, 20, 20), np.uint8), np.full((1, 20, 20), 3, np.uint32)
+    ids[:, :, 10], ids[:, :, 11:] = 70_000, 5
+    truth[:, :, 9:12] = 1
+    volume = add_volume(workspace, "fly", truth, truth)
+    volume.add_label("truth-ids", np.uint32)
+    fill(volume.label("truth-ids"), ids, volume)
+    add_model(workspace, RUN, "fly", truth * np.uint8(255))
+    found = only(evaluate(RUN, workspace)).scores.model
+    # The mask has two cells, of 10 and 9 pixels in each of the 20 rows, and a line between them: the thin cell.
+    assert found.rand.recall == pytest.approx((200**2 + 180**2 + 20) / (200**2 + 20**2 + 180**2))
+    assert found.rand.precision == 1
+    assert found.iou == 1
+
+
 def test_truth_without_a_single_cell_gives_iou_but_no_segments(workspace):
     image, _ = tissue((1, 32, 32))
     add_volume(workspace, "solid", image, np.ones((1, 32, 32), np.uint8))
@@ -259,6 +279,76 @@ def test_truth_without_a_single_cell_gives_iou_but_no_segments(workspace):
     assert volume.scores.model.iou == 1.0
     assert volume.scores.model.rand is None
     assert volume.per_section[0].v_rand is None
+    none = ("rand", "information", "mean_iou", "adapted_rand_error", "voi_split", "voi_merge", "pixel_error", "merges")
+    assert volume.scores.model.undefined.keys() >= set(none)
+    assert volume.scores.model.undefined["mean_iou"] == "the truth holds one class only"
+    assert volume.scores.model.undefined["merges"] == "the truth holds no cell"
+    assert volume.per_section[0].undefined["v_rand"] == "the truth holds no cell"
+    assert volume.per_section[0].merged_at == ()
+
+
+def test_an_empty_mask_has_no_precision_and_says_why(workspace):
+    image, truth = tissue((2, 32, 32))
+    add_volume(workspace, "fly", image, truth)
+    add_model(workspace, RUN, "fly", np.zeros_like(truth))
+    volume = only(evaluate(RUN, workspace))
+    model = volume.scores.model
+    assert (model.iou, model.recall, model.dice) == (0, 0, 0)
+    assert (model.precision, model.cl_dice, model.boundary_f1) == (None, None, None)
+    assert model.undefined["precision"] == model.undefined["cl_dice"] == "the mask holds no membrane"
+    assert volume.precision is None
+    assert volume.per_section[1].undefined["precision"] == "the mask holds no membrane"
+
+
+def test_a_section_of_unknown_truth_says_so(workspace):
+    image, truth = tissue((2, 32, 32))
+    truth[1] = 2
+    add_volume(workspace, "fly", image, truth)
+    found = (truth == 1).astype(np.uint8)
+    add_baseline(workspace, RUN, "fly", found)
+    add_model(workspace, RUN, "fly", found * np.uint8(255))
+    volume = only(evaluate(RUN, workspace))
+    first, second = volume.per_section
+    assert (first.iou_model, first.merges) == (1, 0)
+    # Membrane of two pixels lies within the band along its borders.
+    assert first.undefined == {"iou_outside_band": "no true membrane lies outside the band along its borders"}
+    assert set(second.undefined.values()) == {"nothing is known of the truth"}
+    assert {"iou_model", "iou_baseline", "v_rand", "merges"} <= second.undefined.keys()
+    assert (second.iou_model, second.merges, second.v_rand) == (None, None, None)
+
+
+def test_more_scores_of_the_volume_are_those_of_its_sections_together(workspace, scored):
+    truth, _, probability = scored
+    volume = only(evaluate(RUN, workspace))
+    total = MaskTally()
+    for t, p in zip(truth, probability, strict=True):
+        total += count_mask(t, SectionMask.of_truth(t, (4.0, 4.0), 10.0), p >= 128, p)[0]
+    model = volume.scores.model
+    assert model.tolerance_nm == 10
+    for name, value in total.values().items():
+        if isinstance(value, NotDefined):
+            assert (getattr(model, name), model.undefined[name]) == (None, value.why)
+        else:
+            assert getattr(model, name) == pytest.approx(value), name
+    assert model.merges == sum(section.merges for section in volume.per_section)
+    assert all(len(section.merged_at) == min(20, section.merges) for section in volume.per_section)
+    assert set(model.undefined) == {"iou_outside_band"}
+    assert model.warping_error is None
+
+
+def test_the_warping_error_is_taken_where_it_is_asked_for(workspace):
+    image, truth = tissue((2, 64, 64))
+    torn = truth.copy()
+    torn[:, 20:44] = 0
+    add_volume(workspace, "fly", image, truth)
+    add_baseline(workspace, RUN, "fly", torn)
+    add_model(workspace, RUN, "fly", truth * np.uint8(255))
+    scores = only(evaluate(RUN, workspace, full=True)).scores
+    total = WarpingSums()
+    for t, mask in zip(truth, torn, strict=True):
+        total += WarpingSums.count(*compare_section(t, mask, (4.0, 4.0), 10.0))
+    assert 0 < scores.baseline.warping_error == total.error < (truth != torn).mean()
+    assert scores.model.warping_error == 0
 
 
 def test_evaluation_is_json(workspace, scored):

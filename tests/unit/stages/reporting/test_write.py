@@ -89,6 +89,8 @@ def test_table_has_a_row_for_each_volume_and_section(mixed):
     assert list(rows[0]) == [
         "volume", "section", "sections", "baseline_method", "iou_baseline", "iou_model",
         "precision", "recall", "v_rand", "v_info",
+        "mean_iou", "dice", "iou_outside_band", "boundary_f1", "cl_dice", "adapted_rand_error", "voi_split",
+        "voi_merge", "merges", "splits",
     ]  # fmt: skip
     assert [(r["volume"], r["section"]) for r in rows] == [
         ("fly", "all"), ("fly", "0"), ("fly", "1"), ("fly", "2"), ("fly", "3"), ("blind", "all"), ("torn", "all"),

@@ -56,6 +56,7 @@ def test_several_codes_mean_membrane(tmp_path: Path) -> None:
     assert truth_of(volume)[0, 0].tolist() == [1, 1, 1, 1, 0, 2, 2, 0, 0]
     facts = volume.attributes["labels"]
     assert (facts["membrane"], facts["ignore"], facts["membrane_fraction"]) == ([0, 32, 64, 96], [159, 191], 4 / 7)
+    assert volume.labels() == ["truth"], "codes are no cells"
 
 
 @pytest.mark.parametrize("dtype", ["u1", "i4", "u8", "f4"])
@@ -67,6 +68,8 @@ def test_borders_of_numbered_cells_are_membrane(tmp_path: Path, dtype: str) -> N
     assert truth_of(volume)[0].tolist() == [[1, 0, 0, 1, 1, 0, 0, 0]] * 4
     # In a section, not across: section 0 has no border because of section 1.
     assert truth_of(volume)[1].tolist() == [[0] * 8, [1] * 8, [1] * 8, [0] * 8]
+    ids = np.asarray(volume.label("truth-ids")[...])
+    assert (ids.dtype.kind, ids.tolist()) == ("u", labels.astype(int).tolist())
     facts = volume.attributes["labels"]
     assert (facts["membrane"], facts["border_nm"], facts["zero_means"]) == ("borders", 8.0, "membrane")
     assert told(volume) == []
@@ -78,6 +81,7 @@ def test_numbers_of_64_bits_are_told_apart_and_ignored(tmp_path: Path) -> None:
     volume = read(tmp_path, labels, membrane="borders", border_nm=8, zero_means="unknown", ignore=most)
     assert truth_of(volume)[0, 0].tolist() == [0, 0, 1, 1, 0, 2, 2, 2, 2]
     assert volume.attributes["labels"]["known_fraction"] == pytest.approx(5 / 9)
+    assert np.array_equal(volume.label("truth-ids")[...], labels)
 
 
 @pytest.mark.parametrize(
