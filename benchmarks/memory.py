@@ -1,12 +1,13 @@
 """Measures the peak memory of `segem segment` on a small and a large stack, and of one very large section.
 
     .venv/bin/python benchmarks/memory.py [--small-gb 0.1] [--large-gb 8] [--edge 2048] [--workspace DIR]
-    .venv/bin/python benchmarks/memory.py --section 20000 [--ingest] [--budget-gb 2]
+    .venv/bin/python benchmarks/memory.py --section 20000 [--ingest] [--cells] [--budget-gb 2]
 
 The stacks are synthetic, 8 bit, and swept with a net that costs nothing, so that 8 GB take minutes. The first form
 fails when the two peaks differ by more than 5 %, the second when a peak exceeds the budget. Volumes are written shard
-by shard; with --ingest the section is drawn as a TIFF and ingested, and that is measured too. Every command runs in a
-process of its own, and its peak is what the kernel noted (VmHWM). What follows ``--`` is handed to `segem segment`.
+by shard; with --ingest the section is drawn as a TIFF and ingested, and that is measured too, and with --cells what
+`segem cells` takes for it. Every command runs in a process of its own, and its peak is what the kernel noted (VmHWM).
+What follows ``--`` is handed to `segem segment`.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--edge", type=int, default=2048, help="edge of the sections of both stacks")
     parser.add_argument("--section", type=int, help="measure one section of this edge instead")
     parser.add_argument("--ingest", action="store_true", help="bring the section in as a TIFF")
+    parser.add_argument("--cells", action="store_true", help="divide the probability of the section into cells too")
     parser.add_argument("--budget-gb", type=float, default=2.0)
     parser.add_argument("--context", type=int, default=1, help="sections the net is given")
     parser.add_argument("--halo", type=int, default=96, help="pixels the net is given around each tile")
@@ -59,7 +61,11 @@ def main() -> None:
         model = save_free_net(workspace, context=arguments.context, halo_px=arguments.halo)
         sweep = ["segment", "--model", model, "--device", "cpu", *arguments.options]
         if arguments.section is not None:
+            sweep += ["--run", "swept"]
             peaks = large_section(workspace, arguments.section, arguments.ingest, sweep)
+            if arguments.cells:
+                divide = ["cells", "section", "--of", "swept"]
+                peaks.append(measured(f"cells of {arguments.section}^2", workspace, divide))
             sys.exit(max(peaks) > arguments.budget_gb)
         peaks = []
         for name, gigabytes in (("small", arguments.small_gb), ("large", arguments.large_gb)):

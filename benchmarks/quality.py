@@ -14,6 +14,7 @@ import io
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from scipy import ndimage
 
 from segem.io.blocks import voxel_digest
 from segem.io.readers import open_stack
-from segem.kernels.quality import Measures, Trace, measure_section, trace_section
+from segem.kernels.quality import Measures, Trace, compare_traces, measure_section, trace_section
 from segem.kernels.quality_flags import QualityTally
 from segem.records.quality import SectionFlag
 from segem.stages.volumes.quality import find_middle
@@ -39,6 +40,8 @@ STACKS = {
     "ac4": "snemi/ac4/raw",
     "fibsem": "fibsem/raw",
 }
+compare = lru_cache(maxsize=1000)(compare_traces)
+"""Of a stack in which one section is spoilt, all others are compared once."""
 Sections = list[NDArray[Any]]
 Spoil = Callable[[Sections, int, float, np.random.Generator], tuple[Sections, int]]
 """Returns the sections with a defect of that severity in one of them, and which one should be flagged."""
@@ -56,12 +59,6 @@ def _in_place(change: Callable[[NDArray[Any], float, np.random.Generator], NDArr
 def _shift(section: NDArray[Any], px: float, rng: np.random.Generator) -> NDArray[Any]:
     angle = rng.uniform(0, 2 * np.pi)
     return np.asarray(ndimage.shift(section, (px * np.sin(angle), px * np.cos(angle)), order=1, mode="reflect"))
-
-
-def _shift_one(sections: Sections, z: int, px: float, rng: np.random.Generator) -> tuple[Sections, int]:
-    # The first section lies nowhere else; the second one then does.
-    spoilt, z = _in_place(_shift)(sections, z, px, rng)
-    return spoilt, max(z, 1)
 
 
 def _copy(encode: Callable[[NDArray[Any], float, np.random.Generator], NDArray[Any]]) -> Spoil:
@@ -106,7 +103,7 @@ class Case:
 
 
 DEFECTS = (
-    Case("shift", "px", "shift", (8, 12, 16), _shift_one),
+    Case("shift", "px", "shift", (8, 12, 16), _in_place(_shift)),
     Case("blur", "px sigma", "blurred", (1, 1.5, 2), _in_place(lambda s, v, _: ndimage.gaussian_filter(s, v))),
     Case("contrast", "times", "contrast", (0.8, 0.7, 0.6), _in_place(lambda s, v, _: s.mean() + v * (s - s.mean()))),
     Case("brighter", "grey levels", "brightness", (10, 20, 30), _in_place(lambda s, v, _: s + v)),
@@ -138,7 +135,7 @@ class Measured:
 
     def flags(self, sections: Sections) -> tuple[SectionFlag, ...]:
         """Return the flags of a stack."""
-        tally = QualityTally()
+        tally = QualityTally(compare=compare)
         for section in sections:
             if id(section) not in self.known:
                 started = time.process_time()

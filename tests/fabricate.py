@@ -46,13 +46,13 @@ def tissue(shape, seed=0):
     return image, truth
 
 
-def add_volume(workspace: Workspace, name: str, image, truth=None, *, warnings=()) -> Volume:
+def add_volume(workspace: Workspace, name: str, image, truth=None, *, warnings=(), voxel_nm=(50, 4, 4)) -> Volume:
     statistics = IntensityStatistics.from_histogram(histogram(image)).to_dict()
     volume = create_volume(
         workspace.volume(name),
         shape=image.shape,
         dtype=image.dtype,
-        voxel_size=VoxelSize(50, 4, 4),
+        voxel_size=VoxelSize(*voxel_nm),
         labels={} if truth is None else {"truth": np.uint8},
         attributes={
             "source_digest": voxel_digest([image]),

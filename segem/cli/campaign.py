@@ -19,7 +19,7 @@ from segem.cli.shared import (
     VerboseOption,
     workspace_at,
 )
-from segem.cli.show import show, show_scores
+from segem.cli.show import show, show_scores, show_verdict
 from segem.config import BUNDLED_MODEL, ExecutionConfig, SynthConfig, load_manifest
 from segem.errors import SegemError
 
@@ -86,6 +86,7 @@ def run(
             show(scores, as_json=True)
         else:
             show_scores(scores)
+            show_verdict(scores)
             typer.echo(f"run: {job.run}")
             typer.echo(f"report: {folder / 'index.html'}")
     if failure is not None:

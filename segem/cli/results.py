@@ -21,13 +21,15 @@ from segem.cli.shared import (
     existing_workspace,
     settle_engine,
 )
-from segem.cli.show import complain, show, show_scores
-from segem.config import ExecutionConfig
+from segem.cli.show import complain, show, show_scores, show_verdict
+from segem.config import ExecutionConfig, parse_rules
+from segem.config.accept import CRITERIA
 
 if TYPE_CHECKING:
     from segem.io.workspace import Workspace
 
 theme = Theme("Results", typer.Typer())
+RULES = "Verdict"
 OUT_HELP = (
     "What to write, by its ending: .tif (as ImageJ has it), .ome.tif, .h5, .zarr (OME-Zarr), or a name without one for "
     "a folder of PNG sections."
@@ -56,14 +58,38 @@ def evaluate(run_name: RunArgument, common: CommonOptions, full: FullOption = Fa
     complain(scores.failed().items())
 
 
-@theme.command("report", "segem report monday")
-def report(run_name: RunArgument, common: CommonOptions, full: FullOption = False) -> None:
+@theme.command("report", "segem report monday", "segem report monday --check --accept 'iou >= .65'")
+def report(
+    run_name: RunArgument,
+    common: CommonOptions,
+    full: FullOption = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit 1 and say why unless every volume is accepted.", rich_help_panel=RULES)
+    ] = False,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--accept",
+            metavar="RULE",
+            help="Rule that each volume must meet, such as 'iou >= .65', in place of those of the manifest; may be "
+            f"given several times. Scores: {', '.join(CRITERIA)}.",
+            rich_help_panel=RULES,
+        ),
+    ] = None,
+) -> None:
     """Write the report of a run: a web page with pictures, CSV and JSON; exit 1 and name the volumes that failed."""
+    rules = parse_rules(accept, where="--accept") if accept else None
+    from segem.stages.reporting.write import read_report
     from segem.stages.reporting.write import report as stage
 
-    result = stage(run_name, existing_workspace(common.workspace), full=full)
-    show(result, common.as_json, run=run_name)
-    complain(result.failed.items())
+    result = stage(run_name, existing_workspace(common.workspace), rules, full=full)
+    scores = read_report(result.index.parent)
+    if common.as_json:
+        show({**asdict(result), "verdict": scores.verdict}, as_json=True, run=run_name)
+    else:
+        show(result, as_json=False, run=run_name)
+        show_verdict(scores)
+    complain(scores.not_accepted().items() if check else result.failed.items())
 
 
 @theme.command("verify", "segem verify monday && echo whole", "segem verify monday --repair")
@@ -119,7 +145,10 @@ def export(
         str,
         typer.Argument(metavar="VOLUME", help="Name of a volume of the run.", autocompletion=complete_volume),
     ],
-    layer: Annotated[str, typer.Argument(metavar="LAYER", help="raw, truth, probability, membrane or baseline.")],
+    layer: Annotated[
+        str,
+        typer.Argument(metavar="LAYER", help="raw, truth, probability, membrane, membrane-closed, cells or baseline."),
+    ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help=OUT_HELP)],
     common: CommonOptions,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,

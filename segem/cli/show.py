@@ -101,6 +101,15 @@ def show_scores(report: Report) -> None:
     print_table(table)
 
 
+def show_verdict(report: Report) -> None:
+    """Print what is decided about each volume of a run, and about the run."""
+    for volume in report.volumes:
+        if volume.verdict is not None:
+            typer.echo(volume.verdict.sentence)
+    if report.verdict is not None:
+        typer.echo(f"verdict: {report.verdict.sentence}")
+
+
 def _scores_of(volume: VolumeScores) -> tuple[str, ...]:
     if volume.iou is None:
         return "-", volume.note or volume.state, "-", "-"

@@ -30,6 +30,7 @@ from segem.cli.shared import (
 from segem.cli.show import show
 from segem.config import (
     BaselineConfig,
+    CellsConfig,
     ExecutionConfig,
     IngestConfig,
     RefineConfig,
@@ -187,6 +188,35 @@ def crf(
     run = check_name(run_name or f"{config.of}-crf", "run")
     space = workspace_with(common.workspace, volume)
     from segem.stages.segmentation.crf import refine_volume as stage
+
+    show(stage(volume, run, config, execution, space, replace=replace), common.as_json, run=run)
+
+
+@theme.command("cells", "segem cells cortex --of monday", stopped=RESUMES)
+def cells(
+    volume: VolumeArgument,
+    run_name: Annotated[
+        str,
+        typer.Option(
+            "--of",
+            help="Run whose probability is divided, and which the cells are written into.",
+            autocompletion=complete_run,
+            rich_help_panel=RUN,
+        ),
+    ],
+    config: Annotated[CellsConfig, Options({"Cells": ("merge_below", "sigma_px")})],
+    execution: Annotated[ExecutionConfig, Options({MACHINE: (ENGINE, "workers")}, settle=settle_engine)],
+    common: CommonOptions,
+    replace: ReplaceOption = False,
+) -> None:
+    """Divide the probability of a run into cells, and close the gaps of its mask by their borders.
+
+    Every section is divided by itself. The cells (labels/cells) and the closed mask (labels/membrane-closed) lie beside
+    the mask of the run, which stays as it is; `segem report` scores both. The same command resumes a stopped one.
+    """
+    run = check_name(run_name, "run")
+    space = workspace_with(common.workspace, volume)
+    from segem.stages.segmentation.cells import find_cells_of_run as stage
 
     show(stage(volume, run, config, execution, space, replace=replace), common.as_json, run=run)
 

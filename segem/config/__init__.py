@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from segem.config.accept import Rule as Rule
+from segem.config.accept import parse_rules as parse_rules
 from segem.config.base import Config as Config
 from segem.config.baseline import BaselineConfig as BaselineConfig
 from segem.config.bench import BenchConfig as BenchConfig
+from segem.config.cells import CellsConfig as CellsConfig
 from segem.config.crf import CrfConfig as CrfConfig
 from segem.config.crf import RefineConfig as RefineConfig
 from segem.config.data import DataConfig as DataConfig

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
+from segem.config.accept import Rule
 from segem.config.base import Config
 from segem.config.baseline import BaselineConfig
 from segem.config.ingest import IngestConfig
@@ -89,6 +90,8 @@ class Manifest(Config):
     """How membrane is found without labels, for comparison with the model."""
     segment: SweepConfig | None = None
     """How the model is swept over each volume."""
+    accept: tuple[Rule, ...] = ()
+    """Rules that each volume must meet to be accepted, such as ``iou >= .65``."""
 
     @field_validator("segment", mode="before")
     @classmethod
@@ -106,6 +109,10 @@ class Manifest(Config):
         if twice:
             raise ValueError(f"volume names must differ (upper and lower case alike): {', '.join(twice)}")
         return volumes
+
+    def config_hash(self) -> str:
+        """Return the hash of all that decides the results: rules only judge them, so another rule is no other run."""
+        return Config.config_hash(self.model_copy(update={"accept": ()}))
 
     def segment_config(self) -> SegmentConfig:
         """Return the segmentation settings with the manifest's model filled in."""

@@ -26,10 +26,14 @@ def run_loop(sweep: Sweep, _execution: ExecutionConfig, on_voxels: Callable[[int
     """Read, compute and write block after block; the three steps overlap with those of neighbouring blocks.
 
     Enough blocks are computed side by side to keep every core busy, and one more, so that no core idles while a block
-    is stitched. Outcomes are yielded in the order of the blocks, whichever finishes first.
+    is stitched. Only blocks so large that they come one at a time do not overlap. Outcomes are yielded in the order of
+    the blocks, whichever finishes first.
     """
     work, known, blocks = sweep.work, sweep.known, iter(sweep.order(sweep.plan.blocks()))
     at_once = 1 + ceil_div(sweep.tiles_at_once or cores(), sweep.plan.tiles_per_block)
+    ahead, waiting = READ_AHEAD, WAITING_TO_BE_WRITTEN
+    if sweep.one_at_a_time:
+        at_once, ahead, waiting = 1, 0, 0
     with (
         # One reader: the chunk cache is sized for blocks that are read one after the other, in their order.
         ThreadPoolExecutor(1, "read") as reader,
@@ -41,8 +45,8 @@ def run_loop(sweep: Sweep, _execution: ExecutionConfig, on_voxels: Callable[[int
         storing: deque[tuple[Block, Future[BlockOutcome]]] = deque()
         try:
             while True:
-                # Bounds how many blocks are in memory: as many as are computed, and READ_AHEAD more.
-                for block in islice(blocks, READ_AHEAD + at_once - len(loading) - len(computing)):
+                # Bounds how many blocks are in memory: as many as are computed, and those read ahead.
+                for block in islice(blocks, ahead + at_once - len(loading) - len(computing)):
                     loading.append((block, reader.submit(work.load, block, known.get(block.index))))
                 while loading and len(computing) < at_once:
                     block, loaded = loading.popleft()
@@ -63,7 +67,7 @@ def run_loop(sweep: Sweep, _execution: ExecutionConfig, on_voxels: Callable[[int
                     yield block.index, blamed(error, block)
                 # Frees the voxels of this block before waiting for a writer.
                 del computed
-                while len(storing) > WAITING_TO_BE_WRITTEN:
+                while len(storing) > waiting:
                     yield _stored(*storing.popleft())
             while storing:
                 yield _stored(*storing.popleft())

@@ -60,6 +60,8 @@ class Sweep:
     """Puts the blocks into the order they are started in; the result does not depend on it."""
     tiles_at_once: int | None = None
     """Tiles that one process evaluates side by side; as many as it has cores when absent."""
+    one_at_a_time: bool = False
+    """Whether blocks are so large that a process may hold no second one."""
 
 
 @dataclass

@@ -94,12 +94,12 @@ def voxel_digest(arrays: Iterable[NDArray[Any]]) -> str:
     return digest.hexdigest()
 
 
-def block_digest(layers: Iterable[NDArray[np.uint8]]) -> str:
+def block_digest(layers: Iterable[NDArray[np.unsignedinteger[Any]]]) -> str:
     """Return the sha256 that a ledger keeps of a block; masks are hashed as bits, which takes an eighth of the time.
 
     Parameters
     ----------
-    layers : iterable of (z, y, x) uint8
+    layers : iterable of (z, y, x) unsigned int
         The voxels of each layer.
 
     Returns

@@ -24,11 +24,14 @@ class Layers:
     probability: Array | None
     membrane: Array | None
     baseline: Array | None
+    closed: Array | None = None
     truth_ids: Array | None = None
     """The numbers of the cells, where the truth was given so; 0 outside of cells."""
 
     @classmethod
-    def open(cls, run: str, volume: str, workspace: Workspace, *, segmented: bool, clustered: bool) -> Layers:
+    def open(
+        cls, run: str, volume: str, workspace: Workspace, *, segmented: bool, clustered: bool, divided: bool = False
+    ) -> Layers:
         """Open the layers that should be there, and check that none of their files is missing.
 
         Raises
@@ -53,10 +56,12 @@ class Layers:
             result.raw if result is not None and segmented else None,
             result.label("membrane") if result is not None and segmented else None,
             result.label("baseline") if result is not None and clustered else None,
+            result.label("membrane-closed") if result is not None and divided else None,
             source.label("truth-ids") if source.has_label("truth-ids") else None,
         )
         require_whole(source.raw, f"run `segem ingest` for {volume} with --again")
-        for array in (layers.truth, layers.probability, layers.membrane, layers.baseline, layers.truth_ids):
+        labels = (layers.truth, layers.membrane, layers.baseline, layers.closed, layers.truth_ids)
+        for array in (layers.probability, *labels):
             if array is not None:
                 require_whole(array, f"see `segem verify {run}`, then run again")
         return layers

@@ -22,7 +22,7 @@ from segem.errors import InputError, SegemError, WorkspaceError
 from segem.io.files import disk_errors, locked, sweep_partials, write_text
 from segem.io.volume import Volume, create_volume
 from segem.io.workspace import Workspace
-from segem.records.run import SCHEMA, F, ModelRecord, PhaseRecord, RunRecord, StepRecord, VolumeRecord
+from segem.records.run import AFTERWARDS, SCHEMA, F, ModelRecord, PhaseRecord, RunRecord, StepRecord, VolumeRecord
 
 RESULT_LABELS = {"membrane": np.dtype("uint8"), "baseline": np.dtype("uint8")}
 
@@ -148,8 +148,14 @@ def note_failure(workspace: Workspace, run: str, volume: str, reason: str) -> No
     update_run(workspace, run, change)
 
 
-def enter_volumes(workspace: Workspace, run: str, names: Iterable[str], model: ModelRecord | None = None) -> None:
-    """Note that a run is to finish these volumes, so that one it never reaches is noticed.
+def enter_volumes(
+    workspace: Workspace,
+    run: str,
+    names: Iterable[str],
+    model: ModelRecord | None = None,
+    accept: tuple[str, ...] = (),
+) -> None:
+    """Note that a run is to finish these volumes, so that one it never reaches is noticed, and the rules they are for.
 
     They count as done only when this attempt has reached them. What an earlier attempt has made stays noted with the
     settings it was made with, and no finished block is lost, since those are in the ledger.
@@ -159,8 +165,10 @@ def enter_volumes(workspace: Workspace, run: str, names: Iterable[str], model: M
         entered = {}
         for name in names:
             steps = record.volumes.get(name, VolumeRecord()).steps
-            entered[name] = VolumeRecord(steps={step: _waiting(old) for step, old in steps.items()})
-        return record.model_copy(update={"volumes": record.volumes | entered, "model": model or record.model})
+            again = {step: old if step in AFTERWARDS else _waiting(old) for step, old in steps.items()}
+            entered[name] = VolumeRecord(steps=again)
+        changes = {"volumes": record.volumes | entered, "model": model or record.model, "accept": accept}
+        return record.model_copy(update=changes)
 
     update_run(workspace, run, change)
 

@@ -212,15 +212,19 @@ class Volume:
                     pass
 
     def add_label(self, name: str, dtype: DTypeLike) -> None:
-        """Add a label without any voxel written to a volume that nobody else has opened yet.
+        """Add a label without any voxel written; nobody else may write the volume meanwhile.
 
         Raises
         ------
         WorkspaceError
             When the disk refuses.
         """
+        folder = self.path / "labels"
         with disk_errors(self.path):
-            _create_labels(self.path, [*self.labels(), name], {name: dtype}, self.shape, self.voxel_size)
+            # A list that names a label makes the volume damaged until the label is there, so the label comes first.
+            with new_directory(folder / name) as partial:
+                _create_label(partial, dtype, self.shape, self.voxel_size)
+            _list_labels(folder, [*self.labels(), name])
         self.__dict__.pop("outside", None)
 
     def set_attributes(self, **values: Any) -> None:
@@ -304,21 +308,26 @@ def create_volume(
     with disk_errors(path), new_directory(path) as partial:
         _create_image(partial, v05.Image(multiscales=[multiscale]), levels, dtype, {ATTRIBUTES: attributes})
         if labels:
-            _create_labels(partial, list(labels), labels, shape, voxel_size)
+            for name, kind in labels.items():
+                _create_label(partial / "labels" / name, kind, shape, voxel_size)
+            _list_labels(partial / "labels", list(labels))
     return Volume(path)
 
 
-def _create_labels(
-    path: Path, names: list[str], new: Mapping[str, DTypeLike], shape: ZYX, voxel_size: VoxelSize
-) -> None:
-    """Create the new ones of all labels of an image."""
+def _create_label(path: Path, dtype: DTypeLike, shape: ZYX, voxel_size: VoxelSize) -> None:
     levels = plan_levels(shape, voxel_size)
-    group = zarr.open_group(str(path / "labels"), mode="a", zarr_format=3)
-    group.attrs["ome"] = _dump(v05.LabelsGroup(labels=names))
-    for name, dtype in new.items():
-        described = v05.ImageLabel(source=v05.LabelSource(image="../../"))
-        image = v05.LabelImage(multiscales=[multiscale_of(levels, voxel_size)], **{"image-label": described})
-        _create_image(path / "labels" / name, image, levels, dtype, {}, by_bit=True)
+    described = v05.ImageLabel(source=v05.LabelSource(image="../../"))
+    image = v05.LabelImage(multiscales=[multiscale_of(levels, voxel_size)], **{"image-label": described})
+    _create_image(path, image, levels, dtype, {}, by_bit=True)
+
+
+def _list_labels(folder: Path, names: list[str]) -> None:
+    """Name the labels of an image, in one atomic step."""
+    if not (folder / "zarr.json").is_file():
+        zarr.create_group(str(folder), zarr_format=3)
+    metadata = _read_json(folder / "zarr.json")
+    metadata.setdefault("attributes", {})["ome"] = _dump(v05.LabelsGroup(labels=names))
+    write_text(folder / "zarr.json", json.dumps(metadata, indent=2, allow_nan=False))
 
 
 def _put(block: PyramidBlock) -> None:

@@ -224,7 +224,7 @@ def _compare(
         )
     blocks = len(first)
     # Paired: both masks are scored on the same draw of blocks. Counts are added up before a ratio is taken.
-    drawn = np.concatenate([score(w @ first) - score(w @ second) for w in _draws(blocks, resamples, seed)])
+    drawn = np.concatenate([score(w @ first) - score(w @ second) for w in draw_blocks(blocks, resamples, seed)])
     tail = (1 - confidence) / 2
     # The one-sided bound has all of the risk, twice the tail, at its end.
     low, high, bound = np.quantile(drawn, _expanded([tail, 1 - tail, 2 * tail], blocks))
@@ -232,13 +232,30 @@ def _compare(
     return Difference(values[0], values[1], float(low), float(high), float(bound), blocks)
 
 
-def _draws(blocks: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Yield how often each block was drawn, several draws at a time."""
+def draw_blocks(blocks: int, resamples: int, seed: int, *, drawn: int | None = None) -> Iterator[NDArray[np.int64]]:
+    """Yield how often each block was drawn with replacement, several draws at a time.
+
+    Parameters
+    ----------
+    blocks : int
+        How many there are.
+    resamples : int
+        Number of draws.
+    seed : int
+        Seed of the draws.
+    drawn : int, optional
+        Blocks in a draw; as many as there are when absent.
+
+    Yields
+    ------
+    array (some draws, blocks) of int64
+    """
     random = np.random.default_rng(seed)
     # Only how often each block is drawn matters, so a draw is a row of multinomial counts, not a list of blocks.
     at_once = max(1, _WEIGHTS_AT_ONCE // blocks)
     for start in range(0, resamples, at_once):
-        yield random.multinomial(blocks, np.full(blocks, 1 / blocks), size=min(at_once, resamples - start))
+        size = min(at_once, resamples - start)
+        yield random.multinomial(blocks if drawn is None else drawn, np.full(blocks, 1 / blocks), size=size)
 
 
 def _expanded(levels: Sequence[float], blocks: int) -> NDArray[np.float64]:

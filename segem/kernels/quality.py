@@ -23,10 +23,19 @@ _LEAST_INSIDE = 0.05
 """With less tissue than this share, a section counts as empty."""
 _LEAST_COMMON = 0.03
 """With less of its slopes in common between rows, a section is noise."""
+_LEAST_POWER = 1e-3
+"""Of the structure that is compared, in squared intensities."""
 _COMPARED_PX = 256
 """Longest side of what is compared with other sections: more would find the same shifts, in more time."""
 _PRINT_PX = 48
 """Side of a fingerprint: two unrelated ones correlate by about 1 / 48."""
+_LEAST_QUARTER_PX = 64
+"""A shorter side of a quarter of what is compared shows too little to say where it lies."""
+_ASTRAY_PX = 10
+"""How far a quarter may lie from where the whole does, in pixels of what is compared; what correlates further away is
+other structure."""
+_FEW = 4e-6
+"""Share of the pixels that may be darker than the darkest level, or brighter than the brightest: hot pixels."""
 # Wavelengths between, in pixels of what is compared: longer ones are uneven light, shorter ones are noise.
 _LONGEST_PX, _SHORTEST_PX = 40.0, 5.0
 
@@ -40,14 +49,18 @@ class Measures:
     brightness: float | None
     noise: float | None
     outside: float
+    darkest: float | None = None
+    brightest: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trace:
     """What is kept of a section to compare it with others, see `trace_section`."""
 
     spectrum: NDArray[np.complex64]
     """Of a correlation of 1 with itself."""
+    quarters: NDArray[np.complex64]
+    """The same of each quarter of the section; none where it is small."""
     shape: tuple[int, int]
     factor: int
     """Pixels of the section for one of what is compared."""
@@ -79,8 +92,8 @@ def measure_section(section: NDArray[Any], outside: NDArray[np.bool_] | None = N
     Measures
         Sharpness is the strength of the edges relative to the contrast, from slopes in rows beside each other, so that
         noise, which differs from row to row, adds nothing. Contrast is the span between the 5th and 95th percentile,
-        brightness the median, and noise the standard deviation by Immerkær's method, all three in intensities. None
-        where there is too little tissue.
+        brightness the median, and noise the standard deviation by Immerkær's method, all in intensities, as are the
+        darkest and brightest level (see `find_ends`). None where there is too little tissue.
 
     References
     ----------
@@ -99,14 +112,58 @@ def measure_section(section: NDArray[Any], outside: NDArray[np.bool_] | None = N
     share = 0.0 if inside is None else 1 - float(inside.mean())
     if section.size == 0 or 1 - share < _LEAST_INSIDE:
         return Measures(None, None, None, None, share)
-    low, middle, high = _percentiles(histogram(section if inside is None else section[inside]), (5, 50, 95))
+    counts = histogram(section if inside is None else section[inside])
+    low, middle, high = _percentiles(counts, (5, 50, 95))
     contrast = float(high - low)
+    darkest, brightest = find_ends(counts)
     if min(section.shape) < _LEAST_PX:
-        return Measures(None, contrast, float(middle), None, share)
+        return Measures(None, contrast, float(middle), None, share, darkest, brightest)
     image = section.astype(np.float32)
     edges = _edge_strength(image, inside)
     sharpness = edges / contrast if edges is not None and contrast else None
-    return Measures(sharpness, contrast, float(middle), _noise(image, inside), share)
+    return Measures(sharpness, contrast, float(middle), _noise(image, inside), share, darkest, brightest)
+
+
+def find_ends(counts: NDArray[np.int64]) -> tuple[float, float]:
+    """Return the darkest and the brightest level of a section, as they would be had nothing been cut off.
+
+    Pixels that were cut off are piled up in the last level that is left. How far they reached is estimated from how
+    many there are, as if the levels beyond thinned out evenly from what those before have, and reached no further than
+    what the section shows is wide.
+
+    Parameters
+    ----------
+    counts : (n,) int64
+        How many pixels have each level; at least one has any.
+
+    Returns
+    -------
+    tuple of float
+        In intensities; but for 4 pixels in a million, all lie between them.
+
+    Examples
+    --------
+    >>> find_ends(np.array([0, 0, 5, 5, 5, 5, 5, 0]))
+    (2.0, 6.0)
+    >>> find_ends(np.array([20, 5, 5, 5, 5, 5, 0]))
+    (-5.0, 5.0)
+    """
+    dark = _find_end(counts)
+    return dark, counts.size - 1 - _find_end(counts[::-1])
+
+
+def _find_end(counts: NDArray[np.int64]) -> float:
+    running = np.cumsum(counts)
+    at = int(np.searchsorted(running, max(1, round(_FEW * int(running[-1])))))
+    levels = np.flatnonzero(counts)
+    last, beside = int(levels[0]), levels[1:5]
+    if at != last or beside.size < 4:
+        return float(at)
+    # Of data of 12 bits that fill 16, only every sixteenth level is used.
+    usual = float(counts[beside].mean())
+    # Of a triangle, the base is twice the area over the height.
+    hidden = 2 * (float(counts[last]) / usual - 1) * (int(beside[-1]) - last) / beside.size
+    return at - min(max(hidden, 0.0), float(levels[-1] - last))
 
 
 def trace_section(section: NDArray[Any], outside: NDArray[np.bool_] | None = None) -> Trace | None:
@@ -141,16 +198,12 @@ def trace_section(section: NDArray[Any], outside: NDArray[np.bool_] | None = Non
     small = _pool(image, factor)
     if min(small.shape) < _LEAST_PX:
         return None
-    window, band = _window_and_band((small.shape[0], small.shape[1]))
-    small -= small.mean()
-    spectrum = scipy.fft.rfft2(small * window) * band
-    power = float(scipy.fft.irfft2(np.abs(spectrum) ** 2, s=small.shape)[0, 0])
+    spectrum, power = _transform(small)
     fingerprint = _fingerprint(image)
     # Less than rounding leaves of a section of one intensity.
-    if power < 1e-3 or fingerprint is None:
+    if power < _LEAST_POWER or fingerprint is None:
         return None
-    spectrum = (spectrum / np.sqrt(power)).astype(np.complex64)
-    return Trace(spectrum, (small.shape[0], small.shape[1]), factor, fingerprint)
+    return Trace(spectrum, _transform_quarters(small), (small.shape[0], small.shape[1]), factor, fingerprint)
 
 
 def compare_traces(before: Trace, after: Trace) -> Comparison:
@@ -164,8 +217,9 @@ def compare_traces(before: Trace, after: Trace) -> Comparison:
     Returns
     -------
     Comparison
-        Shift in pixels of the section, positive where the second lies further down and to the right; the correlation
-        of their structure at that shift.
+        Shift in pixels of the section, positive where the second lies further down and to the right: the median of
+        those of the whole and of its quarters, since tissue changes in places, while a section moves as a whole. The
+        correlation of their structure where the whole overlaps best.
 
     References
     ----------
@@ -183,12 +237,26 @@ def compare_traces(before: Trace, after: Trace) -> Comparison:
     height, width = before.shape
     cross = scipy.fft.irfft2(np.conj(before.spectrum) * after.spectrum, s=before.shape)
     # Beyond a quarter of the side, too little overlaps to tell.
-    reach_y, reach_x = height // 4, width // 4
-    near = np.roll(cross, (reach_y, reach_x), (0, 1))[: 2 * reach_y + 1, : 2 * reach_x + 1]
+    whole, similarity = _find_peak(cross, (0, 0), (height // 4, width // 4))
+    shifts = [whole]
+    start = round(whole[0]), round(whole[1])
+    overlap = abs(start[0]) <= height // 8 and abs(start[1]) <= width // 8
+    if before.quarters.size and after.quarters.size and overlap:
+        crosses = scipy.fft.irfft2(np.conj(before.quarters) * after.quarters, s=(height // 2, width // 2))
+        shifts += [_find_peak(quarter, start, (_ASTRAY_PX, _ASTRAY_PX))[0] for quarter in crosses]
+    y, x = np.median(shifts, axis=0)
+    return Comparison(float(y) * before.factor, float(x) * before.factor, similarity)
+
+
+def _find_peak(
+    cross: NDArray[np.float32], around: tuple[int, int], reach: tuple[int, int]
+) -> tuple[tuple[float, float], float]:
+    """Return where a correlation is largest, and its value there."""
+    rows, columns = (np.arange(at - n, at + n + 1) for at, n in zip(around, reach, strict=True))
+    near = cross[np.ix_(rows % cross.shape[0], columns % cross.shape[1])]
     at_y, at_x = (int(n) for n in np.unravel_index(int(near.argmax()), near.shape))
-    y = at_y - reach_y + _summit(near[:, at_x], at_y)
-    x = at_x - reach_x + _summit(near[at_y], at_x)
-    return Comparison(y * before.factor, x * before.factor, float(near[at_y, at_x]))
+    y, x = rows[at_y] + _summit(near[:, at_x], at_y), columns[at_x] + _summit(near[at_y], at_x)
+    return (float(y), float(x)), float(near[at_y, at_x])
 
 
 def correlate_fingerprints(prints: NDArray[np.int8], others: NDArray[np.int8]) -> NDArray[np.float32]:
@@ -263,6 +331,26 @@ def _pool(image: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
     rows = image[: height * factor].reshape(height, factor, -1).sum(axis=1)
     columns = rows[:, : width * factor].reshape(height, width, factor).sum(axis=2)
     return np.asarray(columns / factor**2, np.float32)
+
+
+def _transform(image: NDArray[np.float32]) -> tuple[NDArray[np.complex64], float]:
+    """Return the spectrum of the band of wavelengths that is compared, of a correlation of 1, and the power it had."""
+    shape = (image.shape[0], image.shape[1])
+    window, band = _window_and_band(shape)
+    spectrum = scipy.fft.rfft2((image - image.mean()) * window) * band
+    columns = (spectrum.real**2 + spectrum.imag**2).sum(axis=0, dtype=np.float64)
+    # By Parseval's theorem; of a real image, only the first column, and of an even width the last, has no mirror image.
+    once = columns[0] + (columns[-1] if shape[1] % 2 == 0 else 0.0)
+    power = float(2 * columns.sum() - once) / image.size
+    return (spectrum / np.sqrt(max(power, _LEAST_POWER))).astype(np.complex64), power
+
+
+def _transform_quarters(image: NDArray[np.float32]) -> NDArray[np.complex64]:
+    height, width = image.shape[0] // 2, image.shape[1] // 2
+    if min(height, width) < _LEAST_QUARTER_PX:
+        return np.empty((0, 0, 0), np.complex64)
+    quarters = (image[top:, left:][:height, :width] for top in (0, height) for left in (0, width))
+    return np.stack([_transform(quarter)[0] for quarter in quarters])
 
 
 @lru_cache(maxsize=4)

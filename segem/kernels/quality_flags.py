@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from math import exp, hypot, log
+from math import exp, hypot, log, tanh
 
 import numpy as np
 from numpy.typing import NDArray
 
+from segem.kernels.displacement import Extent, find_displaced
 from segem.kernels.quality import (
     Comparison,
     Measures,
@@ -33,18 +34,28 @@ class Bound:
     spreads: float
 
 
-# Chosen on seven stacks of four data sets by benchmarks/quality.py, so that at most 3 % of their sections stand out as
-# they are. What one stack does from section to section is a defect in another, so each bound has both parts.
-SHARPNESS, CONTRAST, NOISE = Bound(log(1 / 0.86), 3), Bound(log(1 / 0.82), 2), Bound(log(1.16), 3)
+# What one stack does from section to section is a defect in another, so each bound has two parts: what is worth a flag
+# at all, and what stands out of the stack's own scatter. benchmarks/quality.py says what is found with them on seven
+# stacks of four data sets, and that at most 3 % of their sections stand out as they are. docs/explanation/quality.md
+# says how much of that rests on those stacks.
+SHARPNESS, CONTRAST, NOISE = Bound(log(1 / 0.86), 3), Bound(log(1 / 0.84), 2.5), Bound(log(1.16), 3)
 """Of the logarithms of these measures."""
-BRIGHTNESS = Bound(0.1, 3)
-"""The least is a share of the usual contrast."""
-SHIFT_PX = Bound(7, 2.5)
-ORDER, ORDER_AT_THE_ENDS = Bound(0.02, 3), Bound(0.06, 3)
+BRIGHTNESS, OFFSET = Bound(0.1, 3), Bound(0.06, 3)
+"""Of the median, and of all levels by their ends; the least is a share of the usual contrast."""
+_STEADY = 0.005
+"""What varies less than this share of the contrast counts as varying so much."""
+ORDER, ORDER_AT_THE_ENDS = Bound(0.02, 3), Bound(0.06, 2.5)
 """Of similarities."""
 COPY = Bound(0.7, 6)
 """Of correlations of fine structure; the spreads are counted from the usual one of neighbours."""
+_MOST_ALIKE = 0.999
 
+_AGAINST: dict[Extent, str] = {
+    "alone": "sections before and after",
+    "first": "sections after",
+    "last": "sections before",
+    "lasting": "section before",
+}
 _LEAST_SIMILARITY = 0.15
 """Two unrelated sections reach half of this somewhere."""
 _EMPTY = 0.1
@@ -71,6 +82,8 @@ class QualityTally:
 
     first: int = 0
     """Number of the first section."""
+    compare: Callable[[Trace, Trace], Comparison] = compare_traces
+    """Says how two sections lie to each other; where the same ones are compared again and again, one that remembers."""
     sections: list[SectionQuality] = field(default_factory=list)
     """The measures so far."""
     _traces: list[Trace | None] = field(default_factory=list)
@@ -95,9 +108,9 @@ class QualityTally:
             Of its voxels: two sections of one digest are equal.
         """
         z = len(self.sections)
-        beside = _compare(self._traces[-1] if self._traces else None, trace)
+        beside = self._compare(self._traces[-1] if self._traces else None, trace)
         if z:
-            across = _compare(self._traces[0] if len(self._traces) == 2 else None, trace)
+            across = self._compare(self._traces[0] if len(self._traces) == 2 else None, trace)
             self._across.append(across.similarity if across else None)
         self._traces = [*self._traces[-1:], trace]
         known = beside if beside is not None and beside.similarity >= _LEAST_SIMILARITY else None
@@ -108,6 +121,8 @@ class QualityTally:
                 contrast=measured.contrast,
                 brightness=measured.brightness,
                 noise=measured.noise,
+                darkest=measured.darkest,
+                brightest=measured.brightest,
                 outside=measured.outside,
                 shift_y_px=known.shift_y_px if known else None,
                 shift_x_px=known.shift_x_px if known else None,
@@ -119,6 +134,9 @@ class QualityTally:
             self._fingerprints[z] = trace.fingerprint
             if (first := self._seen.setdefault(digest, z)) != z:
                 self._equal[z] = first
+
+    def _compare(self, before: Trace | None, after: Trace | None) -> Comparison | None:
+        return None if before is None or after is None else self.compare(before, after)
 
     def find_flags(self) -> tuple[SectionFlag, ...]:
         """Return the sections that stand out, in order, each with the reason."""
@@ -144,8 +162,11 @@ class QualityTally:
             return found
         places, prints = list(self._fingerprints), np.stack(list(self._fingerprints.values()))
         beside = np.array([float(correlate_fingerprints(a[None], b[None])[0, 0]) for a, b in pairwise(prints)])
+        # By Fisher's transform, in which correlations scatter as much near 1 as near 0; equal ones would be infinite.
+        likeness = np.arctanh(np.clip(beside, -_MOST_ALIKE, _MOST_ALIKE))
+        middle = float(np.median(likeness))
         # Thin sections resemble their neighbours down to the pixel.
-        least = max(COPY.least, float(np.median(beside)) + COPY.spreads * _spread(beside - np.median(beside)))
+        least = max(COPY.least, tanh(middle + COPY.spreads * _spread(likeness - middle)))
         for start in range(0, len(prints), _FINGERPRINTS_AT_A_TIME):
             block = correlate_fingerprints(prints[start : start + _FINGERPRINTS_AT_A_TIME], prints)
             for row, line in enumerate(block, start):
@@ -203,57 +224,11 @@ class QualityTally:
         }
         if len(steps) < FEWEST - 1:
             return {}
-        usual = np.median(list(steps.values()), axis=0)
-        found = find_displaced({z: step - usual for z, step in steps.items()})
         return {
-            z: f"shifted by {hypot(*away):.0f} px against the section{'s' if alone else ''} before"
-            f"{' and after' if alone else ''} ({_directions(*away)})"
-            for z, (away, alone) in found.items()
+            z: f"shifted by {hypot(away.y_px, away.x_px):.0f} px against the {_AGAINST[away.extent]} "
+            f"({_directions(away.y_px, away.x_px)})"
+            for z, away in find_displaced(steps).items()
         }
-
-
-def find_displaced(steps: Mapping[int, NDArray[np.float64]]) -> dict[int, tuple[tuple[float, float], bool]]:
-    """Find sections that lie elsewhere than those around them, or than those before.
-
-    A section that lies elsewhere alone leaves two steps, there and back. So the displacement that explains most of the
-    steps is taken out of them, and the next one is looked for in what is left.
-
-    Parameters
-    ----------
-    steps : mapping
-        How far a section lies down and to the right of the one before, in pixels, by its index.
-
-    Returns
-    -------
-    dict
-        By index, the displacement, and whether that of the section alone and not of those after it too.
-
-    Examples
-    --------
-    >>> still, there = np.zeros(2), np.array([12.0, 0.0])
-    >>> find_displaced(dict(enumerate([still, still, there, -there, still, still, still])))
-    {2: ((12.0, 0.0), True)}
-    >>> find_displaced(dict(enumerate([still, still, there, still, still, still, still])))
-    {2: ((12.0, 0.0), False)}
-    """
-    left = dict(steps)
-    lone = [hypot(*(step - left[z + 1])) / 2 for z, step in left.items() if z + 1 in left]
-    # The median length of a vector is 1.18 times the standard deviation of its parts.
-    least = max(SHIFT_PX.least, SHIFT_PX.spreads * float(np.median(lone)) / 1.18 if lone else 0.0)
-    found: dict[int, tuple[tuple[float, float], bool]] = {}
-    while len(found) < len(steps):
-        # By how much the sum of squares falls when it is taken out.
-        gains = {(z, False): float(step @ step) for z, step in left.items()}
-        gains |= {(z, True): float(np.sum((step - left[z + 1]) ** 2)) / 2 for z, step in left.items() if z + 1 in left}
-        (z, alone), gain = max(gains.items(), key=lambda one: one[1])
-        if gain < 2 * least**2:
-            break
-        away = (left[z] - left[z + 1]) / 2 if alone else left[z]
-        left[z] = left[z] - away
-        if alone:
-            left[z + 1] = left[z + 1] + away
-        found.setdefault(z, ((float(away[0]), float(away[1])), alone))
-    return found
 
 
 def find_outliers(curve: Sequence[float | None], bound: Bound) -> dict[int, tuple[float, float]]:
@@ -281,20 +256,35 @@ def find_outliers(curve: Sequence[float | None], bound: Bound) -> dict[int, tupl
     >>> find_outliers([1, 1, 1, 1, 5, 5, 5, 5], Bound(1, 3))
     {}
     """
-    known = [(at, float(value)) for at, value in enumerate(curve) if value is not None]
-    if len(known) < FEWEST:
+    if sum(value is not None for value in curve) < FEWEST:
         return {}
+    least = max(bound.least, bound.spreads * _measure_scatter(curve))
+    return {at: (value, value - away) for at, (value, away) in find_deviations(curve).items() if abs(away) > least}
+
+
+def find_deviations(curve: Sequence[float | None]) -> dict[int, tuple[float, float]]:
+    """Return each value of a curve with how far it lies beyond the nearer of two medians, see `find_outliers`.
+
+    Examples
+    --------
+    >>> find_deviations([1, 1, 1, 1, 5, 4, 3, None])[4]
+    (5.0, 1.5)
+    """
+    known = [(at, float(value)) for at, value in enumerate(curve) if value is not None]
     values = np.array([value for _, value in known])
-    around = [_split(values, at) for at in range(len(values))]
-    residuals = [value - float(np.median(np.concatenate(sides))) for value, sides in zip(values, around, strict=True)]
-    least = max(bound.least, bound.spreads * _spread(np.array(residuals)))
     found = {}
-    for (at, value), sides in zip(known, around, strict=True):
-        medians = [float(np.median(side)) for side in sides if side.size]
-        usual = min(medians, key=lambda median: abs(value - median))
-        if all(value - median > least for median in medians) or all(median - value > least for median in medians):
-            found[at] = (value, usual)
+    for turn, (at, value) in enumerate(known):
+        away = [value - float(np.median(side)) for side in _split(values, turn) if side.size]
+        between = not away or min(away) < 0 < max(away)
+        found[at] = (value, 0.0 if between else min(away, key=abs))
     return found
+
+
+def _measure_scatter(curve: Sequence[float | None]) -> float:
+    """Return the spread of a curve around its running median."""
+    values = np.array([float(value) for value in curve if value is not None])
+    around = (np.concatenate(_split(values, at)) for at in range(len(values)))
+    return _spread(np.array([value - float(np.median(sides)) for value, sides in zip(values, around, strict=True)]))
 
 
 def _split(values: NDArray[np.float64], at: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -333,19 +323,58 @@ def _find_blurred(sections: Sequence[SectionQuality]) -> dict[int, str]:
 
 def _find_contrast(sections: Sequence[SectionQuality]) -> dict[int, str]:
     found = find_outliers([_log(one.contrast) for one in sections], CONTRAST)
-    return {z: _compared("contrast", exp(value), exp(usual)) for z, (value, usual) in found.items()}
+    spans = find_outliers([_log(_span(one)) for one in sections], CONTRAST)
+    return {
+        z: _compared("all levels within", exp(value), exp(usual))
+        for z, (value, usual) in spans.items()
+        # Noise widens the span.
+        if value < usual
+    } | {z: _compared("contrast of", exp(value), exp(usual)) for z, (value, usual) in found.items()}
 
 
 def _find_brightness(sections: Sequence[SectionQuality]) -> dict[int, str]:
     contrasts = [one.contrast for one in sections if one.contrast]
-    least = BRIGHTNESS.least * float(np.median(contrasts)) if contrasts else 1.0
-    found = find_outliers([one.brightness for one in sections], Bound(least, BRIGHTNESS.spreads))
-    return {z: _compared("brightness", value, usual) for z, (value, usual) in found.items()}
+    if len(contrasts) < FEWEST:
+        return {}
+    usual = float(np.median(contrasts))
+    bound = Bound(BRIGHTNESS.least * usual, BRIGHTNESS.spreads)
+    return _find_offsets(sections, usual) | {
+        z: _compared("brightness of", *pair)
+        for z, pair in find_outliers([one.brightness for one in sections], bound).items()
+    }
+
+
+def _find_offsets(sections: Sequence[SectionQuality], contrast: float) -> dict[int, str]:
+    """Find sections all of whose levels moved, by the darkest and the brightest.
+
+    What a section shows moves its median, but hardly these two; so does contrast, but in opposite directions.
+    """
+    dark, bright = [one.darkest for one in sections], [one.brightest for one in sections]
+    # The end that varies less tells more.
+    weights = [max(_measure_scatter(curve), _STEADY * contrast) ** -2 for curve in (dark, bright)]
+    moved = {
+        z: ((dark_level, bright_level), (dark_away, bright_away))
+        for (z, (dark_level, dark_away)), (bright_level, bright_away) in zip(
+            find_deviations(dark).items(), find_deviations(bright).values(), strict=True
+        )
+    }
+    offsets = {z: float(np.average(away, weights=weights)) for z, (_, away) in moved.items()}
+    least = max(OFFSET.least * contrast, OFFSET.spreads * _spread(np.array(list(offsets.values()))))
+    found = {}
+    for z, offset in offsets.items():
+        levels, away = moved[z]
+        if abs(offset) > least and min(value * offset for value in away) > -(offset**2) / 3:
+            here, there = levels, [level - value for level, value in zip(levels, away, strict=True)]
+            found[z] = (
+                f"{'brighter' if offset > 0 else 'darker'} by about {abs(offset):.3g} grey levels: its own are "
+                f"{here[0]:.3g} to {here[1]:.3g}, {there[0]:.3g} to {there[1]:.3g} in the sections around it"
+            )
+    return found
 
 
 def _find_noise(sections: Sequence[SectionQuality]) -> dict[int, str]:
     found = find_outliers([_log(one.noise) for one in sections], NOISE)
-    return {z: _compared("noise", exp(value), exp(usual)) for z, (value, usual) in found.items() if value > usual}
+    return {z: _compared("noise of", exp(value), exp(usual)) for z, (value, usual) in found.items() if value > usual}
 
 
 _CURVES: dict[FlagKind, Callable[[Sequence[SectionQuality]], dict[int, str]]] = {
@@ -361,15 +390,15 @@ def _without(reasons: dict[int, str], *explained: Container[int]) -> dict[int, s
 
 
 def _compared(what: str, value: float, usual: float) -> str:
-    return f"{what} of {value:.3g} grey levels, {usual:.3g} in the sections around it"
+    return f"{what} {value:.3g} grey levels, {usual:.3g} in the sections around it"
+
+
+def _span(one: SectionQuality) -> float | None:
+    return None if one.darkest is None or one.brightest is None else one.brightest - one.darkest
 
 
 def _log(value: float | None) -> float | None:
     return log(value) if value else None
-
-
-def _compare(before: Trace | None, after: Trace | None) -> Comparison | None:
-    return None if before is None or after is None else compare_traces(before, after)
 
 
 def _directions(y: float, x: float) -> str:

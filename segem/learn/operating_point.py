@@ -9,7 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from segem.kernels.metrics.divisions import choose_limit
 from segem.kernels.metrics.iou import Confusion
+from segem.kernels.threshold import quantize_probability
 from segem.learn.checks import check_predicted, check_sections
 from segem.learn.platt import fit_calibration
 from segem.learn.predict import predict_section
@@ -35,6 +37,16 @@ def calibrate(net: nn.Module, sections: Sequence[LabelledSection], device: torch
         check_predicted(logits, f"a validation section of {section.volume}")
         volumes.setdefault(section.volume, []).append((logits, section.truth))
     return fit_calibration(list(volumes.values()))
+
+
+def choose_merge_below(
+    net: nn.Module, sections: Sequence[LabelledSection], device: torch.device | str = "cpu"
+) -> float | None:
+    """Return from which mean probability on a border divides two cells; None where no section holds a cell."""
+    # The 8 bits that a run stores and divides.
+    return choose_limit(
+        (one.volume, one.truth, quantize_probability(predict_section(net, one.image, device))) for one in sections
+    )
 
 
 def choose_threshold(

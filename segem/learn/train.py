@@ -21,7 +21,7 @@ from segem.learn.checks import check_sections, warn_of_small_sections
 from segem.learn.interrupt import defer_interrupt
 from segem.learn.learner import Learner
 from segem.learn.models.registry import geometry, patch_px
-from segem.learn.operating_point import calibrate, choose_threshold
+from segem.learn.operating_point import calibrate, choose_merge_below, choose_threshold
 from segem.learn.pieces import in_pieces
 from segem.learn.predict import predict_section
 from segem.learn.sections import LabelledSection
@@ -58,6 +58,8 @@ class Fitted:
     """Not calibrated."""
     calibration: Calibration
     threshold: float
+    merge_below: float | None
+    """For the cells of its probabilities."""
     validation_iou: float
     steps: int
     minutes: float
@@ -156,11 +158,13 @@ def fit(
     # Border weights and Dice bias the logits, so probabilities are calibrated before a threshold is chosen. Both use
     # validation sections: on training sections the net is too sure of itself, and test sections must stay unseen.
     calibration = calibrate(judged, validation, device)
-    threshold, iou = choose_threshold(calibrated(judged, calibration), validation, device)
+    final = calibrated(judged, calibration)
+    threshold, iou = choose_threshold(final, validation, device)
     return Fitted(
         net=learner.average,
         calibration=calibration,
         threshold=threshold,
+        merge_below=choose_merge_below(final, validation, device),
         validation_iou=iou,
         steps=reached.step,
         minutes=reached.seconds / 60,

@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue
 from segem.config import Name, Precision
 from segem.geometry import Range
 from segem.records.base import Record
+from segem.records.reference import Reference
 
 
 class FittedOn(Record):
@@ -139,11 +140,16 @@ class ModelCard(Record):
     """Applied to the net's logits; the saved weights do not contain it."""
     threshold: float = Field(gt=0, lt=1)
     """Probability from which a voxel is membrane, chosen on validation sections."""
+    merge_below: float | None = Field(default=None, gt=0, lt=1)
+    """Mean probability of a border below which the two sides are one cell, chosen on the same sections; None where they
+    hold no cell, or before that was chosen. It changes no probability."""
     halo: MeasuredHalo | None = None
     trained_on: tuple[TrainedOn, ...] = ()
     """Empty for imported weights, where it is unknown."""
     learned_at: LearnedAt | None = None
     """Of its own training, not of its base model's; None where it is unknown."""
+    reference: Reference | None = None
+    """What its estimates without truth were fitted on; None where nothing was, so that it gives none."""
     scores: tuple[HeldOutScore, ...] = ()
     training: TrainingRecord | None = None
     """None for imported weights."""

@@ -25,6 +25,9 @@ class SectionQuality(Record):
     """Median intensity."""
     noise: float | None = None
     """Standard deviation of what changes from pixel to pixel, in intensities."""
+    darkest: float | None = None
+    brightest: float | None = None
+    """The ends of the intensities; beyond those of the type where some were cut off, by how many pixels tell."""
     outside: float = 0.0
     """Share of the pixels that lie outside the tissue; they count for nothing else."""
     shift_y_px: float | None = None

@@ -10,7 +10,8 @@ import segem
 from segem.config import Config
 from segem.config.baseline import BaselineMethod
 from segem.geometry import ZYX
-from segem.records.card import TrainedOn
+from segem.records.card import HeldOutScore, TrainedOn
+from segem.records.reference import Reference
 
 SCHEMA: Literal[2] = 2
 """Increased whenever an older record could be misread."""
@@ -97,9 +98,15 @@ class SegmentFacts(StepFacts):
 
     step: Literal["segment"] = "segment"
     threshold: float
+    merge_below: float | None = None
+    """What the model's card says of cells, for the step that divides the probability into them."""
     runtime: str
     """What evaluated the net."""
     trained_on: tuple[TrainedOn, ...] = ()
+    held_out: tuple[HeldOutScore, ...] = ()
+    """Scores on the card of the model."""
+    reference: Reference | None = None
+    """What the model's estimates without truth were fitted on."""
     int8: Int8Facts | None = None
 
 
@@ -121,14 +128,30 @@ class CrfFacts(StepFacts):
     """Of the model behind that probability, as is `trained_on`."""
 
 
+class CellsFacts(StepFacts):
+    """How the probability of a run was divided into cells; the share of membrane is that of the closed mask."""
+
+    same_making: ClassVar[tuple[str, ...]] = (*StepFacts.same_making, "threshold", "merge_below", "probability")
+
+    step: Literal["cells"] = "cells"
+    threshold: float
+    """Of the mask that was closed."""
+    merge_below: float
+    """Mean probability of a border below which the two sides are one cell."""
+    probability: str
+    """sha256 of the probability that was divided, block by block."""
+
+
 # Told apart by `step` when they are read back, so that each keeps its own types.
-Facts = Annotated[BaselineFacts | SegmentFacts | CrfFacts, Field(discriminator="step")]
-F = TypeVar("F", BaselineFacts, SegmentFacts, CrfFacts)
+Facts = Annotated[BaselineFacts | SegmentFacts | CrfFacts | CellsFacts, Field(discriminator="step")]
+F = TypeVar("F", BaselineFacts, SegmentFacts, CrfFacts, CellsFacts)
 """The facts of one step; a new step adds its own here and above."""
 
 
-RESULTS = {"segment": "segmentation", "crf": "refined segmentation"}
+RESULTS = {"segment": "segmentation", "crf": "refined segmentation", "cells": "division into cells"}
 """What users call the outcome of a step, where that is not the name of the step."""
+AFTERWARDS = ("cells",)
+"""Steps that no campaign takes: what they have made of a probability counts for as long as it is the same."""
 
 
 class StepRecord(Config):
@@ -177,6 +200,11 @@ class VolumeRecord(Config):
         return self.writer_of("membrane")
 
     @property
+    def cells(self) -> StepRecord | None:
+        """The step that divided the probability into cells."""
+        return self.writer_of("cells")
+
+    @property
     def baseline_facts(self) -> BaselineFacts | None:
         """What is known of the baseline."""
         step = self.baseline
@@ -204,3 +232,5 @@ class RunRecord(Config):
     environment: dict[str, str]
     model: ModelRecord | None = None
     volumes: dict[str, VolumeRecord] = {}
+    accept: tuple[str, ...] = ()
+    """Rules of the manifest by which its volumes are accepted."""

@@ -9,8 +9,13 @@ from pydantic import Field
 from segem.config.baseline import BASELINE_NAMES, BaselineMethod
 from segem.geometry import ZYX
 from segem.records.base import Record, computed
+from segem.records.error_map import SectionErrors
+from segem.records.expected import Abstains, Estimate, Expected
+from segem.records.intervals import Band, BlockCounts, Interval, TooFew
 from segem.records.quality import SectionFlag, SectionQuality
 from segem.records.run import ModelRecord
+from segem.records.seams import SeamAudit
+from segem.records.verdict import RunVerdict, Verdict
 
 
 class CellScore(Record):
@@ -81,10 +86,12 @@ class LayerScores(Record):
 
 
 class Scores(Record):
-    """The scores of both masks of a volume; None where there is no such mask, or no truth."""
+    """The scores of the masks of a volume; None where there is no such mask, or no truth."""
 
     model: LayerScores | None = None
     baseline: LayerScores | None = None
+    closed: LayerScores | None = None
+    """Of the model's mask, closed by the borders of its cells."""
 
 
 class IoU(Record):
@@ -192,9 +199,22 @@ class VolumeScores(Record):
     """What the error is made of; bins without voxels are left out."""
     known_fraction: float | None = None
     """Share of the voxels whose truth is known; scores are of them alone. None without truth."""
-    expected_iou: None = None
-    """Always None: nothing is estimated without truth yet. The key is there for scripts."""
-    seam_ratio: float | None = None
+    seams: SeamAudit | None = None
+    """Whether the borders of tiles and blocks show in the probability; None where there is no probability."""
+    intervals: dict[str, Interval | TooFew] = {}
+    """Of each score of the model's mask by its name; empty where nothing was measured."""
+    baseline_intervals: dict[str, Interval | TooFew] = {}
+    """The same of the baseline's mask."""
+    bands: dict[str, Band] = {}
+    """What each score of the model can be held against."""
+    blocks: BlockCounts | None = None
+    """What the intervals of pooled scores, and of their differences from another run, are made of."""
+    verdict: Verdict | None = None
+    """Whether the volume is accepted; None where nobody has decided."""
+    expected: Expected | Abstains | None = None
+    """Estimated from the probability alone, whether or not there is truth; None where the model made no mask."""
+    errors: tuple[SectionErrors, ...] = ()
+    """Expected errors along z, and the measured ones where there is truth; regions are in ``errors/<volume>.json``."""
     flags: tuple[SectionFlag, ...] = ()
     """Sections that stand out from those around them, as found at ingest."""
     quality: tuple[SectionQuality, ...] = ()
@@ -206,6 +226,16 @@ class VolumeScores(Record):
         """Whether the volume could be compared with truth."""
         return self.scores.model is not None or self.scores.baseline is not None
 
+    @property
+    def sections_flagged(self) -> int | None:
+        """Number of sections that stand out; None where their quality was not measured."""
+        return len({flag.section for flag in self.flags}) if self.quality else None
+
+    @computed
+    def seam_ratio(self) -> float | None:
+        """How much more the probability jumps at borders of tiles than beside them."""
+        return self.seams.ratio if self.seams else None
+
     @computed
     def iou(self) -> IoU | None:
         """Membrane IoU of both masks; None where nothing was measured."""
@@ -213,6 +243,11 @@ class VolumeScores(Record):
             return None
         model, baseline = self.scores.model, self.scores.baseline
         return IoU(model=model.iou if model else None, baseline=baseline.iou if baseline else None)
+
+    @computed
+    def expected_iou(self) -> Estimate | Abstains | None:
+        """Membrane IoU that the model's mask can be expected to have, an estimate; or why there is none."""
+        return self.expected.iou if isinstance(self.expected, Expected) else self.expected
 
     @computed
     def precision(self) -> float | None:
@@ -245,6 +280,20 @@ class Report(Record):
     segem_version: str
     environment: dict[str, str]
     volumes: tuple[VolumeScores, ...]
+    accept: tuple[str, ...] = ()
+    """The rules that the volumes were judged by."""
+    verdict: RunVerdict | None = None
+    """Whether the run is accepted; None where nobody has decided."""
+
+    def not_accepted(self) -> dict[str, str]:
+        """Return the volumes that are not accepted, or a run without any, and the verdict in words."""
+        if not self.volumes and self.verdict is not None:
+            return {self.run: self.verdict.sentence}
+        return {
+            volume.name: volume.verdict.sentence.removeprefix(f"{volume.name}: ")
+            for volume in self.volumes
+            if volume.verdict is not None and volume.verdict.state != "accepted"
+        }
 
     def failed(self) -> dict[str, str]:
         """Return the volumes that did not finish, with the reason."""

@@ -109,7 +109,8 @@ def record_volumes(job: Campaign) -> None:
         When the record cannot be written.
     """
     # With the model, or a run stopped after its baselines would look as if nothing else had been asked of it.
-    enter_volumes(job.workspace, job.run, job.volumes, job.model)
+    accept = tuple(map(str, job.manifest.accept))
+    enter_volumes(job.workspace, job.run, job.volumes, job.model, accept)
 
 
 def record_failure(volume: str, run: str, reason: str, workspace: Workspace) -> None:

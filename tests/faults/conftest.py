@@ -32,8 +32,10 @@ class Undisturbed:
         )
         self.context = harness.processes()
         self.step, self.job = step, harness.JOBS[step]
-        if step == "crf":
-            segment("noise", "segmented", harness.CONFIG, harness.QUIET, self.workspace)
+        # What these are made of; cells lie in the run itself.
+        if step in ("crf", "cells"):
+            run = "segmented" if step == "crf" else "r"
+            segment("noise", run, harness.CONFIG, harness.QUIET, self.workspace)
         self.reference = self.copy(folder / "reference")
         harness.run_to_the_end(self.context, self.job, self.reference.root)
         self.digest = harness.output_digest(self.reference)

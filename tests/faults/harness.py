@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segem.config import BaselineConfig, CrfConfig, ExecutionConfig, RefineConfig, SegmentConfig
+from segem.config import BaselineConfig, CellsConfig, CrfConfig, ExecutionConfig, RefineConfig, SegmentConfig
 from segem.execute.loop import WRITERS
 from segem.io.layers import layers_of
 from segem.io.run import load_run
@@ -24,6 +24,7 @@ from segem.io.shards import path_of
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.stages.segmentation.baseline import baseline
+from segem.stages.segmentation.cells import find_cells_of_run
 from segem.stages.segmentation.crf import refine_volume
 from segem.stages.segmentation.segment import segment
 
@@ -56,8 +57,17 @@ def find_baseline_of_noise(root: Path) -> None:
     baseline("noise", "r", BaselineConfig(sigma_px=1.0), Workspace(root), QUIET)
 
 
-JOBS = {"segment": segment_noise, "crf": refine_noise, "baseline": find_baseline_of_noise}
+def divide_noise(root: Path) -> None:
+    """Divide the probability that run ``r`` holds of the volume ``noise`` into cells."""
+    find_cells_of_run("noise", "r", CellsConfig(), QUIET, Workspace(root))
+
+
+JOBS = {"segment": segment_noise, "crf": refine_noise, "baseline": find_baseline_of_noise, "cells": divide_noise}
 """Every step of block work by its name."""
+LAST_PHASE = {"cells": "sections"}
+"""The phase of a step that writes its layers, where that is not ``blocks``."""
+LAYERS = {"cells": ("cells", "membrane-closed")}
+"""What a step writes, where it writes beside what a run holds already."""
 
 
 def processes() -> ForkServerContext:
@@ -90,11 +100,13 @@ def run_and_kill(context: ForkServerContext, job: Job, root: Path, seconds: floa
     return alive
 
 
-def run_and_kill_at(context: ForkServerContext, job: Job, workspace: Workspace, blocks: int) -> None:
-    """Run a job, and kill it as soon as the ledger holds so many blocks."""
+def run_and_kill_at(
+    context: ForkServerContext, job: Job, workspace: Workspace, blocks: int, step: str = "segment"
+) -> None:
+    """Run the job of a step, and kill it as soon as the ledger holds so many blocks."""
     process = context.Process(target=job, args=(workspace.root,))
     process.start()
-    while process.is_alive() and finished_blocks(workspace) < blocks:
+    while process.is_alive() and finished_blocks(workspace, step) < blocks:
         time.sleep(0.002)
     process.kill()
     process.join()
@@ -115,14 +127,15 @@ def output_digest(workspace: Workspace, run: str = "r") -> str:
     return digest.hexdigest()
 
 
-def finished_blocks(workspace: Workspace) -> int:
-    """Return how many blocks of the last phase the ledger holds."""
+def finished_blocks(workspace: Workspace, step: str = "segment") -> int:
+    """Return how many blocks of the last phase of a step the ledger holds."""
     path = workspace.ledger("r")
     if not path.is_file():
         return 0
     with closing(sqlite3.connect(path)) as db:
         try:
-            return int(db.execute("SELECT count(*) FROM blocks WHERE phase = 'blocks'").fetchone()[0])
+            phase = LAST_PHASE.get(step, "blocks")
+            return int(db.execute("SELECT count(*) FROM blocks WHERE phase = ?", (phase,)).fetchone()[0])
         except sqlite3.OperationalError:
             return 0
 
@@ -134,13 +147,16 @@ def last_counts(workspace: Workspace, name: str = "segment") -> tuple[int, int]:
     return step.facts.computed, step.facts.skipped
 
 
-def touched_blocks(workspace: Workspace) -> int:
-    """Return how many blocks of the result hold at least one file."""
+def touched_blocks(workspace: Workspace, step: str = "segment") -> int:
+    """Return how many blocks of what a step writes hold at least one file."""
     folder = workspace.result("r", "noise")
     if not folder.is_dir():
         return 0
     result = Volume.open(folder)
-    roots = [path_of(array) for array in layers_of(result, ("probability", "membrane", "baseline"))]
+    layers = LAYERS.get(step, ("probability", "membrane", "baseline"))
+    if not {*layers} <= {"probability", *result.labels()}:
+        return 0
+    roots = [path_of(array) for array in layers_of(result, layers)]
     return len({file.relative_to(root).as_posix() for root in roots for file in root.glob("c/*/*/[0-9]*")})
 
 

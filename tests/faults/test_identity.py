@@ -24,7 +24,7 @@ from tests.faults.tracing import Job, Seen, trace
 from tests.processes import ROOT
 
 ARITHMETIC = "segem.stages.segmentation.arithmetic"
-STARTS = tuple(f"{ARITHMETIC}.{step}" for step in ("segment", "crf", "baseline"))
+STARTS = tuple(f"{ARITHMETIC}.{step}" for step in ("segment", "crf", "cells", "baseline"))
 CARRY = {"segem.stages.segmentation.step", "segem.stages.segmentation.verify"}
 """Modules of the stages that hand a block on while it is computed, and compute nothing of it."""
 COMPUTE = {name: name for name in ("numpy", "scipy", "torch", "torchvision", "openvino", "nncf", "monai")} | {
@@ -94,6 +94,7 @@ JOBS = {
     "crf": (Job("crf", "eight", "crf", {"of": "torch"}), {"segem.kernels.crf", "segem.kernels.threshold"}),
     "segment, 16 bits": (Job("segment", "sixteen", "deep", {"model": "tiny"}), {"segem.kernels.normalize"}),
     "crf, 16 bits": (Job("crf", "sixteen", "deep-crf", {"of": "deep"}), {"segem.kernels.pictures"}),
+    "cells": (Job("cells", "eight", "torch", {}), {"segem.kernels.cells", "segem.kernels.threshold"}),
     "kmeans": (Job("baseline", "eight", "kmeans", {"method": "kmeans"}), {"segem.kernels.kmeans"}),
     "kmeans-features": (
         Job("baseline", "eight", "features", {"method": "kmeans-features"}),
@@ -249,8 +250,8 @@ def test_no_layer_that_computes_reads_from_a_file_what_it_computes_with(layer: s
 
 
 def test_versions_are_those_of_what_computes() -> None:
-    segment, crf, baseline = (set(versions_of(start)) for start in STARTS)
+    segment, crf, cells, baseline = (set(versions_of(start)) for start in STARTS)
     assert {"python", "numpy", "torch", "torchvision", "openvino", "nncf"} <= segment
-    assert crf == {"python", "numpy", "scipy"}
+    assert crf == cells == {"python", "numpy", "scipy"}
     assert baseline == {"python", "numpy", "scipy", "scikit-image", "scikit-learn"}
     assert "monai" not in segment  # it augments, in training

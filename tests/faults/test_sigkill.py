@@ -35,9 +35,9 @@ def test_killed_at_a_random_moment_and_killed_again_while_resuming(
     kept = 0
     for _ in range(1 + seed % DEEP):
         harness.run_and_kill(whole.context, whole.job, workspace.root, harness.random_moment(rng, whole.seconds))
-        assert kept <= harness.finished_blocks(workspace), "a rerun forgets nothing"
-        kept = harness.finished_blocks(workspace)
-        assert 0 <= harness.touched_blocks(workspace) - kept <= harness.IN_FLIGHT + 1
+        assert kept <= harness.finished_blocks(workspace, whole.step), "a rerun forgets nothing"
+        kept = harness.finished_blocks(workspace, whole.step)
+        assert 0 <= harness.touched_blocks(workspace, whole.step) - kept <= harness.IN_FLIGHT + 1
     harness.run_to_the_end(whole.context, whole.job, workspace.root)
     # So no more than those that were on their way are ever computed twice.
     assert harness.last_counts(workspace, whole.step) == (harness.BLOCKS - kept, kept)
@@ -51,8 +51,8 @@ def test_a_killed_run_is_finished_by_repair(undisturbed_step: Undisturbed, tmp_p
     whole = undisturbed_step
     for blocks in (16, 8, 4, 2, 1):
         workspace = whole.copy(tmp_path / str(blocks))
-        harness.run_and_kill_at(whole.context, whole.job, workspace, blocks)
-        if harness.finished_blocks(workspace) < harness.BLOCKS:
+        harness.run_and_kill_at(whole.context, whole.job, workspace, blocks, whole.step)
+        if harness.finished_blocks(workspace, whole.step) < harness.BLOCKS:
             break
     else:
         pytest.fail("no kill hit the run between its first and its last block")

@@ -25,6 +25,7 @@ from prefect.utilities.callables import parameter_schema
 from flows import steps
 from flows.baseline import baseline_volume
 from flows.campaign import CampaignOutcome, campaign
+from flows.cells import cells_of_volume
 from flows.ingest import ingest_volume
 from flows.refine import refine_volume
 from flows.report import report_run
@@ -88,12 +89,14 @@ def test_each_step_is_a_flow_of_its_own(tiny_stacks: Path, tiny_model: Path, tmp
     clustered = baseline_volume("alpha", "r1", BaselineConfig(), QUIET, workspace)
     segmented = segment_volume("alpha", "r1", SegmentConfig(model=str(tiny_model)), QUIET, workspace)
     refined = refine_volume("alpha", "r2", RefineConfig(of="r1"), QUIET, workspace)
+    divided = cells_of_volume("alpha", "r1", execution=QUIET, workspace=workspace)
     reported = report_run("r1", workspace)
 
     assert ingested.shape == (2, 96, 80)
     assert clustered.dark < clustered.threshold < clustered.bright
     assert segmented.computed == segmented.blocks > 0
     assert refined.computed == refined.blocks > 0
+    assert divided.computed == divided.blocks > 0
     assert "alpha" in reported.index.read_text(encoding="utf-8")
 
 
@@ -332,7 +335,8 @@ def test_sources_count_from_the_data_root(manifest_of: Callable[..., Path], tiny
 
 
 @pytest.mark.parametrize(
-    "deployed", [campaign, ingest_volume, baseline_volume, segment_volume, refine_volume, report_run, retrain]
+    "deployed",
+    [campaign, ingest_volume, baseline_volume, segment_volume, refine_volume, cells_of_volume, report_run, retrain],
 )
 def test_a_server_can_read_the_parameters_of_a_flow(deployed: Flow[..., Any]) -> None:
     schema = parameter_schema(deployed).model_dump()

@@ -14,14 +14,17 @@ from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.normalize import zscore
 from segem.learn.artefact import WEIGHTS, Artefact, find_model, load_artefact, load_net, save_artefact
+from segem.learn.operating_point import choose_merge_below
 from segem.learn.predict import predict_section
 from segem.records.card import Calibration
+from segem.records.expected import Abstains, Expected
 from segem.stages.reporting.evaluate import evaluate
+from segem.stages.reporting.expected import NO_REFERENCE
 from segem.stages.segmentation.crf import refine_volume
 from segem.stages.segmentation.segment import segment
 from segem.stages.training.calibrate import calibrate_model, keep_mask
 from segem.stages.training.train import train
-from tests.integration.test_train import entry
+from tests.integration.test_train import entry, labelled
 
 QUIET = ExecutionConfig(device="cpu")
 SPLIT = {"train": [0, 3], "validation": [3, 4], "test": [4, 5]}
@@ -71,6 +74,17 @@ def test_probabilities_change_and_weights_and_masks_do_not(
     assert score.sections == (4, 5)
     assert score.ece is not None
     assert new.card.trained_on == plain.card.trained_on
+    assert new.card.reference is not None
+    (reference,) = new.card.reference.volumes
+    assert (reference.volume, reference.sections, reference.seen_sections) == ("tissue", (3, 4), 3)
+    merge_below = new.card.merge_below
+    assert result.merge_below == merge_below is not None
+    sections = [labelled(workspace, "tissue", 3)]
+    assert merge_below == choose_merge_below(load_net(new), sections)
+
+    # A card that says another limit, or none, is that of the same model: no block is computed again for it.
+    other = new.card.model_copy(update={"merge_below": None})
+    assert save_artefact(workspace.models / "other" / "1", other, load_net(new, calibrate=False)).digest == new.digest
 
     segment("tissue", "r", SegmentConfig(model="plain", runtime="torch"), QUIET, workspace)
     before = layers(workspace, "r")
@@ -80,6 +94,9 @@ def test_probabilities_change_and_weights_and_masks_do_not(
     replaced = segment("tissue", "r", calibrated, QUIET, workspace, replace=True)
     assert replaced.computed == replaced.blocks, "blocks of an uncalibrated run are none of a calibrated one"
     after = layers(workspace, "r")
+    (found,) = evaluate("r", workspace).volumes
+    assert isinstance(found.expected, Expected | Abstains)
+    assert found.expected != Abstains(abstains=NO_REFERENCE)
     assert np.array_equal(before[1], after[1])
     assert 0 < before[1].mean() < 1
     assert np.abs(after[0] - before[0]).mean() > 1

@@ -59,3 +59,37 @@ def test_what_is_spoilt_stands_out(stacks, name):
     assert {(5, "blurred"), (12, "noise"), (26, "copy")} <= set(found)
     moved = np.concatenate([clean[:8], clean[9:16], clean[8:9], clean[16:]])
     assert (15, "order") in flagged(moved)
+
+
+FAULTS = (
+    ("shift", lambda s: ndimage.shift(s, (8 * 0.6, -8 * 0.8), order=1, mode="reflect")),
+    ("brightness", lambda s: s + 20),
+    ("brightness", lambda s: s - 20),
+    ("contrast", lambda s: s.mean() + 0.7 * (s - s.mean())),
+    ("noise", lambda s: s + np.random.default_rng(0).normal(0, 12, s.shape)),
+    ("blurred", lambda s: ndimage.gaussian_filter(s, 2)),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["vnc/stack1/raw", "snemi/ac3/raw"])
+def test_each_fault_is_found_in_each_section(em_data, path):
+    with open_stack(em_data / path) as stack:
+        clean = [np.ascontiguousarray(stack.section(z)) for z in range(stack.shape[0])]
+    known = {z: (measure_section(section), trace_section(section)) for z, section in enumerate(clean)}
+    assert not kinds_of(list(known.values()))
+    missed = []
+    for z in range(1, len(clean), 3):
+        for kind, spoil in FAULTS:
+            spoilt = np.clip(np.rint(spoil(clean[z].astype(float))), 0, 255).astype(np.uint8)
+            measured = {**known, z: (measure_section(spoilt), trace_section(spoilt))}
+            if (z, kind) not in kinds_of([measured[at] for at in range(len(clean))]):
+                missed.append((z, kind))
+    assert not missed
+
+
+def kinds_of(measured) -> set[tuple[int, str]]:
+    tally = QualityTally()
+    for z, (measures, trace) in enumerate(measured):
+        tally.add(measures, trace, digest=str(z))
+    return {(flag.section, flag.kind) for flag in tally.find_flags()}

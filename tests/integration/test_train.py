@@ -33,7 +33,7 @@ from segem.kernels.normalize import zscore
 from segem.kernels.synth import synthesize
 from segem.learn.artefact import WEIGHTS, find_model, load_artefact, load_net, save_artefact
 from segem.learn.models.registry import ZOO, build
-from segem.learn.operating_point import calibrate, choose_threshold
+from segem.learn.operating_point import calibrate, choose_merge_below, choose_threshold
 from segem.learn.sections import LabelledSection
 from segem.learn.train import fit
 from segem.records.card import LearnedAt, MeasuredHalo
@@ -140,6 +140,7 @@ def test_the_card_says_what_the_model_is_and_it_segments(workspace: Workspace, t
     )
     chosen = choose_threshold(load_net(artefact), validation)
     assert (card.threshold, result.validation_iou) == (chosen[0], pytest.approx(chosen[1], abs=1e-4))
+    assert card.merge_below == choose_merge_below(load_net(artefact), validation) is not None
 
     # What it reached on the way, and what it finds, in the folder of the version and nowhere else.
     (last,) = json.loads((result.path / "training.json").read_text(encoding="utf-8"))
@@ -229,7 +230,10 @@ def test_test_sections_are_read_after_training_only(
     trained(workspace, entry(tmp_path / "a"))
     at = events.index("fit")
     assert {*events[:at]} == {0, 1, 2, 3}
-    assert {*events[at + 1 :]} == {4}
+    # Then scores, and last what estimates rest on: labels of validation sections alone.
+    scored = next(k for k in range(at + 1, len(events)) if events[k] != 4)
+    assert {*events[at + 1 : scored]} == {4}
+    assert {*events[scored:]} == {3}
 
 
 def test_a_split_beyond_the_stack_is_refused(workspace: Workspace, tmp_path: Path) -> None:

@@ -42,8 +42,9 @@ What ingest found (source, digest of all voxels, intensity statistics, share of 
 volume's attributes under `segem`.
 
 `quality.csv` has a row for each section of the volume: `sharpness`, `contrast_grey`, `brightness_grey`, `noise_grey`,
-`outside_share`, `shift_y_px`, `shift_x_px`, `similarity` and `flags`, kinds of flags with a space between them. The
-reasons are in the attributes, under `quality`. [What they mean](../explanation/quality.md).
+`darkest_grey`, `brightest_grey`, `outside_share`, `shift_y_px`, `shift_x_px`, `similarity` and `flags`, kinds of flags
+with a space between them. The reasons are in the attributes, under `quality`.
+[What they mean](../explanation/quality.md).
 
 `iou.csv` has a row for each volume (`section` is `all`) and for each of its sections, with empty cells where nothing
 was measured.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Literal
 
+from segem.config.accept import Rule, parse_rules
 from segem.errors import SegemError, WorkspaceError
 from segem.geometry import name_sections
 from segem.io.layers import Layers
@@ -17,23 +18,35 @@ from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.metrics.calibration import CalibrationBins
 from segem.kernels.metrics.not_defined import NO_TRUE_CELL, NOTHING_KNOWN, NotDefined
+from segem.kernels.metrics.seam import Seams
 from segem.kernels.metrics.section import choose_tolerance
+from segem.kernels.pieces import Grid
 from segem.progress import track
 from segem.records.card import TrainedOn
+from segem.records.error_map import ErrorMap
 from segem.records.quality import SectionFlag, SectionQuality
-from segem.records.run import CrfFacts, ModelRecord, RunRecord, SegmentFacts, StepRecord
+from segem.records.run import CellsFacts, CrfFacts, ModelRecord, RunRecord, SegmentFacts, StepRecord
 from segem.records.scores import Baseline, ReliabilityBin, Report, Scores, SectionScores, VolumeScores
-from segem.stages.reporting.tally import Seams, SectionTally, Tally, part_values, tally_sections
-from segem.stages.segmentation.verify import plan_of
+from segem.records.seams import SeamAudit
+from segem.stages.reporting.certainty import find_bands, find_intervals, keep_blocks
+from segem.stages.reporting.expected import estimate_volume
+from segem.stages.reporting.tally import SectionTally, Tally, part_values, tally_sections
+from segem.stages.reporting.verdict import judge_run, judge_volume
+from segem.stages.segmentation.verify import outdated, plan_of
 from segem.stages.volumes.quality import read_quality
 
 NOT_MEASURED = "not measured: no ground truth"
 NO_MEMBRANE = "not measured: the ground truth holds no membrane"
-VISIBLE_SEAM = 1.5
-"""Ratio of gradients across tile borders and elsewhere above which a reader is warned."""
 
 
-def evaluate(run: str, workspace: Workspace, *, full: bool = False) -> Report:
+def evaluate(
+    run: str,
+    workspace: Workspace,
+    rules: Sequence[Rule] | None = None,
+    *,
+    full: bool = False,
+    keep: Callable[[ErrorMap], None] | None = None,
+) -> Report:
     """Score every volume of a run.
 
     IoU is pooled over all voxels of a volume; V_rand and V_info are means over sections at the one threshold that suits
@@ -45,8 +58,12 @@ def evaluate(run: str, workspace: Workspace, *, full: bool = False) -> Report:
         Name of the run.
     workspace : Workspace
         Where it lives.
+    rules : sequence of Rule, optional
+        What is good enough; the rules of the manifest that the run was made by when absent.
     full : bool
         Take also scores that take long: the warping error.
+    keep : callable, optional
+        Called with the error map of each volume that the model segmented.
 
     Returns
     -------
@@ -58,16 +75,27 @@ def evaluate(run: str, workspace: Workspace, *, full: bool = False) -> Report:
     ------
     WorkspaceError
         When there is no such run, or its record is damaged.
+    ConfigError
+        When the run was made by rules that this version of segem does not know.
     """
     record = load_run(workspace, run)
+    if rules is None:
+        rules = parse_rules(record.accept, where=f"run {run}")
+    volumes = tuple(_judge(_score_volume(record, name, workspace, full, keep), rules) for name in record.volumes)
     return Report(
         run=run,
         model=record.model,
         created=record.created,
         segem_version=record.segem_version,
         environment=record.environment,
-        volumes=tuple(_score_volume(record, name, workspace, full) for name in record.volumes),
+        volumes=volumes,
+        accept=tuple(map(str, rules)),
+        verdict=judge_run(volumes),
     )
+
+
+def _judge(volume: VolumeScores, rules: Sequence[Rule]) -> VolumeScores:
+    return volume.model_copy(update={"verdict": judge_volume(volume, rules)})
 
 
 @dataclass(frozen=True)
@@ -81,6 +109,8 @@ class _Made:
     facts: SegmentFacts | CrfFacts | None
     """How the model's mask was made."""
     seams: Seams
+    divided: bool = False
+    """Whether there are cells of the model's probability."""
 
 
 def _read_record(record: RunRecord, name: str, workspace: Workspace) -> _Made:
@@ -89,6 +119,8 @@ def _read_record(record: RunRecord, name: str, workspace: Workspace) -> _Made:
         "baseline": fault_of(volume.baseline, "baseline", digest),
         "model mask": fault_of(volume.membrane, "segmentation", digest),
     }
+    if volume.cells is not None:
+        faults["cells"] = _fault_of_cells(volume.cells, record.run, name, workspace)
     missing = {what: reason for what, reason in faults.items() if reason is not None}
     clustered = volume.baseline_facts if "baseline" not in missing else None
     segmented = volume.membrane if "model mask" not in missing else None
@@ -98,35 +130,60 @@ def _read_record(record: RunRecord, name: str, workspace: Workspace) -> _Made:
         segmented.model if segmented else None,
         volume.membrane_facts if segmented else None,
         _seams_of(segmented, Volume.open(workspace.result(record.run, name))) if segmented else Seams(),
+        segmented is not None and volume.cells is not None and "cells" not in missing,
     )
 
 
+def _fault_of_cells(step: StepRecord, run: str, name: str, workspace: Workspace) -> str | None:
+    fault = fault_of(step, step.result, source_digest(workspace, name))
+    if fault is None and isinstance(step.facts, CellsFacts):
+        fault = outdated(step.facts, name, run, workspace)
+    return fault
+
+
 def _seams_of(step: StepRecord, result: Volume) -> Seams:
-    # The last phase wrote the probability, so seams can only lie between its tiles.
+    # The last phase wrote the probability, so seams can only lie between its tiles and blocks.
     plan = plan_of(step.phases[-1], result.shape)
-    return Seams(*(tuple(start for start, _ in plan.windows(axis)) for axis in (1, 2)))
+    sections, rows, columns = (
+        {*range(0, size, block)} for size, block in zip(plan.shape, plan.write_block, strict=True)
+    )
+    # Where tiles are blended, the weight of one begins at its start, and that of another ends at its stop.
+    rows.update(border for window in plan.windows(1) for border in window)
+    columns.update(border for window in plan.windows(2) for border in window)
+    found = Seams(tuple(rows), tuple(columns), tuple(sections), plan.tiling.stride_px)
+    return found.within(plan.shape)
 
 
-def _score_volume(record: RunRecord, name: str, workspace: Workspace, full: bool) -> VolumeScores:
+def _score_volume(
+    record: RunRecord, name: str, workspace: Workspace, full: bool, keep: Callable[[ErrorMap], None] | None
+) -> VolumeScores:
     try:
         reason = failure_of(record, name, workspace)
         if reason is None:
-            return _score_finished(record.run, name, _read_record(record, name, workspace), workspace, full)
+            scores, errors = _score_finished(record.run, name, _read_record(record, name, workspace), workspace, full)
+            if keep is not None and errors is not None:
+                keep(errors)
+            return scores
     # A volume that cannot be read counts as failed, and the others are still scored.
     except SegemError as error:
         reason = record.volumes[name].failure or str(error)
     return VolumeScores(name=name, state="failed", reason=reason)
 
 
-def _score_finished(run: str, name: str, made: _Made, workspace: Workspace, full: bool) -> VolumeScores:
-    layers = Layers.open(run, name, workspace, segmented=made.model is not None, clustered=made.baseline is not None)
+def _score_finished(
+    run: str, name: str, made: _Made, workspace: Workspace, full: bool
+) -> tuple[VolumeScores, ErrorMap | None]:
+    segmented, clustered = made.model is not None, made.baseline is not None
+    layers = Layers.open(run, name, workspace, segmented=segmented, clustered=clustered, divided=made.divided)
     source = layers.source
+    grid = Grid.cut(source.shape, source.voxel_size.zyx)
     tallies = []
     with track(f"evaluate {name}", source.shape[0], "section") as advance:
-        for tally in tally_sections(layers, made.seams, full=full):
+        for tally in tally_sections(layers, made.seams, grid.tile_px, full=full):
             tallies.append(tally)
             advance(1)
-    total = reduce(Tally.__add__, (tally.sums for tally in tallies), Tally())
+    sections = [tally.sums for tally in tallies]
+    total = reduce(Tally.__add__, sections, Tally())
     known = None if layers.truth is None else total.known / math.prod(source.shape)
     # A truth without a single known voxel counts as none; where it holds no membrane, an empty mask would be perfect.
     note = None if total.membrane else NO_MEMBRANE if known else NOT_MEASURED
@@ -135,9 +192,13 @@ def _score_finished(run: str, name: str, made: _Made, workspace: Workspace, full
     scores = Scores(
         model=total.model.scores(tolerance_nm) if measured and made.model else None,
         baseline=total.baseline.scores(tolerance_nm) if measured and made.baseline else None,
+        closed=total.closed.scores(tolerance_nm) if measured and made.divided else None,
     )
     flags, quality, damage = _read_quality(source)
-    return VolumeScores(
+    seams = total.seams.audit(made.seams, source.shape) if made.model else None
+    blocks = keep_blocks(grid, source.shape, total) if measured else None
+    expected, errors = (None, None) if made.facts is None else estimate_volume(layers, made.facts, flags)
+    found = VolumeScores(
         name=name,
         state="complete",
         note=note,
@@ -154,11 +215,18 @@ def _score_finished(run: str, name: str, made: _Made, workspace: Workspace, full
         ece=total.bins.error if scores.model else None,
         reliability=tuple(_reliability(total.bins)) if scores.model else (),
         known_fraction=known,
-        seam_ratio=total.seams.ratio,
+        seams=seams,
+        intervals=find_intervals(blocks, sections, scores, "model") if blocks else {},
+        baseline_intervals=find_intervals(blocks, sections, scores, "baseline") if blocks else {},
+        bands=find_bands(scores, made.facts),
+        blocks=blocks,
         flags=flags,
         quality=quality,
-        warnings=(*_warnings(source, made, known, total.seams.ratio), *damage),
+        warnings=(*_warnings(source, made, known, seams), *damage),
+        expected=expected,
+        errors=errors.sections if errors else (),
     )
+    return found, errors
 
 
 def _read_quality(
@@ -198,7 +266,7 @@ def _reliability(bins: CalibrationBins) -> Iterator[ReliabilityBin]:
             yield ReliabilityBin(voxels=int(voxels), probability=promised / voxels, membrane=found / voxels)
 
 
-def _warnings(source: Volume, made: _Made, known: float | None, seam_ratio: float | None) -> Iterator[str]:
+def _warnings(source: Volume, made: _Made, known: float | None, seams: SeamAudit | None) -> Iterator[str]:
     noted = source.attributes
     yield from (str(warning) for warning in noted.get("warnings", []))
     if known is not None and known < 1:
@@ -209,8 +277,8 @@ def _warnings(source: Volume, made: _Made, known: float | None, seam_ratio: floa
         yield from made.facts.warnings
         yield from _seen(made.facts.trained_on, noted)
         yield from _remarks(made.facts)
-    if seam_ratio is not None and seam_ratio > VISIBLE_SEAM:
-        yield f"tile borders may show: the probability changes {seam_ratio:.1f} times as much across them as elsewhere"
+    if seams is not None and seams.shows:
+        yield seams.describe()
 
 
 def _remarks(facts: SegmentFacts | CrfFacts) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from typing import Any, Self
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segem.io.layers import Layers, read_section
+from segem.kernels.bootstrap import count_tiles
 from segem.kernels.metrics.adapted_rand import AdaptedRandSums
 from segem.kernels.metrics.border_band import count_outside_band, iou_outside_band
 from segem.kernels.metrics.boundary_f1 import BoundarySums
@@ -25,7 +26,7 @@ from segem.kernels.metrics.mean_iou import mean_iou
 from segem.kernels.metrics.merges_splits import MergesSplits
 from segem.kernels.metrics.not_defined import NO_TRUE_CELL, NO_TRUE_MEMBRANE, NotDefined
 from segem.kernels.metrics.pixel_error import PixelErrorSums
-from segem.kernels.metrics.seam import SeamSums
+from segem.kernels.metrics.seam import Seams, SeamSums
 from segem.kernels.metrics.section import SectionMask, choose_tolerance
 from segem.kernels.metrics.segmentation import Measure, SegmentationSums
 from segem.kernels.metrics.variation import VariationSums
@@ -38,14 +39,6 @@ _PIXELS_AT_ONCE = 16_777_216
 _MOST_THREADS = 4
 _MOST_PLACES = 20
 """Mergers and splits of a section that are listed; more of them nobody looks at one by one."""
-
-
-@dataclass(frozen=True)
-class Seams:
-    """Where tiles meet: the first row below, and the first column right of, each border."""
-
-    rows: tuple[int, ...] = ()
-    columns: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,6 +65,8 @@ class MaskTally(_Sums):
     splits: int = 0
     warping: WarpingSums = field(default_factory=WarpingSums)
     """Nothing where it was not asked for."""
+    tiles: tuple[NDArray[np.int64], ...] = ()
+    """True positives, false positives and false negatives of each tile, for each section in order."""
 
     def values(self) -> dict[str, float | NotDefined]:
         """Return the scores of everything counted, by the names they have in the report."""
@@ -123,6 +118,7 @@ class Tally(_Sums):
 
     model: MaskTally = field(default_factory=MaskTally)
     baseline: MaskTally = field(default_factory=MaskTally)
+    closed: MaskTally = field(default_factory=MaskTally)
     seams: SeamSums = field(default_factory=SeamSums)
     bins: CalibrationBins = field(default_factory=CalibrationBins)
     known: int = 0
@@ -146,7 +142,7 @@ def part_values(values: dict[str, float | NotDefined]) -> tuple[dict[str, float 
     return {name: None if isinstance(value, NotDefined) else value for name, value in values.items()}, reasons
 
 
-def tally_sections(layers: Layers, seams: Seams, *, full: bool = False) -> Iterator[SectionTally]:
+def tally_sections(layers: Layers, seams: Seams, tile_px: int, *, full: bool = False) -> Iterator[SectionTally]:
     """Count every section of a volume, in order, several at once.
 
     Parameters
@@ -155,6 +151,8 @@ def tally_sections(layers: Layers, seams: Seams, *, full: bool = False) -> Itera
         What there is of the volume; without truth only seams are counted.
     seams : Seams
         Where the tiles of the model's probability meet.
+    tile_px : int
+        Edge of the tiles that true and false positives are also counted in.
     full : bool
         Count also for scores that take long: the warping error.
 
@@ -172,14 +170,14 @@ def tally_sections(layers: Layers, seams: Seams, *, full: bool = False) -> Itera
     threads = max(1, min(_MOST_THREADS, len(os.sched_getaffinity(0)), _PIXELS_AT_ONCE // (height * width)))
     # Threads are enough: what takes most of the time runs outside the interpreter lock.
     with ThreadPoolExecutor(threads) as pool:
-        yield from pool.map(partial(_tally, layers, seams, full), range(sections))
+        yield from pool.map(partial(_tally, layers, seams, tile_px, full), range(sections))
 
 
-def _tally(layers: Layers, seams: Seams, full: bool, z: int) -> SectionTally:
+def _tally(layers: Layers, seams: Seams, tile_px: int, full: bool, z: int) -> SectionTally:
     tally = Tally()
     probability = None if layers.probability is None else read_section(layers.probability, z)
     if probability is not None and layers.membrane is not None:
-        tally += Tally(seams=SeamSums.count(probability, seams.rows, seams.columns))
+        tally += Tally(seams=SeamSums.count(probability, seams))
     if layers.truth is None:
         return SectionTally(tally)
     truth = read_section(layers.truth, z)
@@ -190,14 +188,20 @@ def _tally(layers: Layers, seams: Seams, full: bool, z: int) -> SectionTally:
     merged_at: tuple[Place, ...] = ()
     split_at: tuple[Place, ...] = ()
     if probability is not None and layers.membrane is not None:
-        model, joins = count_mask(truth, true, read_section(layers.membrane, z), probability, full=full)
+        mask = read_section(layers.membrane, z)
+        model, joins = count_mask(truth, true, mask, probability, full=full)
+        model = replace(model, tiles=(count_tiles(truth, mask, tile_px),))
         tally += Tally(model=model, bins=CalibrationBins.count(truth, probability / 255))
         merged_at, split_at = (
             tuple(Place(y=join.y, x=join.x, pixels=join.pixels) for join in found[:_MOST_PLACES])
             for found in (joins.find_merges(), joins.find_splits())
         )
     if layers.baseline is not None:
-        tally += Tally(baseline=count_mask(truth, true, read_section(layers.baseline, z), full=full)[0])
+        mask = read_section(layers.baseline, z)
+        baseline, _ = count_mask(truth, true, mask, full=full)
+        tally += Tally(baseline=replace(baseline, tiles=(count_tiles(truth, mask, tile_px),)))
+    if layers.closed is not None:
+        tally += Tally(closed=count_mask(truth, true, read_section(layers.closed, z), full=full)[0])
     return SectionTally(tally, merged_at, split_at)
 
 

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import ValidationError
 
+from segem.config.accept import Rule
 from segem.errors import SegemError, WorkspaceError
 from segem.io.files import disk_errors, locked, new_directory, sweep_partials, write_bytes, write_text
 from segem.io.layers import Layers, read_section
 from segem.io.workspace import Workspace
 from segem.kernels.pictures import draw_errors, draw_membrane, draw_overlay, find_shrink_factor, stretch_contrast
 from segem.progress import track
+from segem.records.error_map import ErrorMap
 from segem.records.scores import IoU, Report, VolumeScores
+from segem.stages.reporting.error_maps import write_error_maps
 from segem.stages.reporting.evaluate import evaluate
 from segem.stages.reporting.page import Picture, SectionPictures, render_page
 
@@ -52,7 +55,7 @@ class ReportResult:
     """Volumes that did not finish, with the reason."""
 
 
-def report(run: str, workspace: Workspace, *, full: bool = False) -> ReportResult:
+def report(run: str, workspace: Workspace, rules: Sequence[Rule] | None = None, *, full: bool = False) -> ReportResult:
     """Score a run and write its report; an older report is replaced as a whole.
 
     Parameters
@@ -61,6 +64,8 @@ def report(run: str, workspace: Workspace, *, full: bool = False) -> ReportResul
         Name of the run.
     workspace : Workspace
         Where it lives.
+    rules : sequence of Rule, optional
+        What is good enough; the rules of the manifest that the run was made by when absent.
     full : bool
         Take also scores that take long, see `segem.stages.reporting.evaluate.evaluate`.
 
@@ -73,7 +78,8 @@ def report(run: str, workspace: Workspace, *, full: bool = False) -> ReportResul
     SegemError
         When there is no such run, or the disk refuses.
     """
-    scores = evaluate(run, workspace, full=full)
+    maps: list[ErrorMap] = []
+    scores = evaluate(run, workspace, rules, full=full, keep=maps.append)
     folder = workspace.report(run)
     drawn = [_draw(run, volume, workspace) for volume in scores.volumes]
     # Drawing may have added warnings, which belong in every file of the report.
@@ -82,7 +88,7 @@ def report(run: str, workspace: Workspace, *, full: bool = False) -> ReportResul
     # Two processes that write the report of one run would sweep away each other's hidden folder.
     with locked(folder.with_name(".report.lock"), wait=True):
         sweep_partials(folder.parent, folder.name)
-        _write(folder, scores, pictures)
+        _write(folder, scores, pictures, maps)
     _log_scores(scores)
     return ReportResult(folder / INDEX, folder / TABLE, folder / JSON, scores.failed())
 
@@ -156,13 +162,14 @@ def _log_scores(scores: Report) -> None:
             logger.info("%s: membrane IoU %s", volume.name, listed)
 
 
-def _write(folder: Path, scores: Report, pictures: dict[str, list[SectionPictures]]) -> None:
+def _write(folder: Path, scores: Report, pictures: dict[str, list[SectionPictures]], maps: Sequence[ErrorMap]) -> None:
     # In one step, so that page, table and pictures are always those of the same scores.
     with new_directory(folder) as partial:
         for picture in (p for sections in pictures.values() for section in sections for p in section.pictures):
             write_bytes(partial / picture.file, picture.data)
         write_text(partial / JSON, json.dumps(scores.model_dump(mode="json"), indent=2, allow_nan=False) + "\n")
         write_text(partial / TABLE, tabulate(scores))
+        write_error_maps(partial, maps)
         write_text(partial / INDEX, render_page(scores, pictures))
 
 

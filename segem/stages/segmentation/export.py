@@ -20,9 +20,17 @@ from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.io.writers import Layer, find_writer
 from segem.progress import track
+from segem.records.run import CellsFacts
+from segem.stages.segmentation.verify import outdated
 
-LAYERS = ("raw", "truth", "probability", "membrane", "baseline")
-MASKS = ("truth", "membrane", "baseline")
+LAYERS = ("raw", "truth", "probability", "membrane", "membrane-closed", "cells", "baseline")
+MASKS = ("truth", "membrane", "membrane-closed", "baseline")
+MAKERS = {
+    "baseline": "baseline {volume} --run {run}",
+    "cells": "cells {volume} --of {run}",
+    "membrane-closed": "cells {volume} --of {run}",
+}
+"""The command that makes a layer; `segem segment` makes the others."""
 LEVELS = np.array([0, 255, 128], np.uint8)
 """What is written of a mask for not membrane, membrane and, in a truth, unknown."""
 
@@ -42,7 +50,7 @@ def export(
     ----------
     run, volume : str
         Names of the run and of a volume in it.
-    layer : {"raw", "truth", "probability", "membrane", "baseline"}
+    layer : {"raw", "truth", "probability", "membrane", "membrane-closed", "cells", "baseline"}
         What to write.
     out : Path
         What to make, whole or absent; its ending names the format, see `segem.io.writers`.
@@ -119,12 +127,16 @@ def _layer(run: str, volume: str, layer: str, workspace: Workspace) -> Array:
     if layer == "truth":
         return source.label("truth")
     step = record.volumes[volume].writer_of(layer)
-    fault = fault_of(step, "baseline" if layer == "baseline" else "segmentation", source_digest(workspace, volume))
+    command = MAKERS.get(layer, "segment {volume} --run {run}").format(volume=volume, run=run)
+    made = {"baseline": "baseline", "cells": "division into cells"}.get(command.partition(" ")[0], "segmentation")
+    fault = fault_of(step, made, source_digest(workspace, volume))
+    if fault is None and step is not None and isinstance(step.facts, CellsFacts):
+        fault = outdated(step.facts, volume, run, workspace)
     if fault is not None:
         raise ConfigError(
             f"the {layer} of this volume is not finished",
             where=f"{run}/{volume}",
             found=fault,
-            fix=f"run `segem {'baseline' if layer == 'baseline' else 'segment'} {volume} --run {run}` to the end first",
+            fix=f"run `segem {command}` to the end first",
         )
     return layer_of(Volume.open(workspace.result(run, volume)), layer)

@@ -11,7 +11,7 @@ from segem.io.layers import label_of
 from segem.io.run import load_run, volume_lock
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
-from segem.stages.segmentation.steps import repeat_step
+from segem.stages.segmentation.steps import STEPS, repeat_step
 from segem.stages.segmentation.verify import Fault, verify
 
 
@@ -87,7 +87,7 @@ def _mend(run: str, name: str, faults: list[Fault], workspace: Workspace, execut
                 source.build_pyramid(label)
     # Without a readable result volume, nothing of any step is left.
     broken = set(entry.steps) if "result" in parts else {fault.step for fault in faults}
-    for step in entry.steps.values():
+    for step in (entry.steps[kind] for kind in STEPS if kind in entry.steps):
         if step.step in broken:
             repeat_step(name, run, step, execution, workspace)
     # Last: steps that were repeated have built their own, others may have only a damaged coarse level.

@@ -156,8 +156,11 @@ def _prepare(
         memory=execution.memory,
         warnings=cautions,
         threshold=threshold,
+        merge_below=card.merge_below,
         runtime=arithmetic.runtime_identity,
         trained_on=card.trained_on,
+        held_out=card.scores,
+        reference=card.reference,
         int8=int8,
     )
     phase = Phase(

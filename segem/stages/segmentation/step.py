@@ -62,6 +62,8 @@ class Phase:
     """The order in which blocks are started."""
     tiles_at_once: int | None = None
     """Tiles that the memory allows side by side; as many as there are cores when absent."""
+    one_at_a_time: bool = False
+    """Whether its blocks are so large that a process may hold no second one."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,7 @@ def _sweep(
                 scratch=workspace.run(request.run),
                 order=phase.order,
                 tiles_at_once=phase.tiles_at_once,
+                one_at_a_time=phase.one_at_a_time,
             )
             summary = execute(sweep, execution, partial(ledger.record, key), advance)
             # Read back, not kept from the sweep: the ledger alone says what is finished.

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from segem.config import BaselineConfig, Config, ExecutionConfig, RefineConfig, SegmentConfig, parse
+from segem.config import BaselineConfig, CellsConfig, Config, ExecutionConfig, RefineConfig, SegmentConfig, parse
 from segem.io.workspace import Workspace
 from segem.records.run import StepRecord
 from segem.stages.segmentation.baseline import baseline
+from segem.stages.segmentation.cells import find_cells_of_run
 from segem.stages.segmentation.crf import refine_volume
 from segem.stages.segmentation.segment import segment
 
@@ -27,7 +28,9 @@ STEPS = {
     "baseline": StepKind(BaselineConfig, baseline),
     "segment": StepKind(SegmentConfig, segment),
     "crf": StepKind(RefineConfig, refine_volume),
+    "cells": StepKind(CellsConfig, find_cells_of_run),
 }
+"""In an order in which each finds what it is made of."""
 
 
 def repeat_step(volume: str, run: str, step: StepRecord, execution: ExecutionConfig, workspace: Workspace) -> None:

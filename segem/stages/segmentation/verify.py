@@ -9,16 +9,16 @@ from typing import Literal
 
 from segem.errors import SegemError, WorkspaceError
 from segem.geometry import ZYX, Box, Halo
-from segem.io.blocks import block_digest, layer_digest, shard_path, stored_digest, voxel_digest
+from segem.io.blocks import block_digest, layer_digest, stored_digest, voxel_digest
 from segem.io.layers import label_of, layers_of, read_section
 from segem.io.ledger import LedgerRow, PhaseKey, blocks_digest, read_ledger
 from segem.io.run import failure_of, fault_of, load_run, source_digest
-from segem.io.shards import Array, path_of
+from segem.io.shards import Array, path_of, shard_files
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.plan import Block, Plan, Tiling
 from segem.progress import track
-from segem.records.run import CrfFacts, PhaseRecord, RunRecord, StepRecord, VolumeRecord
+from segem.records.run import CellsFacts, CrfFacts, PhaseRecord, RunRecord, StepRecord, VolumeRecord
 
 Part = Literal["run", "source", "source pyramid", "result", "step", "pyramid"]
 """What is damaged: the run as a whole, the ingested voxels, or something that can be computed again."""
@@ -106,6 +106,11 @@ def _unfinished(entry: VolumeRecord, name: str, failure: str) -> Fault:
 
 def _step_faults(step: StepRecord, result: Volume, run: str, name: str, workspace: Workspace) -> Iterator[Fault]:
     damaged: list[Box] = []
+    # A result volume that was made again has only the layers that every run has.
+    absent = [layer for layer in step.layers if label_of(layer) not in (None, *result.labels())]
+    if absent:
+        yield Fault(name, f"the layer {absent[0]} is gone", "step", step.step)
+        return
     for phase in step.phases:
         plan, arrays = plan_of(phase, result.shape), layers_of(result, phase.layers)
         with read_ledger(workspace.ledger(run)) as ledger:
@@ -121,6 +126,8 @@ def _step_faults(step: StepRecord, result: Volume, run: str, name: str, workspac
         yield from (Fault(name, what, "pyramid") for what in _pyramid_faults(result, label_of(layer), damaged))
     if isinstance(step.facts, CrfFacts):
         yield from _origin_faults(step.facts, name, run, workspace)
+    if isinstance(step.facts, CellsFacts) and (fault := outdated(step.facts, name, run, workspace)):
+        yield Fault(name, f"the {step.result} is out of date: {fault}")
 
 
 def _source_faults(source: Volume) -> Iterator[Fault]:
@@ -151,6 +158,13 @@ def _origin_faults(facts: CrfFacts, name: str, run: str, workspace: Workspace) -
         what = "has changed since it was refined" if there else "is gone"
         again = f"run `segem crf {name} --of {origin} --run {run}` again"
         yield Fault(name, f"the probability of run {origin} {what}. Fix: {again}")
+
+
+def outdated(facts: CellsFacts, volume: str, run: str, workspace: Workspace) -> str | None:
+    """Return why cells are not those of the probability that their run holds now; None where they are."""
+    if probability_digest(workspace, run, volume) == facts.probability:
+        return None
+    return f"the probability has changed since; run `segem cells {volume} --of {run}` again"
 
 
 def _lost(layer: Array, fix: str) -> str | None:
@@ -224,7 +238,7 @@ def fault_of_block(row: LedgerRow, arrays: Sequence[Array], block: Block, *, dee
         sound = hashlib.sha256(row.value).hexdigest() == row.digest
         return None if sound else "its value is not the one that was found"
     # Files first: that needs no reading, and tells a lost block from a damaged one.
-    if not all(shard_path(array, block.write).is_file() for array in arrays):
+    if not all(file.is_file() for array in arrays for file in shard_files(array, block.write)):
         return "its file is missing"
     if deep and stored_digest(arrays, block.write) != row.digest:
         return "its voxels are not those that were written"

@@ -9,17 +9,22 @@ from functools import partial
 from pathlib import Path
 
 from segem.config import Device, Manifest
+from segem.geometry import Range
+from segem.io.seen import merge_ranges
+from segem.io.volume import Volume
 from segem.io.workspace import Workspace
+from segem.kernels.threshold import quantize_probability
 from segem.learn.artefact import Artefact, find_model, geometry_of, load_net, save_version
 from segem.learn.calibrated import calibrated
-from segem.learn.operating_point import calibrate, choose_threshold
+from segem.learn.operating_point import calibrate, choose_merge_below, choose_threshold
 from segem.learn.pieces import in_pieces
 from segem.learn.predict import predict_section
 from segem.learn.runtimes.choice import choose_device
-from segem.records.card import Calibration, FittedOn, HeldOutScore, TrainedOn
+from segem.records.card import Calibration, FittedOn, HeldOutScore, ModelCard, TrainedOn
 from segem.stages.models.zoo import check_new_name, tell_if_not_in_use
 from segem.stages.training.labelled import LabelledVolume, open_labelled_volumes, read_labelled_sections
-from segem.stages.training.provenance import LEARNED, check_unseen, record_sections
+from segem.stages.training.provenance import LEARNED, check_unseen, find_known, record_sections
+from segem.stages.training.reference import FitOn, fit_reference
 from segem.stages.training.score import score_volume
 
 
@@ -32,6 +37,7 @@ class CalibrateResult:
     scale: float
     bias: float
     threshold: float
+    merge_below: float | None
     ece_before: float | None
     ece_validation: float | None
     scores: tuple[HeldOutScore, ...]
@@ -47,6 +53,11 @@ def calibrate_model(
     device: Device = "auto",
 ) -> CalibrateResult:
     """Fit the calibration of a model on the ``validation`` sections of a manifest, and score it on ``test`` sections.
+
+    The same sections choose from which mean probability on a border divides two cells.
+
+    Estimates without truth get their reference from the ``validation`` sections too, so it holds for the tissue of
+    this manifest alone.
 
     The threshold moves with the probabilities, so that the mask stays the same, unless a new one is asked for. Blending
     of tiles and averaging of views come after calibration and may change single voxels.
@@ -113,7 +124,15 @@ def calibrate_model(
         threshold, _ = choose_threshold(calibrated(judged, found), sections, where)
     else:
         found, threshold = keep_mask(found, card.calibration, card.threshold)
+    # Chosen anew each time: the mean over a border does not move with the probabilities as one threshold does.
+    merge_below = choose_merge_below(calibrated(judged, found), sections, where)
     predict = partial(predict_section, calibrated(judged, found), device=where)
+    reference = fit_reference(
+        lambda image: quantize_probability(predict(image)),
+        threshold,
+        [FitOn(one.volume, one.validation, _learned(card, one.volume)) for one in volumes],
+        context,
+    )
     scores = tuple(
         score_volume(predict, threshold, one.volume, one.test, context) for one in volumes if one.test is not None
     )
@@ -128,6 +147,8 @@ def calibrate_model(
                 "name": name,
                 "calibration": found,
                 "threshold": threshold,
+                "reference": reference,
+                "merge_below": merge_below,
                 "scores": tuple(kept.values()),
                 "trained_on": card.trained_on + (chose if choose else ()),
             }
@@ -135,7 +156,15 @@ def calibrate_model(
         plain,
     )
     tell_if_not_in_use(made.path)
-    return CalibrateResult(made.path, name, *found.line, threshold, found.ece_before, found.ece_validation, scores)
+    return CalibrateResult(
+        made.path, name, *found.line, threshold, merge_below, found.ece_before, found.ece_validation, scores
+    )
+
+
+def _learned(card: ModelCard, volume: Volume) -> tuple[Range, ...]:
+    """Return the sections of a volume that the weights of a model were fitted to."""
+    known = find_known(card.trained_on, volume, (0, volume.shape[0]))
+    return tuple(merge_ranges(sections for use, sections in known if use == LEARNED))
 
 
 def _check_unseen(model: Artefact, volumes: Sequence[LabelledVolume], chose: Sequence[TrainedOn]) -> None:

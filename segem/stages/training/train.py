@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 import segem
 from segem.config import Device, Manifest, TrainConfig
 from segem.errors import ModelError
+from segem.geometry import Range
 from segem.io.files import disk_errors, write_bytes
 from segem.io.versions import UNJUDGED, find_unjudged
 from segem.io.workspace import Workspace
+from segem.kernels.threshold import quantize_probability
 from segem.learn.artefact import Artefact, cited_once, load_artefact, load_net, save_artefact, save_version
 from segem.learn.checkpoint import Checkpoints, open_checkpoints
 from segem.learn.halo import TOLERANCE, measure_halo
@@ -44,6 +46,7 @@ from segem.stages.training.job import (
 from segem.stages.training.labelled import read_labelled_sections
 from segem.stages.training.pictures import draw_training
 from segem.stages.training.provenance import check_apart, has_learned_from, record_trained_on, record_voxel_sizes
+from segem.stages.training.reference import FitOn, fit_reference
 from segem.stages.training.score import score_volume
 
 PICTURE, HISTORY = "training.png", "training.json"
@@ -200,7 +203,14 @@ def run_training(
             for one in job.volumes
             if one.test is not None
         )
+        reference = fit_reference(
+            lambda image: quantize_probability(predict(image)),
+            fitted.threshold,
+            [FitOn(one.volume, one.validation, _learned(job, one.name)) for one in job.volumes],
+            shape.context_sections,
+        )
         card = _write_card(job, name, fitted, scores, rehearsed=any(section.rehearsed for section in learned))
+        card = card.model_copy(update={"reference": reference})
         beside = {
             PICTURE: draw_training(validation[0], predict(validation[0].image), fitted.history),
             HISTORY: json.dumps([one.model_dump() for one in fitted.history], indent=2).encode(),
@@ -214,6 +224,10 @@ def run_training(
         with disk_errors(home):
             (home / PICTURE).unlink(missing_ok=True)
     return made
+
+
+def _learned(job: TrainingJob, volume: str) -> tuple[Range, ...]:
+    return (job.trained[volume],) if volume in job.trained else ()
 
 
 def _read_sections(job: TrainingJob) -> tuple[list[LabelledSection], list[LabelledSection]]:
@@ -280,6 +294,7 @@ def _write_card(
         options=resolved(config.model, config.architecture),
         calibration=fitted.calibration,
         threshold=fitted.threshold,
+        merge_below=fitted.merge_below,
         halo=_measure_halo(job, fitted),
         trained_on=record_trained_on(job.volumes, job.trained) + (base.card.trained_on if base is not None else ()),
         learned_at=record_voxel_sizes(job.volumes, job.trained),

@@ -28,12 +28,16 @@ COLUMNS = {
     "contrast": "contrast_grey",
     "brightness": "brightness_grey",
     "noise": "noise_grey",
+    "darkest": "darkest_grey",
+    "brightest": "brightest_grey",
     "outside": "outside_share",
     "shift_y_px": "shift_y_px",
     "shift_x_px": "shift_x_px",
     "similarity": "similarity",
 }
 """The columns of the table, by the names of the measures."""
+_LATER = {"darkest_grey", "brightest_grey"}
+"""Columns that the first tables did not have."""
 _FLAGS = "flags"
 _FIX = "ingest the source again"
 
@@ -110,7 +114,7 @@ def tabulate_quality(sections: Sequence[SectionQuality], flags: Sequence[Section
     Examples
     --------
     >>> print(tabulate_quality([SectionQuality(section=0, contrast=90)], []).splitlines()[1])
-    0,,90,,,0,,,,
+    0,,90,,,,,0,,,,
     """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
@@ -137,7 +141,7 @@ def read_quality(volume: Volume) -> tuple[VolumeQuality, tuple[SectionQuality, .
         rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
     try:
         sections = tuple(
-            SectionQuality.model_validate({name: row[column] or None for name, column in COLUMNS.items()})
+            SectionQuality.model_validate({name: _take(row, column) for name, column in COLUMNS.items()})
             for row in rows
         )
         return VolumeQuality.model_validate(noted), sections
@@ -146,3 +150,7 @@ def read_quality(volume: Volume) -> tuple[VolumeQuality, tuple[SectionQuality, .
         raise WorkspaceError(
             "the quality of the sections cannot be read", where=path, found=found, fix="ingest again with --again"
         ) from None
+
+
+def _take(row: dict[str, str], column: str) -> str | None:
+    return (row.get(column) if column in _LATER else row[column]) or None

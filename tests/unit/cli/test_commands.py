@@ -24,6 +24,7 @@ RELIED_ON = {
         "device engine halo-px memory model overlap replace run runtime stitch threshold tile-px views workers"
     ),
     "crf": "engine halo-px iterations memory of replace run sa-px sb-grey sg-px threshold tile-px w1 w2 workers",
+    "cells": "engine merge-below of replace sigma-px workers",
     "synth": "seed shape",
     "evaluate": "",
     "report": "",

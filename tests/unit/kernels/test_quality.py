@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
-from segem.kernels.quality import compare_traces, measure_section, trace_section
-from segem.kernels.quality_flags import Bound, QualityTally, find_displaced, find_outliers
+from segem.kernels.quality import compare_traces, find_ends, measure_section, trace_section
+from segem.kernels.quality_flags import Bound, QualityTally, find_outliers
 from segem.records.quality import VolumeQuality
 
 SECTIONS, SIDE = 12, 192
@@ -193,24 +193,45 @@ def test_where_a_section_lies_is_said(tissue):
     assert "against the section before (" in rest[0][2]
 
 
-def vectors(*downs):
-    return {z: np.array([float(down), 0.0]) for z, down in enumerate(downs, 1)}
-
-
 @pytest.mark.parametrize(
-    ("steps", "found"),
+    ("counts", "ends"),
     [
-        (vectors(0, 0, 9, -9, 0, 0, 0, 0), {3: (9, True)}),
-        (vectors(0, 0, 12, 0, 0, 0, 0, 0), {3: (12, False)}),
-        (vectors(0, 9, -9, 0, 0, 0, 0, 0, 0, -20, 20, 0, 0, 0, 0), {2: (9, True), 10: (-20, True)}),
-        (vectors(0, 0, 0, 0, -12), {5: (-12, False)}),  # of the last one it cannot be known
-        (vectors(0, 0, 6, -6, 0, 0), {}),  # less than the least
-        (vectors(8, -8, 9, -8, 8, -9, 8, -8), {}),  # what all do is usual
-        (vectors(0, 0), {}),
+        ([0, 1, 5, 5, 5, 4, 0, 0], (1, 5)),
+        # Nor need the last level be that of the type.
+        ([0, 1, 5, 5, 5, 8, 0, 0], (1, 7)),
+        # As many as two levels would have: had they thinned out evenly, they reached two levels further.
+        ([10, 5, 5, 5, 5, 5, 0], (-2, 5)),
+        ([0, 5, 5, 5, 5, 5, 10], (1, 8)),
+        # No further than the section shows is wide.
+        ([10**6, 5, 5, 5, 5, 5, 0], (-5, 5)),
+        # Where only every other level is used, each stands for two.
+        ([10, 0, 5, 0, 5, 0, 5, 0, 5, 0, 5, 0], (-4, 10)),
+        ([7, 0, 0], (0, 0)),
     ],
 )
-def test_displacements_are_told_from_the_steps_they_leave(steps, found):
-    assert {z: (away[0], alone) for z, (away, alone) in find_displaced(steps).items()} == found
+def test_the_ends_of_the_levels_reach_as_far_as_what_was_cut_off_did(counts, ends):
+    assert find_ends(np.array(counts)) == ends
+
+
+def test_a_few_hot_pixels_are_no_brightest_level():
+    section = np.full((1024, 1024), 90, np.uint8)
+    section[:, :512] = 40
+    section[5, 5:8] = 255
+    measured = measure_section(section)
+    assert (measured.darkest, measured.brightest) == (40, 90)
+
+
+@pytest.mark.parametrize("levels", [-22, 22])
+def test_brightness_is_told_from_what_the_section_shows_by_the_ends_of_its_levels(tissue, levels):
+    rng = np.random.default_rng(0)
+    # Medians that wander by 15 grey levels, since more or less of a section is dark.
+    wandering = np.stack([np.where(rng.random(s.shape) < rng.uniform(0, 0.5), s * 0.5 + 20, s) for s in tissue])
+    spoilt = with_section(as_grey(wandering), 6, as_grey(wandering[6] + levels))
+    assert not [one for one in flagged(as_grey(wandering)) if one[1] == "brightness"]
+    ((z, reason),) = [(z, reason) for z, kind, reason in flagged(spoilt) if kind == "brightness"]
+    assert z == 6
+    assert reason.startswith("brighter by about " if levels > 0 else "darker by about ")
+    assert float(reason.split()[3]) == pytest.approx(22, abs=6)
 
 
 @pytest.mark.parametrize(("place", "of"), [(7, 6), (7, 2), (2, 7)])

@@ -20,7 +20,7 @@ what is outside."""
 class Computed:
     """What comes out of a block."""
 
-    layers: tuple[NDArray[np.uint8], ...] = ()
+    layers: tuple[NDArray[np.unsignedinteger[Any]], ...] = ()
     """(z, y, x) of the shape of the block's write box, in the order of the layers that the phase writes."""
     value: bytes = b""
     """What is kept of it in the ledger, for a later phase or the summary."""

@@ -6,8 +6,9 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from segem.errors import WorkspaceError
-from segem.io.run import note_failure
+from segem.config import parse_rules
+from segem.errors import ConfigError, InputError, WorkspaceError
+from segem.io.run import enter_volumes, note_failure
 from segem.kernels.metrics.calibration import CalibrationBins
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.not_defined import NotDefined
@@ -15,6 +16,8 @@ from segem.kernels.metrics.section import SectionMask, compare_section
 from segem.kernels.metrics.segmentation import SegmentationSums
 from segem.kernels.metrics.warping import WarpingSums
 from segem.records.card import TrainedOn
+from segem.records.intervals import Interval, TooFew
+from segem.stages.reporting.certainty import compare_volumes
 from segem.stages.reporting.evaluate import NO_MEMBRANE, NOT_MEASURED, evaluate
 from segem.stages.reporting.tally import MaskTally, count_mask
 from tests.fabricate import add_baseline, add_model, add_volume, fill, guess, new_workspace, source_digest, tissue
@@ -150,18 +153,63 @@ def test_a_section_without_membrane_has_no_iou(workspace):
 
 
 def test_seams_are_where_the_plan_put_tile_borders(workspace):
-    image, truth = tissue((1, 64, 64))
-    probability = np.zeros((1, 64, 64), np.uint8)
-    probability[:, :, 32:] = 100
-    probability[:, ::2, :] += 2
+    image, truth = tissue((4, 192, 192))
+    probability = np.random.default_rng(0).integers(90, 110, truth.shape).astype(np.uint8)
     add_volume(workspace, "fly", image, truth)
-    add_model(workspace, RUN, "fly", probability, core_px=32)
+    add_model(workspace, RUN, "fly", probability, core_px=96)
+    whole = only(evaluate(RUN, workspace))
+    assert whole.seams.planes == 2
+    assert whole.seam_ratio == whole.seams.ratio == pytest.approx(1, abs=0.2)
+    assert not whole.seams.shows
+    assert whole.verdict.state == "review"
+    probability[:, :, 96:] += 10
+    add_model(workspace, RUN, "fly", probability, core_px=96)
+    broken = only(evaluate(RUN, workspace))
+    assert broken.seams.shows
+    assert any("seams show" in warning for warning in broken.warnings)
+    assert broken.verdict.state == "rejected"
+    # The same step beside the border is tissue.
+    probability[:, :, 80:96] += 10
+    add_model(workspace, RUN, "fly", probability, core_px=96)
+    assert not only(evaluate(RUN, workspace)).seams.shows
+
+
+def test_rules_given_now_go_before_those_of_the_run(workspace, scored):
+    enter_volumes(workspace, RUN, ["fly"], accept=("iou >= 0.1", "jaccard >= 0.1"))
+    _, kmeans, probability = scored
+    add_baseline(workspace, RUN, "fly", kmeans)
+    add_model(workspace, RUN, "fly", probability)
+    with pytest.raises(ConfigError, match=f"run {RUN}.*no score is called jaccard"):
+        evaluate(RUN, workspace)
+    found = evaluate(RUN, workspace, parse_rules(["iou >= .1"]))
+    assert found.accept == ("iou >= 0.1",)
+    assert only(found).verdict.state == found.verdict.state == "accepted"
+    assert evaluate(RUN, workspace, []).verdict.state == "review"
+
+
+def test_intervals_are_of_enough_tissue_or_not_at_all(workspace, scored):
     volume = only(evaluate(RUN, workspace))
-    # across: one row and one column of the middle; elsewhere rows alternate by 2 and columns are flat
-    across = (64 * 2 + 64 * 100) / 128
-    elsewhere = 62 * 64 * 2 / (62 * 64 * 2)
-    assert volume.seam_ratio == pytest.approx(across / elsewhere)
-    assert any("tile borders" in warning for warning in volume.warnings)
+    few = {type(interval) for interval in volume.intervals.values()}
+    assert few == {TooFew}
+    assert volume.intervals["v_rand"].too_few == "3 sections with a score; 6 or more are needed"
+    image, truth = tissue((6, 144, 144))
+    add_volume(workspace, "large", image, truth, voxel_nm=(50, 16, 16))
+    add_baseline(workspace, RUN, "large", (image < 120).astype(np.uint8))
+    add_model(workspace, RUN, "large", guess(truth))
+    (large,) = (one for one in evaluate(RUN, workspace).volumes if one.name == "large")
+    for intervals, scores in ((large.intervals, large.scores.model), (large.baseline_intervals, large.scores.baseline)):
+        for name in ("iou", "precision", "recall", "v_rand", "v_info"):
+            assert isinstance(intervals[name], Interval)
+            assert 0 <= intervals[name].low <= getattr(scores, name) <= intervals[name].high <= 1
+    assert np.sum(large.blocks.model, axis=0)[0] == np.sum((truth == 1) & (guess(truth) >= 128))
+    assert large.bands["iou"].floor == large.scores.baseline.iou
+    assert large.bands["iou"].held_out is None
+    differences = compare_volumes(large, large, ("model", "baseline"))
+    gained = large.scores.model.iou - large.scores.baseline.iou
+    assert (differences["iou"].low + differences["iou"].high) / 2 == pytest.approx(gained)
+    assert (compare_volumes(large, large)["v_rand"].low, compare_volumes(large, large)["v_rand"].high) == (0, 0)
+    with pytest.raises(InputError, match="cannot be compared"):
+        compare_volumes(large, volume)
 
 
 @pytest.mark.parametrize("state", ["failed", "running"])

@@ -15,6 +15,7 @@ from segem.io.run import note_failure
 from segem.records.scores import Baseline, LayerScores, ReliabilityBin, Report, Scores, SectionScores, VolumeScores
 from segem.stages.reporting.charts import lay_out_iou, lay_out_reliability
 from segem.stages.reporting.evaluate import evaluate
+from segem.stages.reporting.expected import NO_REFERENCE
 from segem.stages.reporting.page import name_baseline, render_page, summarise
 from segem.stages.reporting.write import choose_sections, read_report, report
 from tests.fabricate import add_baseline, add_model, add_volume, guess, new_workspace, tissue
@@ -72,7 +73,8 @@ def test_json_has_the_keys_scripts_rely_on(mixed):
     assert fly["seam_ratio"] == scores.volumes[0].seam_ratio > 0
     assert fly["sections"] == len(fly["per_section"]) == 4
     assert fly["baseline"] == {"method": "kmeans", "name": "K-means"}
-    assert fly["expected_iou"] is None
+    assert fly["expected_iou"] == {"abstains": NO_REFERENCE, "reasons": []}
+    assert torn["expected_iou"] is None
     assert fly["ece"] == scores.volumes[0].ece > 0
     assert fly["reliability"] == [one.model_dump() for one in scores.volumes[0].reliability]
     assert fly["warnings"] == ["section 2 is <b>dark</b>"]

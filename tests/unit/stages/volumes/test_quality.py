@@ -19,7 +19,8 @@ from segem.stages.volumes.quality import TABLE, find_middle, measure_quality, re
 from tests.fabricate import tissue
 
 COLUMNS = (
-    "section,sharpness,contrast_grey,brightness_grey,noise_grey,outside_share,shift_y_px,shift_x_px,similarity,flags"
+    "section,sharpness,contrast_grey,brightness_grey,noise_grey,darkest_grey,brightest_grey,outside_share,"
+    "shift_y_px,shift_x_px,similarity,flags"
 )
 
 
@@ -80,6 +81,17 @@ def test_what_was_written_is_read_back(tmp_path, dimmed):
     assert (volume.path / TABLE).read_bytes() == before
     assert sections[0].similarity is None
     assert sections[3].similarity == pytest.approx(1, abs=0.1)
+
+
+def test_a_table_from_before_the_ends_of_levels_were_measured_is_read(tmp_path, stack):
+    volume = Volume.open(ingested(tmp_path, stack).path)
+    rows = list(csv.reader((volume.path / TABLE).read_text().splitlines()))
+    kept = [at for at, name in enumerate(rows[0]) if name not in {"darkest_grey", "brightest_grey"}]
+    before = read_quality(volume)[1]
+    (volume.path / TABLE).write_text("\n".join(",".join(row[at] for at in kept) for row in rows) + "\n")
+    after = read_quality(volume)[1]
+    assert before[3].darkest == stack[3].min()
+    assert after == tuple(one.model_copy(update={"darkest": None, "brightest": None}) for one in before)
 
 
 def test_a_volume_of_earlier_versions_has_none_and_a_damaged_table_is_refused(tmp_path, stack):

@@ -1,0 +1,43 @@
+"""How sure a score is, what it can be held against, and the counts that say so."""
+
+from __future__ import annotations
+
+from segem.geometry import ZYX
+from segem.records.base import Record
+
+
+class Interval(Record):
+    """Where the score of tissue like this lies, or a difference of two, with a confidence of 95 %."""
+
+    low: float
+    high: float
+    method: str
+    """What was drawn with replacement, and how much of it there is."""
+
+
+class TooFew(Record):
+    """No interval is given."""
+
+    too_few: str
+    """What there is too little of."""
+
+
+class Band(Record):
+    """What a score can be held against; null where it is not known."""
+
+    floor: float | None = None
+    """The same score of the baseline, which needs no labels."""
+    held_out: tuple[float, float] | None = None
+    """Lowest and highest score on the card of the model, on test sections that it had not seen."""
+
+
+class BlockCounts(Record):
+    """The comparison of masks and truth, added up over blocks of tissue; pooled scores and their intervals follow."""
+
+    parts: ZYX
+    """Blocks along each axis."""
+    edge_nm: float
+    """Length that their edges were to have."""
+    model: tuple[tuple[int, int, int], ...] = ()
+    """True positives, false positives and false negatives of each block, in C order; empty without such a mask."""
+    baseline: tuple[tuple[int, int, int], ...] = ()
