@@ -219,12 +219,13 @@ class Volume:
         WorkspaceError
             When the disk refuses.
         """
-        folder = self.path / "labels"
+        # Read before the folder is there, of which a list is expected.
+        folder, names = self.path / "labels", [*self.labels(), name]
         with disk_errors(self.path):
             # A list that names a label makes the volume damaged until the label is there, so the label comes first.
             with new_directory(folder / name) as partial:
                 _create_label(partial, dtype, self.shape, self.voxel_size)
-            _list_labels(folder, [*self.labels(), name])
+            _list_labels(folder, names)
         self.__dict__.pop("outside", None)
 
     def set_attributes(self, **values: Any) -> None:
