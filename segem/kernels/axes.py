@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-FEWEST_PAIRS, LEAST_PX = 3, 32
+FEWEST_PAIRS, LEAST_PX = 3, 8
 """With fewer pairs of sections, or sections smaller than that, nothing is said."""
+MOST_PAIRS, MOST_PX = 32, 256
+"""So many pairs, and so much amid each section, are compared at most: more would take time and say no more."""
 MUCH, ALIKE = 3.0, 2.0
 """How many times as much sections differ as pixels do, and how many times pixels along one axis as those along another.
-In public stacks of sections, they differ 6 to 11 times as much as pixels, and in FIB-SEM data 1.4 times."""
+In public stacks of sections, they differ 5 to 11 times as much as pixels, and in FIB-SEM data 1.4 times."""
 
 
 @dataclass
@@ -22,8 +24,9 @@ class AxisTally:
 
     Examples
     --------
+    >>> from scipy.ndimage import gaussian_filter
     >>> rng = np.random.default_rng(0)
-    >>> tissue = rng.integers(0, 255, (40, 5, 5)).repeat(8, axis=1).repeat(8, axis=2) + rng.integers(0, 9, (40, 40, 40))
+    >>> tissue = gaussian_filter(rng.normal(120, 400, (40, 40, 40)), (0, 4, 4))
     >>> def ask(stack):
     ...     tally = AxisTally()
     ...     for section in stack:
@@ -47,9 +50,12 @@ class AxisTally:
         outside : (y, x) bool, optional
             Pixels that show no tissue; they count for nothing.
         """
-        image = section.astype(np.float32)
+        if len(self._squares) == MOST_PAIRS:
+            return
+        middle = tuple(slice(max(0, (n - MOST_PX) // 2), (n + MOST_PX) // 2) for n in section.shape)
+        image = section[middle].astype(np.float32)
         if outside is not None:
-            image[outside] = np.nan
+            image[outside[middle]] = np.nan
         before, self._before = self._before, image
         if before is None or before.shape != image.shape or min(image.shape) < LEAST_PX:
             return

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from segem.kernels.normalize import find_span
-from segem.kernels.outside import EDGE_CELLS, Area, count_at_edge, is_rest_convex
+from segem.kernels.outside import EDGE_CELLS, Area, is_rest_convex, list_edge
 
 FLAT = 1 / 12
 """Most that the intensities of a flat cell differ by, as a share of the distance between the 1st and 99th percentile.
@@ -66,9 +66,12 @@ def has_flat_run(lows: NDArray[np.int32], highs: NDArray[np.int32], tolerance: i
     >>> has_flat_run(lows, lows + 2, 2), has_flat_run(lows, lows + 2, 1), has_flat_run(lows, lows, 2)
     (True, False, False)
     """
-    runs, number = ndimage.label(highs - lows <= tolerance)
+    flat = highs - lows <= tolerance
+    if np.count_nonzero(flat) < EDGE_CELLS:
+        return False
+    runs, number = ndimage.label(flat)
     noisy = np.bincount(runs[highs > lows], minlength=number + 1)[1:]
-    return bool(((np.bincount(runs.ravel(), minlength=number + 1)[1:] >= EDGE_CELLS) & (noisy > 0)).any())
+    return bool(((np.bincount(runs, minlength=number + 1)[1:] >= EDGE_CELLS) & (noisy > 0)).any())
 
 
 def find_flat_areas(lows: NDArray[np.int32], highs: NDArray[np.int32], tolerance: int) -> Iterator[FlatArea]:
@@ -93,10 +96,11 @@ def find_flat_areas(lows: NDArray[np.int32], highs: NDArray[np.int32], tolerance
     tissue = np.percentile(ranges[~flat], 5)
     darkest, brightest = np.percentile(lows[~flat], AT_THE_END), np.percentile(highs[~flat], 100 - AT_THE_END)
     areas, _ = ndimage.label(flat)
-    edge = np.concatenate([areas[0], areas[-1], areas[:, 0], areas[:, -1]])
-    for index in np.unique(edge[edge > 0]):
+    at_edge = np.bincount(list_edge(areas))
+    at_edge[0] = 0
+    for index in np.flatnonzero(at_edge >= EDGE_CELLS):
         cells = areas == index
-        if count_at_edge(cells) < EDGE_CELLS or not ranges[cells].any():
+        if not ranges[cells].any():
             continue
         low, high = int(lows[cells].min()), int(highs[cells].max())
         extreme = high <= darkest or low >= brightest

@@ -27,6 +27,11 @@ WRITING_PX = 64
 """Most that the shorter side of what an area encloses may measure to belong to it, as the letters of a data bar do."""
 EDGE_CELLS = 8
 """Cells that an area has at least along the edge of a section: 64 pixels, unless what it leaves is convex."""
+EDGE_SHARE = 0.25
+"""Length of an area along the edge, as a share of the shorter side, from which it need not hold a corner. A lumen that
+the edge cuts is shorter."""
+CORNER_CELLS = 2
+"""Cells from the corner of a section, along both sides, of which one is enough: a hot pixel may be in the last one."""
 INNER_CELLS = 32
 """Cells that an area amid tissue has at least: 2,048 pixels. In all sections of the public sets, the largest has 7."""
 LEAST_SHARE = 0.005
@@ -101,30 +106,27 @@ def measure_cells(
     return _reduce(band, np.minimum, cell_px), _reduce(band, np.maximum, cell_px)
 
 
-def find_constant_cells(band: NDArray[np.uint8 | np.uint16], cell_px: int = CELL_PX) -> NDArray[np.int32]:
+def find_constant_cells(lows: NDArray[np.int32], highs: NDArray[np.int32]) -> NDArray[np.int32]:
     """Return the value of each cell that holds one value only.
 
     Parameters
     ----------
-    band : (y, x) uint8 or uint16
-        Rows of a section, from a row that is a multiple of `cell_px`; the last cells may be smaller.
-    cell_px : int
-        Edge of a cell.
+    lows, highs : (y, x) int32
+        Least and largest intensity of each cell, by `measure_cells`.
 
     Returns
     -------
-    (ceil(y / cell_px), ceil(x / cell_px)) int32
+    (y, x) int32
         The value, or -1 where there are several.
 
     Examples
     --------
-    >>> band = np.zeros((8, 12), np.uint8)
-    >>> band[0, 0] = 7
-    >>> find_constant_cells(band)
+    >>> band = np.zeros((8, 16), np.uint8)
+    >>> band[0, :7] = 9
+    >>> find_constant_cells(*measure_cells(band))
     array([[-1,  0]], dtype=int32)
     """
-    least, most = measure_cells(band, cell_px)
-    return np.where(least == most, least, np.int32(NO_VALUE)).astype(np.int32, copy=False)
+    return np.where(lows == highs, lows, np.int32(NO_VALUE))
 
 
 def find_outside_cells(cells: NDArray[np.int32], cell_px: int = CELL_PX) -> Iterator[Area]:
@@ -144,18 +146,26 @@ def find_outside_cells(cells: NDArray[np.int32], cell_px: int = CELL_PX) -> Iter
     Notes
     -----
     An area is what hangs together of cells of one value. It counts as outside where it lies along the edge of the
-    section, as padding does, or fills a rectangle with what it encloses, as a bar does. Saturated tissue does neither:
-    where it is of one value at all, its areas are small, round and amid other tissue. In a small section, where they
-    may reach along much of an edge, that alone is not enough: padding leaves a rectangle of tissue, upright or turned,
-    and a lumen that the edge cuts is a dent in the rest.
+    section and reaches a corner or far along a side, as padding does, or fills a rectangle with what it encloses, as a
+    bar does. Saturated tissue does neither: where it is of one value at all, its areas are small and round, amid other
+    tissue or cut by the edge. In a small section, areas of smaller cells count where they hold a corner and their rest
+    is convex: padding leaves a rectangle of tissue, upright or turned, and a lumen is a dent in the rest.
     """
     for value in _find_frequent_values(cells):
         areas, number = ndimage.label(cells == value)
-        outside = np.zeros(number + 1, bool)
-        for index, box in enumerate(ndimage.find_objects(areas), 1):
-            # The box first: of a section of grey noise there may be thousands of single cells.
-            if areas[box].size >= EDGE_CELLS:
-                outside[index] = _is_outside(areas, index, box, cell_px)
+        corners = np.zeros(number + 1, bool)
+        corners[_list_corners(areas)] = True
+        # The bounds of a large section hold in a small one too, whatever its cells are.
+        whole = _coarsen(areas, CELL_PX // cell_px)
+        at_edge = _count(list_edge(whole), number)
+        outside = (at_edge >= EDGE_CELLS) & (corners | (at_edge >= EDGE_SHARE * min(whole.shape)))
+        for index in np.flatnonzero(~outside & (_count(whole, number) >= INNER_CELLS)):
+            outside[index] = _is_bar(areas == index)
+        if cell_px < CELL_PX:
+            least = max(EDGE_CELLS, LEAST_SHARE * areas.size)
+            corners &= (_count(list_edge(areas), number) >= EDGE_CELLS) & (_count(areas, number) >= least)
+            for index in np.flatnonzero(~outside & corners):
+                outside[index] = is_rest_convex(areas == index)
         if outside.any():
             yield Area(int(value), int(value), outside[areas], cell_px)
 
@@ -172,8 +182,7 @@ def is_rest_convex(area: NDArray[np.bool_]) -> bool:
     (True, False)
     """
     pieces, number = ndimage.label(~area)
-    sizes = np.bincount(pieces.ravel(), minlength=number + 1)
-    sizes[0] = 0
+    sizes = _count(pieces, number)
     # Specks in the padding, such as hot pixels, are no part of the tissue.
     rest = (sizes > SPECK * sizes.max())[pieces]
     if min(np.count_nonzero(rest.any(axis=0)), np.count_nonzero(rest.any(axis=1))) < 2:
@@ -182,39 +191,59 @@ def is_rest_convex(area: NDArray[np.bool_]) -> bool:
     return int(np.count_nonzero(within)) <= CONVEX * int(np.count_nonzero(area))
 
 
-def count_at_edge(area: NDArray[np.bool_]) -> int:
-    """Return how many cells of a whole section's map lie at its edge, each once."""
-    inner = area[1:-1, 1:-1]
-    return int(np.count_nonzero(area)) - int(np.count_nonzero(inner))
+def list_edge(cells: NDArray[Any]) -> NDArray[Any]:
+    """Return what lies at the edge of a whole section's map, each cell once.
+
+    Examples
+    --------
+    >>> list_edge(np.arange(12).reshape(3, 4)).tolist()
+    [0, 1, 2, 3, 4, 7, 8, 9, 10, 11]
+    """
+    edge = np.ones(cells.shape, bool)
+    edge[1:-1, 1:-1] = False
+    return cells[edge]
 
 
 def _find_frequent_values(cells: NDArray[np.int32]) -> NDArray[np.intp]:
     counts = np.zeros(2**16, np.int64)
-    # A part at a time, since a count of all would take three times the memory of the cells.
-    for part in np.array_split(cells, ceil_div(len(cells), 64)):
+    for part in _split(cells):
         counts += np.bincount(part[part != NO_VALUE], minlength=counts.size)
     return np.flatnonzero(counts >= EDGE_CELLS)
 
 
-def _is_outside(areas: NDArray[Any], index: int, box: tuple[slice, ...], cell_px: int) -> bool:
-    area = areas == index
-    # The bounds of a large section hold in a small one too, whatever its cells are.
-    whole = _coarsen(area, CELL_PX // cell_px)
-    if count_at_edge(whole) >= EDGE_CELLS:
-        return True
-    if np.count_nonzero(whole) >= INNER_CELLS and ndimage.binary_fill_holes(area[box]).mean() >= RECTANGULAR:
-        return True
-    if cell_px == CELL_PX or count_at_edge(area) < EDGE_CELLS or area.mean() < LEAST_SHARE:
-        return False
-    return is_rest_convex(area)
+def _count(areas: NDArray[Any], number: int) -> NDArray[np.int64]:
+    """Return how many cells each of so many areas has, and 0 for what is none."""
+    counts = np.zeros(number + 1, np.int64)
+    for part in _split(areas):
+        counts += np.bincount(part, minlength=counts.size)
+    counts[0] = 0
+    return counts
 
 
-def _coarsen(cells: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
-    """Return the cells of so many times the edge that are held whole."""
-    missing = [(0, -n % factor) for n in cells.shape]
-    padded = np.pad(cells, missing, constant_values=True)
+def _split(cells: NDArray[Any]) -> list[NDArray[Any]]:
+    """Return cells in parts, since a count of all would take three times their memory."""
+    return np.array_split(cells.ravel(), ceil_div(cells.size, 2**20))
+
+
+def _is_bar(area: NDArray[np.bool_]) -> bool:
+    (box,) = ndimage.find_objects(area.astype(np.int8))
+    return bool(ndimage.binary_fill_holes(area[box]).mean() >= RECTANGULAR)
+
+
+def _list_corners(areas: NDArray[Any]) -> NDArray[Any]:
+    ends = (slice(None, CORNER_CELLS), slice(-CORNER_CELLS, None))
+    return np.concatenate([areas[rows, columns].ravel() for rows in ends for columns in ends])
+
+
+def _coarsen(areas: NDArray[Any], factor: int) -> NDArray[Any]:
+    """Return the areas that hold cells of so many times the edge whole, by such cells; 0 where none does."""
+    if factor == 1:
+        return areas
+    padded = np.pad(areas, [(0, -n % factor) for n in areas.shape], mode="edge")
     height, width = (n // factor for n in padded.shape)
-    return np.asarray(padded.reshape(height, factor, width, factor).all(axis=(1, 3)))
+    parts = padded.reshape(height, factor, width, factor)
+    least = parts.min(axis=(1, 3))
+    return np.where(least == parts.max(axis=(1, 3)), least, 0)
 
 
 def grow_outside(window: NDArray[np.uint8 | np.uint16], areas: Sequence[Area]) -> NDArray[np.bool_]:

@@ -62,14 +62,15 @@ class Areas:
 
     def add(self, z: int, start: tuple[int, int], part: NDArray[Any]) -> None:
         """Look at a part of section `z` that starts at a row and a column that are multiples of `CELL_PX`."""
-        cells = find_constant_cells(part, self._cell_px)
+        measured = measure_cells(part)
+        cells = find_constant_cells(*(measured if self._cell_px == CELL_PX else measure_cells(part, self._cell_px)))
         if (cells != NO_VALUE).any():
             (y, x), (height, width) = (n // self._cell_px for n in start), cells.shape
             at = slice(y, y + height), slice(x, x + width)
             self._unfinished[z].append((at, zlib.compress(cells.data, 1)))
         if z not in self._edges:
             self._edges[z] = _Edges(self._plane)
-        self._edges[z].add(start, part)
+        self._edges[z].add(start, *measured)
 
     def finish(self, z: int, counts: NDArray[np.int64]) -> None:
         """Find the areas of a section with this histogram, all parts of which were added."""
@@ -117,23 +118,22 @@ class _Packed(NamedTuple):
 
 
 class _Edges:
-    """Least and largest intensity of the cells along the edges of a section."""
+    """Least and largest intensity of the cells along the top, bottom, left and right edge of a section."""
 
     def __init__(self, plane: tuple[int, int]) -> None:
-        self._last = tuple((n - 1) // CELL_PX * CELL_PX for n in plane)
-        rows, columns = _count_cells(plane, CELL_PX)
+        self._shape = _count_cells(plane, CELL_PX)
+        rows, columns = self._shape
         # Nothing is flat that was not added.
         self._cells = [np.stack([np.zeros(n, np.int32), np.full(n, 2**16)]) for n in (columns, columns, rows, rows)]
 
-    def add(self, start: tuple[int, int], part: NDArray[Any]) -> None:
+    def add(self, start: tuple[int, int], lows: NDArray[np.int32], highs: NDArray[np.int32]) -> None:
+        first = tuple(n // CELL_PX for n in start)
         for side, cells in enumerate(self._cells):
-            axis = side // 2
-            first = (0 if side % 2 == 0 else self._last[axis]) - start[axis]
-            if 0 <= first < part.shape[axis]:
-                strip = part[first : first + CELL_PX] if axis == 0 else part[:, first : first + CELL_PX]
-                measured = np.stack([one.ravel() for one in measure_cells(strip)])
-                at = start[1 - axis] // CELL_PX
-                cells[:, at : at + measured.shape[1]] = measured
+            axis, along = side // 2, 1 - side // 2
+            at = (self._shape[axis] - 1 if side % 2 else 0) - first[axis]
+            if 0 <= at < lows.shape[axis]:
+                part = slice(first[along], first[along] + lows.shape[along])
+                cells[:, part] = lows.take(at, axis), highs.take(at, axis)
 
     def are_flat(self, tolerance: int) -> bool:
         return any(has_flat_run(lows, highs, tolerance) for lows, highs in self._cells)
@@ -196,7 +196,7 @@ def estimate_outside(section: NDArray[Any]) -> tuple[NDArray[np.bool_], str]:
         return outside, ""
     cell_px = choose_cell_px((section.shape[0], section.shape[1]))
     flat = list(find_flat_areas(*measure_cells(section), find_tolerance(counts)))
-    constant = find_outside_cells(find_constant_cells(section, cell_px), cell_px)
+    constant = find_outside_cells(find_constant_cells(*measure_cells(section, cell_px)), cell_px)
     for area in (*constant, *(one.area for one in flat if one.sure)):
         outside |= spread_cells(area.cells, section.shape, area.cell_px)
     return outside, describe_unsure(flat)

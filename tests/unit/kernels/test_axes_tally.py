@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -32,6 +34,12 @@ def sections(thickness: float, noise: float = 4.0) -> NDArray[np.uint8]:
 def test_thick_sections_are_found_along_every_axis(axes: tuple[int, int, int]) -> None:
     found = ask(sections(8).transpose(axes))
     assert found == (None, "y", "x")[axes.index(0)]
+
+
+def test_real_sections_are_found_along_every_axis(em_data: Path) -> None:
+    stack = tifffile.imread(em_data / "isbi2012" / "train-volume.tif")[:20, :256, :256]
+    for axes in itertools.permutations(range(3)):
+        assert ask(stack.transpose(axes)) == (None, "y", "x")[axes.index(0)]
 
 
 @pytest.mark.parametrize("axes", list(itertools.permutations(range(3))))

@@ -207,6 +207,9 @@ def test_what_is_not_known_stays_to_be_filled_in(source, capsys):
 
 def test_of_two_sections_none_can_stand_out(source, capsys):
     assert "too few sections to compare" in shell(capsys, "inspect", source, "--box", "0:2,:,:")
+    noise = np.random.default_rng(0).normal(0, 8, SHAPE)
+    steady = np.clip(tissue((1, *SHAPE[1:]))[0] + noise, 0, 255).astype(np.uint8)
+    tifffile.imwrite(source, steady, photometric="minisblack")
     assert "no section stands out (all sections looked at)" in shell(capsys, "inspect", source)
 
 
