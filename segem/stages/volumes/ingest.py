@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -219,7 +218,7 @@ def describe_settings(config: IngestConfig) -> dict[str, Any]:
 
 def _require_same(path: Path, config: IngestConfig) -> None:
     """Raise if another volume would be overwritten; labels may be added to one that has none."""
-    if not os.path.lexists(path):
+    if not path.exists() and not path.is_symlink():
         return
     fix = "give another name, or --replace to `segem ingest`, `run`, `train` or `retrain` to lose what is there"
     try:

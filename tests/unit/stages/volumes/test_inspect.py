@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image
 
 from segem.cli import app
-from segem.cli.show import exit_code_of
+from segem.cli.exits import exit_code_of
 from segem.config import IngestConfig, LabelSource
 from segem.config.inspection import InspectConfig, InspectedLabels
 from segem.errors import InputError
@@ -205,12 +205,12 @@ def test_what_is_not_known_stays_to_be_filled_in(source, capsys):
     assert words[words.index("--membrane") + 1] == "VALUE"
 
 
-def test_of_two_sections_none_can_stand_out(source, capsys):
-    assert "too few sections to compare" in shell(capsys, "inspect", source, "--box", "0:2,:,:")
-    noise = np.random.default_rng(0).normal(0, 8, SHAPE)
-    steady = np.clip(tissue((1, *SHAPE[1:]))[0] + noise, 0, 255).astype(np.uint8)
-    tifffile.imwrite(source, steady, photometric="minisblack")
-    assert "no section stands out (all sections looked at)" in shell(capsys, "inspect", source)
+def test_of_two_sections_none_can_stand_out(tmp_path, capsys):
+    # The same tissue in each section, with grain of its own.
+    image = tissue((1, 80, 120))[0].astype(float) + np.random.default_rng(0).normal(0, 5, (6, 80, 120))
+    tifffile.imwrite(tmp_path / "still.tif", np.clip(image, 0, 255).astype(np.uint8), photometric="minisblack")
+    assert "too few sections to compare" in shell(capsys, "inspect", tmp_path / "still.tif", "--box", "0:2,:,:")
+    assert "no section stands out (all sections looked at)" in shell(capsys, "inspect", tmp_path / "still.tif")
 
 
 def test_one_screen_of_80_columns(source, capsys, monkeypatch):
