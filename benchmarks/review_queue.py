@@ -8,9 +8,9 @@ holds, in parts of what it would hold if the truth had ordered them; *gain* is t
 - 10 %) / (share held by the truth's order - 10 %). Each volume has a queue of its own; the rows "all" add up what the
 first tenth of each holds.
 
-The queue of a review is that of the error map. A second signal, the mergers and splits that borders in doubt let expect,
-is compared with it; how much of it to add was chosen on the folds 0 and 1. Intervals are those of a bootstrap over
-sections, the volumes apart: neighbouring sections are alike, so they are somewhat too narrow.
+The queue of a review is that of the error map. A second signal, the mergers and splits that borders in doubt let
+expect, is compared with it; how much of it to add was chosen on the folds 0 and 1. Intervals are those of a bootstrap
+over sections, the volumes apart: neighbouring sections are alike, so they are somewhat too narrow.
 """
 
 from __future__ import annotations

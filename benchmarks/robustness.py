@@ -1,6 +1,7 @@
 """Measures what hot pixels, bars, padding and rotated corners cost K-means and a model, and that tissue is left alone.
 
-    .venv/bin/python benchmarks/robustness.py [--data-root DIR] [--sections 4] [--model unet-em] [--only NAME ...]
+    .venv/bin/python benchmarks/robustness.py [--data-root DIR] [--sections 4] [--side 512] [--model unet-em]
+        [--only NAME ...]
 
 Each stack is spoiled in the ways in which microscopes and alignment spoil data, ingested as any source, and segmented.
 The IoU is taken over the tissue alone, and compared with that of the same tissue unspoiled; for the rotated stack that
@@ -11,6 +12,7 @@ stack is marked as no tissue, which must be nothing, and how far its fence is fr
 from __future__ import annotations
 
 import argparse
+import io
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ import numpy as np
 import tifffile
 from machine import provenance
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
 
 from segem.config import BaselineConfig, ExecutionConfig, IngestConfig, LabelSource, SegmentConfig, SynthConfig
@@ -93,6 +96,21 @@ def spoil(image: NDArray[np.uint8], truth: NDArray[np.uint8]) -> Iterator[Case]:
             canvas, known = np.full(shape, value, np.uint8), np.full(shape, UNKNOWN, np.uint8)
             canvas[:, *at], known[:, *at] = image, truth
             yield Case(f"padding {value}, {1 - factor**-2:.0%} of the canvas", canvas, known, image, truth)
+    edge = slice(0, width // 8)
+    known = truth.copy()
+    known[:, :, edge] = UNKNOWN
+    for what, noise in (
+        ("by 2 levels", rng.integers(0, 5, image.shape)),
+        ("by 2 levels, white", rng.integers(251, 256, image.shape)),
+    ):
+        padded = image.copy()
+        padded[:, :, edge] = noise[:, :, edge]
+        yield Case(f"strip of padding that varies {what}", padded, known, image, known)
+    for quality in (75, 90):
+        padded = image.copy()
+        padded[:, :, edge] = 0
+        pressed, plain = (np.stack([compress(section, quality) for section in stack]) for stack in (padded, image))
+        yield Case(f"strip of padding, JPEG {quality}", pressed, known, plain, known)
     for order in (1, 3):
         turn = {"axes": (1, 2), "reshape": False}
         corners = ndimage.rotate(np.ones(image.shape[1:], np.float32), DEGREES, reshape=False, order=1) < 0.999
@@ -100,6 +118,13 @@ def spoil(image: NDArray[np.uint8], truth: NDArray[np.uint8]) -> Iterator[Case]:
         known = np.where(ndimage.binary_dilation(corners, iterations=3), np.uint8(UNKNOWN), turned_truth)
         black, mirrored = (ndimage.rotate(image, DEGREES, order=order, mode=m, **turn) for m in ("constant", "mirror"))
         yield Case(f"rotated by {DEGREES} degrees, order {order}", black, known, mirrored, known)
+
+
+def compress(section: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    """Return what JPEG makes of a section."""
+    buffer = io.BytesIO()
+    Image.fromarray(section).save(buffer, "JPEG", quality=quality)
+    return np.asarray(Image.open(buffer))
 
 
 def score(image: NDArray[Any], truth: NDArray[np.uint8], model: str) -> dict[str, float]:
@@ -118,9 +143,9 @@ def score(image: NDArray[Any], truth: NDArray[np.uint8], model: str) -> dict[str
         }
 
 
-def stacks(root: Path | None, sections: int) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
+def stacks(root: Path | None, sections: int, side: int) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
     """Yield name, image and truth of a synthetic stack, and of the real ones that are there."""
-    drawn = synthesize(SynthConfig(shape=(sections, 512, 512)))
+    drawn = synthesize(SynthConfig(shape=(sections, side, side)))
     yield "synthetic", drawn.image, drawn.truth
     if root is None:
         return
@@ -133,7 +158,7 @@ def stacks(root: Path | None, sections: int) -> Iterator[tuple[str, NDArray[np.u
                 voxel_nm=VOXEL_NM,
                 trust_voxel=True,
                 labels=truth,
-                box=f":{sections},:,:",
+                box=f":{sections},:{side},:{side}",
             )
             volume = Volume.open(ingest(config, Workspace(Path(folder))).path)
             yield name, np.asarray(volume.raw[:]), np.asarray(volume.label("truth")[:])
@@ -153,12 +178,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path, help="folder of the public data sets")
     parser.add_argument("--sections", type=int, default=4)
+    parser.add_argument("--side", type=int, default=512, help="pixels along each side that are taken of a section")
     parser.add_argument("--model", default="unet-em")
     parser.add_argument("--only", nargs="*", default=[], help="words of the cases to measure")
     arguments = parser.parse_args()
     print(provenance())
     print("\n| stack | case | method | clean IoU | spoiled IoU | difference |\n|---|---|---|---|---|---|")
-    for name, image, truth in stacks(arguments.data_root, arguments.sections):
+    for name, image, truth in stacks(arguments.data_root, arguments.sections, arguments.side):
         done: dict[bytes, dict[str, float]] = {}
         for case in spoil(image, truth):
             if arguments.only and not any(word in case.name for word in arguments.only):

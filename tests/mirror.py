@@ -20,6 +20,8 @@ class Served:
     """Whether the server can send a part."""
     breaks_after: list[int] = field(default_factory=list)
     """How many bytes to send to each of the first requests before the connection breaks."""
+    drops: int = 0
+    """How many of the first requests it lets go of without an answer."""
     length: int | None = None
     """What it says of the length, where that is not true."""
     status: int = 200
@@ -59,6 +61,9 @@ def serving() -> Iterator[Mirror]:
             mirror.asked.append((self.path, asked))
             self.close_connection = True
             served = mirror.files.get(self.path, Served(status=404))
+            if served.drops:
+                served.drops -= 1
+                return
             if served.location:
                 self.send_response(302)
                 self.send_header("Location", served.location)

@@ -12,7 +12,7 @@ import typer
 
 import segem
 from segem.cli import campaign, data, inspection, labelling, machine, models, results, review, runs, steps, training
-from segem.cli.show import exit_code_of
+from segem.cli.exits import exit_code_of
 from segem.cli.streams import discard_unwritten, set_up_streams
 from segem.learn.allocator import keep_activations
 from segem.progress import shown, warnings_told

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 import typer
 
+from segem.cli.exits import StoppedError
 from segem.cli.options import expanded
-from segem.cli.show import StoppedError
 
 F = TypeVar("F", bound=Callable[..., None])
 

@@ -20,6 +20,7 @@ from segem.cli.show import show
 from segem.cli.steps import IngestOptions
 from segem.config import NAME_PATTERN, Url
 from segem.config.inspection import InspectConfig
+from segem.errors import InputError
 
 if TYPE_CHECKING:
     from segem.records.inspection import Inspection
@@ -57,7 +58,13 @@ def inspect(
     following = propose_ingest(config, found)
     if common.as_json:
         show({**found.model_dump(mode="json"), "next": " ".join(following)}, as_json=True)
-        return
+    else:
+        _show(found, following)
+    if found.refusal is not None:
+        raise InputError(found.refusal)
+
+
+def _show(found: Inspection, following: list[str]) -> None:
     typer.echo(found.source)
     for name, text in _describe(found):
         lines = wrap(text, COLUMNS - INDENT, break_long_words=False, break_on_hyphens=False) or [""]
@@ -81,7 +88,7 @@ def propose_ingest(config: InspectConfig, found: Inspection) -> list[str]:
     stated = (found.voxel.z_nm, found.voxel.y_nm, found.voxel.x_nm) if found.voxel else (None, None, None)
     # What the source states need not be said again; but where it states a part, all must be said.
     voxel = ",".join(axis if size is None else f"{size:g}" for axis, size in zip("ZYX", stated, strict=True))
-    told = {
+    told = dict.fromkeys(found.tentative, "VALUE") | {
         "name": config.name or _name_after(config.source),
         "voxel_nm": config.voxel_nm or (voxel if None in stated else None),
         "labels.membrane": (config.labels.membrane or "VALUE") if config.labels else None,
@@ -158,6 +165,9 @@ def _describe(found: Inspection) -> Iterator[tuple[str, str]]:
     yield "format", f"{found.format}, {files}, {_bytes(found.stored_bytes)}" if found.files else found.format
     named = "nobody names them, taken for z, y, x" if "?" in found.axes else found.axes
     yield "axes", f"{named} ({found.axes_from})"
+    if found.tentative:
+        chosen = " ".join(f"--{key} {value}" for key, value in found.tentative.items())
+        yield "shown with", f"{chosen}, for this look only"
     yield "shape", f"{z} section{'' if z == 1 else 's'} of {y} x {x} px, {found.dtype}"
     yield "voxel size", _describe_voxel(found)
     low, high = (found.percentiles[key] for key in ("0", "100"))
@@ -198,7 +208,8 @@ def _describe(found: Inspection) -> Iterator[tuple[str, str]]:
 def _describe_voxel(found: Inspection) -> str:
     voxel = found.voxel
     if voxel is None:
-        return "not stated: give --voxel-nm Z,Y,X"
+        said = f"{found.unitless} is stated without a unit" if found.unitless else "not stated"
+        return f"{said}: give --voxel-nm Z,Y,X"
     sizes = " x ".join("?" if size is None else f"{size:g}" for size in (voxel.z_nm, voxel.y_nm, voxel.x_nm))
     offset = "" if found.offset_nm is None else f"; starts at {', '.join(f'{n:g}' for n in found.offset_nm)} nm"
     return f"{sizes} nm ({voxel.origin}){offset}"

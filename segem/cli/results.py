@@ -12,6 +12,7 @@ import typer
 
 from segem.cli.command import Theme
 from segem.cli.complete import complete_volume
+from segem.cli.exits import complain
 from segem.cli.options import Options
 from segem.cli.shared import (
     ENGINE,
@@ -21,7 +22,7 @@ from segem.cli.shared import (
     existing_workspace,
     settle_engine,
 )
-from segem.cli.show import complain, show, show_scores, show_verdict
+from segem.cli.show import show, show_scores, show_verdict
 from segem.config import ExecutionConfig, parse_rules
 from segem.config.accept import CRITERIA
 

@@ -1,12 +1,9 @@
-"""What the command line says: results, tables and errors."""
+"""What the command line says: results and tables."""
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,11 +12,9 @@ import typer
 from pydantic import BaseModel
 from rich.table import Table
 
-from segem.cli.streams import OutputError
+from segem.cli.exits import complain
 from segem.cli.tables import print_table
-from segem.errors import SegemError
 from segem.geometry import name_sections
-from segem.progress import tell
 
 if TYPE_CHECKING:
     # What is shown is made by stages that load torch; `segem --help` does not wait for that.
@@ -32,13 +27,6 @@ if TYPE_CHECKING:
     from segem.stages.models.zoo import Explanation
     from segem.stages.segmentation.bench import BenchResult
     from segem.stages.volumes.public_sets import PublicSet
-
-INTERRUPTED = 130
-"""Exit code of a command that the user stopped, by the convention of shells."""
-
-
-class StoppedError(SegemError):
-    """Ctrl-C; the message says what is kept."""
 
 
 def show(result: object, as_json: bool, *, run: str | None = None) -> None:
@@ -74,18 +62,6 @@ def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     return value if isinstance(value, Mapping) else str(value)
-
-
-def complain(faults: Iterable[tuple[str, str]]) -> None:
-    """Print one error line for each volume and what is wrong with it, and exit with code 1 if there is any.
-
-    Raises
-    ------
-    typer.Exit
-        When there was a fault.
-    """
-    if [_fail(f"{volume}: {what}", 1) for volume, what in faults]:
-        raise typer.Exit(1)
 
 
 def show_scores(report: Report) -> None:
@@ -360,43 +336,3 @@ def show_public_sets(sets: Sequence[PublicSet]) -> None:
     typer.echo(
         "Voxels are z,y,x. `segem data get NAME --to FOLDER` says what is labelled and what to cite, and downloads."
     )
-
-
-def exit_code_of(command: Callable[[], Any]) -> int:
-    """Run a command and return its exit code; a failure is one line on stderr.
-
-    Examples
-    --------
-    >>> exit_code_of(lambda: None)
-    0
-    """
-    try:
-        code = command()
-        sys.stdout.flush()
-    except SegemError as error:
-        return _fail(str(error), INTERRUPTED if isinstance(error, StoppedError) else 1)
-    except typer.TyperException as error:
-        # Without a message, the help itself was the answer and has been printed.
-        return (
-            _fail(f"{error.format_message().replace('Value error, ', '')} See `segem --help`.", 2) if str(error) else 2
-        )
-    except (KeyboardInterrupt, typer.Abort):
-        code = INTERRUPTED
-    except OutputError as error:
-        # Whoever read the output may have seen enough (| head); nobody has to be told that.
-        if error.errno == errno.EPIPE:
-            return 1
-        return _fail(f"stdout: the output cannot be written; found {error.strerror}. Fix: send it elsewhere", 1)
-    except Exception as error:
-        if os.environ.get("SEGEM_DEBUG"):
-            raise
-        return _fail(f"unexpected {type(error).__name__}: {error}. Fix: set SEGEM_DEBUG=1 and report the traceback", 1)
-    if code == INTERRUPTED:
-        # typer turns Ctrl-C into this code and prints nothing.
-        return _fail("stopped by Ctrl-C", INTERRUPTED)
-    return code if isinstance(code, int) else 0
-
-
-def _fail(message: str, code: int) -> int:
-    tell(f"error: {' '.join(message.split())}")
-    return code

@@ -7,6 +7,10 @@ from typing import Any
 
 import yaml
 
+_BOX = 'a box needs quotes, since : and , mean something to YAML, as in box: "0:10,:,:"'
+_UNQUOTED_BOX = re.compile(r"\bbox:\s*[0-9:]")
+_SIDE_OF_BOX = re.compile(r"[0-9]*:[0-9]*")
+
 
 class _Loader(yaml.SafeLoader):
     """Knows the values of YAML 1.2 (yaml.org/spec/1.2.2, core schema), and refuses a key that is given twice.
@@ -22,6 +26,9 @@ class _Loader(yaml.SafeLoader):
         lines: dict[str, int] = {}
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             line = key.start_mark.line + 1
+            # What comes of {box: 0:10,0:512,:}.
+            if node.flow_style and _SIDE_OF_BOX.fullmatch(key.value):
+                raise yaml.MarkedYAMLError(problem=_BOX, problem_mark=key.start_mark)
             if key.value in lines:
                 before = f"in line {lines[key.value]}" if lines[key.value] != line else "in the same line"
                 raise yaml.MarkedYAMLError(
@@ -78,7 +85,10 @@ def read_yaml(text: str) -> Any:
         return yaml.load(text, _Loader)  # noqa: S506 - it is a SafeLoader
     except yaml.MarkedYAMLError as error:
         said = ", ".join(part for part in (error.context, error.problem) if part)
-        line = "" if error.problem_mark is None else f", in line {error.problem_mark.line + 1}"
+        mark = error.problem_mark
+        line = "" if mark is None else f", in line {mark.line + 1}"
+        if mark is not None and any(map(_UNQUOTED_BOX.search, text.splitlines()[mark.line : mark.line + 1])):
+            said = _BOX
         tab = " (use spaces, not tabs)" if r"'\t'" in said else ""
         raise ValueError(f"{said}{tab}{line}") from None
     except yaml.YAMLError as error:

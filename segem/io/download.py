@@ -125,7 +125,7 @@ def _download(remote: Remote, folder: Path, url: str, output: Any, _pooch: Any) 
             part.replace(output)
             (folder / f"{part.name}.json").unlink(missing_ok=True)
         except (requests.ConnectionError, requests.Timeout, HTTPError) as error:
-            if not began:
+            if not began and not _was_dropped(error):
                 raise _RefusedError(_explain(error)) from None
             breaks = breaks + 1 if _size(part) - before < _ENOUGH else 0
             time.sleep(PAUSE_SECONDS * breaks)
@@ -213,6 +213,14 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
+
+
+def _was_dropped(error: Exception) -> bool:
+    """Return whether a server that was reached let go of the connection before it answered."""
+    import requests
+    from urllib3.exceptions import ProtocolError
+
+    return isinstance(error, requests.ConnectionError) and any(isinstance(one, ProtocolError) for one in error.args)
 
 
 def _explain(error: Exception) -> str:

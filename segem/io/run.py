@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -173,15 +174,19 @@ def enter_volumes(
 
 
 def source_digest(workspace: Workspace, volume: str) -> str | None:
-    """Return the digest of an ingested volume as it is now.
+    """Return a digest of an ingested volume as it is now: of its voxels, and of the window where one was given.
 
     Raises
     ------
     SegemError
         When the volume is missing or damaged.
     """
-    digest = Volume.open(workspace.volume(volume)).attributes.get("source_digest")
-    return None if digest is None else str(digest)
+    noted = Volume.open(workspace.volume(volume)).attributes
+    digest, window = noted.get("source_digest"), noted.get("settings", {}).get("window")
+    if digest is None or window is None:
+        return digest
+    # The voxels may be stored as they are; but what is computed of them is normalised by the window.
+    return hashlib.sha256(f"{digest} {window}".encode()).hexdigest()
 
 
 def failure_of(record: RunRecord, volume: str, workspace: Workspace) -> str | None:

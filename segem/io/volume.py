@@ -221,10 +221,13 @@ class Volume:
         """
         folder = self.path / "labels"
         with disk_errors(self.path):
-            # A list that names a label makes the volume damaged until the label is there, so the label comes first.
+            # A folder without a group, or a list that names what is not there, makes the volume damaged; so the group
+            # comes first, then the label, then the list that names it.
+            _create_group(folder)
+            names = [*self.labels(), name]
             with new_directory(folder / name) as partial:
                 _create_label(partial, dtype, self.shape, self.voxel_size)
-            _list_labels(folder, [*self.labels(), name])
+            _list_labels(folder, names)
         self.__dict__.pop("outside", None)
 
     def set_attributes(self, **values: Any) -> None:
@@ -323,11 +326,15 @@ def _create_label(path: Path, dtype: DTypeLike, shape: ZYX, voxel_size: VoxelSiz
 
 def _list_labels(folder: Path, names: list[str]) -> None:
     """Name the labels of an image, in one atomic step."""
-    if not (folder / "zarr.json").is_file():
-        zarr.create_group(str(folder), zarr_format=3)
+    _create_group(folder)
     metadata = _read_json(folder / "zarr.json")
     metadata.setdefault("attributes", {})["ome"] = _dump(v05.LabelsGroup(labels=names))
     write_text(folder / "zarr.json", json.dumps(metadata, indent=2, allow_nan=False))
+
+
+def _create_group(folder: Path) -> None:
+    if not (folder / "zarr.json").is_file():
+        zarr.create_group(str(folder), zarr_format=3)
 
 
 def _put(block: PyramidBlock) -> None:

@@ -192,7 +192,7 @@ def measure_membrane(
     >>> stored[30:33, 10:50] = 255
     >>> found = measure_membrane(np.where(stored > 0, -1.0, 1.0), stored, 0.5)
     >>> round(found["width_px"], 1), found["darkness"], found["doubt"]
-    (3.1, 2.0, 0.0)
+    (3.0, 2.0, 0.0)
     """
     tissue = np.ones(stored.shape, np.bool_) if inside is None else inside
     membrane = (threshold_probability(stored, threshold) != 0) & tissue

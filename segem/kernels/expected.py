@@ -85,7 +85,7 @@ def expect_errors(threshold: float) -> NDArray[np.float32]:
 
     Examples
     --------
-    >>> expect_errors(0.5)[[0, 51, 204, 255]].round(2).tolist()
+    >>> [round(float(share), 2) for share in expect_errors(0.5)[[0, 51, 204, 255]]]
     [0.0, 0.2, 0.2, 0.0]
     """
     chosen = threshold_probability(np.arange(256, dtype=np.uint8), threshold) != 0

@@ -166,6 +166,18 @@ def _without_bars(occupied: NDArray[np.intp], counts: NDArray[np.int64]) -> NDAr
     return occupied[low:high]
 
 
+def find_span(counts: NDArray[np.int64]) -> int:
+    """Return the distance between the 1st and the 99th percentile of the voxels that a histogram counts.
+
+    Examples
+    --------
+    >>> find_span(np.ones(241, np.int64))
+    236
+    """
+    first, _, last = _percentiles(np.flatnonzero(counts), counts)
+    return last - first
+
+
 def histogram(section: NDArray[np.uint8 | np.uint16]) -> NDArray[np.int64]:
     """Count the voxels of every intensity.
 

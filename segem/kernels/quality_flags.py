@@ -11,28 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segem.kernels.displacement import Extent, find_displaced
-from segem.kernels.quality import (
-    Comparison,
-    Measures,
-    Trace,
-    compare_traces,
-    correlate_fingerprints,
-)
+from segem.kernels.outliers import FEWEST, Bound, find_deviations, find_outliers, measure_scatter, measure_spread
+from segem.kernels.quality import Comparison, Measures, Trace, compare_traces, correlate_fingerprints
 from segem.records.quality import FlagKind, SectionFlag, SectionQuality
-
-AROUND = 5
-"""Sections before, and as many after, that say what is usual."""
-FEWEST = 3
-"""In a volume of fewer sections, none can stand out."""
-
-
-@dataclass(frozen=True)
-class Bound:
-    """What it takes to stand out: a difference of a least amount, and of so many robust standard deviations."""
-
-    least: float
-    spreads: float
-
 
 # What one stack does from section to section is a defect in another, so each bound has two parts: what is worth a flag
 # at all, and what stands out of the stack's own scatter. benchmarks/quality.py says what is found with them on seven
@@ -166,7 +147,7 @@ class QualityTally:
         likeness = np.arctanh(np.clip(beside, -_MOST_ALIKE, _MOST_ALIKE))
         middle = float(np.median(likeness))
         # Thin sections resemble their neighbours down to the pixel.
-        least = max(COPY.least, tanh(middle + COPY.spreads * _spread(likeness - middle)))
+        least = max(COPY.least, tanh(middle + COPY.spreads * measure_spread(likeness - middle)))
         for start in range(0, len(prints), _FINGERPRINTS_AT_A_TIME):
             block = correlate_fingerprints(prints[start : start + _FINGERPRINTS_AT_A_TIME], prints)
             for row, line in enumerate(block, start):
@@ -187,7 +168,7 @@ class QualityTally:
         if not gains:
             return {}
         values = np.array([across - own for across, own in gains.values()])
-        usual, spread = float(np.median(values)), _spread(values - np.median(values))
+        usual, spread = float(np.median(values)), measure_spread(values - np.median(values))
         found = {
             z: f"out of place or damaged: sections {self.first + z - 1} and {self.first + z + 1} resemble each other "
             f"({across:.2f}) more than it ({own:.2f} at most)"
@@ -204,7 +185,7 @@ class QualityTally:
         if len(inner) < FEWEST or len(across) < FEWEST:
             return {}
         usual = float(np.median(inner))
-        least = max(ORDER_AT_THE_ENDS.least, ORDER_AT_THE_ENDS.spreads * _spread(np.array(inner) - usual))
+        least = max(ORDER_AT_THE_ENDS.least, ORDER_AT_THE_ENDS.spreads * measure_spread(np.array(inner) - usual))
         # Less than two sections have in common that have one between them.
         low = min(usual - least, float(np.median(across)))
         ends = ((0, beside[1], 1), (last, beside[last], last - 1))
@@ -229,75 +210,6 @@ class QualityTally:
             f"({_directions(away.y_px, away.x_px)})"
             for z, away in find_displaced(steps).items()
         }
-
-
-def find_outliers(curve: Sequence[float | None], bound: Bound) -> dict[int, tuple[float, float]]:
-    """Find the values of a curve that differ from those before and from those after.
-
-    A value must lie beyond both medians, that of the values before it and that of the values after it, on the same
-    side, so that neither a step nor a slope has an outlier.
-
-    Parameters
-    ----------
-    curve : sequence of float or None
-        A value for each section; None where there is none.
-    bound : Bound
-        By how much an outlier differs; the spread is that of the curve around its running median.
-
-    Returns
-    -------
-    dict
-        By index, the value and the nearer of the two medians.
-
-    Examples
-    --------
-    >>> find_outliers([1, 1, 1, 1, 5, 1, 1, 1], Bound(1, 3))
-    {4: (5.0, 1.0)}
-    >>> find_outliers([1, 1, 1, 1, 5, 5, 5, 5], Bound(1, 3))
-    {}
-    """
-    if sum(value is not None for value in curve) < FEWEST:
-        return {}
-    least = max(bound.least, bound.spreads * _measure_scatter(curve))
-    return {at: (value, value - away) for at, (value, away) in find_deviations(curve).items() if abs(away) > least}
-
-
-def find_deviations(curve: Sequence[float | None]) -> dict[int, tuple[float, float]]:
-    """Return each value of a curve with how far it lies beyond the nearer of two medians, see `find_outliers`.
-
-    Examples
-    --------
-    >>> find_deviations([1, 1, 1, 1, 5, 4, 3, None])[4]
-    (5.0, 1.5)
-    """
-    known = [(at, float(value)) for at, value in enumerate(curve) if value is not None]
-    values = np.array([value for _, value in known])
-    found = {}
-    for turn, (at, value) in enumerate(known):
-        away = [value - float(np.median(side)) for side in _split(values, turn) if side.size]
-        between = not away or min(away) < 0 < max(away)
-        found[at] = (value, 0.0 if between else min(away, key=abs))
-    return found
-
-
-def _measure_scatter(curve: Sequence[float | None]) -> float:
-    """Return the spread of a curve around its running median."""
-    values = np.array([float(value) for value in curve if value is not None])
-    around = (np.concatenate(_split(values, at)) for at in range(len(values)))
-    return _spread(np.array([value - float(np.median(sides)) for value, sides in zip(values, around, strict=True)]))
-
-
-def _split(values: NDArray[np.float64], at: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    before, after = values[max(0, at - AROUND) : at], values[at + 1 : at + 1 + AROUND]
-    if before.size < 2 and after.size < 2:
-        return before, after
-    # A single value is no median: near an end, the other side alone says what is usual.
-    return (before if before.size > 1 else before[:0]), (after if after.size > 1 else after[:0])
-
-
-def _spread(residuals: NDArray[np.float64]) -> float:
-    """Return the standard deviation, by the median, which outliers do not change."""
-    return 1.4826 * float(np.median(np.abs(residuals)))
 
 
 def _find_blank(sections: Sequence[SectionQuality]) -> dict[int, str]:
@@ -351,7 +263,7 @@ def _find_offsets(sections: Sequence[SectionQuality], contrast: float) -> dict[i
     """
     dark, bright = [one.darkest for one in sections], [one.brightest for one in sections]
     # The end that varies less tells more.
-    weights = [max(_measure_scatter(curve), _STEADY * contrast) ** -2 for curve in (dark, bright)]
+    weights = [max(measure_scatter(curve), _STEADY * contrast) ** -2 for curve in (dark, bright)]
     moved = {
         z: ((dark_level, bright_level), (dark_away, bright_away))
         for (z, (dark_level, dark_away)), (bright_level, bright_away) in zip(
@@ -359,7 +271,7 @@ def _find_offsets(sections: Sequence[SectionQuality], contrast: float) -> dict[i
         )
     }
     offsets = {z: float(np.average(away, weights=weights)) for z, (_, away) in moved.items()}
-    least = max(OFFSET.least * contrast, OFFSET.spreads * _spread(np.array(list(offsets.values()))))
+    least = max(OFFSET.least * contrast, OFFSET.spreads * measure_spread(np.array(list(offsets.values()))))
     found = {}
     for z, offset in offsets.items():
         levels, away = moved[z]

@@ -16,9 +16,9 @@ Ridge = Sequence[tuple[int, int]]
 """Pixels (y, x) of a line of one pixel between two cells."""
 
 ERRING = 0.1
-"""Share of answers that are taken to be wrong: where the mask is as likely right as that, nobody is asked."""
+"""Share of answers that are taken to be wrong: where the mask is wrong less often than that, nobody is asked."""
 _STEEPNESS = 0.08
-"""How far from the limit, in mean probability, three borders in four are what they seem."""
+"""How far from the limit, in mean probability, about three borders in four are what they seem."""
 
 
 def expect_membrane(strength: NDArray[np.float64], limit: float) -> NDArray[np.float64]:
@@ -56,8 +56,8 @@ class Doubt:
     closeness : float
         Chance that the mask is wrong, 0 to 1.
     consequence : float
-        Pairs of pixels that are wrongly parted or joined if it is: the product of the areas of the two sides, as a
-        share of all pairs of the section.
+        Pairs of pixels that are wrongly parted or joined if it is: the product of the areas of the two sides, each as
+        a share of the section.
     ridge : (n, 2) int64
         Pixels (y, x) of the line to be drawn or erased.
     width_px : int

@@ -79,6 +79,8 @@ class Inspection(Record):
     """Along (z, y, x), within the box."""
     dtype: str
     voxel: InspectedVoxels | None
+    unitless: str
+    """What the source says of the voxel size without a unit."""
     offset_nm: tuple[float, float, float] | None
     """Where the first voxel lies, if the source says so."""
     percentiles: dict[str, float]
@@ -99,3 +101,7 @@ class Inspection(Record):
     warnings: tuple[str, ...]
     estimate: JobEstimate
     picture: str | None
+    tentative: dict[str, str | int]
+    """What was chosen for this look only, where ingest would refuse because it must be chosen."""
+    refusal: str | None
+    """What ingest would say."""

@@ -8,8 +8,9 @@ from pydantic import Field
 
 from segem.records.base import Record
 
-FlagKind = Literal["blank", "copy", "order", "shift", "blurred", "contrast", "brightness", "noise"]
-"""``blank``: one intensity only; ``copy``: of another section; ``order``: unlike both neighbours, which are alike."""
+FlagKind = Literal["blank", "copy", "order", "shift", "blurred", "contrast", "brightness", "noise", "flat"]
+"""``blank``: one intensity only; ``copy``: of another section; ``order``: unlike both neighbours, which are alike;
+``flat``: along an edge, as padding with noise is."""
 
 
 class SectionQuality(Record):
@@ -63,8 +64,8 @@ class VolumeQuality(Record):
         >>> VolumeQuality(sections=9, sample_px=(64, 64), flags=(flag,)).summarise()
         'section 3 stands out: shifted by 11 px against the section before'
         """
-        # Sections without tissue have warnings of their own.
-        flags = [flag for flag in self.flags if flag.kind != "blank"]
+        # Sections without tissue, in all or along an edge, have warnings of their own.
+        flags = [flag for flag in self.flags if flag.kind not in ("blank", "flat")]
         if not flags:
             return None
         if len(flags) == 1:

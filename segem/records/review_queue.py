@@ -36,6 +36,6 @@ class Question(Record):
     closeness: float
     """How likely it is that the mask is wrong here, 0 to 1."""
     consequence: float
-    """What it costs if it is: the product of the areas of the two cells, as a share of the section's squared."""
+    """What it costs if it is: the product of the areas of the two cells, each as a share of the section."""
     has_membrane: bool
     """What the mask says now."""

@@ -164,7 +164,7 @@ class StepRecord(Config):
     reason: str | None = None
     """Why it failed."""
     source_digest: str | None = None
-    """sha256 of the volume's voxels; if they have changed since, the outcome no longer counts."""
+    """sha256 of the volume's voxels, and of its window; if they have changed since, the outcome no longer counts."""
     model: ModelRecord | None = None
     segem_version: str = segem.__version__
     # Plain JSON and not a config class, so that adding or removing a setting does not make old records unreadable.

@@ -5,13 +5,13 @@ from __future__ import annotations
 from contextlib import suppress
 from datetime import datetime
 
-from segem.errors import WorkspaceError
+from segem.errors import InputError, WorkspaceError
 from segem.io.layers import Layers
 from segem.io.run import load_run
 from segem.io.workspace import Workspace
 from segem.records.error_map import ErrorMap, RegionError
 from segem.records.review_queue import Region
-from segem.review.questions import find_facts
+from segem.records.run import CrfFacts, SegmentFacts
 from segem.stages.reporting.error_maps import FOLDER, read_error_map
 from segem.stages.reporting.expected import estimate_volume
 
@@ -38,17 +38,36 @@ def rank_regions(workspace: Workspace, run: str, volume: str) -> list[Region]:
     WorkspaceError
         When the run is missing, or a layer cannot be read.
     """
-    errors = _map_errors(workspace, run, volume)
+    errors = map_errors(workspace, run, volume)
     return [_describe(one, errors) for one in errors.rank()]
 
 
-def _map_errors(workspace: Workspace, run: str, volume: str) -> ErrorMap:
+def map_errors(workspace: Workspace, run: str, volume: str) -> ErrorMap:
+    """Return the error map of a volume: that of the report where it is of this mask, or else a new one; see above."""
     facts, folder = find_facts(workspace, run, volume), workspace.report(run)
     # To read every section takes minutes for a large volume. A map that cannot be read is made again.
     if _is_written(workspace, run, volume):
         with suppress(WorkspaceError):
             return read_error_map(folder, volume)
     return estimate_volume(Layers.open(run, volume, workspace, segmented=True, clustered=False), facts)[1]
+
+
+def find_facts(workspace: Workspace, run: str, volume: str) -> SegmentFacts | CrfFacts:
+    """Return how a run has segmented a volume.
+
+    Raises
+    ------
+    InputError
+        When it has not.
+    WorkspaceError
+        When the run is missing.
+    """
+    noted = load_run(workspace, run).volumes.get(volume)
+    if noted is None or noted.membrane_facts is None:
+        raise InputError(
+            "the run has no probability of this volume", where=f"{volume} of {run}", fix="see `segem report`"
+        )
+    return noted.membrane_facts
 
 
 def _is_written(workspace: Workspace, run: str, volume: str) -> bool:

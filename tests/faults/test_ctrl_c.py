@@ -20,7 +20,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from segem.cli import main
 from segem.cli.command import RESUMES, RESUMES_TRAINING
-from segem.cli.show import INTERRUPTED
+from segem.cli.exits import INTERRUPTED
 from segem.config import SynthConfig
 from segem.io.workspace import Workspace
 from segem.kernels.synth import synthesize

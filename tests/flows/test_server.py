@@ -24,6 +24,7 @@ pytestmark = pytest.mark.server
 PREFECT = [sys.executable, "-m", "prefect"]
 PASSWORD = "segem:loopback-only"  # it guards a server that lives for a minute
 DEPLOYMENTS = {
+    "cells-of-volume/cells-of-volume",
     "campaign/campaign",
     "ingest-volume/ingest-volume",
     "baseline-volume/baseline-volume",

@@ -209,7 +209,7 @@ def test_export_writes_what_is_stored_and_masks_as_255(segmented: Workspace, tmp
     with pytest.raises(ConfigError, match="baseline of this volume is not finished"):
         export("r", "noise", "baseline", tmp_path / "k.tif", segmented)
     with pytest.raises(ConfigError, match="no such layer"):
-        export("r", "noise", "cells", tmp_path / "k.tif", segmented)
+        export("r", "noise", "skeleton", tmp_path / "k.tif", segmented)
     assert not (tmp_path / "k.tif").exists()
     shutil.rmtree(segmented.root)
 

@@ -166,3 +166,22 @@ def test_true_is_no_number_anywhere(tmp_path: Path, key: str, value: object) -> 
     file.write_text(yaml.safe_dump({"name": "m", "volumes": [entry]}), encoding="utf-8")
     with pytest.raises(ConfigError, match=rf"volumes\.0.*: {key} must not be true or false"):
         load_manifest(file)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{source: a, box: :3,:,:}",
+        "{source: a, box: 0:3,0:50,0:50}",
+        "{source: a, box: 0:3,0:50,0:60}",
+        "source: a\nbox: 0:3,:,:",
+    ],
+)
+def test_a_box_without_quotes_is_refused_with_the_quotes(text: str) -> None:
+    with pytest.raises(ValueError, match=r'a box needs quotes.*box: "0:10,:,:"'):
+        read_yaml(text)
+
+
+@pytest.mark.parametrize("text", ['{box: "0:3,:,:"}', "box: '0:3,:,:'"])
+def test_a_box_in_quotes_is_read(text: str) -> None:
+    assert read_yaml(text) == {"box": "0:3,:,:"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,11 +32,14 @@ class Arrangement:
         Which axis of the array each of (z, y, x) is; z is None where there is one section only.
     fixed : tuple of (int, int)
         Other axes of the array, and the index that is read along each.
+    axes : str
+        What each axis of the array is taken for; a digit for one of length 1 that nobody names.
     """
 
     shape: ZYX
     positions: tuple[int | None, int, int]
     fixed: tuple[tuple[int, int], ...]
+    axes: str = "zyx"
 
     def select(self, box: Box) -> tuple[slice, ...]:
         """Return the slices of the array that hold a box of the stack."""
@@ -61,7 +65,15 @@ class Arrangement:
         return stack if len(kept) == 3 else stack[None]
 
 
-def arrange(axes: str, shape: tuple[int, ...], chosen: Selection, *, where: object) -> Arrangement:
+def arrange(
+    axes: str,
+    shape: tuple[int, ...],
+    chosen: Selection,
+    *,
+    where: object,
+    named: bool = True,
+    names: Sequence[str] = (),
+) -> Arrangement:
     """Find the sections of an array, by what is known of its axes.
 
     Parameters
@@ -74,6 +86,10 @@ def arrange(axes: str, shape: tuple[int, ...], chosen: Selection, *, where: obje
         What the user says of axes and channel.
     where : object
         The source, for messages.
+    named : bool
+        Whether the source itself names its axes; what is only usual, the user may correct.
+    names : sequence of str
+        The axes as the source calls them, where that is not understood; for messages.
 
     Returns
     -------
@@ -89,24 +105,24 @@ def arrange(axes: str, shape: tuple[int, ...], chosen: Selection, *, where: obje
     >>> arrange("cxyz", (1, 30, 20, 5), Selection(), where="a.zarr").shape
     (5, 20, 30)
     """
-    named = _named(axes, shape, chosen, where)
-    sizes = dict(zip(named, shape, strict=True))
+    letters = _named(axes if named or chosen.axes is None else UNKNOWN_AXIS * len(axes), shape, chosen, where, names)
+    sizes = dict(zip(letters, shape, strict=True))
     if sizes.get("t", 1) != 1:
-        raise _refusal("several time points", named, shape, where, f"export one of them{_if_misnamed(named, 't')}")
+        raise _refusal("several time points", letters, shape, where, f"export one of them{_if_misnamed(letters, 't')}")
     channels, channel = sizes.get("c", 1), chosen.channel
     if channels > 1 and channel is None:
         raise _refusal(
             f"{channels} channels, and a stack has one intensity a voxel",
-            named,
+            letters,
             shape,
             where,
-            f"name one by --channel 0 to {channels - 1}{_if_misnamed(named, 'c')}",
+            f"name one by --channel 0 to {channels - 1}{_if_misnamed(letters, 'c')}",
         )
     if channel is not None and channel >= channels:
-        raise _refusal(f"there is no channel {channel}", named, shape, where, f"give 0 to {channels - 1}, or none")
-    at = {letter: axis for axis, letter in enumerate(named)}
+        raise _refusal(f"there is no channel {channel}", letters, shape, where, f"give 0 to {channels - 1}, or none")
+    at = {letter: axis for axis, letter in enumerate(letters)}
     fixed = tuple((axis, (channel or 0) if letter == "c" else 0) for letter, axis in at.items() if letter not in "zyx")
-    return Arrangement((sizes.get("z", 1), sizes["y"], sizes["x"]), (at.get("z"), at["y"], at["x"]), fixed)
+    return Arrangement((sizes.get("z", 1), sizes["y"], sizes["x"]), (at.get("z"), at["y"], at["x"]), fixed, letters)
 
 
 def _if_misnamed(named: str, letter: str) -> str:
@@ -116,7 +132,7 @@ def _if_misnamed(named: str, letter: str) -> str:
     return f"; if they are sections, say so by --axes {named.replace(letter, 'z')}"
 
 
-def _named(axes: str, shape: tuple[int, ...], chosen: Selection, where: object) -> str:
+def _named(axes: str, shape: tuple[int, ...], chosen: Selection, where: object, names: Sequence[str]) -> str:
     """Return a letter for every axis; those of length 1 that nobody names become letters of their own."""
     if chosen.axes is not None:
         if len(chosen.axes) != len(shape):
@@ -129,7 +145,8 @@ def _named(axes: str, shape: tuple[int, ...], chosen: Selection, where: object) 
         raise _refusal(f"{len(shape)} axes", axes, shape, where, "save it as a stack of sections")
     if UNKNOWN_AXIS not in axes:
         if not {"y", "x"} <= set(axes) or len(set(axes)) < len(axes) or set(axes) - set(AXES):
-            raise _refusal("not a stack of sections", axes, shape, where, "say what the axes are by --axes")
+            what = "the names of the axes are not understood" if names else "not a stack of sections"
+            raise _refusal(what, names or axes, shape, where, "say what the axes are by --axes, as in zyx or zcyx")
         return axes
     if {"y", "x"} <= set(axes):
         return _complete(axes, shape, where)
@@ -158,9 +175,9 @@ def _named(axes: str, shape: tuple[int, ...], chosen: Selection, where: object) 
             where,
             "say which by --axes: yxz (or xyz) for sections, and zyx for columns",
         )
-    names = dict(zip(long, "zyx"[3 - len(long) :], strict=True))
+    taken = dict(zip(long, "zyx"[3 - len(long) :], strict=True))
     # Letters that `arrange` fixes at 0; a digit is none of the axes that it looks for.
-    return "".join(names.get(axis, str(axis)) for axis in range(len(shape)))
+    return "".join(taken.get(axis, str(axis)) for axis in range(len(shape)))
 
 
 def _complete(axes: str, shape: tuple[int, ...], where: object) -> str:
@@ -184,6 +201,6 @@ def _check_not_contradicted(axes: str, chosen: str, shape: tuple[int, ...], wher
         )
 
 
-def _refusal(what: str, axes: str, shape: tuple[int, ...], where: object, fix: str) -> InputError:
+def _refusal(what: str, axes: Sequence[str], shape: tuple[int, ...], where: object, fix: str) -> InputError:
     found = ", ".join(f"{letter}: {n}" for letter, n in zip(axes, shape, strict=False)) or f"shape {shape}"
     return InputError(what, where=where, found=f"axes {found}", fix=fix)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ UNITS_NM = {
 }
 """Nanometres in a unit of length, by its name in lower case."""
 _LETTERS = {letter: letter for letter in AXES} | {"channel": "c", "time": "t"}
+_MEANS_NOTHING = re.compile(r"(?:(?:phony_)?dim(?:ension)?|axis)?[_ ]?[0-9]*")
+"""Names that programs give to axes that nobody has named."""
 
 
 def name_axes(names: Sequence[object]) -> str:
@@ -67,6 +70,24 @@ def name_axes(names: Sequence[object]) -> str:
     return "".join(
         letter or (other if other not in AXES else "_") for letter, other in zip(letters, others, strict=True)
     )
+
+
+def find_foreign_names(names: Sequence[object]) -> tuple[str, ...]:
+    """Return the names of axes as a source has them, where one of them says something that is not understood.
+
+    Parameters
+    ----------
+    names : sequence
+        As the source has them; None, or any text.
+
+    Examples
+    --------
+    >>> find_foreign_names(["plane", "y", "x"]), find_foreign_names(["z", "y", "dim_0", None])
+    (('plane', 'y', 'x'), ())
+    """
+    texts = [str(name or "") for name in names]
+    foreign = any(text.lower() not in _LETTERS and not _MEANS_NOTHING.fullmatch(text.lower()) for text in texts)
+    return tuple(text or UNKNOWN_AXIS for text in texts) if foreign else ()
 
 
 def read_unit(unit: object) -> float | None:
@@ -289,4 +310,8 @@ def refuse_links(folder: Path) -> None:
     root = folder.resolve()
     for item in folder.rglob("*"):
         if item.is_symlink() and not item.resolve().is_relative_to(root):
-            raise InputError("a link leads out of the source", where=item, fix="copy the file into the folder")
+            raise InputError(
+                "a link leads out of the source",
+                where=item,
+                fix="copy the files in place of the links (cp -rL FOLDER COPY)",
+            )

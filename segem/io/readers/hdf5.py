@@ -93,6 +93,8 @@ def _describe(name: str, dataset: Any, layout: Layout, size: int, chosen: Select
         layout.dtype,
         layout.axes,
         layout.axes_from,
+        axes_named=layout.named,
+        axis_names=layout.names,
         chunk=dataset.chunks,
         voxel=voxel,
         offset_nm=offset_nm,

@@ -11,7 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segem.io.readers.axes import UNKNOWN_AXIS
-from segem.io.readers.chunked import name_axes, read_numbers, read_unit, state_offset, state_voxel_size
+from segem.io.readers.chunked import (
+    find_foreign_names,
+    name_axes,
+    read_numbers,
+    read_unit,
+    state_offset,
+    state_voxel_size,
+)
 from segem.io.readers.reader import StatedVoxelSize
 
 _BIG_DATA_VIEWER = re.compile(r"t\d{5,}/s\d{2,}/(\d+)/cells")
@@ -29,11 +36,17 @@ class Layout:
         Who says so.
     dtype : dtype
         Type of its voxels, which need not be that of the file.
+    named : bool
+        False where nobody says so, but the order in which programs of this kind write.
+    names : tuple of str
+        The axes as the file calls them, where a name is not understood.
     """
 
     axes: str
     axes_from: str
     dtype: np.dtype[Any]
+    named: bool = True
+    names: tuple[str, ...] = ()
 
     def to_voxels(self, stored: NDArray[Any]) -> NDArray[Any]:
         """Return what was read, in the type of the voxels.
@@ -62,14 +75,16 @@ def read_layout(dataset: Any) -> Layout:
         # MATLAB's first axis is the last of the file; an image there is (row, column, section), and what comes after
         # (row, column) of more axes is not known.
         axes = "zxy" if dataset.ndim == 3 else UNKNOWN_AXIS * (dataset.ndim - 2) + "xy"
-        return Layout(axes, "the order of MATLAB, which wrote the file", dtype)
+        return Layout(axes, "the order of MATLAB, which wrote the file", dtype, named=False)
     if dataset.ndim == 3 and _BIG_DATA_VIEWER.fullmatch(dataset.name.strip("/")):
         # It calls its 16 bits signed, and means unsigned ones.
         unsigned = np.dtype(f"{dtype.byteorder}u2") if dtype.kind == "i" and dtype.itemsize == 2 else dtype
         return Layout("zyx", "the order of BigDataViewer", unsigned)
     labels = [dimension.label or None for dimension in dataset.dims]
     axes = name_axes(labels)
-    return Layout(axes, "convention" if axes == UNKNOWN_AXIS * dataset.ndim else "the labels of its dimensions", dtype)
+    named = axes != UNKNOWN_AXIS * dataset.ndim
+    told = "the labels of its dimensions" if named else "convention"
+    return Layout(axes, told, dtype, named=named, names=find_foreign_names(labels))
 
 
 def read_matlab_class(dataset: Any) -> str | None:

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from segem.errors import InputError
-from segem.io.readers.chunked import name_axes, read_numbers, read_unit, state_offset, state_voxel_size
+from segem.io.readers.chunked import (
+    find_foreign_names,
+    name_axes,
+    read_numbers,
+    read_unit,
+    state_offset,
+    state_voxel_size,
+)
 from segem.io.readers.reader import StatedVoxelSize
 from segem.io.readers.stack import NAME_IT, damaged
 
@@ -28,12 +35,18 @@ class Multiscale:
         The size of a voxel, where the unit of an axis is known.
     offset_nm : tuple of float, optional
         Where the first voxel lies along (z, y, x), where that is said.
+    names : tuple of str
+        The axes as they are called, where a name is not understood.
+    unitless : str
+        What is said of the size of a voxel without a unit that is known, in words.
     """
 
     path: str
     axes: str
     voxel: StatedVoxelSize | None
     offset_nm: tuple[float, float, float] | None
+    names: tuple[str, ...] = ()
+    unitless: str = ""
 
 
 def read_ome(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -78,7 +91,7 @@ def read_multiscale(attributes: Mapping[str, Any], where: object) -> Multiscale:
             )
         (image,) = images
         first, *coarser = image["datasets"]
-        axes, units = _read_axes(image)
+        axes, units, names = _read_axes(image)
         scale, shift = _read_transforms(image, first, len(axes))
         for dataset in coarser:
             other, _ = _read_transforms(image, dataset, len(axes))
@@ -89,22 +102,32 @@ def read_multiscale(attributes: Mapping[str, Any], where: object) -> Multiscale:
             axes,
             None if scale is None else state_voxel_size(axes, _in_nm(scale, units), _ORIGIN),
             None if shift is None else state_offset(axes, _in_nm(shift, units)),
+            names,
+            _describe_unitless(axes, scale or (), units),
         )
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise damaged(where, None, cause=error) from error
 
 
-def _read_axes(image: Mapping[str, Any]) -> tuple[str, list[float | None]]:
-    """Return a letter for each axis, and its unit in nanometres."""
+def _read_axes(image: Mapping[str, Any]) -> tuple[str, list[float | None], tuple[str, ...]]:
+    """Return a letter for each axis, its unit in nanometres, and the names where one is not understood."""
     named = image.get("axes")
     if named is None:
-        return "", []
+        return "", [], ()
     # Version 0.3 has a list of names, later ones have a mapping for each axis.
     axes = [axis if isinstance(axis, Mapping) else {"name": axis} for axis in named]
     kinds = {"channel": "c", "time": "t"}
-    letters = name_axes([kinds.get(str(axis.get("type")), axis["name"]) for axis in axes])
+    known = [kinds.get(str(axis.get("type")), axis["name"]) for axis in axes]
     # Named in words that are none of an image: so that it is asked, and not guessed, which is which.
-    return letters.replace("?", "_"), [read_unit(axis.get("unit")) for axis in axes]
+    letters = name_axes(known).replace("?", "_")
+    return letters, [read_unit(axis.get("unit")) for axis in axes], find_foreign_names(known)
+
+
+def _describe_unitless(axes: str, scale: Sequence[float], units: Sequence[float | None]) -> str:
+    """Return in words what a scale says of (z, y, x) without a unit; a scale of 1 says nothing."""
+    said = zip(axes, scale, units, strict=False)
+    bare = {letter: size for letter, size, unit in said if letter in "zyx" and unit is None}
+    return "" if set(bare.values()) <= {1.0} else ", ".join(f"{size:g} along {letter}" for letter, size in bare.items())
 
 
 def _read_transforms(

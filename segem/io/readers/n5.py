@@ -18,6 +18,7 @@ MARKER = "attributes.json"
 _COARSER = re.compile(r"(?:.*/)?s[1-9]\d*")
 _WITHIN = ("", "s0", "data", "data/s0")
 """Where the finest array of a group lies, by the conventions of N5-Viewer and Paintera."""
+_ORDER = "the order of N5"
 
 
 class N5Reader(TensorstoreReader):
@@ -61,6 +62,7 @@ def _find(source: Path | Url, chosen: Selection) -> Opening:
             offsets_nm=_read_lengths(attributes, "offset", axes),
             metadata={**attributes, "path": folder},
             names=_BlockNames(count),
+            axes_named=axes_from != _ORDER,
         )
 
 
@@ -115,7 +117,7 @@ def _axes_of(attributes: Mapping[str, Any], count: int) -> tuple[str, str]:
     if isinstance(names, list) and len(names) == count and UNKNOWN_AXIS not in (axes := name_axes(names)):
         return axes, "the axes in its attributes"
     # Of axes beyond x, y, z nobody knows whether they are channels or times.
-    return "xyz"[:count] + UNKNOWN_AXIS * (count - 3), "the order of N5"
+    return "xyz"[:count] + UNKNOWN_AXIS * (count - 3), _ORDER
 
 
 def _read_sizes(attributes: Mapping[str, Any], parent: Mapping[str, Any], axes: str) -> list[float | None] | None:

@@ -57,7 +57,9 @@ class NumpyReader(Reader):
                 self.close()
                 raise
         shape = self._array.shape
-        super().__init__(path, Described(shape, self._array.dtype, UNKNOWN_AXIS * len(shape), "convention"))
+        super().__init__(
+            path, Described(shape, self._array.dtype, UNKNOWN_AXIS * len(shape), "convention", axes_named=False)
+        )
 
     def label_of(self, z: int) -> str:
         """Return the file and the index of a section."""

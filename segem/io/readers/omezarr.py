@@ -22,6 +22,7 @@ from segem.io.readers.chunked import (
     check_chunk,
     check_numeric,
     chunks_of,
+    find_foreign_names,
     guess_section,
     name_axes,
     refuse_choice,
@@ -37,6 +38,7 @@ from segem.io.readers.zarr_chunks import StoredChunks
 MARKERS = ("zarr.json", ".zgroup", ".zarray")
 _DEEPEST = 4
 """Levels of groups in which arrays are looked for, where none is named."""
+_OLD_ORDER = "the order of OME-Zarr before version 0.3"
 
 
 class ZarrReader(Reader):
@@ -105,7 +107,7 @@ def _describe(name: str, array: zarr.Array[Any], image: Multiscale | None) -> De
     dtype = np.dtype(array.dtype)
     check_numeric(name, array.shape, dtype)
     check_chunk(name, array.chunks, dtype, "its metadata")
-    axes, axes_from = _axes_of(name, array, image)
+    axes, axes_from, names = _axes_of(name, array, image)
     # The size on disk is not known without listing it all; the limit for a section still holds.
     check_declared(name, guess_section(axes, array.shape) if array.shape[0] else array.shape, dtype, 2**62)
     metadata = json.dumps(array.metadata.to_dict(), sort_keys=True, default=str)
@@ -114,26 +116,31 @@ def _describe(name: str, array: zarr.Array[Any], image: Multiscale | None) -> De
         dtype,
         axes,
         axes_from,
+        axes_named=axes_from not in ("convention", _OLD_ORDER),
+        axis_names=names,
         # Of a shard, one chunk can be read by itself.
         chunk=array.chunks,
         digest=hashlib.sha256(metadata.encode()).hexdigest(),
     )
-    return found if image is None else replace(found, voxel=image.voxel, offset_nm=image.offset_nm)
+    if image is None:
+        return found
+    return replace(found, voxel=image.voxel, offset_nm=image.offset_nm, unitless=image.unitless)
 
 
-def _axes_of(name: str, array: zarr.Array[Any], image: Multiscale | None) -> tuple[str, str]:
-    """Return a letter for each axis, and who says so."""
+def _axes_of(name: str, array: zarr.Array[Any], image: Multiscale | None) -> tuple[str, str, tuple[str, ...]]:
+    """Return a letter for each axis, who says so, and the names where one is not understood."""
     unknown = UNKNOWN_AXIS * array.ndim
     if image is not None and image.axes:
         if len(image.axes) != array.ndim:
             raise damaged(name, f"{len(image.axes)} axes are named for an array of shape {array.shape}")
-        return image.axes, "the names in its OME metadata"
+        return image.axes, "the names in its OME metadata", image.names
     if image is not None and array.ndim == 5:
-        return "tczyx", "the order of OME-Zarr before version 0.3"
+        return "tczyx", _OLD_ORDER, ()
     names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
     if isinstance(names, (list, tuple)) and len(names) == array.ndim:
-        return (axes := name_axes(names)), "the names of its dimensions" if axes != unknown else "convention"
-    return unknown, "convention"
+        axes = name_axes(names)
+        return axes, "the names of its dimensions" if axes != unknown else "convention", find_foreign_names(names)
+    return unknown, "convention", ()
 
 
 def _find_array(source: Path | Url, node: Any) -> tuple[zarr.Array[Any], Multiscale | None]:

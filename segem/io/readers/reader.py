@@ -61,6 +61,12 @@ class Described:
         The sha256 of a file that was downloaded, or of the metadata of an array of zarr, N5 or Neuroglancer.
     warnings : tuple of str
         What the user should know about the source.
+    axes_named : bool
+        False where nobody names the axes, and they are those of programs that write such files.
+    axis_names : tuple of str
+        The axes as the source calls them, where a name is not understood.
+    unitless : str
+        What it states of the voxel size without a unit that is known, in words.
     """
 
     shape: tuple[int, ...]
@@ -75,6 +81,9 @@ class Described:
     offset_nm: tuple[float, float, float] | None = None
     digest: str | None = None
     warnings: tuple[str, ...] = ()
+    axes_named: bool = True
+    axis_names: tuple[str, ...] = ()
+    unitless: str = ""
 
 
 class Reader(ABC):

@@ -222,7 +222,8 @@ def _check_link(folder: Path, link: Path) -> None:
             "a link that leads out of the folder",
             where=link,
             found=target,
-            fix="copy the file itself into the folder",
+            fix=f"give the folder {target.parent} where the files are together there, or copy the files in place of "
+            "the links (cp -rL FOLDER COPY)",
         )
 
 

@@ -51,7 +51,14 @@ class Stack:
     def __init__(self, reader: Reader, chosen: Selection | None = None) -> None:
         found = reader.found
         self._reader = reader
-        self._arrangement = arrange(found.axes, found.shape, chosen or Selection(), where=reader.source)
+        self._arrangement = arrange(
+            found.axes,
+            found.shape,
+            chosen or Selection(),
+            where=reader.source,
+            named=found.axes_named,
+            names=found.axis_names,
+        )
         shape = self._arrangement.shape
         # Only now it is known which axes a section has.
         check_declared(reader.source, shape[1:] if shape[0] else shape, found.dtype, 2**62)
@@ -67,9 +74,27 @@ class Stack:
         return self._reader.found
 
     @property
+    def axes(self) -> str:
+        """What each axis of the array of the source is taken for."""
+        return self._arrangement.axes
+
+    @property
+    def axes_guessed(self) -> bool:
+        """Whether neither the user nor the source names the axes."""
+        return self.axes_from != "you" and not self.found.axes_named
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What the user should know about the source."""
-        return self._reader.found.warnings
+        found = self._reader.found
+        if not found.axis_names or self.axes_from == "you":
+            return found.warnings
+        named, taken = (", ".join(axes) for axes in (found.axis_names, self._arrangement.axes))
+        return (
+            *found.warnings,
+            f"its axes are called {named}, which says nothing to segem, and are taken for {taken}: if they are others, "
+            "name them by --axes (axes in a manifest)",
+        )
 
     @property
     def chunk(self) -> ZYX:

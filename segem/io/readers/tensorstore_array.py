@@ -69,6 +69,8 @@ class Opening:
         All that was read of it.
     names : ChunkNames, optional
         How the files of chunks are named; None where chunks share files.
+    axes_named : bool
+        False where the axes are only those that are usual.
     """
 
     spec: Mapping[str, Any]
@@ -80,6 +82,7 @@ class Opening:
     offsets_nm: Sequence[float | None] | None
     metadata: Mapping[str, Any]
     names: ChunkNames | None
+    axes_named: bool = True
 
 
 class TensorstoreReader(Reader):
@@ -127,16 +130,20 @@ class TensorstoreReader(Reader):
             self._counted = isinstance(source, Path) and opening.names is not None
             self._stored: dict[tuple[int, ...], bool] = {}
             sizes, offsets = opening.sizes_nm, opening.offsets_nm
+            corrected = chosen.axes is not None and not opening.axes_named and len(chosen.axes) == len(shape)
+            # Sizes are in the order of the axes, whatever these are called.
+            axes = chosen.axes if corrected and chosen.axes is not None else opening.axes
             found = Described(
                 shape,
                 dtype,
                 opening.axes,
                 opening.axes_from,
                 chunk=self._chunk,
-                voxel=None if sizes is None else state_voxel_size(opening.axes, sizes, "its metadata"),
-                offset_nm=None if offsets is None else state_offset(opening.axes, offsets),
+                voxel=None if sizes is None else state_voxel_size(axes, sizes, "its metadata"),
+                offset_nm=None if offsets is None else state_offset(axes, offsets),
                 digest=hashlib.sha256(json.dumps(opening.metadata, sort_keys=True).encode()).hexdigest(),
                 warnings=self._count_files(source, opening) if isinstance(source, Path) else (),
+                axes_named=opening.axes_named,
             )
         super().__init__(source, found)
 

@@ -63,7 +63,7 @@ class SettledVoxelSize:
 
 
 def settle_voxel_size(
-    given: Sizes | None, stated: StatedVoxelSize | None, *, trusted: bool, where: object
+    given: Sizes | None, stated: StatedVoxelSize | None, *, trusted: bool, where: object, unitless: str = ""
 ) -> SettledVoxelSize:
     """Decide the voxel size of a volume.
 
@@ -77,6 +77,8 @@ def settle_voxel_size(
         Whether the user, who knows better, has overruled all doubts.
     where : object
         The source, for messages.
+    unitless : str
+        What the source says without a unit, in words.
 
     Returns
     -------
@@ -96,7 +98,7 @@ def settle_voxel_size(
     VoxelSize(z=50.0, y=4.0, x=4.0)
     """
     if given is None:
-        size, origin = _complete(stated, where), "" if stated is None else stated.origin
+        size, origin = _complete(stated, where, unitless), "" if stated is None else stated.origin
     else:
         size, origin = given, GIVEN
     if not trusted:
@@ -170,19 +172,23 @@ def describe_stated(stated: StatedVoxelSize) -> str:
     return describe_size(_zyx(stated))
 
 
-def _complete(stated: StatedVoxelSize | None, where: object) -> Sizes:
+def _complete(stated: StatedVoxelSize | None, where: object, unitless: str) -> Sizes:
     if stated is None:
         raise InputError(
-            "the source does not state its voxel size", where=where, fix="give --voxel-nm Z,Y,X, for example 50,4,4"
+            "the source does not state its voxel size",
+            where=where,
+            found=f"{unitless}, without a unit" if unitless else None,
+            fix="give --voxel-nm Z,Y,X, for example 50,4,4",
         )
     z, y, x = _zyx(stated)
     if z is None or y is None or x is None:
         known = ",".join(axis if one is None else f"{one:.6g}" for axis, one in zip("ZYX", _zyx(stated), strict=True))
+        bare = f", and {unitless} without a unit" if unitless else ""
         raise InputError(
             "the source states only a part of its voxel size",
             where=where,
             expected="nanometres along z, y and x",
-            found=f"{describe_stated(stated)} in {stated.origin}",
+            found=f"{describe_stated(stated)} in {stated.origin}{bare}",
             fix=f"give --voxel-nm {known} with what is missing",
         )
     return z, y, x

@@ -80,7 +80,7 @@ def _faults(record: RunRecord, name: str, workspace: Workspace) -> Iterator[Faul
         yield _unfinished(entry, name, failure)
         return
     source, digest = Volume.open(workspace.volume(name)), source_digest(workspace, name)
-    yield from _source_faults(source, digest)
+    yield from _source_faults(source)
     try:
         result = Volume.open(workspace.result(record.run, name))
     except SegemError as error:
@@ -130,7 +130,8 @@ def _step_faults(step: StepRecord, result: Volume, run: str, name: str, workspac
         yield Fault(name, f"the {step.result} is out of date: {fault}")
 
 
-def _source_faults(source: Volume, digest: str | None) -> Iterator[Fault]:
+def _source_faults(source: Volume) -> Iterator[Fault]:
+    digest = source.attributes.get("source_digest")
     again = f"run `segem ingest` for {source.name} with --again"
     try:
         # Section by section, as ingest has hashed them; the digest does not depend on shards.

@@ -16,11 +16,16 @@ from segem.io.blocks import read_block
 from segem.io.readers import Stack
 from segem.io.seen import DIGEST_DIGITS
 from segem.io.volume import Volume
-from segem.kernels.normalize import IntensityStatistics, histogram
+from segem.kernels.normalize import IntensityStatistics, find_span, histogram
 from segem.stages.volumes.outside import Areas, Outside
 
 _DOUBTFUL_BEYOND, _MOST_BEYOND = 0.05, 0.99
 """Share of the tissue beyond a window from which on it is doubted, and refused."""
+_FAINT = 0.1
+"""Share of the usual span of intensities below which a section may show nothing."""
+
+MASK_LEVELS = 2
+"""How many intensities a mask has."""
 
 
 class ImageTally:
@@ -44,6 +49,7 @@ class ImageTally:
         self._digest = _Digest(each=each)
         self._in_order = True
         self._beyond = 0.0
+        self._spans: dict[int, int] = {}
         self._of_sections: dict[int, NDArray[np.int64]] = defaultdict(lambda: np.zeros_like(self.counts))
 
     def add(self, box: Box, slab: NDArray[Any]) -> None:
@@ -74,7 +80,9 @@ class ImageTally:
         levels = int(np.count_nonzero(counts))
         if levels == 1:
             self.constant.append(z)
-        self.areas.finish(z, levels)
+        else:
+            self._spans[z] = find_span(counts)
+        self.areas.finish(z, counts)
         if self._in_order:
             # A constant section holds no tissue, and its digest would match those of other volumes.
             self._digest.end_section(known=levels > 1)
@@ -142,6 +150,36 @@ class ImageTally:
             listed = ", ".join(raw.label_of(z) for z in self.constant[:5])
             more = f" and {len(self.constant) - 5} more" if len(self.constant) > 5 else ""
             yield f"{len(self.constant)} of {self.shape[0]} sections hold one intensity only: {listed}{more}"
+        if doubt := doubt_levels(np.flatnonzero(self.counts)):
+            yield doubt
+        usual = float(np.median(list(self._spans.values()))) if self._spans else 0.0
+        if faint := [z for z, span in self._spans.items() if span < _FAINT * usual]:
+            yield (
+                f"{len(faint)} of {self.shape[0]} sections hold almost one intensity only and are taken for tissue, "
+                f"the first is {raw.label_of(faint[0])}: if they show none, make them black or leave them out"
+            )
+
+
+def doubt_levels(levels: NDArray[Any]) -> str | None:
+    """Return a doubt where an image holds so few intensities that it may be a mask.
+
+    Parameters
+    ----------
+    levels : (n,) array
+        Every intensity that occurs.
+
+    Examples
+    --------
+    >>> doubt_levels(np.array([0, 255]))
+    'the image holds only two values (0 and 255), which looks like labels: give the image itself, and these by --labels'
+    """
+    if len(levels) != MASK_LEVELS:
+        return None
+    low, high = (f"{level:g}" for level in levels)
+    return (
+        f"the image holds only two values ({low} and {high}), which looks like labels: give the image itself, and "
+        "these by --labels"
+    )
 
 
 class _Digest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 
 import segem
 from segem.config import IngestConfig, LabelSource, Selection, Url, place_source
-from segem.errors import InputError, SegemError
+from segem.errors import InputError, SegemError, WorkspaceError
 from segem.geometry import ZYX, Box, VoxelSize, grid
 from segem.io.blocks import read_block
 from segem.io.files import locked, new_directory, sweep_partials
@@ -26,6 +26,7 @@ from segem.io.shards import missing_shards
 from segem.io.tissue import read_tissue
 from segem.io.volume import OUTSIDE, Volume, create_volume
 from segem.io.workspace import Workspace
+from segem.kernels.axes import AxisTally, say_swapped
 from segem.progress import track
 from segem.stages.volumes.alignment import doubt_alignment
 from segem.stages.volumes.image import ImageTally
@@ -145,7 +146,11 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
         with ExitStack() as stack:
             whole = stack.enter_context(open_stack(config.source, config))
             voxel = settle_voxel_size(
-                config.voxel_nm, whole.found.voxel, trusted=config.trust_voxel, where=config.source
+                config.voxel_nm,
+                whole.found.voxel,
+                trusted=config.trust_voxel,
+                where=config.source,
+                unitless=whole.found.unitless,
             )
             box = config.box_within(whole.shape)
             raw = whole.within(box)
@@ -213,10 +218,16 @@ def describe_settings(config: IngestConfig) -> dict[str, Any]:
 
 def _require_same(path: Path, config: IngestConfig) -> None:
     """Raise if another volume would be overwritten; labels may be added to one that has none."""
-    held: dict[str, Any] = {}
-    # A volume too damaged to be read may be replaced.
-    with suppress(SegemError):
+    if not path.exists() and not path.is_symlink():
+        return
+    fix = "give another name, or --replace to `segem ingest`, `run`, `train` or `retrain` to lose what is there"
+    try:
         held = Volume(path).attributes.get("settings", {})
+    except SegemError as error:
+        # It may have been made of another source, which nobody could make it from again.
+        raise WorkspaceError(
+            "there is a volume of this name that cannot be read", where=config.name, found=error, fix=fix
+        ) from error
     if held:
         # Volumes ingested by earlier versions of segem have no such settings.
         held = {"ignore": None, "unpainted": None if held.get("labels") is None else "labelled"} | held
@@ -227,7 +238,7 @@ def _require_same(path: Path, config: IngestConfig) -> None:
         {key: value for key, value in asked.items() if key in held and key not in new},
         what="there is another volume of this name",
         where=config.name,
-        fix="give another name, or --replace to `segem ingest`, `run`, `train` or `retrain` to lose what is there",
+        fix=fix,
     )
 
 
@@ -316,9 +327,11 @@ def _write(
         volume.build_pyramid(label)
     # First of all that is noted, since tissue is read by it.
     volume.set_attributes(statistics=image.statistics(outside, window_of(config, scaling)))
-    unusual = measure_quality(volume).summarise()
+    axes = AxisTally() if raw.axes_guessed else None
+    unusual = measure_quality(volume, outside.flat, axes).summarise()
     warnings = (
         *raw.warnings,
+        *(say_swapped(axes.find_doubt(), raw.axes, raw.axes_from) if axes else ()),
         *image.warnings(raw),
         *outside.warnings(not_numbers),
         *warn_of_scaling(scaling, config),

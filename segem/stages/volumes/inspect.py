@@ -7,7 +7,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -18,30 +18,32 @@ from numpy.typing import NDArray
 
 from segem.config import Url
 from segem.config.inspection import InspectConfig, InspectedLabels
+from segem.errors import InputError
 from segem.geometry import ZYX, Box, Range, VoxelSize
 from segem.io.blocks import voxel_digest
 from segem.io.chunks import Layout, encode_shard
 from segem.io.files import write_bytes
 from segem.io.readers import Stack, list_source_files, open_labels, open_stack
-from segem.io.readers.reader import StatedVoxelSize
+from segem.io.readers.reader import Described
 from segem.io.readers.source import name_format
 from segem.io.readers.stack import check_reachable
 from segem.io.readers.voxel_size import settle_voxel_size
 from segem.io.shards import CHUNK, shard_shape
 from segem.io.workspace import Workspace
-from segem.kernels.normalize import histogram
-from segem.kernels.outside import CELL_PX, LEAST_LEVELS, find_constant_cells, find_outside_cells
+from segem.kernels.axes import AxisTally, say_swapped
 from segem.kernels.quality import measure_section, trace_section
 from segem.kernels.quality_flags import QualityTally
 from segem.kernels.scaling import STORED_TYPES, Scaling, ValueSurvey
 from segem.progress import track
 from segem.records.inspection import InspectedLabelSource, InspectedVoxels, Inspection, JobEstimate, LabelValue
 from segem.records.quality import SectionFlag
+from segem.stages.volumes.image import MASK_LEVELS, doubt_levels
 from segem.stages.volumes.inspection_picture import ShownSection, draw_inspection
 from segem.stages.volumes.intensities import check_type
 from segem.stages.volumes.labels import TruthTally
+from segem.stages.volumes.outside import estimate_outside
 from segem.stages.volumes.placement import PlacedLabels, place_labels
-from segem.stages.volumes.quality import find_middle
+from segem.stages.volumes.quality import find_middle, flag_flat
 
 MOST_SECTIONS, MOST_BYTES = 24, 2**29
 """How much is read of a source at most; of large sections, one at each of three places all the same."""
@@ -51,6 +53,8 @@ MEGAPIXELS_PER_SECOND_PER_CORE = 0.3
 _PERCENTILES = (0, 1, 5, 50, 95, 99, 100)
 _INTENSITIES_A_SECTION = 2**16
 _SHOWN_VALUES = 8
+_TENTATIVE: tuple[dict[str, str | int], ...] = ({"channel": 0}, {"missing": "copy"}, {"channel": 0, "missing": "copy"})
+"""By what a source is opened where a channel must be named, or sections are missing."""
 _PYRAMID = 4 / 3
 """Voxels of a volume with its coarser levels, for each one at full resolution."""
 
@@ -84,16 +88,17 @@ def inspect(config: InspectConfig, workspace: Workspace, *, picture: Path | None
     # Of a source that lies elsewhere, nobody counts the files.
     files = [] if isinstance(config.source, Url) else list_source_files(config.source)
     with ExitStack() as stack:
-        whole = stack.enter_context(open_stack(config.source, config))
-        voxel = _voxel_size(config, whole.found.voxel)
+        opened, tentative, refusal = _open(config)
+        whole = stack.enter_context(opened)
+        voxel = _voxel_size(config, whole.found)
         box = config.box_within(whole.shape)
         raw = whole.within(box)
         labels = None
         if config.labels is not None:
-            opened = stack.enter_context(open_labels(config.labels.source, config.labels, whole))
+            painted = stack.enter_context(open_labels(config.labels.source, config.labels, whole))
             size = voxel.whole if voxel is not None else None
             # Only labels with an offset are placed by it, which they state with their own size.
-            labels = place_labels(opened, whole, box, VoxelSize(*(size or (1.0, 1.0, 1.0))))
+            labels = place_labels(painted, whole, box, VoxelSize(*(size or (1.0, 1.0, 1.0))))
         check_type(raw)
         truth = _open_tally(labels, config.labels, voxel)
         seen = _look(raw, labels, truth, config.window)
@@ -110,6 +115,7 @@ def inspect(config: InspectConfig, workspace: Workspace, *, picture: Path | None
             shape=raw.shape,
             dtype=str(raw.dtype),
             voxel=voxel,
+            unitless=found.unitless,
             offset_nm=found.offset_nm,
             percentiles={str(percent): value for percent, value in seen.percentiles().items()},
             outside=seen.outside / (len(seen.sampled) * raw.shape[1] * raw.shape[2]),
@@ -118,7 +124,8 @@ def inspect(config: InspectConfig, workspace: Workspace, *, picture: Path | None
             numbers=(raw.numbers[0], raw.numbers[-1]) if raw.numbers else None,
             gaps=tuple(_find_gaps([n for z, n in enumerate(raw.numbers or ()) if z not in raw.filled])),
             sampled=tuple(seen.sampled),
-            flags=tuple(seen.flags),
+            # What stands in for a missing section is alike another one by design.
+            flags=tuple(flag for flag in seen.flags if not tentative or flag.section not in raw.filled),
             labels=_describe_labels(labels, truth, seen),
             warnings=(
                 *raw.warnings,
@@ -127,7 +134,30 @@ def inspect(config: InspectConfig, workspace: Workspace, *, picture: Path | None
             ),
             estimate=_estimate(raw, seen, workspace),
             picture=None if picture is None else str(picture),
+            tentative=tentative,
+            refusal=None if refusal is None else str(refusal),
         )
+
+
+def _open(config: InspectConfig) -> tuple[Stack, dict[str, str | int], InputError | None]:
+    """Open a source; if ingest would refuse it for a choice that is still to be made, by the first that will do.
+
+    Returns
+    -------
+    tuple of Stack, dict and InputError
+        The source, what was chosen for this look only, and what ingest would raise.
+    """
+    try:
+        return open_stack(config.source, config), {}, None
+    except InputError as error:
+        # What lies elsewhere would be downloaded again.
+        if isinstance(config.source, Url):
+            raise
+        refusal = error
+    for tentative in _TENTATIVE:
+        with suppress(InputError):
+            return open_stack(config.source, config.model_copy(update=tentative)), tentative, refusal
+    raise refusal
 
 
 def choose_runs(shape: ZYX, itemsize: int) -> list[Range]:
@@ -156,7 +186,13 @@ class _Seen:
     """Some of each section, spread over it."""
     extremes: list[float] = field(default_factory=list)
     """Least and largest intensity of each section."""
+    levels: set[float] = field(default_factory=set)
+    """Intensities that occur, until they are more than a mask has."""
     flags: list[SectionFlag] = field(default_factory=list)
+    flat: dict[int, str] = field(default_factory=dict)
+    """Sections that may have padding with noise, in words."""
+    swapped: tuple[str, ...] = ()
+    """That the axes may be others."""
     shown: list[ShownSection] = field(default_factory=list)
     values: Counter[float] = field(default_factory=Counter)
     label_pixels: int = 0
@@ -178,6 +214,9 @@ class _Seen:
 
     def warnings(self) -> Iterator[str]:
         """Yield what is doubtful about the image."""
+        yield from self.swapped
+        if doubt := doubt_levels(np.array(sorted(self.levels))):
+            yield doubt
         if self.constant:
             yield f"{self.constant} of the {len(self.sampled)} sections that were looked at hold one intensity only"
 
@@ -191,6 +230,8 @@ class _Seen:
         step = max(1, numbers.size // _INTENSITIES_A_SECTION)
         # An odd step meets every column of a section whose width is even.
         self.intensities.append(numbers[:: step | 1].astype(np.float64))
+        if len(self.levels) <= MASK_LEVELS:
+            self.levels |= set(np.unique(self.intensities[-1]).tolist())
 
 
 def _look(
@@ -204,15 +245,18 @@ def _look(
     middle = find_middle(raw.shape).slices[1:]
     with track("inspect", sum(stop - start for start, stop in runs), "section") as advance:
         for start, stop in runs:
-            tally = QualityTally(first=start)
+            tally, axes = QualityTally(first=start), AxisTally()
             for z in range(start, stop):
                 started = time.perf_counter()
                 section = raw.section(z)
                 seen.add_intensities(section)
                 stored = scaling.store(section)
-                hidden = _find_outside(stored)
+                hidden, unsure = estimate_outside(stored)
+                if unsure:
+                    seen.flat[z] = unsure
                 seen.outside += int(np.count_nonzero(hidden))
                 sample, hidden = np.ascontiguousarray(stored[middle]), hidden[middle]
+                axes.add(sample, hidden)
                 tally.add(measure_section(sample, hidden), trace_section(sample, hidden), digest=voxel_digest([sample]))
                 seen.compressed += sum(map(len, encode_shard(sample[None], layout))) * section.size // sample.size
                 seen.seconds += time.perf_counter() - started
@@ -224,6 +268,9 @@ def _look(
                 seen.sampled.append(z)
                 advance(1)
             seen.flags += tally.find_flags()
+            if raw.axes_guessed and not seen.swapped:
+                seen.swapped = tuple(say_swapped(axes.find_doubt(), raw.axes, raw.axes_from))
+    seen.flags += flag_flat(seen.flat)
     ends = seen.percentiles()
     seen.contrast = scaling.level(ends[1]), scaling.level(ends[99])
     return seen
@@ -238,17 +285,6 @@ def _choose_scaling(raw: Stack, runs: list[Range], window: tuple[float, float] |
         for z in range(start, stop):
             survey.add(Box((z, 0, 0), (z + 1, height, width)), raw.section(z)[None])
     return survey.choose(window)
-
-
-def _find_outside(section: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return where a section, as stored, shows no tissue; ingest looks more closely at the borders of these areas."""
-    cells = find_constant_cells(section)
-    found = np.zeros(cells.shape, bool)
-    if np.count_nonzero(histogram(section)) >= LEAST_LEVELS:
-        for _, area in find_outside_cells(cells):
-            found |= area
-    height, width = section.shape
-    return np.repeat(np.repeat(found, CELL_PX, axis=0), CELL_PX, axis=1)[:height, :width]
 
 
 def _look_at_labels(labels: PlacedLabels, truth: TruthTally | None, z: int, seen: _Seen) -> NDArray[Any] | None:
@@ -289,8 +325,9 @@ def _doubt_labels(labels: PlacedLabels | None, truth: TruthTally | None, *, whol
         yield from labels.warnings()
 
 
-def _voxel_size(config: InspectConfig, stated: StatedVoxelSize | None) -> InspectedVoxels | None:
+def _voxel_size(config: InspectConfig, found: Described) -> InspectedVoxels | None:
     """Return the voxel size that ingest would take; what is stated of it, where that is not enough."""
+    stated = found.voxel
     if config.voxel_nm is None and (stated is None or None in (stated.z_nm, stated.y_nm, stated.x_nm)):
         if stated is None:
             return None

@@ -23,6 +23,8 @@ _PLAUSIBLE_MEMBRANE = 0.5
 # Labels of cells may hold millions of values; so many are told apart.
 _MOST_VALUES = 1000
 _SHOWN_VALUES, _SHOWN_RANGES = 20, 5
+# Stray pixels of 0 are no areas that nobody painted.
+_DOUBTFUL_ZERO = 0.01
 # What resizing or JPEG leaves between two values that were painted; few others would be classes that were meant.
 _FEWEST_BETWEEN = 16
 
@@ -39,6 +41,7 @@ class TruthTally:
         self.of_both_classes: list[int] = []
         self.without_membrane: list[int] = []
         self.values: Counter[Any] = Counter()
+        self.zeros = self.painted = 0
         self._check_border()
 
     def add(self, z: int, section: NDArray[Any], outside: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
@@ -73,6 +76,9 @@ class TruthTally:
                 truth[...], known = UNKNOWN, 0
         if known == 0:
             self.unknown_sections.append(z)
+        elif z not in self.of_one_value[-1:]:
+            self.zeros += int(np.count_nonzero(tissue == 0))
+            self.painted += tissue.size
         membrane = int(np.count_nonzero(truth == 1))
         if 0 < membrane < known:
             self.of_both_classes.append(z)
@@ -134,6 +140,7 @@ class TruthTally:
         elif self.fraction > _PLAUSIBLE_MEMBRANE:
             yield f"{self.fraction:.0%} of the labels is membrane: check the polarity (now: {polarity})"
         yield from self._warn_of_unpainted()
+        yield from self._warn_of_zero()
         yield from self._warn_of_values(polarity)
         if self.labels.ignored and not self.ignored:
             values = write_values(self.labels.ignored)
@@ -150,6 +157,18 @@ class TruthTally:
         yield (
             f"{len(self.of_one_value)} of {sections} label sections hold one value only ({listed}), which counts as it "
             "does elsewhere: if nobody has painted them, give --unpainted unknown (in a manifest unpainted: unknown)"
+        )
+
+    def _warn_of_zero(self) -> Iterator[str]:
+        """Yield a question where 0 and a value that was painted both mean background."""
+        values = self.labels.values or (0,)
+        others = [value for value in self.values if value != 0 and value not in (*values, *self.labels.ignored)]
+        if 0 in (*values, *self.labels.ignored) or not others or self.zeros <= _DOUBTFUL_ZERO * self.painted:
+            return
+        background = ", ".join(f"{value:g}" for value in sorted(others)[:5]) + (", ..." if len(others) > 5 else "")
+        yield (
+            f"{self.zeros / self.painted:.0%} of the sections that were painted is 0, which counts as background like "
+            f"{background}: if 0 means not labelled, give --ignore 0 (ignore: 0 in a manifest)"
         )
 
     def _warn_of_values(self, polarity: str) -> Iterator[str]:

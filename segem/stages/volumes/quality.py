@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic import ValidationError
 
@@ -13,6 +13,7 @@ from segem.geometry import ZYX, Box
 from segem.io.blocks import read_block, voxel_digest
 from segem.io.files import disk_errors, write_text
 from segem.io.volume import Volume
+from segem.kernels.axes import AxisTally
 from segem.kernels.quality import SAMPLE_PX, measure_section, trace_section
 from segem.kernels.quality_flags import QualityTally
 from segem.progress import track
@@ -41,7 +42,9 @@ _FLAGS = "flags"
 _FIX = "ingest the source again"
 
 
-def measure_quality(volume: Volume) -> VolumeQuality:
+def measure_quality(
+    volume: Volume, flat: Mapping[int, str] | None = None, axes: AxisTally | None = None
+) -> VolumeQuality:
     """Measure every section of a volume, and write down which ones stand out.
 
     The measures go to ``quality.csv`` in the folder of the volume, the flags to its attributes. Only the middle of a
@@ -51,6 +54,10 @@ def measure_quality(volume: Volume) -> VolumeQuality:
     ----------
     volume : Volume
         Ingested; what its layer ``outside`` marks counts for nothing.
+    flat : mapping, optional
+        By section, in words, what looks like padding and may be tissue.
+    axes : AxisTally, optional
+        Takes in every section.
 
     Returns
     -------
@@ -69,12 +76,23 @@ def measure_quality(volume: Volume) -> VolumeQuality:
             box = Box((z, *sample.start[1:]), (z + 1, *sample.stop[1:]))
             section = read_block(volume.raw, box, _FIX)[0]
             hidden = None if outside is None else read_block(outside, box, _FIX)[0] != 0
+            if axes is not None:
+                axes.add(section, hidden)
             tally.add(measure_section(section, hidden), trace_section(section, hidden), digest=voxel_digest([section]))
             advance(1)
-    found = VolumeQuality(sections=volume.shape[0], sample_px=sample.shape[1:], flags=tally.find_flags())
+    flags = (*tally.find_flags(), *flag_flat(flat or {}))
+    found = VolumeQuality(
+        sections=volume.shape[0], sample_px=sample.shape[1:], flags=tuple(sorted(flags, key=lambda one: one.section))
+    )
     write_text(volume.path / TABLE, tabulate_quality(tally.sections, found.flags))
     volume.set_attributes(quality=found.model_dump(mode="json"))
     return found
+
+
+def flag_flat(flat: Mapping[int, str]) -> Iterator[SectionFlag]:
+    """Yield a flag for each section that may have padding with noise, by what was found in words."""
+    for z, reason in flat.items():
+        yield SectionFlag(section=z, kind="flat", reason=reason)
 
 
 def find_middle(shape: ZYX) -> Box:

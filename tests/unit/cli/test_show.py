@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from segem.cli.show import exit_code_of, show, show_promotion, show_scores
+from segem.cli.show import show, show_promotion, show_scores
 from segem.config import GateConfig
-from segem.errors import InputError
 from segem.records.card import HeldOutScore
 from segem.records.promotion import DifferenceInterval, Incumbent, Judgement, Promotion, ScorePair
 from segem.records.scores import Baseline, LayerScores, Report, Scores, VolumeScores
@@ -46,14 +45,6 @@ def test_results_are_json_for_programs(capsys: pytest.CaptureFixture[str]) -> No
     values = json.loads(capsys.readouterr().out)
     assert values["path"] == "m"
     assert values["scores"][0]["sections"] == [18, 24]
-
-
-def test_an_error_is_one_line_and_code_1(capsys: pytest.CaptureFixture[str]) -> None:
-    def fail() -> None:
-        raise InputError("broken\nfile", where="a.tif", fix="mend it")
-
-    assert exit_code_of(fail) == 1
-    assert capsys.readouterr().err == "error: a.tif: broken file. Fix: mend it\n"
 
 
 def judged(**changes: Any) -> Judgement:
@@ -157,8 +148,3 @@ def test_scores_are_a_row_for_each_volume(capsys: pytest.CaptureFixture[str]) ->
         ["b", "2", "-", "not measured: no ground truth", "-", "-"],
         ["c", "-", "-", "failed", "-", "-"],
     ]
-
-
-def test_an_unexpected_error_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_code_of(lambda: 1 / 0) == 1
-    assert capsys.readouterr().err.startswith("error: unexpected ZeroDivisionError: division by zero. Fix: ")

@@ -193,3 +193,12 @@ def test_a_proxy_that_cannot_be_used_is_named(mirror: Mirror, tmp_path: Path, mo
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
     with pytest.raises(InputError, match="the proxy gives no connection"):
         fetch(remote(url), tmp_path)
+
+
+def test_a_connection_that_is_dropped_before_it_began_is_tried_again(mirror: Mirror, tmp_path: Path) -> None:
+    url = mirror.put("stack.bin", Served(CONTENT, drops=2))
+    assert fetch(remote(url), tmp_path).read_bytes() == CONTENT
+    assert len(mirror.asked) == 3
+    url = mirror.put("gone.bin", Served(CONTENT, drops=99))
+    with pytest.raises(InputError, match="it broke off 5 times, at 0 bytes"):
+        fetch(Remote("gone.bin", (url,), DIGEST), tmp_path)

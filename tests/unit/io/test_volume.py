@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import ome_zarr_models
@@ -263,3 +264,12 @@ def test_a_failed_creation_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(WorkspaceError, match="No space left on device"):
         volume_at(tmp_path / "v")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("held", [{}, {"truth": np.uint8}])
+def test_a_label_comes_to_those_that_are_there(tmp_path: Path, held: dict[str, Any]) -> None:
+    volume_at(tmp_path / "v", **held).add_label("cells", np.uint32)
+    volume = Volume.open(tmp_path / "v")
+    assert volume.labels() == [*held, "cells"]
+    assert volume.label("cells").dtype == np.uint32
+    yaozarrs.validate_zarr_store(str(tmp_path / "v"))

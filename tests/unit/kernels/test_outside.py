@@ -10,10 +10,12 @@ from scipy import ndimage
 from segem.kernels.normalize import IntensityStatistics, histogram
 from segem.kernels.outside import (
     CELL_PX,
+    choose_cell_px,
     fill_outside,
     find_constant_cells,
     find_outside_cells,
     grow_outside,
+    measure_cells,
 )
 from tests.fabricate import tissue
 
@@ -27,13 +29,16 @@ def section() -> NDArray[np.uint8]:
 
 
 def outside_of(section: NDArray[np.uint8 | np.uint16]) -> NDArray[np.bool_]:
-    return grow_outside(section, list(find_outside_cells(find_constant_cells(section))))
+    cell_px = choose_cell_px(section.shape)
+    return grow_outside(
+        section, list(find_outside_cells(find_constant_cells(*measure_cells(section, cell_px)), cell_px))
+    )
 
 
 def test_cells_by_hand() -> None:
     section = np.full((17, 20), 300, np.uint16)
     section[3, 9] = 0
-    assert find_constant_cells(section).tolist() == [[300, -1, 300], [300, 300, 300], [300, 300, 300]]
+    assert find_constant_cells(*measure_cells(section)).tolist() == [[300, -1, 300], [300, 300, 300], [300, 300, 300]]
 
 
 def test_tissue_is_left_alone(section: NDArray[np.uint8]) -> None:
@@ -62,6 +67,53 @@ def test_corners_that_a_rotation_leaves(section: NDArray[np.uint8], order: int, 
     # A sliver at the end of a corner is thinner than a cell.
     assert (found & corners).sum() >= 0.98 * corners.sum()
     assert not (found & ~np.asarray(ndimage.binary_dilation(corners, np.ones((3, 3)), iterations=4))).any()
+
+
+@pytest.mark.parametrize("order", [0, 1, 3])
+@pytest.mark.parametrize("side", [96, 128, 200])
+@pytest.mark.parametrize("degrees", [7, 20, 45])
+def test_corners_of_a_small_section(section: NDArray[np.uint8], side: int, degrees: int, order: int) -> None:
+    # Brighter than the corners, so that none of it belongs to them.
+    small = np.maximum(section[:side, :side], 20)
+    turned = ndimage.rotate(small, degrees, reshape=False, order=order)
+    corners = ndimage.rotate(np.ones(small.shape, np.float32), degrees, reshape=False, order=1) < 0.5
+    found = outside_of(turned)
+    assert (found & corners).sum() >= 0.95 * corners.sum()
+    assert not (found & ~np.asarray(ndimage.binary_dilation(corners, np.ones((3, 3)), iterations=4))).any()
+
+
+@pytest.mark.parametrize("side", [64, 128, 200])
+def test_lumens_of_a_small_section_are_tissue(section: NDArray[np.uint8], side: int) -> None:
+    y, x = np.mgrid[:side, :side]
+    for centre in ((0, side // 2), (side // 2, side), (0, 0), (side // 2, side // 2)):
+        hole = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < min(side // 5, 28) ** 2
+        assert not outside_of(np.where(hole, 255, np.minimum(section[:side, :side], 254)).astype(np.uint8)).any()
+
+
+@pytest.mark.parametrize("centre", [(0, 256), (256, 511), (511, 130)])
+def test_a_lumen_that_the_edge_cuts_is_tissue(section: NDArray[np.uint8], centre: tuple[int, int]) -> None:
+    big = np.tile(section, (2, 2))
+    y, x = np.mgrid[: 2 * SIDE, : 2 * SIDE]
+    hole = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < 50**2
+    assert not outside_of(np.where(hole, 255, np.minimum(big, 254)).astype(np.uint8)).any()
+
+
+def test_what_a_bent_edge_leaves_is_found(section: NDArray[np.uint8]) -> None:
+    big = np.maximum(np.tile(section, (2, 2)), 1)
+    y, x = np.mgrid[: 2 * SIDE, : 2 * SIDE]
+    # Deepest in the middle of the edge, and in none of its corners.
+    gap = y < 30 - ((x - SIDE) / 40.0) ** 2
+    found = outside_of(np.where(gap, 0, big).astype(np.uint8))
+    assert (found & gap).sum() > 0.98 * gap.sum()
+    assert not (found & ~gap).any()
+
+
+def test_a_hot_pixel_in_the_corner_hides_no_padding(section: NDArray[np.uint8]) -> None:
+    turned = ndimage.rotate(np.maximum(np.tile(section, (2, 2)), 1), 10, reshape=False, order=0)
+    clean = outside_of(turned)
+    turned[::511, ::511] = 255
+    clean[::511, ::511] = False
+    assert np.array_equal(outside_of(turned), clean)
 
 
 def test_a_data_bar_is_found_with_its_letters(section: NDArray[np.uint8]) -> None:
@@ -102,11 +154,13 @@ def test_many_small_areas_are_tissue(section: NDArray[np.uint8]) -> None:
 def test_parts_of_a_section_come_out_as_in_the_whole(section: NDArray[np.uint8]) -> None:
     canvas = np.zeros((2 * SIDE, SIDE), np.uint8)
     canvas[100 : 100 + SIDE] = section
-    cells = find_constant_cells(canvas)
-    bands = [find_constant_cells(canvas[y : y + 8 * CELL_PX]) for y in range(0, len(canvas), 8 * CELL_PX)]
+    cells = find_constant_cells(*measure_cells(canvas))
+    bands = [
+        find_constant_cells(*measure_cells(canvas[y : y + 8 * CELL_PX])) for y in range(0, len(canvas), 8 * CELL_PX)
+    ]
     assert np.array_equal(np.concatenate(bands), cells)
     areas = list(find_outside_cells(cells))
-    upper = grow_outside(canvas[:320], [(value, of_it[: 320 // CELL_PX]) for value, of_it in areas])
+    upper = grow_outside(canvas[:320], [area.within(slice(0, 320), slice(0, SIDE)) for area in areas])
     assert np.array_equal(upper[:256], grow_outside(canvas, areas)[:256])
 
 

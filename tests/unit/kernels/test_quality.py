@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
+from segem.kernels.outliers import Bound, find_outliers
 from segem.kernels.quality import compare_traces, find_ends, measure_section, trace_section
-from segem.kernels.quality_flags import Bound, QualityTally, find_outliers
+from segem.kernels.quality_flags import QualityTally
 from segem.records.quality import VolumeQuality
 
 SECTIONS, SIDE = 12, 192

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from segem.kernels.divided_section import DividedSection
-from segem.kernels.metrics.segments import label_cells
+from segem.kernels.metrics.contingency import Contingency
+from segem.kernels.metrics.rand import rand_score
+from segem.kernels.metrics.segments import label_cells, thin_segments
 from segem.kernels.questions import ERRING, draw_ridge, erase_ridge, expect_membrane, find_doubts
 
 LIMIT = 0.5
@@ -134,10 +136,41 @@ def test_no_answer_does_more_than_it_says(probability, data):
     assert all(each > 0 for each in worth)
 
 
+def test_a_few_answers_in_order_put_most_right_and_more_than_in_random_order():
+    """A floor of 64 rooms: of 112 walls, a quarter leaks, and there are faint lines across a quarter of the rooms."""
+    rng = np.random.default_rng(0)
+    truth, probability = np.zeros((256, 256), np.uint8), rng.integers(0, 40, (256, 256)).astype(np.uint8)
+    for at in range(32, 256, 32):
+        truth[at - 1 : at + 2] = truth[:, at - 1 : at + 2] = 1
+    probability[truth == 1] = rng.integers(200, 255, np.count_nonzero(truth))
+    for y, x in np.ndindex(8, 8):
+        if x and rng.random() < 0.25:
+            probability[32 * y + 8 : 32 * y + 16, 32 * x - 1 : 32 * x + 2] = 90
+        if rng.random() < 0.25:
+            probability[32 * y + 2 : 32 * y + 31, 32 * x + 15 : 32 * x + 18] = 135
+    mask = (probability > 128).astype(np.uint8)
+    section = DividedSection.divide(probability, mask, sigma_px=1)
+    cells, grown = label_cells(truth == 0), thin_segments(truth == 0)
+    doubts = find_doubts(section, LIMIT, 999)
+
+    def review(asked):
+        reviewed = mask
+        for doubt in asked:
+            one, other = (np.bincount(grown[np.isin(section.parts, side)]).argmax() for side in doubt.sides)
+            reviewed = answer(reviewed, doubt, yes=one != other)
+        return 1 - rand_score(Contingency.count(cells, thin_segments(reviewed == 0))).value
+
+    before, in_order = review([]), review(doubts[:20])
+    assert in_order < before / 2
+    random = np.mean([review([doubts[k] for k in rng.permutation(len(doubts))[:20]]) for _ in range(5)])
+    assert in_order < random / 2
+    assert review(doubts) < 0.01
+
+
 def test_a_pen_stays_on_the_section_and_an_empty_ridge_draws_nothing():
     mask = np.zeros((3, 4), np.uint8)
     assert np.array_equal(draw_ridge(mask, [], 5), mask)
-    drawn = draw_ridge(mask, [(0, 0), (1, 1)], 3)
-    assert drawn.tolist() == [[1, 1, 0, 0], [1, 1, 1, 0], [0, 1, 0, 0]]
-    assert not erase_ridge(drawn, [(0, 0), (1, 1), (2, 1)], 3).any()
+    drawn = draw_ridge(mask, [(0, 0), (0, 1)], 3)
+    assert drawn.tolist() == [[1, 1, 1, 0], [1, 1, 1, 0], [0, 0, 0, 0]]
+    assert erase_ridge(drawn, [(1, 2)], 1).tolist() == [[1, 1, 1, 0], [1, 1, 0, 0], [0, 0, 0, 0]]
     assert not mask.any()

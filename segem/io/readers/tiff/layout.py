@@ -15,7 +15,7 @@ from segem.errors import InputError
 from segem.io.readers.stack import damaged
 from segem.io.readers.tiff.pages import TiffPages, Walked
 
-_PAGES = "the order of its pages"
+PAGES = "the order of its pages"
 _SHAPED = '{"shape":'
 _LETTERS = {"X": "x", "Y": "y", "Z": "z", "C": "c", "S": "c", "T": "t"}
 IMAGEJ = ("ImageJ=", "SCIFIO=")
@@ -71,7 +71,7 @@ def lay_out(file: TiffPages) -> Layout:
         return _of_shapes(walked, file)
     left_out = len(walked.kinds) - len(walked.sections)
     warnings = (f"{where}: {left_out} smaller copies or masks among its pages are left out",) if left_out else ()
-    return Layout("z", _pages(walked.sections), _PAGES, warnings=warnings)
+    return Layout("z", _pages(walked.sections), PAGES, warnings=warnings)
 
 
 def promise_broken(file: TiffPages, promised: int) -> InputError:
@@ -119,7 +119,7 @@ def _of_imagej(text: str, walked: Walked, file: TiffPages) -> Layout:
         warning = (
             f"{file.path}: its description tells of {promised} sections, and it has {count}; so it is of another stack"
         )
-        return Layout("z", planes, _PAGES, warnings=(warning,))
+        return Layout("z", planes, PAGES, warnings=(warning,))
     raise promise_broken(file, promised)
 
 
@@ -158,7 +158,7 @@ def _of_shapes(walked: Walked, file: TiffPages) -> Layout:
             planes = _behind(promised)
         else:
             raise promise_broken(file, promised)
-        told = "the axes in its description" if axes else _PAGES
+        told = "the axes in its description" if axes else PAGES
         return Layout(letters, planes.reshape(*outer, 3), told, inner)
     promised = 0
     for number, (shape, axes) in arrays:
@@ -174,7 +174,7 @@ def _of_shapes(walked: Walked, file: TiffPages) -> Layout:
         promised += int(np.prod(outer, dtype=object))
     if promised != count:
         raise promise_broken(file, promised)
-    return Layout("z", _pages(walked.sections), _PAGES)
+    return Layout("z", _pages(walked.sections), PAGES)
 
 
 def _parse_shape(text: str, where: str) -> tuple[list[int], str]:

@@ -17,7 +17,7 @@ from segem.errors import InputError
 from segem.io.readers.jpeg import say_lossy
 from segem.io.readers.reader import Described, Reader
 from segem.io.readers.stack import check_alike, damaged
-from segem.io.readers.tiff.layout import Layout, lay_out
+from segem.io.readers.tiff.layout import PAGES, Layout, lay_out
 from segem.io.readers.tiff.ome import OmeImage, find_files, is_ome, lay_out_ome, read_ome
 from segem.io.readers.tiff.pages import Kind, TiffPages, Walked, read_description
 from segem.io.readers.tiff.segments import JPEG
@@ -172,6 +172,7 @@ class TiffReader(Reader):
             (*(1 for _ in outer), *(sides[axis][1] for axis in inner)),
             (image and image.voxel) or state_voxel(pages.page(number)),
             warnings=(*layout.warnings, *self._warnings(pages.page(number), pages, chosen)),
+            axes_named=layout.axes_from != PAGES,
         )
 
     def _begins_grey(self, pages: TiffPages, number: int) -> bool:

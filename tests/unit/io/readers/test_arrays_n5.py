@@ -246,3 +246,12 @@ def test_without_tensorstore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     path = write_n5(tmp_path / "a.n5", DATA, "raw")
     monkeypatch.setitem(sys.modules, "tensorstore", None)
     assert "tensorstore, which is not installed. Fix: pip install segem[n5]" in refused(path)
+
+
+def test_sizes_follow_the_axes_that_the_user_names(tmp_path: Path) -> None:
+    path = write_n5(tmp_path / "a.n5", DATA, resolution=[4, 4.5, 50], units=["nm"] * 3)
+    with opened(path) as stack:
+        assert stack.found.voxel == StatedVoxelSize(50.0, 4.5, 4.0, "its metadata")
+    with opened(path, axes="zyx") as stack:
+        assert stack.shape == DATA.T.shape
+        assert stack.found.voxel == StatedVoxelSize(4.0, 4.5, 50.0, "its metadata")

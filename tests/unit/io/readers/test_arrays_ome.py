@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import zarr
 
+from segem.errors import InputError
 from segem.geometry import Box
 from segem.io.readers.reader import StatedVoxelSize
+from segem.io.readers.voxel_size import settle_voxel_size
 from tests.unit.io.readers.sources import opened, read, refused
 
 DATA = np.random.default_rng(0).integers(1, 256, (5, 20, 30), np.uint8)
@@ -69,7 +71,9 @@ def test_names_in_capitals_and_in_words(tmp_path: Path) -> None:
     axes = [{"name": "channel", "type": "channel"}, *({"name": name, "type": "space"} for name in "ZYX")]
     assert np.array_equal(read(write_image(tmp_path / "a", DATA[None], axes)), DATA)
     foreign = [{"name": name, "type": "space"} for name in ("depth", "height", "width")]
-    assert "not a stack of sections" in refused(write_image(tmp_path / "b", DATA, foreign))
+    told = refused(write_image(tmp_path / "b", DATA, foreign))
+    assert "the names of the axes are not understood; found axes depth: 5, height: 20, width: 30" in told
+    assert "say what the axes are by --axes, as in zyx" in told
     assert np.array_equal(read(tmp_path / "b", axes="zyx"), DATA)
 
 
@@ -107,6 +111,12 @@ def test_the_voxel_size_goes_with_the_names_of_the_axes(tmp_path: Path) -> None:
 def test_a_scale_without_a_unit_is_no_voxel_size(tmp_path: Path) -> None:
     with opened(write_image(tmp_path / "a", DATA, named("zyx"), datasets=[scaled(50, 4, 4)])) as stack:
         assert stack.found.voxel is None
+        assert stack.found.unitless == "50 along z, 4 along y, 4 along x"
+        with pytest.raises(InputError, match="found 50 along z, 4 along y, 4 along x, without a unit"):
+            settle_voxel_size(None, None, trusted=False, where=stack.source, unitless=stack.found.unitless)
+    # A scale that is left at 1 says nothing.
+    with opened(write_image(tmp_path / "c", DATA, named("zyx"), datasets=[scaled(1, 1, 1)])) as stack:
+        assert stack.found.unitless == ""
     other = write_image(tmp_path / "b", DATA, named("zyx", "parsec"), datasets=[scaled(50, 4, 4)])
     with opened(other) as stack:
         assert stack.found.voxel is None
@@ -203,7 +213,7 @@ def test_the_names_of_the_dimensions_of_a_plain_array(tmp_path: Path, zarr_forma
 
     assert np.array_equal(read(write("a", ["x", "y", "z"])), DATA)
     assert np.array_equal(read(write("b", ["dim_0", "dim_1", "dim_2"])), data)
-    assert "not a stack of sections" in refused(write("c", ["x", "y", "angle"]))
+    assert "are not understood; found axes x: 30, y: 20, angle: 5" in refused(write("c", ["x", "y", "angle"]))
     assert np.array_equal(read(write("d", ["x", "y", "angle"]), axes="xyz"), DATA)
 
 
@@ -281,3 +291,13 @@ def test_what_would_run_code_is_never_decoded(tmp_path: Path, changed: dict) -> 
     # zarr itself takes it for an array of objects, of which it reads none.
     assert "the file is damaged" in refused(tmp_path / "a")
     assert not ran.exists()
+
+
+@pytest.mark.parametrize(("names", "said"), [(("plane", "row", "col"), True), (("dim_0", "dim_1", "dim_2"), False)])
+def test_names_of_dimensions_that_say_nothing_are_told(tmp_path: Path, names: tuple[str, ...], said: bool) -> None:
+    zarr.create_array(str(tmp_path / "a"), data=DATA, chunks=DATA.shape, dimension_names=names)
+    told = "its axes are called plane, row, col, which says nothing to segem, and are taken for z, y, x"
+    with opened(tmp_path / "a") as stack:
+        assert any(told in warning for warning in stack.warnings) == said
+    with opened(tmp_path / "a", axes="zyx") as stack:
+        assert stack.warnings == ()

@@ -150,7 +150,10 @@ def test_links_stay_in_the_folder(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(folder)
     assert read(tmp_path / "link")[:, 0, 0].tolist() == [1, 2]
     (folder / "3.tif").symlink_to(tiff(other / "b.tif", section(3)))
-    assert "3.tif: a link that leads out of the folder; found" in refused(folder)
+    told = refused(folder)
+    assert "3.tif: a link that leads out of the folder; found" in told
+    assert f"give the folder {other} where" in told
+    assert "cp -rL" in told
     (folder / "3.tif").unlink()
     (folder / "3.tif").symlink_to("3.tif")
     assert "3.tif: cannot be opened" in refused(folder)

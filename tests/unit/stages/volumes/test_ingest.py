@@ -18,13 +18,17 @@ import zarr
 from PIL import Image
 
 import segem
-from segem.config import IngestConfig, LabelSource
+from segem.config import BaselineConfig, IngestConfig, LabelSource
 from segem.errors import ConfigError, InputError, SegemError, WorkspaceError
 from segem.io.files import locked
+from segem.io.run import source_digest
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
+from segem.stages.segmentation.baseline import baseline
+from segem.stages.segmentation.verify import verify
 from segem.stages.volumes import ingest as ingest_module
 from segem.stages.volumes.ingest import IngestResult, ingest
+from tests.fabricate import tissue
 
 VOXEL = (50.0, 4.0, 4.0)
 SHAPE = (11, 270, 300)
@@ -495,3 +499,39 @@ def test_labels_may_come_to_a_volume_and_a_path_may_be_spelled_otherwise(tmp_pat
     (tmp_path / "link").symlink_to(tmp_path)
     assert not run(workspace, tmp_path / "link" / "a.tif", labels).skipped
     assert Volume.open(workspace.volume("v")).labels() == ["truth"]
+
+
+def test_a_volume_that_cannot_be_read_is_not_replaced_unasked(tmp_path: Path, workspace: Workspace) -> None:
+    run(workspace, tiff(tmp_path / "a.tif", image()))
+    noted = workspace.volume("v") / "zarr.json"
+    noted.write_text("{")
+    with pytest.raises(WorkspaceError, match=r"a volume of this name that cannot be read.*--replace"):
+        run(workspace, tiff(tmp_path / "b.tif", 255 - image()))
+    assert noted.read_text() == "{"
+    run(workspace, tmp_path / "b.tif", replace=True)
+    assert np.array_equal(Volume.open(workspace.volume("v")).raw[...], 255 - image())
+
+
+def test_axes_that_seem_swapped_are_asked_about(tmp_path: Path, workspace: Workspace) -> None:
+    thick = tissue((40, 64, 64))[0]
+    np.save(tmp_path / "a.npy", thick.transpose(2, 1, 0))
+    (told,) = (one for one in run(workspace, tmp_path / "a.npy").warnings if "may be swapped" in one)
+    assert "give --axes xyz" in told
+    result = run(workspace, tmp_path / "a.npy", axes="xyz", replace=True)
+    assert np.array_equal(Volume.open(result.path).raw[...], thick)
+    assert not any("swapped" in one for one in result.warnings)
+    np.save(tmp_path / "b.npy", thick)
+    assert not any("swapped" in one for one in run(workspace, tmp_path / "b.npy", name="b").warnings)
+
+
+def test_what_is_made_with_one_window_is_not_of_another(tmp_path: Path, workspace: Workspace) -> None:
+    source = tiff(tmp_path / "a.tif", tissue((2, 64, 64))[0])
+    digests = []
+    for window in (None, (60, 200), (50, 200)):
+        run(workspace, source, replace=True, window=window)
+        digests.append(source_digest(workspace, "v"))
+        assert Volume.open(workspace.volume("v")).attributes["source_digest"] == digests[0]
+        baseline("v", f"r{len(digests)}", BaselineConfig(), workspace)
+        assert verify(f"r{len(digests)}", workspace) == []
+    assert len(set(digests)) == 3
+    assert "the volume has changed since the baseline" in verify("r2", workspace)[0].what

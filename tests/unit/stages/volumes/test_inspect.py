@@ -12,6 +12,7 @@ import tifffile
 from PIL import Image
 
 from segem.cli import app
+from segem.cli.exits import exit_code_of
 from segem.config import IngestConfig, LabelSource
 from segem.config.inspection import InspectConfig, InspectedLabels
 from segem.errors import InputError
@@ -117,14 +118,11 @@ def test_flags_have_the_numbers_of_the_whole_stack(tmp_path):
     assert {flag.section for flag in found.flags} == {36}
 
 
-@pytest.mark.parametrize("kind", ["missing", "colour", "complex", "damaged", "labels", "box", "voxel"])
+@pytest.mark.parametrize("kind", ["missing", "complex", "damaged", "labels", "box", "voxel"])
 def test_what_ingest_refuses_is_refused_in_the_same_words(source, tmp_path, kind):
     more: dict = {}
     if kind == "missing":
         source = tmp_path / "none.tif"
-    elif kind == "colour":
-        colours = np.random.default_rng(0).integers(0, 255, (8, 8, 3), np.uint8)
-        tifffile.imwrite(source, colours, photometric="rgb")
     elif kind == "complex":
         tifffile.imwrite(source, np.zeros((3, 8, 8), np.complex64), photometric="minisblack")
     elif kind == "damaged":
@@ -207,9 +205,12 @@ def test_what_is_not_known_stays_to_be_filled_in(source, capsys):
     assert words[words.index("--membrane") + 1] == "VALUE"
 
 
-def test_of_two_sections_none_can_stand_out(source, capsys):
-    assert "too few sections to compare" in shell(capsys, "inspect", source, "--box", "0:2,:,:")
-    assert "no section stands out (all sections looked at)" in shell(capsys, "inspect", source)
+def test_of_two_sections_none_can_stand_out(tmp_path, capsys):
+    # The same tissue in each section, with grain of its own.
+    image = tissue((1, 80, 120))[0].astype(float) + np.random.default_rng(0).normal(0, 5, (6, 80, 120))
+    tifffile.imwrite(tmp_path / "still.tif", np.clip(image, 0, 255).astype(np.uint8), photometric="minisblack")
+    assert "too few sections to compare" in shell(capsys, "inspect", tmp_path / "still.tif", "--box", "0:2,:,:")
+    assert "no section stands out (all sections looked at)" in shell(capsys, "inspect", tmp_path / "still.tif")
 
 
 def test_one_screen_of_80_columns(source, capsys, monkeypatch):
@@ -236,3 +237,69 @@ def test_black_sections_and_those_put_in_are_told(tmp_path):
     assert found.gaps == ("2 and 4",)
     # The one that was put in is black as well.
     assert "2 of the 5 sections that were looked at hold one intensity only" in found.warnings
+
+
+def write_undecided(folder, kind):
+    """Write a source of which ingest wants to know more, and return it with what ingest says."""
+    image, _ = tissue((5, 64, 64))
+    folder.mkdir()
+    source = folder / "a.tif"
+    if kind == "channels":
+        tifffile.imwrite(source, np.stack([image, 255 - image], 1), metadata={"axes": "ZCYX"})
+    elif kind == "colour":
+        tifffile.imwrite(source, np.stack([image[0], image[1], image[2]], -1), photometric="rgb")
+    else:
+        source = folder
+        for z in (0, 1, 2, 4):
+            if kind == "gap":
+                Image.fromarray(image[z]).save(folder / f"s{z}.png")
+            else:
+                both = np.stack([image[z], 255 - image[z]])
+                tifffile.imwrite(folder / f"s{z}.tif", both, metadata={"axes": "CYX"})
+    with pytest.raises(InputError) as refused:
+        ingest(IngestConfig(name="v", source=source, voxel_nm=(50, 4, 4)), Workspace(folder.parent / "w"))
+    return source, str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "chosen", "sections"),
+    [
+        ("channels", {"channel": 0}, 5),
+        ("colour", {"channel": 0}, 1),
+        ("gap", {"missing": "copy"}, 5),
+        ("gap, channels", {"channel": 0, "missing": "copy"}, 5),
+    ],
+)
+def test_what_wants_a_choice_is_shown_with_the_refusal_of_ingest(tmp_path, capsys, kind, chosen, sections):
+    source, refusal = write_undecided(tmp_path / "s", kind)
+    found = look(source)
+    assert (found.refusal, found.tentative, found.shape[0]) == (refusal, chosen, sections)
+    assert not any(flag.kind == "copy" for flag in found.flags)
+    capsys.readouterr()
+    with pytest.raises(InputError) as ended:
+        app(["inspect", str(source)], standalone_mode=False)
+    assert str(ended.value) == refusal
+    out = capsys.readouterr().out
+    assert " ".join(f"--{key} {value}" for key, value in chosen.items()) + ", for this look only" in out
+    words = shlex.split(out.partition("next:")[2].replace("\\\n", ""))
+    assert all(words[words.index(f"--{key}") + 1] == "VALUE" for key in chosen)
+
+
+def test_a_source_that_is_whole_is_refused_nothing(source):
+    found = look(source)
+    assert (found.refusal, found.tentative) == (None, {})
+
+
+def test_a_mask_in_place_of_the_image_is_told(source, tmp_path):
+    truth = source.with_name("truth.tif")
+    warnings = [*look(truth).warnings]
+    result = ingest(IngestConfig(name="v", source=truth, voxel_nm=(50, 4, 4)), Workspace(tmp_path / "w"))
+    for told in (warnings, result.warnings):
+        assert any("holds only two values (0 and 7), which looks like labels" in one for one in told)
+    assert not any("two values" in one for one in look(source).warnings)
+
+
+@pytest.mark.parametrize("number", ["\u00b2", "one", "1.5"])
+def test_what_is_no_channel_is_said_plainly(source, capsys, number):
+    assert exit_code_of(lambda: app(["inspect", str(source), "--channel", number], standalone_mode=False)) == 2
+    assert "'--channel': must be a whole number. See" in capsys.readouterr().err

@@ -158,6 +158,20 @@ def test_sections_that_nobody_has_painted_are_told_with_the_way_out(tmp_path: Pa
     assert (told(volume), volume.attributes["labels"]["unknown_sections"]) == ([], [0, 3, 4, 5])
 
 
+def test_zeros_beside_two_painted_classes_are_asked_about(tmp_path: Path) -> None:
+    labels = 1 + TRUTH
+    labels[:, :, 60:] = 0
+    (warning,) = told(read(tmp_path, labels, membrane=2))
+    assert "% of the sections that were painted is 0, which counts as background like 1" in warning
+    assert "give --ignore 0 (ignore: 0 in a manifest)" in warning
+    assert told(read(tmp_path, labels, membrane=2, ignore=0)) == []
+    # A few pixels, or no other background, are no doubt.
+    labels = 1 + TRUTH
+    labels[0, :4, :4] = 0
+    assert told(read(tmp_path, labels, membrane=2)) == []
+    assert told(read(tmp_path, 2 * TRUTH, membrane=2)) == []
+
+
 def test_what_lies_outside_tissue_is_unknown_and_no_paint(tmp_path: Path) -> None:
     section = np.array([[0, 0, 1, 1], [0, 0, 1, 1]], np.uint8)
     tifffile.imwrite(tmp_path / "t.tif", section, photometric="minisblack")

@@ -189,3 +189,63 @@ def test_a_volume_does_not_depend_on_how_its_source_is_read(
     assert noted[0][1].keys() == noted[1][1].keys() == {"truth", "outside"}
     for label, layer in noted[0][1].items():
         assert np.array_equal(layer, noted[1][1][label])
+
+
+def strip_of_noise(image: NDArray[Any], value: int) -> NDArray[Any]:
+    spoiled = image.copy()
+    spoiled[..., :40] = np.random.default_rng(2).integers(value - 2, value + 3, spoiled[..., :40].shape)
+    return spoiled
+
+
+def test_padding_with_noise_is_outside(tmp_path: Path, workspace: Workspace, cells) -> None:
+    image, truth = np.maximum(cells[0], 30), cells[1]
+    image[1] = np.roll(image[1], 3)
+    source = stored(tmp_path, "a.tif", strip_of_noise(image, 2))
+    result = run(workspace, "v", source, stored(tmp_path, "t.tif", truth))
+    volume = Volume.open(result.path)
+    assert volume.outside is not None
+    outside = voxels(volume.outside) != 0
+    assert outside[..., :40].all()
+    assert outside[..., 44:].sum() == 0
+    assert volume.statistics.mean == pytest.approx(image[..., 42:].mean(), rel=0.02)
+    assert any("no tissue" in warning for warning in result.warnings)
+    baseline("v", "r", BaselineConfig(), workspace)
+    assert not voxels(Volume.open(workspace.result("r", "v")).label("baseline"))[outside].any()
+
+
+def test_a_strip_that_may_be_tissue_is_asked_about(tmp_path: Path, workspace: Workspace, cells) -> None:
+    image = np.maximum(cells[0], 30)
+    image[1] = strip_of_noise(image, int(np.median(image)))[1]
+    result = run(workspace, "v", stored(tmp_path, "a.tif", image))
+    volume = Volume.open(result.path)
+    assert volume.outside is None
+    (warning,) = (one for one in result.warnings if "flat along" in one)
+    assert "1 of 3 sections" in warning
+    assert "--box" in warning
+    flags = [(flag["section"], flag["kind"]) for flag in volume.attributes["quality"]["flags"]]
+    assert (1, "flat") in flags
+
+
+def test_a_lost_section_with_noise_is_told(tmp_path: Path, workspace: Workspace, cells) -> None:
+    image = cells[0].copy()
+    image[2] = np.random.default_rng(2).integers(0, 5, image[2].shape)
+    result = run(workspace, "v", stored(tmp_path, "a.tif", image))
+    assert any("1 of 3 sections hold almost one intensity only" in warning for warning in result.warnings)
+
+
+def test_a_flat_edge_is_found_however_the_source_is_read(
+    tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segem.io.shards._SHARD_EDGE", 256)
+    monkeypatch.setattr("segem.io.shards._SHARD_VOXELS", 2 * 2**16)
+    rng = np.random.default_rng(0)
+    data = rng.integers(40, 200, (2, 604, 300)).astype(np.uint8)
+    data[:, 540:] = rng.integers(0, 5, (2, 64, 300))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("raw", data=data, chunks=(1, 100, 64))
+    for name, limit in (("whole", 2**27), ("cut", 1)):
+        monkeypatch.setattr(slabs, "SLAB_BYTES", limit)
+        config = IngestConfig(name=name, source=tmp_path / "a.h5", dataset="raw", voxel_nm=(50, 4, 4))
+        volume = Volume.open(ingest(config, workspace).path)
+        assert volume.outside is not None
+        assert np.array_equal(voxels(volume.outside) != 0, data < 5)
