@@ -106,15 +106,17 @@ def _change_people(
     workspace: Workspace, run: str, config: ReviewConfig, invite: str | None, revoke: str | None, as_json: bool
 ) -> None:
     from segem.io.reviewed import open_log
+    from segem.io.reviewers import invite as invite_reviewer
+    from segem.io.reviewers import revoke as revoke_reviewer
     from segem.io.run import load_run
 
     load_run(workspace, run)
     with open_log(workspace, run) as log:
         if revoke is not None:
-            log.revoke(revoke, config.person)
+            revoke_reviewer(log, revoke, config.person)
             show({"revoked": revoke}, as_json, run=run)
         if invite is not None:
-            token = log.invite(invite, config.person)
+            token = invite_reviewer(log, invite, config.person)
             scheme = "https" if config.certificate else "http"
             # Without a port of its own, the address is the one that the review prints when it starts.
             address = f"{scheme}://{config.host}:{config.port}" if config.port else "ADDRESS"
@@ -123,7 +125,7 @@ def _change_people(
 
 def _serve(workspace: Workspace, run: str, config: ReviewConfig, as_json: bool) -> None:
     from segem.io.reviewed import open_log, replay
-    from segem.io.reviews import check_reviewer
+    from segem.io.reviewers import check_reviewer, find_reviewer
     from segem.review.app import make_app
     from segem.review.session import Review
     from segem.serving import ServerConfig, Tls, exit_on_sigterm, listen, serve
@@ -134,7 +136,7 @@ def _serve(workspace: Workspace, run: str, config: ReviewConfig, as_json: bool) 
     before, own = opened.log.head(), secrets.token_urlsafe(32)
 
     def identify(token: str) -> str | None:
-        return person if hmac.compare_digest(token.encode(), own.encode()) else opened.log.reviewer_of(token)
+        return person if hmac.compare_digest(token.encode(), own.encode()) else find_reviewer(opened.log, token)
 
     try:
         with (

@@ -2,6 +2,8 @@
 
 import { getJson } from "./api.js";
 
+// As many as a person scrolls through; more of them make the page slow.
+const SHOWN = 200;
 const WORDS = { accept: "accepted", fix: "fixed", reject: "rejected", unsure: "unsure" };
 
 export class Regions {
@@ -30,7 +32,9 @@ export class Regions {
   show() {
     const done = this.all.filter(({ decision }) => decision).length;
     document.getElementById("progress").textContent = `${done} of ${this.all.length} decided`;
-    this.list.replaceChildren(...this.visible.map((region) => {
+    const { visible } = this;
+    const from = Math.max(0, visible.findIndex((region) => this.isCurrent(region)) - SHOWN / 2);
+    this.list.replaceChildren(...visible.slice(from, from + SHOWN).map((region) => {
       const button = document.createElement("button");
       button.type = "button";
       if (this.isCurrent(region)) button.setAttribute("aria-current", "true");

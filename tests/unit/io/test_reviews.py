@@ -16,6 +16,7 @@ from hypothesis.extra.numpy import arrays
 
 from segem.errors import ConfigError, InputError, WorkspaceError
 from segem.io.reviewed import open_log, open_mask, reader_of, replay, reviewable, verify_review
+from segem.io.reviewers import find_reviewer, invite, revoke
 from segem.io.reviews import LOG, Appended, Outdated, ReviewLog
 from segem.io.volume import Volume
 from segem.kernels.runs import decode_runs, encode_runs
@@ -209,15 +210,15 @@ def test_a_log_written_anew_is_found_by_the_head_that_was_kept(log, tmp_path):
 
 
 def test_a_token_holds_until_it_is_revoked(log):
-    ana, bo = log.invite("Ana Müller", "me"), log.invite("Bo", "me")
-    assert (log.reviewer_of(ana), log.reviewer_of(bo), log.reviewer_of("")) == ("Ana Müller", "Bo", None)
+    ana, bo = invite(log, "Ana Müller", "me"), invite(log, "Bo", "me")
+    assert (find_reviewer(log, ana), find_reviewer(log, bo), find_reviewer(log, "")) == ("Ana Müller", "Bo", None)
     assert len(ana) >= 43, "256 bits"
-    newer = log.invite("Bo", "me")
-    assert (log.reviewer_of(bo), log.reviewer_of(newer)) == (None, "Bo")
-    log.revoke("Ana Müller", "me")
-    assert log.reviewer_of(ana) is None
+    newer = invite(log, "Bo", "me")
+    assert (find_reviewer(log, bo), find_reviewer(log, newer)) == (None, "Bo")
+    revoke(log, "Ana Müller", "me")
+    assert find_reviewer(log, ana) is None
     with pytest.raises(ConfigError, match="no such reviewer"):
-        log.revoke("Ana Müller", "me")
+        revoke(log, "Ana Müller", "me")
     assert ana.encode() not in log.path.read_bytes()
     log.verify()
 
@@ -225,7 +226,7 @@ def test_a_token_holds_until_it_is_revoked(log):
 @pytest.mark.parametrize("name", ["", "  ", "a\nb", "x" * 81, "a\x00"])
 def test_a_name_that_could_not_stand_in_a_log_is_refused(log, name):
     with pytest.raises(ConfigError, match="not a name of a reviewer"):
-        log.invite(name, "me")
+        invite(log, name, "me")
 
 
 def test_another_file_is_not_taken_for_a_log(tmp_path):
@@ -277,7 +278,7 @@ with ReviewLog(Path(sys.argv[1])) as log:
     while True:
         number += 1
         id = f"{client * 10**6 + number:032x}"
-        sent = Draft(id=id, kind="correction", place=whole, runs=(number % 500, 1 + client))
+        sent = Draft(id=id, kind="correction", place=whole, runs=(number % 500, 1 + client % 70))
         while not isinstance(log.append(sent, f"client {client}", log.head().entries, lambda place: blank), Appended):
             pass
         print(sent.id, flush=True)
@@ -293,10 +294,10 @@ def test_a_kill_loses_nothing_that_was_acknowledged(tmp_path):
             subprocess.Popen(
                 [sys.executable, "-c", SAVER, path, str(kill * 4 + client)], stdout=subprocess.PIPE, text=True
             )
-            for client in range(2)
+            for client in range(4)
         ]
         for saver in savers:
-            acknowledged += [saver.stdout.readline().strip() for _ in range(3 + kill)]
+            acknowledged += [saver.stdout.readline().strip() for _ in range(3 + kill % 5)]
         for saver in savers:
             saver.kill()
             # A last line may be cut in the middle.
@@ -307,7 +308,7 @@ def test_a_kill_loses_nothing_that_was_acknowledged(tmp_path):
         log.verify()
         assert set(acknowledged) <= {entry.id for entry in log.entries()}
         log.replay_section("v", 0, reading(BLANK))
-    assert len(acknowledged) >= 6 * KILLS
+    assert len(acknowledged) >= 12 * KILLS
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from PIL import Image
 from starlette.routing import Match
 
 from segem.io.reviewed import open_log, replay
+from segem.io.reviewers import find_reviewer, invite, revoke
 from segem.io.volume import Volume
 from segem.kernels.runs import decode_runs, encode_runs
 from segem.review.app import FILES, MOST_BYTES, make_app, make_routes
@@ -44,10 +45,10 @@ def review(workspace):
 
 @pytest.fixture(scope="module")
 def address(review):
-    invited = review.log.invite("Ida", "Ana")
+    invited = invite(review.log, "Ida", "Ana")
 
     def identify(token):
-        return {ANA: "Ana", BO: "Bo"}.get(token) or review.log.reviewer_of(token)
+        return {ANA: "Ana", BO: "Bo"}.get(token) or find_reviewer(review.log, token)
 
     with listen() as listener, serve(make_app(review), listener, identify):
         listener.config.__dict__["invited"] = invited
@@ -143,7 +144,7 @@ def test_each_route_is_for_those_with_a_token_from_this_page(address, ana, metho
 def test_a_revoked_token_is_refused_at_once(address, review):
     with client(address, address.config.__dict__["invited"]) as ida:
         assert ida.get("/api/review").json()["person"] == "Ida"
-        review.log.revoke("Ida", "Ana")
+        revoke(review.log, "Ida", "Ana")
         assert ida.get("/api/review").status_code == 401
 
 
