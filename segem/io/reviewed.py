@@ -21,7 +21,7 @@ from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.records.review import Head, Place
 
-MASK, REVIEWED = "membrane", "reviewed"
+REVIEWED = "reviewed"
 
 
 def open_log(workspace: Workspace, run: str) -> ReviewLog:
@@ -75,8 +75,15 @@ def _kept_head(workspace: Workspace, run: str) -> Head | None:
     return None
 
 
+def mask_layer(workspace: Workspace, run: str, volume: str) -> str:
+    """Return the layer that is reviewed: the mask of the model, or that of the baseline in a run without one."""
+    noted = load_run(workspace, run).volumes[volume]
+    # A mask that was brought from elsewhere has no step of segem's own.
+    return "baseline" if noted.membrane is None and noted.baseline is not None else "membrane"
+
+
 def open_mask(workspace: Workspace, run: str, volume: str) -> Array:
-    """Return the mask of a volume of a run as it is before any review.
+    """Return the mask of a volume of a run as it is before any review, see `mask_layer`.
 
     Raises
     ------
@@ -86,18 +93,18 @@ def open_mask(workspace: Workspace, run: str, volume: str) -> Array:
         When files of it are missing.
     """
     result = Volume.open(workspace.result(run, volume))
-    step = load_run(workspace, run).volumes[volume].membrane
-    # A mask that was brought from elsewhere has no step of segem's own.
+    layer = mask_layer(workspace, run, volume)
+    step = load_run(workspace, run).volumes[volume].writer_of(layer)
     if step is not None:
-        fault = fault_of(step, "segmentation", source_digest(workspace, volume))
+        fault = fault_of(step, step.result, source_digest(workspace, volume))
         if fault is not None:
             raise InputError(
                 "the mask of this volume is not finished",
                 where=f"{run}/{volume}",
                 found=fault,
-                fix=f"run `segem segment {volume} --run {run}` to the end first",
+                fix=f"run `segem {step.step} {volume} --run {run}` to the end first",
             )
-    mask = result.label(MASK)
+    mask = result.label(layer)
     require_whole(mask, f"see `segem verify {run}`, then run again")
     return mask
 

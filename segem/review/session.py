@@ -15,7 +15,7 @@ from segem.errors import InputError, SegemError
 from segem.geometry import Box, ceil_div, grid
 from segem.io.blocks import read_block
 from segem.io.layers import require_whole
-from segem.io.reviewed import open_log, open_mask, reader_of, reviewable, verify_review
+from segem.io.reviewed import mask_layer, open_log, open_mask, reader_of, reviewable, verify_review
 from segem.io.reviews import REGION_PX, Appended, Outdated, ReadMask, ReviewLog
 from segem.io.run import load_run, source_digest
 from segem.io.shards import Array, shape_of
@@ -250,7 +250,7 @@ def _open(workspace: Workspace, run: str, name: str) -> Reviewed:
             # A mask can be reviewed without the probability that it was cut from.
             probability = None
     raw = Pictures(source, f"raw {source_digest(workspace, name)}")
-    return Reviewed(name, raw, probability, result.levels("membrane"), reader_of(mask))
+    return Reviewed(name, raw, probability, result.levels(mask_layer(workspace, run, name)), reader_of(mask))
 
 
 def _in_order(held: Reviewed) -> list[Region]:

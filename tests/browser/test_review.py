@@ -240,6 +240,9 @@ def test_a_region_is_taken_from_between_its_neighbours_and_taken_back(open_page,
     assert changed[window].any()
     assert changed.sum() == changed[window].sum()
     assert (between & before)[window].any()
+    # Keys are those of the review, too, after a list was chosen by the pointer.
+    page.locator("#tab-history").click()
+    page.locator("#tab-regions").click()
     with page.expect_response("**/api/corrections"):
         page.keyboard.press("j")
     settle(page)

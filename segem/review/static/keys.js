@@ -40,8 +40,8 @@ const NAMES = {
 
 const ACTIONS = new Map(KEYS.flatMap(([, keys]) => keys.map(([action, code]) => [code, action])));
 // Elements that have a use of their own for keys.
-const TYPED = "input[type=number], input:not([type]), textarea, select, dialog[open] *, [role=tab]";
-const MOVED = "input[type=range]";
+const TYPED = "input[type=number], input:not([type]), textarea, select, dialog[open] *";
+const MOVED = "input[type=range], [role=tab]";
 const PRESSED = "button";
 
 export function listen(act, release) {

@@ -32,9 +32,12 @@ const saver = new Saver(info.run, info.person, {
   },
   merged: ({ body }, flips) => { if (isHere(body.place)) stage.mask.flipAll({ place: body.place, flips }); },
   clashed: (item, changes) => showClash(item, changes),
-  refused(item, why) {
+  async refused({ body }, why) {
     say(`Not saved: ${why}`);
-    if (item.body.decision) regions.load(volume.name);
+    if (!body.decision) return;
+    await regions.load(volume.name);
+    const again = regions.all.find(({ place }) => ["volume", "z", "y", "x"].every((key) => place[key] === body.place[key]));
+    if (again) regions.open(again);
   },
 });
 const stage = new Stage(info.tile_px, { moved: noteAddress });
@@ -345,6 +348,8 @@ document.title = `Review ${info.run}`;
 $("volume").replaceChildren(...info.volumes.map(({ name }) => new Option(name, name)));
 $("volume").addEventListener("change", () => openSection(info.volumes.find(({ name }) => name === $("volume").value), 0));
 $("z").addEventListener("change", () => openSection(volume, Math.round(Number($("z").value) || 0)));
+// So that keys are those of the review again.
+for (const id of ["volume", "z", "filter"]) $(id).addEventListener("change", () => stage.marksCanvas.focus({ preventScroll: true }));
 $("size").addEventListener("input", () => setSize(Number($("size").value)));
 $("opacity").addEventListener("input", () => setOpacity(Number($("opacity").value)));
 $("contrast").addEventListener("input", () => setContrast(Number($("contrast").value)));

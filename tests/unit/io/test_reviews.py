@@ -23,7 +23,7 @@ from segem.kernels.runs import decode_runs, encode_runs
 from segem.records.review import EMPTY, Draft, Head, Place
 from segem.review.session import Review
 from segem.stages.reporting.write import read_report, report
-from tests.fabricate import add_model, add_volume, guess, new_workspace, tissue
+from tests.fabricate import add_baseline, add_model, add_volume, guess, new_workspace, tissue
 
 EDGE = 24
 BLANK = np.zeros((EDGE, EDGE), bool)
@@ -343,6 +343,25 @@ def test_the_layer_is_replayed_from_the_log_with_its_pyramid(workspace):
     coarse = np.asarray(result.levels("reviewed")[1][:])
     assert np.array_equal(coarse, expected.reshape(3, 150, 2, 140, 2).max((2, 4)))
     assert np.array_equal(result.label("membrane")[:], mask[:]), "what was reviewed stays as it was"
+
+
+def test_a_run_without_a_model_is_reviewed_from_its_baseline(tmp_path):
+    space = new_workspace(tmp_path / "w")
+    image, truth = tissue((1, 64, 64))
+    add_volume(space, "v", image)
+    add_baseline(space, "r", "v", truth)
+    assert reviewable(space, "r") == ["v"]
+    read = reader_of(open_mask(space, "r", "v"))
+    with open_log(space, "r") as log:
+        log.append(draft(1, place(), dot(3, 4)), "ana", 0, read)
+        expected = truth[0].copy()
+        expected[3, 4] ^= 1
+        assert np.array_equal(replay(space, "r", "v", log)[0], expected)
+    opened = Review(space, "r")
+    assert opened.regions("v")[0].reason.startswith("in order")
+    assert opened.questions("v", 0) == {}
+    assert np.array_equal(opened.tile("v", 0, 0, 0, 0)[1], expected == 1)
+    opened.close()
 
 
 def test_a_mask_that_was_computed_anew_is_not_corrected_blindly(tmp_path):
