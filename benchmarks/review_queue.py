@@ -154,12 +154,9 @@ def draw_curves(sections: Sequence[Section], path: Path) -> None:
     held = np.array([hold(part(sections), ORDERS["error map"], share) for share in shares])
     percent = 100 * held[:, :, :3] / held[:, :, 3:]
     figure = Figure(figsize=(8, 3.6), layout="constrained")
-    for axes, title, curves in zip(
-        figure.subplots(1, 2), ("mergers and splits", "wrong pixels"), percent.transpose(1, 2, 0), strict=True
-    ):
-        for label, curve, style in zip(
-            ("error map", "order of the truth", "chance"), curves, ("-", "--", ":"), strict=True
-        ):
+    lines = (("error map", "-"), ("order of the truth", "--"), ("chance", ":"))
+    for k, (axes, title) in enumerate(zip(figure.subplots(1, 2), ("mergers and splits", "wrong pixels"), strict=True)):
+        for curve, (label, style) in zip(percent[:, k].T, lines, strict=True):
             axes.plot([0, *100 * shares], [0, *curve], style, label=label)
         axes.set(title=title, xlabel="regions looked at, %", ylabel=f"{title} in them, %", xlim=(0, 100), ylim=(0, 100))
         axes.legend(loc="lower right", frameon=False)
