@@ -1,6 +1,6 @@
 """Measures how much of what is wrong lies in the regions that a review puts first, on sections that no model has seen.
 
-    .venv/bin/python benchmarks/review_queue.py --data-root DIR --work FOLDER [--minutes 6]
+    .venv/bin/python benchmarks/review_queue.py --data-root DIR --work FOLDER [--minutes 6] [--curves FILE.svg]
 
 Folds and models are those of `benchmarks/folds.py`, regions those of the error map. Mergers and splits are those of
 `segem.kernels.metrics.merges_splits`, each in the region where it lies. *Share* is what the first tenth of the regions
@@ -23,6 +23,8 @@ from pathlib import Path
 import numpy as np
 from folds import CUTS, HeldOut, predict_folds
 from machine import provenance
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from segem.config import CellsConfig
@@ -98,18 +100,25 @@ def expect_joins(section: DividedSection, limit: float, regions: Regions) -> Arr
     return np.concatenate([regions.sum_band(image[band]) for band in regions.bands])
 
 
-def find_gains(volumes: Sequence[Sequence[Section]], weights: tuple[float, float]) -> Array:
-    """Return share and gain of mergers and splits, and share and gain of pixels that are wrong; see above."""
-    held = np.zeros((2, 3))
+def hold(volumes: Sequence[Sequence[Section]], weights: tuple[float, float], share: float) -> Array:
+    """Return what the first regions of each volume hold of mergers and splits, and of wrong pixels.
+
+    Each by an order, by that of the truth, by chance, and of all regions, (2, 4).
+    """
+    held = np.zeros((2, 4))
     for sections in volumes:
-        expected = [gather(sections, what) for what in ("expected_errors", "expected_joins")]
-        order = sum(weight * one / one.mean() for weight, one in zip(weights, expected, strict=True))
+        errors, joins = gather(sections, "expected_errors"), gather(sections, "expected_joins")
+        order = weights[0] * errors / errors.mean() + weights[1] * joins / joins.mean()
         for k, what in enumerate(("joins", "errors")):
             wrong = gather(sections, what)
-            held[k] += wrong.sum() * np.array(
-                [share_of_errors(np.asarray(order), wrong, SHARE), share_of_errors(wrong, wrong, SHARE), SHARE]
-            )
-    model, oracle, chance = held.T
+            shares = share_of_errors(order, wrong, share), share_of_errors(wrong, wrong, share), share, 1
+            held[k] += wrong.sum() * np.array(shares)
+    return held
+
+
+def find_gains(volumes: Sequence[Sequence[Section]], weights: tuple[float, float]) -> Array:
+    """Return share and gain of mergers and splits, and share and gain of pixels that are wrong; see above."""
+    model, oracle, chance, _ = hold(volumes, weights, SHARE).T
     return np.stack([model / oracle, (model - chance) / (oracle - chance)], axis=1).ravel()
 
 
@@ -118,11 +127,16 @@ def gather(sections: Sequence[Section], what: str) -> Array:
     return np.concatenate([getattr(one, what) for one in sections])
 
 
+def part(sections: Sequence[Section]) -> list[list[Section]]:
+    """Return the sections of each volume."""
+    volumes = [[one for one in sections if one.volume == volume] for volume in CUTS]
+    return [volume for volume in volumes if volume]
+
+
 def tell(name: str, sections: Sequence[Section]) -> None:
     """Print a row for each order."""
     rng = np.random.default_rng(0)
-    volumes = [[one for one in sections if one.volume == volume] for volume in CUTS]
-    volumes = [volume for volume in volumes if volume]
+    volumes = part(sections)
     draws = [
         [[volume[k] for k in rng.integers(0, len(volume), len(volume))] for volume in volumes] for _ in range(RESAMPLES)
     ]
@@ -134,12 +148,29 @@ def tell(name: str, sections: Sequence[Section]) -> None:
         print(f"| {name} | {regions} | {title} | {' | '.join(cells)} |", flush=True)
 
 
+def draw_curves(sections: Sequence[Section], path: Path) -> None:
+    """Draw what the first regions of the queue hold, from none to all of them."""
+    shares = np.linspace(0, 1, 51)[1:]
+    held = np.array([hold(part(sections), ORDERS["error map"], share) for share in shares])
+    percent = 100 * held[:, :, :3] / held[:, :, 3:]
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    lines = (("error map", "-"), ("order of the truth", "--"), ("chance", ":"))
+    for k, (axes, title) in enumerate(zip(figure.subplots(1, 2), ("mergers and splits", "wrong pixels"), strict=True)):
+        for curve, (label, style) in zip(percent[:, k].T, lines, strict=True):
+            axes.plot([0, *100 * shares], [0, *curve], style, label=label)
+        axes.set(title=title, xlabel="regions looked at, %", ylabel=f"{title} in them, %", xlim=(0, 100), ylim=(0, 100))
+        axes.legend(loc="lower right", frameon=False)
+    with rc_context({"svg.hashsalt": "review", "svg.fonttype": "path"}):
+        figure.savefig(path, metadata={"Date": None})
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True, help="workspace of models and probabilities")
     parser.add_argument("--minutes", type=float, default=6.0, help="for each training")
+    parser.add_argument("--curves", type=Path, help="an SVG to be drawn")
     arguments = parser.parse_args()
     print(provenance())
     work = Workspace(arguments.work)
@@ -151,6 +182,8 @@ def main() -> None:
         for volume in CUTS:
             tell(f"{volume}, folds {folds[0]} to {folds[-1]}", [one for one in chosen if one.volume == volume])
         tell(f"all, folds {folds[0]} to {folds[-1]}", chosen)
+    if arguments.curves is not None:
+        draw_curves(sections, arguments.curves)
 
 
 if __name__ == "__main__":

@@ -224,11 +224,12 @@ def _find_surplus(section: DividedSection, line: int) -> _Place:
     reach = width_px + 2
     low = np.maximum((rows.min() - reach, columns.min() - reach), 0)
     box = slice(low[0], rows.max() + reach + 1), slice(low[1], columns.max() + reach + 1)
+    rows, columns = rows - low[0], columns - low[1]
     others = section.segments[box] == 0
-    others[rows - low[0], columns - low[1]] = False
+    others[rows, columns] = False
     away = ndimage.distance_transform_edt(~others) if others.any() else np.full(others.shape, np.inf)
-    kept = whole[away[rows - low[0], columns - low[1]] > width_px / 2 + 1]
-    near = np.pad(section.parts, 1)[rows[:, None] + (0, 1, 1, 2), columns[:, None] + (1, 0, 2, 1)]
-    of = np.pad(section.segments, 1)[rows[:, None] + (0, 1, 1, 2), columns[:, None] + (1, 0, 2, 1)]
-    one, other = (np.unique(near[of == name[line]]) for name in (lines.borders.one, lines.borders.other))
+    kept = whole[away[rows, columns] > width_px / 2 + 1]
+    beside = rows[:, None] + (0, 1, 1, 2), columns[:, None] + (1, 0, 2, 1)
+    parts, segments = (np.pad(image[box], 1)[beside] for image in (section.parts, section.segments))
+    one, other = (np.unique(parts[segments == name[line]]) for name in (lines.borders.one, lines.borders.other))
     return kept, width_px, (one, other)
