@@ -103,7 +103,7 @@ def main() -> None:
     options = parser.parse_args()
     workspace = open_workspace(options.work)
     make_section(workspace, options.edge_px)
-    command = [sys.executable, "-m", "segem", "review", RUN, "--workspace", str(options.work), "--json"]
+    command = [sys.executable, "-m", "segem", "review", RUN, "--workspace", str(options.work), "--port", "0", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         text = ""
         while "}" not in text:

@@ -118,8 +118,7 @@ def _change_people(
         if invite is not None:
             token = invite_reviewer(log, invite, config.person)
             scheme = "https" if config.certificate else "http"
-            # Without a port of its own, the address is the one that the review prints when it starts.
-            address = f"{scheme}://{config.host}:{config.port}" if config.port else "ADDRESS"
+            address = f"{scheme}://{config.host}:{config.port}"
             show({"person": invite, "opens": f"{address}/?token={token}"}, as_json, run=run)
 
 
@@ -144,7 +143,8 @@ def _serve(workspace: Workspace, run: str, config: ReviewConfig, as_json: bool) 
             listen(ServerConfig(config.host, config.port, tls)) as listener,
             serve(make_app(opened), listener, identify),
         ):
-            show({"review": f"{listener.address}/?token={own}"}, as_json, run=run)
+            volumes = ", ".join(opened.volumes)
+            show({"volumes": volumes, "review": f"{listener.address}/?token={own}"}, as_json, run=run)
             signal.pause()
     finally:
         opened.close()

@@ -43,14 +43,14 @@ def test_a_mask_of_elsewhere_is_reviewed_by_two_people_and_exported(folder, monk
     space = ["--workspace", str(folder / "w")]
     log = folder / "log"
     sources = ["--raw", "stack.tif", "--mask", "mask.tif", "--voxel-nm", "50,4,4"]
-    command = [*SEGEM, "review", *sources, *space, "--as", "Me", "--json"]
+    command = [*SEGEM, "review", *sources, *space, "--as", "Me", "--port", "0", "--json"]
     with started(command, log, clean_environment(PYTHONPATH=str(Path.cwd())), folder) as process:
         wait_for(lambda: b"}" in log.read_bytes(), 60, log)
         assert listening(process.pid) == {"127.0.0.1"}
         printed = json.loads(log.read_text()[log.read_text().index("{") :])
         assert printed["run"] == "review-stack"
         address, _, own = printed["review"].partition("/?token=")
-        invited = run(monkeypatch, capsys, "review", "review-stack", "--invite", "Ida", "--port", "8700", *space)
+        invited = run(monkeypatch, capsys, "review", "review-stack", "--invite", "Ida", *space)
         assert invited["opens"].startswith("http://127.0.0.1:8700/?token=")
         with httpx.Client(base_url=address, trust_env=False, follow_redirects=True) as ida:
             assert ida.get(f"/?token={invited['opens'].partition('=')[2]}").status_code == 200

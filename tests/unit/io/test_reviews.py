@@ -22,7 +22,8 @@ from segem.io.volume import Volume
 from segem.kernels.runs import decode_runs, encode_runs
 from segem.records.review import EMPTY, Draft, Head, Place
 from segem.review.session import Review
-from segem.stages.reporting.write import read_report, report
+from segem.stages.reporting.read import read_report
+from segem.stages.reporting.write import report
 from tests.fabricate import add_baseline, add_model, add_volume, guess, new_workspace, tissue
 
 EDGE = 24
