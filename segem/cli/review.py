@@ -28,6 +28,7 @@ theme = Theme(results.panel, typer.Typer())
 SERVED = "Page"
 PEOPLE = "People"
 WITHOUT = "Without a run"
+EDITED = "Corrections from elsewhere"
 
 
 def _settle_mask(values: Values) -> None:
@@ -70,6 +71,20 @@ def review(
             "--invite", metavar="NAME", help="Let a person review: print their token.", rich_help_panel=PEOPLE
         ),
     ] = None,
+    edited: Annotated[
+        str | None,
+        typer.Option(
+            "--import",
+            metavar="MASK",
+            help="Enter a mask that was corrected in another program (0 and 255; 128 stays as it is) as corrections of "
+            "the person of --as, and do not serve the page.",
+            rich_help_panel=EDITED,
+        ),
+    ] = None,
+    volume: Annotated[
+        str | None,
+        typer.Option("--volume", help="Volume it belongs to, where the run has several.", rich_help_panel=EDITED),
+    ] = None,
     revoke: Annotated[
         str | None,
         typer.Option(
@@ -96,10 +111,27 @@ def review(
 
         space = workspace_at(common.workspace)
         run = import_mask(masks, space)
-    if invite is not None or revoke is not None:
+    if edited is not None:
+        _import(space, run, config, edited, volume, common.as_json)
+    elif invite is not None or revoke is not None:
         _change_people(space, run, config, invite, revoke, common.as_json)
     else:
         _serve(space, run, config, common.as_json)
+
+
+def _import(
+    workspace: Workspace, run: str, config: ReviewConfig, edited: str, volume: str | None, as_json: bool
+) -> None:
+    from segem.io.reviewed import reviewable
+    from segem.io.reviewers import check_reviewer
+    from segem.review.edited import import_edited
+
+    known = reviewable(workspace, run)
+    if volume is None and len(known) != 1:
+        raise ConfigError("which volume is it?", found=", ".join(known) or "none", fix="name it with --volume")
+    name = volume or known[0]
+    changed = import_edited(read_source(edited), name, workspace, run, check_reviewer(config.person))
+    show({"volume": name, "changed_pixels": changed}, as_json, run=run)
 
 
 def _change_people(

@@ -33,7 +33,7 @@ class ReviewConfig(Config):
 
     # The same each time: what a browser keeps of work that was not acknowledged, it keeps for one address.
     port: int = Field(default=8700, ge=0, lt=2**16)
-    """Port to listen on; 0 takes a free one. What a browser could not send is sent when the same port is served again."""
+    """Port to listen on; 0 takes a free one. What browsers could not send, they send when it is served again."""
     host: str = "127.0.0.1"
     """Name of this machine that reviewers call it by. Any but this machine's own needs a certificate."""
     certificate: Path | None = None

@@ -15,6 +15,8 @@ import pytest
 import tifffile
 
 from segem.cli import main
+from segem.io.reviewed import open_log
+from segem.io.workspace import Workspace
 from tests.fabricate import tissue
 from tests.processes import clean_environment, listening, started, wait_for
 
@@ -72,6 +74,33 @@ def test_a_mask_of_elsewhere_is_reviewed_by_two_people_and_exported(folder, monk
     expected = tifffile.imread(folder / "mask.tif")
     expected[1, 3:8, 4:10] ^= 255
     assert np.array_equal(tifffile.imread(folder / "out.tif"), expected)
+
+
+def test_a_mask_that_was_edited_elsewhere_becomes_corrections_of_a_person(folder, monkeypatch, capsys):
+    space = ["--workspace", str(folder / "w")]
+    monkeypatch.chdir(folder)
+    edited = tifffile.imread(folder / "mask.tif")
+    edited[0, :20] ^= 255
+    edited[1, 30:] = 128
+    edited[1, :30] = 255
+    tifffile.imwrite(folder / "edited.tif", edited)
+    sources = ["--raw", "stack.tif", "--mask", "mask.tif", "--voxel-nm", "50,4,4"]
+    before = tifffile.imread(folder / "mask.tif")
+    expected = np.where(edited == 128, before, edited)
+    for changed in (int((expected != before).sum()), 0):
+        done = run(monkeypatch, capsys, "review", *sources, "--import", "edited.tif", "--as", "Ida", *space)
+        assert done == {"run": "review-stack", "volume": "stack", "changed_pixels": changed}
+    run(monkeypatch, capsys, "export", "review-stack", "stack", "reviewed", str(folder / "out.tif"), *space)
+    assert np.array_equal(tifffile.imread(folder / "out.tif"), expected)
+    with open_log(Workspace(folder / "w"), "review-stack") as log:
+        assert {entry.author for entry in log.entries()} == {"Ida"}
+    for name, wrong in (("shape", edited[:1]), ("values", edited // 2)):
+        tifffile.imwrite(folder / f"{name}.tif", wrong)
+        monkeypatch.setattr(sys, "argv", ["segem", "review", "review-stack", "--import", f"{name}.tif", *space])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 1
+        assert "not a mask" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
