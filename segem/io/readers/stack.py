@@ -352,20 +352,3 @@ def not_grey(where: object, found: str) -> InputError:
         found=found,
         fix="convert it to 8 or 16 bit grey (Fiji: Image > Type > 8-bit)",
     )
-
-
-def grey_levels(palette: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-    """Return the grey of every entry of an (n, 3) palette, or None where an entry is coloured.
-
-    A grey palette is another way to store intensities, so they are looked up. The entries of a coloured palette stand
-    for classes, or for intensities in false colour; in both cases the index is the value.
-
-    Examples
-    --------
-    >>> grey_levels(np.array([[0, 0, 0], [255, 255, 255]], np.uint8))
-    array([  0, 255], dtype=uint8)
-    >>> grey_levels(np.array([[0, 0, 0], [255, 0, 0]], np.uint8)) is None
-    True
-    """
-    red, green, blue = palette.T
-    return red.copy() if bool(np.all((red == green) & (green == blue))) else None
