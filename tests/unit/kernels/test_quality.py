@@ -168,6 +168,23 @@ def test_one_spoilt_section_is_named(tissue, kind, spoil, reason, z):
     assert set(named) - {kind} <= ({"contrast", "brightness"} if kind == "blurred" else set())
 
 
+GARBAGE = {
+    "random": np.random.default_rng(5).integers(0, 256, SIDE * SIDE, np.uint8),
+    "empty": np.zeros(SIDE * SIDE, np.uint8),
+    "text": np.resize(np.frombuffer(b"not an image\n", np.uint8), SIDE * SIDE),
+}
+
+
+@pytest.mark.parametrize("z", [0, 6, SECTIONS - 1])
+@pytest.mark.parametrize("rows", [SIDE // 12, SIDE // 2])
+@pytest.mark.parametrize("kind", GARBAGE)
+def test_a_section_that_was_overwritten_in_part_is_named(tissue, kind, rows, z):
+    """Of voxels that are stored as they are, or packed without a checksum, no decoder can tell it."""
+    spoilt = tissue[z].copy()
+    spoilt[-rows:] = GARBAGE[kind].reshape(SIDE, SIDE)[-rows:]
+    assert {at for at, _, _ in flagged(with_section(tissue, z, spoilt))} == {z}
+
+
 def test_the_numbers_of_a_reason_are_those_of_the_sections(tissue):
     ((_, _, reason),) = flagged(with_section(tissue, 6, as_grey(tissue[6] - 30.0)))
     shown = [float(word.rstrip(",")) for word in reason.split() if word[0].isdigit()]
