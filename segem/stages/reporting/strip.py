@@ -59,7 +59,7 @@ _CURVES: tuple[tuple[str, Take, tuple[FlagKind, ...]], ...] = (
     ("brightness (grey levels, median)", lambda one: one.brightness, ("brightness",)),
     ("noise (grey levels, standard deviation)", lambda one: one.noise, ("noise",)),
     ("shift against the section before (px)", lambda one: _length(one), ("shift",)),
-    ("similarity to the section before (correlation)", lambda one: one.similarity, ("order", "copy")),
+    ("similarity to the section before (correlation)", lambda one: one.similarity, ("order", "copy", "inverted")),
 )
 
 
