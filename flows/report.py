@@ -10,7 +10,8 @@ from prefect.artifacts import create_link_artifact, create_table_artifact
 from flows.steps import step
 from segem.io.workspace import open_workspace
 from segem.records.scores import IoU, VolumeScores
-from segem.stages.reporting.write import ReportResult, read_report, report
+from segem.stages.reporting.read import read_report
+from segem.stages.reporting.write import ReportResult, report
 
 
 @step("report", "report {run}")

@@ -69,7 +69,7 @@ def run(
     """
     from flows.launch.local import run_campaign
     from segem.stages.campaign import open_campaign
-    from segem.stages.reporting.write import read_report
+    from segem.stages.reporting.read import read_report
 
     job = open_campaign(manifest, run_name, common.workspace, data_root, replace=replace)
     folder = job.workspace.report(job.run)

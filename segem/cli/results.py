@@ -19,12 +19,14 @@ from segem.cli.shared import (
     MACHINE,
     CommonOptions,
     RunArgument,
+    RunsArgument,
     existing_workspace,
     settle_engine,
 )
 from segem.cli.show import show, show_scores, show_verdict
 from segem.config import ExecutionConfig, parse_rules
 from segem.config.accept import CRITERIA
+from segem.errors import ConfigError
 
 if TYPE_CHECKING:
     from segem.io.workspace import Workspace
@@ -59,9 +61,14 @@ def evaluate(run_name: RunArgument, common: CommonOptions, full: FullOption = Fa
     complain(scores.failed().items())
 
 
-@theme.command("report", "segem report monday", "segem report monday --check --accept 'iou >= .65'")
+@theme.command(
+    "report",
+    "segem report monday --check --accept 'iou >= .65'",
+    "segem report monday tuesday",
+    "segem report monday --import marks.json",
+)
 def report(
-    run_name: RunArgument,
+    runs: RunsArgument,
     common: CommonOptions,
     full: FullOption = False,
     check: Annotated[
@@ -77,13 +84,37 @@ def report(
             rich_help_panel=RULES,
         ),
     ] = None,
+    marks: Annotated[
+        Path | None,
+        typer.Option(
+            "--import",
+            metavar="marks.json",
+            help="Take in what a reader has marked on the page of the report, and show it there from now on.",
+        ),
+    ] = None,
 ) -> None:
-    """Write the report of a run: a web page with pictures, CSV and JSON; exit 1 and name the volumes that failed."""
+    """Write the report of a run: a web page with pictures, CSV and JSON; exit 1 and name the volumes that failed.
+
+    Of several runs, write a page that shows them and their methods side by side.
+    """
     rules = parse_rules(accept, where="--accept") if accept else None
-    from segem.stages.reporting.write import read_report
+    space = existing_workspace(common.workspace)
+    if len(runs) > 1:
+        _refuse_of_several(runs, {"--check": check, "--accept": rules, "--import": marks, "--full": full})
+        from segem.stages.reporting.comparison_page import write_comparison
+
+        show(write_comparison(tuple(runs), space), common.as_json)
+        return
+    from segem.stages.reporting.marks import import_marks
+    from segem.stages.reporting.read import read_report
     from segem.stages.reporting.write import report as stage
 
-    result = stage(run_name, existing_workspace(common.workspace), rules, full=full)
+    (run_name,) = runs
+    if marks is not None:
+        taken = import_marks(marks, run_name, space)
+        if not common.as_json:
+            typer.echo(f"marks: {len(taken.marks)}")
+    result = stage(run_name, space, rules, full=full)
     scores = read_report(result.index.parent)
     if common.as_json:
         show({**asdict(result), "verdict": scores.verdict}, as_json=True, run=run_name)
@@ -91,6 +122,18 @@ def report(
         show(result, as_json=False, run=run_name)
         show_verdict(scores)
     complain(scores.not_accepted().items() if check else result.failed.items())
+
+
+def _refuse_of_several(runs: list[str], given: dict[str, object]) -> None:
+    """Refuse options that are about a single run."""
+    for option, value in given.items():
+        if value:
+            raise ConfigError(
+                "this option is about one run",
+                where=option,
+                found=", ".join(runs),
+                fix=f"name one: segem report {runs[0]} {option}",
+            )
 
 
 @theme.command("verify", "segem verify monday && echo whole", "segem verify monday --repair")

@@ -69,6 +69,14 @@ DeviceOptions = Annotated[ExecutionConfig, Options({MACHINE: ("device",)})]
 RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="Name of a run, as `segem runs` lists them.", autocompletion=complete_run)
 ]
+RunsArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUN [RUN2 ...]",
+        help="Name of a run, as `segem runs` lists them; of several, the others are compared with the first.",
+        autocompletion=complete_run,
+    ),
+]
 VolumeArgument = Annotated[
     str, typer.Argument(metavar="VOLUME", help="Name of an ingested volume.", autocompletion=complete_volume)
 ]

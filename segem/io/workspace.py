@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -54,6 +56,13 @@ class Workspace:
     def report(self, run: str) -> Path:
         """Return the folder of a run's report."""
         return self.run(run) / "report"
+
+    def comparison(self, runs: Sequence[str]) -> Path:
+        """Return the folder of the comparison of some runs, the first of which the others are compared with."""
+        name = "+".join(check_name(run, "run") for run in runs)
+        # Longer names than file systems take are told apart by a digest.
+        short = name if len(name) <= 100 else f"{name[:80]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        return self.root / "comparisons" / short
 
     def volumes(self) -> list[str]:
         """Return the names of the ingested volumes, sorted, without unfinished ones."""

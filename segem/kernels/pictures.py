@@ -81,6 +81,28 @@ def draw_membrane(mask: NDArray[Any], factor: int = 1) -> NDArray[np.uint8]:
     return np.asarray(shrink(levels[None], (1, factor, factor), "mean")[0])
 
 
+def draw_probability(probability: NDArray[np.uint8], factor: int = 1) -> NDArray[np.uint8]:
+    """Return a probability of membrane as a picture, dark where membrane is certain.
+
+    Parameters
+    ----------
+    probability : ndarray of uint8, shape (y, x)
+        255 is certain membrane.
+    factor : int
+        Shrink by this whole number, taking means.
+
+    Returns
+    -------
+    ndarray of uint8, shape (ceil(y / factor), ceil(x / factor))
+
+    Examples
+    --------
+    >>> draw_probability(np.array([[255, 0]], np.uint8)).tolist()
+    [[0, 255]]
+    """
+    return np.asarray(255 - shrink(probability[None], (1, factor, factor), "mean")[0], np.uint8)
+
+
 def draw_errors(
     raw: NDArray[np.uint8], truth: NDArray[Any], predicted: NDArray[Any], factor: int = 1
 ) -> NDArray[np.uint8]:

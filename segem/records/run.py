@@ -10,7 +10,7 @@ import segem
 from segem.config import Config
 from segem.config.baseline import BaselineMethod
 from segem.geometry import ZYX
-from segem.records.card import HeldOutScore, TrainedOn
+from segem.records.card import FittedOn, HeldOutScore, TrainedOn
 from segem.records.reference import Reference
 
 SCHEMA: Literal[2] = 2
@@ -103,6 +103,8 @@ class SegmentFacts(StepFacts):
     runtime: str
     """What evaluated the net."""
     trained_on: tuple[TrainedOn, ...] = ()
+    calibrated_on: tuple[FittedOn, ...] = ()
+    """Where a later calibration of the model was fitted."""
     held_out: tuple[HeldOutScore, ...] = ()
     """Scores on the card of the model."""
     reference: Reference | None = None
@@ -124,8 +126,9 @@ class CrfFacts(StepFacts):
     probability: str
     """sha256 of that probability, block by block."""
     trained_on: tuple[TrainedOn, ...] = ()
+    calibrated_on: tuple[FittedOn, ...] = ()
     int8: Int8Facts | None = None
-    """Of the model behind that probability, as is `trained_on`."""
+    """Of the model behind that probability, as are `trained_on` and `calibrated_on`."""
 
 
 class CellsFacts(StepFacts):

@@ -7,11 +7,12 @@ from typing import Literal
 from pydantic import Field
 
 from segem.config.baseline import BASELINE_NAMES, BaselineMethod
-from segem.geometry import ZYX
+from segem.geometry import ZYX, Range
 from segem.records.base import Record, computed
 from segem.records.error_map import SectionErrors
 from segem.records.expected import Abstains, Estimate, Expected
 from segem.records.intervals import Band, BlockCounts, Interval, TooFew
+from segem.records.marks import SectionMark
 from segem.records.quality import SectionFlag, SectionQuality
 from segem.records.run import ModelRecord
 from segem.records.seams import SeamAudit
@@ -150,6 +151,28 @@ class ReliabilityBin(Record):
     """Share of them that is membrane."""
 
 
+class ThresholdPoint(Record):
+    """What the model's mask would score if it were cut at another threshold; pooled over voxels."""
+
+    threshold: float
+    iou: float
+    precision: float | None
+    """None where no voxel reaches the threshold."""
+    recall: float
+
+
+SeenUse = Literal["training", "validation", "calibration"]
+
+
+class SeenSections(Record):
+    """Sections that the model, or a model it comes from, has used; scores there do not show how it does on new data."""
+
+    use: SeenUse
+    """``validation``: its threshold was chosen there; ``calibration``: its probabilities were fitted there."""
+    sections: tuple[Range, ...]
+    """Half-open."""
+
+
 class Baseline(Record):
     """What made the baseline's mask."""
 
@@ -182,6 +205,8 @@ class VolumeScores(Record):
     sections: int | None = None
     shape: ZYX | None = None
     dtype: str | None = None
+    source_digest: str | None = None
+    """sha256 of the volume's voxels, by which it is recognised in other runs."""
     voxel_nm: tuple[float, float, float] | None = None
     outside_fraction: float = 0.0
     """Share of the volume that is no tissue, such as padding; no score counts it."""
@@ -193,6 +218,10 @@ class VolumeScores(Record):
     """What made the baseline's mask; None where there is no such mask."""
     scores: Scores = Scores()
     per_section: tuple[SectionScores, ...] = ()
+    seen: tuple[SeenSections, ...] = ()
+    """Sections that the model has used, by the digests on its card."""
+    threshold_curve: tuple[ThresholdPoint, ...] = ()
+    """Scores of the model's probability at other thresholds."""
     ece: float | None = None
     """Expected calibration error of the probability."""
     reliability: tuple[ReliabilityBin, ...] = ()
@@ -294,6 +323,11 @@ class Report(Record):
             for volume in self.volumes
             if volume.verdict is not None and volume.verdict.state != "accepted"
         }
+
+    digest: str = ""
+    """What the results were made of, as one sha256: it changes when a volume, the model or a setting changes."""
+    marks: tuple[SectionMark, ...] = ()
+    """What readers of the report have said about its sections (`segem report RUN --import marks.json`)."""
 
     def failed(self) -> dict[str, str]:
         """Return the volumes that did not finish, with the reason."""

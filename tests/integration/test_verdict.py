@@ -68,7 +68,7 @@ def test_check_is_red_where_nothing_says_what_is_good(segem: Shell) -> None:
 def test_check_is_red_where_a_rule_cannot_be_measured(segem: Shell) -> None:
     code, out, err = segem("report", "t", "--check", "--json", "--accept", "iou >= .5")
     assert code == 1
-    assert err == "error: blind: to be reviewed. IoU cannot be judged: not measured: no ground truth.\n"
+    assert err == "error: blind: to be reviewed. IoU cannot be judged: no ground truth.\n"
     assert json.loads(out)["verdict"]["state"] == "review"
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from schemas import Schemas
 
 from segem.records.card import ModelCard
+from segem.records.comparison import Comparison
+from segem.records.marks import Marks
 from segem.records.promotion import Promotion
 from segem.records.run import RunRecord
 from segem.records.scores import Report
@@ -32,7 +34,10 @@ workspace/
     run.json                     the record of the run: every volume, each step's state, settings, model and findings
     ledger.sqlite                one row for each finished block
     <volume>.ome.zarr            image: probability (uint8, value / 255); labels/membrane and labels/baseline (0 or 1)
-    report/                      index.html, iou.csv, report.json and pictures
+    report/                      index.html, iou.csv, report.json; pictures, sections, pages of volumes
+      errors/<volume>.json       where errors are expected, region by region
+    marks.json                   what readers have marked on the page
+  comparisons/<run>+<run>/       index.html, comparison.json and pictures of several runs side by side
   .prefect/                      the history of the private Prefect server
 ```
 
@@ -46,15 +51,26 @@ volume's attributes under `segem`.
 with a space between them. The reasons are in the attributes, under `quality`.
 [What they mean](../explanation/quality.md).
 
-`iou.csv` has a row for each volume (`section` is `all`) and for each of its sections, with empty cells where nothing
-was measured.
+`iou.csv` is tidy: a row is one score of one mask (`model`, `closed` or `baseline`) of a volume (`section` is `all`) or
+of one of its sections, with the ends of its interval where it has one. What was not measured or is not defined has no
+row. `expected_iou` is an estimate.
+
+`report.json` follows [a JSON schema](report.schema.json); `schema` in it is the version, which rises when an older
+script could misread a newer file.
 """
-HEADINGS = {"RunRecord": "run.json", "Report": "report.json", "ModelCard": "model.json", "Promotion": "promotion.json"}
+HEADINGS = {
+    "RunRecord": "run.json",
+    "Report": "report.json",
+    "Comparison": "comparison.json",
+    "Marks": "marks.json",
+    "ModelCard": "model.json",
+    "Promotion": "promotion.json",
+}
 
 
 def files_page() -> str:
     """Return the page."""
     tables, parts = Schemas(HEADINGS, nulls=True), [INTRODUCTION]
-    for kind in (Report, RunRecord, ModelCard, Promotion):
+    for kind in (Report, Comparison, Marks, RunRecord, ModelCard, Promotion):
         parts += tables.sections(kind, "serialization")
     return "\n".join(parts).rstrip() + "\n"

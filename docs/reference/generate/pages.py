@@ -1,4 +1,4 @@
-"""Writes the reference pages that say what the code says: commands, keys of a manifest, functions of Python.
+"""Writes the reference that says what the code says: commands, keys of a manifest, functions of Python, a JSON schema.
 
     .venv/bin/python docs/reference/generate/pages.py
 
@@ -14,12 +14,14 @@ from command_page import command_page
 from files_page import files_page
 from manifest_page import manifest_page
 from python_page import python_page
+from schema_file import schema_file
 
 PAGES: dict[str, Callable[[], str]] = {
     "commands.md": command_page,
     "files.md": files_page,
     "manifest.md": manifest_page,
     "python.md": python_page,
+    "report.schema.json": schema_file,
 }
 
 if __name__ == "__main__":

@@ -1,148 +1,202 @@
-"""The geometry of small line charts, as the page draws them: scores section by section, frequency by probability."""
+"""The charts of a volume: scores section by section, at other thresholds, and what its probabilities are worth."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from segem.records.scores import ReliabilityBin, SectionScores
+from segem.geometry import name_sections
+from segem.records.scores import SeenSections, SeenUse, VolumeScores
+from segem.stages.reporting.drawing import (
+    BASELINE,
+    GRID,
+    INK,
+    MODEL,
+    WARN,
+    Chart,
+    Key,
+    LineStyle,
+    Reading,
+    Table,
+    drawn,
+    name_lines,
+    number_sections,
+    thin,
+)
+from segem.stages.reporting.words import say_score, say_share
 
-WIDTH, HEIGHT = 720, 220
-# On the right there is room for the longest name of a baseline, in the widest of the usual fonts.
-LEFT, RIGHT, TOP, BOTTOM = 40, 156, 12, 36
-
-# More points than pixels only make the page heavier.
-_MOST_POINTS = 600
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of the chart."""
-
-    name: str
-    kind: str
-    points: tuple[tuple[float, float], ...]
-    end: tuple[float, float]
-    """Where its name stands."""
-
-    @property
-    def path(self) -> str:
-        """The line as an SVG path."""
-        return "M" + " L".join(f"{x:g},{y:g}" for x, y in self.points)
-
-
-@dataclass(frozen=True)
-class Chart:
-    """Lines and axes in pixels of a drawing of `WIDTH` × `HEIGHT`."""
-
-    lines: tuple[Line, ...]
-    x_ticks: tuple[tuple[float, str], ...]
-    y_ticks: tuple[tuple[float, str], ...]
-    summary: str
-    """The chart in words."""
-    width: int = WIDTH
-    height: int = HEIGHT
-    left: int = LEFT
-    right: int = WIDTH - RIGHT
-    bottom: int = HEIGHT - BOTTOM
+HEIGHT_PX = 220
+USED: dict[SeenUse, str] = {
+    "training": "was trained on",
+    "validation": "has its threshold from",
+    "calibration": "has its calibration from",
+}
+_IOU = Reading(
+    shown="Membrane IoU of each section, of the model and of the baseline. Circled: the lowest. "
+    "Grey: sections that the model has used.",
+    good="The model's line lies well above the baseline's, level, and as high outside the grey as in it.",
+    bad="Single sections that drop, a slope along the stack, or a line that is high in the grey alone.",
+    do="Look at the pictures of the lowest section. Label such sections and retrain if many are low; ingest again "
+    "without the section if it is damaged.",
+)
+_THRESHOLDS = Reading(
+    shown="What the mask would score if the probability were cut elsewhere. The upright line is the threshold in use.",
+    good="The IoU is flat around the upright line: the choice hardly matters.",
+    bad="The top of the curve lies far from the line, or the curve is a narrow peak.",
+    do="If the top lies elsewhere on sections the model never used, calibrate the model on a few labelled sections "
+    "(segem models calibrate --choose-threshold). Do not choose a threshold here and report the score at it.",
+)
+_RELIABILITY = Reading(
+    shown="How often voxels of a probability are membrane. Dotted: as often as the probability says.",
+    good="The line follows the dotted one: the probability can be taken at its word.",
+    bad="Below the dotted line the model is too sure of membrane, above it not sure enough.",
+    do="Calibrate the model on a few labelled sections of this tissue (segem models calibrate).",
+)
 
 
-def lay_out_iou(sections: Sequence[SectionScores], baseline: str) -> Chart | None:
-    """Lay out the IoU of the baseline and of the model over the sections; None where fewer than two were scored.
+def draw_volume(volume: VolumeScores) -> list[Chart]:
+    """Return the charts of what was measured against truth; those with nothing to show are left out."""
+    charts = (draw_iou(volume), draw_thresholds(volume), draw_reliability(volume))
+    return [chart for chart in charts if chart is not None]
 
-    Parameters
-    ----------
-    sections : sequence of SectionScores
-        In order; those without a score are left out.
-    baseline : str
-        What people call the method of the baseline.
+
+def draw_iou(volume: VolumeScores) -> Chart | None:
+    """Draw the IoU of the model and of the baseline over the sections; None where fewer than two were scored.
+
+    A section without a score is a gap in the line.
 
     Examples
     --------
+    >>> from segem.records.scores import SectionScores
     >>> one = SectionScores(
-    ...     section=0, iou_baseline=0.4, iou_model=0.8, precision=1, recall=1, v_rand=1, v_info=1)
-    >>> chart = lay_out_iou([one, one.model_copy(update={"section": 1, "iou_model": 0.6})], "K-means")
+    ...     section=0, iou_baseline=None, iou_model=0.8, precision=1, recall=1, v_rand=1, v_info=None)
+    >>> rows = (one, one.model_copy(update={"section": 1, "iou_model": 0.6}))
+    >>> chart = draw_iou(VolumeScores(name="a", state="complete", per_section=rows))
     >>> chart.summary
-    'IoU of each section. Model: 0.600 to 0.800. K-means: 0.400 to 0.400.'
+    'Membrane IoU of each section. Model: 0.600 to 0.800.'
+    >>> chart.table.rows[1]
+    ('1', 'not defined', '0.600', '1.000', '1.000', '1.000', 'not defined')
     """
-    # Sections without known truth have no score.
-    sections = [s for s in sections if s.iou_model is not None or s.iou_baseline is not None]
-    if len(sections) < 2:
+    sections = volume.per_section
+    name = volume.baseline.title if volume.baseline else "Baseline"
+    both: tuple[tuple[str, str, LineStyle, list[float | None]], ...] = (
+        ("Model", MODEL, "-", [one.iou_model for one in sections]),
+        (name, BASELINE, "--", [one.iou_baseline for one in sections]),
+    )
+    lines = [line for line in both if sum(value is not None for value in line[3]) > 1]
+    if not lines:
         return None
-    named = (
-        ("Model", "model", [s.iou_model for s in sections]),
-        (baseline, "baseline", [s.iou_baseline for s in sections]),
+    worst = min((one for one in lines[0][3] if one is not None), default=None)
+    with drawn(f"{volume.name}-iou", HEIGHT_PX) as ((axes,), svg):
+        for one in volume.seen:
+            for first, stop in one.sections:
+                axes.axvspan(first - 0.5, stop - 0.5, color=GRID, alpha=0.55, linewidth=0)
+        at = [lines[0][3].index(worst)] if worst is not None else []
+        kept = thin(len(sections), at)
+        for _, colour, style, values in lines:
+            y = [math.nan if (value := values[i]) is None else value for i in kept]
+            # A dot for each section where they are few: a section between two gaps is no line.
+            dots = "o" if len(kept) <= 60 else ""
+            axes.plot([sections[i].section for i in kept], y, style, color=colour, marker=dots, markersize=3.5)
+        if worst is not None:
+            axes.plot([sections[at[0]].section], [worst], "o", markersize=9, fillstyle="none", color=WARN)
+        axes.set_ylim(-0.03, 1.03)
+        number_sections(axes, sections[0].section, sections[-1].section)
+        name_lines(axes, [Key(*line[:3]) for line in lines])
+    ranges = " ".join(
+        f"{label}: {min(known):.3f} to {max(known):.3f}."
+        for label, _, _, values in lines
+        if (known := [value for value in values if value is not None])
     )
-    scored = [(name, kind, [v for v in values if v is not None]) for name, kind, values in named]
-    scored = [(name, kind, values) for name, kind, values in scored if len(values) == len(sections)]
-    lines = []
-    for name, kind, values in scored:
-        step = -(-len(values) // _MOST_POINTS)
-        points = [(_x(i, len(values)), _y(values[i])) for i in (*range(0, len(values) - 1, step), len(values) - 1)]
-        lines.append(Line(name, kind, tuple(points), points[-1]))
-    ranges = " ".join(f"{name}: {min(values):.3f} to {max(values):.3f}." for name, _, values in scored)
     return Chart(
-        lines=tuple(_names_apart(lines)),
-        x_ticks=tuple((_x(i, len(sections)), str(sections[i].section)) for i in _ticks(len(sections))),
-        y_ticks=tuple((_y(v), f"{v:g}") for v in (0.0, 0.25, 0.5, 0.75, 1.0)),
-        summary=f"IoU of each section. {ranges}",
+        "iou",
+        "IoU along z",
+        f"Membrane IoU of each section. {ranges}",
+        svg[0],
+        _IOU,
+        tabulate_sections(volume),
+        say_seen(volume.seen),
     )
 
 
-def lay_out_reliability(bins: Sequence[ReliabilityBin]) -> Chart | None:
-    """Lay out the share of membrane over the probability; None where fewer than two bins hold voxels.
+def tabulate_sections(volume: VolumeScores) -> Table:
+    """Return the scores of every section, those that are not defined in words."""
+    name = volume.baseline.name if volume.baseline else "baseline"
+    head = ("Section", f"IoU {name}", "IoU model", "Precision", "Recall", "V_rand", "V_info")
+    rows = []
+    for one in volume.per_section:
+        scores = (one.iou_baseline, one.iou_model, one.precision, one.recall, one.v_rand, one.v_info)
+        rows.append((str(one.section), *(say_score(value) for value in scores)))
+    return Table(head, tuple(rows))
 
-    Examples
-    --------
-    >>> bins = [ReliabilityBin(voxels=9, probability=p, membrane=p**2) for p in (0.1, 0.5, 0.9)]
-    >>> chart = lay_out_reliability(bins)
-    >>> [line.name for line in chart.lines]
-    ['Model', 'Ideal']
-    >>> chart.summary
-    'Share of membrane by probability: 0.01 at 0.10, 0.25 at 0.50, 0.81 at 0.90.'
-    """
+
+def draw_thresholds(volume: VolumeScores) -> Chart | None:
+    """Draw IoU, precision and recall over the threshold; None where they are not known."""
+    points = volume.threshold_curve
+    if not points:
+        return None
+    best = max(points, key=lambda one: one.iou)
+    across = [one.threshold for one in points]
+    with drawn(f"{volume.name}-thresholds", HEIGHT_PX) as ((axes,), svg):
+        if volume.threshold is not None:
+            axes.axvline(volume.threshold, color=INK, linewidth=1.2)
+        found = [math.nan if one.precision is None else one.precision for one in points]
+        axes.plot(across, found, ":", color=INK)
+        axes.plot(across, [one.recall for one in points], "--", color=BASELINE)
+        axes.plot(across, [one.iou for one in points], "-", color=MODEL)
+        axes.plot([best.threshold], [best.iou], "o", color=MODEL, markersize=5)
+        axes.set_ylim(0, 1.02)
+        axes.set_xlim(0, 1)
+        axes.set_xlabel("threshold on the probability")
+        name_lines(axes, [Key("IoU", MODEL), Key("precision", INK, ":"), Key("recall", BASELINE, "--")])
+    used = "" if volume.threshold is None else f" The threshold in use is {volume.threshold:.2f}."
+    rows = tuple((f"{p.threshold:.2f}", say_score(p.iou), say_score(p.precision), say_score(p.recall)) for p in points)
+    return Chart(
+        "thresholds",
+        "Scores at other thresholds",
+        f"IoU is highest, {best.iou:.3f}, at a threshold of {best.threshold:.2f}.{used}",
+        svg[0],
+        _THRESHOLDS,
+        Table(("Threshold", "IoU", "Precision", "Recall"), rows),
+        say_seen(volume.seen),
+    )
+
+
+def draw_reliability(volume: VolumeScores) -> Chart | None:
+    """Draw the share of membrane over the probability; None where fewer than two bins hold voxels."""
+    bins = volume.reliability
     if len(bins) < 2:
         return None
-    named = (
-        ("Model", "model", [(one.probability, one.membrane) for one in bins]),
-        ("Ideal", "ideal", [(0.0, 0.0), (1.0, 1.0)]),
-    )
-    lines = []
-    for name, kind, values in named:
-        points = tuple((_across(p), _y(share)) for p, share in values)
-        lines.append(Line(name, kind, points, (_across(1), points[-1][1])))
-    found = ", ".join(f"{one.membrane:.2f} at {one.probability:.2f}" for one in bins)
+    with drawn(f"{volume.name}-reliability", HEIGHT_PX) as ((axes,), svg):
+        axes.plot([0, 1], [0, 1], ":", color=INK)
+        axes.plot([one.probability for one in bins], [one.membrane for one in bins], "-o", color=MODEL, markersize=3.5)
+        axes.set_ylim(0, 1.02)
+        axes.set_xlim(0, 1.02)
+        axes.set_xlabel("probability of membrane")
+        name_lines(axes, [Key("share that is membrane", MODEL), Key("ideal", INK, ":")])
+    voxels = sum(one.voxels for one in bins)
+    rows = tuple((f"{one.probability:.3f}", f"{one.membrane:.3f}", say_share(one.voxels / voxels)) for one in bins)
+    found = "not defined" if volume.ece is None else f"{volume.ece:.3f}"
     return Chart(
-        lines=tuple(_names_apart(lines)),
-        x_ticks=tuple((_across(p / 5), f"{p / 5:g}") for p in range(6)),
-        y_ticks=tuple((_y(v), f"{v:g}") for v in (0.0, 0.25, 0.5, 0.75, 1.0)),
-        summary=f"Share of membrane by probability: {found}.",
+        "reliability",
+        "Are the probabilities right?",
+        f"Expected calibration error (ECE): {found}.",
+        svg[0],
+        _RELIABILITY,
+        Table(("Mean probability", "Share that is membrane", "Share of the voxels"), rows),
+        say_seen(volume.seen),
     )
 
 
-def _names_apart(lines: list[Line]) -> list[Line]:
-    # Names closer than a line of text would overlap, so they are moved apart around their middle.
-    if len(lines) < 2 or abs(lines[0].end[1] - lines[1].end[1]) >= 14:
-        return lines
-    upper, lower = sorted(lines, key=lambda line: line.end[1])
-    middle = (upper.end[1] + lower.end[1]) / 2
-    moved = {upper.kind: middle - 7, lower.kind: middle + 7}
-    return [Line(line.name, line.kind, line.points, (line.end[0], moved[line.kind])) for line in lines]
+def say_seen(seen: Sequence[SeenSections]) -> str:
+    """Return in one sentence which of the sections behind a number the model has used; empty where none.
 
-
-def _ticks(count: int) -> list[int]:
-    # Round steps (1, 2, 5, 10, ...) that give at most 12 ticks.
-    step = next(s * 10**e for e in range(9) for s in (1, 2, 5) if count / (s * 10**e) <= 12)
-    return list(range(0, count, step))
-
-
-def _x(index: int, count: int) -> float:
-    return _across(index / (count - 1))
-
-
-def _across(share: float) -> float:
-    return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)
-
-
-def _y(value: float) -> float:
-    return round(TOP + (1 - value) * (HEIGHT - TOP - BOTTOM), 1)
+    Examples
+    --------
+    >>> say_seen([SeenSections(use="training", sections=((0, 3),))])
+    'Includes sections that the model was trained on (sections 0 to 2).'
+    """
+    if not seen:
+        return ""
+    parts = [f"{USED[one.use]} ({name_sections(one.sections)})" for one in seen]
+    return f"Includes sections that the model {', '.join(parts)}."

@@ -6,27 +6,38 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, Literal
+from typing import Any
 
 from segem.config.accept import Rule, parse_rules
 from segem.errors import SegemError, WorkspaceError
-from segem.geometry import name_sections
+from segem.geometry import Range, name_sections
 from segem.io.layers import Layers
+from segem.io.results import digest_results
 from segem.io.run import failure_of, fault_of, load_run, source_digest
-from segem.io.seen import find_seen_sections, merge_ranges
+from segem.io.seen import find_seen_sections, match_sections, merge_ranges
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.metrics.calibration import CalibrationBins
 from segem.kernels.metrics.not_defined import NO_TRUE_CELL, NOTHING_KNOWN, NotDefined
 from segem.kernels.metrics.seam import Seams
 from segem.kernels.metrics.section import choose_tolerance
+from segem.kernels.metrics.threshold_curve import LevelCounts
 from segem.kernels.pieces import Grid
 from segem.progress import track
-from segem.records.card import TrainedOn
 from segem.records.error_map import ErrorMap
 from segem.records.quality import SectionFlag, SectionQuality
 from segem.records.run import CellsFacts, CrfFacts, ModelRecord, RunRecord, SegmentFacts, StepRecord
-from segem.records.scores import Baseline, ReliabilityBin, Report, Scores, SectionScores, VolumeScores
+from segem.records.scores import (
+    Baseline,
+    ReliabilityBin,
+    Report,
+    Scores,
+    SectionScores,
+    SeenSections,
+    SeenUse,
+    ThresholdPoint,
+    VolumeScores,
+)
 from segem.records.seams import SeamAudit
 from segem.stages.reporting.certainty import find_bands, find_intervals, keep_blocks
 from segem.stages.reporting.expected import estimate_volume
@@ -37,6 +48,17 @@ from segem.stages.volumes.quality import read_quality
 
 NOT_MEASURED = "not measured: no ground truth"
 NO_MEMBRANE = "not measured: the ground truth holds no membrane"
+_NOT_NEW = "scores there do not show how it does on new data"
+DONE: dict[SeenUse, str] = {
+    "training": "the model was trained",
+    "validation": "the threshold of the model, or of its base model, was chosen",
+    "calibration": "the probabilities of the model were calibrated",
+}
+WHY_IT_MATTERS: dict[SeenUse, str] = {
+    "training": _NOT_NEW,
+    "validation": _NOT_NEW,
+    "calibration": "the calibration error there does not show how it does on new data",
+}
 
 
 def evaluate(
@@ -89,6 +111,7 @@ def evaluate(
         segem_version=record.segem_version,
         environment=record.environment,
         volumes=volumes,
+        digest=digest_results(record),
         accept=tuple(map(str, rules)),
         verdict=judge_run(volumes),
     )
@@ -195,6 +218,7 @@ def _score_finished(
         closed=total.closed.scores(tolerance_nm) if measured and made.divided else None,
     )
     flags, quality, damage = _read_quality(source)
+    seen = tuple(_find_seen(made.facts, source.attributes)) if made.facts else ()
     seams = total.seams.audit(made.seams, source.shape) if made.model else None
     blocks = keep_blocks(grid, source.shape, total) if measured else None
     expected, errors = (None, None) if made.facts is None else estimate_volume(layers, made.facts, flags)
@@ -205,6 +229,7 @@ def _score_finished(
         sections=source.shape[0],
         shape=source.shape,
         dtype=str(source.dtype),
+        source_digest=source.attributes.get("source_digest"),
         voxel_nm=source.voxel_size.zyx,
         outside_fraction=source.outside_voxels / math.prod(source.shape),
         model=made.model,
@@ -212,6 +237,8 @@ def _score_finished(
         baseline=made.baseline,
         scores=scores,
         per_section=tuple(_score_section(z, tally, scores) for z, tally in enumerate(tallies)) if measured else (),
+        seen=seen,
+        threshold_curve=tuple(_cut(total.levels)) if scores.model else (),
         ece=total.bins.error if scores.model else None,
         reliability=tuple(_reliability(total.bins)) if scores.model else (),
         known_fraction=known,
@@ -222,7 +249,7 @@ def _score_finished(
         blocks=blocks,
         flags=flags,
         quality=quality,
-        warnings=(*_warnings(source, made, known, seams), *damage),
+        warnings=(*_warnings(source, made, seen, known, seams), *damage),
         expected=expected,
         errors=errors.sections if errors else (),
     )
@@ -266,7 +293,19 @@ def _reliability(bins: CalibrationBins) -> Iterator[ReliabilityBin]:
             yield ReliabilityBin(voxels=int(voxels), probability=promised / voxels, membrane=found / voxels)
 
 
-def _warnings(source: Volume, made: _Made, known: float | None, seams: SeamAudit | None) -> Iterator[str]:
+def _cut(levels: LevelCounts) -> Iterator[ThresholdPoint]:
+    for threshold, counted in levels.curve():
+        values, _ = part_values({"precision": counted.precision, "recall": counted.recall})
+        yield ThresholdPoint.model_validate({"threshold": threshold, "iou": counted.iou, **values})
+
+
+def _warnings(
+    source: Volume,
+    made: _Made,
+    seen: tuple[SeenSections, ...],
+    known: float | None,
+    seams: SeamAudit | None,
+) -> Iterator[str]:
     noted = source.attributes
     yield from (str(warning) for warning in noted.get("warnings", []))
     if known is not None and known < 1:
@@ -275,7 +314,8 @@ def _warnings(source: Volume, made: _Made, known: float | None, seams: SeamAudit
         yield f"no {what}: {reason}"
     if made.facts is not None:
         yield from made.facts.warnings
-        yield from _seen(made.facts.trained_on, noted)
+        for one in seen:
+            yield f"{DONE[one.use]} on {name_sections(one.sections)} of this volume: {WHY_IT_MATTERS[one.use]}"
         yield from _remarks(made.facts)
     if seams is not None and seams.shows:
         yield seams.describe()
@@ -289,13 +329,18 @@ def _remarks(facts: SegmentFacts | CrfFacts) -> Iterator[str]:
         yield share if facts.int8.used else f"{share}, which is too much: computed in float32 instead"
 
 
-def _seen(trained_on: tuple[TrainedOn, ...], noted: Mapping[str, Any]) -> Iterator[str]:
-    done: dict[Literal["train", "validation"], str] = {
-        "train": "the model was trained",
-        "validation": "the threshold of the model, or of its base model, was chosen",
+def _find_seen(facts: SegmentFacts | CrfFacts, noted: Mapping[str, Any]) -> Iterator[SeenSections]:
+    # A model may have used sections for one purpose and not for another.
+    used = [one.model_dump() for one in facts.trained_on]
+    found: dict[SeenUse, Iterator[Range]] = {
+        "training": (each for one in used for each in find_seen_sections(one, "train", noted)),
+        "validation": (each for one in used for each in find_seen_sections(one, "validation", noted)),
+        "calibration": (
+            each
+            for one in facts.calibrated_on
+            for each in match_sections(one.source_digest, one.sections, one.section_digests, noted)
+        ),
     }
-    for part, what in done.items():
-        # A model may have used sections for one and not for the other.
-        seen = merge_ranges(each for used in trained_on for each in find_seen_sections(used.model_dump(), part, noted))
-        if seen:
-            yield f"{what} on {name_sections(seen)} of this volume: scores there do not show how it does on new data"
+    for use, ranges in found.items():
+        if merged := merge_ranges(ranges):
+            yield SeenSections(use=use, sections=tuple(merged))

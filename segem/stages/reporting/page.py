@@ -1,142 +1,179 @@
-"""The web page of a report: one file that holds its styles and pictures and asks no network for anything."""
+"""The web pages of a report: they hold their styles, charts and thumbnails, and ask no network for anything."""
 
 from __future__ import annotations
 
 import base64
-from collections import Counter
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
 
-from segem.config.baseline import BaselineMethod
 from segem.kernels.pictures import FOUND, INVENTED, MISSED, OVERLAID, UNLABELLED, Colour
+from segem.records.error_map import ErrorMap
+from segem.records.intervals import Interval, TooFew
 from segem.records.scores import LayerScores, Report, VolumeScores
-from segem.stages.reporting.charts import Chart, lay_out_iou, lay_out_reliability
-from segem.stages.reporting.strip import lay_out_quality
+from segem.records.verdict import STATE_WORDS
+from segem.stages.reporting.charts import draw_volume, say_seen
+from segem.stages.reporting.drawing import Chart, Reading
+from segem.stages.reporting.error_chart import draw_error_map
+from segem.stages.reporting.history import History, draw_history
+from segem.stages.reporting.methods import METHODS
+from segem.stages.reporting.opening import (
+    list_cautions,
+    list_estimates,
+    list_reasons,
+    name_baseline,
+    say_expected,
+    summarise,
+)
+from segem.stages.reporting.overview import draw_volumes
+from segem.stages.reporting.pictures import VolumePictures, name_leaf
+from segem.stages.reporting.read import INDEX
+from segem.stages.reporting.standing import draw_standing, list_too_few, say_interval
+from segem.stages.reporting.strip import draw_quality
+from segem.stages.reporting.verdict import NO_RULES
+from segem.stages.reporting.words import TIMES, begin_sentence, count, say_ratio, say_score, say_share
 
-TIMES = " \N{MULTIPLICATION SIGN} "
-NOTHING = "\N{EN DASH}"
-METHODS: dict[BaselineMethod, str] = {
-    "kmeans": "Pixels are split into a dark and a bright group by intensity alone; the dark one is taken for membrane.",
-    "kmeans-features": "Pixels are grouped by intensity, edges and ridges around them; the darkest group is taken for "
-    "membrane.",
-    "watershed": "Bright basins are flooded until they meet; the dark lines along which they meet are taken for "
-    "membrane.",
-    "ncut": "Regions are cut apart where the image is dark between them; their borders are taken for membrane.",
+MOST_ELEMENTS, MOST_BYTES = 4800, 8_000_000
+"""Of the first page: where the parts of the volumes would make it heavier, each gets a page of its own."""
+SCORES = {"iou": "IoU", "precision": "Precision", "recall": "Recall", "v_rand": "V_rand", "v_info": "V_info"}
+MORE_SCORES = {
+    "dice": "Dice",
+    "mean_iou": "Mean IoU",
+    "iou_outside_band": "IoU off borders",
+    "boundary_f1": "Boundary F1",
+    "cl_dice": "clDice",
+    "adapted_rand_error": "Rand error",
+    "voi_split": "VOI split",
+    "voi_merge": "VOI merge",
+    "merges": "Mergers",
+    "splits": "Splits",
+    "warping_error": "Warping error",
 }
-"""What the methods of the baseline do, in one sentence. None of them needs labels."""
+"""What readers call a score; the second ones stand in a table of their own."""
+_TAG = re.compile(r"<[a-zA-Z]")
+_PICTURES = Reading(
+    shown="The same tissue as the microscope, the truth and the methods have it. Click a picture to see it large.",
+    good="Dark lines of the mask follow every membrane, closed and about as thick as in the truth.",
+    bad="Orange where there is no membrane, blue where one is missed, above all gaps: they merge cells.",
+    do="If the worst section or region is damaged or labelled wrongly, correct that. If not, label tissue like it.",
+)
+_UNLABELLED = Reading(
+    shown="Image, probability and mask. There is no truth to compare them with. Click a picture to see it large.",
+    good="Lines follow every membrane and close around cells; organelles are left out.",
+    bad="Lines that end nowhere, cells that run together, organelles or texture outlined.",
+    do="Mark good and bad sections below, and label a few: without truth no number here says how good the mask is.",
+)
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One picture of the page: its caption, what it shows in words, and the file that holds it."""
+class Part:
+    """What the page says of one volume."""
 
-    caption: str
-    alt: str
-    file: str
-    data: bytes
-    width: int
-    height: int
-    large: bool = False
-    """Whether it is the one to look at closely."""
+    volume: VolumeScores
+    pictures: VolumePictures
+    charts: tuple[Chart, ...]
 
     @property
-    def uri(self) -> str:
-        """The picture itself, so that the page needs no other file."""
-        return f"data:image/png;base64,{base64.b64encode(self.data).decode()}"
+    def leaves(self) -> list[tuple[int, str]]:
+        """The sections that can be leafed through, with their files."""
+        return [(z, name_leaf(self.volume.name, z)) for z in self.pictures.leafed]
+
+    @property
+    def reading(self) -> Reading:
+        """How the pictures are to be read."""
+        return _PICTURES if self.volume.measured else _UNLABELLED
 
 
-@dataclass(frozen=True)
-class SectionPictures:
-    """The pictures of one section, and why this section was chosen."""
-
-    section: int
-    why: str
-    pictures: tuple[Picture, ...]
-
-
-def render_page(report: Report, pictures: dict[str, list[SectionPictures]]) -> str:
-    """Return the web page of a report.
+def render_pages(
+    report: Report,
+    pictures: Mapping[str, VolumePictures],
+    methods: str,
+    history: History | None,
+    maps: Mapping[str, ErrorMap],
+) -> dict[str, str]:
+    """Return the web pages of a report.
 
     Parameters
     ----------
     report : Report
         The scores.
-    pictures : dict
+    pictures : mapping
         The pictures of each volume, by its name.
+    methods : str
+        The paragraph for authors.
+    history : History or None
+        Of the volumes in earlier runs.
+    maps : mapping
+        The error maps of volumes, by their names.
 
     Returns
     -------
-    str
-        HTML that names no other file: styles and pictures are inside.
+    dict of str to str
+        HTML by file: the first page, and where it would be too heavy a page for each volume.
     """
-    # Names and reasons come from users' files, so everything is escaped: none of it can become markup. An undefined
-    # name is an error, so that a renamed field does not leave a gap.
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"score": _format_score, "ratio": _format_ratio, "rgb": _format_colour}
-    template = (
-        resources.files("segem.stages.reporting").joinpath("templates/report.html.j2").read_text(encoding="utf-8")
-    )
-    return environment.from_string(template).render(
-        report=report,
-        headline=summarise(report),
-        baseline=name_baseline(report) or "baseline",
-        methods={one.baseline.title: METHODS[one.baseline.method] for one in report.volumes if one.baseline},
-        facts=_list_facts,
-        layers=_list_layers,
-        pictures=pictures,
-        charts={volume.name: _chart_sections(volume) for volume in report.volumes},
-        reliability={volume.name: lay_out_reliability(volume.reliability) for volume in report.volumes},
-        strips={volume.name: lay_out_quality(volume.quality, volume.flags) for volume in report.volumes},
-        colours={
-            "found": FOUND,
-            "invented": INVENTED,
-            "missed": MISSED,
-            "overlaid": OVERLAID,
-            "unlabelled": UNLABELLED,
-        },
-    )
+    shared = {"report": report, "methods": methods, "page": PAGE}
+    volume_page = load_template("volume.html.j2")
+    parts = [
+        Part(volume, pictures.get(volume.name, VolumePictures()), tuple(_draw(volume, maps.get(volume.name))))
+        for volume in report.volumes
+    ]
+    inside = _render_inside(parts, shared)
+    first = load_template("report.html.j2")
+    told = shared | {
+        "headline": summarise(report),
+        "reasons": list_reasons(report),
+        "estimates": list(list_estimates(report)),
+        "cautions": list(list_cautions(report)),
+        "baseline": name_baseline(report) or "baseline",
+        "does": {v.baseline.title: METHODS[v.baseline.method][0] for v in report.volumes if v.baseline},
+        "overview": draw_volumes(report),
+        "history": draw_history(history) if history else None,
+        "runs": history.runs if history else (),
+        "parts": parts,
+    }
+    if inside is not None and _is_light(whole := first.render(told, inside=inside)):
+        return {INDEX: whole}
+    pages = {name_page(part.volume): volume_page.render(shared, part=part, up="../") for part in parts}
+    return {INDEX: first.render(told, inside=None)} | pages
 
 
-def summarise(report: Report) -> str:
-    """Return in one or two sentences what a reader wants to know first."""
-    measured = [volume for volume in report.volumes if volume.measured]
-    failed = sum(v.state == "failed" for v in report.volumes)
-    blind = Counter(v.note.partition(": ")[2] for v in report.volumes if v.note is not None)
-    parts = [_compare(measured, name_baseline(report) or "the baseline")] if measured else []
-    parts += [f"{_count(volumes, 'volume')} could not be measured: {why}." for why, volumes in blind.items()]
-    if failed:
-        parts.append(f"{_count(failed, 'volume')} failed.")
-    return " ".join(parts) or "Nothing was measured in this run."
+def _render_inside(parts: Sequence[Part], shared: Mapping[str, object]) -> list[Markup] | None:
+    """Return what the first page has of each volume; None as soon as that is too much for one page."""
+    template, found = load_template("part.html.j2"), Markup("")
+    inside = []
+    for part in parts:
+        inside.append(Markup(template.render(shared, part=part, up="")))  # noqa: S704 - rendered, hence escaped
+        found += inside[-1]
+        if not _is_light(found):
+            return None
+    return inside
 
 
-def _compare(measured: list[VolumeScores], baseline: str) -> str:
-    ious = [volume.iou for volume in measured if volume.iou]
-    # Volumes may have only one of the two scores; those do not enter the comparison.
-    compared = [(iou.model, iou.baseline) for iou in ious if iou.model is not None and iou.baseline is not None]
-    who, reached = "the model", [iou.model for iou in ious if iou.model is not None]
-    if not reached:
-        who, reached = baseline, [iou.baseline for iou in ious if iou.baseline is not None]
-    if len(measured) == 1:
-        beside = f" ({baseline}: {compared[0][1]:.3f})" if compared else ""
-        return f"On {measured[0].name}, {who} reaches a membrane IoU of {reached[0]:.3f}{beside}."
-    if compared:
-        better = sum(model > other for model, other in compared)
-        of = f"{better} of {_count(len(compared), 'volume')}{' with both' if len(compared) < len(measured) else ''}"
-        return f"The model reaches a higher membrane IoU than {baseline} on {of}."
-    span = f"{min(reached):.3f} to {max(reached):.3f}"
-    return f"{who[0].upper()}{who[1:]} reaches a membrane IoU of {span} on {len(reached)} labelled volumes."
+def _is_light(page: str) -> bool:
+    return len(page) <= MOST_BYTES and len(_TAG.findall(page)) <= MOST_ELEMENTS
 
 
-def name_baseline(report: Report) -> str | None:
-    """Return what people call the method of the baseline of a run; None where there was none, or several."""
-    names = {volume.baseline.name for volume in report.volumes if volume.baseline}
-    return names.pop() if len(names) == 1 else None
+def name_page(volume: VolumeScores) -> str:
+    """Return the file of a volume's own page."""
+    return f"volumes/{volume.name}.html"
 
 
-def _chart_sections(volume: VolumeScores) -> Chart | None:
-    return lay_out_iou(volume.per_section, volume.baseline.title if volume.baseline else "Baseline")
+def _draw(volume: VolumeScores, errors: ErrorMap | None) -> Iterator[Chart]:
+    if volume.state == "complete":
+        found = [
+            draw_standing(volume),
+            *draw_volume(volume),
+            None if errors is None else draw_error_map(errors),
+            draw_quality(volume),
+        ]
+        yield from (chart for chart in found if chart is not None)
 
 
 def _list_facts(volume: VolumeScores) -> list[tuple[str, str]]:
@@ -148,7 +185,7 @@ def _list_facts(volume: VolumeScores) -> list[tuple[str, str]]:
         facts.append(("Extent", f"{extent} µm"))
         facts.append(("Data type", volume.dtype or ""))
     if volume.outside_fraction:
-        facts.append(("No tissue", f"{volume.outside_fraction:.1%} of the volume".replace("%", " %")))
+        facts.append(("No tissue", f"{say_share(volume.outside_fraction)} of the volume"))
     if volume.model is not None:
         facts.append(("Model", f"{volume.model.name} ({volume.model.digest[:12]})"))
     if volume.threshold is not None:
@@ -156,25 +193,104 @@ def _list_facts(volume: VolumeScores) -> list[tuple[str, str]]:
     return facts
 
 
-def _list_layers(volume: VolumeScores) -> list[tuple[str, LayerScores]]:
+def _list_layers(volume: VolumeScores) -> list[tuple[str, LayerScores, Mapping[str, Interval | TooFew]]]:
     layers = [
-        ("Model", volume.scores.model),
-        (volume.baseline.title if volume.baseline else "", volume.scores.baseline),
+        ("Model", volume.scores.model, volume.intervals),
+        ("Model, closed", volume.scores.closed, {}),
+        (volume.baseline.title if volume.baseline else "", volume.scores.baseline, volume.baseline_intervals),
     ]
-    return [(name, layer) for name, layer in layers if layer is not None]
+    return [(name, layer, intervals) for name, layer, intervals in layers if layer is not None]
 
 
-def _format_score(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.3f}"
+def _list_reasons(volume: VolumeScores) -> list[str]:
+    """Return why scores are not defined, each reason once with the scores it is of."""
+    shown = SCORES | MORE_SCORES | {"rand": SCORES["v_rand"], "information": SCORES["v_info"]}
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for mask, layer, _ in _list_layers(volume):
+        for score, why in layer.undefined.items():
+            if score in shown:
+                reasons.setdefault((mask, why), []).append(shown[score])
+    return [f"{', '.join(scores)} of {mask}: {why}" for (mask, why), scores in reasons.items()]
 
 
-def _format_ratio(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.2f}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def _list_marks(report: Report, volume: VolumeScores) -> str:
+    return json.dumps([one.model_dump() for one in report.marks if one.volume == volume.name])
 
 
 def _format_colour(colour: Colour) -> str:
     return "rgb({}, {}, {})".format(*colour)
+
+
+def _embed(chart: Chart) -> Markup:
+    # Drawn here, its text escaped by the writer of the SVG.
+    opened = Markup('<svg role="img" aria-label="{}" ').format(chart.summary)
+    return opened + Markup(chart.svg.removeprefix("<svg "))  # noqa: S704
+
+
+@dataclass(frozen=True)
+class Page:
+    """What every page has in its head: style, script and the policy that allows them and nothing else."""
+
+    style: Markup
+    script: Markup
+
+    @property
+    def policy(self) -> str:
+        """The content security policy: the script by its digest, pictures beside the page, no network."""
+        digest = base64.b64encode(hashlib.sha256(self.script.encode()).digest()).decode()
+        allowed = f"script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src 'self' data: file:"
+        return f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
+
+
+def _read(file: str) -> Markup:
+    templates = resources.files("segem.stages.reporting").joinpath("templates")
+    return Markup(templates.joinpath(file).read_text(encoding="utf-8"))  # noqa: S704 - our own file
+
+
+PAGE = Page(_read("report.css"), _read("report.js"))
+
+
+@cache
+def load_template(template: str) -> Template:
+    """Return a template of the report, compiled once."""
+    # Names and reasons come from users' files, so everything is escaped: none of it can become markup. An undefined
+    # name is an error, so that a renamed field does not leave a gap.
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=PackageLoader("segem.stages.reporting"),
+    )
+    environment.filters |= {
+        "score": say_score,
+        "ratio": say_ratio,
+        "sentence": begin_sentence,
+        "interval": say_interval,
+        "share": say_share,
+        "rgb": _format_colour,
+        "embed": _embed,
+    }
+    environment.globals |= {
+        "facts": _list_facts,
+        "layers": _list_layers,
+        "marks_of": _list_marks,
+        "name_page": name_page,
+        "say_seen": say_seen,
+        "say_expected": say_expected,
+        "state_words": STATE_WORDS,
+        "no_rules": NO_RULES,
+        "too_few": list_too_few,
+        "score_names": SCORES,
+        "more_names": MORE_SCORES,
+        "reasons": _list_reasons,
+        "count": count,
+        "colours": {
+            "found": FOUND,
+            "invented": INVENTED,
+            "missed": MISSED,
+            "overlaid": OVERLAID,
+            "unlabelled": UNLABELLED,
+        },
+    }
+    return environment.get_template(template)

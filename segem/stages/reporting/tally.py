@@ -29,6 +29,7 @@ from segem.kernels.metrics.pixel_error import PixelErrorSums
 from segem.kernels.metrics.seam import Seams, SeamSums
 from segem.kernels.metrics.section import SectionMask, choose_tolerance
 from segem.kernels.metrics.segmentation import Measure, SegmentationSums
+from segem.kernels.metrics.threshold_curve import LevelCounts
 from segem.kernels.metrics.variation import VariationSums
 from segem.kernels.metrics.warping import WarpingSums
 from segem.kernels.truth import is_known, is_membrane
@@ -121,6 +122,7 @@ class Tally(_Sums):
     closed: MaskTally = field(default_factory=MaskTally)
     seams: SeamSums = field(default_factory=SeamSums)
     bins: CalibrationBins = field(default_factory=CalibrationBins)
+    levels: LevelCounts = field(default_factory=LevelCounts)
     known: int = 0
     """Voxels whose truth is known."""
     membrane: int = 0
@@ -191,7 +193,8 @@ def _tally(layers: Layers, seams: Seams, tile_px: int, full: bool, z: int) -> Se
         mask = read_section(layers.membrane, z)
         model, joins = count_mask(truth, true, mask, probability, full=full)
         model = replace(model, tiles=(count_tiles(truth, mask, tile_px),))
-        tally += Tally(model=model, bins=CalibrationBins.count(truth, probability / 255))
+        bins, levels = CalibrationBins.count(truth, probability / 255), LevelCounts.count(truth, probability)
+        tally += Tally(model=model, bins=bins, levels=levels)
         merged_at, split_at = (
             tuple(Place(y=join.y, x=join.x, pixels=join.pixels) for join in found[:_MOST_PLACES])
             for found in (joins.find_merges(), joins.find_splits())

@@ -108,7 +108,7 @@ def _explain(criterion: Criterion, volume: VolumeScores) -> str:
     if volume.scores.model is not None:
         name = criterion.path.removeprefix("scores.model.").removesuffix(".value")
         return volume.scores.model.undefined.get(name, "it is not defined here")
-    return volume.note or "there is no ground truth to measure it by"
+    return (volume.note or "there is no ground truth to measure it by").removeprefix("not measured: ")
 
 
 def _close(reason: str) -> str:

@@ -127,6 +127,7 @@ def _prepare(
         probability=probability,
         # The report says the same of a model's refined probability as of the model.
         trained_on=known.trained_on,
+        calibrated_on=known.calibrated_on,
         int8=known.int8,
     )
     arithmetic = CrfArithmetic(

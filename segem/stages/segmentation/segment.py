@@ -159,6 +159,7 @@ def _prepare(
         merge_below=card.merge_below,
         runtime=arithmetic.runtime_identity,
         trained_on=card.trained_on,
+        calibrated_on=card.calibration.fitted_on,
         held_out=card.scores,
         reference=card.reference,
         int8=int8,
