@@ -48,7 +48,7 @@ class JpegReader(PictureReader):
                 fix="convert it to PNG or TIFF with the program that made it",
             )
         if components not in _SPACES:
-            raise not_grey(path, f"{components} channels")
+            raise not_grey(path, f"{components} channels", self.chosen)
         warnings = (say_lossy(self.chosen), *warn_of_orientation(path, frame.exif))
         return Described((frame.height, frame.width), np.dtype("u1"), "yx", "the format", warnings=warnings)
 

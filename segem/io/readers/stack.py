@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from segem.config import Selection
+from segem.config import LabelSource, Selection
 from segem.errors import InputError
 from segem.geometry import ZYX, Box
 from segem.io.readers.axes import arrange
@@ -343,12 +343,15 @@ def chunk_indices(counts: Sequence[int]) -> Iterator[tuple[int, ...]]:
         yield tuple(reversed(index))
 
 
-def not_grey(where: object, found: str) -> InputError:
-    """Return the error for a colour image, which has no single intensity."""
+def not_grey(where: object, found: str, chosen: Selection | None = None) -> InputError:
+    """Return the error for a colour image, which has no single intensity, or for coloured labels."""
+    grey = "convert it to 8 or 16 bit grey (Fiji: Image > Type > 8-bit)"
+    # Two classes may have one grey, and of many thousand cells most have.
+    numbers = "save the number of the class or cell of each pixel in place of its colour"
     return InputError(
         "not a grey image",
         where=where,
         expected="one grey channel",
         found=found,
-        fix="convert it to 8 or 16 bit grey (Fiji: Image > Type > 8-bit)",
+        fix=numbers if isinstance(chosen, LabelSource) else grey,
     )

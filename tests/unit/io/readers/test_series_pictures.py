@@ -125,6 +125,14 @@ def test_colour_is_refused(tmp_path: Path) -> None:
     assert "transparent pixels" in refused(save(tmp_path / "b.png", np.zeros((*SHAPE, 4), np.uint8)))
 
 
+def test_coloured_labels_are_not_to_be_made_grey(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", noise(shape=(*SHAPE, 3)))
+    assert "Fix: convert it to 8 or 16 bit grey" in refused(path)
+    with open_stack(path, LabelSource(source=path, membrane=1)) as stack, pytest.raises(InputError) as caught:
+        stack.section(0)
+    assert str(caught.value).endswith("Fix: save the number of the class or cell of each pixel in place of its colour")
+
+
 def paletted(path: Path, indices: np.ndarray, palette: list[int], **how) -> Path:
     image = Image.frombytes("P", indices.shape[::-1], indices.tobytes())
     image.putpalette(palette)
