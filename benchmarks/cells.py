@@ -15,37 +15,24 @@ are those of `segem.kernels.metrics.merges_splits`.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from judged import seen, trained
+from folds import predict_folds
 from machine import provenance
 from numpy.typing import NDArray
 
-from segem.config import CellsConfig, Manifest, TrainConfig, VolumeEntry, load_manifest
-from segem.io.layers import read_section
-from segem.io.volume import Volume
+from segem.config import CellsConfig
 from segem.io.workspace import Workspace
 from segem.kernels.cells import close_membrane, find_cells
-from segem.kernels.metrics.divisions import choose_limit
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.merges_splits import MergesSplits
 from segem.kernels.metrics.section import choose_tolerance, compare_section
 from segem.kernels.metrics.segmentation import SegmentationSums
-from segem.kernels.threshold import quantize_probability, threshold_probability
-from segem.learn.artefact import Artefact, geometry_of, load_net
-from segem.learn.engine import Engine, choose_device
-from segem.stages.training.train import train
-from segem.stages.volumes.ingest import ingest
+from segem.kernels.threshold import threshold_probability
 
-MANIFEST = Path(__file__).resolve().parent.parent / "data" / "manifests" / "all.yaml"
-CUTS = {"isbi": (0, 6, 12, 18, 24), "stack1": (0, 3, 5, 8, 10), "ac4": (0, 6, 12, 18, 24)}
-"""Where the folds of each volume begin and end."""
-MODELS = {"fly": ("isbi", "stack1"), "ac4": ("ac4",)}
-"""What is trained together."""
 RESAMPLES = 10_000
 Array = NDArray[np.float64]
 
@@ -128,76 +115,6 @@ def score(
     return Scored(offs[0], offs[1], at_thresholds, counts[0], counts[1], errors[0], errors[1])
 
 
-def entries(names: tuple[str, ...], fold: int, data_root: Path) -> Iterator[VolumeEntry]:
-    """Yield the sections of volumes before and after a fold as entries of a manifest to train on."""
-    for entry in load_manifest(MANIFEST, data_root).volumes:
-        if entry.name not in names:
-            continue
-        start, stop = CUTS[entry.name][fold : fold + 2]
-        for side, (first, last) in {"a": (0, start), "b": (stop, CUTS[entry.name][-1])}.items():
-            held = max(1, (last - first) // 6)
-            # The sections furthest from the fold validate.
-            cut = last - held if side == "b" else first + held
-            split = {"train": [first, cut], "validation": [cut, last]}
-            if side == "a":
-                split = {"train": [cut, last], "validation": [first, cut]}
-            if last - first >= 2:
-                weight = {"weight": 2} if entry.name == "isbi" else {}
-                changes = {"name": f"{entry.name}-{fold}{side}", "split": split | weight}
-                yield VolumeEntry.model_validate(entry.model_dump(exclude_unset=True) | changes)
-
-
-def model_of(name: str, fold: int, minutes: float, data_root: Path, work: Workspace) -> Artefact:
-    """Return the model of a fold, trained now unless it is there."""
-    known = trained(f"{name}-{fold}", work)
-    if known is None:
-        manifest = Manifest(name=f"{name}-{fold}", volumes=tuple(entries(MODELS[name], fold, data_root)))
-        config = TrainConfig(model="unet", architecture={"context_sections": 3}, minutes=minutes)
-        train(manifest, f"{name}-{fold}", config, work)
-        known = trained(f"{name}-{fold}", work)
-    assert known is not None
-    return known
-
-
-def predicted(model: Artefact, volume: Volume, sections: list[int], work: Workspace) -> dict[int, NDArray[np.uint8]]:
-    """Return the probability of sections as a run stores it, predicted once."""
-    kept = work.root / "probabilities" / f"{model.card.name}-{model.digest[:12]}-{volume.name}.npz"
-    if not kept.is_file():
-        kept.parent.mkdir(exist_ok=True)
-        stride_px, context = geometry_of(model.card).stride_px, geometry_of(model.card).context_sections
-        with Engine(load_net(model), choose_device("auto"), context) as engine:
-            found = {
-                str(z): quantize_probability(*engine.averaged([seen(volume, z, context)], stride_px)) for z in sections
-            }
-        np.savez(kept, **found)
-    with np.load(kept) as held:
-        return {z: held[str(z)] for z in sections}
-
-
-def score_fold(
-    name: str, fold: int, model: Artefact, volumes: dict[str, Volume], work: Workspace
-) -> Iterator[tuple[str, Scored]]:
-    """Yield the sections of a fold, scored with its own model."""
-    card, truths, found = model.card, {}, {}
-    chosen: list[tuple[str, int]] = []
-    for one in MODELS[name]:
-        test = range(*CUTS[one][fold : fold + 2])
-        chose = [z for used in card.trained_on if used.volume.startswith(one) for z in range(*used.validation)]
-        learned = {z for used in card.trained_on if used.volume.startswith(one) for z in range(*used.train)}
-        if not learned or {*chose, *learned} & set(test):
-            raise SystemExit(f"{card.name} is not a model of fold {fold} of {one}")
-        found[one] = predicted(model, volumes[one], [*chose, *test], work)
-        truths[one] = {z: read_section(volumes[one].label("truth"), z) for z in found[one]}
-        chosen += [(one, z) for z in chose]
-    limit = choose_limit((one, truths[one][z], found[one][z]) for one, z in chosen)
-    assert limit is not None
-    print(f"{card.name} {model.digest[:12]}: threshold {card.threshold:.3f}, cells from {limit:.3f}", flush=True)
-    for one in MODELS[name]:
-        for z in range(*CUTS[one][fold : fold + 2]):
-            _, *pixel_nm = volumes[one].voxel_size.zyx
-            yield one, score(truths[one][z], found[one][z], card.threshold, limit, (pixel_nm[0], pixel_nm[1]))
-
-
 def interval(values: Array) -> str:
     """Return the middle 95 % of the draws of a change in per cent."""
     low, high = np.percentile(values, (2.5, 97.5))
@@ -230,20 +147,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="workspace of models and probabilities")
     parser.add_argument("--minutes", type=float, default=6.0, help="for each training")
     arguments = parser.parse_args()
-    work = Workspace(arguments.work)
-    work.prepare()
     print(provenance())
-    volumes = {
-        entry.name: Volume.open(ingest(entry.ingest_config(), work).path)
-        for entry in load_manifest(MANIFEST, arguments.data_root).volumes
-        if entry.name in CUTS
-    }
-    scored: dict[str, list[Scored]] = {name: [] for name in CUTS}
-    for name in MODELS:
-        for fold in range(4):
-            model = model_of(name, fold, arguments.minutes, arguments.data_root, work)
-            for one, section in score_fold(name, fold, model, volumes, work):
-                scored[one].append(section)
+    scored: dict[str, list[Scored]] = {}
+    for one in predict_folds(arguments.data_root, Workspace(arguments.work), arguments.minutes):
+        section = score(one.truth, one.probability, one.threshold, one.limit, one.pixel_nm)
+        scored.setdefault(one.volume, []).append(section)
     print("| volume | proposal | 1 - V_rand | 1 - V_info | closed: V_rand | closed: V_info | IoU | mergers + splits |")
     print("|---" * 8 + "|")
     for name, sections in scored.items():

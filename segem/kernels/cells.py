@@ -46,6 +46,10 @@ class Borders:
         """Mean probability of each border, 0 to 1."""
         return self.total / self.length / 255
 
+    def take(self, chosen: NDArray[np.bool_]) -> Borders:
+        """Return some of the borders."""
+        return Borders(self.one[chosen], self.other[chosen], self.total[chosen], self.length[chosen])
+
     @classmethod
     def gather(
         cls,
@@ -253,6 +257,33 @@ def merge_basins(borders: Borders, count: int, below: float) -> NDArray[np.uint3
     [0, 1, 1, 2, 2]
     """
     belongs = np.arange(count + 1)
+    for _, step in merge_rounds(borders, count, below):
+        belongs = step[belongs]
+    _, numbers = np.unique(belongs, return_inverse=True)
+    return numbers.astype(np.uint32)
+
+
+def merge_rounds(borders: Borders, count: int, below: float) -> Iterator[tuple[Borders, NDArray[np.int64]]]:
+    """Merge basins as `merge_basins` does, and yield what is merged at once, round by round.
+
+    Parameters
+    ----------
+    borders, count, below
+        See `merge_basins`.
+
+    Yields
+    ------
+    Borders
+        The borders that vanish, no two of them of one basin.
+    (count + 1,) int64
+        What each basin is called afterwards: where two become one, by the smaller number.
+
+    Examples
+    --------
+    >>> chain = Borders.gather(np.array([1, 2]), np.array([2, 3]), np.array([25, 51]))
+    >>> [(gone.one.tolist(), gone.other.tolist(), step.tolist()) for gone, step in merge_rounds(chain, 3, below=0.5)]
+    [([1], [2], [0, 1, 1, 3]), ([1], [3], [0, 1, 2, 1])]
+    """
     while True:
         # A total order: of equal borders, the one of the first basins.
         rank = np.empty(borders.one.size, np.int64)
@@ -262,15 +293,13 @@ def merge_basins(borders: Borders, count: int, below: float) -> NDArray[np.uint3
             np.minimum.at(weakest, side, rank)
         merged = (weakest[borders.one] == rank) & (weakest[borders.other] == rank) & (borders.mean < below)
         if not merged.any():
-            break
+            return
         step = np.arange(count + 1)
         step[borders.other[merged]] = borders.one[merged]
-        belongs = step[belongs]
+        yield borders.take(merged), step
         one, other = step[borders.one], step[borders.other]
         kept = one != other
         borders = Borders.gather(one[kept], other[kept], borders.total[kept], borders.length[kept])
-    _, numbers = np.unique(belongs, return_inverse=True)
-    return numbers.astype(np.uint32)
 
 
 def _relief(

@@ -76,6 +76,8 @@ def test_asks_for_nothing_beyond_its_folder_and_complains_about_nothing(open_pag
     for picture in page.locator(".leaf img").all():
         picture.scroll_into_view_if_needed()
         expect(picture).to_have_js_property("naturalWidth", 256)
+        # The file holds two pictures, of which one is seen.
+        assert picture.evaluate("one => one.clientWidth / one.clientHeight") == pytest.approx(1, abs=0.02)
     asked = [urlparse(url) for url in page.requested if not url.startswith("data:")]
     assert {one.scheme for one in asked} == {"file"}
     assert all(unquote(one.path).startswith(str(written.index.parent)) for one in asked)

@@ -37,6 +37,8 @@
     const links = [...leaf.querySelectorAll(".links a")];
     const before = Object.fromEntries(JSON.parse(leaf.dataset.marks).map((one) => [one.section, one]));
     const pictures = Array.from({ length: alone ? 1 : 2 }, () => make("img", { width: +width, height: +height }));
+    // Each file holds both pictures side by side, and one half of it is shown in each place.
+    for (const picture of pictures) picture.style.aspectRatio = `${width} / ${height}`;
     const slider = make("input", { type: "range", min: 0, max: links.length - 1, value: Math.floor((links.length - 1) / 2) });
     slider.setAttribute("aria-label", `Section of ${volume}`);
     const place = make("output");

@@ -1,0 +1,1 @@
+"""Review: what a person is asked to look at, and the page that asks."""
