@@ -75,6 +75,7 @@ class Comparison:
     shift_y_px: float
     shift_x_px: float
     similarity: float
+    opposite: float = 0.0
 
 
 def measure_section(section: NDArray[Any], outside: NDArray[np.bool_] | None = None) -> Measures:
@@ -219,7 +220,7 @@ def compare_traces(before: Trace, after: Trace) -> Comparison:
     Comparison
         Shift in pixels of the section, positive where the second lies further down and to the right: the median of
         those of the whole and of its quarters, since tissue changes in places, while a section moves as a whole. The
-        correlation of their structure where the whole overlaps best.
+        correlation of their structure where the whole overlaps best, and that with the negative of the second one.
 
     References
     ----------
@@ -238,6 +239,7 @@ def compare_traces(before: Trace, after: Trace) -> Comparison:
     cross = scipy.fft.irfft2(np.conj(before.spectrum) * after.spectrum, s=before.shape)
     # Beyond a quarter of the side, too little overlaps to tell.
     whole, similarity = _find_peak(cross, (0, 0), (height // 4, width // 4))
+    _, opposite = _find_peak(-cross, (0, 0), (height // 4, width // 4))
     shifts = [whole]
     start = round(whole[0]), round(whole[1])
     overlap = abs(start[0]) <= height // 8 and abs(start[1]) <= width // 8
@@ -245,7 +247,7 @@ def compare_traces(before: Trace, after: Trace) -> Comparison:
         crosses = scipy.fft.irfft2(np.conj(before.quarters) * after.quarters, s=(height // 2, width // 2))
         shifts += [_find_peak(quarter, start, (_ASTRAY_PX, _ASTRAY_PX))[0] for quarter in crosses]
     y, x = np.median(shifts, axis=0)
-    return Comparison(float(y) * before.factor, float(x) * before.factor, similarity)
+    return Comparison(float(y) * before.factor, float(x) * before.factor, similarity, opposite)
 
 
 def _find_peak(

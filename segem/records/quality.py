@@ -8,8 +8,9 @@ from pydantic import Field
 
 from segem.records.base import Record
 
-FlagKind = Literal["blank", "copy", "order", "shift", "blurred", "contrast", "brightness", "noise", "flat"]
-"""``blank``: one intensity only; ``copy``: of another section; ``order``: unlike both neighbours, which are alike;
+FlagKind = Literal["blank", "copy", "inverted", "order", "shift", "blurred", "contrast", "brightness", "noise", "flat"]
+"""``blank``: one intensity only; ``copy``: of another section; ``inverted``: dark where its neighbour is
+bright, alone or with those that follow; ``order``: unlike both neighbours, which are alike;
 ``flat``: along an edge, as padding with noise is."""
 
 

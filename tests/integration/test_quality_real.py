@@ -59,6 +59,8 @@ def test_what_is_spoilt_stands_out(stacks, name):
     assert {(5, "blurred"), (12, "noise"), (26, "copy")} <= set(found)
     moved = np.concatenate([clean[:8], clean[9:16], clean[8:9], clean[16:]])
     assert (15, "order") in flagged(moved)
+    inverted = np.concatenate([clean[:-9], 255 - clean[-9:]])
+    assert [z for z, kind in flagged(inverted) if kind == "inverted"] == [len(clean) - 9]
 
 
 FAULTS = (
@@ -68,6 +70,7 @@ FAULTS = (
     ("contrast", lambda s: s.mean() + 0.7 * (s - s.mean())),
     ("noise", lambda s: s + np.random.default_rng(0).normal(0, 12, s.shape)),
     ("blurred", lambda s: ndimage.gaussian_filter(s, 2)),
+    ("inverted", lambda s: 255 - s),
 )
 
 

@@ -88,6 +88,7 @@ def test_merged_keys_are_not_given_twice() -> None:
         ("no", "found 'no'"),
         ("off", "found 'off'"),
         ("yes", "found 'yes'"),
+        ("on", "found 'on'"),
         ("²", "must be zero, nonzero, borders, a whole number or several of them, as 0,32,64; found '²'"),
         ("'٣'", "found '٣'"),
         ("1_000", "found '1_000'"),

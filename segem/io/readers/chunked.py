@@ -168,7 +168,11 @@ def check_numeric(where: object, shape: Sequence[int], dtype: np.dtype[Any]) -> 
     """
     if len(shape) < 2 or dtype.kind not in "buif":
         raise InputError(
-            "not a stack", where=where, expected="axes z, y, x of numbers", found=f"{tuple(shape)} {dtype}", fix=NAME_IT
+            "not a stack",
+            where=where,
+            expected="axes z, y, x of numbers",
+            found=f"{tuple(shape)} {dtype}",
+            fix=f"save such an array, or, where the file holds one beside this, {NAME_IT}",
         )
 
 

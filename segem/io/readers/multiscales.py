@@ -39,6 +39,8 @@ class Multiscale:
         The axes as they are called, where a name is not understood.
     unitless : str
         What is said of the size of a voxel without a unit that is known, in words.
+    unscaled : tuple of str
+        Other arrays of the image, of which no scale says that they are coarser.
     """
 
     path: str
@@ -47,6 +49,7 @@ class Multiscale:
     offset_nm: tuple[float, float, float] | None
     names: tuple[str, ...] = ()
     unitless: str = ""
+    unscaled: tuple[str, ...] = ()
 
 
 def read_ome(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -93,10 +96,13 @@ def read_multiscale(attributes: Mapping[str, Any], where: object) -> Multiscale:
         first, *coarser = image["datasets"]
         axes, units, names = _read_axes(image)
         scale, shift = _read_transforms(image, first, len(axes))
+        unscaled = []
         for dataset in coarser:
             other, _ = _read_transforms(image, dataset, len(axes))
-            if scale and other and any(fine > coarse for fine, coarse in zip(scale, other, strict=True)):
-                raise damaged(where, f"dataset {first['path']} comes first, and {dataset['path']} is finer")
+            if not scale or not other:
+                unscaled.append(str(dataset["path"]))
+            elif any(fine > coarse for fine, coarse in zip(scale, other, strict=True)):
+                raise not_the_finest(where, first["path"], dataset["path"])
         return Multiscale(
             str(first["path"]),
             axes,
@@ -104,9 +110,15 @@ def read_multiscale(attributes: Mapping[str, Any], where: object) -> Multiscale:
             None if shift is None else state_offset(axes, _in_nm(shift, units)),
             names,
             _describe_unitless(axes, scale or (), units),
+            tuple(unscaled),
         )
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise damaged(where, None, cause=error) from error
+
+
+def not_the_finest(where: object, first: object, finer: object) -> InputError:
+    """Return the error for an image whose finest array is not the first."""
+    return damaged(where, f"dataset {first} comes first, and {finer} is finer")
 
 
 def _read_axes(image: Mapping[str, Any]) -> tuple[str, list[float | None], tuple[str, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
@@ -29,7 +30,7 @@ from segem.io.readers.chunked import (
     refuse_links,
     settle_unwritten,
 )
-from segem.io.readers.multiscales import Multiscale, is_multiscale, read_multiscale, read_ome
+from segem.io.readers.multiscales import Multiscale, is_multiscale, not_the_finest, read_multiscale, read_ome
 from segem.io.readers.reader import Described, Reader
 from segem.io.readers.remote_store import RemoteStore
 from segem.io.readers.stack import check_declared, damaged, no_damage
@@ -153,6 +154,9 @@ def _find_array(source: Path | Url, node: Any) -> tuple[zarr.Array[Any], Multisc
         array = node[image.path]
         if not isinstance(array, zarr.Array):
             raise damaged(where, f"{image.path} is named as its array, and is a group")
+        for path in image.unscaled:
+            if isinstance(other := node.get(path), zarr.Array) and math.prod(other.shape) > math.prod(array.shape):
+                raise not_the_finest(where, image.path, path)
         return array, image
     ome = read_ome(node.attrs)
     if "plate" in ome:

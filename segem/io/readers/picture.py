@@ -63,10 +63,10 @@ class PictureReader(Reader):
             now = self.describe(self.source, BytesIO(data))
             # Before anything is unpacked: the file may be another one by now.
             check_alike(self.source, (now.shape, now.dtype), "its header before", (self.found.shape, self.found.dtype))
-            return take_grey(self.decode(data), self.source)[part]
+            return take_grey(self.decode(data), self.source, self.chosen)[part]
 
 
-def take_grey(pixels: NDArray[Any], where: object) -> NDArray[Any]:
+def take_grey(pixels: NDArray[Any], where: object, chosen: Selection | None = None) -> NDArray[Any]:
     """Return the grey of pixels with red, green and blue, with or without alpha.
 
     Parameters
@@ -75,6 +75,8 @@ def take_grey(pixels: NDArray[Any], where: object) -> NDArray[Any]:
         1 channel is grey, 2 grey and alpha, 3 colour, 4 colour and alpha.
     where : object
         The file, for messages.
+    chosen : Selection, optional
+        What the pixels are for.
 
     Returns
     -------
@@ -94,10 +96,10 @@ def take_grey(pixels: NDArray[Any], where: object) -> NDArray[Any]:
         return pixels
     channels = pixels.shape[2]
     if channels in (2, 4) and np.any(pixels[..., -1] != np.iinfo(pixels.dtype).max):
-        raise not_grey(where, "an alpha channel with transparent pixels")
+        raise not_grey(where, "an alpha channel with transparent pixels", chosen)
     grey: NDArray[Any] = pixels[..., 0]
     if channels > 2 and any(np.any(pixels[..., channel] != grey) for channel in (1, 2)):
-        raise not_grey(where, "colour: red, green and blue differ")
+        raise not_grey(where, "colour: red, green and blue differ", chosen)
     return grey
 
 

@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segem.errors import InputError
+from segem.io.readers.orientation import warn_of_orientation
+from segem.io.readers.palette import grey_levels
 from segem.io.readers.picture import PictureReader
 from segem.io.readers.reader import Described, StatedVoxelSize
-from segem.io.readers.stack import damaged, grey_levels
+from segem.io.readers.stack import damaged
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _COLOUR, _PALETTE, _GREY_ALPHA, _COLOUR_ALPHA = 0, 2, 3, 4, 6
@@ -51,7 +53,16 @@ class PngReader(PictureReader):
             )
         # An index of one bit is no intensity: either colour may be any grey.
         dtype = np.dtype("?" if (kind, depth) == (_GREY, 1) else "u2" if depth == 16 else "u1")
-        return Described((height, width), dtype, "yx", "the format", voxel=_find_size(chunks.get(b"pHYs")))
+        palette = chunks.get(b"PLTE", b"") if kind == _PALETTE else b""
+        return Described(
+            (height, width),
+            dtype,
+            "yx",
+            "the format",
+            voxel=_find_size(chunks.get(b"pHYs")),
+            warnings=warn_of_orientation(path, chunks.get(b"eXIf", b"")),
+            palette=palette if grey_levels(_read_palette(palette)) is None else b"",
+        )
 
     def decode(self, data: bytes) -> NDArray[Any]:
         """Return the pixels of a file."""
@@ -73,8 +84,8 @@ class PngReader(PictureReader):
             return pixels
         # libpng stretches greys of few bits to the range of 8.
         indices: NDArray[np.uint8] = pixels // (255 // (2**depth - 1))
-        (palette,) = (chunk[8:-4] for kind, chunk in chunks if kind == b"PLTE")
-        levels = grey_levels(np.frombuffer(palette, np.uint8).reshape(-1, 3))
+        (palette,) = (bytes(chunk[8:-4]) for kind, chunk in chunks if kind == b"PLTE")
+        levels = grey_levels(_read_palette(palette))
         if levels is None:
             return indices
         if int(indices.max()) >= levels.size:
@@ -96,6 +107,10 @@ def _read_header(path: Path, file: IO[bytes]) -> dict[bytes, bytes]:
         if struct.pack(">I", zlib.crc32(kind + body)) != file.read(4):
             raise damaged(path, f"a {kind!r} chunk that is cut off or fails its checksum")
         chunks.setdefault(kind, body)
+
+
+def _read_palette(chunk: bytes) -> NDArray[np.uint8]:
+    return np.frombuffer(chunk, np.uint8).reshape(-1, 3)
 
 
 def _find_size(chunk: bytes | None) -> StatedVoxelSize | None:

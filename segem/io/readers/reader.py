@@ -67,6 +67,8 @@ class Described:
         The axes as the source calls them, where a name is not understood.
     unitless : str
         What it states of the voxel size without a unit that is known, in words.
+    palette : bytes
+        Red, green and blue of each entry, where the values are indices of a palette; empty where they are intensities.
     """
 
     shape: tuple[int, ...]
@@ -84,6 +86,7 @@ class Described:
     axes_named: bool = True
     axis_names: tuple[str, ...] = ()
     unitless: str = ""
+    palette: bytes = b""
 
 
 class Reader(ABC):

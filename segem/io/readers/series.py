@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from segem.config import Selection
 from segem.errors import InputError
 from segem.io.readers.numbering import Number, Numbering, natural_key, number_sections, say_gaps
+from segem.io.readers.palette import check_palettes
 from segem.io.readers.reader import Described, Reader
 from segem.io.readers.stack import Plane, check_alike
 
@@ -86,6 +87,11 @@ class SeriesReader(Reader):
         }
         self._first = str(files[0])
         self._plane: Plane = (sections[0].shape, np.dtype(np.uint8) if self._widens else sections[0].dtype)
+        # Programs leave out the last entries where a section does not use them.
+        self._palette, self._coloured = max(
+            ((section.palette, str(file)) for file, section in zip(files, sections, strict=True)),
+            key=lambda one: len(one[0]),
+        )
         for file, section in zip(files, sections, strict=True):
             self._check_alike(file, section)
         self._places = _place(folder, files, numbering, chosen.missing)
@@ -147,6 +153,7 @@ class SeriesReader(Reader):
     def _check_alike(self, file: Path, section: Described) -> None:
         dtype = self._plane[1] if self._widens and section.dtype == bool else section.dtype
         check_alike(file, (section.shape, dtype), self._first, self._plane)
+        check_palettes(file, section.palette, self._coloured, self._palette)
 
 
 def list_section_files(folder: Path, readers: Mapping[str, Open]) -> list[Path]:

@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from segem.config import Selection
+from segem.config import LabelSource, Selection
 from segem.errors import InputError
 from segem.geometry import ZYX, Box
 from segem.io.readers.axes import arrange
@@ -343,29 +343,15 @@ def chunk_indices(counts: Sequence[int]) -> Iterator[tuple[int, ...]]:
         yield tuple(reversed(index))
 
 
-def not_grey(where: object, found: str) -> InputError:
-    """Return the error for a colour image, which has no single intensity."""
+def not_grey(where: object, found: str, chosen: Selection | None = None) -> InputError:
+    """Return the error for a colour image, which has no single intensity, or for coloured labels."""
+    grey = "convert it to 8 or 16 bit grey (Fiji: Image > Type > 8-bit)"
+    # Two classes may have one grey, and of many thousand cells most have.
+    numbers = "save the number of the class or cell of each pixel in place of its colour"
     return InputError(
         "not a grey image",
         where=where,
         expected="one grey channel",
         found=found,
-        fix="convert it to 8 or 16 bit grey (Fiji: Image > Type > 8-bit)",
+        fix=numbers if isinstance(chosen, LabelSource) else grey,
     )
-
-
-def grey_levels(palette: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-    """Return the grey of every entry of an (n, 3) palette, or None where an entry is coloured.
-
-    A grey palette is another way to store intensities, so they are looked up. The entries of a coloured palette stand
-    for classes, or for intensities in false colour; in both cases the index is the value.
-
-    Examples
-    --------
-    >>> grey_levels(np.array([[0, 0, 0], [255, 255, 255]], np.uint8))
-    array([  0, 255], dtype=uint8)
-    >>> grey_levels(np.array([[0, 0, 0], [255, 0, 0]], np.uint8)) is None
-    True
-    """
-    red, green, blue = palette.T
-    return red.copy() if bool(np.all((red == green) & (green == blue))) else None

@@ -18,7 +18,7 @@ _CURVES: tuple[tuple[str, str, Take, tuple[FlagKind, ...]], ...] = (
     ("Brightness", "grey levels, median", lambda one: one.brightness, ("brightness",)),
     ("Noise", "grey levels, standard deviation", lambda one: one.noise, ("noise",)),
     ("Shift", "px, against the section before", lambda one: _length(one), ("shift",)),
-    ("Similarity", "correlation with the section before", lambda one: one.similarity, ("order", "copy")),
+    ("Similarity", "correlation with the section before", lambda one: one.similarity, ("order", "copy", "inverted")),
 )
 _READING = Reading(
     shown="What was measured in the middle of each section at ingest. Circles: sections that stand out.",

@@ -334,7 +334,7 @@ def _write(
         *(say_swapped(axes.find_doubt(), raw.axes, raw.axes_from) if axes else ()),
         *image.warnings(raw),
         *outside.warnings(not_numbers),
-        *warn_of_scaling(scaling, config),
+        *warn_of_scaling(scaling, config, image.counts, raw.dtype),
         *_warn_of_labels(volume, voxel.size, painted, truth),
         *(() if unusual is None else (unusual,)),
     )

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segem.config import IngestConfig
 from segem.errors import InputError
 from segem.io.readers import Stack
 from segem.kernels.scaling import STORED_TYPES, Scaling, ValueSurvey
+from segem.kernels.wrapped import doubt_sign
 from segem.progress import track
 from segem.stages.volumes.slabs import count_sections, read_slabs
 
@@ -49,11 +52,28 @@ def choose_scaling(raw: Stack, config: IngestConfig) -> tuple[Scaling, int]:
         raise InputError("not one voxel is a number", where=raw.source, fix="check the source") from error
 
 
-def warn_of_scaling(scaling: Scaling, config: IngestConfig) -> Iterator[str]:
-    """Yield what the user should know of how intensities are stored."""
+def warn_of_scaling(
+    scaling: Scaling, config: IngestConfig, counts: NDArray[np.int64], source: np.dtype[Any]
+) -> Iterator[str]:
+    """Yield what the user should know of how intensities are stored.
+
+    Parameters
+    ----------
+    scaling : Scaling
+        How they are.
+    config : IngestConfig
+        Of the volume.
+    counts : (n,) int64
+        How many voxels have each intensity, as stored.
+    source : dtype
+        Of the source.
+    """
     if scaling.clipped is not None and config.window is None:
         low, high = scaling.clipped
         yield f"intensities below {low:g} or above {high:g} were clipped, to keep the others apart: --window sets both"
+    # Other scales are those of other types.
+    if scaling.scale == 1 and (doubt := doubt_sign(counts, int(scaling.offset), source)):
+        yield doubt
 
 
 def window_of(config: IngestConfig, scaling: Scaling) -> tuple[int, int] | None:

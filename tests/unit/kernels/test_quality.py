@@ -168,6 +168,49 @@ def test_one_spoilt_section_is_named(tissue, kind, spoil, reason, z):
     assert set(named) - {kind} <= ({"contrast", "brightness"} if kind == "blurred" else set())
 
 
+GARBAGE = {
+    "random": np.random.default_rng(5).integers(0, 256, SIDE * SIDE, np.uint8),
+    "empty": np.zeros(SIDE * SIDE, np.uint8),
+    "text": np.resize(np.frombuffer(b"not an image\n", np.uint8), SIDE * SIDE),
+}
+
+
+@pytest.mark.parametrize("z", [0, 6, SECTIONS - 1])
+@pytest.mark.parametrize("rows", [SIDE // 12, SIDE // 2])
+@pytest.mark.parametrize("kind", GARBAGE)
+def test_a_section_that_was_overwritten_in_part_is_named(tissue, kind, rows, z):
+    """Of voxels that are stored as they are, or packed without a checksum, no decoder can tell it."""
+    spoilt = tissue[z].copy()
+    spoilt[-rows:] = GARBAGE[kind].reshape(SIDE, SIDE)[-rows:]
+    assert {at for at, _, _ in flagged(with_section(tissue, z, spoilt))} == {z}
+
+
+@pytest.mark.parametrize(
+    ("inverted", "named"),
+    [
+        ([0], {0: "inverted: dark where section 1 is bright"}),
+        ([6], {6: "inverted: dark where section 5 is bright"}),
+        ([0, 1], {0: "inverted up to section 1: dark where section 2 is bright"}),
+        ([3, 7, 8], {3: "inverted: dark where section 2", 7: "inverted up to section 8: dark where section 6"}),
+        (range(6, SECTIONS), {6: f"inverted up to section {SECTIONS - 1}: dark where section 5 is bright"}),
+        # Those are the others.
+        (range(2, SECTIONS), {0: "inverted up to section 1: dark where section 2 is bright"}),
+        (range(SECTIONS), {}),
+    ],
+)
+def test_sections_that_are_inverted_are_named(tissue, inverted, named):
+    spoilt = tissue.copy()
+    spoilt[list(inverted)] = 255 - spoilt[list(inverted)]
+    found = flagged(spoilt)
+    reasons = {z: reason for z, kind, reason in found if kind == "inverted"}
+    assert reasons.keys() == named.keys()
+    for z, reason in reasons.items():
+        assert reason.startswith(named[z])
+        assert 0.15 < float(reason.split("by -")[1].rstrip(")")) < 1
+    # Their place in the stack is not in doubt.
+    assert not [one for one in found if one[1] in ("order", "shift")]
+
+
 def test_the_numbers_of_a_reason_are_those_of_the_sections(tissue):
     ((_, _, reason),) = flagged(with_section(tissue, 6, as_grey(tissue[6] - 30.0)))
     shown = [float(word.rstrip(",")) for word in reason.split() if word[0].isdigit()]

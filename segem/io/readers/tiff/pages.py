@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 from segem.io.readers.stack import check_declared, check_file, damaged, not_grey
 from segem.io.readers.tiff.damage import no_damage, unreadable
 from segem.io.readers.tiff.segments import JPEG, UNCOMPRESSED, Segments, bytes_of_row, bytes_of_segment
-from segem.io.readers.tiff.shown import MINISBLACK, MINISWHITE, PALETTE, RGB, YCBCR, dtype_shown, show
+from segem.io.readers.tiff.shown import (
+    MINISBLACK,
+    MINISWHITE,
+    PALETTE,
+    RGB,
+    YCBCR,
+    dtype_shown,
+    palette_of_indices,
+    show,
+)
 
 _OFFSETS, _COUNTS = (324, 273), (325, 279)
 _REDUCED, _MASK = 1, 4
@@ -34,6 +43,8 @@ class Kind(NamedTuple):
     """Letters of ``zcyx``."""
     bits: int
     """Of a voxel, in the file."""
+    palette: bytes = b""
+    """Red, green and blue of each entry, where voxels are indices."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -256,7 +267,8 @@ def _kind_of(page: Any, where: str) -> Kind:
         raise unreadable(where, f"voxels of {page.bitspersample} bits, sample format {_name_of(page.sampleformat)}")
     if page.compression not in tifffile.TIFF.DECOMPRESSORS:
         raise unreadable(where, f"compression {_name_of(page.compression)}")
-    return Kind(tuple(page.shape), dtype_shown(page), page.axes.lower().replace("s", "c"), page.bitspersample)
+    axes = page.axes.lower().replace("s", "c")
+    return Kind(tuple(page.shape), dtype_shown(page), axes, page.bitspersample, palette_of_indices(page))
 
 
 def _check_segments(page: Any, where: str, size: int) -> tuple[int, int, int]:

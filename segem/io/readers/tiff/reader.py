@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segem.config import Selection
+from segem.config import LabelSource, Selection
 from segem.errors import InputError
 from segem.io.readers.jpeg import say_lossy
+from segem.io.readers.orientation import ORIENTATION, UPRIGHT, say_turned
+from segem.io.readers.palette import check_palettes
 from segem.io.readers.reader import Described, Reader
 from segem.io.readers.stack import check_alike, damaged
 from segem.io.readers.tiff.layout import PAGES, Layout, lay_out
@@ -26,7 +28,6 @@ from segem.io.readers.tiff.voxel import state_voxel
 
 _MOST_OPEN = 32
 _BAND_BYTES = 2**24
-_ORIENTATION, _UPRIGHT = 274, 1
 
 
 class TiffReader(Reader):
@@ -137,6 +138,7 @@ class TiffReader(Reader):
             if other != kind:
                 where = f"{self._paths[file]} page {number + 1} (z={z})"
                 check_alike(where, (other.shape, other.dtype), first, (kind.shape, kind.dtype))
+                check_palettes(where, other.palette, first, kind.palette)
                 raise InputError(
                     "sections that are stored in different ways in one stack",
                     where=where,
@@ -173,6 +175,7 @@ class TiffReader(Reader):
             (image and image.voxel) or state_voxel(pages.page(number)),
             warnings=(*layout.warnings, *self._warnings(pages.page(number), pages, chosen)),
             axes_named=layout.axes_from != PAGES,
+            palette=self._kind.palette,
         )
 
     def _begins_grey(self, pages: TiffPages, number: int) -> bool:
@@ -203,12 +206,17 @@ class TiffReader(Reader):
                     "--unwritten fill (for labels --labels-unwritten)",
                 )
             yield f"{where}: {parts} were never written, and are taken for their fill value {page.nodata}"
-        if is_white_zero(page, by_tifffile=pages.by_tifffile) and page.dtype.kind not in "bu":
-            yield f"{where}: white is its smallest value, and values of type {page.dtype} are not inverted"
+        if is_white_zero(page, by_tifffile=pages.by_tifffile):
+            if page.dtype.kind not in "bu":
+                yield f"{where}: white is its smallest value, and values of type {page.dtype} are not inverted"
+            elif isinstance(chosen, LabelSource):
+                # Fiji shows such labels inverted, and the value under its cursor as it is stored.
+                most, why = 2**page.bitspersample - 1, "white is its smallest value (in Fiji an inverting LUT)"
+                yield f"{where}: {why}: {most} is read as 0, and 0 as {most}"
         if page.compression in JPEG:
             yield f"{where}: {say_lossy(chosen)}"
-        if page.tags.valueof(_ORIENTATION, default=_UPRIGHT) != _UPRIGHT:
-            yield f"{where}: its orientation tag asks for turned sections; they are read as they are stored"
+        if page.tags.valueof(ORIENTATION, default=UPRIGHT) != UPRIGHT:
+            yield say_turned(where)
 
 
 def open_ome_set(files: Sequence[Path], chosen: Selection, source: Path) -> TiffReader | None:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segem.io.readers.stack import damaged, grey_levels
+from segem.io.readers.palette import grey_levels
+from segem.io.readers.stack import damaged
 
 MINISWHITE, MINISBLACK, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
 _ALPHA = (1, 2)
@@ -40,7 +41,7 @@ def show(stored: NDArray[Any], page: Any, where: str, *, by_tifffile: bool) -> N
         if stored.dtype.kind == "u":
             inverted: NDArray[Any] = stored.dtype.type(2**page.bitspersample - 1) - stored
             return inverted
-    if page.photometric == PALETTE and (levels := _palette_of(page)) is not None:
+    if page.photometric == PALETTE and (levels := _grey_palette_of(page)) is not None:
         if stored.size and int(stored.max()) >= levels.size:
             raise damaged(where, f"index {stored.max()} in a palette of {levels.size} entries")
         looked_up: NDArray[Any] = levels[stored.astype(np.intp, copy=False)]
@@ -61,8 +62,15 @@ def is_white_zero(page: Any, *, by_tifffile: bool) -> bool:
 
 def dtype_shown(page: Any) -> np.dtype[Any]:
     """Return the type of the voxels of a page as they are shown."""
-    greyed = page.photometric == PALETTE and _palette_of(page) is not None
+    greyed = page.photometric == PALETTE and _grey_palette_of(page) is not None
     return np.dtype(np.uint8 if greyed else page.dtype)
+
+
+def palette_of_indices(page: Any) -> bytes:
+    """Return red, green and blue of each entry, where the voxels of a page are shown as indices."""
+    if page.photometric != PALETTE or page.colormap is None or _grey_palette_of(page) is not None:
+        return b""
+    return _colours_of(page).tobytes()
 
 
 def grey_of(colours: NDArray[Any], page: Any) -> NDArray[Any] | None:
@@ -85,8 +93,12 @@ def grey_of(colours: NDArray[Any], page: Any) -> NDArray[Any] | None:
     return grey if alike and bool(np.all(colours[..., count:] == opaque)) else None
 
 
-def _palette_of(page: Any) -> NDArray[np.uint8] | None:
+def _grey_palette_of(page: Any) -> NDArray[np.uint8] | None:
     if page.colormap is None or page.dtype.kind not in "bu":
         return None
-    # TIFF palettes have 16 bits, of which the upper 8 are the grey.
-    return grey_levels((np.asarray(page.colormap) >> 8).astype(np.uint8).T)
+    return grey_levels(_colours_of(page))
+
+
+def _colours_of(page: Any) -> NDArray[np.uint8]:
+    # TIFF palettes have 16 bits, of which the upper 8 are what is shown.
+    return (np.asarray(page.colormap) >> 8).astype(np.uint8).T

@@ -152,6 +152,20 @@ def test_the_first_dataset_is_the_finest(tmp_path: Path) -> None:
     assert "dataset 0 comes first, and 1 is finer" in refused(path)
 
 
+@pytest.mark.parametrize("version", ["0.1", "0.5"])
+def test_without_scales_the_finest_array_is_the_largest(tmp_path: Path, version: str) -> None:
+    axes = None if version == "0.1" else named("zyx")
+    data = DATA[None, None] if version == "0.1" else DATA
+    # The third was not copied, and has no say.
+    datasets = [{"path": "0"}, {"path": "1"}, {"path": "2"}]
+    path = write_image(tmp_path / "a", data, axes, version=version, datasets=datasets)
+    zarr.open_group(str(path)).create_array("1", data=data[..., ::2, ::2])
+    assert np.array_equal(read(path), DATA)
+    path = write_image(tmp_path / "b", data[..., ::2, ::2], axes, version=version, datasets=datasets)
+    zarr.open_group(str(path)).create_array("1", data=data)
+    assert "dataset 0 comes first, and 1 is finer" in refused(path)
+
+
 @pytest.mark.parametrize("version", ["0.1", "0.3"])
 def test_early_versions(tmp_path: Path, version: str) -> None:
     axes = None if version == "0.1" else list("tczyx")

@@ -125,6 +125,14 @@ def test_colour_is_refused(tmp_path: Path) -> None:
     assert "transparent pixels" in refused(save(tmp_path / "b.png", np.zeros((*SHAPE, 4), np.uint8)))
 
 
+def test_coloured_labels_are_not_to_be_made_grey(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", noise(shape=(*SHAPE, 3)))
+    assert "Fix: convert it to 8 or 16 bit grey" in refused(path)
+    with open_stack(path, LabelSource(source=path, membrane=1)) as stack, pytest.raises(InputError) as caught:
+        stack.section(0)
+    assert str(caught.value).endswith("Fix: save the number of the class or cell of each pixel in place of its colour")
+
+
 def paletted(path: Path, indices: np.ndarray, palette: list[int], **how) -> Path:
     image = Image.frombytes("P", indices.shape[::-1], indices.tobytes())
     image.putpalette(palette)
@@ -145,6 +153,57 @@ def test_a_coloured_palette_gives_indices(tmp_path: Path) -> None:
     assert np.array_equal(read(paletted(tmp_path / "a.png", section(0), palette)), section(0))
     found = read(paletted(tmp_path / "b.png", section(0), palette, transparency=0))
     assert np.array_equal(found, section(0))
+
+
+BLACK, RED, GREEN, WHITE = [0] * 3, [255, 0, 0], [0, 255, 0], [255] * 3
+
+
+def test_a_palette_that_leaves_out_its_last_entries_is_the_same_palette(tmp_path: Path) -> None:
+    whole = BLACK + RED + GREEN
+    indices = [section(0) % 2, section(0), section(0) % 2]
+    for z, (one, palette) in enumerate(zip(indices, (BLACK + RED, whole, BLACK + RED), strict=True)):
+        paletted(tmp_path / f"{z}.png", one, palette)
+    with open_stack(tmp_path) as stack:
+        assert np.array_equal(stack.read(Box.of_shape(stack.shape)), indices)
+        # Another file by now.
+        paletted(tmp_path / "2.png", indices[2], RED + BLACK)
+        with pytest.raises(InputError, match="a value stands for different colours"):
+            stack.section(2)
+
+
+@pytest.mark.parametrize(
+    ("palette", "found"),
+    [
+        (RED + BLACK, "the colour (0, 0, 0) for 0 as in {}/0.png, found the colour (255, 0, 0)"),
+        (BLACK + GREEN + RED, "the colour (0, 255, 0) for 1 as in {}/1.png, found the colour (255, 0, 0)"),
+        (BLACK + WHITE, "the colour (0, 0, 0) for 0 as in {}/0.png, found no colour"),
+        (None, "the colour (0, 0, 0) for 0 as in {}/0.png, found no colour"),
+    ],
+)
+def test_palettes_by_which_a_value_has_two_meanings_are_refused(tmp_path: Path, palette, found: str) -> None:
+    paletted(tmp_path / "0.png", section(0) % 2, BLACK + RED)
+    if palette is None:
+        save(tmp_path / "1.png", section(0) % 2)
+    else:
+        paletted(tmp_path / "1.png", section(0) % 2, palette)
+    message = refused(tmp_path)
+    assert "a value stands for different colours, since sections have palettes of their own" in message
+    assert found.format(tmp_path) in message
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+@pytest.mark.parametrize(("orientation", "order"), [(6, "<"), (3, ">")])
+def test_a_section_that_a_viewer_turns_is_told(tmp_path: Path, suffix: str, orientation: int, order: str) -> None:
+    start = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}IH", 8, 1)
+    turned, upright = (start + struct.pack(f"{order}HHIHHI", 274, 3, 1, one, 0, 0) for one in (orientation, 1))
+    for name, exif in (("turned", turned), ("upright", upright), ("cut", turned[:18])):
+        # Pillow takes it with the name that it has in JPEG files.
+        path = save(tmp_path / f"{name}{suffix}", blobs(), exif=b"Exif\0\0" + exif)
+        assert read(path).shape == blobs().shape
+        with open_stack(path) as stack:
+            told = [warning for warning in stack.warnings if "orientation tag" in warning]
+        asks = f"{path}: its orientation tag asks for turned sections; they are read as they are stored"
+        assert told == ([asks] if name == "turned" else [])
 
 
 def test_interlaced_png(tmp_path: Path) -> None:

@@ -83,6 +83,24 @@ def test_a_coloured_palette_gives_indices(tmp_path: Path) -> None:
     assert np.array_equal(read(path), sections())
 
 
+def test_pages_by_which_a_value_has_two_colours_are_refused(tmp_path: Path) -> None:
+    colours = np.random.default_rng(0).integers(0, 65536, (3, 256)).astype(np.uint16)
+    grey = np.stack([np.arange(256, dtype=np.uint16) * 257] * 3)
+    for name, other in (("same", colours), ("turned", colours[:, ::-1]), ("grey", grey)):
+        with tifffile.TiffWriter(tmp_path / f"{name}.tif") as writer:
+            for section, colormap in zip(sections(2), (colours, other), strict=True):
+                writer.write(section, photometric="palette", colormap=colormap, metadata=None)
+    assert np.array_equal(read(tmp_path / "same.tif"), sections(2))
+    first = f"the colour {tuple((colours[:, 0] >> 8).tolist())} for 0 as in {tmp_path}"
+    assert f"{first}/turned.tif page 1 (z=0), found the colour" in refused(tmp_path / "turned.tif")
+    assert f"{first}/grey.tif page 1 (z=0), found no colour" in refused(tmp_path / "grey.tif")
+    (folder := tmp_path / "series").mkdir()
+    for z, colormap in enumerate((colours, colours[:, ::-1])):
+        written(folder / f"{z}.tif", sections(1), photometric="palette", colormap=colormap)
+    with pytest.raises(InputError, match="a value stands for different colours"):
+        open_stack(folder)
+
+
 def packed(path: Path, data: np.ndarray, promised: int) -> Path:
     written(path, data[0], description=f"ImageJ=1.54f\nimages={promised}\nslices={promised}\n", metadata=None)
     with path.open("ab") as file:

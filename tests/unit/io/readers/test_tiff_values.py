@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from segem.config import LabelSource
 from segem.geometry import Box
 from segem.io.readers import open_stack
 from segem.io.readers.reader import StatedVoxelSize
@@ -73,6 +74,19 @@ def test_white_as_zero_is_inverted(tmp_path: Path, dtype: str) -> None:
     found = read(written(tmp_path / "a.tif", data, photometric="miniswhite"))
     assert found.dtype == np.dtype(dtype)
     assert np.array_equal(found, ~data)
+
+
+@pytest.mark.parametrize(("dtype", "most"), [("u1", 255), ("?", 1)])
+def test_labels_whose_values_are_inverted_are_told(tmp_path: Path, dtype: str, most: int) -> None:
+    """Fiji marks masks so where it shows them by an inverting LUT, and says 255 of a voxel that it shows black."""
+    data = np.array([[[0, 1], [1, 0]]], dtype)
+    path = written(tmp_path / "a.tif", data, photometric="miniswhite", metadata=None, software="ImageJ")
+    said = f"{path}: white is its smallest value (in Fiji an inverting LUT): {most} is read as 0, and 0 as {most}"
+    with open_stack(path, LabelSource(source=path, membrane=most)) as stack:
+        assert stack.warnings == (said,)
+        assert np.array_equal(stack.section(0), ~data[0])
+    with open_stack(path) as stack:
+        assert stack.warnings == ()
 
 
 def test_white_as_zero_of_numbers_without_a_largest_is_said(tmp_path: Path) -> None:

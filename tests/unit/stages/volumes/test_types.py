@@ -87,6 +87,14 @@ def test_fractions_give_the_same_mask(tmp_path: Path, workspace: Workspace, grey
     assert (masks[0] == masks[1]).mean() > 0.999
 
 
+@pytest.mark.parametrize("read", ["<i2", ">i2"])
+def test_numbers_that_wrapped_around_are_told(tmp_path: Path, workspace: Workspace, grey, read: str) -> None:
+    data = (20_000 + 120 * grey.astype(np.uint16)).astype(f"{read[0]}u2")
+    assert run(workspace, tmp_path, data).warnings == ()
+    (warning,) = run(workspace, tmp_path, data.view(read), "wrapped").warnings
+    assert warning.startswith("intensities of type int16 lie at both ends of its range, as if written as uint16")
+
+
 def test_what_is_not_a_number_is_no_tissue(tmp_path: Path, workspace: Workspace, grey) -> None:
     data = grey.astype(np.float32) / 7
     data[0, 10:50, 20:90] = np.nan
