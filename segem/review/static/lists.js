@@ -7,7 +7,7 @@ const SHOWN = 200;
 const WORDS = { accept: "accepted", fix: "fixed", reject: "rejected", unsure: "unsure" };
 
 export class Regions {
-  // `on` has: opened(region) and shown() after the list has changed.
+  // `on` has: opened(region).
   constructor(on) {
     Object.assign(this, { on, all: [], current: null, filter: "all" });
     this.list = document.getElementById("region-list");
@@ -53,7 +53,6 @@ export class Regions {
       return item;
     }));
     this.list.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
-    this.on.shown();
   }
 
   open(region) {

@@ -42,10 +42,7 @@ const saver = new Saver(info.run, info.person, {
 });
 const stage = new Stage(info.tile_px, { moved: noteAddress });
 const painter = new Painter(stage, saver, activity, { changed: showTools, say });
-const regions = new Regions({
-  opened: (region) => openRegion(region),
-  shown: () => {},
-});
+const regions = new Regions({ opened: (region) => openRegion(region) });
 const questions = new Questions({ asked: (question) => ask(question), finished: () => { stage.ridge = null; stage.redraw(); } });
 
 function isHere({ volume: name, z: section }) { return stage.mask && name === volume.name && section === z; }
