@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 
@@ -33,6 +33,17 @@ def complain(faults: Iterable[tuple[str, str]]) -> None:
     """
     if [_fail(f"{volume}: {what}", 1) for volume, what in faults]:
         raise typer.Exit(1)
+
+
+def refuse(message: str) -> NoReturn:
+    """Print an error that was kept as one line, and exit with code 1.
+
+    Raises
+    ------
+    typer.Exit
+        Always.
+    """
+    raise typer.Exit(_fail(message, 1))
 
 
 def exit_code_of(command: Callable[[], Any]) -> int:

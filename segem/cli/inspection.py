@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from segem.cli.command import Theme
+from segem.cli.exits import refuse
 from segem.cli.options import Options
 from segem.cli.shared import DATA, CommonOptions, workspace_at
 from segem.cli.show import show
 from segem.cli.steps import IngestOptions
 from segem.config import NAME_PATTERN, Url
 from segem.config.inspection import InspectConfig
-from segem.errors import InputError
 
 if TYPE_CHECKING:
     from segem.records.inspection import Inspection
@@ -61,7 +61,7 @@ def inspect(
     else:
         _show(found, following)
     if found.refusal is not None:
-        raise InputError(found.refusal)
+        refuse(found.refusal)
 
 
 def _show(found: Inspection, following: list[str]) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from segem.geometry import Box
 from segem.io.cache import CachedReader
 from segem.io.volume import Volume
-from segem.kernels.outside import fill_outside
+from segem.kernels.fill import fill_outside
 
 
 class Tissue(NamedTuple):

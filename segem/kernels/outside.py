@@ -13,7 +13,6 @@ from scipy import ndimage
 from skimage.morphology import convex_hull_image
 
 from segem.geometry import ceil_div
-from segem.kernels.normalize import IntensityStatistics
 
 CELL_PX = 8
 """Edge of the cells in which areas of one value are looked for, at most; that of smaller sections divides it."""
@@ -297,36 +296,6 @@ def spread_cells(cells: NDArray[np.bool_], shape: tuple[int, ...], cell_px: int)
     """Return the pixels of cells, in an array of this shape."""
     pixels: NDArray[np.bool_] = cells.repeat(cell_px, axis=0).repeat(cell_px, axis=1)
     return pixels[: shape[0], : shape[1]]
-
-
-def fill_outside(image: NDArray[Any], outside: NDArray[Any] | None, statistics: IntensityStatistics) -> NDArray[Any]:
-    """Return intensities as all that computes takes them: within the fence, and the mean of the tissue outside.
-
-    Parameters
-    ----------
-    image : array of unsigned int
-        Any part of a volume.
-    outside : array of the same shape, optional
-        Nonzero where there is no tissue.
-    statistics : IntensityStatistics
-        Of the whole volume.
-
-    Returns
-    -------
-    array of the same shape and type
-        The image itself where there is nothing to change.
-
-    Examples
-    --------
-    >>> statistics = IntensityStatistics(mean=10.2, std=2.0, minimum=0, maximum=255, percentiles={}, low=0, high=20)
-    >>> fill_outside(np.array([6, 255, 255], np.uint8), np.array([0, 0, 1]), statistics)
-    array([ 6, 20, 10], dtype=uint8)
-    """
-    clipped = statistics.clip(image)
-    if outside is None or not outside.any():
-        return clipped
-    filled: NDArray[Any] = np.where(outside != 0, image.dtype.type(round(statistics.mean)), clipped)
-    return filled
 
 
 def _reduce(band: NDArray[Any], how: np.ufunc, cell_px: int) -> NDArray[np.int32]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from math import exp, hypot, log, tanh
+from math import exp, hypot, log, sqrt, tanh
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,8 @@ _LEAST_SIMILARITY = 0.15
 _OPPOSITE = 1.1
 """A section whose negative resembles the one before this many times as much is inverted. On seven stacks of four data
 sets it is 0.7 times at most, and 1.4 times or more once one of the two is inverted."""
+_CHANCE = 20.0
+"""Over the side of a trace, what unrelated sections without any structure correlate by somewhere, at most."""
 _EMPTY = 0.1
 """A contrast of less than this share of the usual one is no tissue."""
 _FINGERPRINTS_AT_A_TIME = 512
@@ -100,7 +102,8 @@ class QualityTally:
             self._across.append(across.similarity if across else None)
         self._traces = [*self._traces[-1:], trace]
         known = beside if beside is not None and beside.similarity >= _LEAST_SIMILARITY else None
-        if beside is not None and beside.opposite >= max(_LEAST_SIMILARITY, _OPPOSITE * beside.similarity):
+        chance = 0.0 if trace is None else _CHANCE / sqrt(trace.shape[0] * trace.shape[1])
+        if beside is not None and beside.opposite >= max(_LEAST_SIMILARITY, chance, _OPPOSITE * beside.similarity):
             # What is alike by chance says nothing of its place.
             self._opposite[z], known = beside.opposite, None
         self.sections.append(

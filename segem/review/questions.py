@@ -59,7 +59,9 @@ def list_questions(workspace: Workspace, run: str, volume: str, z: int, count: i
     facts = find_facts(workspace, run, volume)
     source, result = Volume.open(workspace.volume(volume)), Volume.open(workspace.result(run, volume))
     if not 0 <= z < result.shape[0]:
-        raise InputError("no such section", where=volume, expected=f"0 to {result.shape[0] - 1}", found=z)
+        raise InputError(
+            "no such section", where=volume, expected=f"0 to {result.shape[0] - 1}", found=z, fix="ask for one of these"
+        )
     limit = (facts.merge_below if isinstance(facts, SegmentFacts) else None) or facts.threshold
     regions = Regions.cut(result.shape[1:], _PIECE_PX)
     pieces = [

@@ -196,8 +196,12 @@ def test_a_report_names_the_sections_that_a_model_knows(
     )
     threshold = "the threshold of the model, or of its base model"
     chose = f"{threshold}, was chosen on section 3 of this volume: scores there do not show how it does on new data"
+    fitted = (
+        "the probabilities of the model were calibrated on section 3 of this volume: the calibration error there does "
+        "not show how it does on new data"
+    )
     assert known_to("plain") == [learned, chose]
-    assert known_to("own") == [chose]
+    assert known_to("own") == [chose, fitted]
 
 
 def test_truth_of_one_class_calibrates_nothing(workspace: Workspace, tmp_path: Path, plain: Artefact) -> None:

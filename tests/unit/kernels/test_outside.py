@@ -7,11 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from segem.kernels.normalize import IntensityStatistics, histogram
 from segem.kernels.outside import (
     CELL_PX,
     choose_cell_px,
-    fill_outside,
     find_constant_cells,
     find_outside_cells,
     grow_outside,
@@ -162,14 +160,3 @@ def test_parts_of_a_section_come_out_as_in_the_whole(section: NDArray[np.uint8])
     areas = list(find_outside_cells(cells))
     upper = grow_outside(canvas[:320], [area.within(slice(0, 320), slice(0, SIDE)) for area in areas])
     assert np.array_equal(upper[:256], grow_outside(canvas, areas)[:256])
-
-
-def test_filling_by_hand() -> None:
-    image = np.array([[1, 100, 110, 120, 250]], np.uint8)
-    statistics = IntensityStatistics(110.4, 10.0, 0, 255, {}, low=90, high=130)
-    outside = np.array([[1, 0, 0, 0, 0]], np.uint8)
-    assert fill_outside(image, outside, statistics).tolist() == [[110, 100, 110, 120, 130]]
-    assert image.tolist() == [[1, 100, 110, 120, 250]]
-    clean = IntensityStatistics.from_histogram(histogram(image))
-    assert fill_outside(image, None, clean) is image
-    assert fill_outside(image, np.zeros_like(image), clean) is image
