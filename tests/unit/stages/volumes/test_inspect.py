@@ -276,10 +276,9 @@ def test_what_wants_a_choice_is_shown_with_the_refusal_of_ingest(tmp_path, capsy
     assert (found.refusal, found.tentative, found.shape[0]) == (refusal, chosen, sections)
     assert not any(flag.kind == "copy" for flag in found.flags)
     capsys.readouterr()
-    with pytest.raises(InputError) as ended:
-        app(["inspect", str(source)], standalone_mode=False)
-    assert str(ended.value) == refusal
-    out = capsys.readouterr().out
+    assert exit_code_of(lambda: app(["inspect", str(source)], standalone_mode=False)) == 1
+    out, told = capsys.readouterr()
+    assert told == f"error: {refusal}\n"
     assert " ".join(f"--{key} {value}" for key, value in chosen.items()) + ", for this look only" in out
     words = shlex.split(out.partition("next:")[2].replace("\\\n", ""))
     assert all(words[words.index(f"--{key}") + 1] == "VALUE" for key in chosen)
