@@ -61,6 +61,9 @@ format: $(DEV_STAMP) ## put the code in the one format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+vendor: ## the files of others that the review page uses, anew from their npm packages; needs npm
+	@.ci/vendor
+
 chromium: ## the browser of the browser tests, from Debian's packages
 	@.ci/chromium
 

@@ -16,7 +16,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from segem.errors import ConfigError, ServerError
 
+Identify = Callable[[str], str | None]
+"""Returns the name of who holds a token; None where nobody does."""
+
 LOOPBACK = "127.0.0.1"
+PERSON = "segem.person"
+"""Key of an ASGI scope under which an application finds who asks, where each person has a token."""
 THREAD = "segem-server"
 # 16 characters of base64 are 96 bits: nobody guesses that over a network.
 LEAST_TOKEN = 16
@@ -167,7 +172,7 @@ def listen(config: ServerConfig = LOCAL) -> Iterator[Listener]:
 
 
 @contextmanager
-def serve(app: ASGIApp, listener: Listener, token: str | None = None) -> Iterator[None]:
+def serve(app: ASGIApp, listener: Listener, token: str | Identify | None = None) -> Iterator[None]:
     """Serve an application from a thread while the body runs.
 
     Parameters
@@ -176,8 +181,9 @@ def serve(app: ASGIApp, listener: Listener, token: str | None = None) -> Iterato
         The application, with a lifespan. It sees only requests that pass `guard`.
     listener : Listener
         What `listen` gave.
-    token : str, optional
-        Secret that each request must bring. Leave it out only where the application has a password of its own.
+    token : str or callable, optional
+        Secret that each request must bring, or what knows the secrets of several people. Leave it out only where the
+        application has a password of its own.
 
     Raises
     ------
@@ -231,7 +237,7 @@ def serve(app: ASGIApp, listener: Listener, token: str | None = None) -> Iterato
         thread.join(listener.config.shutdown_seconds)
 
 
-def guard(app: ASGIApp, address: str, token: str | None = None) -> ASGIApp:
+def guard(app: ASGIApp, address: str, token: str | Identify | None = None) -> ASGIApp:
     """Wrap an application so that it sees only requests that the user sent.
 
     A request is refused with 403 when its ``Host`` is not that of `address`, or its ``Origin`` is another site's, and
@@ -243,9 +249,11 @@ def guard(app: ASGIApp, address: str, token: str | None = None) -> ASGIApp:
         The application.
     address : str
         Where it is served, as in ``"http://127.0.0.1:8123"``. A loopback address may also be called ``localhost``.
-    token : str, optional
+    token : str or callable, optional
         Expected in the header ``Authorization: Bearer TOKEN``, or in a cookie. A first visit with ``?token=TOKEN`` gets
-        the cookie and is redirected to the same page without the token, to keep it out of the browser's history.
+        the cookie and is redirected to the same page without the token, to keep it out of the browser's history. Where
+        each person has one, it is called with what a request brings, at each request, so that a token that is revoked
+        is refused at once; the application finds the name under `PERSON` in the scope.
 
     Returns
     -------
@@ -257,7 +265,7 @@ def guard(app: ASGIApp, address: str, token: str | None = None) -> ASGIApp:
     ConfigError
         When the token is so short that it can be guessed.
     """
-    if token is not None and len(token) < LEAST_TOKEN:
+    if isinstance(token, str) and len(token) < LEAST_TOKEN:
         raise ConfigError(
             "the token is too short",
             expected=f"{LEAST_TOKEN} characters or more",
@@ -268,6 +276,7 @@ def guard(app: ASGIApp, address: str, token: str | None = None) -> ASGIApp:
     hosts = _hosts_of(served.scheme, served.hostname or "", served.port)
     # Browsers send a cookie to every port of a host, so two servers with the same name for it would overwrite it.
     cookie = f"segem-{served.port}"
+    identify = (lambda given: "" if _is_same(given, token) else None) if isinstance(token, str) else token
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
         # Start and stop of the server itself, not a request.
@@ -276,8 +285,12 @@ def guard(app: ASGIApp, address: str, token: str | None = None) -> ASGIApp:
             return
         request = HTTPConnection(scope)
         refusal = _check_site(request, hosts, served.scheme)
-        if refusal is None and token is not None:
-            refusal = _check_token(request, token, cookie, secure=served.scheme == "https")
+        if refusal is None and identify is not None:
+            person = _check_token(request, identify, cookie, secure=served.scheme == "https")
+            if isinstance(person, str):
+                scope[PERSON] = person
+            else:
+                refusal = person
         await (refusal or app)(scope, receive, _with_security_headers(send))
 
     return guarded
@@ -322,15 +335,19 @@ def _check_site(request: HTTPConnection, hosts: set[str], scheme: str) -> Respon
     return None
 
 
-def _check_token(request: HTTPConnection, token: str, cookie: str, *, secure: bool) -> Response | None:
-    if request.scope.get("method") in {"GET", "HEAD"} and _is_same(request.query_params.get("token", ""), token):
+def _check_token(request: HTTPConnection, identify: Identify, cookie: str, *, secure: bool) -> Response | str:
+    """Return who asks, or the answer to somebody who may not or who comes for the first time."""
+    first = request.query_params.get("token", "")
+    if first and request.scope.get("method") in {"GET", "HEAD"} and identify(first) is not None:
         # An absolute address, because a path that starts with // would be taken for another host.
         answer = RedirectResponse(request.url.remove_query_params("token"), 303, {"Cache-Control": "no-store"})
-        answer.set_cookie(cookie, token, httponly=True, samesite="strict", secure=secure)
+        answer.set_cookie(cookie, first, httponly=True, samesite="strict", secure=secure)
         return answer
     kind, _, credentials = request.headers.get("authorization", "").partition(" ")
-    if (kind.lower() == "bearer" and _is_same(credentials, token)) or _is_same(request.cookies.get(cookie, ""), token):
-        return None
+    for given in (credentials if kind.lower() == "bearer" else "", request.cookies.get(cookie, "")):
+        person = identify(given) if given else None
+        if person is not None:
+            return person
     return PlainTextResponse(
         "This page needs its token: open the address that was printed when the server started.", 401
     )

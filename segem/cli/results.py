@@ -191,7 +191,10 @@ def export(
     ],
     layer: Annotated[
         str,
-        typer.Argument(metavar="LAYER", help="raw, truth, probability, membrane, membrane-closed, cells or baseline."),
+        typer.Argument(
+            metavar="LAYER",
+            help="raw, truth, probability, membrane, membrane-closed, cells, baseline, reviewed, or reviewed-regions.",
+        ),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help=OUT_HELP)],
     common: CommonOptions,

@@ -83,6 +83,8 @@ def show_verdict(report: Report) -> None:
             typer.echo(volume.verdict.sentence)
     if report.verdict is not None:
         typer.echo(f"verdict: {report.verdict.sentence}")
+    if report.review is not None:
+        typer.echo(f"review: {report.review.entries} entries, head {report.review.digest}")
 
 
 def _scores_of(volume: VolumeScores) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from segem.errors import SegemError, WorkspaceError
 from segem.geometry import Range, name_sections
 from segem.io.layers import Layers
 from segem.io.results import digest_results
+from segem.io.reviewed import verify_review
 from segem.io.run import failure_of, fault_of, load_run, source_digest
 from segem.io.seen import find_seen_sections, match_sections, merge_ranges
 from segem.io.volume import Volume
@@ -96,7 +97,7 @@ def evaluate(
     Raises
     ------
     WorkspaceError
-        When there is no such run, or its record is damaged.
+        When there is no such run, its record is damaged, or the log of its review was changed.
     ConfigError
         When the run was made by rules that this version of segem does not know.
     """
@@ -114,6 +115,7 @@ def evaluate(
         digest=digest_results(record),
         accept=tuple(map(str, rules)),
         verdict=judge_run(volumes),
+        review=verify_review(workspace, run),
     )
 
 

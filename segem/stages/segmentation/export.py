@@ -14,6 +14,7 @@ from segem.errors import ConfigError, SegemError
 from segem.geometry import Box
 from segem.io.blocks import read_block
 from segem.io.layers import layer_of
+from segem.io.reviewed import REVIEWED, has_log, open_log, replay, trusted_places
 from segem.io.run import fault_of, load_run, source_digest
 from segem.io.shards import Array, shape_of
 from segem.io.volume import Volume
@@ -23,14 +24,25 @@ from segem.progress import track
 from segem.records.run import CellsFacts
 from segem.stages.segmentation.verify import outdated
 
-LAYERS = ("raw", "truth", "probability", "membrane", "membrane-closed", "cells", "baseline")
-MASKS = ("truth", "membrane", "membrane-closed", "baseline")
+LAYERS = (
+    "raw",
+    "truth",
+    "probability",
+    "membrane",
+    "membrane-closed",
+    "cells",
+    "baseline",
+    "reviewed",
+    "reviewed-regions",
+)
+MASKS = ("truth", "membrane", "membrane-closed", "baseline", "reviewed", "reviewed-regions")
 MAKERS = {
     "baseline": "baseline {volume} --run {run}",
     "cells": "cells {volume} --of {run}",
     "membrane-closed": "cells {volume} --of {run}",
 }
 """The command that makes a layer; `segem segment` makes the others."""
+UNKNOWN = 2
 LEVELS = np.array([0, 255, 128], np.uint8)
 """What is written of a mask for not membrane, membrane and, in a truth, unknown."""
 
@@ -50,8 +62,9 @@ def export(
     ----------
     run, volume : str
         Names of the run and of a volume in it.
-    layer : {"raw", "truth", "probability", "membrane", "membrane-closed", "cells", "baseline"}
-        What to write.
+    layer : str
+        What to write, one of `LAYERS`; ``reviewed`` is the mask with the corrections of its review as they are now, and
+        ``reviewed-regions`` the same where a region was accepted or fixed, and unknown elsewhere.
     out : Path
         What to make, whole or absent; its ending names the format, see `segem.io.writers`.
     workspace : Workspace
@@ -74,12 +87,15 @@ def export(
     write = find_writer(out)
     _check_harmless(out, workspace, force)
     array = _layer(run, volume, layer, workspace)
+    trusted = _trusted(run, volume, workspace) if layer == "reviewed-regions" else None
     depth, height, width = shape = shape_of(array)
     with track(f"export {layer}", depth, "section") as advance:
 
         def read(box: Box) -> NDArray[Any]:
             voxels = read_block(array, box, "run `segem verify` to see the extent")
             advance(box.size / (height * width))
+            if trusted is not None:
+                voxels = np.where(_within(trusted, box), voxels, UNKNOWN)
             return LEVELS[voxels] if layer in MASKS else voxels
 
         size = Volume.open(workspace.volume(volume)).voxel_size
@@ -126,6 +142,11 @@ def _layer(run: str, volume: str, layer: str, workspace: Workspace) -> Array:
         return source.raw
     if layer == "truth":
         return source.label("truth")
+    if layer in {REVIEWED, "reviewed-regions"}:
+        if not has_log(workspace, run):
+            raise ConfigError("nobody has reviewed this run", where=run, fix=f"review it first: `segem review {run}`")
+        with open_log(workspace, run) as log:
+            return replay(workspace, run, volume, log)
     step = record.volumes[volume].writer_of(layer)
     command = MAKERS.get(layer, "segment {volume} --run {run}").format(volume=volume, run=run)
     made = {"baseline": "baseline", "cells": "division into cells"}.get(command.partition(" ")[0], "segmentation")
@@ -140,3 +161,18 @@ def _layer(run: str, volume: str, layer: str, workspace: Workspace) -> Array:
             fix=f"run `segem {command}` to the end first",
         )
     return layer_of(Volume.open(workspace.result(run, volume)), layer)
+
+
+def _trusted(run: str, volume: str, workspace: Workspace) -> list[Box]:
+    """Return the regions that people say are right."""
+    with open_log(workspace, run) as log:
+        places = trusted_places(log, volume)
+    return [Box((p.z, p.y, p.x), (p.z + 1, p.y + p.height, p.x + p.width)) for p in places]
+
+
+def _within(boxes: list[Box], box: Box) -> NDArray[np.bool_]:
+    """Return which voxels of a box lie in any of others."""
+    within = np.zeros(box.shape, bool)
+    for other in boxes:
+        within[other.intersect(box).relative_to(box.start).slices] = True
+    return within

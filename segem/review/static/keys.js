@@ -1,0 +1,94 @@
+// What keys do. A key is known by its place on the keyboard, so that all of them lie where they do here on any layout;
+// the help shows what is printed on it where the browser tells.
+
+export const KEYS = [
+  ["Tools", [
+    ["brush", "KeyB", "Brush"], ["eraser", "KeyE", "Eraser"], ["polygon", "KeyG", "Polygon: a click for each corner, Enter closes it"],
+    ["fill", "KeyF", "Fill, or empty, the area under the pointer"], ["move", "KeyM", "Move the section with the pointer"],
+    ["smaller", "BracketLeft", "Smaller brush"], ["larger", "BracketRight", "Larger brush"],
+    ["undo", "KeyZ", "Undo, also with Ctrl"], ["redo", "Shift+KeyZ", "Redo, also with Ctrl"],
+    ["close", "Enter", "Close the polygon"], ["cancel", "Escape", "Drop the polygon or the stroke"],
+  ]],
+  ["Section", [
+    ["below", "KeyA", "Section before"], ["above", "KeyD", "Section after"],
+    ["copy-below", "KeyJ", "Copy the region from the section before"], ["copy-above", "KeyL", "Copy the region from the section after"],
+    ["interpolate", "KeyK", "Put in the region what lies between the sections before and after"],
+  ]],
+  ["View", [
+    ["hide", "Space", "Hold to hide the mask"], ["outline", "KeyO", "Outline or filled"], ["probability", "KeyP", "Probability or image"],
+    ["fainter", "Comma", "Fainter mask"], ["stronger", "Period", "Stronger mask"],
+    ["contrast-less", "Shift+KeyC", "Less contrast"], ["contrast-more", "KeyC", "More contrast"],
+    ["zoom-in", "Equal", "Zoom in"], ["zoom-out", "Minus", "Zoom out"], ["fit", "Digit0", "Show the whole region"],
+    ["left", "ArrowLeft", "Move left"], ["right", "ArrowRight", "Move right"], ["up", "ArrowUp", "Move up"], ["down", "ArrowDown", "Move down"],
+  ]],
+  ["Regions", [
+    ["accept", "Digit1", "Accept"], ["fix", "Digit2", "Fixed: right after my corrections"], ["reject", "Digit3", "Reject: not worth mending"],
+    ["unsure", "Digit4", "Unsure"], ["note-focus", "KeyT", "Write a note"], ["next", "KeyX", "Next region or question"],
+    ["previous", "Shift+KeyX", "Region or question before"],
+  ]],
+  ["Questions", [
+    ["ask", "KeyQ", "Questions or regions"], ["yes", "KeyY", "Yes, there is a membrane"], ["no", "KeyN", "No, there is none"],
+    ["unknown", "KeyU", "Don’t know"],
+  ]],
+  ["Help", [["help", "KeyH", "This list"]]],
+];
+
+const NAMES = {
+  BracketLeft: "[", BracketRight: "]", Comma: ",", Period: ".", Equal: "+", Minus: "−", Enter: "Enter", Escape: "Esc", Space: "Space",
+  ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓",
+};
+
+const ACTIONS = new Map(KEYS.flatMap(([, keys]) => keys.map(([action, code]) => [code, action])));
+// Elements that have a use of their own for keys.
+const TYPED = "input[type=number], input:not([type]), textarea, select, dialog[open] *";
+const MOVED = "input[type=range], [role=tab]";
+const PRESSED = "button";
+
+export function listen(act, release) {
+  addEventListener("keydown", (event) => {
+    if (event.altKey || event.metaKey || event.target.closest(TYPED)) return;
+    if (event.target.closest(MOVED) && event.code.startsWith("Arrow")) return;
+    if (event.target.closest(PRESSED) && ["Space", "Enter"].includes(event.code)) return;
+    if (event.ctrlKey && event.code !== "KeyZ" && event.code !== "KeyY") return;
+    let action = ACTIONS.get(`${event.shiftKey ? "Shift+" : ""}${event.code}`) ?? ACTIONS.get(event.code);
+    if (event.ctrlKey && event.code === "KeyY") action = "redo";
+    if (event.key === "?") action = "help";
+    if (!action) return;
+    event.preventDefault();
+    if (!event.repeat || REPEATED.has(action)) act(action);
+  });
+  addEventListener("keyup", (event) => { if (event.code === "Space") release("hide"); });
+  // A key that is held while the window loses the keyboard is never seen to come up.
+  addEventListener("blur", () => release("hide"));
+}
+
+const REPEATED = new Set([
+  "smaller", "larger", "undo", "redo", "below", "above", "left", "right", "up", "down", "zoom-in", "zoom-out", "fainter", "stronger",
+  "contrast-less", "contrast-more",
+]);
+
+// Fills the help with tables of the keys, and says on buttons which key does the same.
+export async function showKeys(container) {
+  const layout = await navigator.keyboard?.getLayoutMap?.().catch(() => null);
+  const nameOf = (code) => code.split("+").map((part) => NAMES[part] ?? layout?.get(part)?.toUpperCase() ?? part.replace(/^(Key|Digit)/, "")).join(" ");
+  container.replaceChildren(...KEYS.map(([title, keys]) => {
+    const section = document.createElement("section");
+    const heading = Object.assign(document.createElement("h3"), { textContent: title });
+    const list = document.createElement("dl");
+    for (const [, code, what] of keys) {
+      const term = document.createElement("dt");
+      term.append(Object.assign(document.createElement("kbd"), { textContent: nameOf(code) }));
+      list.append(term, Object.assign(document.createElement("dd"), { textContent: what }));
+    }
+    section.append(heading, list);
+    return section;
+  }));
+  for (const [action, code, what] of KEYS.flatMap(([, keys]) => keys)) {
+    const button = document.querySelector(`button[data-action="${action}"]`);
+    if (!button) continue;
+    button.title = `${button.title || what} (${nameOf(code)})`;
+    button.ariaKeyShortcuts = nameOf(code).replace(" ", "+");
+    if (button.closest(".answers, .decisions"))
+      button.append(Object.assign(document.createElement("kbd"), { textContent: nameOf(code), ariaHidden: "true" }));
+  }
+}

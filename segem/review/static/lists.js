@@ -1,0 +1,150 @@
+// The lists beside the stage: regions in their order, questions one by one, and what was done.
+
+import { getJson } from "./api.js";
+
+// As many as a person scrolls through; more of them make the page slow.
+const SHOWN = 200;
+const WORDS = { accept: "accepted", fix: "fixed", reject: "rejected", unsure: "unsure" };
+
+export class Regions {
+  // `on` has: opened(region).
+  constructor(on) {
+    Object.assign(this, { on, all: [], current: null, filter: "all" });
+    this.list = document.getElementById("region-list");
+  }
+
+  async load(volume) {
+    const same = this.volume === volume;
+    this.volume = volume;
+    this.all = await getJson(`api/queue/${encodeURIComponent(volume)}`);
+    this.current = same ? this.current : null;
+    this.show();
+  }
+
+  get visible() {
+    return this.all.filter(({ decision }) => this.filter === "all" || (this.filter === "done") === Boolean(decision));
+  }
+
+  isCurrent({ place }) {
+    return this.current && ["z", "y", "x"].every((axis) => place[axis] === this.current.place[axis]);
+  }
+
+  show() {
+    const done = this.all.filter(({ decision }) => decision).length;
+    document.getElementById("progress").textContent = `${done} of ${this.all.length} decided`;
+    const { visible } = this;
+    const from = Math.max(0, visible.findIndex((region) => this.isCurrent(region)) - SHOWN / 2);
+    this.list.replaceChildren(...visible.slice(from, from + SHOWN).map((region) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      if (this.isCurrent(region)) button.setAttribute("aria-current", "true");
+      const { z, y, x } = region.place;
+      const where = Object.assign(document.createElement("span"), { className: "where", textContent: `Section ${z} at ${x}, ${y}` });
+      const why = Object.assign(document.createElement("span"), { className: "why", textContent: region.reason });
+      button.append(where);
+      if (region.decision) {
+        const by = `${WORDS[region.decision]} by ${region.person}${region.note ? `: ${region.note}` : ""}`;
+        button.append(Object.assign(document.createElement("span"), { className: `state ${region.decision}`, textContent: by }));
+      }
+      button.append(why);
+      button.addEventListener("click", () => this.open(region));
+      const item = document.createElement("li");
+      item.append(button);
+      return item;
+    }));
+    this.list.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
+  }
+
+  open(region) {
+    this.current = region;
+    this.show();
+    this.on.opened(region);
+  }
+
+  // Goes `step` regions on in the list; past open ones only, where all are shown and one was just decided.
+  go(step, openOnly = false) {
+    const { visible } = this;
+    const at = visible.findIndex((region) => this.isCurrent(region));
+    const ahead = step > 0 ? visible.slice(at + 1) : visible.slice(0, Math.max(0, at)).reverse();
+    const next = ahead.find(({ decision }) => !openOnly || !decision);
+    if (next) this.open(next);
+    return Boolean(next);
+  }
+
+  // The regions to come, to be fetched ahead.
+  ahead(count) {
+    const at = this.visible.findIndex((region) => this.isCurrent(region));
+    return this.visible.slice(at + 1, at + 1 + count);
+  }
+
+  decided(place, decision, note, person) {
+    for (const region of this.all)
+      if (["z", "y", "x"].every((axis) => region.place[axis] === place[axis])) Object.assign(region, { decision, note, person });
+    this.show();
+  }
+}
+
+export class Questions {
+  // `on` has: asked(question) and finished().
+  constructor(on) {
+    Object.assign(this, { on, all: [], at: -1 });
+    this.progress = document.getElementById("question-progress");
+  }
+
+  get current() { return this.all[this.at]; }
+
+  async load(volume, z) {
+    const key = `${volume} ${z}`;
+    if (this.key === key && this.current) { this.on.asked(this.current); return; }
+    this.key = key;
+    this.progress.textContent = "Looking for questions …";
+    [this.all, this.at] = [[], -1];
+    const all = await getJson(`api/questions/${encodeURIComponent(volume)}/${z}`);
+    if (this.key !== key) return;
+    this.all = all;
+    this.go(1);
+  }
+
+  // Goes to the next question that is open, or back to the one before.
+  go(step) {
+    let at = this.at + step;
+    if (step > 0) while (at < this.all.length && this.all[at].answer) at += 1;
+    if (at < 0) return;
+    this.at = at;
+    const answered = this.all.filter(({ answer }) => answer).length;
+    const none = this.all.length
+      ? `All ${this.all.length} questions of this section are answered; the section before and after may have more.`
+      : "There are no questions about this section.";
+    this.progress.textContent = this.current ? `Question ${at + 1} of ${this.all.length}, ${answered} answered` : none;
+    if (this.current) this.on.asked(this.current);
+    else this.on.finished();
+  }
+}
+
+const KINDS = { correction: "corrected", answer: "answered a question", revert: "took back", decision: "decided" };
+
+export async function showHistory(volume, open, revert) {
+  const made = await getJson(`api/history/${encodeURIComponent(volume)}`);
+  document.getElementById("history-list").replaceChildren(...made.map((entry) => {
+    const item = document.createElement("li");
+    const { detail, place } = entry;
+    const more = detail.decision ? `: ${WORDS[detail.decision]}` : detail.answer ? `: ${detail.answer}` : detail.of ? ` entry ${detail.of}` : ` by ${detail.tool}`;
+    const what = `${entry.author} ${KINDS[entry.kind]}${more}`;
+    const when = new Date(entry.time).toLocaleString();
+    const button = Object.assign(document.createElement("button"), { type: "button" });
+    button.append(
+      Object.assign(document.createElement("span"), { className: "where", textContent: what }),
+      Object.assign(document.createElement("span"), { className: "why", textContent: `${entry.number}, section ${place.z}, ${when}` }),
+    );
+    button.addEventListener("click", () => open(place));
+    item.append(button);
+    if (entry.changes) {
+      const back = Object.assign(document.createElement("button"), { type: "button", className: "revert", textContent: "Take back" });
+      back.setAttribute("aria-label", `Take back entry ${entry.number}`);
+      back.addEventListener("click", () => revert(entry));
+      item.append(back);
+    }
+    return item;
+  }));
+  if (!made.length) document.getElementById("history-list").textContent = "Nothing was done yet.";
+}

@@ -1,0 +1,385 @@
+// Puts the page together: what is shown, what keys and buttons do, and what goes to and fro with the server.
+
+import { Activity, PAGE, Saver, getBits, getJson } from "./api.js";
+import { listen, showKeys } from "./keys.js";
+import { Questions, Regions, showHistory } from "./lists.js";
+import { Mask } from "./mask.js";
+import { Painter } from "./painting.js";
+import { MASK_COLOUR, Stage } from "./viewer.js";
+
+const NEWS_MS = 3000;
+const CROP_PX = 140;
+const HINT_MS = 4000;
+const PREFETCHED = 3;
+const $ = (id) => document.getElementById(id);
+
+const info = await getJson("api/review");
+const activity = new Activity();
+let volume = null;
+let z = 0;
+let probability = false;
+let mode = "regions";
+let opening = 0;
+let opened = Promise.resolve();
+let hint = 0;
+
+const saver = new Saver(info.run, info.person, {
+  changed: showSaved,
+  others: (where, changes) => { if (isHere(where)) stage.mask.note(changes); },
+  saved(item, entry) {
+    if (isHere(item.where)) stage.mask.note([entry], Boolean(item.body.runs));
+    if (entry.kind === "decision") regions.decided(entry.place, item.body.decision, item.body.note, entry.author);
+  },
+  merged: ({ body }, flips) => { if (isHere(body.place)) stage.mask.flipAll({ place: body.place, flips }); },
+  clashed: (item, changes) => showClash(item, changes),
+  async refused({ body }, why) {
+    say(`Not saved: ${why}`);
+    if (!body.decision) return;
+    await regions.load(volume.name);
+    const again = regions.all.find(({ place }) => ["volume", "z", "y", "x"].every((key) => place[key] === body.place[key]));
+    if (again) regions.open(again);
+  },
+});
+const stage = new Stage(info.tile_px, { moved: noteAddress });
+const painter = new Painter(stage, saver, activity, { changed: showTools, say });
+const regions = new Regions({ opened: (region) => openRegion(region) });
+const questions = new Questions({ asked: (question) => ask(question), finished: () => { stage.ridge = null; stage.redraw(); } });
+
+function isHere({ volume: name, z: section }) { return stage.mask && name === volume.name && section === z; }
+
+function say(text) {
+  clearTimeout(hint);
+  Object.assign($("message"), { textContent: text, hidden: !text });
+  if (text) hint = setTimeout(() => say(""), HINT_MS);
+}
+
+function showSaved() {
+  const count = saver.waiting.length;
+  const state = saver.offline ? "offline" : count ? "saving" : "saved";
+  $("saved").className = state;
+  const kept = `No connection: ${count} kept here, sent when it is back`;
+  $("saved").textContent = { offline: kept, saving: `Saving ${count}`, saved: "Saved" }[state];
+}
+
+function showTools() {
+  for (const tool of ["brush", "eraser", "polygon", "fill", "move"]) press(tool, painter.tool === tool);
+  press("outline", stage.outlined);
+  press("probability", probability);
+  $("size").value = painter.size;
+  $("size-px").textContent = `${painter.size} px`;
+  document.querySelector("[data-action=undo]").disabled = !painter.done.length;
+  document.querySelector("[data-action=redo]").disabled = !painter.undone.length;
+  document.querySelector("[data-action=probability]").disabled = !volume?.probability;
+  stage.marksCanvas.classList.toggle("moving", painter.tool === "move");
+}
+
+function press(action, pressed) {
+  document.querySelector(`[data-action=${action}]`).setAttribute("aria-pressed", pressed);
+}
+
+function openMask() {
+  const here = { volume: volume.name, z };
+  const mask = new Mask(volume, z, info.tile_px, async (entry) => {
+    for (;;) {
+      await saver.idle();
+      if (mask !== stage.mask || saver.seenOf(here) >= entry) return;
+      await hear();
+    }
+  }, () => stage.redraw());
+  return mask;
+}
+
+// Opens a section of a volume; the view stays where it is.
+function openSection(next, section) { return (opened = showSection(next, section)); }
+
+async function showSection(next, section) {
+  const turn = (opening += 1);
+  const another = volume !== next;
+  if (regions.volume !== next.name) {
+    await regions.load(next.name);
+    if (turn !== opening) return;
+  }
+  const bounded = Math.max(0, Math.min(next.shape[0] - 1, section));
+  if (!another && bounded === z && stage.mask) return;
+  painter.cancel();
+  [volume, z] = [next, bounded];
+  stage.mask = openMask();
+  stage.ridge = null;
+  Object.assign($("z"), { value: z, max: volume.shape[0] - 1 });
+  $("depth").textContent = `of ${volume.shape[0] - 1}`;
+  $("volume").value = volume.name;
+  await Promise.all([stage.show(volume, z, shownKey()), hear()]);
+  if (turn !== opening) return;
+  showTools();
+  if (mode === "questions") await questions.load(volume.name, z);
+  noteAddress();
+}
+
+function shownKey() { return probability && volume.probability ? volume.probability : volume.raw; }
+
+async function openRegion(region) {
+  const { place } = region;
+  await openSection(volume, place.z);
+  stage.region = place;
+  stage.fit(place);
+  prefetch();
+}
+
+function prefetch() {
+  for (const { place } of regions.ahead(PREFETCHED)) {
+    const [row, column] = [place.y, place.x].map((edge) => Math.floor(edge / info.tile_px));
+    new Image().src = `tiles/${volume.raw}/0/${place.z}/${row}/${column}`;
+  }
+}
+
+// What others have done in this section, and who they are.
+async function hear() {
+  const [name, section, mask] = [volume.name, z, stage.mask];
+  const seen = saver.seenOf({ volume: name, z: section });
+  const { y, x } = stage.isReady ? stage.centre() : { y: 0, x: 0 };
+  const at = new URLSearchParams({ page: PAGE, seen, y: Math.round(y), x: Math.round(x) });
+  const news = await getJson(`api/changes/${encodeURIComponent(name)}/${section}?${at}`);
+  if (mask !== stage.mask) return;
+  // What this page has sent itself is on the mask already, whether or not it was acknowledged by now.
+  if (saver.waiting.length) return;
+  mask.note(news.changes.filter(({ number }) => number > saver.seenOf({ volume: name, z: section })));
+  saver.sawUpTo({ volume: name, z: section }, news.seen);
+  const people = news.others.map(({ person }) => (person === info.person ? "you, in another tab" : person));
+  $("others").textContent = people.length ? `Also here: ${[...new Set(people)].join(", ")}` : "";
+}
+
+function decide(decision) {
+  const region = regions.current;
+  if (!region) { say("Choose a region first."); return; }
+  const { place } = region;
+  const body = { place, decision, note: $("note").value.trim(), active_seconds: activity.take() };
+  Object.assign(region, { decision, note: body.note, person: info.person });
+  $("note").value = "";
+  // Not before it is known what others have done in the section: a decision is about what was seen.
+  opened.then(() => saver.send("api/decisions", place, body));
+  if (!regions.go(1, true)) { regions.show(); say("That was the last open region of the list."); }
+}
+
+// The region without and with what was just painted there while somebody else was at work on it.
+async function showClash(item, changes) {
+  const { place, runs } = item.body;
+  const people = [...new Set(changes.map(({ author }) => (author === info.person ? "You, in another tab," : author)))].join(", ");
+  if (!runs || !isHere(place)) { say(`${people} changed this region meanwhile; yours was added.`); return; }
+  const size = Math.min(192, Math.max(place.height, place.width, 64));
+  const middle = [place.y + place.height / 2, place.x + place.width / 2].map((at) => Math.round(at - size / 2));
+  const around = { y: middle[0], x: middle[1], height: size, width: size };
+  const both = stage.mask.read(around);
+  const own = decodeWithin(item.body, around);
+  $("clash-title").textContent = `${people} changed this region while you painted`;
+  drawCrop($("clash-theirs"), around, both.map((value, i) => value ^ own[i]));
+  drawCrop($("clash-both"), around, both);
+  const dialog = $("clash");
+  if (dialog.open) return;
+  dialog.showModal();
+  dialog.onclose = () => { if (dialog.returnValue === "theirs") painter.undo(); };
+}
+
+function decodeWithin({ place, runs }, around) {
+  const flips = new Uint8Array(around.height * around.width);
+  let at = 0;
+  runs.forEach((length, index) => {
+    for (let i = at; index % 2 && i < at + length; i += 1) {
+      const [y, x] = [place.y + Math.floor(i / place.width) - around.y, place.x + (i % place.width) - around.x];
+      if (y >= 0 && x >= 0 && y < around.height && x < around.width) flips[y * around.width + x] = 1;
+    }
+    at += length;
+  });
+  return flips;
+}
+
+// Draws a part of a section, enlarged, with a mask above it.
+async function drawCrop(canvas, { z: section = z, y, x, height: size }, pixels = null) {
+  const context = canvas.getContext("2d");
+  const image = new Image();
+  image.src = `crops/${volume.raw}/${section}/${y}/${x}/${size}`;
+  const wanted = (canvas.dataset.crop = image.src);
+  await image.decode().catch(() => {});
+  if (canvas.dataset.crop !== wanted) return;
+  context.imageSmoothingEnabled = false;
+  context.globalAlpha = 1;
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  if (image.naturalWidth) context.drawImage(image, 0, 0, canvas.width, canvas.height);
+  const step = canvas.width / size;
+  context.fillStyle = `rgb(${MASK_COLOUR.join()})`;
+  context.globalAlpha = 0.5;
+  pixels?.forEach((value, i) => { if (value) context.fillRect((i % size) * step, Math.floor(i / size) * step, step, step); });
+  context.globalAlpha = 1;
+}
+
+// Shows a question: the line on the stage, and beside it the same place in the sections before and after.
+async function ask(question) {
+  await openSection(volume, question.z);
+  stage.ridge = question.ridge;
+  stage.region = null;
+  const [y, x] = [question.y, question.x].map((at) => at - CROP_PX / 2);
+  stage.fit({ y, x, height: CROP_PX, width: CROP_PX });
+  for (const [name, offset] of [["below", -1], ["above", 1]]) {
+    const section = question.z + offset;
+    const there = section >= 0 && section < volume.shape[0];
+    $(`caption-${name}`).textContent = there ? `The same place in section ${section}` : `No section ${offset < 0 ? "before" : "after"}`;
+    $(`crop-${name}`).classList.toggle("none", !there);
+    if (there) drawCrop($(`crop-${name}`), { z: section, y, x, height: CROP_PX });
+  }
+}
+
+function answer(word) {
+  const question = questions.current;
+  if (mode !== "questions" || !question) { say("Open the questions first."); return; }
+  const body = { volume: volume.name, z, question: question.key, answer: word, active_seconds: activity.take() };
+  saver.send("api/answers", { volume: volume.name, z }, body);
+  question.answer = word;
+  questions.go(1);
+}
+
+async function takeNeighbour(of, tool) {
+  const place = regions.current?.place;
+  if (!place || place.z !== z) { say("Choose a region of this section first."); return; }
+  const mask = stage.mask;
+  const at = ["z", "y", "x", "height", "width"].map((key) => place[key]).join("/");
+  try {
+    const { pixels } = await getBits(`api/neighbour/${of}/${encodeURIComponent(volume.name)}/${at}`);
+    await mask.whenLoaded(place);
+    if (mask === stage.mask && !painter.replace(place, pixels, tool)) say("Nothing differs.");
+  } catch (error) {
+    say(error.message);
+  }
+}
+
+function setMode(next) {
+  mode = next;
+  for (const name of ["regions", "questions", "history"]) {
+    $(name).hidden = name !== mode;
+    $(`tab-${name}`).setAttribute("aria-selected", name === mode);
+    $(`tab-${name}`).tabIndex = name === mode ? 0 : -1;
+  }
+  document.body.dataset.mode = mode;
+  stage.ridge = null;
+  stage.region = mode === "regions" ? regions.current?.place ?? null : stage.region;
+  if (mode === "questions") questions.load(volume.name, z).catch((error) => say(error.message));
+  if (mode === "history") loadHistory();
+  stage.redraw();
+}
+
+function loadHistory() {
+  const open = async (place) => { await openSection(volume, place.z); stage.region = place; stage.fit(place); };
+  const revert = async ({ number, place }) => {
+    await saver.idle();
+    const headers = { "Content-Type": "application/json" };
+    const body = JSON.stringify({ id: crypto.randomUUID(), number });
+    const done = await fetch("api/reverts", { method: "POST", headers, body });
+    if (!done.ok) say(`Not taken back: ${(await done.json()).detail}`);
+    await open(place);
+    await hear();
+    loadHistory();
+  };
+  return showHistory(volume.name, open, revert).catch((error) => say(error.message));
+}
+
+function setSize(size) { painter.setSize(size); showTools(); }
+function setOpacity(percent) { stage.opacity = percent / 100; $("opacity").value = percent; stage.redraw(); }
+function setContrast(percent) { $("contrast").value = percent; stage.setContrast(Number($("contrast").value)); }
+function setTool(tool) { painter.setTool(tool); showTools(); }
+
+const ACTIONS = {
+  brush: () => setTool("brush"), eraser: () => setTool("eraser"), polygon: () => setTool("polygon"),
+  fill: () => setTool("fill"), move: () => setTool("move"),
+  smaller: () => setSize(painter.size - 1), larger: () => setSize(painter.size + 1),
+  undo: () => painter.undo(), redo: () => painter.redo(), close: () => painter.closePolygon(), cancel: () => painter.cancel(),
+  below: () => openSection(volume, z - 1), above: () => openSection(volume, z + 1),
+  "copy-below": () => takeNeighbour("below", "copy"), "copy-above": () => takeNeighbour("above", "copy"),
+  interpolate: () => takeNeighbour("between", "interpolate"),
+  hide: () => { stage.hidden = true; stage.redraw(); },
+  outline: () => { stage.outlined = !stage.outlined; showTools(); stage.redraw(); },
+  probability: () => {
+    if (!volume.probability) { say("This mask came without a probability."); return; }
+    probability = !probability;
+    showTools();
+    stage.show(volume, z, shownKey());
+  },
+  fainter: () => setOpacity(Math.max(5, stage.opacity * 100 - 10)), stronger: () => setOpacity(Math.min(100, stage.opacity * 100 + 10)),
+  "contrast-less": () => setContrast(Number($("contrast").value) - 20), "contrast-more": () => setContrast(Number($("contrast").value) + 20),
+  "zoom-in": () => stage.zoomBy(1.5), "zoom-out": () => stage.zoomBy(1 / 1.5),
+  fit: () => stage.fit(regions.current?.place ?? { y: 0, x: 0, height: volume.shape[1], width: volume.shape[2] }),
+  left: () => stage.panBy(60, 0), right: () => stage.panBy(-60, 0), up: () => stage.panBy(0, 60), down: () => stage.panBy(0, -60),
+  accept: () => decide("accept"), fix: () => decide("fix"), reject: () => decide("reject"), unsure: () => decide("unsure"),
+  "note-focus": () => $("note").focus(),
+  next: () => (mode === "questions" ? questions : regions).go(1), previous: () => (mode === "questions" ? questions : regions).go(-1),
+  ask: () => setMode(mode === "questions" ? "regions" : "questions"),
+  yes: () => answer("yes"), no: () => answer("no"), unknown: () => answer("unknown"),
+  help: () => ($("help").open ? $("help").close() : $("help").showModal()),
+};
+
+function release(action) {
+  if (action === "hide" && stage.hidden) { stage.hidden = false; stage.redraw(); }
+}
+
+// The address says what is shown, so that it can be sent to others and a reload comes back to it.
+function noteAddress() {
+  if (!stage.isReady) return;
+  const { y, x, scale } = stage.centre();
+  history.replaceState(null, "", `#${encodeURIComponent(volume.name)}/${z}/${y.toFixed(2)}/${x.toFixed(2)}/${scale.toFixed(4)}`);
+}
+
+async function openAddress() {
+  const [name, ...numbers] = location.hash.slice(1).split("/").map(decodeURIComponent);
+  const found = info.volumes.find((one) => one.name === name);
+  const [section, y, x, scale] = numbers.map(Number);
+  if (found && scale > 0) {
+    await openSection(found, section || 0);
+    stage.goTo({ y, x, scale }, true);
+    return;
+  }
+  await regions.load((found ?? info.volumes[0]).name);
+  const first = regions.all.find(({ decision }) => !decision) ?? regions.all[0];
+  await openSection(found ?? info.volumes[0], first?.place.z ?? 0);
+  if (first) regions.open(first);
+}
+
+$("run").textContent = info.run;
+document.title = `Review ${info.run}`;
+$("volume").replaceChildren(...info.volumes.map(({ name }) => new Option(name, name)));
+$("volume").addEventListener("change", () => openSection(info.volumes.find(({ name }) => name === $("volume").value), 0));
+$("z").addEventListener("change", () => openSection(volume, Math.round(Number($("z").value) || 0)));
+// So that keys are those of the review again.
+for (const id of ["volume", "z", "filter"]) $(id).addEventListener("change", () => stage.marksCanvas.focus({ preventScroll: true }));
+$("size").addEventListener("input", () => setSize(Number($("size").value)));
+$("opacity").addEventListener("input", () => setOpacity(Number($("opacity").value)));
+$("contrast").addEventListener("input", () => setContrast(Number($("contrast").value)));
+$("filter").addEventListener("change", () => { regions.filter = $("filter").value; regions.show(); });
+$("note").addEventListener("keydown", (event) => { if (["Enter", "Escape"].includes(event.key)) stage.marksCanvas.focus(); });
+for (const button of document.querySelectorAll("[data-action]")) {
+  if (button.dataset.action === "hide") {
+    button.addEventListener("pointerdown", () => ACTIONS.hide());
+    for (const event of ["pointerup", "pointerleave", "pointercancel"]) button.addEventListener(event, () => release("hide"));
+    button.addEventListener("keydown", (event) => { if (["Space", "Enter"].includes(event.code)) ACTIONS.hide(); });
+    button.addEventListener("keyup", () => release("hide"));
+  } else {
+    button.addEventListener("click", () => ACTIONS[button.dataset.action]());
+  }
+}
+const tabs = ["regions", "questions", "history"];
+for (const name of tabs) {
+  $(`tab-${name}`).addEventListener("click", () => setMode(name));
+  $(`tab-${name}`).addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!step) return;
+    const next = tabs[(tabs.indexOf(name) + step + tabs.length) % tabs.length];
+    $(`tab-${next}`).focus();
+    setMode(next);
+  });
+}
+addEventListener("hashchange", openAddress);
+addEventListener("beforeunload", (event) => { if (saver.waiting.length) event.preventDefault(); });
+listen((action) => ACTIONS[action](), release);
+showKeys($("keys"));
+await saver.takeUp();
+await openAddress();
+setMode("regions");
+showTools();
+setInterval(() => hear().catch(() => {}), NEWS_MS);
+document.body.dataset.ready = "yes";

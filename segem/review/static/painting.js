@@ -1,0 +1,198 @@
+// The pointer on the stage: it paints, moves and zooms; and what was painted can be undone.
+
+import { encodeRuns } from "./runs.js";
+import { Stroke, inverse } from "./strokes.js";
+
+const MOST_UNDO = 100;
+const LARGEST_FILL = 400_000;
+
+export class Painter {
+  // `on` has: changed() after what can be undone has changed, say(text) for people.
+  constructor(stage, saver, activity, on) {
+    Object.assign(this, { stage, saver, activity, on, tool: "brush", size: 5, stroke: null, last: null });
+    Object.assign(this, { done: [], undone: [], pointers: new Map(), panning: null, penSeen: false });
+    const canvas = stage.marksCanvas;
+    canvas.addEventListener("pointerdown", (event) => this.down(event));
+    canvas.addEventListener("pointermove", (event) => this.move(event));
+    for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, (event) => this.up(event));
+    canvas.addEventListener("pointerleave", () => { stage.cursor = null; stage.redraw(); });
+    canvas.addEventListener("dblclick", () => this.closePolygon());
+    canvas.addEventListener("contextmenu", (event) => event.preventDefault());
+    canvas.addEventListener("wheel", (event) => {
+      event.preventDefault();
+      stage.zoomBy(1.0015 ** -(event.deltaMode ? event.deltaY * 30 : event.deltaY), event.offsetX, event.offsetY);
+    }, { passive: false });
+  }
+
+  get mask() { return this.stage.mask; }
+
+  setTool(tool) {
+    this.cancel();
+    this.tool = tool;
+    this.hover();
+  }
+
+  setSize(size) {
+    this.size = Math.max(1, Math.min(60, size));
+    this.hover();
+  }
+
+  // Why nothing can be painted just now; empty where it can.
+  obstacle() {
+    if (this.stage.drawn?.level > 0) return "Zoom in to paint: single pixels are not shown at this scale.";
+    if (!this.stage.drawn || this.stage.drawn.missing) return "The mask is still loading.";
+    return this.stage.hidden ? "The mask is hidden." : "";
+  }
+
+  down(event) {
+    const { stage } = this;
+    stage.marksCanvas.focus({ preventScroll: true });
+    stage.marksCanvas.setPointerCapture(event.pointerId);
+    this.pointers.set(event.pointerId, { x: event.offsetX, y: event.offsetY });
+    this.penSeen ||= event.pointerType === "pen";
+    const touches = event.pointerType === "touch" && (this.penSeen || this.pointers.size > 1);
+    if (event.button === 1 || event.button === 2 || this.tool === "move" || touches) {
+      this.cancelStroke();
+      this.panning = true;
+      return;
+    }
+    if (event.button !== 0) return;
+    const obstacle = this.obstacle();
+    if (obstacle) { this.on.say(obstacle); return; }
+    const pixel = stage.pixelAt(event.offsetX, event.offsetY);
+    if (this.tool === "polygon") {
+      (stage.polygon ??= []).push(pixel);
+      stage.redraw();
+    } else if (this.tool === "fill") {
+      this.fill(pixel);
+    } else {
+      this.stroke = new Stroke(this.mask, this.tool === "brush" ? 1 : 0);
+      this.stroke.line(pixel, pixel, this.size);
+      this.last = pixel;
+      stage.redraw();
+    }
+  }
+
+  move(event) {
+    const before = this.pointers.get(event.pointerId);
+    const at = { x: event.offsetX, y: event.offsetY };
+    if (before && this.panning) {
+      const others = [...this.pointers].filter(([id]) => id !== event.pointerId).map(([, point]) => point);
+      this.stage.panBy((at.x - before.x) / this.pointers.size, (at.y - before.y) / this.pointers.size);
+      if (others.length === 1) {
+        const spread = (point) => Math.hypot(point.x - others[0].x, point.y - others[0].y);
+        this.stage.zoomBy(spread(at) / Math.max(1, spread(before)), (at.x + others[0].x) / 2, (at.y + others[0].y) / 2);
+      }
+    }
+    if (before) this.pointers.set(event.pointerId, at);
+    if (this.stroke) {
+      const passed = event.getCoalescedEvents?.() ?? [];
+      for (const point of passed.length ? passed : [event]) {
+        const pixel = this.stage.pixelAt(point.offsetX, point.offsetY);
+        this.stroke.line(this.last, pixel, this.size);
+        this.last = pixel;
+      }
+    }
+    this.hover(at);
+  }
+
+  up(event) {
+    this.pointers.delete(event.pointerId);
+    if (!this.pointers.size) this.panning = null;
+    if (!this.stroke) return;
+    if (event.type === "pointercancel") this.cancelStroke();
+    else this.finish(this.stroke, this.tool);
+    this.stroke = null;
+  }
+
+  // Draws the outline of the brush where the pointer is.
+  hover(at = this.at) {
+    this.at = at;
+    if (!at || !this.stage.isReady) return;
+    const size = this.tool === "brush" || this.tool === "eraser" ? this.size : 0;
+    this.stage.cursor = { pixel: this.stage.pixelAt(at.x, at.y), size };
+    this.stage.redraw();
+  }
+
+  cancelStroke() {
+    this.stroke?.cancel();
+    this.stroke = null;
+    this.stage.redraw();
+  }
+
+  cancel() {
+    this.cancelStroke();
+    this.stage.polygon = null;
+    this.stage.redraw();
+  }
+
+  closePolygon() {
+    const { polygon } = this.stage;
+    this.stage.polygon = null;
+    if (!polygon || polygon.length < 3) { this.stage.redraw(); return; }
+    const stroke = new Stroke(this.mask, 1);
+    stroke.polygon(polygon);
+    this.finish(stroke, "polygon");
+  }
+
+  fill([y, x]) {
+    if (this.mask.get(y, x) === undefined) return;
+    const stroke = new Stroke(this.mask, 1);
+    if (stroke.fill(y, x, LARGEST_FILL)) { this.finish(stroke, "fill"); return; }
+    stroke.cancel();
+    this.on.say("This area is not closed, or too large to fill.");
+    this.stage.redraw();
+  }
+
+  // Takes the pixels of a rectangle as they are proposed.
+  replace(place, pixels, tool) {
+    const stroke = new Stroke(this.mask, 1);
+    pixels.forEach((value, i) => stroke.set(place.y + Math.floor(i / place.width), place.x + (i % place.width), value));
+    return this.finish(stroke, tool);
+  }
+
+  // Sends what a stroke has changed and keeps it for undo; returns whether it has changed anything.
+  finish(stroke, tool) {
+    const changes = stroke.changes();
+    if (changes.length) {
+      this.send(changes, tool);
+      this.done.push(changes);
+      this.done.splice(0, Math.max(0, this.done.length - MOST_UNDO));
+      this.undone = [];
+      this.on.changed();
+    }
+    this.stage.redraw();
+    return changes.length > 0;
+  }
+
+  send(changes, tool) {
+    for (const { place, flips } of changes) {
+      const body = { place, runs: encodeRuns(flips), tool, active_seconds: this.activity.take() };
+      this.saver.send("api/corrections", place, body);
+    }
+  }
+
+  undo() { return this.turn(this.done, this.undone, "undo"); }
+  redo() { return this.turn(this.undone, this.done, "redo"); }
+
+  async turn(from, to, tool) {
+    this.cancel();
+    const step = from.at(-1);
+    if (!step) { this.on.say(`Nothing to ${tool}.`); return; }
+    const { mask } = this;
+    const [{ place }] = step;
+    if (place.volume !== mask.volume.name || place.z !== mask.z) {
+      this.on.say(`The last stroke is in section ${place.z} of ${place.volume}: go there to ${tool} it.`);
+      return;
+    }
+    from.pop();
+    for (const change of step) await mask.whenLoaded(change.place);
+    const changes = inverse(mask, step).changes();
+    if (changes.length) {
+      this.send(changes, tool);
+      to.push(changes);
+    }
+    this.stage.redraw();
+    this.on.changed();
+  }
+}

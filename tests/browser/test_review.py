@@ -1,0 +1,353 @@
+"""The review as a neurologist has it: by pointer and keys, and nothing is lost or drawn beside its place."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tifffile
+
+from segem.io.reviewed import open_log, open_mask, reader_of
+from segem.io.volume import Volume
+from segem.kernels.questions import draw_ridge, erase_ridge
+from segem.records.review import Place
+from segem.review.app import make_app
+from segem.review.session import Review
+from segem.serving import listen, serve
+from segem.stages.segmentation.export import export
+from tests.fabricate import add_model, add_volume, guess, new_workspace, tissue
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+SHAPE = (4, 620, 1100)
+TOKENS = {"ana-" * 8: "Ana", "bo--" * 8: "Bo"}
+ANA, BO = TOKENS
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    space = new_workspace(tmp_path_factory.mktemp("review") / "w")
+    image, truth = tissue(SHAPE)
+    add_volume(space, "cortex", image)
+    add_model(space, "monday", "cortex", guess(truth))
+    source, result = Volume.open(space.volume("cortex")), Volume.open(space.result("monday", "cortex"))
+    for volume, label in ((source, None), (result, None), (result, "membrane")):
+        volume.build_pyramid(label)
+    return space
+
+
+@pytest.fixture(scope="module")
+def address(workspace):
+    with listen() as listener, serve(make_app(Review(workspace, "monday")), listener, TOKENS.get):
+        yield listener.address
+
+
+@pytest.fixture
+def open_page(browser, address):
+    """Return a function that opens the review; what the page complains of is noted on it."""
+    contexts = []
+
+    def open_at(place="", *, token=ANA, width=1280, height=800, scale=1, context=None):
+        context = context or browser.new_context(
+            viewport={"width": width, "height": height}, device_scale_factor=scale, accept_downloads=False
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.complaints = []
+        page.on("console", lambda message: page.complaints.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: page.complaints.append(str(error)))
+        page.goto(f"{address}/?token={token}")
+        page.wait_for_selector("body[data-ready]")
+        if place:
+            page.evaluate("place => { location.hash = place; }", place)
+        settle(page)
+        return page
+
+    yield open_at
+    for context in contexts:
+        context.close()
+
+
+def settle(page):
+    """Wait until all is saved, and the mask is drawn where it will stay."""
+    page.wait_for_selector("#saved.saved")
+    page.wait_for_selector("#mask[data-drawn=all]")
+    page.wait_for_timeout(250)
+
+
+def mask_of(workspace, z):
+    """Return the mask of a section with all that was acknowledged."""
+    read = reader_of(open_mask(workspace, "monday", "cortex"))
+    with open_log(workspace, "monday") as log:
+        return log.mask(Place(volume="cortex", z=z, y=0, x=0, height=SHAPE[1], width=SHAPE[2]), read)
+
+
+def stage_of(page):
+    box = page.locator("#stage").bounding_box()
+    return box["x"], box["y"], box["width"], box["height"]
+
+
+def brushed(path, size):
+    """Return a function of pixels (y, x): whether a round brush that follows a path of pixels covers them."""
+
+    def covers(y, x):
+        covered = np.zeros(y.shape, bool)
+        for (y0, x0), (y1, x1) in zip(path, path[1:] or path, strict=False):
+            length = (y1 - y0) ** 2 + (x1 - x0) ** 2
+            along = np.clip(((y - y0) * (y1 - y0) + (x - x0) * (x1 - x0)) / max(length, 1), 0, 1)
+            covered |= (y - y0 - along * (y1 - y0)) ** 2 + (x - x0 - along * (x1 - x0)) ** 2 <= size**2 / 4 + 1e-6
+        return covered
+
+    return covers
+
+
+@pytest.mark.parametrize(("zoom", "z", "device"), [(0.25, 0, 1), (1, 1, 2), (3, 2, 1), (3, 3, 2)])
+def test_what_is_painted_is_saved_and_shown_pixel_for_pixel(open_page, workspace, zoom, z, device):
+    centre = (310.4, 550.3)
+    page = open_page(f"cortex/{z}/{centre[0]}/{centre[1]}/{zoom}", scale=device)
+    left, top, width, height = stage_of(page)
+    expected = mask_of(workspace, z)
+    y, x = np.indices(SHAPE[1:])
+    points = [(-60, -90), (20, 10), (25, 120)]
+    for key, value, offset in (("b", True, 0), ("e", False, 40)):
+        page.keyboard.press(key)
+        screen = [(left + width / 2 + dx, top + height / 2 + dy + offset) for dy, dx in points]
+        page.mouse.move(*screen[0])
+        page.mouse.down()
+        for point in screen[1:]:
+            page.mouse.move(*point)
+        page.mouse.up()
+        path = [
+            (
+                int(np.floor(centre[0] + (sy - top - height / 2) / zoom)),
+                int(np.floor(centre[1] + (sx - left - width / 2) / zoom)),
+            )
+            for sx, sy in screen
+        ]
+        expected[brushed(path, 5)(y, x)] = value
+    settle(page)
+    assert np.array_equal(mask_of(workspace, z), expected)
+    if zoom >= 1:
+        # The middle of every pixel that is seen, as it is drawn.
+        first_y, first_x = centre[0] - height / 2 / zoom, centre[1] - width / 2 / zoom
+        ys = np.arange(max(0, int(first_y) + 2), min(SHAPE[1], int(first_y + height / zoom) - 2))
+        xs = np.arange(max(0, int(first_x) + 2), min(SHAPE[2], int(first_x + width / zoom) - 2))
+        shown = page.evaluate(
+            """([ys, xs]) => {
+                const canvas = document.getElementById("mask");
+                const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+                return ys.map(y => xs.map(x => data[(y * canvas.width + x) * 4 + 3] > 127 ? 1 : 0).join(""));
+            }""",
+            [
+                ((ys + 0.5 - first_y) * zoom * device).astype(int).tolist(),
+                ((xs + 0.5 - first_x) * zoom * device).astype(int).tolist(),
+            ],
+        )
+        drawn = np.array([[cell == "1" for cell in row] for row in shown])
+        assert np.array_equal(drawn, expected[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1])
+    assert page.complaints == []
+
+
+def test_a_review_by_keys_is_all_there_after_a_reload(open_page, workspace):
+    page = open_page()
+    before = mask_of(workspace, 0)
+    left, top, width, height = stage_of(page)
+    page.keyboard.press("BracketRight")
+    for number in range(3):
+        page.mouse.click(left + width / 2 + 40 * number, top + height / 2)
+    settle(page)
+    painted = mask_of(workspace, 0)
+    assert (painted & ~before).sum() > 30
+    page.keyboard.press("z")
+    settle(page)
+    undone = mask_of(workspace, 0)
+    assert before.sum() < undone.sum() < painted.sum()
+    page.keyboard.press("Shift+z")
+    settle(page)
+    assert np.array_equal(mask_of(workspace, 0), painted)
+    page.keyboard.press("z")
+    page.keyboard.press("Control+z")
+    settle(page)
+    page.keyboard.press("d")
+    page.keyboard.press("a")
+    page.keyboard.press("t")
+    page.keyboard.type("two membranes, b e g f 1 2 3")
+    page.keyboard.press("Enter")
+    for key in "1113":
+        page.keyboard.press(key)
+        settle(page)
+    assert page.locator("#progress").inner_text().startswith("4 of ")
+    corrected = mask_of(workspace, 0)
+    assert before.sum() < corrected.sum() < undone.sum()
+    # A page that is left tells of the tiles that it does not wait for.
+    assert page.complaints == []
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    settle(page)
+    assert page.locator("#progress").inner_text().startswith("4 of ")
+    states = page.locator(".state").all_inner_texts()
+    assert [state.split(" ")[0] for state in states] == ["accepted"] * 3 + ["rejected"]
+    assert states[0] == "accepted by Ana: two membranes, b e g f 1 2 3"
+    out = workspace.root.parent / "reviewed.tif"
+    export("monday", "cortex", "reviewed", out, workspace)
+    assert np.array_equal(tifffile.imread(out)[0], corrected * 255)
+    export("monday", "cortex", "reviewed-regions", out, workspace, force=True)
+    trusted = np.full(SHAPE, 128)
+    with open_log(workspace, "monday") as log:
+        for entry in log.entries(("decision",)):
+            p = entry.place
+            window = np.s_[p.z, p.y : p.y + p.height, p.x : p.x + p.width]
+            if entry.detail["decision"] == "accept":
+                trusted[window] = mask_of(workspace, p.z)[window[1:]] * 255
+    assert (trusted != 128).any()
+    assert np.array_equal(tifffile.imread(out), trusted)
+
+
+def test_questions_are_answered_by_one_key_each(open_page, workspace):
+    z = 3
+    asked = list(Review(workspace, "monday").questions("cortex", z).values())[:3]
+    expected = mask_of(workspace, z).astype(np.uint8)
+    page = open_page(f"cortex/{z}/310.4/550.3/1")
+    page.keyboard.press("q")
+    for number, (question, key) in enumerate(zip(asked, "ynu", strict=True), 1):
+        page.wait_for_selector(f"#question-progress:has-text('Question {number} of')")
+        settle(page)
+        draw = draw_ridge if key == "y" else erase_ridge
+        if key != "u" and (key == "y") != question.has_membrane:
+            expected = draw(expected, question.ridge, question.width_px)
+        page.keyboard.press(key)
+    page.wait_for_selector("#question-progress:has-text(', 3 answered')")
+    settle(page)
+    assert np.array_equal(mask_of(workspace, z), expected)
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    page.keyboard.press("q")
+    page.wait_for_selector("#question-progress:has-text('Question 4 of')")
+
+
+def test_a_region_is_taken_from_between_its_neighbours_and_taken_back(open_page, workspace):
+    page = open_page()
+    z = 1
+    before = mask_of(workspace, z)
+    region = next(one for one in Review(workspace, "monday").regions("cortex") if one.z == z)
+    window = np.s_[region.y : region.y + region.height_px, region.x : region.x + region.width_px]
+    page.locator("#region-list button", has_text=f"Section {z} at {region.x}, {region.y}").first.click()
+    settle(page)
+    with page.expect_response("**/api/corrections"):
+        page.keyboard.press("k")
+    settle(page)
+    between = mask_of(workspace, z)
+    changed = between != before
+    assert changed[window].any()
+    assert changed.sum() == changed[window].sum()
+    assert (between & before)[window].any()
+    # Keys are those of the review, too, after a list was chosen by the pointer.
+    page.locator("#tab-history").click()
+    page.locator("#tab-regions").click()
+    with page.expect_response("**/api/corrections"):
+        page.keyboard.press("j")
+    settle(page)
+    assert np.array_equal(mask_of(workspace, z)[window], mask_of(workspace, z - 1)[window])
+    page.keyboard.press("Control+z")
+    page.keyboard.press("Control+z")
+    settle(page)
+    assert np.array_equal(mask_of(workspace, z), before)
+
+
+def test_polygon_and_fill_are_painted(open_page, workspace):
+    page = open_page("cortex/3/400.4/400.4/2")
+    left, top, width, height = stage_of(page)
+    before = mask_of(workspace, 3)
+    page.keyboard.press("g")
+    for dx, dy in ((-100, -100), (100, -100), (100, 100), (-100, 100)):
+        page.mouse.click(left + width / 2 + dx, top + height / 2 + dy)
+    page.keyboard.press("Enter")
+    settle(page)
+    square = mask_of(workspace, 3)
+    assert square[350:451, 350:451].all()
+    assert np.array_equal(np.delete(square, slice(350, 451), 0), np.delete(before, slice(350, 451), 0))
+    page.keyboard.press("e")
+    page.mouse.click(left + width / 2, top + height / 2)
+    page.keyboard.press("f")
+    page.mouse.click(left + width / 2, top + height / 2)
+    settle(page)
+    assert np.array_equal(mask_of(workspace, 3), square), "the hole of the eraser is filled again"
+
+
+def test_strokes_made_without_a_connection_are_sent_when_it_is_back(open_page, workspace):
+    page = open_page("cortex/2/300/300/2")
+    left, top, _, _ = stage_of(page)
+    before = mask_of(workspace, 2)
+    page.context.set_offline(True)
+    for number in range(3):
+        page.mouse.click(left + 200 + 50 * number, top + 200)
+    page.wait_for_selector("#saved.offline")
+    assert np.array_equal(mask_of(workspace, 2), before)
+    page.context.set_offline(False)
+    settle(page)
+    assert (mask_of(workspace, 2) != before).any()
+
+
+def test_two_people_in_one_region_see_each_other_and_lose_nothing(open_page, workspace):
+    before = mask_of(workspace, 0)
+    free = np.lib.stride_tricks.sliding_window_view(before, (9, 25)).any((2, 3))
+    y, x = next(
+        (y, x) for y, x in np.argwhere(~free) + np.array([4, 6]) if y // 256 == (y + 9) // 256 and x % 256 < 230
+    )
+    ana, bo = (open_page(f"cortex/0/{y}.4/{x}.4/3", token=token) for token in (ANA, BO))
+    ana.wait_for_selector("#others:text-is('Also here: Bo')")
+    left, top, width, height = stage_of(ana)
+    # Both paint before the next of the news that pages ask for every three seconds.
+    bo.route("**/api/changes/**", lambda route: route.abort())
+    ana.mouse.click(left + width / 2, top + height / 2)
+    settle(ana)
+    bo.mouse.click(left + width / 2 + 30, top + height / 2)
+    bo.wait_for_selector("#clash[open]")
+    assert bo.locator("#clash-title").inner_text() == "Ana changed this region while you painted"
+    bo.get_by_role("button", name="Keep both").click()
+    settle(bo)
+    rows, columns = np.indices(SHAPE[1:])
+    expected = brushed([(y, x)], 5)(rows, columns) | brushed([(y, x + 10)], 5)(rows, columns)
+    assert np.array_equal(mask_of(workspace, 0) != before, expected)
+
+
+@pytest.mark.parametrize("width", [820, 1280])
+def test_the_page_is_no_wider_than_the_window_and_readable(open_page, width):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    page = open_page(width=width, height=1000)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for key in ("", "q", "h"):
+        if key:
+            page.keyboard.press(key)
+            settle(page)
+        # Its script is put in by the browser's own means, which no policy of the page holds back.
+        found = axe.Axe().run(page).response
+        assert len(found["passes"]) > 10
+        assert [one for one in found["violations"] if one["impact"] in {"serious", "critical"}] == []
+    page.keyboard.press("Escape")
+
+
+SCRIPTS = [
+    "<script>window.ran=1</script>",
+    "<img src=x onerror=window.ran=1>",
+    "<svg onload=window.ran=1>",
+    "javascript:window.ran=1",
+    "'\"><iframe srcdoc='<script>parent.ran=1</script>'>",
+    "{{constructor.constructor('window.ran=1')()}}",
+    "</li><a href=javascript:window.ran=1 autofocus onfocus=window.ran=1>x",
+]
+
+
+def test_scripts_in_notes_do_not_run(open_page):
+    page = open_page()
+    for script in SCRIPTS:
+        page.locator("#note").fill(script)
+        page.keyboard.press("Escape")
+        page.keyboard.press("4")
+        settle(page)
+    page.locator("#tab-history").click()
+    page.locator("#tab-regions").click()
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    notes = page.locator(".state").all_inner_texts()
+    assert all(any(script in note for note in notes) for script in SCRIPTS)
+    assert page.evaluate("window.ran") is None
