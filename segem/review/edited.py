@@ -65,7 +65,13 @@ def import_edited(source: Path | Url, volume: str, workspace: Workspace, run: st
         track(f"import {volume}", shape[0], "section") as advance,
     ):
         if stack.shape != shape:
-            raise InputError("not a mask of this volume", where=source, expected=shape, found=stack.shape)
+            raise InputError(
+                "not a mask of this volume",
+                where=source,
+                expected=shape,
+                found=stack.shape,
+                fix="import one of every section, as `segem export` writes it",
+            )
         for z in range(shape[0]):
             edited = stack.read(Box((z, 0, 0), (z + 1, *shape[1:])))[0]
             others = sorted(set(np.unique(edited).tolist()) - {*_VALUES, _UNTOUCHED})
