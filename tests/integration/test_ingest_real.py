@@ -252,7 +252,9 @@ def test_two_at_once_do_not_mix(tmp_path: Path) -> None:
         text, _ = child.communicate(timeout=300)
         errors.append(json.loads(text.splitlines()[-1])["error"])
     assert "" in errors
-    assert [error for error in errors if error and "another process is writing here" not in error] == []
+    # On a busy machine one may begin when another has ended.
+    refusals = ("another process is writing here", "there is another volume of this name")
+    assert [error for error in errors if error and not any(words in error for words in refusals)] == []
     volume = Volume.open(Workspace(tmp_path / "w").volume("v"))
     assert np.array_equal(volume.raw[...], tifffile.imread(volume.attributes["source"]))
     assert [path.name for path in (tmp_path / "w" / "volumes").iterdir()] == ["v.ome.zarr"]
