@@ -178,8 +178,13 @@ def test_a_changed_column_is_found(log, column):
     with sqlite3.connect(log.path) as other:
         other.executescript("DROP TRIGGER never_changed; DROP TRIGGER never_deleted")
         (value,) = other.execute(f"SELECT {column} FROM entries WHERE number = 2").fetchone()
-        changed = value + 5 if isinstance(value, (int, float)) else value[:-1] + (b"\1" if column == "runs" else "7")
-        assert changed != value
+        changed: object
+        if isinstance(value, (int, float)):
+            changed = value + 5
+        elif isinstance(value, bytes):
+            changed = value[:-1] + (b"\1" if value[-1:] != b"\1" else b"\2")
+        else:
+            changed = value[:-1] + ("7" if value[-1] != "7" else "8")
         other.execute(f"UPDATE entries SET {column} = ? WHERE number = 2", [changed])
     with pytest.raises(WorkspaceError, match="changed after it was written"):
         log.verify()
