@@ -8,12 +8,15 @@ import numpy as np
 from scipy import ndimage
 
 from segem.geometry import Box, VoxelSize, grid
-from segem.io.blocks import voxel_digest
-from segem.io.run import note_step, now, result_volume
+from segem.io.blocks import stored_digest, voxel_digest
+from segem.io.layers import layers_of
+from segem.io.ledger import Ledger, LedgerRow, PhaseKey
+from segem.io.run import load_run, note_step, now, result_volume
 from segem.io.volume import Volume, create_volume, write_block
 from segem.io.workspace import Workspace
 from segem.kernels.normalize import IntensityStatistics, histogram
 from segem.records.run import BaselineFacts, ModelRecord, PhaseRecord, SegmentFacts, StepRecord, TilingRecord
+from segem.stages.segmentation.verify import plan_of
 
 MODEL = ModelRecord(name="unet-em", digest="ab" * 32)
 
@@ -144,3 +147,15 @@ def guess(truth, seed=1, noise=0.9):
     near = ndimage.gaussian_filter(truth * 1.0, (0, 1.0, 1.0)) * 9 - 3
     rough = ndimage.gaussian_filter(rng.normal(size=truth.shape), (0, 2, 2)) * 6 * noise
     return np.rint(255 / (1 + np.exp(-(near + rough)))).astype(np.uint8)
+
+
+def enter_in_ledger(workspace: Workspace) -> None:
+    """Record the blocks of the segmentation of volume `em` in run `r`, which `add_model` made by hand."""
+    result = Volume.open(workspace.result("r", "em"))
+    result.build_pyramid()
+    result.build_pyramid("membrane")
+    with Ledger(workspace.ledger("r")) as ledger:
+        layers = layers_of(result, ("probability", "membrane"))
+        for block in plan_of(load_run(workspace, "r").volumes["em"].membrane.phases[0], result.shape).blocks():
+            row = LedgerRow("made by hand", stored_digest(layers, block.write))
+            ledger.record(PhaseKey("em", "segment", "blocks"), block.index, row)

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segem.errors import InputError
 from segem.kernels.metrics.not_defined import NO_TRUE_CELL, NotDefined
-from segem.kernels.metrics.segmentation import THRESHOLDS
+from segem.kernels.metrics.segmentation import THRESHOLDS, require_match
 from segem.kernels.truth import is_known, is_membrane
 
 
@@ -66,13 +65,7 @@ class PixelErrorSums:
         InputError
             When the shapes differ or the probability is not uint8.
         """
-        if truth.shape != probability.shape or probability.dtype != np.uint8:
-            raise InputError(
-                "truth and probability do not match",
-                expected=f"uint8 of shape {truth.shape}",
-                found=f"{probability.dtype} of shape {probability.shape}",
-                fix="give both at the same resolution, the probability in 0..255",
-            )
+        require_match(truth, probability)
         membrane = np.bincount(probability[is_membrane(truth)], minlength=256)
         cell = np.bincount(probability[is_known(truth)], minlength=256) - membrane
         p_cell = 1 - np.arange(256) / 255

@@ -140,14 +140,25 @@ def true_cells(truth: NDArray[Any], membrane: NDArray[np.uint8]) -> NDArray[np.i
     InputError
         When the shapes differ or the probability is not uint8.
     """
-    if truth.shape != membrane.shape or membrane.dtype != np.uint8:
+    require_match(truth, membrane)
+    return label_cells(truth == 0)
+
+
+def require_match(truth: NDArray[Any], probability: NDArray[Any]) -> None:
+    """Raise unless a probability can be compared with a truth.
+
+    Raises
+    ------
+    InputError
+        When the shapes differ or the probability is not uint8.
+    """
+    if truth.shape != probability.shape or probability.dtype != np.uint8:
         raise InputError(
             "truth and probability do not match",
             expected=f"uint8 of shape {truth.shape}",
-            found=f"{membrane.dtype} of shape {membrane.shape}",
+            found=f"{probability.dtype} of shape {probability.shape}",
             fix="give both at the same resolution, the probability in 0..255",
         )
-    return label_cells(truth == 0)
 
 
 def propose_segments(truth: NDArray[Any], membrane: NDArray[np.uint8]) -> Iterator[tuple[NDArray[np.int32], int]]:

@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from segem.config import CellsConfig, ExecutionConfig
-from segem.errors import WorkspaceError
 from segem.geometry import ZYX, Box, Halo, round_up
-from segem.io.run import StepRequest, fault_of, load_run, source_digest
+from segem.io.run import StepRequest
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.plan import Plan, crop_tiling
-from segem.records.run import CellsFacts, CrfFacts, SegmentFacts, StepRecord
+from segem.records.run import CellsFacts, SegmentFacts, StepRecord
 from segem.stages.segmentation.arithmetic.cells import CellsArithmetic
 from segem.stages.segmentation.identity import code_digest, versions_of
+from segem.stages.segmentation.probability import require_probability
 from segem.stages.segmentation.step import BlockStep, Phase, run_step
 from segem.stages.segmentation.verify import probability_digest
 
@@ -100,10 +100,7 @@ def _prepare(
     source: Volume, result: Volume, config: CellsConfig, run: str, workspace: Workspace
 ) -> BlockStep[CellsFacts]:
     # Looked at only now that the lock is held: nobody can replace the probability while it is divided.
-    made = _finished_segmentation(source.name, run, workspace)
-    known = made.facts
-    if not isinstance(known, SegmentFacts | CrfFacts):
-        raise TypeError(f"no probability comes of the step {known.step}")
+    made, known = require_probability(source.name, run, workspace, "divide into cells")
     for label, dtype in LAYERS.items():
         if not result.has_label(label):
             result.add_label(label, dtype)
@@ -135,17 +132,3 @@ def plan_sections(shape: ZYX, shard: ZYX) -> Plan:
     depth, height, width = (round_up(n, edge) for n, edge in zip((shard[0], *shape[1:]), shard, strict=True))
     block = (depth, height, width)
     return Plan(shape, block, crop_tiling(shape, block, Halo(), 1, max_tile_px=max(height, width)))
-
-
-def _finished_segmentation(volume: str, run: str, workspace: Workspace) -> StepRecord:
-    entry = load_run(workspace, run).volumes.get(volume)
-    step = entry.membrane if entry is not None else None
-    fault = fault_of(step, "segmentation", source_digest(workspace, volume))
-    if step is None or fault is not None:
-        raise WorkspaceError(
-            "there is no whole probability to divide into cells",
-            where=f"{volume} of run {run}",
-            found=fault,
-            fix=f"run `segem segment {volume} --run {run}` to the end first",
-        )
-    return step

@@ -8,7 +8,7 @@ from pathlib import Path
 from segem.config import ExecutionConfig, RefineConfig
 from segem.errors import ConfigError, WorkspaceError
 from segem.geometry import Halo
-from segem.io.run import StepRequest, fault_of, load_run, source_digest
+from segem.io.run import StepRequest
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.crf import bytes_per_pixel, halo_px, spacing
@@ -17,6 +17,7 @@ from segem.records.run import CrfFacts, SegmentFacts, StepRecord
 from segem.stages.segmentation.arithmetic.crf import CrfArithmetic
 from segem.stages.segmentation.budget import Budget
 from segem.stages.segmentation.identity import code_digest, versions_of
+from segem.stages.segmentation.probability import require_probability
 from segem.stages.segmentation.step import BlockStep, Phase, run_step
 from segem.stages.segmentation.verify import probability_digest
 
@@ -73,11 +74,11 @@ def refine_volume(
     # It would overwrite the probability it reads.
     if config.of == run:
         raise ConfigError("a run cannot refine itself", found=run, fix="give the refined run another name")
-    made = _finished_segmentation(volume, config.of, workspace)
+    made, known = require_probability(volume, config.of, workspace, "refine")
     request = StepRequest("crf", run, volume, config, ("probability", "membrane"))
 
     def prepare(source: Volume, result: Volume) -> BlockStep[CrfFacts]:
-        return _prepare(source, result, config, execution, made, workspace)
+        return _prepare(source, result, config, execution, made, known, workspace)
 
     outcome = run_step(request, prepare, execution, workspace, replace=replace, like=like)
     facts = outcome.facts
@@ -99,6 +100,7 @@ def _prepare(
     config: RefineConfig,
     execution: ExecutionConfig,
     made: StepRecord,
+    known: SegmentFacts | CrfFacts,
     workspace: Workspace,
 ) -> BlockStep[CrfFacts]:
     reach = config.halo_px if config.halo_px is not None else halo_px(config.crf)
@@ -109,9 +111,6 @@ def _prepare(
     tiling = crop_tiling(source.shape, result.write_block, halo, lattice, config.tile_px, budget.tile_px)
     plan = Plan(source.shape, result.write_block, tiling)
     budget.require(plan)
-    known = made.facts
-    if not isinstance(known, SegmentFacts | CrfFacts):
-        raise TypeError(f"no probability comes of the step {known.step}")
     # From the ledger, a digest of digests: hashing the voxels again would mean reading all of them.
     probability = probability_digest(workspace, config.of, source.name)
     facts = CrfFacts(
@@ -153,17 +152,3 @@ def _prepare(
     return BlockStep(
         (phase,), facts, model=made.model, source_fraction=known.membrane_fraction, check_inputs=check_probability
     )
-
-
-def _finished_segmentation(volume: str, run: str, workspace: Workspace) -> StepRecord:
-    entry = load_run(workspace, run).volumes.get(volume)
-    step = entry.membrane if entry is not None else None
-    fault = fault_of(step, "segmentation", source_digest(workspace, volume))
-    if step is None or fault is not None:
-        raise WorkspaceError(
-            "there is no whole probability to refine",
-            where=f"{volume} of run {run}",
-            found=fault,
-            fix=f"run `segem segment {volume} --run {run}` to the end first",
-        )
-    return step

@@ -11,9 +11,8 @@ import pytest
 from segem.config import CellsConfig, ExecutionConfig
 from segem.errors import ConfigError, SegemError, WorkspaceError
 from segem.geometry import Box
-from segem.io.blocks import shard_path, stored_digest
+from segem.io.blocks import shard_path
 from segem.io.layers import layers_of
-from segem.io.ledger import Ledger, LedgerRow, PhaseKey
 from segem.io.run import enter_volumes, load_run, volume_lock
 from segem.io.shards import shard_files
 from segem.io.volume import Volume
@@ -26,8 +25,8 @@ from segem.stages.segmentation import cells as stage
 from segem.stages.segmentation.cells import find_cells_of_run, plan_sections
 from segem.stages.segmentation.export import export
 from segem.stages.segmentation.repair import repair
-from segem.stages.segmentation.verify import plan_of, verify
-from tests.fabricate import add_model, add_volume, fill, guess, new_workspace, tissue
+from segem.stages.segmentation.verify import verify
+from tests.fabricate import add_model, add_volume, enter_in_ledger, fill, guess, new_workspace, tissue
 
 SHAPE = (3, 300, 60)
 THRESHOLD = 0.6
@@ -59,17 +58,6 @@ def segmented(folder):
     add_model(space, "r", "em", guess(truth), threshold=THRESHOLD)
     enter_in_ledger(space)
     return space
-
-
-def enter_in_ledger(workspace):
-    result = Volume.open(workspace.result("r", "em"))
-    result.build_pyramid()
-    result.build_pyramid("membrane")
-    with Ledger(workspace.ledger("r")) as ledger:
-        layers = layers_of(result, ("probability", "membrane"))
-        for block in plan_of(load_run(workspace, "r").volumes["em"].membrane.phases[0], result.shape).blocks():
-            row = LedgerRow("made by hand", stored_digest(layers, block.write))
-            ledger.record(PhaseKey("em", "segment", "blocks"), block.index, row)
 
 
 def written(workspace):

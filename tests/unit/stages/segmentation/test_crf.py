@@ -7,9 +7,7 @@ import pytest
 
 from segem.config import CrfConfig, ExecutionConfig, RefineConfig
 from segem.errors import ConfigError, SegemError, WorkspaceError
-from segem.io.blocks import shard_path, stored_digest
-from segem.io.layers import layers_of
-from segem.io.ledger import Ledger, LedgerRow, PhaseKey
+from segem.io.blocks import shard_path
 from segem.io.run import load_run, volume_lock
 from segem.io.volume import Volume
 from segem.kernels.crf import refine
@@ -20,7 +18,7 @@ from segem.stages.segmentation.crf import refine_volume
 from segem.stages.segmentation.export import export
 from segem.stages.segmentation.repair import repair
 from segem.stages.segmentation.verify import plan_of, verify
-from tests.fabricate import add_model, add_volume, fill, guess, new_workspace, tissue
+from tests.fabricate import add_model, add_volume, enter_in_ledger, fill, guess, new_workspace, tissue
 
 SHAPE = (2, 300, 290)
 THRESHOLD = 0.6
@@ -42,17 +40,6 @@ def workspace(tmp_path, monkeypatch):
     add_model(space, "r", "em", guess(truth), threshold=THRESHOLD, facts={"trained_on": []})
     enter_in_ledger(space)
     return space
-
-
-def enter_in_ledger(workspace):
-    result = Volume.open(workspace.result("r", "em"))
-    result.build_pyramid()
-    result.build_pyramid("membrane")
-    with Ledger(workspace.ledger("r")) as ledger:
-        layers = layers_of(result, ("probability", "membrane"))
-        for block in plan_of(load_run(workspace, "r").volumes["em"].membrane.phases[0], result.shape).blocks():
-            row = LedgerRow("made by hand", stored_digest(layers, block.write))
-            ledger.record(PhaseKey("em", "segment", "blocks"), block.index, row)
 
 
 def arrays(workspace, run="r2"):
