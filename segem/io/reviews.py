@@ -28,6 +28,8 @@ from segem.records.review import EMPTY, Draft, Entry, Head, Kind, Place
 REGION_PX = 256
 """Two people who change the same region at once are told of each other."""
 LOG = "reviews.sqlite"
+_PATIENCE_S = 120
+"""SQLite keeps no queue of writers: of processes that write without a pause, one may be passed over for long."""
 
 ReadMask = Callable[[Place], NDArray[np.bool_]]
 """Returns the pixels of a rectangle of the mask that is reviewed, as it was before any review; raises where the
@@ -78,7 +80,7 @@ class ReviewLog:
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         with self._faults():
-            self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+            self._db = sqlite3.connect(path, timeout=_PATIENCE_S, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode=WAL")
             # In WAL mode, NORMAL would not sync at a commit, and a power cut could lose what was acknowledged.
             self._db.execute("PRAGMA synchronous=FULL")
