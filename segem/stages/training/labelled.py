@@ -22,7 +22,6 @@ from segem.learn.checks import refuse_unlabelled
 from segem.learn.sections import LabelledSection
 from segem.stages.volumes.ingest import ingest
 
-
 NO_SECTIONS: Range = (0, 0)
 AROUND_PX = 256
 """Tissue that is shown around the regions of a review: as much as any net of the zoo needs around a pixel."""

@@ -84,8 +84,8 @@ def assign_reviewed(reviews: Reviews, labelled: Sequence[LabelledVolume]) -> tup
         raise ConfigError(
             "too few regions to train on some and judge the new model on others",
             where=", ".join(one.name for one in reviewed),
-            expected=f"accepted or fixed regions in 3 or more sections that no model has seen, with {gate.fewest_blocks} "
-            f"blocks of {gate.block_px} px and as many cells in the last third",
+            expected="accepted or fixed regions in 3 or more sections that no model has seen, the last of them with "
+            f"{gate.fewest_blocks} or more blocks of {gate.block_px} px",
             found="; ".join(_describe(one) for one in reviewed),
             fix="review regions of more sections, or give a manifest with validation and test sections",
         )
@@ -180,4 +180,4 @@ def _ranges(sections: frozenset[int]) -> list[Range]:
 
 
 def _describe(volume: ReviewedVolume) -> str:
-    return f"{len(volume.regions)} in {len(volume.reviewed_sections())} sections"
+    return f"regions: {len(volume.regions)}, sections: {len(volume.reviewed_sections())}"

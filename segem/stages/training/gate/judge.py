@@ -82,7 +82,7 @@ def compose_blocks(judged: JudgedSections, config: GateConfig) -> NDArray[np.int
     """Return the numbers of membrane and background voxels of each block with labels, (blocks, 2)."""
     counts = [_composition(read_truth(judged.volume, z), config) for z in judged.labelled]
     blocks = _pool_cubes(counts, judged, config)
-    return blocks[blocks.any(axis=1)]
+    return blocks[blocks.any(axis=1), :2]
 
 
 def check_all_unseen(trained_on: Iterable[TrainedOn], whose: object, chosen: Iterable[JudgedSections]) -> None:
