@@ -163,7 +163,8 @@ def count_places(wrong: NDArray[np.bool_]) -> int:
 def judge(after: Artefact, before: Artefact, volume: Volume, sections: range) -> tuple[Judgement, tuple[float, float]]:
     """Compare two models on sections that neither has seen."""
     pair = (after, before)
-    found = judge_volume(*(Contender.open(one, "auto") for one in pair), JudgedSections(volume, sections), GateConfig())
+    sides = Contender.open(after, "auto"), Contender.open(before, "auto")
+    found = judge_volume(*sides, JudgedSections(volume, sections), GateConfig())
     _, *pixel_nm = volume.voxel_size.zyx
     size = (pixel_nm[0], pixel_nm[1])
     scores = []

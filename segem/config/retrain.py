@@ -17,6 +17,8 @@ class RetrainConfig(TrainJobConfig):
     """Train on the regions of a run that people have accepted or fixed in `segem review`; everything else is unknown.
     Its last sections judge the new model, unless the manifest has test sections of the same volume. What is fine-tuned
     is the model of the run, where --from names no other."""
+    only_train: bool = False
+    """Do not segment the volumes of the reviewed run again when the new model is put in use."""
     against: str | None = None
     """Incumbent, by name or folder. When absent, the version that the name of the new model refers to; else the base
     model; else K-means."""
