@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from segem.config import GateConfig
@@ -114,27 +114,39 @@ def _hold_back(
     used = [*find_known(known, volume, (0, volume.shape[0]))]
     learned = max((stop for use, (_, stop) in used if use == LEARNED), default=0)
     seen = max((stop for _, (_, stop) in used), default=0)
+    found = None
+    # As many as hold their share of the regions, or as there are that no model has seen.
+    for first in reversed(range(2, len(sections))):
+        test = sections[first], sections[-1] + 1
+        if test[0] < seen:
+            break
+        if not _is_enough(volume, test, gate):
+            continue
+        validation = _choose_validation(volume, sections[:first], learned)
+        if validation is None:
+            break
+        found = _HeldBack(validation, test)
+        if _share(volume, test) >= JUDGES:
+            break
+    return found
 
-    def grow(stop: int, least: int, unseen_from: int, share: float, enough: Callable[[Range], bool]) -> int | None:
-        """Return where sections that end at `stop` begin: as many as hold a share of the regions, if there are."""
-        best = None
-        for first in reversed(range(least, stop)):
-            if sections[first] < unseen_from:
+
+def _choose_validation(volume: ReviewedVolume, sections: Sequence[int], learned: int) -> Range | None:
+    found = None
+    for first in reversed(range(1, len(sections))):
+        part = sections[first], sections[-1] + 1
+        if part[0] < learned:
+            break
+        if _has_both_classes(volume, part):
+            found = part
+            if _share(volume, part) >= VALIDATES:
                 break
-            part = sections[first], sections[stop - 1] + 1
-            if enough(part):
-                best = first
-                if len(volume.part(part).regions) >= share * len(volume.regions):
-                    break
-        return best
+    return found
 
-    test = grow(len(sections), 2, seen, JUDGES, lambda part: _is_enough(volume, part, gate))
-    if test is None:
-        return None
-    validation = grow(test, 1, learned, VALIDATES, lambda part: _has_both_classes(volume, part))
-    if validation is None:
-        return None
-    return _HeldBack((sections[validation], sections[test - 1] + 1), (sections[test], sections[-1] + 1))
+
+def _share(volume: ReviewedVolume, sections: Range) -> float:
+    """Return the share of the regions that lie in some sections."""
+    return sum(sections[0] <= place.z < sections[1] for place in volume.regions) / len(volume.regions)
 
 
 def _is_enough(volume: ReviewedVolume, test: Range, gate: GateConfig) -> bool:
