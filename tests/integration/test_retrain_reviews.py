@@ -16,16 +16,15 @@ import yaml
 from segem.config import GateConfig, SynthConfig, TrainConfig, load_manifest
 from segem.config.retrain import RetrainConfig
 from segem.errors import ConfigError
-from segem.io.reviewed import open_log, open_mask, reader_of
+from segem.io.reviewed import open_log
 from segem.io.reviewed_labels import ReviewedVolume, open_reviewed
 from segem.io.versions import read_promotion
 from segem.io.workspace import Workspace
-from segem.kernels.runs import encode_runs
 from segem.kernels.synth import synthesize
 from segem.kernels.truth import UNKNOWN
 from segem.learn.artefact import load_artefact
 from segem.records.card import TrainedOn
-from segem.records.review import Decision, Draft, Place
+from segem.records.review import Decision, Place
 from segem.stages.reporting.gain import find_gain, tabulate_gain
 from segem.stages.segmentation.segment import model_record
 from segem.stages.training.again import plan_again
@@ -35,6 +34,7 @@ from segem.stages.training.job import compute_training_digest, open_training
 from segem.stages.training.labelled import LabelledVolume, open_labelled_volumes, read_labelled_sections
 from segem.stages.training.retrain import judge_candidate, open_retraining, prepare_retraining, train_candidate
 from segem.stages.training.reviewed import Reviews, assign_reviewed
+from tests import fabricate
 from tests.fabricate import add_model, add_volume, guess, new_workspace
 
 RUN, NAME = "monday", "cortex"
@@ -62,20 +62,8 @@ def place(z: int, y: int = 0, x: int = 0) -> Place:
 
 
 def decide(space: Workspace, where: Place, decision: Decision = "fix", author: str = "Ana") -> None:
-    """Make a region what the truth says, and decide it."""
-    read = reader_of(open_mask(space, RUN, NAME))
-    truth = tissue().truth[where.z, where.y : where.y + REGION, where.x : where.x + REGION] == 1
-    with open_log(space, RUN) as log:
-        wrong = log.mask(where, read) ^ truth
-        for kind, detail, flips in (
-            ("correction", {"tool": "brush"}, wrong),
-            ("decision", {"decision": decision, "note": ""}, np.zeros_like(wrong)),
-        ):
-            seen = log.head().entries
-            draft = Draft(
-                id=f"{seen:032x}", kind=kind, place=where, runs=encode_runs(flips), active_seconds=30, detail=detail
-            )
-            log.append(draft, author, seen, read)
+    """Make a region what the truth says, and decide it, in a minute."""
+    fabricate.decide(space, RUN, where, tissue().truth, decision, author, 60)
 
 
 def assign(
