@@ -99,9 +99,14 @@ def test_a_campaign_that_is_to_be_reviewed_waits_in_a_state_of_its_own(
     assert state.result().report.is_file()
 
     space, truth = Workspace(tmp_path / "w"), np.zeros((2, 96, 80))
-    for z, decision in ((0, "reject"), (1, "unsure"), (1, "accept")):
-        assert run_campaign(manifest, tmp_path / "w").name == "AwaitingReview"
+
+    def say(z: int, decision: str) -> None:
         decide(space, "r1", Place(volume="alpha", z=z, y=0, x=0, height=96, width=80), truth, decision)
+
+    say(0, "reject")
+    say(1, "unsure")
+    assert run_campaign(manifest, tmp_path / "w").name == "AwaitingReview"
+    say(1, "accept")
     assert run_campaign(manifest, tmp_path / "w").name == "Completed"
 
 

@@ -168,7 +168,7 @@ def test_what_was_reviewed_is_segmented_again_and_the_report_says_what_the_revie
     add_volume(space, "cortex", em.image)
     add_baseline(space, "monday", "cortex", em.truth)
     for z in range(5):
-        decide(space, "monday", Place(volume="cortex", z=z, y=0, x=0, height=96, width=96), em.truth, seconds=60)
+        decide(space, "monday", Place(volume="cortex", z=z, y=0, x=0, height=128, width=128), em.truth, seconds=60)
     gate = GateConfig(block_px=32, resamples=1000)
     # Of another seed, or the two would be the same model.
     for seed in (0, 1):
