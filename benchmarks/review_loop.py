@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import argparse
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -83,10 +83,9 @@ class Outcome:
     judged: Judgement
     cl_dice: tuple[float, float]
     """Before and after."""
-    decision: str = field(default="")
 
 
-def measure(name: str, case: Case, base: Artefact, data_root: Path, work: Workspace, steps: int) -> list[Outcome]:
+def measure(name: str, case: Case, base: Artefact, data_root: Path, work: Workspace, steps: int) -> Iterator[Outcome]:
     """Review a volume in both orders, retrain on each, and judge."""
     entry = next(one for one in load_manifest(MANIFEST, data_root).volumes if one.name == case.volume)
     whole = Volume.open(ingest(entry.ingest_config(), work).path)
@@ -95,7 +94,6 @@ def measure(name: str, case: Case, base: Artefact, data_root: Path, work: Worksp
     unseen = {"name": f"{name}-unseen", "labels": None, "box": f"{first}:{stop},:,:"}
     reviewed = ingest(entry.ingest_config().model_copy(update=unseen), work).path
     name_of = Volume.open(reviewed).name
-    outcomes = []
     for order in ORDERS:
         run = f"{name}-{order}"
         segment(name_of, run, SegmentConfig(model=str(base.path)), ExecutionConfig(), work)
@@ -114,8 +112,7 @@ def measure(name: str, case: Case, base: Artefact, data_root: Path, work: Worksp
             made = load_artefact(work.models / run / promotion.version)
             print(f"{run}: {'promoted' if promotion.promoted else 'kept aside: ' + promotion.reason}", flush=True)
         judged, cl_dice = judge(made, base, whole, range(*case.judged))
-        outcomes.append(Outcome(order, len(regions), seconds / 60, judged, cl_dice))
-    return outcomes
+        yield Outcome(order, len(regions), seconds / 60, judged, cl_dice)
 
 
 def choose_regions(ranked: Sequence[Region], order: str) -> list[Region]:
@@ -222,17 +219,15 @@ def main() -> None:
     print(provenance(), flush=True)
     work = Workspace(arguments.work.resolve())
     work.prepare()
-    found = []
+    print(
+        "| tissue | regions | count | minutes | IoU | gain | gain, 0.001 a minute | V_rand | within blocks | clDice |"
+    )
+    print("|---" * 10 + "|", flush=True)
     for name in arguments.case or CASES:
         case = CASES[name]
         base = base_of(f"{name}-base", case, arguments.data_root, work, arguments.steps)
-        found += [(name, one) for one in measure(name, case, base, arguments.data_root, work, arguments.steps)]
-    print(
-        "\n| tissue | regions | count | minutes | IoU | gain | gain, 0.001 a minute | V_rand | within blocks | clDice |"
-    )
-    print("|---" * 10 + "|")
-    for name, outcome in found:
-        tell(name, outcome)
+        for outcome in measure(name, case, base, arguments.data_root, work, arguments.steps):
+            tell(name, outcome)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def watch_goal(workspace: Workspace, run: str) -> Callable[[], None]:
 
 
 def _announce(workspace: Workspace, run: str, standing: ReviewStanding) -> None:
-    enough = f"{run}: {standing.decided} regions are decided, which is enough"
+    enough = f"{run}: {standing.decided} of {standing.wanted} regions are decided, which is enough"
     if standing.model is None:
         tell(enough)
         return
