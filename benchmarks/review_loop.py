@@ -180,7 +180,7 @@ def tell(name: str, one: Outcome) -> None:
     judged, interval = one.judged, one.judged.iou_interval
     assert judged.v_rand is not None
     assert judged.v_rand_interval is not None
-    gain = 1000 * judged.iou.difference / one.minutes
+    gain = judged.iou.difference / one.minutes
     cells = (
         name,
         one.order,
@@ -188,7 +188,7 @@ def tell(name: str, one: Outcome) -> None:
         f"{one.minutes:.0f}",
         f"{judged.iou.incumbent:.3f} to {judged.iou.candidate:.3f}",
         f"{judged.iou.difference:+.3f} ({interval.low:+.3f} to {interval.high:+.3f})",
-        f"{gain:.1f}",
+        f"{gain:+.4f}",
         f"{judged.v_rand.incumbent:.3f} to {judged.v_rand.candidate:.3f}",
         f"{judged.v_rand_interval.low:+.3f} to {judged.v_rand_interval.high:+.3f}",
         f"{one.cl_dice[0]:.3f} to {one.cl_dice[1]:.3f}",
@@ -219,9 +219,7 @@ def main() -> None:
     print(provenance(), flush=True)
     work = Workspace(arguments.work.resolve())
     work.prepare()
-    print(
-        "| tissue | regions | count | minutes | IoU | gain | gain, 0.001 a minute | V_rand | within blocks | clDice |"
-    )
+    print("| tissue | regions | count | minutes | IoU | gain | gain a minute | V_rand | within blocks | clDice |")
     print("|---" * 10 + "|", flush=True)
     for name in arguments.case or CASES:
         case = CASES[name]
