@@ -155,6 +155,7 @@ def _change_people(
 
 
 def _serve(workspace: Workspace, run: str, config: ReviewConfig, as_json: bool) -> None:
+    from segem.cli.review_goal import watch_goal
     from segem.io.reviewed import open_log, replay
     from segem.io.reviewers import check_reviewer, find_reviewer
     from segem.review.app import make_app
@@ -164,6 +165,7 @@ def _serve(workspace: Workspace, run: str, config: ReviewConfig, as_json: bool) 
     person = check_reviewer(config.person)
     tls = Tls(config.certificate, config.key) if config.certificate and config.key else None
     opened = Review(workspace, run)
+    opened.on_decision = watch_goal(workspace, run)
     before, own = opened.log.head(), secrets.token_urlsafe(32)
 
     def identify(token: str) -> str | None:

@@ -73,5 +73,22 @@ class Head(Record):
     digest: str
 
 
+class ReviewedLabels(Record):
+    """What a model learned from people: the regions of one volume that they say are right, by the log of a run."""
+
+    run: str
+    volume: str
+    head: Head
+    """The end of the log when the labels were taken: with it, every label can be shown to be what people entered."""
+    digest: str
+    """sha256 of the run, the head and the labels."""
+    regions: int
+    """Accepted or fixed; all others are unknown."""
+    people: tuple[str, ...]
+    """Who has worked on the volume."""
+    active_seconds: float
+    """How long they were at work on it, all regions and questions together."""
+
+
 EMPTY = Head(entries=0, digest="0" * 64)
 """Of a log without entries."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
@@ -86,6 +87,8 @@ class Review:
         self._regions: dict[str, list[Region]] = {}
         self._questions: dict[tuple[str, int], dict[str, Question]] = {}
         self._busy = threading.Lock()
+        self.on_decision: Callable[[], None] = lambda: None
+        """Called after each decision that was added to the log."""
 
     def close(self) -> None:
         """Close the log."""
@@ -199,7 +202,10 @@ class Review:
         inside = place.z < held.shape[0] and place.y + place.height <= held.shape[1]
         if not (inside and place.x + place.width <= held.shape[2]):
             raise InputError("outside the volume", expected=f"within {held.shape}", found=place, fix="reload the page")
-        return self.log.append(draft, author, seen, held.read)
+        done = self.log.append(draft, author, seen, held.read)
+        if draft.kind == "decision" and isinstance(done, Appended):
+            self.on_decision()
+        return done
 
     def propose(self, place: Place, of: Neighbour) -> NDArray[np.bool_]:
         """Return the mask that a rectangle would have by its neighbours: one of them, or what lies between the two.
