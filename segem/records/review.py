@@ -8,7 +8,9 @@ from pydantic import Field
 
 from segem.records.base import Record
 
-Kind = Literal["correction", "answer", "revert", "decision", "invite", "revoke"]
+Kind = Literal[
+    "correction", "answer", "revert", "decision", "invite", "revoke", "seed", "plant", "claim", "sample", "verdict"
+]
 Decision = Literal["accept", "fix", "reject", "unsure"]
 Answer = Literal["yes", "no", "unknown"]
 
