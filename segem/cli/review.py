@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 theme = Theme(results.panel, typer.Typer())
 SERVED = "Page"
 PEOPLE = "People"
+CHECKED = "Is the reviewer right?"
 WITHOUT = "Without a run"
 EDITED = "Corrections from elsewhere"
 
@@ -53,6 +54,7 @@ def review(
             {
                 SERVED: ("port", "host", "certificate", "key"),
                 PEOPLE: (Option("person", "--as", default="the name you are logged in by"),),
+                CHECKED: ("control_every", "second_share"),
             }
         ),
     ],
@@ -157,13 +159,14 @@ def _change_people(
 def _serve(workspace: Workspace, run: str, config: ReviewConfig, as_json: bool) -> None:
     from segem.io.reviewed import open_log, replay
     from segem.io.reviewers import check_reviewer, find_reviewer
+    from segem.review.apart import SHEET, Checks
     from segem.review.app import make_app
     from segem.review.session import Review
     from segem.serving import ServerConfig, Tls, exit_on_sigterm, listen, serve
 
     person = check_reviewer(config.person)
     tls = Tls(config.certificate, config.key) if config.certificate and config.key else None
-    opened = Review(workspace, run)
+    opened = Review(workspace, run, checks=Checks(config.control_every, config.second_share))
     before, own = opened.log.head(), secrets.token_urlsafe(32)
 
     def identify(token: str) -> str | None:
@@ -182,7 +185,6 @@ def _serve(workspace: Workspace, run: str, config: ReviewConfig, as_json: bool) 
         opened.close()
         # Never while people work: the log is the only truth, and the layer is made of it.
         with open_log(workspace, run) as log:
-            for volume in sorted(
-                {one.place.volume for one in log.entries() if one.number > before.entries and one.place}
-            ):
+            added = [one.place for one in log.entries() if one.number > before.entries]
+            for volume in sorted({place.volume for place in added if place and SHEET not in place.volume}):
                 replay(workspace, run, volume, log)

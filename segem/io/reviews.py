@@ -105,31 +105,7 @@ class ReviewLog:
             self._db.close()
 
     def append(self, draft: Draft, author: str, seen: int, read: ReadMask) -> Appended | Outdated:
-        """Add an entry about a place, unless somebody has changed its regions since.
-
-        Parameters
-        ----------
-        draft : Draft
-            What is to be added; its place is within the volume.
-        author : str
-            Who does.
-        seen : int
-            Number of the last entry that the reviewer knew.
-        read : callable
-            Reads the mask as it was before any review.
-
-        Returns
-        -------
-        Appended or Outdated
-            An entry that is returned is on disk. One that was added before, by the same `id`, is returned again.
-
-        Raises
-        ------
-        InputError
-            When the draft has no place, its runs do not fit, or `seen` is not of this log.
-        WorkspaceError
-            When the disk refuses.
-        """
+        """Add one entry about a place; see `append_all`."""
         return self.append_all((draft,), author, seen, read)
 
     def append_all(
@@ -140,22 +116,33 @@ class ReviewLog:
         read: ReadMask,
         list_changes: Callable[[], Sequence[Entry]] | None = None,
     ) -> Appended | Outdated:
-        """Add the parts of a change of one section, all of them or none; see `append`.
+        """Add entries about places of a section, all of them or none, unless somebody has changed their regions since.
 
         Parameters
         ----------
         drafts : sequence of Draft
-            One or more.
-        author, seen, read
-            See `append`.
+            What is to be added, one or more; their places are within the volume.
+        author : str
+            Who does.
+        seen : int
+            Number of the last entry that the reviewer knew.
+        read : callable
+            Reads the mask as it was before any review.
         list_changes : callable, optional
-            Returns the changes of the section that the author can know of, and has not seen; all since `seen` where
-            it is absent.
+            Returns the changes of the section that the author can know of and has not seen; all since `seen` when
+            absent.
 
         Returns
         -------
         Appended or Outdated
-            With the last entry.
+            The last entry; all are on disk. What was added before, by the same `id`, is returned again.
+
+        Raises
+        ------
+        InputError
+            When a draft has no place, its runs do not fit, or `seen` is not of this log.
+        WorkspaceError
+            When the disk refuses.
         """
         for draft in drafts:
             if draft.place is None:
@@ -280,6 +267,11 @@ class ReviewLog:
         among = f"kind IN ({', '.join('?' * len(kinds))})" if kinds else "1"
         with self._lock, self._faults():
             return self._entries(f"WHERE {among} AND (? IS NULL OR volume = ?)", *kinds, volume, volume)
+
+    def entry(self, number: int) -> Entry | None:
+        """Return the entry of a number."""
+        with self._lock, self._faults():
+            return next(iter(self._entries("WHERE number = ?", number)), None)
 
     def head(self) -> Head:
         """Return the end of the log."""

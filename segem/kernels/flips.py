@@ -89,8 +89,9 @@ def leave_out(entry: EntryT, place: Place) -> EntryT | None:
     if own is None or not overlap(own, place):
         return entry
     flips = decode_runs(entry.runs, (own.height, own.width))
-    for there, _ in _shared(Draft.model_construct(place=place, runs=()), own):
-        flips[there] = False
+    part = intersect(own, place)
+    top, left = part.y - own.y, part.x - own.x
+    flips[top : top + part.height, left : left + part.width] = False
     return entry.model_copy(update={"runs": encode_runs(flips)}) if flips.any() else None
 
 

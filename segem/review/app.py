@@ -25,7 +25,9 @@ from segem.records.review import LONGEST_NOTE, Answer, Decision, Draft, Entry, P
 from segem.review.body import limit_body
 from segem.review.pictures import TILE_PX
 from segem.review.presence import Presence, Where
+from segem.review.progress import list_decisions
 from segem.review.session import Neighbour, Review
+from segem.review.volumes import place_of
 from segem.serving import PERSON
 
 STATIC = Path(__file__).parent / "static"
@@ -36,7 +38,8 @@ MOST_BYTES = 2_000_000
 FOR_EVER = "private, max-age=31536000, immutable"
 HISTORY = 200
 
-Id = Annotated[str, Field(pattern=r"^[0-9a-f-]{16,64}$")]
+# Shorter than what the log takes: it numbers the parts of what lies in several regions.
+Id = Annotated[str, Field(pattern=r"^[0-9a-f-]{16,56}$")]
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 
 
@@ -152,12 +155,12 @@ def _add_page(app: FastAPI) -> None:
 
 def _add_pictures(app: FastAPI, review: Review) -> None:
     @app.get("/tiles/{key}/{level}/{z}/{row}/{column}")
-    def show_tile(key: str, level: int, z: int, row: int, column: int) -> Response:
-        return _picture(lambda: review.pictures[key].tile(level, z, row, column))
+    def show_tile(person: Person, key: str, level: int, z: int, row: int, column: int) -> Response:
+        return _picture(lambda: review.pictures[key].tile(level, z, row, column, review.amend(person, key)))
 
     @app.get("/crops/{key}/{z}/{y}/{x}/{size}")
-    def show_crop(key: str, z: int, y: int, x: int, size: int) -> Response:
-        return _picture(lambda: review.pictures[key].crop(z, y, x, size))
+    def show_crop(person: Person, key: str, z: int, y: int, x: int, size: int) -> Response:
+        return _picture(lambda: review.pictures[key].crop(z, y, x, size, review.amend(person, key)))
 
 
 def _picture(make: Callable[[], bytes]) -> Response:
@@ -188,24 +191,26 @@ def _add_reading(app: FastAPI, review: Review, presence: Presence) -> None:
         }
 
     @app.get("/api/mask/{volume}/{level}/{z}/{row}/{column}")
-    def show_mask(volume: str, level: int, z: int, row: int, column: int) -> Response:
-        upto, tile = review.tile(volume, level, z, row, column)
+    def show_mask(person: Person, volume: str, level: int, z: int, row: int, column: int) -> Response:
+        upto, tile = review.tile(person, volume, level, z, (row, column))
         return _bits(tile, upto)
 
     @app.get("/api/neighbour/{of}/{volume}/{z}/{y}/{x}/{height}/{width}")
-    def show_neighbour(of: Neighbour, volume: str, z: int, y: int, x: int, height: int, width: int) -> Response:
+    def show_neighbour(
+        person: Person, of: Neighbour, volume: str, z: int, y: int, x: int, height: int, width: int
+    ) -> Response:
         try:
             place = Place(volume=volume, z=z, y=y, x=x, height=height, width=width)
         except ValueError:
             raise HTTPException(404) from None
-        return _bits(review.propose(place, of))
+        return _bits(review.propose(person, place, of))
 
     @app.get("/api/queue/{volume}")
-    def show_queue(volume: str) -> list[dict[str, Any]]:
-        decided = {one.place: one for one in review.log.entries(("decision",), volume)}
+    def show_queue(person: Person, volume: str) -> list[dict[str, Any]]:
+        decided = list_decisions(review, person, volume)
         shown = []
         for region in review.regions(volume):
-            place = Place(volume=volume, z=region.z, y=region.y, x=region.x, **_extent(region))
+            place = place_of(region)
             last = decided.get(place)
             shown.append(
                 {
@@ -220,10 +225,11 @@ def _add_reading(app: FastAPI, review: Review, presence: Presence) -> None:
         return shown
 
     @app.get("/api/questions/{volume}/{z}")
-    def show_questions(volume: str, z: int) -> list[dict[str, Any]]:
-        answered = {one.detail["question"]: one.detail["answer"] for one in review.log.entries(("answer",), volume)}
+    def show_questions(person: Person, volume: str, z: int) -> list[dict[str, Any]]:
+        made = review.entries(person, volume, ("answer",))
+        answered = {one.detail["question"]: one.detail["answer"] for one in made}
         return [
-            {"key": key, "answer": answered.get(key), **one.model_dump(exclude={"closeness", "consequence"})}
+            {"key": key, "answer": answered.get(key), **one.model_dump(include={"volume", "z", "y", "x", "ridge"})}
             for key, one in review.questions(volume, z).items()
         ]
 
@@ -243,14 +249,13 @@ def _add_reading(app: FastAPI, review: Review, presence: Presence) -> None:
         head = review.log.head().entries
         return {
             "seen": head,
-            "changes": [_shown(one) for one in review.log.changes(volume, z, seen)],
+            "changes": [_shown(one) for one in review.changes(person, volume, z, seen)],
             "others": [{"person": one.person, "y": one.y, "x": one.x} for one in others],
         }
 
     @app.get("/api/history/{volume}")
-    def show_history(volume: str) -> list[dict[str, Any]]:
-        review.volume(volume)
-        made = list(review.log.entries(volume=volume))[: -HISTORY - 1 : -1]
+    def show_history(person: Person, volume: str) -> list[dict[str, Any]]:
+        made = review.entries(person, volume)[: -HISTORY - 1 : -1]
         return [{**_shown(one), "runs": [], "detail": one.detail, "changes": one.before is not None} for one in made]
 
 
@@ -293,11 +298,7 @@ def _add_writing(app: FastAPI, review: Review) -> None:
 
     @app.post("/api/reverts")
     def revert(sent: Reverted, person: Person) -> Response:
-        made = [one for one in review.log.entries() if one.number == sent.number]
-        if not made or made[0].place is None:
-            raise HTTPException(404, "no such entry")
-        read = review.volume(made[0].place.volume).read
-        entry = review.log.revert(sent.number, person, sent.id, read)
+        entry = review.revert(sent.number, person, sent.id)
         return JSONResponse({"entry": _shown(entry), "changes": []}, 201)
 
 
@@ -310,10 +311,6 @@ def _outcome(done: Appended | Outdated) -> Response:
 
 def _shown(entry: Entry) -> dict[str, Any]:
     return entry.model_dump(include={"number", "id", "time", "author", "kind", "place", "runs", "active_seconds"})
-
-
-def _extent(region: Any) -> dict[str, int]:
-    return {"height": region.height_px, "width": region.width_px}
 
 
 def _bits(mask: np.ndarray[Any, np.dtype[np.bool_]], upto: int | None = None) -> Response:
