@@ -159,7 +159,8 @@ def _change_people(
 def _serve(workspace: Workspace, run: str, config: ReviewConfig, as_json: bool) -> None:
     from segem.io.reviewed import open_log, replay
     from segem.io.reviewers import check_reviewer, find_reviewer
-    from segem.review.apart import SHEET, Checks
+    from segem.records.review import SHEET
+    from segem.review.apart import Checks
     from segem.review.app import make_app
     from segem.review.session import Review
     from segem.serving import ServerConfig, Tls, exit_on_sigterm, listen, serve

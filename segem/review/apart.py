@@ -22,10 +22,8 @@ from numpy.typing import NDArray
 from segem.io.reviews import ReadMask, ReviewLog
 from segem.kernels.flips import cut_draft, intersect, leave_out, overlap
 from segem.kernels.tiles import tile_starts
-from segem.records.review import Draft, Entry, Place
+from segem.records.review import SHEET, Draft, Entry, Place
 
-SHEET = "~"
-"""Parts the name of a volume from what tells people apart; no volume may have it in its name."""
 _SEEDED = "segem"
 
 
@@ -39,10 +37,13 @@ class Checks:
         One region in so many is a control; 0 for none.
     second_share : float
         Share of regions that are read by two people.
+    sample : int
+        Show so many regions of each volume, drawn at random, instead of those that are most likely wrong; 0 for none.
     """
 
     control_every: int = 0
     second_share: float = 0.0
+    sample: int = 0
 
 
 @dataclass(frozen=True)

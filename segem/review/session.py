@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from segem.errors import InputError
 from segem.geometry import Box, ceil_div
 from segem.io.blocks import read_block
+from segem.io.readings import TwoReadings
 from segem.io.reviewed import open_log, reviewable, verify_review
 from segem.io.reviews import REGION_PX, Appended, Outdated, ReviewLog
 from segem.io.shards import shape_of
@@ -20,13 +21,14 @@ from segem.io.workspace import Workspace
 from segem.kernels.between import interpolate_masks
 from segem.kernels.questions import draw_ridge, erase_ridge
 from segem.kernels.runs import encode_runs
-from segem.records.review import Draft, Entry, Kind, Place
+from segem.records.review import SHEET, Draft, Entry, Kind, Place
 from segem.records.review_queue import Question, Region
-from segem.review.apart import SHEET, Apart, Checks
+from segem.review.apart import Apart, Checks
 from segem.review.controls import Patch, list_plants, patch_probability, plan_controls
 from segem.review.pictures import TILE_PX, Amend, no_such
 from segem.review.questions import list_questions
 from segem.review.queue import rank_regions
+from segem.review.sample import draw_sample
 from segem.review.volumes import MOST_REGIONS, Reviewed, list_in_order, open_reviewed, place_between, place_of
 
 Neighbour = Literal["below", "above", "between"]
@@ -102,8 +104,13 @@ class Review:
         # One at a time: two pages that open a review would compute the same twice.
         with self._busy:
             if name not in self._regions:
-                ranked = None if held.probability is None else rank_regions(self.workspace, self.run, name)
-                self._regions[name] = (ranked if ranked is not None else list_in_order(held))[:MOST_REGIONS]
+                if self.apart.checks.sample:
+                    found = draw_sample(self.apart, held)
+                elif held.probability is not None:
+                    found = rank_regions(self.workspace, self.run, name)
+                else:
+                    found = list_in_order(held)
+                self._regions[name] = found[:MOST_REGIONS]
             return self._regions[name]
 
     def questions(self, name: str, z: int) -> dict[str, Question]:
@@ -244,6 +251,23 @@ class Review:
         # As it was sent: in how many parts it is kept says nothing.
         whole = {"id": draft.id, "place": place, "runs": draft.runs, "active_seconds": draft.active_seconds}
         return Appended(done.entry.model_copy(update=whole), done.others)
+
+    def take_reading(self, readings: TwoReadings, draft_id: str, author: str, *, second: bool) -> None:
+        """Let one of two readings of a region count, and note who has decided between them."""
+        held, chosen = self.volume(readings.place.volume), readings.second if second else readings.first
+        with self._adding:
+            flips = self.log.mask(readings.place, held.read) ^ readings.masks[second]
+            about: dict[str, dict[str, str | int]] = {
+                "verdict": {"take": "second" if second else "first"},
+                "decision": {"decision": chosen.detail["decision"], "note": ""},
+                "correction": {"tool": "verdict"},
+            }
+            drafts = [
+                Draft.model_validate({"id": f"{draft_id}-{k}", "kind": kind, "place": readings.place, "detail": detail})
+                for k, (kind, detail) in enumerate(about.items())
+            ]
+            drafts[-1] = drafts[-1].model_copy(update={"runs": encode_runs(flips)})
+            self.log.append_all(drafts if flips.any() else drafts[:-1], author, 0, held.read, lambda: ())
 
     def revert(self, number: int, author: str, draft_id: str) -> Entry:
         """Take an entry back that its author or another person can know of; see `ReviewLog.revert`.

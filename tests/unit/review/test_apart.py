@@ -11,16 +11,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segem.io.readings import list_readings
 from segem.io.reviewed import replay, trusted_places
 from segem.io.volume import Volume
+from segem.kernels.intervals import bound_share
 from segem.kernels.plants import disguise, plant_gap, plant_spur
 from segem.kernels.runs import encode_runs
-from segem.records.review import Place
-from segem.review.apart import SHEET, Apart, Checks
+from segem.records.review import SHEET, Draft, Place
+from segem.review.apart import Apart, Checks
 from segem.review.app import make_app
 from segem.review.controls import list_plants
 from segem.review.session import Review
+from segem.review.volumes import place_of
 from segem.serving import listen, serve
+from segem.stages.reporting.findings import find_review
 from tests.fabricate import add_model, add_volume, guess, new_workspace, tissue
 
 SHAPE = (4, 512, 1024)
@@ -33,7 +37,7 @@ def space(tmp_path_factory):
     image, truth = tissue(SHAPE)
     add_volume(made, "v", image)
     Volume.open(made.volume("v")).build_pyramid(None)
-    for run in ("one", "other", "two"):
+    for run in ("one", "other", "two", "sampled"):
         add_model(made, run, "v", guess(truth))
         for label in (None, "membrane"):
             Volume.open(made.result(run, "v")).build_pyramid(label)
@@ -311,3 +315,96 @@ def test_a_planted_error_is_a_clear_one(plant, given):
         assert np.array_equal(disguise(probability, flips, mask) >= 128, mask ^ flips)
     for nothing in (np.zeros((64, 64), bool), np.ones((64, 64), bool)):
         assert plant(nothing, None, np.random.default_rng(0)) is None
+
+
+def test_two_readings_that_differ_are_decided_by_a_third_who_sees_both(twice, space):
+    review, http = twice
+    place = http.queue("Ana")[5]["place"]
+    first, second = (np.zeros((place["height"], place["width"]), bool) for _ in range(2))
+    first[20:100, 20:100], second[150:200, 100:220] = True, True
+    base = http.mask("Ana", place["z"])[window(place)]
+    for person, flips, decision in (("Ana", first, "fix"), ("Bo", second, "fix")):
+        assert http.correct(person, place, flips).status_code == 201
+        assert http.decide(person, place, decision).status_code == 201
+    where = f"v/{place['z']}/{place['y']}/{place['x']}"
+    for person in ("Ana", "Bo"):
+        assert place not in [one["place"] for one in http.get(person, "/api/disagreements/v").json()]
+        assert http.get(person, f"/api/readings/second/{where}").status_code == 404
+        assert http.post(person, "verdicts", {"place": place, "take": "first"}, 0).status_code == 404
+    assert place in [one["place"] for one in http.get("Cy", "/api/disagreements/v").json()]
+    for which, flips in (("first", first), ("second", second)):
+        packed = np.frombuffer(http.get("Cy", f"/api/readings/{which}/{where}").content, np.uint8)
+        assert np.array_equal(np.unpackbits(packed)[: flips.size].reshape(flips.shape), base ^ flips)
+    assert http.post("Cy", "verdicts", {"place": place, "take": "second"}, 0).status_code == 201
+    assert http.post("Cy", "verdicts", {"place": place, "take": "first"}, 0).status_code == 404
+    assert place not in [one["place"] for one in http.get("Cy", "/api/disagreements/v").json()]
+    reviewed = replay(space, "two", "v", review.log)[place["z"]]
+    assert np.array_equal(reviewed[window(place)] == 1, base ^ second)
+    assert Place(**place) in trusted_places(review.log, "v")
+    # What was agreed before the verdict stays what it was.
+    agreement = find_review(space, "two").agreement
+    readings = [one for one in list_readings(review.log, "v", review.volumes["v"].read) if one.place == Place(**place)]
+    assert [
+        np.array_equal(mask, base ^ flips) for mask, flips in zip(readings[0].masks, (first, second), strict=True)
+    ] == [
+        True,
+        True,
+    ]
+    assert agreement.regions == 2
+    assert 0.2 < agreement.iou < 1
+    assert agreement.iou_interval.too_few == "2 regions read twice; 10 or more are needed"
+
+
+def test_the_hit_rate_counts_what_was_mended_or_rejected(space):
+    review = Review(space, "other", checks=Checks(control_every=2))
+    review.held("Eve", "v")
+    plants = list(list_plants(review.apart, "Eve", "v"))
+    assert len(plants) >= 12
+    for number, (cell, flips) in enumerate(plants[:12]):
+        seen = review.log.head().entries
+        if number % 2:
+            # More than half of what was planted.
+            part = flips & (np.cumsum(flips).reshape(flips.shape) <= 0.7 * flips.sum())
+            review.append(draft("correction", cell, part, {"tool": "brush"}), "Eve", seen)
+            seen = review.log.head().entries
+        words = {"decision": "reject" if number == 0 else "accept", "note": ""}
+        review.append(draft("decision", cell, None, words), "Eve", seen)
+    (eve,) = find_review(space, "other").reviewers
+    assert (eve.name, eve.controls, eve.seen, eve.decided) == ("Eve", 12, 7, 12)
+    assert eve.hit_rate == bound_share(7, 12)
+    review.close()
+
+
+def draft(kind, place, flips, detail):
+    runs = () if flips is None else encode_runs(flips)
+    return Draft(id=uuid.uuid4().hex, kind=kind, place=place, runs=runs, detail=detail, active_seconds=2)
+
+
+def test_regions_drawn_at_random_say_what_the_volume_is(space):
+    """The reviewer's answer is the truth, so the estimate of all regions is the IoU of the volume."""
+    truth = tissue(SHAPE)[1] == 1
+    found = {}
+    for count in (12, 32):
+        review = Review(space, "sampled", checks=Checks(sample=count))
+        regions = review.regions("v")
+        assert len({(one.z, one.y, one.x) for one in regions}) == len(regions) == count
+        held = review.volumes["v"]
+        for region in regions:
+            place, seen = place_of(region), review.log.head().entries
+            there = np.s_[place.z, place.y : place.y + place.height, place.x : place.x + place.width]
+            flips = truth[there] ^ review.apart.see("Ana", place, held)
+            if flips.any():
+                review.append(draft("correction", place, flips, {"tool": "brush"}), "Ana", seen)
+            review.append(
+                draft("decision", place, None, {"decision": "fix", "note": ""}), "Ana", review.log.head().entries
+            )
+        (found[count],) = find_review(space, "sampled").sampled
+        review.close()
+    mask = Volume.open(space.result("sampled", "v")).label("membrane")[:] == 1
+    iou = (mask & truth).sum() / (mask | truth).sum()
+    assert (found[12].regions, found[12].chosen, found[12].decided) == (32, 12, 12)
+    assert found[12].interval.low < iou < found[12].interval.high
+    assert found[12].interval.high - found[12].interval.low < 0.1
+    # Where every region is known, nothing is left to be unsure of.
+    assert found[32].iou == pytest.approx(iou)
+    assert found[32].interval.low == found[32].interval.high == pytest.approx(iou)
