@@ -54,7 +54,7 @@ def review(
             {
                 SERVED: ("port", "host", "certificate", "key"),
                 PEOPLE: (Option("person", "--as", default="the name you are logged in by"),),
-                CHECKED: ("control_every", "second_share"),
+                CHECKED: ("control_every", "second_share", "sample", "receipt"),
             }
         ),
     ],
@@ -115,6 +115,11 @@ def review(
         run = import_mask(masks, space)
     if edited is not None:
         _import(space, run, config, edited, volume, common.as_json)
+    elif config.receipt is not None:
+        from segem.review.receipt import write_receipt
+
+        decided = write_receipt(config.receipt, space, run)
+        show({"receipt": str(config.receipt), "regions": decided}, common.as_json, run=run)
     elif invite is not None or revoke is not None:
         _change_people(space, run, config, invite, revoke, common.as_json)
     else:
@@ -167,7 +172,7 @@ def _serve(workspace: Workspace, run: str, config: ReviewConfig, as_json: bool) 
 
     person = check_reviewer(config.person)
     tls = Tls(config.certificate, config.key) if config.certificate and config.key else None
-    opened = Review(workspace, run, checks=Checks(config.control_every, config.second_share))
+    opened = Review(workspace, run, checks=Checks(config.control_every, config.second_share, config.sample))
     before, own = opened.log.head(), secrets.token_urlsafe(32)
 
     def identify(token: str) -> str | None:
