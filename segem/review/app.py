@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
 from pydantic import Field
 from starlette.types import ASGIApp
@@ -102,6 +103,7 @@ def make_routes(review: Review) -> FastAPI:
     # Without the pages that describe the routes, which load scripts from elsewhere.
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan)
     app.exception_handler(SegemError)(_explain)
+    app.exception_handler(RequestValidationError)(_explain_invalid)
     _add_page(app)
     _add_pictures(app, review)
     _add_reading(app, review, Presence())
@@ -113,6 +115,12 @@ def make_routes(review: Review) -> FastAPI:
 async def _explain(_: Request, error: Exception) -> Response:
     status = 404 if isinstance(error, InputError | ConfigError) else 500
     return JSONResponse({"detail": str(error)}, status)
+
+
+async def _explain_invalid(_: Request, error: Exception) -> Response:
+    # Without what was sent: it may be large, and bytes that are no text cannot be sent back.
+    found = error.errors() if isinstance(error, RequestValidationError) else ()
+    return JSONResponse({"detail": "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in found)}, 422)
 
 
 def _add_page(app: FastAPI) -> None:

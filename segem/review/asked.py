@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from segem.records.review import Entry
-from segem.serving import PERSON
+from segem.serving import PERSON, STILL
 
 # Shorter than what the log takes: it numbers the parts of what lies in several regions.
 Id = Annotated[str, Field(pattern=r"^[0-9a-f-]{16,56}$")]
@@ -21,7 +21,8 @@ Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 
 def _person(request: Request) -> str:
     person = request.scope.get(PERSON)
-    if not person:
+    # Its token may have been revoked while the body was on its way.
+    if not person or not request.scope[STILL]():
         raise HTTPException(401, "nobody is known by this token")
     return str(person)
 

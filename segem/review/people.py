@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException
 from fastapi.responses import JSONResponse, Response
 from pydantic import Field
 
@@ -42,13 +42,12 @@ class Verdict(Record):
 
 def add_people(app: FastAPI, review: Review) -> None:
     """Add the routes of several people to those of a review."""
-    routes = APIRouter()
 
-    @routes.get("/api/progress/{volume}")
+    @app.get("/api/progress/{volume}")
     def show_progress(person: Person, volume: str) -> dict[str, Any]:
         return find_progress(review, person, volume, list_reviewers(review.log)).model_dump()
 
-    @routes.post("/api/claims")
+    @app.post("/api/claims")
     def claim(sent: Claimed, person: Person) -> Response:
         if sent.name not in {person, *list_reviewers(review.log)}:
             raise no_such("person")
@@ -67,7 +66,7 @@ def add_people(app: FastAPI, review: Review) -> None:
             review.log.append_all(drafts, person, 0, review.volume(volume).read, lambda: ())
         return JSONResponse({"claimed": len(drafts), "until": until}, 201)
 
-    @routes.get("/api/disagreements/{volume}")
+    @app.get("/api/disagreements/{volume}")
     def show_disagreements(person: Person, volume: str) -> list[dict[str, Any]]:
         return [
             {
@@ -77,21 +76,19 @@ def add_people(app: FastAPI, review: Review) -> None:
             for one in _list_open(review, person, volume)
         ]
 
-    @routes.get("/api/readings/{which}/{volume}/{z}/{y}/{x}")
+    @app.get("/api/readings/{which}/{volume}/{z}/{y}/{x}")
     def show_reading(
         person: Person, which: Literal["first", "second"], volume: str, z: int, y: int, x: int
     ) -> Response:
         found = _find_open(review, person, volume, (z, y, x))
         return pack_bits(found.masks[which == "second"])
 
-    @routes.post("/api/verdicts")
+    @app.post("/api/verdicts")
     def decide_between(sent: Verdict, person: Person) -> Response:
         place = sent.place
         found = _find_open(review, person, place.volume, (place.z, place.y, place.x))
         review.take_reading(found, sent.id, person, second=sent.take == "second")
         return JSONResponse({"taken": sent.take}, 201)
-
-    app.include_router(routes)
 
 
 def _list_open(review: Review, person: str, volume: str) -> list[TwoReadings]:
