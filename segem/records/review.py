@@ -8,10 +8,14 @@ from pydantic import Field
 
 from segem.records.base import Record
 
-Kind = Literal["correction", "answer", "revert", "decision", "invite", "revoke"]
+Kind = Literal[
+    "correction", "answer", "revert", "decision", "invite", "revoke", "seed", "plant", "claim", "sample", "verdict"
+]
 Decision = Literal["accept", "fix", "reject", "unsure"]
 Answer = Literal["yes", "no", "unknown"]
 
+SHEET = "~"
+"""Parts the name of a volume from what tells a person's own entries about it apart; no volume has it in its name."""
 LARGEST_EDGE_PX = 4096
 """Of the rectangle of one entry: its pixels are held in memory."""
 MOST_RUNS = 100_000
