@@ -243,7 +243,7 @@ def test_the_card_says_who_has_reviewed_and_the_report_what_it_has_gained(space:
     rows = tabulate_gain(gain).rows
     difference = promotion.judged[0].iou.difference
     assert rows[0][:2] == (f"{NAME} of {RUN}", "IoU")
-    assert rows[0][-1] == f"{difference * 12:+.3f}"
+    assert rows[0][-1] == f"{difference / 5:+.4f}"
 
     again = plan_again(decided, ready.job.reviewed, space)
     assert again is not None
