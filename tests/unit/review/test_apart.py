@@ -25,6 +25,8 @@ from segem.review.session import Review
 from segem.review.volumes import place_of
 from segem.serving import listen, serve
 from segem.stages.reporting.findings import find_review
+from segem.stages.reporting.read import read_report
+from segem.stages.reporting.write import report
 from tests.fabricate import add_model, add_volume, guess, new_workspace, tissue
 
 SHAPE = (4, 512, 1024)
@@ -372,6 +374,10 @@ def test_the_hit_rate_counts_what_was_mended_or_rejected(space):
     (eve,) = find_review(space, "other").reviewers
     assert (eve.name, eve.controls, eve.seen, eve.decided) == ("Eve", 12, 7, 12)
     assert eve.hit_rate == bound_share(7, 12)
+    page = report("other", space).index
+    said = "Eve decided 12 regions in 1 minute and saw 7 of 12 planted errors (0.320 to 0.807)."
+    assert said in page.read_text(encoding="utf-8")
+    assert read_report(page.parent).reviewing == find_review(space, "other")
     review.close()
 
 

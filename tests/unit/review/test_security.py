@@ -25,7 +25,10 @@ TOKEN = "ana-" * 8
 PARTS = {
     **dict.fromkeys(("level", "z", "row", "column", "y", "x"), "0"),
     **dict.fromkeys(("size", "height", "width"), "8"),
-    "volume": "v", "name": "main.js", "of": "above", "which": "first",
+    "volume": "v",
+    "name": "main.js",
+    "of": "above",
+    "which": "first",
 }
 # What needs more than the address: page of who asks, two readings that differ.
 QUERIES = {"/api/changes/{volume}/{z}": "?page=t"}
