@@ -162,6 +162,7 @@ def _change_people(
 
 
 def _serve(workspace: Workspace, run: str, config: ReviewConfig, as_json: bool) -> None:
+    from segem.cli.review_goal import watch_goal
     from segem.io.reviewed import open_log, replay
     from segem.io.reviewers import check_reviewer, find_reviewer
     from segem.records.review import SHEET
@@ -173,6 +174,7 @@ def _serve(workspace: Workspace, run: str, config: ReviewConfig, as_json: bool) 
     person = check_reviewer(config.person)
     tls = Tls(config.certificate, config.key) if config.certificate and config.key else None
     opened = Review(workspace, run, checks=Checks(config.control_every, config.second_share, config.sample))
+    opened.on_decision = watch_goal(workspace, run)
     before, own = opened.log.head(), secrets.token_urlsafe(32)
 
     def identify(token: str) -> str | None:

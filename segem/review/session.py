@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -21,7 +21,7 @@ from segem.io.workspace import Workspace
 from segem.kernels.between import interpolate_masks
 from segem.kernels.questions import draw_ridge, erase_ridge
 from segem.kernels.runs import encode_runs
-from segem.records.review import SHEET, Draft, Entry, Kind, Place
+from segem.records.review import SHEET, WORK, Draft, Entry, Kind, Place
 from segem.records.review_queue import Question, Region
 from segem.review.apart import Apart, Checks
 from segem.review.controls import Patch, list_plants, patch_probability, plan_controls
@@ -33,8 +33,6 @@ from segem.review.volumes import MOST_REGIONS, Reviewed, list_in_order, open_rev
 
 Neighbour = Literal["below", "above", "between"]
 NO_CHECKS = Checks()
-SHOWN_KINDS: tuple[Kind, ...] = ("correction", "answer", "revert", "decision")
-"""What people do to regions."""
 
 
 class Review:
@@ -77,6 +75,8 @@ class Review:
         self._busy = threading.RLock()
         # Whose a region is, and what is added to it, must be one step.
         self._adding = threading.Lock()
+        self.on_decision: Callable[[], None] = lambda: None
+        """Called after each decision that was added to the log."""
 
     def close(self) -> None:
         """Close the log."""
@@ -233,7 +233,10 @@ class Review:
         inside = place.z < held.shape[0] and place.y + place.height <= held.shape[1]
         if not (inside and place.x + place.width <= held.shape[2]):
             raise InputError("outside the volume", expected=f"within {held.shape}", found=place, fix="reload the page")
-        return self._append(draft, author, seen, held)
+        done = self._append(draft, author, seen, held)
+        if draft.kind == "decision" and isinstance(done, Appended):
+            self.on_decision()
+        return done
 
     def _append(self, draft: Draft, author: str, seen: int, held: Reviewed) -> Appended | Outdated:
         with self._adding:
@@ -278,7 +281,7 @@ class Review:
             When there is no such entry.
         """
         found = self.log.entry(number)
-        if found is None or found.place is None or found.kind not in SHOWN_KINDS:
+        if found is None or found.place is None or found.kind not in WORK:
             raise no_such("entry")
         held = self.held(author, found.place.volume.partition(SHEET)[0])
         if not self.apart.show(author, [found], held):
@@ -288,7 +291,7 @@ class Review:
         (shown,) = self.apart.show(author, [entry], held)
         return shown
 
-    def entries(self, person: str, name: str, kinds: Sequence[Kind] = SHOWN_KINDS) -> list[Entry]:
+    def entries(self, person: str, name: str, kinds: Sequence[Kind] = WORK) -> list[Entry]:
         """Return the entries about a volume that a person can know of, in their order."""
         held = self.held(person, name)
         made = self.log.entries(kinds, name)

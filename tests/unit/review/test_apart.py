@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 
 from segem.io.readings import list_readings
+from segem.io.review_standing import count_decided
 from segem.io.reviewed import replay, trusted_places
+from segem.io.reviewed_labels import open_reviewed
 from segem.io.volume import Volume
 from segem.kernels.intervals import bound_share
 from segem.kernels.plants import disguise, plant_gap, plant_spur
@@ -206,6 +208,12 @@ def test_what_is_done_about_a_control_is_answered_like_all_else_and_never_enters
     # Others know nothing of it, and neither does what is made of the review.
     assert [one["place"] for one in http.news("Cy", cell.z)["changes"]] == [plain]
     assert trusted_places(review.log, "v") == [Place(**plain)]
+    assert count_decided(review.log) == 1
+    keep = {"id": str(uuid.uuid4()), "places": [place], "name": "Cy", "hours": 1}
+    assert http.people["Cy"].post("/api/claims", json=keep).status_code == 201
+    assert [(one.origin.people, list(one.regions)) for one in open_reviewed(space, "one")] == [
+        (("Ana",), [Place(**plain)])
+    ]
     reviewed = replay(space, "one", "v", review.log)[cell.z]
     expected = Volume.open(space.result("one", "v")).label("membrane")[cell.z]
     expected[window(plain)] ^= np.roll(flips, 5, 1)
