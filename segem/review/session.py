@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segem.errors import InputError
+from segem.errors import InputError, SegemError
 from segem.geometry import Box, ceil_div
 from segem.io.blocks import read_block
 from segem.io.readings import TwoReadings
@@ -24,7 +25,7 @@ from segem.kernels.runs import encode_runs
 from segem.records.review import SHEET, WORK, Draft, Entry, Kind, Place
 from segem.records.review_queue import Question, Region
 from segem.review.apart import Apart, Checks
-from segem.review.controls import Patch, list_plants, patch_probability, plan_controls
+from segem.review.controls import Patch, patch_probability, plan_controls
 from segem.review.pictures import TILE_PX, Amend, no_such
 from segem.review.questions import list_questions
 from segem.review.queue import rank_regions
@@ -144,11 +145,18 @@ class Review:
                     queue = [one for one in cells if (one.z, one.y, one.x) not in touched]
                     planned = plan_controls(self.apart, person, queue, held, levels[0] if levels else None)
                     self.apart.plant(person, name, planned, held)
-                plants = list_plants(self.apart, person, name) if levels else ()
+                plants = self.apart.controls(person, name).items() if levels else ()
                 self._patches[person, name] = [
                     patch for cell, flips in plants for patch in patch_probability(cell, flips, held, levels)
                 ]
         return held
+
+    def prepare(self, people: Sequence[str]) -> None:
+        """Do ahead what people would wait for who open the first volume; the server does it beside its start."""
+        for person in people:
+            # The review may have ended meanwhile; who opens a volume that cannot be read is told so.
+            with suppress(SegemError):
+                self.held(person, next(iter(self.volumes)))
 
     def amend(self, person: str, key: str) -> Amend:
         """Return what makes pictures of a probability agree with the mask that a person sees."""
