@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import secrets
 import signal
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -164,7 +165,7 @@ def _change_people(
 def _serve(workspace: Workspace, run: str, config: ReviewConfig, as_json: bool) -> None:
     from segem.cli.review_goal import watch_goal
     from segem.io.reviewed import open_log, replay
-    from segem.io.reviewers import check_reviewer, find_reviewer
+    from segem.io.reviewers import check_reviewer, find_reviewer, list_reviewers
     from segem.records.review import SHEET
     from segem.review.apart import Checks
     from segem.review.app import make_app
@@ -187,6 +188,8 @@ def _serve(workspace: Workspace, run: str, config: ReviewConfig, as_json: bool) 
             serve(make_app(opened), listener, identify),
         ):
             volumes = ", ".join(opened.volumes)
+            ahead = (person, *list_reviewers(opened.log))
+            threading.Thread(target=opened.prepare, args=(ahead,), name="prepare", daemon=True).start()
             show({"volumes": volumes, "review": f"{listener.address}/?token={own}"}, as_json, run=run)
             signal.pause()
     finally:

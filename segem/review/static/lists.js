@@ -63,12 +63,12 @@ export class Regions {
     return this.on.opened(region);
   }
 
-  // Goes `step` regions on in the list; past open ones only, where all are shown and one was just decided.
+  // Goes `step` regions on in the list; or to the next that is free, also one that was passed over.
   go(step, openOnly = false) {
     const { visible } = this;
     const at = visible.findIndex((region) => this.isCurrent(region));
     const ahead = step > 0 ? visible.slice(at + 1) : visible.slice(0, Math.max(0, at)).reverse();
-    const next = ahead.find((region) => !openOnly || this.isFree(region));
+    const next = (openOnly ? [...ahead, ...visible.slice(0, Math.max(0, at))] : ahead).find((region) => !openOnly || this.isFree(region));
     if (next) this.open(next);
     return Boolean(next);
   }

@@ -118,8 +118,8 @@ def evaluate(
         accept=tuple(map(str, rules)),
         verdict=judge_run(volumes),
         review=verify_review(workspace, run),
-        gain=find_gain(record.model, workspace),
         reviewing=find_review(workspace, run),
+        gain=find_gain(record.model, workspace),
     )
 
 
