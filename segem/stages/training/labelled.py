@@ -150,8 +150,11 @@ def read_labelled_sections(
 ) -> list[LabelledSection]:
     """Read sections with their truth and their neighbours, as `read_section_images` does."""
     truth, images = volume.label("truth"), read_section_images(volume, sections, context, seen)
+    _, *pixel_nm = volume.voxel_size.zyx
     return [
-        LabelledSection(volume.name, image, _read_section(truth, z, volume.name), weight, rehearsed)
+        LabelledSection(
+            volume.name, image, _read_section(truth, z, volume.name), weight, rehearsed, (pixel_nm[0], pixel_nm[1])
+        )
         for z, image in zip(range(*sections), images, strict=True)
     ]
 
