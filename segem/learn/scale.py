@@ -47,24 +47,19 @@ SCALES = tuple(
 )
 
 
-def choose_scale(voxel: VoxelSize, card: ModelCard) -> Scale:
+def find_scale(voxel: VoxelSize, card: ModelCard) -> Scale | None:
     """Return how a volume is resampled for a model: to the nearest pixel size it learned at, by the nearest simple ratio.
 
     Pixels within 15 % of what the model learned at, those of a card that does not say, and those whose two edges ask for
-    different ratios are left as they are.
-
-    Raises
-    ------
-    ConfigError
-        When they are more than four times larger or smaller.
+    different ratios are left as they are. For pixels more than four times larger or smaller there is no scale.
 
     Examples
     --------
     >>> from segem.records.card import LearnedAt
     >>> card = ModelCard(name="m", architecture="unet", threshold=0.5)
     >>> card = card.model_copy(update={"learned_at": LearnedAt(pixel_nm=(4, 6), section_nm=(30, 50))})
-    >>> [choose_scale(VoxelSize(50, nm, nm), card) for nm in (5, 8, 2)]
-    [Scale(net_px=1, source_px=1), Scale(net_px=4, source_px=3), Scale(net_px=1, source_px=2)]
+    >>> [find_scale(VoxelSize(50, nm, nm), card) for nm in (5, 8, 2, 40)]
+    [Scale(net_px=1, source_px=1), Scale(net_px=4, source_px=3), Scale(net_px=1, source_px=2), None]
     """
     if card.learned_at is None:
         return AS_IS
@@ -73,16 +68,31 @@ def choose_scale(voxel: VoxelSize, card: ModelCard) -> Scale:
     for pixel in (voxel.y, voxel.x):
         wanted = pixel / min(max(pixel, smallest), largest)
         if not 1 / MOST <= wanted <= MOST:
-            raise ConfigError(
-                "the pixels are too far from those the model learned at",
-                where=card.name,
-                expected=f"{smallest / MOST:.3g} to {largest * MOST:.3g} nm",
-                found=f"{voxel.y:g} x {voxel.x:g} nm",
-                fix="check the voxel size of the volume, use another model, or take the pixels as they are with "
-                "--resample never",
-            )
+            return None
         found.add(min(SCALES, key=lambda scale: abs(math.log(scale.factor / wanted))))
     return found.pop() if len(found) == 1 else AS_IS
+
+
+def choose_scale(voxel: VoxelSize, card: ModelCard) -> Scale:
+    """Return the same, where there must be a scale.
+
+    Raises
+    ------
+    ConfigError
+        When there is none.
+    """
+    scale = find_scale(voxel, card)
+    if scale is None and card.learned_at is not None:
+        smallest, largest = card.learned_at.pixel_nm
+        raise ConfigError(
+            "the pixels are too far from those the model learned at",
+            where=card.name,
+            expected=f"{smallest / MOST:.3g} to {largest * MOST:.3g} nm",
+            found=f"{voxel.y:g} x {voxel.x:g} nm",
+            fix="check the voxel size of the volume, use another model, or take the pixels as they are with --resample "
+            "never",
+        )
+    return scale or AS_IS
 
 
 def geometry_at(card: ModelCard, scale: Scale) -> Geometry:
@@ -114,8 +124,12 @@ def net_at(artefact: Artefact, scale: Scale) -> nn.Module:
     ModelError
         When the weights are damaged, belong to another architecture or hold NaN or infinity.
     """
-    net = load_net(artefact)
-    return net if scale == AS_IS else Rescaled(net, scale, geometry_of(artefact.card).context_sections).eval()
+    return at_scale(load_net(artefact), scale, geometry_of(artefact.card).context_sections)
+
+
+def at_scale(net: nn.Module, scale: Scale, channels_in: int) -> nn.Module:
+    """Return a net for pixels of the volume: the net itself where it takes them as they are."""
+    return net if scale == AS_IS else Rescaled(net, scale, channels_in).eval()
 
 
 class Rescaled(nn.Module):
