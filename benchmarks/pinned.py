@@ -43,9 +43,9 @@ def run_pinned(commands: Mapping[str, Sequence[str]], logs: Path) -> None:
 
 
 def run_resumable(name: str, command: Sequence[str], logs: Path, *, account: Path, pause: Path | None) -> None:
-    """Run one command on one core; while the file `pause` exists it is stopped, and its processor time is accounted for.
+    """Run one command on one core, stopped while the file `pause` exists, and add its processor time to an account.
 
-    When this process is told to end, so is the command, which is expected to go on from where it was when it is run again.
+    When this process is told to end, so is the command, which must go on from where it was when it is run again.
     """
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with (logs / "driver.lock").open("w") as lock, (logs / f"{name}.log").open("a") as log:

@@ -2,15 +2,16 @@
 
     .venv/bin/python benchmarks/recipes.py --data-root DIR --plan benchmarks/plans/screening.yaml --work FOLDER
 
-A plan is a list of trainings: recipe, tissues taught, fold, seed and minutes. Each starts from random weights and has one
-core; its budget is processor time, so other programs cost it nothing. What is done is skipped, and what was stopped goes
-on from its last checkpoint: stop with Ctrl-C or `kill PID`, and start the same command to go on. While the file --pause
-exists, the training is stopped. Of each training a file stays in `results/recipes/`: settings, scores by section, learning
-curve, commit. `results/recipes/account.json` counts the processor time of all of it, and `--table` writes the tables anew.
+A plan is a list of trainings: recipe, tissues taught, fold, seed and minutes. Each starts from random weights and has
+one core; its budget is processor time, so other programs cost it nothing. What is done is skipped, and what was stopped
+goes on from its last checkpoint: stop with Ctrl-C or `kill PID`, and start the same command to go on. While the file
+--pause exists, the training stands still. Of each training a file stays in `results/recipes/`: settings, scores by
+section, learning curve, commit. `results/recipes/account.json` counts the processor time of all of it, and `--table`
+writes the tables anew.
 
-The folds are contiguous quarters of ISBI, VNC and AC4 (`folds.py`); AC3 is another volume of the tissue of AC4 and judges
-only. A model is judged on the fold of every tissue, also of those it was not taught. `zoo` in place of tissues takes the
-split of `data/manifests/isbi-zoo.yaml`.
+The folds are contiguous quarters of ISBI, VNC and AC4 (`folds.py`); AC3 is another volume of the tissue of AC4 and
+judges only. A model is judged on the fold of every tissue, also of those it was not taught. `zoo` in place of tissues
+takes the split of `data/manifests/isbi-zoo.yaml`.
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "no-defects": THREE | {"defects": 0.0},
     "deep-supervision": THREE | {"deep_supervision": True},
 }
-"""`unet-em` is how the bundled model is trained; each of the others changes one part of it. An architecture of the zoo is a
-recipe too, with its defaults and, where it is built on VGG16, 16 channels in the first stage."""
+"""`unet-em` is how the bundled model is trained; each of the others changes one part of it. An architecture of the zoo is
+a recipe too, with its defaults and, where it is built on VGG16, 16 channels in the first stage."""
 TAUGHT: dict[str, tuple[str, ...]] = {
     "joint": ("isbi", "stack1", "ac4"),
     "fly": ("isbi", "stack1"),
@@ -118,9 +119,7 @@ class Job:
         """Return the sections that judge it."""
         if self.taught == "zoo":
             return {"isbi": range(18, 24)}
-        return {
-            name: range(*CUTS[name][self.fold : self.fold + 2]) if name in CUTS else range(8) for name in JUDGED
-        }
+        return {name: range(*CUTS[name][self.fold : self.fold + 2]) if name in CUTS else range(8) for name in JUDGED}
 
 
 def main() -> None:

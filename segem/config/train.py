@@ -62,7 +62,8 @@ class TrainConfig(Config):
     """Share of the crops that are made to look like another tissue or microscope: staining, shading, width of the
     membranes, sharpness and noise, for a net that is to be used on tissue it has not seen."""
     pixel_nm: tuple[float, float] | None = None
-    """Smallest and largest pixel size, as 3,12, between which crops are resampled at random; as ingested when absent."""
+    """Smallest and largest pixel size in nanometres, as 3,12, between which crops are resampled at random; as ingested
+    when absent."""
     precision: Precision = "auto"
     """``bfloat16`` trains in mixed precision; ``auto`` does so where the hardware supports it."""
     checkpoint_seconds: float = Field(default=60.0, gt=0)

@@ -34,8 +34,8 @@ def outline_cells(
     pixel_nm : tuple of float
         Pixel size along (y, x) in nanometres.
     zero_means : {"membrane", "membrane_with_border", "outside_cells", "background", "unknown"}
-        What 0 is: membrane; membrane that cells have a border with too; the space outside cells, which has a border like
-        a cell; background that has none; or not labelled.
+        What 0 is: membrane; membrane that cells have a border with too; the space outside cells, which has a border
+        like a cell; background that has none; or not labelled.
     ignored : sequence of int
         More values that mean not labelled.
 

@@ -71,7 +71,10 @@ def _stain(sections: Sections, rng: np.random.Generator) -> Sections:
     heights = np.concatenate([[0.0], np.cumsum(rng.uniform(0.05, 1.0, len(levels) - 1))])
     heights = levels[0] + heights / heights[-1] * (levels[-1] - levels[0])
     # Tissue of one grey has no curve.
-    return np.interp(sections, levels, heights).astype(np.float32) if levels[0] < levels[-1] else sections
+    if levels[0] == levels[-1]:
+        return sections
+    stained: Sections = np.interp(sections, levels, heights).astype(np.float32)
+    return stained
 
 
 def _shade(sections: Sections, rng: np.random.Generator) -> Sections:
@@ -79,20 +82,22 @@ def _shade(sections: Sections, rng: np.random.Generator) -> Sections:
     y, x = (np.linspace(-1, 1, size, dtype=np.float32) for size in sections.shape[-2:])
     slopes = rng.uniform(-1, 1, (2, 2)).astype(np.float32)
     added, stretched = (a * y[:, np.newaxis] + b * x for a, b in slopes)
-    return sections * np.exp(stretched * np.float32(0.3)) + added * np.float32(0.5)
+    shaded: Sections = sections * np.exp(stretched * np.float32(0.3)) + added * np.float32(0.5)
+    return shaded
 
 
 def _width(sections: Sections, rng: np.random.Generator) -> Sections:
     """Make what is dark up to a pixel wider or narrower on each side."""
     extreme = ndimage.minimum_filter if rng.random() < 1 / 2 else ndimage.maximum_filter
     share = np.float32(rng.uniform(0.2, 1.0))
-    return sections + share * (extreme(sections, size=(1, 3, 3)) - sections)
+    changed: Sections = sections + share * (extreme(sections, size=(1, 3, 3)) - sections)
+    return changed
 
 
 def _sharpness(sections: Sections, rng: np.random.Generator) -> Sections:
     """Blur, or sharpen by taking what a blur loses once more."""
     sigma = rng.uniform(0.5, 2.0)
-    blurred = ndimage.gaussian_filter(sections, (0, sigma, sigma))
+    blurred: Sections = ndimage.gaussian_filter(sections, (0, sigma, sigma))
     return blurred if rng.random() < 2 / 3 else sections + np.float32(rng.uniform(0.3, 1.0)) * (sections - blurred)
 
 
@@ -101,7 +106,8 @@ def _noise(sections: Sections, rng: np.random.Generator) -> Sections:
     noise = rng.standard_normal(sections.shape, np.float32)
     grain = rng.uniform(0, 1.0)
     noise = ndimage.gaussian_filter(noise, (0, grain, grain))
-    return sections + noise * np.float32(rng.uniform(0.1, 0.8) / noise.std())
+    noisy: Sections = sections + noise * np.float32(rng.uniform(0.1, 0.8) / noise.std())
+    return noisy
 
 
 CHANGES: dict[str, Callable[[Sections, np.random.Generator], Sections]] = {
@@ -118,4 +124,5 @@ def _standardised(changed: Sections, before: Sections) -> Sections:
     spread = changed.std()
     if not spread:
         return before
-    return (changed - changed.mean()) * (before.std() / spread) + before.mean()
+    scaled: Sections = (changed - changed.mean()) * (before.std() / spread) + before.mean()
+    return scaled

@@ -79,8 +79,8 @@ def draw_batches(sections: Sequence[LabelledSection], config: TrainConfig, first
                 # Every other patch is centred on membrane, the rarer class.
                 crop = cut_patch(_layers(section, weight), patch, membrane=turn % 2, rng=rng)
             else:
-                edge_px = config.crop_px if config.pixel_nm is None else draw_edge(section, config, rng)
-                crop = resample(cut_crop(section, weight, edge_px, rng), config.crop_px)
+                crop = cut_crop(section, weight, draw_edge(section, config, rng), rng)
+                crop = resample(crop, config.crop_px)
             crops.append(augment(crop))
             rehearsed.append(section.rehearsed)
         truth, weight_map = (_stacked(crops, key)[..., labelled, labelled] for key in (LABEL, WEIGHT))
@@ -116,12 +116,12 @@ def _layers(section: LabelledSection, weight: NDArray[np.float32]) -> dict[str, 
 
 
 def draw_edge(section: LabelledSection, config: TrainConfig, rng: np.random.Generator) -> int:
-    """Return the edge of a crop that has a random pixel size of the configured range once it is resampled to its usual
-    edge.
+    """Return the edge of a crop that, resampled to its usual edge, has a random pixel size of the configured range.
 
     Every factor is as likely as any other. A section that is too small to be seen at the coarsest size is seen whole.
     """
-    assert config.pixel_nm is not None
+    if config.pixel_nm is None:
+        return config.crop_px
     if section.pixel_nm is None:
         raise ConfigError(
             "crops cannot be resampled to another pixel size",
@@ -131,11 +131,12 @@ def draw_edge(section: LabelledSection, config: TrainConfig, rng: np.random.Gene
         )
     finest, coarsest = np.log(config.pixel_nm)
     drawn, own = float(np.exp(rng.uniform(finest, coarsest))), float(np.mean(section.pixel_nm))
-    return min(max(1, round(config.crop_px * drawn / own)), max(config.crop_px, min(section.truth.shape)))
+    height, width = section.truth.shape
+    return min(max(1, round(config.crop_px * drawn / own)), max(config.crop_px, min(height, width)))
 
 
 def resample(crop: dict[str, NDArray[np.float32]], edge_px: int) -> dict[str, NDArray[np.float32]]:
-    """Return the layers of a crop with another edge: images as a microscope would, truth and weights by the nearest pixel.
+    """Return the layers of a crop with another edge: images averaged, truth and weights by the nearest pixel.
 
     Examples
     --------

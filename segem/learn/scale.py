@@ -48,10 +48,10 @@ SCALES = tuple(
 
 
 def find_scale(voxel: VoxelSize, card: ModelCard) -> Scale | None:
-    """Return how a volume is resampled for a model: to the nearest pixel size it learned at, by the nearest simple ratio.
+    """Return how a volume is resampled for a model: to the nearest pixel size it learned at, by the nearest ratio.
 
-    Pixels within 15 % of what the model learned at, those of a card that does not say, and those whose two edges ask for
-    different ratios are left as they are. For pixels more than four times larger or smaller there is no scale.
+    Pixels within 15 % of what the model learned at, those of a card that does not say, and those whose two edges ask
+    for different ratios are left as they are. For pixels more than four times larger or smaller there is no scale.
 
     Examples
     --------
@@ -109,7 +109,7 @@ def geometry_at(card: ModelCard, scale: Scale) -> Geometry:
     stride_px = _stride_px(geometry.stride_px, scale)
     halo_px = geometry.halo_px
     if halo_px is not None:
-        # Beside what the net sees, each resampling looks at its neighbours: those of the logits, then those of the image.
+        # Beside what the net sees, each resampling looks at its neighbours: of the logits, then of the image.
         to_net, back = _margin_px(scale.net_px, scale.source_px), _margin_px(scale.source_px, scale.net_px)
         halo_px = ceil_div((halo_px + back + 1) * scale.source_px, scale.net_px) + to_net + 1
         halo_px = round_up(halo_px, stride_px)
@@ -146,8 +146,8 @@ class Rescaled(nn.Module):
 
     Notes
     -----
-    Every `source_px` pixels become `net_px` by the same weights, so a tile that starts on the common lattice is resampled
-    exactly as the whole section; interpolation by coordinates in floating point would not be.
+    Every `source_px` pixels become `net_px` by the same weights, so a tile that starts on the common lattice is
+    resampled exactly as the whole section; interpolation by coordinates in floating point would not be.
 
     Examples
     --------

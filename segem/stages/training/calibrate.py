@@ -169,7 +169,9 @@ def _scale_of(volumes: Sequence[LabelledVolume], card: ModelCard) -> Scale:
         raise ConfigError(
             "a model cannot be calibrated on volumes whose pixels differ so much that they are resampled differently",
             where=card.name,
-            found=", ".join(f"{one.name}: {one.volume.voxel_size.y:g} x {one.volume.voxel_size.x:g} nm" for one in volumes),
+            found=", ".join(
+                f"{one.name}: {one.volume.voxel_size.y:g} x {one.volume.voxel_size.x:g} nm" for one in volumes
+            ),
             fix="calibrate it on volumes of one pixel size",
         )
     return scales.pop()

@@ -114,7 +114,7 @@ def test_a_part_with_its_surroundings_comes_out_as_in_the_whole(
 
 
 def by_dilation(ids: np.ndarray) -> np.ndarray:
-    """The rule that SNEMI3D is judged by here, step by step: borders on both sides, one 4-connected step more, and 0."""
+    """The rule that SNEMI3D is judged by, step by step: borders on both sides, one 4-connected step more, and 0."""
     borders = np.zeros(ids.shape, bool)
     for axis in range(2):
         one, other = np.swapaxes(ids, 0, axis)[:-1], np.swapaxes(ids, 0, axis)[1:]
