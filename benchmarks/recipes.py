@@ -60,9 +60,12 @@ RECIPES: dict[str, dict[str, Any]] = {
     "no-average": THREE | {"ema_decay": 0.0},
     "no-defects": THREE | {"defects": 0.0},
     "deep-supervision": THREE | {"deep_supervision": True},
+    "appearance": THREE | {"appearance": 0.5},
+    "pixel-sizes": THREE | {"pixel_nm": (3.0, 12.0)},
+    "randomised": THREE | {"appearance": 0.5, "pixel_nm": (3.0, 12.0)},
 }
-"""`unet-em` is how the bundled model is trained; each of the others changes one part of it. An architecture of the zoo is
-a recipe too, with its defaults and, where it is built on VGG16, 16 channels in the first stage."""
+"""`unet-em` is how the bundled model is trained; each of the others changes one part of it. An architecture of the zoo
+is a recipe too, with its defaults and, where it is built on VGG16, 16 channels in the first stage."""
 TAUGHT: dict[str, tuple[str, ...]] = {
     "joint": ("isbi", "stack1", "ac4"),
     "fly": ("isbi", "stack1"),
