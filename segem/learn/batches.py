@@ -131,7 +131,7 @@ def draw_edge(section: LabelledSection, config: TrainConfig, rng: np.random.Gene
         )
     finest, coarsest = np.log(config.pixel_nm)
     drawn, own = float(np.exp(rng.uniform(finest, coarsest))), float(np.mean(section.pixel_nm))
-    height, width = section.truth.shape
+    height, width = (int(edge) for edge in section.truth.shape)
     return min(max(1, round(config.crop_px * drawn / own)), max(config.crop_px, min(height, width)))
 
 

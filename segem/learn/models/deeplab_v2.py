@@ -84,10 +84,10 @@ class DeepLabV2ResNet(CoarseNet):
     -----
     The third stage is dilated by 2 and the fourth by 4 in place of their strides. The first block of each keeps the
     dilation before it, because in torchvision's ResNet, whose weights fit, it is the 3x3 convolution of that block that
-    has the stride. The pyramid starts at zero and learns at a twentieth of the rate. Its scores sum 73,728 inputs:
-    from the paper's normal distribution of deviation 0.01, meant for a trained backbone and SGD, each step of Adam
-    would throw them about. Inputs are normalised and batch norm is trained as in all nets of the zoo; the paper keeps it
-    frozen.
+    has the stride. The pyramid starts at zero and learns at a twentieth of the rate: its scores sum 73,728 inputs.
+    From the paper's normal distribution of deviation 0.01, meant for a trained backbone and SGD, each step of Adam
+    would throw them about. Inputs are normalised and batch norm is trained as in all nets of the zoo; the paper keeps
+    it frozen.
 
     Examples
     --------

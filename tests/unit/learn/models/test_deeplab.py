@@ -233,7 +233,8 @@ def v3() -> Any:
 
 
 def test_residual_blocks_pass_on_their_input_at_first(v3: Any) -> None:
-    for block, channels in ((small_resnet().backbone.layer3[1], 1024), (v3.net.backbone["layer1"][1], 256)):
+    v2: Any = small_resnet()
+    for block, channels in ((v2.backbone.layer3[1], 1024), (v3.net.backbone["layer1"][1], 256)):
         x = torch.rand(1, channels, 9, 7)
         assert torch.equal(block.train()(x), x)
 
