@@ -40,9 +40,10 @@ from segem.kernels.metrics.centreline_dice import CentrelineSums
 from segem.kernels.metrics.section import compare_section
 from segem.kernels.metrics.segmentation import SegmentationSums
 from segem.kernels.threshold import quantize_probability, threshold_probability
-from segem.learn.artefact import Artefact, geometry_of, load_net
+from segem.learn.artefact import Artefact
 from segem.learn.engine import Engine, choose_device
 from segem.learn.models.registry import ZOO, build
+from segem.learn.scale import choose_scale, geometry_at, net_at
 from segem.stages.training.train import HISTORY, train
 from segem.stages.volumes.ingest import ingest
 
@@ -188,13 +189,16 @@ def _do(job: Job, arguments: argparse.Namespace, work: Workspace) -> None:
 
 def judge(model: Artefact, volume: Volume, sections: range) -> list[dict[str, Any]]:
     """Return the counts of each section: tiles and centre lines at the model's threshold, cells at the challenge's."""
-    context, stride_px = geometry_of(model.card).context_sections, geometry_of(model.card).stride_px
+    # At the pixel size the model learned at, as in a run.
+    scale = choose_scale(volume.voxel_size, model.card)
+    shape = geometry_at(model.card, scale)
+    context = shape.context_sections
     _, *pixel_nm = volume.voxel_size.zyx
     rows = []
-    with Engine(load_net(model), choose_device("cpu"), context) as engine:
+    with Engine(net_at(model, scale), choose_device("cpu"), context) as engine:
         for z in sections:
             truth = read_section(volume.label("truth"), z)
-            (probability,) = engine.averaged([seen(volume, z, context)], stride_px)
+            (probability,) = engine.averaged([seen(volume, z, context)], shape.stride_px)
             stored = quantize_probability(probability)
             mask = threshold_probability(stored, model.card.threshold)
             cells = SegmentationSums.count(truth, stored)
