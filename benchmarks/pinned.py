@@ -49,7 +49,8 @@ def run_resumable(name: str, command: Sequence[str], logs: Path, *, account: Pat
     """
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with (logs / "driver.lock").open("w") as lock, (logs / f"{name}.log").open("a") as log:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Another one that is just ending is waited for.
+        fcntl.flock(lock, fcntl.LOCK_EX)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
         core = str(max(os.sched_getaffinity(0)))
         process = subprocess.Popen(
