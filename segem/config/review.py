@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import getpass
+import re
 from pathlib import Path
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from segem.config.base import Config
 from segem.config.ingest import Polarity
@@ -26,6 +27,45 @@ class MaskConfig(Config):
     """Voxel size in nanometres along (z, y, x); not needed where the stack states it."""
     name: Name | None = None
     """Name of the volume that is made of them; that of the file when absent."""
+
+
+class EditedConfig(Config):
+    """A mask that was corrected in another program."""
+
+    edited: Source
+    """Enter a mask that was corrected in another program (0 and 255; 128 stays as it is) as corrections of the person
+    of --as, and do not serve the page."""
+    volume: Name | None = None
+    """Volume it belongs to, where the run has several."""
+
+
+class LabelConfig(Config):
+    """What is labelled from nothing: patches of some sections of a volume."""
+
+    label: Name
+    """Paint ground truth of an ingested volume, patch by patch; what nobody has decided counts as not labelled."""
+    sections: str | None = None
+    """Sections to label, as 3,7,12; five spread over the volume when absent."""
+    following: str | None = None
+    """Name of a learning curve: label the sections that `segem label-next` has put first, from the place where the
+    models disagree most."""
+    proposal: str | None = None
+    """What you paint from: the name of a run whose mask is taken, ``kmeans`` or ``empty``. When absent, the mask of the
+    newest run that has one, else K-means. It is chosen once, when the labelling of a volume begins."""
+    manifest: Path | None = None
+    """YAML file that is written at the end, with the labels beside it, for `segem retrain`."""
+
+    @field_validator("sections")
+    @classmethod
+    def _numbers(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"\d{1,9}(,\d{1,9})*", value):
+            raise ValueError(f"sections are numbers with commas between them, as 3,7,12, found {value!r}")
+        return value
+
+    @property
+    def chosen(self) -> tuple[int, ...]:
+        """The sections that were named, in their order; nothing where none were."""
+        return tuple(dict.fromkeys(map(int, self.sections.split(",")))) if self.sections else ()
 
 
 class ReviewConfig(Config):

@@ -47,7 +47,7 @@ class Correction(Record):
     place: Place
     runs: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(max_length=100_000)]
     active_seconds: Seconds = 0.0
-    tool: Literal["brush", "eraser", "polygon", "fill", "undo", "redo", "copy", "interpolate"]
+    tool: Literal["brush", "eraser", "polygon", "fill", "undo", "redo", "copy", "interpolate", "line", "clear"]
 
 
 class Decided(Record):
@@ -173,6 +173,7 @@ def _add_reading(app: FastAPI, review: Review, presence: Presence) -> None:
         return {
             "run": review.run,
             "person": person,
+            "labelling": review.labelling,
             "tile_px": TILE_PX,
             "volumes": [
                 {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
@@ -61,6 +62,8 @@ class Review:
         Where the run lies.
     run : str
         Its name.
+    patches : sequence of Region, optional
+        What is labelled from nothing, in this order, instead of the regions that are most likely wrong.
 
     Raises
     ------
@@ -70,8 +73,8 @@ class Review:
         When there is no such run, or the log of its review was changed or is not the one that the report knows.
     """
 
-    def __init__(self, workspace: Workspace, run: str) -> None:
-        self.workspace, self.run = workspace, run
+    def __init__(self, workspace: Workspace, run: str, patches: Sequence[Region] = ()) -> None:
+        self.workspace, self.run, self.labelling = workspace, run, bool(patches)
         names = reviewable(workspace, run)
         if not names:
             raise InputError(
@@ -83,7 +86,7 @@ class Review:
         }
         verify_review(workspace, run)
         self.log: ReviewLog = open_log(workspace, run)
-        self._regions: dict[str, list[Region]] = {}
+        self._regions: dict[str, list[Region]] = {patches[0].volume: list(patches[:MOST_REGIONS])} if patches else {}
         self._questions: dict[tuple[str, int], dict[str, Question]] = {}
         self._busy = threading.Lock()
 
