@@ -50,8 +50,9 @@ class LabelConfig(Config):
     """Name of a learning curve: label the sections that `segem label-next` has put first, from the place where the
     models disagree most."""
     proposal: str | None = None
-    """What you paint from: the name of a run whose mask is taken, ``kmeans`` or ``empty``. When absent, the mask of the
-    newest run that has one, else K-means. It is chosen once, when the labelling of a volume begins."""
+    """What you paint from: the name of a run whose mask is taken, ``watershed``, ``kmeans`` or ``empty``. When absent, the
+    mask of the newest run of a model that has one, else the watershed of the image. It is chosen once, when the
+    labelling of a volume begins."""
     manifest: Path | None = None
     """YAML file that is written at the end, with the labels beside it, for `segem retrain`."""
 

@@ -33,7 +33,7 @@ from segem.stages.segmentation.baseline import baseline
 
 FIRST_SECTIONS = 5
 """What `segem review --label` offers when no sections are named: enough for a first model and to judge it."""
-KMEANS, EMPTY = "kmeans", "empty"
+WATERSHED, KMEANS, EMPTY = "watershed", "kmeans", "empty"
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def open_labelling(config: LabelConfig, workspace: Workspace) -> Labelling:
             "no such section", where=name, expected=f"0 to {volume.shape[0] - 1}", found=wrong, fix="correct --sections"
         )
     if run not in workspace.runs() or name not in load_run(workspace, run).volumes:
-        _propose(name, run, config.proposal or _newest_mask(workspace, name) or KMEANS, workspace)
+        _propose(name, run, config.proposal or _newest_mask(workspace, name) or WATERSHED, workspace)
     elif config.proposal is not None:
         raise ConfigError(
             "the labelling of this volume has begun, and what is painted from cannot change any more",
@@ -201,9 +201,14 @@ def _newest_mask(workspace: Workspace, volume: str) -> str | None:
 
 def _propose(name: str, run: str, proposal: str, workspace: Workspace) -> None:
     """Make the run and its mask; its record is last, so that what was killed begins anew."""
+    if proposal == WATERSHED:
+        tell(f"{name}: you paint from a watershed of the image")
+        baseline(name, run, BaselineConfig(method="watershed"), workspace)
+        return
     if proposal == KMEANS:
-        tell(f"{name}: K-means proposes what you paint from")
-        baseline(name, run, BaselineConfig(), workspace)
+        tell(f"{name}: you paint from K-means")
+        # Smoothed, since whoever paints must take away each speck.
+        baseline(name, run, BaselineConfig(sigma_px=2.0), workspace)
         return
     mask = None
     if proposal != EMPTY:
@@ -212,7 +217,7 @@ def _propose(name: str, run: str, proposal: str, workspace: Workspace) -> None:
                 "no such mask to paint from",
                 where=proposal,
                 found=f"runs: {', '.join(workspace.runs()) or 'none'}",
-                fix=f"--proposal takes a run that holds {name}, {KMEANS} or {EMPTY}",
+                fix=f"--proposal takes a run that holds {name}, {WATERSHED}, {KMEANS} or {EMPTY}",
             )
         mask = open_mask(workspace, proposal, name)
         tell(f"{name}: you paint from the mask of {proposal}")

@@ -126,11 +126,11 @@ def test_what_is_proposed_is_the_newest_mask_of_a_model_and_stays_when_that_is_l
         open_labelling(LabelConfig(label="cortex", proposal="kmeans"), space)
 
 
-@pytest.mark.parametrize("proposal", ["kmeans", "empty"])
+@pytest.mark.parametrize("proposal", ["watershed", "kmeans", "empty"])
 def test_nothing_but_the_image_is_needed(space, proposal):
     opened = open_labelling(LabelConfig(label="cortex", proposal=proposal), space)
     mask = open_mask(space, opened.run, "cortex")[:]
-    assert mask.any() == (proposal == "kmeans")
+    assert mask.any() == (proposal != "empty")
 
 
 @pytest.mark.parametrize(
@@ -176,11 +176,13 @@ def test_the_list_of_label_next_is_opened_where_models_disagree_most(space):
 def test_a_manifest_grows_by_volumes_and_never_replaces_one_of_somebody_else(stack):
     folder, _ = stack
     space, mine = Workspace(folder / "w"), folder / "mine.yaml"
-    tifffile.imwrite(folder / "two.tif", tifffile.imread(folder / "stack.tif")[:4, :256, :256])
+    tifffile.imwrite(
+        folder / "two.tif", tifffile.imread(folder / "stack.tif")[:4, :256, :256], photometric="minisblack"
+    )
     for name, source, box in (("one", "stack.tif", "0:4,:256,:256"), ("two", "two.tif", None)):
         config = IngestConfig(name=name, source=folder / source, voxel_nm=(50, 4, 4), box=box, window=(5, 250))
         ingest(config, space)
-        opened = open_labelling(LabelConfig(label=name, proposal="empty"), space)
+        opened = open_labelling(LabelConfig(label=name, proposal="kmeans"), space)
         place = Place(volume=name, z=0, y=0, x=0, height=256, width=256)
         decide(space, opened.run, place)
         assert write_labels(opened.run, name, mine, space).manifest is None, "one section trains nothing"

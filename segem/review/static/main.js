@@ -2,9 +2,11 @@
 
 import { Activity, PAGE, Saver, getBits, getJson } from "./api.js";
 import { listen, showKeys } from "./keys.js";
+import { LABELLING, renamePage } from "./labelling.js";
 import { Questions, Regions, showHistory } from "./lists.js";
 import { Mask } from "./mask.js";
 import { Painter } from "./painting.js";
+import { Strip } from "./strip.js";
 import { MASK_COLOUR, Stage } from "./viewer.js";
 
 const NEWS_MS = 3000;
@@ -41,8 +43,12 @@ const saver = new Saver(info.run, info.person, {
   },
 });
 const stage = new Stage(info.tile_px, { moved: noteAddress });
-const painter = new Painter(stage, saver, activity, { changed: showTools, say });
-const regions = new Regions({ opened: (region) => openRegion(region) });
+const painter = new Painter(stage, saver, activity, {
+  changed: showTools, say,
+  keyOf: (of) => ({ key: of.probability ?? of.raw, isProbability: Boolean(of.probability) }),
+});
+const regions = new Regions({ opened: (region) => openRegion(region) }, info.labelling ? LABELLING : undefined);
+const strip = new Strip(drawCrop);
 const questions = new Questions({ asked: (question) => ask(question), finished: () => { stage.ridge = null; stage.redraw(); } });
 
 function isHere({ volume: name, z: section }) { return stage.mask && name === volume.name && section === z; }
@@ -62,9 +68,10 @@ function showSaved() {
 }
 
 function showTools() {
-  for (const tool of ["brush", "eraser", "polygon", "fill", "move"]) press(tool, painter.tool === tool);
+  for (const tool of ["brush", "eraser", "polygon", "line", "fill", "move"]) press(tool, painter.tool === tool);
   press("outline", stage.outlined);
   press("probability", probability);
+  press("strip", strip.shown);
   $("size").value = painter.size;
   $("size-px").textContent = `${painter.size} px`;
   document.querySelector("[data-action=undo]").disabled = !painter.done.length;
@@ -122,8 +129,11 @@ async function openRegion(region) {
   await openSection(volume, place.z);
   stage.region = place;
   stage.fit(place);
+  showStrip();
   prefetch();
 }
+
+function showStrip() { return strip.show(mode === "regions" ? regions.current?.place : null, volume).catch((error) => say(error.message)); }
 
 function prefetch() {
   for (const { place } of regions.ahead(PREFETCHED)) {
@@ -236,6 +246,13 @@ function answer(word) {
   questions.go(1);
 }
 
+async function clearRegion() {
+  const place = regions.current?.place;
+  if (!place || place.z !== z) { say("Choose a region of this section first."); return; }
+  await stage.mask.whenLoaded(place);
+  if (!painter.replace(place, new Uint8Array(place.height * place.width), "clear")) say("It is clear already.");
+}
+
 async function takeNeighbour(of, tool) {
   const place = regions.current?.place;
   if (!place || place.z !== z) { say("Choose a region of this section first."); return; }
@@ -260,6 +277,7 @@ function setMode(next) {
   document.body.dataset.mode = mode;
   stage.ridge = null;
   stage.region = mode === "regions" ? regions.current?.place ?? null : stage.region;
+  showStrip();
   if (mode === "questions") questions.load(volume.name, z).catch((error) => say(error.message));
   if (mode === "history") loadHistory();
   stage.redraw();
@@ -287,12 +305,14 @@ function setTool(tool) { painter.setTool(tool); showTools(); }
 
 const ACTIONS = {
   brush: () => setTool("brush"), eraser: () => setTool("eraser"), polygon: () => setTool("polygon"),
-  fill: () => setTool("fill"), move: () => setTool("move"),
+  line: () => setTool("line"), fill: () => setTool("fill"), move: () => setTool("move"),
   smaller: () => setSize(painter.size - 1), larger: () => setSize(painter.size + 1),
-  undo: () => painter.undo(), redo: () => painter.redo(), close: () => painter.closePolygon(), cancel: () => painter.cancel(),
+  undo: () => painter.undo(), redo: () => painter.redo(), close: () => painter.close(), cancel: () => painter.cancel(),
   below: () => openSection(volume, z - 1), above: () => openSection(volume, z + 1),
   "copy-below": () => takeNeighbour("below", "copy"), "copy-above": () => takeNeighbour("above", "copy"),
   interpolate: () => takeNeighbour("between", "interpolate"),
+  clear: clearRegion,
+  strip: () => { strip.shown = !strip.shown; showTools(); showStrip(); },
   hide: () => { stage.hidden = true; stage.redraw(); },
   outline: () => { stage.outlined = !stage.outlined; showTools(); stage.redraw(); },
   probability: () => {
@@ -342,6 +362,8 @@ async function openAddress() {
 
 $("run").textContent = info.run;
 document.title = `Review ${info.run}`;
+if (info.labelling) renamePage(info.volumes[0].name);
+$("volume-label").hidden = info.volumes.length === 1;
 $("volume").replaceChildren(...info.volumes.map(({ name }) => new Option(name, name)));
 $("volume").addEventListener("change", () => openSection(info.volumes.find(({ name }) => name === $("volume").value), 0));
 $("z").addEventListener("change", () => openSection(volume, Math.round(Number($("z").value) || 0)));

@@ -11,7 +11,7 @@ export class Stage {
   // `on` has: moved() after the view has changed.
   constructor(tilePx, on) {
     Object.assign(this, { tilePx, on, mask: null, hidden: false, outlined: false, opacity: 0.55, cursor: null });
-    Object.assign(this, { region: null, ridge: null, polygon: null, asked: false, drawn: null });
+    Object.assign(this, { region: null, ridge: null, polygon: null, path: null, asked: false, drawn: null });
     this.maskCanvas = document.getElementById("mask");
     this.marksCanvas = document.getElementById("marks");
     this.scratch = document.createElement("canvas");
@@ -170,6 +170,14 @@ export class Stage {
         const [left, top] = at(y + 0.5, x + 0.5);
         context.fillRect(left - size / 2, top - size / 2, size, size);
       }
+    }
+    if (this.path) {
+      const { pixels, width } = this.path;
+      Object.assign(context, { strokeStyle: MARK, globalAlpha: 0.6, lineWidth: Math.max(width * view.scale, ratio), lineCap: "round", lineJoin: "round" });
+      context.beginPath();
+      for (const [y, x] of pixels) context.lineTo(...at(y + 0.5, x + 0.5));
+      context.stroke();
+      context.globalAlpha = 1;
     }
     if (this.polygon?.length) {
       trace(1.5, MARK, () => {
