@@ -97,9 +97,9 @@ function openMask() {
 }
 
 // Opens a section of a volume; the view stays where it is.
-function openSection(next, section) { return (opened = showSection(next, section)); }
+function openSection(next, section, look) { return (opened = showSection(next, section, look)); }
 
-async function showSection(next, section) {
+async function showSection(next, section, look) {
   const turn = (opening += 1);
   const another = volume !== next;
   if (regions.volume !== next.name) {
@@ -115,7 +115,7 @@ async function showSection(next, section) {
   Object.assign($("z"), { value: z, max: volume.shape[0] - 1 });
   $("depth").textContent = `of ${volume.shape[0] - 1}`;
   $("volume").value = volume.name;
-  await Promise.all([stage.show(volume, z, shownKey()), hear()]);
+  await Promise.all([stage.show(volume, z, shownKey(), look), hear()]);
   if (turn !== opening) return;
   showTools();
   if (mode === "questions") await questions.load(volume.name, z);
@@ -214,11 +214,12 @@ async function drawCrop(canvas, { z: section = z, y, x, height: size }, pixels =
   context.globalAlpha = 1;
   context.fillRect(0, 0, canvas.width, canvas.height);
   if (image.naturalWidth) context.drawImage(image, 0, 0, canvas.width, canvas.height);
-  const step = canvas.width / size;
-  context.fillStyle = `rgb(${MASK_COLOUR.join()})`;
-  context.globalAlpha = 0.5;
-  pixels?.forEach((value, i) => { if (value) context.fillRect((i % size) * step, Math.floor(i / size) * step, step, step); });
-  context.globalAlpha = 1;
+  if (!pixels) return;
+  const mask = new ImageData(size, size);
+  pixels.forEach((value, i) => { if (value) mask.data.set([...MASK_COLOUR, 128], 4 * i); });
+  const small = new OffscreenCanvas(size, size);
+  small.getContext("2d").putImageData(mask, 0, 0);
+  context.drawImage(small, 0, 0, canvas.width, canvas.height);
 }
 
 // Shows a question: the line on the stage, and beside it the same place in the sections before and after.
@@ -350,13 +351,13 @@ async function openAddress() {
   const found = info.volumes.find((one) => one.name === name);
   const [section, y, x, scale] = numbers.map(Number);
   if (found && scale > 0) {
-    await openSection(found, section || 0);
+    await openSection(found, section || 0, () => stage.goTo({ y, x, scale }, true));
     stage.goTo({ y, x, scale }, true);
     return;
   }
   await regions.load((found ?? info.volumes[0]).name);
   const first = regions.all.find(({ decision }) => !decision) ?? regions.all[0];
-  await openSection(found ?? info.volumes[0], first?.place.z ?? 0);
+  await openSection(found ?? info.volumes[0], first?.place.z ?? 0, first && (() => stage.fit(first.place, true)));
   if (first) regions.open(first);
 }
 

@@ -32,7 +32,7 @@ export class Stage {
       maxZoomPixelRatio: 24,
       visibilityRatio: 0.2,
       imageLoaderLimit: 6,
-      immediateRender: false,
+      immediateRender: true,
       preserveImageSizeOnResize: true,
     });
     this.viewer.canvas.tabIndex = -1;
@@ -41,8 +41,9 @@ export class Stage {
     new ResizeObserver(() => this.redraw()).observe(document.getElementById("stage"));
   }
 
-  // Shows the pictures of a section; the view stays where it is unless the volume is another one.
-  show(volume, z, key) {
+  // Shows the pictures of a section; the view stays where it is unless the volume is another one, which is shown whole, or
+  // from the beginning by `look()`: what is seen for a moment only is not asked for.
+  show(volume, z, key, look = () => this.viewer.viewport.goHome(true)) {
     const [, height, width] = volume.shape;
     const last = volume.levels - 1;
     const tileSource = {
@@ -56,7 +57,7 @@ export class Stage {
       tileSource, index: 0, replace,
       success: ({ item }) => {
         this.item = item;
-        if (another) this.viewer.viewport.goHome(true);
+        if (another) look();
         this.smooth();
         this.redraw();
         resolve();
