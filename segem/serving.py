@@ -258,7 +258,7 @@ def guard(app: ASGIApp, address: str, token: str | Identify | None = None) -> AS
     Returns
     -------
     ASGIApp
-        Adds `SECURITY_HEADERS` to every answer.
+        Adds `SECURITY_HEADERS` to every answer that does not have its own.
 
     Raises
     ------
@@ -361,7 +361,10 @@ def _is_same(given: str, secret: str) -> bool:
 def _with_security_headers(send: Send) -> Send:
     async def sent(message: Message) -> None:
         if message["type"] in {"http.response.start", "websocket.http.response.start"}:
-            MutableHeaders(scope=message).update(SECURITY_HEADERS)
+            headers = MutableHeaders(scope=message)
+            # An application that shows a page of others' may say what that needs.
+            for name, value in SECURITY_HEADERS.items():
+                headers.setdefault(name, value)
         await send(message)
 
     return sent

@@ -56,7 +56,7 @@ def review(
         ReviewConfig,
         Options(
             {
-                SERVED: ("port", "host", "certificate", "key"),
+                SERVED: ("port", "host", "certificate", "key", Option("three_d", "--3d")),
                 PEOPLE: (Option("person", "--as", default="the name you are logged in by"),),
             }
         ),
@@ -202,7 +202,7 @@ def _serve(workspace: Workspace, run: str, config: ReviewConfig, as_json: bool, 
         with (
             exit_on_sigterm(),
             listen(ServerConfig(config.host, config.port, tls)) as listener,
-            serve(make_app(opened), listener, identify),
+            serve(make_app(opened, three_d=config.three_d), listener, identify),
         ):
             volumes = ", ".join(opened.volumes)
             show({"volumes": volumes, "review": f"{listener.address}/?token={own}"}, as_json, run=run)

@@ -50,8 +50,8 @@ class LabelConfig(Config):
     """Name of a learning curve: label the sections that `segem label-next` has put first, from the place where the
     models disagree most."""
     proposal: str | None = None
-    """What you paint from: the name of a run whose mask is taken, ``watershed``, ``kmeans`` or ``empty``. When absent, the
-    mask of the newest run of a model that has one, else the watershed of the image. It is chosen once, when the
+    """What you paint from: the name of a run whose mask is taken, ``watershed``, ``kmeans`` or ``empty``. When absent,
+    the mask of the newest run of a model that has one, else the watershed of the image. It is chosen once, when the
     labelling of a volume begins."""
     manifest: Path | None = None
     """YAML file that is written at the end, with the labels beside it, for `segem retrain`."""
@@ -81,6 +81,8 @@ class ReviewConfig(Config):
     """Certificate of that name, a PEM file: the page is then served by https."""
     key: Path | None = None
     """Its private key, a PEM file."""
+    three_d: bool = False
+    """Show places in three dimensions as well, in Neuroglancer (``pip install 'segem[3d]'``)."""
     person: str = Field(default_factory=getpass.getuser)
     """Your name, as the log keeps it."""
 

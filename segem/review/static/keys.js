@@ -18,6 +18,7 @@ export const KEYS = [
     ["strip", "KeyS", "The region in the sections before and after, beside it"],
   ]],
   ["View", [
+    ["three-d", "KeyV", "This place in three dimensions, where --3d was given"],
     ["hide", "Space", "Hold to hide the mask"], ["outline", "KeyO", "Outline or filled"], ["probability", "KeyP", "Probability or image"],
     ["fainter", "Comma", "Fainter mask"], ["stronger", "Period", "Stronger mask"],
     ["contrast-less", "Shift+KeyC", "Less contrast"], ["contrast-more", "KeyC", "More contrast"],

@@ -7,6 +7,7 @@ import { Questions, Regions, showHistory } from "./lists.js";
 import { Mask } from "./mask.js";
 import { Painter } from "./painting.js";
 import { Strip } from "./strip.js";
+import { openThreeD } from "./threed.js";
 import { MASK_COLOUR, Stage } from "./viewer.js";
 
 const NEWS_MS = 3000;
@@ -314,6 +315,10 @@ const ACTIONS = {
   interpolate: () => takeNeighbour("between", "interpolate"),
   clear: clearRegion,
   strip: () => { strip.shown = !strip.shown; showTools(); showStrip(); },
+  "three-d": () => {
+    if (info.three_d) openThreeD(volume, { z, ...stage.centre() }).catch((error) => say(error.message));
+    else say("Start segem review with --3d to see places in three dimensions.");
+  },
   hide: () => { stage.hidden = true; stage.redraw(); },
   outline: () => { stage.outlined = !stage.outlined; showTools(); stage.redraw(); },
   probability: () => {
@@ -364,6 +369,7 @@ async function openAddress() {
 $("run").textContent = info.run;
 document.title = `Review ${info.run}`;
 if (info.labelling) renamePage(info.volumes[0].name);
+document.querySelector("[data-action=three-d]").hidden = !info.three_d;
 $("volume-label").hidden = info.volumes.length === 1;
 $("volume").replaceChildren(...info.volumes.map(({ name }) => new Option(name, name)));
 $("volume").addEventListener("change", () => openSection(info.volumes.find(({ name }) => name === $("volume").value), 0));
