@@ -37,6 +37,8 @@ Identify = Callable[[str], str | None]
 LOOPBACK = "127.0.0.1"
 PERSON = "segem.person"
 """Key of an ASGI scope under which an application finds who asks, where each person has a token."""
+OWN_HEADERS = "segem.headers"
+"""Key of an ASGI scope under which an application puts what it must say otherwise than `SECURITY_HEADERS` do."""
 THREAD = "segem-server"
 # 16 characters of base64 are 96 bits: nobody guesses that over a network.
 LEAST_TOKEN = 16
@@ -258,7 +260,7 @@ def guard(app: ASGIApp, address: str, token: str | Identify | None = None) -> AS
     Returns
     -------
     ASGIApp
-        Adds `SECURITY_HEADERS` to every answer that does not have its own.
+        Adds `SECURITY_HEADERS` to every answer, in place of what the application has of them.
 
     Raises
     ------
@@ -291,7 +293,8 @@ def guard(app: ASGIApp, address: str, token: str | Identify | None = None) -> AS
                 scope[PERSON] = person
             else:
                 refusal = person
-        await (refusal or app)(scope, receive, _with_security_headers(send))
+        scope[OWN_HEADERS] = own = dict[str, str]()
+        await (refusal or app)(scope, receive, _with_security_headers(send, own))
 
     return guarded
 
@@ -358,13 +361,10 @@ def _is_same(given: str, secret: str) -> bool:
     return hmac.compare_digest(given.encode(), secret.encode())
 
 
-def _with_security_headers(send: Send) -> Send:
+def _with_security_headers(send: Send, own: dict[str, str]) -> Send:
     async def sent(message: Message) -> None:
         if message["type"] in {"http.response.start", "websocket.http.response.start"}:
-            headers = MutableHeaders(scope=message)
-            # An application that shows a page of others' may say what that needs.
-            for name, value in SECURITY_HEADERS.items():
-                headers.setdefault(name, value)
+            MutableHeaders(scope=message).update(SECURITY_HEADERS | own)
         await send(message)
 
     return sent

@@ -10,18 +10,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, HTTPException
-from fastapi.responses import FileResponse, Response, StreamingResponse
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.responses import FileResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from segem.errors import ConfigError
 from segem.io.run import load_run
 from segem.io.workspace import Workspace
 from segem.review.session import Review
+from segem.serving import OWN_HEADERS
 
 CONTENT_POLICY = (
     "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'{more}; style-src 'self' 'unsafe-inline'; "
@@ -81,26 +83,41 @@ def add_three_d(review: Review) -> APIRouter:
 
     @router.get("/events/view")
     def stream_nothing() -> Response:
-        return StreamingResponse(_stay_silent(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        answer = Silence(media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        # It has no end that could be known.
+        del answer.headers["Content-Length"]
+        return answer
 
     # The page looks for /v/ in its address.
     @router.get("/v/view/{name}")
-    def show_client(name: str) -> Response:
+    def show_client(request: Request, name: str) -> Response:
         if name not in files:
             raise HTTPException(404)
         # What a worker may do is said by its own file. Those that decode make functions of text when they are loaded;
         # they see neither the page nor anything beyond this server, and the page itself may not.
         policy = CONTENT_POLICY.format(more=" 'unsafe-eval'" if name.endswith(".js") else "")
-        return FileResponse(files[name], headers={"Cache-Control": "no-cache", "Content-Security-Policy": policy})
+        request.scope[OWN_HEADERS]["Content-Security-Policy"] = policy
+        return FileResponse(files[name], headers={"Cache-Control": "no-cache"})
 
     return router
 
 
-async def _stay_silent() -> AsyncIterator[str]:
-    # A comment now and then, by which a server or proxy in between learns that the page is still there.
-    while True:
-        yield ": nothing\n\n"
-        await asyncio.sleep(_SILENCE_SECONDS)
+class Silence(Response):
+    """A stream of events in which nothing happens, open until its page is closed or the server ends."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        """Send a comment now and then, by which what lies in between learns that the page is still there."""
+        # A server that ends cancels what is open, which is how this is to end.
+        with suppress(asyncio.CancelledError):
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            while True:
+                await send({"type": "http.response.body", "body": b": nothing\n\n", "more_body": True})
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_SILENCE_SECONDS):
+                        while (await receive())["type"] != "http.disconnect":
+                            pass
+                        return
+        await send({"type": "http.response.body"})
 
 
 def _layers_of(workspace: Workspace, run: str, name: str) -> list[dict[str, Any]]:

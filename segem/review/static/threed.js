@@ -16,7 +16,8 @@ export async function openThreeD(volume, { z, y, x, scale }) {
   const base = location.href.replace(/[#?].*/, "").replace(/[^/]*$/, "");
   const state = {
     dimensions: { x: [nmX * 1e-9, "m"], y: [nmY * 1e-9, "m"], z: [nmZ * 1e-9, "m"] },
-    position: [x, y, z + 0.5],
+    // OME-Zarr counts from the middle of the first voxel, the stage from its corner.
+    position: [x - 0.5, y - 0.5, z],
     crossSectionScale: 1 / scale,
     projectionScale: 512,
     layout: "4panel",
