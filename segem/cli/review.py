@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 theme = Theme(results.panel, typer.Typer())
 SERVED = "Page"
 PEOPLE = "People"
+CHECKED = "Is the reviewer right?"
 WITHOUT = "Without a run"
 LABELS = "Ground truth from nothing"
 EDITED = "Corrections from elsewhere"
@@ -58,6 +59,7 @@ def review(
             {
                 SERVED: ("port", "host", "certificate", "key", Option("three_d", "--3d")),
                 PEOPLE: (Option("person", "--as", default="the name you are logged in by"),),
+                CHECKED: ("control_every", "second_share", "sample", "receipt"),
             }
         ),
     ],
@@ -129,6 +131,11 @@ def review(
         run = import_mask(masks, space)
     if edited is not None:
         _import(space, run, config, edited, common.as_json)
+    elif config.receipt is not None:
+        from segem.review.receipt import write_receipt
+
+        decided = write_receipt(config.receipt, space, run)
+        show({"receipt": str(config.receipt), "regions": decided}, common.as_json, run=run)
     elif invite is not None or revoke is not None:
         _change_people(space, run, config, invite, revoke, common.as_json)
     else:
@@ -183,16 +190,22 @@ def _label(workspace: Workspace, labels: LabelConfig, config: ReviewConfig, as_j
         raise
 
 
-def _serve(workspace: Workspace, run: str, config: ReviewConfig, as_json: bool, patches: Sequence[Region] = ()) -> None:
+def _serve(workspace: Workspace, run: str, config: ReviewConfig, as_json: bool, chosen: Sequence[Region] = ()) -> None:
+    from segem.cli.review_goal import watch_goal
     from segem.io.reviewed import open_log, replay
     from segem.io.reviewers import check_reviewer, find_reviewer
+    from segem.records.review import SHEET
+    from segem.review.apart import Checks
     from segem.review.app import make_app
     from segem.review.session import Review
     from segem.serving import ServerConfig, Tls, exit_on_sigterm, listen, serve
 
     person = check_reviewer(config.person)
     tls = Tls(config.certificate, config.key) if config.certificate and config.key else None
-    opened = Review(workspace, run, patches)
+    # Nothing is planted into labels, and nobody reads them twice: all of them are trained on.
+    checks = Checks() if chosen else Checks(config.control_every, config.second_share, config.sample)
+    opened = Review(workspace, run, checks=checks, chosen=chosen)
+    opened.on_decision = watch_goal(workspace, run)
     before, own = opened.log.head(), secrets.token_urlsafe(32)
 
     def identify(token: str) -> str | None:
@@ -211,7 +224,6 @@ def _serve(workspace: Workspace, run: str, config: ReviewConfig, as_json: bool, 
         opened.close()
         # Never while people work: the log is the only truth, and the layer is made of it.
         with open_log(workspace, run) as log:
-            for volume in sorted(
-                {one.place.volume for one in log.entries() if one.number > before.entries and one.place}
-            ):
+            added = [one.place for one in log.entries() if one.number > before.entries]
+            for volume in sorted({place.volume for place in added if place and SHEET not in place.volume}):
                 replay(workspace, run, volume, log)

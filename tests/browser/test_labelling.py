@@ -38,7 +38,7 @@ def workspace(tmp_path_factory):
 def addresses(workspace):
     """Where a run is reviewed, and where its volume is labelled."""
     labels = open_labelling(LabelConfig(label="cortex", sections="1,2,3"), workspace)
-    reviews = Review(workspace, "monday"), Review(workspace, labels.run, labels.patches)
+    reviews = Review(workspace, "monday"), Review(workspace, labels.run, chosen=labels.patches)
     with (
         listen() as one,
         listen() as other,

@@ -44,7 +44,7 @@ def test_the_place_is_shown_with_its_mask_at_the_same_pixel(browser, tmp_path):
         page.evaluate("location.hash = 'cortex/2/140.5/200.5/2'")
         page.wait_for_timeout(500)
         with context.expect_page() as opening:
-            page.keyboard.press("v")
+            page.keyboard.press("Shift+V")
         viewer = opening.value
         viewer.on("pageerror", lambda error: complaints.append(str(error)))
         expected = guess(truth)[2] >= 128

@@ -11,7 +11,7 @@ function describeReview(all) { return `${all.filter(({ decision }) => decision).
 export class Regions {
   // `on` has: opened(region); `words` and `describe` say what was decided, and how far one has come.
   constructor(on, { words, describe } = { words: WORDS, describe: describeReview }) {
-    Object.assign(this, { on, words, describe, all: [], current: null, filter: "all" });
+    Object.assign(this, { on, words, describe, all: [], current: null, isShown: () => true, isFree: ({ decision }) => !decision, describeKept: () => "" });
     this.list = document.getElementById("region-list");
   }
 
@@ -24,7 +24,7 @@ export class Regions {
   }
 
   get visible() {
-    return this.all.filter(({ decision }) => this.filter === "all" || (this.filter === "done") === Boolean(decision));
+    return this.all.filter(this.isShown);
   }
 
   isCurrent({ place }) {
@@ -47,6 +47,8 @@ export class Regions {
         const by = `${this.words[region.decision]} by ${region.person}${region.note ? `: ${region.note}` : ""}`;
         button.append(Object.assign(document.createElement("span"), { className: `state ${region.decision}`, textContent: by }));
       }
+      const kept = this.describeKept(region);
+      if (kept) button.append(Object.assign(document.createElement("span"), { className: "state unsure", textContent: kept }));
       button.append(why);
       button.addEventListener("click", () => this.open(region));
       const item = document.createElement("li");
@@ -59,7 +61,7 @@ export class Regions {
   open(region) {
     this.current = region;
     this.show();
-    this.on.opened(region);
+    return this.on.opened(region);
   }
 
   // Goes `step` regions on in the list; past open ones only, where all are shown and one was just decided.
@@ -67,7 +69,7 @@ export class Regions {
     const { visible } = this;
     const at = visible.findIndex((region) => this.isCurrent(region));
     const ahead = step > 0 ? visible.slice(at + 1) : visible.slice(0, Math.max(0, at)).reverse();
-    const next = ahead.find(({ decision }) => !openOnly || !decision);
+    const next = ahead.find((region) => !openOnly || this.isFree(region));
     if (next) this.open(next);
     return Boolean(next);
   }
