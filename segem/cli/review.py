@@ -57,7 +57,7 @@ def review(
         ReviewConfig,
         Options(
             {
-                SERVED: ("port", "host", "certificate", "key", Option("three_d", "--3d")),
+                SERVED: ("port", "host", "certificate", "key", "public_address", Option("three_d", "--3d")),
                 PEOPLE: (Option("person", "--as", default="the name you are logged in by"),),
                 CHECKED: ("control_every", "second_share", "sample", "receipt"),
             }
@@ -171,7 +171,7 @@ def _change_people(
         if invite is not None:
             token = invite_reviewer(log, invite, config.person)
             scheme = "https" if config.certificate else "http"
-            address = f"{scheme}://{config.host}:{config.port}"
+            address = config.public_address or f"{scheme}://{config.host}:{config.port}"
             show({"person": invite, "opens": f"{address}/?token={token}"}, as_json, run=run)
 
 
@@ -214,7 +214,7 @@ def _serve(workspace: Workspace, run: str, config: ReviewConfig, as_json: bool, 
     try:
         with (
             exit_on_sigterm(),
-            listen(ServerConfig(config.host, config.port, tls)) as listener,
+            listen(ServerConfig(config.host, config.port, tls, config.public_address)) as listener,
             serve(make_app(opened, three_d=config.three_d), listener, identify),
         ):
             volumes = ", ".join(opened.volumes)

@@ -81,6 +81,8 @@ class ReviewConfig(Config):
     """Certificate of that name, a PEM file: the page is then served by https."""
     key: Path | None = None
     """Its private key, a PEM file."""
+    public_address: str | None = None
+    """How people call the page where a reverse proxy on this machine stands before it, as https://review.example.org."""
     three_d: bool = False
     """Show places in three dimensions as well, in Neuroglancer (``pip install 'segem[3d]'``)."""
     control_every: int = Field(default=15, ge=0)
@@ -95,6 +97,24 @@ class ReviewConfig(Config):
     """Write what was decided, by whom and when, as a table (.csv) or pages (.pdf), and do not serve the page."""
     person: str = Field(default_factory=getpass.getuser)
     """Your name, as the log keeps it."""
+
+    @field_validator("public_address")
+    @classmethod
+    def _https_and_a_host(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if not re.fullmatch(r"https://[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[0-9]{1,5})?/?", value.lower()):
+            raise ValueError(f"an address is https://, a host and maybe a port, without a path, found {value!r}")
+        return value.lower().rstrip("/")
+
+    @model_validator(mode="after")
+    def _proxy_on_this_machine(self) -> ReviewConfig:
+        if self.public_address is not None and (self.host != "127.0.0.1" or self.certificate is not None):
+            raise ValueError(
+                "with --public-address the proxy speaks https, and only this machine may reach the page: "
+                "leave out --host and --certificate"
+            )
+        return self
 
     @model_validator(mode="after")
     def _certificate_and_key(self) -> ReviewConfig:

@@ -83,8 +83,10 @@ def add_three_d(review: Review) -> APIRouter:
 
     @router.get("/events/view")
     def stream_nothing() -> Response:
-        answer = Silence(media_type="text/event-stream", headers={"Cache-Control": "no-store"})
-        # It has no end that could be known.
+        answer = Silence(
+            media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        )
+        # Passed on at once by nginx too. It has no end that could be known.
         del answer.headers["Content-Length"]
         return answer
 
