@@ -46,6 +46,7 @@ def campaign(
     data_root: Path | None = None,
     execution: ExecutionConfig = DEFAULT_EXECUTION,
     replace: bool = False,
+    restarts: int = 0,  # noqa: ARG001 - for the reaper of the service, which reads it from the parameters of the run
 ) -> CampaignOutcome:
     """Find the membranes of every volume of a manifest, and report on them.
 
@@ -65,6 +66,8 @@ def campaign(
         Device, engine, workers, memory.
     replace : bool
         Overwrite results of this run, and volumes of the workspace, that were made with other settings.
+    restarts : int
+        How often the service starts the campaign again when its process died; finished blocks are kept.
 
     Raises
     ------

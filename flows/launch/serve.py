@@ -21,12 +21,12 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from flows.launch.deployments import POOL
+from flows.launch.history import serve_history
 from flows.launch.launcher import WORKSPACE
 from flows.launch.lease import expired, leases_in
 from flows.launch.service import PASSWORD, Service, check_environment, open_log
 from segem.config.service import ServeConfig
-from segem.errors import ServerError, WorkspaceError
-from segem.serving import ServerConfig, listen, serve
+from segem.errors import WorkspaceError
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -90,38 +90,28 @@ def run_service(
     with ExitStack() as stack:
         stack.enter_context(service.hold())
         asked = stack.enter_context(_signals())
-        listener = stack.enter_context(listen(ServerConfig(port=config.port)))
-        settings = service.prepare(int(listener.address.rpartition(":")[2]))
-        # Prefect reads its settings when it is first imported.
-        os.environ.update(service.server_environment())
-        from prefect.client.orchestration import get_client
-        from prefect.server.api.server import create_app
-
-        from flows.launch.web import HEADERS, REPORTS, make_web
-
-        try:
-            web = make_web(create_app(), workspace, settings[PASSWORD])
-            stack.enter_context(serve(web, listener, headers=HEADERS))
-        except ServerError as error:
-            raise _explain(error, service) from error
-        _register(service)
-        client = stack.enter_context(get_client(sync_client=True))
+        address, client = stack.enter_context(serve_history(service, config.port))
         worker = _Worker(service, config.at_once, say)
         stack.callback(_stop, service, worker, client)
         worker.start()
-        user, _, password = settings[PASSWORD].partition(":")
-        port = listener.address.rpartition(":")[2]
-        announce(
-            Serving(
-                page=listener.address,
-                reports=f"{listener.address}{REPORTS}/",
-                password=settings[PASSWORD],
-                user=f"{user} (with {password} as password, where both are asked for)",
-                tunnel=f"ssh -L {port}:127.0.0.1:{port} {socket.gethostname()}",
-                workspace=str(workspace),
-            )
-        )
+        announce(_introduce(service, address))
         _watch(service, worker, client, asked, say)
+
+
+def _introduce(service: Service, address: str) -> Serving:
+    from flows.launch.web import REPORTS
+
+    password = service.settings()[PASSWORD]
+    user, _, secret = password.partition(":")
+    port = address.rpartition(":")[2]
+    return Serving(
+        page=address,
+        reports=f"{address}{REPORTS}/",
+        password=password,
+        user=f"{user}, with {secret} as password (where a name is asked for too)",
+        tunnel=f"ssh -L {port}:127.0.0.1:{port} {socket.gethostname()}",
+        workspace=str(service.workspace),
+    )
 
 
 class _Asked:
@@ -283,33 +273,6 @@ def _pause(client: SyncPrefectClient) -> None:
     from prefect.client.schemas.actions import WorkPoolUpdate
 
     client.update_work_pool(POOL, WorkPoolUpdate(is_paused=True))
-
-
-def _register(service: Service) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "flows.launch.register", str(service.workspace)],
-        env={**os.environ, **service.client_environment()},
-        capture_output=True,
-        text=True,
-        start_new_session=True,
-        check=False,
-    )
-    if done.returncode:
-        raise WorkspaceError(
-            "the deployments cannot be registered",
-            where=service.home,
-            found=done.stderr.strip().splitlines()[-1:] or f"exit code {done.returncode}",
-            fix="check `segem doctor`; if Prefect was just upgraded or downgraded, go back to the version before",
-        )
-
-
-def _explain(error: ServerError, service: Service) -> WorkspaceError:
-    return WorkspaceError(
-        "Prefect's server does not start",
-        where=service.home,
-        found=error.found,
-        fix="check `segem doctor` and the free space; if its database is damaged, restore a copy of this folder",
-    )
 
 
 def drain(workspace: Path, say: Callable[[str], None]) -> None:

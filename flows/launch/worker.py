@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 class LeasingWorker(ProcessWorker):
     """Prefect's worker for processes, with a lease for each run."""
 
-    type = "process"
+    @classmethod
+    def __dispatch_key__(cls) -> str:
+        """Return the name in Prefect's table of workers, where Prefect's own keeps its place."""
+        return "segem-process"
 
     def __init__(self, leases: Path, **options: Any) -> None:
         super().__init__(**options)

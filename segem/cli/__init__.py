@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 for module in (campaign, service, inspection, steps, runs, results, review, training, labelling, machine):
     app.add_typer(module.theme.app)
+app.add_typer(service.app, name="schedule", rich_help_panel=service.theme.panel)
 app.add_typer(data.app, name="data", rich_help_panel=steps.theme.panel)
 app.add_typer(models.app, name="models", rich_help_panel=training.theme.panel)
 
