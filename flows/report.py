@@ -7,6 +7,7 @@ from pathlib import Path
 from prefect import flow
 from prefect.artifacts import create_link_artifact, create_table_artifact
 
+from flows.links import link_to_report
 from flows.steps import step
 from segem.io.workspace import open_workspace
 from segem.records.scores import IoU, VolumeScores
@@ -41,7 +42,7 @@ def publish(run: str, pages: ReportResult) -> None:
     rows = [_row_of(volume) for volume in read_report(pages.index.parent).volumes]
     create_table_artifact(rows, key="iou-of-volumes", description=f"Membrane IoU of each volume of {run}")
     create_link_artifact(
-        pages.index.absolute().as_uri(), link_text=f"Report of {run}", key="report", description=str(pages.index)
+        link_to_report(run, pages.index), link_text=f"Report of {run}", key="report", description=str(pages.index)
     )
 
 

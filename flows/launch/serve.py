@@ -25,6 +25,7 @@ from flows.launch.history import serve_history
 from flows.launch.launcher import WORKSPACE
 from flows.launch.lease import expired, leases_in
 from flows.launch.service import PASSWORD, Service, check_environment, open_log
+from flows.links import REPORTS, VARIABLE
 from segem.config.service import ServeConfig
 from segem.errors import WorkspaceError
 
@@ -99,8 +100,6 @@ def run_service(
 
 
 def _introduce(service: Service, address: str) -> Serving:
-    from flows.launch.web import REPORTS
-
     password = service.settings()[PASSWORD]
     user, _, secret = password.partition(":")
     port = address.rpartition(":")[2]
@@ -153,7 +152,12 @@ class _Worker:
         self.began, self.backoff, self.ended = 0.0, 1.0, 0.0
 
     def start(self) -> None:
-        environment = {**os.environ, **self.service.client_environment(), WORKSPACE: str(self.service.workspace)}
+        environment = {
+            **os.environ,
+            **self.service.client_environment(),
+            WORKSPACE: str(self.service.workspace),
+            VARIABLE: f"{self.service.address()}{REPORTS}",
+        }
         # The password of the server is that of the clients; what else is the server's own is no business of flows.
         environment = {key: value for key, value in environment.items() if not key.startswith("PREFECT_SERVER_")}
         log = open_log(self.service.worker_log)

@@ -16,12 +16,11 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from flows.links import REPORTS
 from segem.errors import SegemError
 from segem.io.workspace import Workspace
 from segem.serving import SECURITY_HEADERS
 
-REPORTS = "/reports"
-"""Path under which the reports lie."""
 ASK = {"WWW-Authenticate": 'Basic realm="segem: user segem, and the password that segem serve printed"'}
 
 HEADERS = {key: value for key, value in SECURITY_HEADERS.items() if key != "Content-Security-Policy"}
@@ -66,17 +65,6 @@ def make_web(prefect: ASGIApp, workspace: Path, password: str) -> ASGIApp:
         await (reports if ours else prefect)(scope, receive, sent)
 
     return route
-
-
-def report_url(address: str, run: str) -> str:
-    """Return where the report of a run is served.
-
-    Examples
-    --------
-    >>> report_url("http://127.0.0.1:4200", "monday")
-    'http://127.0.0.1:4200/reports/monday/index.html'
-    """
-    return f"{address}{REPORTS}/{quote(run)}/index.html"
 
 
 def _make_reports(workspace: Workspace) -> ASGIApp:

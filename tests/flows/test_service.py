@@ -57,8 +57,9 @@ def test_the_password_is_its_owners(service: RunningService) -> None:
 
 def test_without_the_password_nothing_is_answered_but_health_and_the_page(service: RunningService) -> None:
     api = service.api("GET", "/../openapi.json")["paths"]
-    open_ones = {path for path in api if status(service, f"/api{path.removeprefix('/api')}") != 401}
-    assert open_ones <= {"/api/health", "/api/ready"}, open_ones
+    assert len(api) > 100
+    open_ones = {path for path in api if status(service, f"/api{path}") != 401}
+    assert open_ones == {"/health", "/ready"}
     assert status(service, "/api/health") == 200
     assert status(service, "/") == 200
     for path in ("/reports/", "/reports/r1/index.html", "/reports", "/api/variables/name/health"):
