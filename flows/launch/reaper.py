@@ -12,12 +12,17 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, TaskRunFilter, TaskRunFilterState
-from prefect.client.schemas.filters import TaskRunFilterStateType
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    TaskRunFilter,
+    TaskRunFilterState,
+    TaskRunFilterStateType,
+)
+from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Crashed
 
@@ -44,8 +49,8 @@ class Reaped:
 
     flow_run: str
     name: str
-    crashed: bool
-    """Whether it was closed as crashed here; false where it had ended already."""
+    stopped: bool
+    """Whether somebody had cancelled it; if not, it has crashed."""
     again: str | None = None
     """Id of the run that was started in its place."""
 
@@ -87,17 +92,18 @@ def _reap(folder: Path, client: SyncPrefectClient) -> Iterator[Reaped]:
 def _close(run: FlowRun, client: SyncPrefectClient) -> Reaped | None:
     """Bring a run to its end whose process is gone; None where nothing was amiss."""
     state = run.state.type if run.state else None
-    crashed = state in UNFINISHED
-    if crashed:
-        stopped = state == StateType.CANCELLING
-        end = Cancelled(message=STOPPED) if stopped else Crashed(message=DIED)
+    open_still = state in UNFINISHED
+    if not open_still and state != StateType.CRASHED:
+        return None
+    # By its history: a process that is told to stop may have called itself crashed.
+    stopped = any(one.type == StateType.CANCELLING for one in client.read_flow_run_states(run.id))
+    if open_still or stopped:
+        end: State[Any] = Cancelled(message=STOPPED) if stopped else Crashed(message=DIED)
         client.set_flow_run_state(run.id, end, force=True)
         logger.warning("flow run %s: %s", run.name, end.message)
-    if not crashed and state != StateType.CRASHED:
-        return None
     _close_tasks(run, client)
-    again = None if state == StateType.CANCELLING else _start_again(run, client)
-    return Reaped(str(run.id), run.name, crashed, again)
+    again = None if stopped else _start_again(run, client)
+    return Reaped(str(run.id), run.name, stopped, again)
 
 
 def _close_tasks(run: FlowRun, client: SyncPrefectClient) -> None:

@@ -38,6 +38,8 @@ REAP_VARIABLE = "SEGEM_REAP_SECONDS"
 """Variable by which tests look at the leases more often."""
 STOP_SECONDS = 30.0
 """How long a flow run has to tell the server that it is stopped."""
+WORKED_SECONDS = 10.0
+"""A worker that lasted this long had begun its work; what ended it was no fault of its start."""
 LONGEST_BACKOFF = 60.0
 DRAIN = signal.SIGUSR1
 
@@ -182,8 +184,8 @@ class _Worker:
         now = time.monotonic()
         if not self.ended:
             self.ended = now
-            lasted = now - self.began > LONGEST_BACKOFF
-            self.backoff = 1.0 if lasted else min(2 * self.backoff, LONGEST_BACKOFF)
+            worked = now - self.began > WORKED_SECONDS
+            self.backoff = 1.0 if worked else min(2 * self.backoff, LONGEST_BACKOFF)
             self.say(
                 f"the worker ended with code {self.process.returncode} and is started again in {self.backoff:.0f} s; "
                 f"see {self.service.worker_log}"
@@ -217,7 +219,7 @@ def _watch(
             # Our own server, over loopback: what fails here is worth another look, not the end of the service.
             try:
                 for found in reap(service.leases, client):
-                    say(_describe(found.name, found.crashed, found.again))
+                    say(_describe(found.name, found.stopped, found.again))
             except Exception as error:
                 say(f"warning: the runs could not be looked at: {error}")
             reaped = time.monotonic()
@@ -234,8 +236,8 @@ def _watch(
         asked.stop.wait(TICK_SECONDS)
 
 
-def _describe(name: str, crashed: bool, again: str | None) -> str:
-    what = f"flow run {name} was found dead" if crashed else f"flow run {name} crashed"
+def _describe(name: str, stopped: bool, again: str | None) -> str:
+    what = f"flow run {name} {'was cancelled, and has ended' if stopped else 'crashed: its process is gone'}"
     return f"{what}, and is started again" if again else what
 
 

@@ -14,7 +14,7 @@ from prefect import flow, task
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import ConcurrencyOptions, FlowRun, StateType
-from prefect.states import Cancelling, Completed, Failed, Paused, Pending, Running, Scheduled, State
+from prefect.states import Cancelling, Completed, Crashed, Failed, Paused, Pending, Running, Scheduled, State
 
 from flows.launch.lease import leases_in, take
 from flows.launch.reaper import ATTEMPT, reap
@@ -82,7 +82,7 @@ def test_a_run_whose_lease_expired_is_crashed_and_its_slot_comes_back(
         assert state_of(client, waiting) == StateType.SCHEDULED, "the slot is taken"
 
     (found,) = reap(tmp_path, client)
-    assert (found.flow_run, found.crashed, found.again) == (str(run.id), True, None)
+    assert (found.flow_run, found.stopped, found.again) == (str(run.id), False, None)
     assert state_of(client, run) == StateType.CRASHED
     assert client.read_task_run(task_run.id).state.type == StateType.CRASHED
     assert leases_in(tmp_path) == []
@@ -117,16 +117,20 @@ def test_what_is_over_or_waits_is_not_touched(
     assert leases_in(tmp_path) == [], "its lease is of no use any more"
 
 
+@pytest.mark.parametrize("ends_by_itself", [False, True], ids=["killed", "told to stop"])
 def test_a_run_that_was_being_cancelled_is_cancelled(
-    client: SyncPrefectClient, deployment: UUID, tmp_path: Path
+    client: SyncPrefectClient, deployment: UUID, tmp_path: Path, ends_by_itself: bool
 ) -> None:
     run = begin(client, deployment, Pending(), Running(), restarts=3)
     client.set_flow_run_state(run.id, Cancelling(), force=True)
     with held(tmp_path, run):
         assert reap(tmp_path, client) == []
         assert state_of(client, run) == StateType.CANCELLING
+    if ends_by_itself:
+        client.set_flow_run_state(run.id, Crashed(message="terminated"), force=True)
     (found,) = reap(tmp_path, client)
     assert state_of(client, run) == StateType.CANCELLED
+    assert found.stopped
     assert found.again is None, "what somebody has stopped is not started again"
 
 
@@ -169,7 +173,6 @@ def test_a_reaper_that_was_killed_halfway_starts_nothing_twice(
             reap(tmp_path, client)
     assert state_of(client, run) == StateType.CRASHED
     (found,) = reap(tmp_path, client)
-    assert not found.crashed, "it was closed by the first"
     runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(not_any_=[run.id])))
     assert [str(one.id) for one in runs if one.deployment_id == deployment] == [found.again]
 
@@ -177,8 +180,6 @@ def test_a_reaper_that_was_killed_halfway_starts_nothing_twice(
 def test_what_the_worker_has_found_dead_is_started_again_too(
     client: SyncPrefectClient, deployment: UUID, tmp_path: Path
 ) -> None:
-    from prefect.states import Crashed
-
     run = begin(client, deployment, Pending(), Running(), restarts=1)
     task_run = client.create_task_run(nap, run.id, "0", state=Running())
     with held(tmp_path, run):
