@@ -14,10 +14,12 @@ from prefect.runtime import flow_run
 
 from flows.baseline import baseline_step
 from flows.ingest import ingest_step
-from flows.report import publish, report_step
+from flows.links import is_watched
+from flows.report import publish, report_step, score_step, show_scores
 from flows.segment import segment_step
 from segem.config import ExecutionConfig, VolumeEntry
 from segem.errors import IncompleteError
+from segem.records.scores import VolumeScores
 from segem.stages.campaign import Campaign, describe_failure, hold_run, open_campaign, record_failure, record_volumes
 
 DEFAULT_EXECUTION = ExecutionConfig()
@@ -99,9 +101,14 @@ def campaign(
 def _find_all_membranes(job: Campaign, execution: ExecutionConfig) -> dict[str, str]:
     """Take every volume through its steps, and return those that failed with the reason."""
     failed: dict[str, str] = {}
+    scored: list[VolumeScores] = []
     for volume in _with_progress(job.manifest.volumes):
         try:
             _find_membranes(volume, job, execution)
+            # Only where somebody may look at the page before the report is there, which scores all of them once more.
+            if is_watched() and volume.labels is not None:
+                scored.append(score_step(volume.name, job.run, job.workspace.root))
+                show_scores(job.run, scored)
         # Any error at all: one volume must not stop the others.
         except Exception as error:
             failed[volume.name] = describe_failure(error)

@@ -22,3 +22,8 @@ def link_to_report(run: str, page: Path) -> str:
     """
     served = os.environ.get(VARIABLE)
     return f"{served}/{quote(run)}/{page.name}" if served else page.absolute().as_uri()
+
+
+def is_watched() -> bool:
+    """Return whether a service runs the flow, so that people may look at its page meanwhile."""
+    return VARIABLE in os.environ

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -112,7 +113,12 @@ class RunningService:
         with httpx.Client(base_url=self.url, auth=(user, password), trust_env=False, timeout=30) as client:
             token = client.get("/csrf-token", params={"client": "tests"}).json()["token"]
             headers = {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "tests"}
-            answer = client.request(method, path, json=body, headers=headers)
+            # A busy server asks its clients to come back; Prefect's own do.
+            for _ in range(10):
+                answer = client.request(method, path, json=body, headers=headers)
+                if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                    break
+                time.sleep(1)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
