@@ -6,6 +6,8 @@ with them what computes.
 
 from __future__ import annotations
 
+import inspect
+import re
 import shlex
 import sys
 from collections.abc import Mapping
@@ -25,12 +27,15 @@ import segem
 from flows.baseline import baseline_volume
 from flows.campaign import campaign
 from flows.cells import cells_of_volume
+from flows.inbox import campaign_on_new_data
 from flows.ingest import ingest_volume
 from flows.launch.deployments import POOL, read_deployments
 from flows.refine import refine_volume
 from flows.report import report_run
 from flows.retrain import retrain
 from flows.segment import segment_volume
+from flows.verify import verify_weekly
+from segem.config.service import local_zone
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -41,11 +46,13 @@ FLOWS: dict[str, Flow[..., Any]] = {
     "flows/baseline.py:baseline_volume": baseline_volume,
     "flows/campaign.py:campaign": campaign,
     "flows/cells.py:cells_of_volume": cells_of_volume,
+    "flows/inbox.py:campaign_on_new_data": campaign_on_new_data,
     "flows/ingest.py:ingest_volume": ingest_volume,
     "flows/refine.py:refine_volume": refine_volume,
     "flows/report.py:report_run": report_run,
     "flows/retrain.py:retrain": retrain,
     "flows/segment.py:segment_volume": segment_volume,
+    "flows/verify.py:verify_weekly": verify_weekly,
 }
 """The flow of each entry point."""
 
@@ -90,7 +97,7 @@ def _register_deployment(client: SyncPrefectClient, described: Mapping[str, Any]
         # By module, so that it is found wherever segem is installed.
         entrypoint=f"{flow.fn.__module__}:{flow.fn.__name__}",
         parameters={"workspace": str(workspace)},
-        parameter_openapi_schema=parameter_schema(flow).model_dump_for_openapi(),
+        parameter_openapi_schema=describe_parameters(flow),
         enforce_parameter_schema=True,
         work_pool_name=POOL,
         work_queue_name=described["work_pool"]["work_queue_name"],
@@ -101,6 +108,23 @@ def _register_deployment(client: SyncPrefectClient, described: Mapping[str, Any]
     )
 
 
+def describe_parameters(flow: Flow[..., Any]) -> dict[str, Any]:
+    """Return the schema of a flow's parameters, from which Prefect's page makes a form, with what its docstring says.
+
+    Parameters
+    ----------
+    flow : Flow
+        With a docstring in numpydoc's format, whose descriptions Prefect by itself does not find.
+    """
+    schema: dict[str, Any] = parameter_schema(flow).model_dump_for_openapi()
+    text = inspect.getdoc(flow.fn) or ""
+    section = text.partition("Parameters\n----------\n")[2].partition("\n\n")[0]
+    for names, described in re.findall(r"^(\w[\w, ]*) : .*\n((?: +.*(?:\n|\Z))+)", section, re.MULTILINE):
+        for name in names.split(", "):
+            schema["properties"][name].setdefault("description", " ".join(described.split()))
+    return schema
+
+
 def _schedules_of(
     client: SyncPrefectClient, flow: str, described: Mapping[str, Any]
 ) -> list[DeploymentScheduleCreate]:
@@ -108,13 +132,13 @@ def _schedules_of(
     try:
         deployment = client.read_deployment_by_name(f"{flow}/{described['name']}")
     except ObjectNotFound:
-        # Those that are switched off in the file are examples.
+        # The nightly campaign of the file is an example; data that go bad unseen are every workspace's business.
         return [
             DeploymentScheduleCreate(
-                schedule=CronSchedule(cron=one["cron"], timezone=one["timezone"]), active=True, slug=one["slug"]
+                schedule=CronSchedule(cron=one["cron"], timezone=local_zone()), active=True, slug=one["slug"]
             )
             for one in described.get("schedules", ())
-            if one["active"]
+            if flow == verify_weekly.name
         ]
     return [
         DeploymentScheduleCreate(
