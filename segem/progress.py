@@ -74,8 +74,8 @@ def followed(report: Callable[[str, float | None, str], None], seconds: float) -
     Parameters
     ----------
     report : callable
-        Called with what is going on, the share of 0 to 1 that is done where that is known, and a line that says so. What
-        it raises is logged and stops nothing.
+        Called with what is going on, the share of 0 to 1 that is done where that is known, and a line that says so.
+        What it raises is logged and stops nothing.
     seconds : float
         How long to wait before the first report and between two of them: what is done sooner is never reported.
 

@@ -24,9 +24,7 @@ PACKAGES = ("flows", "segem/config")
 
 
 @contextmanager
-def serve_history(
-    service: Service, port: int = 0, *, passing: bool = False
-) -> Iterator[tuple[str, SyncPrefectClient]]:
+def serve_history(service: Service, port: int = 0, *, passing: bool = False) -> Iterator[tuple[str, SyncPrefectClient]]:
     """Serve Prefect on the database of a service while the body runs; the caller holds the service.
 
     Parameters
@@ -72,7 +70,7 @@ def serve_history(
                 "Prefect's server does not start",
                 where=service.home,
                 found=error.found,
-                fix="check `segem doctor` and the free space; if its database is damaged, restore a copy of this folder",
+                fix="check `segem doctor` and the free space; if the database is damaged, restore this folder",
             ) from error
         finally:
             if passing:
@@ -86,7 +84,7 @@ def _register(service: Service) -> None:
     if known.exists() and known.read_text(encoding="ascii") == made_of and service.database.exists():
         _unpause()
         return
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603 - this Python, and a path
         [sys.executable, "-m", "flows.launch.register", str(service.workspace)],
         env={**os.environ, **service.client_environment()},
         capture_output=True,

@@ -1,8 +1,9 @@
 """A lease for each flow run that a worker has picked up: what tells a living run from a dead one.
 
-A lease is a file on which the worker, and then the process of the run, hold a shared lock from pick-up to exit. The system
-gives the lock back when a process ends, however it ends, so whoever can lock the file for itself knows that nobody
-is left. Events, heartbeats and ages decide nothing: a run that says nothing for a week is alive while its lock is held.
+A lease is a file on which the worker, and then the process of the run, hold a shared lock from pick-up to exit. The
+system gives the lock back when a process ends, however it ends, so whoever can lock the file for itself knows that
+nobody is left. Events, heartbeats and ages decide nothing: a run that says nothing for a week is alive while its lock
+is held.
 """
 
 from __future__ import annotations

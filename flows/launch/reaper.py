@@ -1,7 +1,7 @@
 """Finds flow runs whose processes are gone, closes them, and starts them again where that was asked for.
 
-It looks at leases alone (`flows.launch.lease`). A run without a lease was never picked up here: it may wait for its slot, or
-belong to somebody else, and is never touched.
+It looks at leases alone (`flows.launch.lease`). A run without a lease was never picked up here: it may wait for its
+slot, or belong to somebody else, and is never touched.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Registers the deployments with the service's own server: no clone and no ``prefect deploy`` are needed.
 
-The service runs it as ``python -m flows.launch.register WORKSPACE``, in a process of its own, since it loads every flow and
-with them what computes.
+The service runs it as ``python -m flows.launch.register WORKSPACE``, in a process of its own, since it loads every
+flow and with them what computes.
 """
 
 from __future__ import annotations
@@ -38,8 +38,6 @@ from flows.verify import verify_weekly
 from segem.config.service import local_zone
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from prefect.client.orchestration import SyncPrefectClient
 
 FLOWS: dict[str, Flow[..., Any]] = {
@@ -125,9 +123,7 @@ def describe_parameters(flow: Flow[..., Any]) -> dict[str, Any]:
     return schema
 
 
-def _schedules_of(
-    client: SyncPrefectClient, flow: str, described: Mapping[str, Any]
-) -> list[DeploymentScheduleCreate]:
+def _schedules_of(client: SyncPrefectClient, flow: str, described: Mapping[str, Any]) -> list[DeploymentScheduleCreate]:
     """Return the schedules that a deployment has, because a server drops those that it is not given again."""
     try:
         deployment = client.read_deployment_by_name(f"{flow}/{described['name']}")
@@ -141,9 +137,7 @@ def _schedules_of(
             if flow == verify_weekly.name
         ]
     return [
-        DeploymentScheduleCreate(
-            schedule=one.schedule, active=one.active, parameters=one.parameters, slug=one.slug
-        )
+        DeploymentScheduleCreate(schedule=one.schedule, active=one.active, parameters=one.parameters, slug=one.slug)
         for one in deployment.schedules
     ]
 

@@ -165,7 +165,7 @@ class _Worker:
         log = open_log(self.service.worker_log)
         try:
             # A session of its own: Ctrl-C is for the service, which ends the worker when the runs are told.
-            self.process = subprocess.Popen(
+            self.process = subprocess.Popen(  # noqa: S603 - this Python, and a number
                 [sys.executable, "-m", "flows.launch.worker", socket.gethostname(), str(self.limit)],
                 stdin=subprocess.PIPE,
                 stdout=log,

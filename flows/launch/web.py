@@ -25,8 +25,10 @@ ASK = {"WWW-Authenticate": 'Basic realm="segem: user segem, and the password tha
 
 HEADERS = {key: value for key, value in SECURITY_HEADERS.items() if key != "Content-Security-Policy"}
 """On every answer; which scripts and styles a page may use is said below, since these pages are not alike."""
-OWN = "default-src 'self'; img-src 'self' data: blob:; font-src 'self' data:; object-src 'none'; base-uri 'none'; " \
+OWN = (
+    "default-src 'self'; img-src 'self' data: blob:; font-src 'self' data:; object-src 'none'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'; style-src 'self' 'unsafe-inline'; "
+)
 # Prefect's page sets styles in its elements, and draws what it compiles in a worker.
 PREFECT_POLICY = OWN + "script-src 'self' blob:; worker-src 'self' blob:"
 # A report holds its script, and brings a stricter policy that names it by its digest.

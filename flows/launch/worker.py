@@ -49,6 +49,7 @@ class LeasingWorker(ProcessWorker):
     async def run(
         self, flow_run: FlowRun, configuration: ProcessJobConfiguration, task_status: Any = None
     ) -> ProcessWorkerResult:
+        """Start the process of a run and wait for its end."""
         try:
             return await super().run(flow_run, configuration, task_status)
         finally:

@@ -11,7 +11,20 @@ from typing import Annotated
 import typer
 
 import segem
-from segem.cli import campaign, data, inspection, labelling, machine, models, results, review, runs, service, steps, training
+from segem.cli import (
+    campaign,
+    data,
+    inspection,
+    labelling,
+    machine,
+    models,
+    results,
+    review,
+    runs,
+    service,
+    steps,
+    training,
+)
 from segem.cli.exits import exit_code_of
 from segem.cli.streams import discard_unwritten, set_up_streams
 from segem.learn.allocator import keep_activations

@@ -27,7 +27,9 @@ app = typer.Typer(
 schedules = Theme("", app)
 NameArgument = Annotated[
     str,
-    typer.Argument(metavar="MANIFEST|NAME", help="Name of a schedule, as `segem schedule list` has it, or its manifest."),
+    typer.Argument(
+        metavar="MANIFEST|NAME", help="Name of a schedule, as `segem schedule list` has it, or its manifest."
+    ),
 ]
 
 
@@ -47,8 +49,8 @@ def serve(
 ) -> None:
     """Run campaigns by the clock: Prefect's server, a worker and the schedules of this workspace, until Ctrl-C.
 
-    It listens on this machine's own address only, and asks for a password. Everything is kept in the workspace and found
-    again at the next start. `segem schedule` says what is run, and when.
+    It listens on this machine's own address only, and asks for a password. Everything is kept in the workspace and
+    found again at the next start. `segem schedule` says what is run, and when.
     """
     space = workspace_at(common.workspace)
     if drain:
@@ -56,10 +58,17 @@ def serve(
 
         drain_service(space.root, typer.echo)
         return
+    if install:
+        from flows.launch.systemd import install as install_unit
+
+        show(asdict(install_unit(space.root, config)), common.as_json)
+        return
     from flows.launch.serve import run_service
 
     space.prepare()
-    run_service(space.root, config, lambda up: show(asdict(up), common.as_json), lambda line: typer.echo(line, err=True))
+    run_service(
+        space.root, config, lambda up: show(asdict(up), common.as_json), lambda line: typer.echo(line, err=True)
+    )
 
 
 @schedules.command(
@@ -96,8 +105,8 @@ def schedule_add(
 ) -> None:
     """Run the campaign of a manifest by the clock, or whenever a new stack lies in an inbox.
 
-    With --inbox the manifest says how new stacks are segmented: by its model and settings, and with the voxel size of its
-    first volume; the times are those at which the inbox is looked at.
+    With --inbox the manifest says how new stacks are segmented: by its model and settings, and with the voxel size of
+    its first volume; the times are those at which the inbox is looked at.
     """
     from flows.launch.schedules import add_schedule
 

@@ -26,7 +26,7 @@ class ServeConfig(Config):
     port: int = Field(default=4200, ge=0, lt=2**16)
     """Port of this machine's own address to listen on; 0 takes a free one."""
     at_once: int = Field(default=1, ge=1)
-    """How many flow runs work at a time; a campaign takes what the machine has, so that two of them are seldom faster."""
+    """How many flow runs work at a time; a campaign takes what the machine has, so two of them are seldom faster."""
 
 
 class ScheduleConfig(Config):

@@ -1,4 +1,4 @@
-"""An inbox: a folder that is looked at now and then, since network disks announce nothing; each new stack is taken once."""
+"""An inbox: a folder that is looked at now and then, since network disks announce nothing; each stack is taken once."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def look_into(
             if not _is_declared(path) and before.get(name) != stamp:
                 remarks[name] = "still growing"
                 continue
-            found = _identify(path, stamp, (*log.stacks, *new), described, workspace)
+            found = _identify(path, stamp, (*log.stacks, *new), workspace)
             if found is None:
                 remarks[name] = "still growing"
                 continue
@@ -194,9 +194,7 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _identify(
-    path: Path, stamp: str, known: tuple[FoundStack, ...], template: Manifest, workspace: Workspace
-) -> FoundStack | None:
+def _identify(path: Path, stamp: str, known: tuple[FoundStack, ...], workspace: Workspace) -> FoundStack | None:
     """Return what a stack is; None where it changed while it was read."""
     try:
         digest = _digest(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -81,6 +82,16 @@ def manifest_of(tmp_path: Path, tiny_stacks: Path, tiny_model: Path) -> Callable
     return write
 
 
+COMMANDS = """
+import json, sys
+from typer.testing import CliRunner
+from segem.cli import app
+workspace, commands = sys.argv[1], json.loads(sys.argv[2])
+done = [CliRunner().invoke(app, [*command, "--workspace", workspace]) for command in commands]
+print(json.dumps([one.output if one.exit_code == 0 else f"{one.output}{one.exception}" for one in done]))
+"""
+
+
 @dataclass(frozen=True)
 class RunningService:
     """A service of the whole session, with what its clients need."""
@@ -106,6 +117,20 @@ class RunningService:
         )
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
+
+    def commands(self, *commands: tuple[str, ...]) -> list[str]:
+        """Run several commands on the workspace in one process, and return what each one prints or complains of."""
+        done = subprocess.run(
+            [sys.executable, "-c", COMMANDS, str(self.service.workspace), json.dumps(commands)],
+            env=clean_environment(),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        said: list[str] = json.loads(done.stdout.splitlines()[-1])
+        return said
 
     def api(self, method: str, path: str, body: object = None) -> Any:
         """Send a request as somebody who knows the password, and return what is answered."""

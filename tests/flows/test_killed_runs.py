@@ -29,7 +29,7 @@ ENDS = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 @pytest.fixture(scope="module", autouse=True)
 def napping(service: RunningService) -> None:
-    """Deploy the flow of `tests/flows/napping.py`, once at a time, so that a slot that is lost stops all that follows."""
+    """Deploy the flow of `tests/flows/napping.py`, once at a time: a slot that is lost stops all that follows."""
     flow = service.api("POST", "/flows/", {"name": "napping"})
     service.api(
         "POST",
@@ -79,9 +79,7 @@ def history(service: RunningService, flow_run: str) -> list[str]:
 
 @pytest.mark.parametrize("moment", ["pending", "running"])
 @pytest.mark.parametrize("victim", ["flow", "flow and worker"])
-def test_a_killed_run_is_crashed_and_the_next_one_starts(
-    service: RunningService, moment: str, victim: str
-) -> None:
+def test_a_killed_run_is_crashed_and_the_next_one_starts(service: RunningService, moment: str, victim: str) -> None:
     for _ in range(KILLS):
         flow_run = service.start(NAP, seconds=LONG)
         until(service, flow_run, moment)
@@ -91,7 +89,8 @@ def test_a_killed_run_is_crashed_and_the_next_one_starts(
         os.kill(process.pid, signal.SIGKILL)
         service.wait(flow_run, *ENDS, seconds=120)
         assert service.state(flow_run) == "CRASHED"
-        wait_for(lambda: not lease_of(service, flow_run).path.exists(), 30)
+        lease = lease_of(service, flow_run)
+        wait_for(lambda lease=lease: not lease.path.exists(), 30)
         tasks = service.api("POST", "/task_runs/filter", {"flow_runs": {"id": {"any_": [flow_run]}}})
         assert {one["state_type"] for one in tasks} <= {"CRASHED"}
 

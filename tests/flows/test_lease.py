@@ -114,7 +114,9 @@ def test_a_lease_that_names_nobody_is_one_of_a_worker_killed_at_once(tmp_path: P
 def test_a_process_is_told_from_others_of_its_number(change: dict[str, object], lives: bool) -> None:
     me = this_process()
     assert me == Holder(socket.gethostname(), boot_id(), os.getpid(), started_at(os.getpid()))
-    assert Holder(**({"host": me.host, "boot": me.boot, "pid": me.pid, "started": me.started} | change)).lives() is lives
+    assert (
+        Holder(**({"host": me.host, "boot": me.boot, "pid": me.pid, "started": me.started} | change)).lives() is lives
+    )
 
 
 def test_a_lease_of_another_machine_is_never_found_expired(tmp_path: Path) -> None:

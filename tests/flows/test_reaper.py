@@ -91,9 +91,7 @@ def test_a_run_whose_lease_expired_is_crashed_and_its_slot_comes_back(
     assert reap(tmp_path, client) == []
 
 
-def test_a_run_that_nobody_picked_up_is_never_dead(
-    client: SyncPrefectClient, deployment: UUID, tmp_path: Path
-) -> None:
+def test_a_run_that_nobody_picked_up_is_never_dead(client: SyncPrefectClient, deployment: UUID, tmp_path: Path) -> None:
     run = begin(client, deployment, Pending())
     assert reap(tmp_path, client) == []
     assert state_of(client, run) == StateType.PENDING

@@ -174,7 +174,7 @@ def test_what_is_wrong_is_said(inbox: Path, template: Path, tmp_path: Path) -> N
     look(inbox, template, tmp_path)
     (log,) = (tmp_path / "w/inbox").glob("inbox-*/stacks.json")
     log.write_text("{")
-    with pytest.raises(WorkspaceError, match="is damaged.*Fix: restore it"):
+    with pytest.raises(WorkspaceError, match=r"is damaged.*Fix: restore it"):
         look(inbox, template, tmp_path)
     log.unlink()
     inbox.rmdir()
