@@ -52,10 +52,8 @@ class Serving:
     """Address of Prefect's page."""
     reports: str
     """Address of the list of reports."""
-    password: str
-    """What both ask for."""
-    user: str
-    """Who to log in as where a name is asked for too."""
+    login: str
+    """What both ask for: the page all of it, a browser the name before the colon and the password after it."""
     tunnel: str
     """Command that makes them reachable from another machine."""
     workspace: str
@@ -102,14 +100,12 @@ def run_service(
 
 
 def _introduce(service: Service, address: str) -> Serving:
-    password = service.settings()[PASSWORD]
-    user, _, secret = password.partition(":")
     port = address.rpartition(":")[2]
     return Serving(
         page=address,
         reports=f"{address}{REPORTS}/",
-        password=password,
-        user=f"{user}, with {secret} as password (where a name is asked for too)",
+        # Nothing secret in a journal or a log, which others may read.
+        login=service.settings()[PASSWORD] if sys.stdout.isatty() else f"{PASSWORD} in {service.settings_file}",
         tunnel=f"ssh -L {port}:127.0.0.1:{port} {socket.gethostname()}",
         workspace=str(service.workspace),
     )

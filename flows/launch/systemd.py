@@ -47,7 +47,7 @@ class Installed:
     boot: str
     """Command that starts it at boot, without anybody logging in."""
     look: str
-    """Command that shows the address and the password."""
+    """Command that shows the address, and where the password is kept."""
     stop: str
     """Command that stops it; what runs is finished first with `segem serve --drain`."""
 

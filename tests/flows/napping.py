@@ -8,12 +8,13 @@ from prefect import flow, task
 
 
 @task
-def nap(seconds: float) -> None:
+def nap(seconds: float) -> float:
     """Sleep in a task."""
     time.sleep(seconds)
+    return seconds
 
 
 @flow
-def napping(seconds: float = 0.0, restarts: int = 0) -> None:
+def napping(seconds: float = 0.0, restarts: int = 0) -> float:
     """Sleep."""
-    nap(seconds)
+    return nap(seconds)

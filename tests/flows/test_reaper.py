@@ -13,8 +13,8 @@ import pytest
 from prefect import flow, task
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.client.schemas.objects import ConcurrencyOptions, FlowRun, StateType
-from prefect.states import Cancelling, Completed, Crashed, Failed, Paused, Pending, Running, Scheduled, State
+from prefect.client.schemas.objects import ConcurrencyOptions, FlowRun, State, StateType
+from prefect.states import Cancelling, Completed, Crashed, Failed, Paused, Pending, Running, Scheduled
 
 from flows.launch.lease import leases_in, take
 from flows.launch.reaper import ATTEMPT, reap
