@@ -95,6 +95,7 @@ def add_schedule(service: Service, name: str, parameters: dict[str, Any], config
     ConfigError
         When there is a schedule of this name, or the times cannot be read.
     """
+    from prefect.client.schemas.actions import DeploymentScheduleCreate
     from prefect.client.schemas.schedules import CronSchedule
 
     slug = slug_of(name)
@@ -116,7 +117,8 @@ def add_schedule(service: Service, name: str, parameters: dict[str, Any], config
                 fix=f"remove it first (segem schedule remove {slug}), or give another --name",
             )
         deployment = client.read_deployment_by_name(INBOX if "config" in parameters else CAMPAIGN)
-        client.create_deployment_schedules(deployment.id, [(when, True)], parameters=parameters, slug=slug)
+        wanted = DeploymentScheduleCreate(schedule=when, parameters=parameters, slug=slug)
+        client.create_deployment_schedules(deployment.id, [wanted])
         return _describe(*_one(client, slug))
 
 
