@@ -10,7 +10,9 @@ from uuid import UUID
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
+from prefect.states import Completed
 
 from flows.baseline import baseline_step
 from flows.ingest import ingest_step
@@ -19,8 +21,17 @@ from flows.report import publish, report_step, score_step, show_scores
 from flows.segment import segment_step
 from segem.config import ExecutionConfig, VolumeEntry
 from segem.errors import IncompleteError
+from segem.progress import tell
 from segem.records.scores import VolumeScores
-from segem.stages.campaign import Campaign, describe_failure, hold_run, open_campaign, record_failure, record_volumes
+from segem.stages.campaign import (
+    Campaign,
+    await_review,
+    describe_failure,
+    hold_run,
+    open_campaign,
+    record_failure,
+    record_volumes,
+)
 
 DEFAULT_EXECUTION = ExecutionConfig()
 
@@ -49,10 +60,12 @@ def campaign(
     execution: ExecutionConfig = DEFAULT_EXECUTION,
     replace: bool = False,
     restarts: int = 0,  # noqa: ARG001 - for the reaper of the service, which reads it from the parameters of the run
-) -> CampaignOutcome:
+) -> State[CampaignOutcome]:
     """Find the membranes of every volume of a manifest, and report on them.
 
-    A volume that fails does not stop the others; the report names it and the flow fails in the end.
+    A volume that fails does not stop the others; the report names it and the flow fails in the end. Where the manifest
+    asks for a review, the flow ends in a state of its own, AwaitingReview, until enough is reviewed: nothing is
+    suspended, and nothing waits in memory.
 
     Parameters
     ----------
@@ -95,7 +108,11 @@ def campaign(
     # Scoring reads the results back from disk, so it may find damage that no step has noticed.
     found = pages.failed | failed
     _raise_if_any({name: found[name] for name in job.volumes if name in found}, job)
-    return CampaignOutcome(job.run, job.volumes, pages.index)
+    outcome, waits_for = CampaignOutcome(job.run, job.volumes, pages.index), await_review(job)
+    if waits_for is None:
+        return Completed(data=outcome)
+    tell(waits_for)
+    return Completed(name="AwaitingReview", message=waits_for, data=outcome)
 
 
 def _find_all_membranes(job: Campaign, execution: ExecutionConfig) -> dict[str, str]:

@@ -37,6 +37,8 @@ Identify = Callable[[str], str | None]
 LOOPBACK = "127.0.0.1"
 PERSON = "segem.person"
 """Key of an ASGI scope under which an application finds who asks, where each person has a token."""
+STILL = "segem.still"
+"""Key under which it finds a function that says whether that person may still ask, as after a long upload."""
 THREAD = "segem-server"
 # 16 characters of base64 are 96 bits: nobody guesses that over a network.
 LEAST_TOKEN = 16
@@ -263,7 +265,7 @@ def guard(
         Expected in the header ``Authorization: Bearer TOKEN``, or in a cookie. A first visit with ``?token=TOKEN`` gets
         the cookie and is redirected to the same page without the token, to keep it out of the browser's history. Where
         each person has one, it is called with what a request brings, at each request, so that a token that is revoked
-        is refused at once; the application finds the name under `PERSON` in the scope.
+        is refused at once; the application finds the name under `PERSON` in the scope, and can ask again under `STILL`.
     headers : mapping
         Added to every answer.
 
@@ -300,6 +302,7 @@ def guard(
             person = _check_token(request, identify, cookie, secure=served.scheme == "https")
             if isinstance(person, str):
                 scope[PERSON] = person
+                scope[STILL] = lambda: _check_token(request, identify, cookie, secure=False) == person
             else:
                 refusal = person
         await (refusal or app)(scope, receive, _with_headers(send, headers))

@@ -6,7 +6,6 @@ slot, or belong to somebody else, and is never touched.
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -31,8 +30,6 @@ from flows.launch.lease import Lease, expired, leases_in
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun
-
-logger = logging.getLogger(__name__)
 
 UNFINISHED = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 RESTARTS = "restarts"
@@ -100,7 +97,6 @@ def _close(run: FlowRun, client: SyncPrefectClient) -> Reaped | None:
     if open_still or stopped:
         end: State[Any] = Cancelled(message=STOPPED) if stopped else Crashed(message=DIED)
         client.set_flow_run_state(run.id, end, force=True)
-        logger.warning("flow run %s: %s", run.name, end.message)
     _close_tasks(run, client)
     again = None if stopped else _start_again(run, client)
     return Reaped(str(run.id), run.name, stopped, again)
@@ -129,7 +125,6 @@ def _start_again(run: FlowRun, client: SyncPrefectClient) -> str | None:
         idempotency_key=f"{first}/{attempt + 1}",
         labels={ATTEMPT: attempt + 1, FIRST: first},
     )
-    logger.warning("flow run %s is started again as %s", run.name, again.id)
     return str(again.id)
 
 

@@ -19,9 +19,11 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.objects import ConcurrencyOptions
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.events import DeploymentTriggerTypes
 from prefect.exceptions import ObjectNotFound
 from prefect.utilities.callables import parameter_schema
 from prefect.workers.process import ProcessWorker
+from pydantic import TypeAdapter
 
 import segem
 from flows.baseline import baseline_volume
@@ -33,6 +35,7 @@ from flows.launch.deployments import POOL, read_deployments
 from flows.refine import refine_volume
 from flows.report import report_run
 from flows.retrain import retrain
+from flows.reviewed import retrain_reviewed
 from flows.segment import segment_volume
 from flows.verify import verify_weekly
 from segem.config.service import local_zone
@@ -49,6 +52,7 @@ FLOWS: dict[str, Flow[..., Any]] = {
     "flows/refine.py:refine_volume": refine_volume,
     "flows/report.py:report_run": report_run,
     "flows/retrain.py:retrain": retrain,
+    "flows/reviewed.py:retrain_reviewed": retrain_reviewed,
     "flows/segment.py:segment_volume": segment_volume,
     "flows/verify.py:verify_weekly": verify_weekly,
 }
@@ -86,7 +90,7 @@ def _register_deployment(client: SyncPrefectClient, described: Mapping[str, Any]
     flow = FLOWS[described["entrypoint"]]
     flow_id = client.create_flow_from_name(flow.name)
     limit = described["concurrency_limit"]
-    client.create_deployment(
+    deployment_id = client.create_deployment(
         flow_id,
         described["name"],
         version=segem.__version__,
@@ -104,6 +108,13 @@ def _register_deployment(client: SyncPrefectClient, described: Mapping[str, Any]
         concurrency_options=ConcurrencyOptions(collision_strategy=limit["collision_strategy"]),
         schedules=_schedules_of(client, flow.name, described),
     )
+    # Anew, since a server has no other way to change them.
+    client.delete_resource_owned_automations(f"prefect.deployment.{deployment_id}")
+    for one in described.get("triggers", ()):
+        trigger = TypeAdapter[DeploymentTriggerTypes](DeploymentTriggerTypes).validate_python(one)
+        trigger.name = trigger.name or f"{described['name']} by an event"
+        trigger.set_deployment_id(deployment_id)
+        client.create_automation(trigger.as_automation())
 
 
 def describe_parameters(flow: Flow[..., Any]) -> dict[str, Any]:

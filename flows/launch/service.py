@@ -141,7 +141,8 @@ class Service:
             "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
             # Home and database can be set independently; both must be this service's own.
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{self.database}",
-            "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
+            # A SQLite that is busy for a moment fills pages with tracebacks; clients are told to come back, and do.
+            "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
             "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
             # Relative, so that the page works by the name it was called by: localhost, or the end of an ssh tunnel.
             "PREFECT_SERVER_UI_API_URL": "/api",

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +20,7 @@ Description=segem: campaigns of {workspace}
 
 [Service]
 Type=exec
-WorkingDirectory={workspace}
-ExecStart={python} -m segem serve --workspace {workspace} --port {port} --at-once {at_once}
+ExecStart={python} -m segem serve --workspace {quoted} --port {port} --at-once {at_once}
 # A service that was killed finds everything again: what ran is continued from its ledger.
 Restart=on-failure
 RestartSec=5
@@ -75,7 +75,11 @@ def install(workspace: Path, config: ServeConfig) -> Installed:
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     path = home / "systemd" / "user" / name
     text = UNIT.format(
-        workspace=_quote(str(workspace)), python=_quote(sys.executable), port=config.port, at_once=config.at_once
+        workspace=str(workspace).replace("%", "%%"),
+        quoted=_quote(str(workspace)),
+        python=_quote(sys.executable),
+        port=config.port,
+        at_once=config.at_once,
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,10 +108,16 @@ def _check(path: Path) -> str:
     program = shutil.which("systemd-analyze")
     if program is None:
         return "not checked: there is no systemd-analyze here"
-    # No manual pages: they say nothing about this unit, and may not be installed.
-    done = subprocess.run(  # noqa: S603 - systemd, and a path of ours
-        [program, "verify", "--user", "--man=no", str(path)], capture_output=True, text=True, check=False
-    )
+    # No manual pages: they say nothing about this unit, and may not be installed. The folder is where a user's systemd
+    # would keep its sockets; without a session there is none, and the check needs only its name.
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(  # noqa: S603 - systemd, and a path of ours
+            [program, "verify", "--user", "--man=no", str(path)],
+            env={"XDG_RUNTIME_DIR": folder, **os.environ},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     ours = [line for line in done.stderr.splitlines() if path.name in line]
     if done.returncode and ours:
         raise WorkspaceError(

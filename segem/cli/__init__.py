@@ -15,6 +15,7 @@ from segem.cli import (
     campaign,
     data,
     inspection,
+    keeping,
     labelling,
     machine,
     models,
@@ -37,7 +38,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for module in (campaign, service, inspection, steps, runs, results, review, training, labelling, machine):
+for module in (
+    campaign,
+    service,
+    inspection,
+    steps,
+    runs,
+    results,
+    review,
+    training,
+    labelling,
+    keeping,
+    machine,
+):
     app.add_typer(module.theme.app)
 app.add_typer(service.app, name="schedule", rich_help_panel=service.theme.panel)
 app.add_typer(data.app, name="data", rich_help_panel=steps.theme.panel)

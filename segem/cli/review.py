@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 theme = Theme(results.panel, typer.Typer())
 SERVED = "Page"
 PEOPLE = "People"
+CHECKED = "Is the reviewer right?"
 WITHOUT = "Without a run"
 EDITED = "Corrections from elsewhere"
 
@@ -53,6 +54,7 @@ def review(
             {
                 SERVED: ("port", "host", "certificate", "key"),
                 PEOPLE: (Option("person", "--as", default="the name you are logged in by"),),
+                CHECKED: ("control_every", "second_share", "sample", "receipt"),
             }
         ),
     ],
@@ -113,6 +115,11 @@ def review(
         run = import_mask(masks, space)
     if edited is not None:
         _import(space, run, config, edited, volume, common.as_json)
+    elif config.receipt is not None:
+        from segem.review.receipt import write_receipt
+
+        decided = write_receipt(config.receipt, space, run)
+        show({"receipt": str(config.receipt), "regions": decided}, common.as_json, run=run)
     elif invite is not None or revoke is not None:
         _change_people(space, run, config, invite, revoke, common.as_json)
     else:
@@ -155,15 +162,19 @@ def _change_people(
 
 
 def _serve(workspace: Workspace, run: str, config: ReviewConfig, as_json: bool) -> None:
+    from segem.cli.review_goal import watch_goal
     from segem.io.reviewed import open_log, replay
     from segem.io.reviewers import check_reviewer, find_reviewer
+    from segem.records.review import SHEET
+    from segem.review.apart import Checks
     from segem.review.app import make_app
     from segem.review.session import Review
     from segem.serving import ServerConfig, Tls, exit_on_sigterm, listen, serve
 
     person = check_reviewer(config.person)
     tls = Tls(config.certificate, config.key) if config.certificate and config.key else None
-    opened = Review(workspace, run)
+    opened = Review(workspace, run, checks=Checks(config.control_every, config.second_share, config.sample))
+    opened.on_decision = watch_goal(workspace, run)
     before, own = opened.log.head(), secrets.token_urlsafe(32)
 
     def identify(token: str) -> str | None:
@@ -182,7 +193,6 @@ def _serve(workspace: Workspace, run: str, config: ReviewConfig, as_json: bool) 
         opened.close()
         # Never while people work: the log is the only truth, and the layer is made of it.
         with open_log(workspace, run) as log:
-            for volume in sorted(
-                {one.place.volume for one in log.entries() if one.number > before.entries and one.place}
-            ):
+            added = [one.place for one in log.entries() if one.number > before.entries]
+            for volume in sorted({place.volume for place in added if place and SHEET not in place.volume}):
                 replay(workspace, run, volume, log)

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 from pydantic import Field, JsonValue
 
 import segem
-from segem.config import Config
+from segem.config import Config, ReviewGoal
 from segem.config.baseline import BaselineMethod
 from segem.geometry import ZYX
 from segem.records.card import FittedOn, HeldOutScore, TrainedOn
@@ -237,3 +237,5 @@ class RunRecord(Config):
     volumes: dict[str, VolumeRecord] = {}
     accept: tuple[str, ...] = ()
     """Rules of the manifest by which its volumes are accepted."""
+    review: ReviewGoal | None = None
+    """How much of it people are to review, by the manifest."""

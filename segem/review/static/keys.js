@@ -25,10 +25,15 @@ export const KEYS = [
     ["accept", "Digit1", "Accept"], ["fix", "Digit2", "Fixed: right after my corrections"], ["reject", "Digit3", "Reject: not worth mending"],
     ["unsure", "Digit4", "Unsure"], ["note-focus", "KeyT", "Write a note"], ["next", "KeyX", "Next region or question"],
     ["previous", "Shift+KeyX", "Region or question before"],
+    ["keep", "KeyI", "Keep the next ten regions, for you or whom you have chosen"], ["release", "Shift+KeyI", "Let go of them"],
   ]],
   ["Questions", [
     ["ask", "KeyQ", "Questions or regions"], ["yes", "KeyY", "Yes, there is a membrane"], ["no", "KeyN", "No, there is none"],
     ["unknown", "KeyU", "Don’t know"],
+  ]],
+  ["Two readings", [
+    ["compare", "KeyV", "Regions that two people have read differently"], ["take-first", "Digit5", "Take the first reading"],
+    ["take-second", "Digit6", "Take the second reading"],
   ]],
   ["Help", [["help", "KeyH", "This list"]]],
 ];

@@ -9,7 +9,7 @@ const WORDS = { accept: "accepted", fix: "fixed", reject: "rejected", unsure: "u
 export class Regions {
   // `on` has: opened(region).
   constructor(on) {
-    Object.assign(this, { on, all: [], current: null, filter: "all" });
+    Object.assign(this, { on, all: [], current: null, isShown: () => true, isFree: ({ decision }) => !decision, describeKept: () => "" });
     this.list = document.getElementById("region-list");
   }
 
@@ -22,7 +22,7 @@ export class Regions {
   }
 
   get visible() {
-    return this.all.filter(({ decision }) => this.filter === "all" || (this.filter === "done") === Boolean(decision));
+    return this.all.filter(this.isShown);
   }
 
   isCurrent({ place }) {
@@ -46,6 +46,8 @@ export class Regions {
         const by = `${WORDS[region.decision]} by ${region.person}${region.note ? `: ${region.note}` : ""}`;
         button.append(Object.assign(document.createElement("span"), { className: `state ${region.decision}`, textContent: by }));
       }
+      const kept = this.describeKept(region);
+      if (kept) button.append(Object.assign(document.createElement("span"), { className: "state unsure", textContent: kept }));
       button.append(why);
       button.addEventListener("click", () => this.open(region));
       const item = document.createElement("li");
@@ -66,7 +68,7 @@ export class Regions {
     const { visible } = this;
     const at = visible.findIndex((region) => this.isCurrent(region));
     const ahead = step > 0 ? visible.slice(at + 1) : visible.slice(0, Math.max(0, at)).reverse();
-    const next = ahead.find(({ decision }) => !openOnly || !decision);
+    const next = ahead.find((region) => !openOnly || this.isFree(region));
     if (next) this.open(next);
     return Boolean(next);
   }

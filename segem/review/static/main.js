@@ -1,19 +1,23 @@
 // Puts the page together: what is shown, what keys and buttons do, and what goes to and fro with the server.
 
 import { Activity, PAGE, Saver, getBits, getJson } from "./api.js";
+import { Compare } from "./compare.js";
 import { listen, showKeys } from "./keys.js";
 import { Questions, Regions, showHistory } from "./lists.js";
 import { Mask } from "./mask.js";
 import { Painter } from "./painting.js";
+import { People } from "./people.js";
 import { MASK_COLOUR, Stage } from "./viewer.js";
 
 const NEWS_MS = 3000;
 const CROP_PX = 140;
 const HINT_MS = 4000;
 const PREFETCHED = 3;
+const tabs = ["regions", "questions", "history", "compare"];
 const $ = (id) => document.getElementById(id);
 
 const info = await getJson("api/review");
+const LAST = `segem-volume ${info.run} ${info.person}`;
 const activity = new Activity();
 let volume = null;
 let z = 0;
@@ -28,7 +32,9 @@ const saver = new Saver(info.run, info.person, {
   others: (where, changes) => { if (isHere(where)) stage.mask.note(changes); },
   saved(item, entry) {
     if (isHere(item.where)) stage.mask.note([entry], Boolean(item.body.runs));
-    if (entry.kind === "decision") regions.decided(entry.place, item.body.decision, item.body.note, entry.author);
+    if (entry.kind !== "decision") return;
+    regions.decided(entry.place, item.body.decision, item.body.note, entry.author);
+    people.load(volume.name).catch(() => {});
   },
   merged: ({ body }, flips) => { if (isHere(body.place)) stage.mask.flipAll({ place: body.place, flips }); },
   clashed: (item, changes) => showClash(item, changes),
@@ -36,6 +42,7 @@ const saver = new Saver(info.run, info.person, {
     say(`Not saved: ${why}`);
     if (!body.decision) return;
     await regions.load(volume.name);
+    await people.load(volume.name);
     const again = regions.all.find(({ place }) => ["volume", "z", "y", "x"].every((key) => place[key] === body.place[key]));
     if (again) regions.open(again);
   },
@@ -44,6 +51,12 @@ const stage = new Stage(info.tile_px, { moved: noteAddress });
 const painter = new Painter(stage, saver, activity, { changed: showTools, say });
 const regions = new Regions({ opened: (region) => openRegion(region) });
 const questions = new Questions({ asked: (question) => ask(question), finished: () => { stage.ridge = null; stage.redraw(); } });
+
+const people = new People(regions, info.person, { say });
+const compare = new Compare({
+  say, drawn: (canvas, square, pixels) => drawCrop(canvas, square, pixels),
+  opened: async (place) => { await openSection(volume, place.z); stage.region = place; stage.fit(place); },
+});
 
 function isHere({ volume: name, z: section }) { return stage.mask && name === volume.name && section === z; }
 
@@ -92,11 +105,18 @@ function openMask() {
 // Opens a section of a volume; the view stays where it is.
 function openSection(next, section) { return (opened = showSection(next, section)); }
 
+async function loadLists(name) {
+  await regions.load(name);
+  await people.load(name);
+  localStorage.setItem(LAST, name);
+  compare.load(name).catch((error) => say(error.message));
+}
+
 async function showSection(next, section) {
   const turn = (opening += 1);
   const another = volume !== next;
   if (regions.volume !== next.name) {
-    await regions.load(next.name);
+    await loadLists(next.name);
     if (turn !== opening) return;
   }
   const bounded = Math.max(0, Math.min(next.shape[0] - 1, section));
@@ -250,9 +270,16 @@ async function takeNeighbour(of, tool) {
   }
 }
 
+function listed() { return { questions, compare }[mode] ?? regions; }
+
+function take(which) {
+  if (mode !== "compare") { say("Open what is to be compared first."); return; }
+  compare.take(which).catch((error) => say(error.message));
+}
+
 function setMode(next) {
   mode = next;
-  for (const name of ["regions", "questions", "history"]) {
+  for (const name of tabs) {
     $(name).hidden = name !== mode;
     $(`tab-${name}`).setAttribute("aria-selected", name === mode);
     $(`tab-${name}`).tabIndex = name === mode ? 0 : -1;
@@ -262,6 +289,7 @@ function setMode(next) {
   stage.region = mode === "regions" ? regions.current?.place ?? null : stage.region;
   if (mode === "questions") questions.load(volume.name, z).catch((error) => say(error.message));
   if (mode === "history") loadHistory();
+  if (mode === "compare") compare.show().catch((error) => say(error.message));
   stage.redraw();
 }
 
@@ -308,7 +336,11 @@ const ACTIONS = {
   left: () => stage.panBy(60, 0), right: () => stage.panBy(-60, 0), up: () => stage.panBy(0, 60), down: () => stage.panBy(0, -60),
   accept: () => decide("accept"), fix: () => decide("fix"), reject: () => decide("reject"), unsure: () => decide("unsure"),
   "note-focus": () => $("note").focus(),
-  next: () => (mode === "questions" ? questions : regions).go(1), previous: () => (mode === "questions" ? questions : regions).go(-1),
+  next: () => listed().go(1), previous: () => listed().go(-1),
+  keep: () => people.keep(volume.name).catch((error) => say(error.message)),
+  release: () => people.release(volume.name).catch((error) => say(error.message)),
+  compare: () => { if ($("tab-compare").hidden) say("No two people have read a region differently."); else setMode(mode === "compare" ? "regions" : "compare"); },
+  "take-first": () => take("first"), "take-second": () => take("second"),
   ask: () => setMode(mode === "questions" ? "regions" : "questions"),
   yes: () => answer("yes"), no: () => answer("no"), unknown: () => answer("unknown"),
   help: () => ($("help").open ? $("help").close() : $("help").showModal()),
@@ -334,9 +366,10 @@ async function openAddress(hash = location.hash) {
     stage.goTo({ y, x, scale }, true);
     return;
   }
-  await regions.load((found ?? info.volumes[0]).name);
-  const first = regions.all.find(({ decision }) => !decision) ?? regions.all[0];
-  await openSection(found ?? info.volumes[0], first?.place.z ?? 0);
+  const next = found ?? info.volumes.find((one) => one.name === localStorage.getItem(LAST)) ?? info.volumes[0];
+  await loadLists(next.name);
+  const first = people.resume(regions.all);
+  await openSection(next, first?.place.z ?? 0);
   if (first) await regions.open(first);
 }
 
@@ -346,11 +379,12 @@ $("volume").replaceChildren(...info.volumes.map(({ name }) => new Option(name, n
 $("volume").addEventListener("change", () => openSection(info.volumes.find(({ name }) => name === $("volume").value), 0));
 $("z").addEventListener("change", () => openSection(volume, Math.round(Number($("z").value) || 0)));
 // So that keys are those of the review again.
-for (const id of ["volume", "z", "filter"]) $(id).addEventListener("change", () => stage.marksCanvas.focus({ preventScroll: true }));
+for (const id of ["volume", "z", "filter", "whose", "keeper"]) $(id).addEventListener("change", () => stage.marksCanvas.focus({ preventScroll: true }));
 $("size").addEventListener("input", () => setSize(Number($("size").value)));
 $("opacity").addEventListener("input", () => setOpacity(Number($("opacity").value)));
 $("contrast").addEventListener("input", () => setContrast(Number($("contrast").value)));
-$("filter").addEventListener("change", () => { regions.filter = $("filter").value; regions.show(); });
+$("filter").addEventListener("change", () => { people.state = $("filter").value; regions.show(); });
+$("whose").addEventListener("change", () => { people.whose = $("whose").value; regions.show(); });
 $("note").addEventListener("keydown", (event) => { if (["Enter", "Escape"].includes(event.key)) stage.marksCanvas.focus(); });
 for (const button of document.querySelectorAll("[data-action]")) {
   if (button.dataset.action === "hide") {
@@ -362,13 +396,13 @@ for (const button of document.querySelectorAll("[data-action]")) {
     button.addEventListener("click", () => ACTIONS[button.dataset.action]());
   }
 }
-const tabs = ["regions", "questions", "history"];
 for (const name of tabs) {
   $(`tab-${name}`).addEventListener("click", () => setMode(name));
   $(`tab-${name}`).addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!step) return;
-    const next = tabs[(tabs.indexOf(name) + step + tabs.length) % tabs.length];
+    const there = tabs.filter((one) => !$(`tab-${one}`).hidden);
+    const next = there[(there.indexOf(name) + step + there.length) % there.length];
     $(`tab-${next}`).focus();
     setMode(next);
   });

@@ -22,6 +22,7 @@ from segem.records.verdict import STATE_WORDS
 from segem.stages.reporting.charts import draw_volume, say_seen
 from segem.stages.reporting.drawing import Chart, Reading
 from segem.stages.reporting.error_chart import draw_error_map
+from segem.stages.reporting.gain import say_gain, tabulate_gain
 from segem.stages.reporting.history import History, draw_history
 from segem.stages.reporting.methods import METHODS
 from segem.stages.reporting.opening import (
@@ -134,6 +135,8 @@ def render_pages(
         "baseline": name_baseline(report) or "baseline",
         "does": {v.baseline.title: METHODS[v.baseline.method][0] for v in report.volumes if v.baseline},
         "overview": draw_volumes(report),
+        "gain_words": say_gain(report.gain) if report.gain else "",
+        "gain_table": tabulate_gain(report.gain) if report.gain else None,
         "history": draw_history(history) if history else None,
         "runs": history.runs if history else (),
         "parts": parts,

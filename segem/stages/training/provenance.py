@@ -24,13 +24,13 @@ def record_trained_on(
     volumes: Sequence[LabelledVolume], trained: Mapping[str, Range] | None = None
 ) -> tuple[TrainedOn, ...]:
     """Return the sections for a model's card; `trained` are those it is trained on, if fewer than in the splits."""
-    total = sum(one.split.weight for one in volumes)
+    total = sum(one.weight for one in volumes)
     return tuple(
         record_sections(
             one.volume,
             one.train if trained is None else trained.get(one.name, (0, 0)),
             one.validation,
-            round(one.split.weight / total, 4),
+            round(one.weight / total, 4),
         )
         for one in volumes
     )
