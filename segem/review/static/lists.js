@@ -64,7 +64,7 @@ export class Regions {
     return this.on.opened(region);
   }
 
-  // Goes `step` regions on in the list; past open ones only, where all are shown and one was just decided.
+  // Goes `step` regions on in the list; or to the next that is free, also one that was passed over.
   go(step, openOnly = false) {
     const { visible } = this;
     const at = visible.findIndex((region) => this.isCurrent(region));
