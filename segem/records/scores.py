@@ -320,7 +320,6 @@ class Report(Record):
     """The end of the log of its review, by which one that was written anew is found; None where nobody reviewed it."""
     reviewing: ReviewFindings | None = None
     """What the review says of its people and of the mask; None where nobody reviewed it."""
-
     gain: ReviewGain | None = None
     """What a review has given the model of the run; None where it has not learned from one."""
 

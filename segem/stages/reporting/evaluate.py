@@ -118,9 +118,31 @@ def evaluate(
         accept=tuple(map(str, rules)),
         verdict=judge_run(volumes),
         review=verify_review(workspace, run),
-        gain=find_gain(record.model, workspace),
         reviewing=find_review(workspace, run),
+        gain=find_gain(record.model, workspace),
     )
+
+
+def score_volume(run: str, name: str, workspace: Workspace) -> VolumeScores:
+    """Score one volume of a run as `evaluate` does, for those who do not wait for the others.
+
+    Parameters
+    ----------
+    run, name : str
+        Names of the run and of the volume.
+    workspace : Workspace
+        Where the run lives.
+
+    Returns
+    -------
+    VolumeScores
+
+    Raises
+    ------
+    WorkspaceError
+        When there is no such run, or its record is damaged.
+    """
+    return _score_volume(load_run(workspace, run), name, workspace, full=False, keep=None)
 
 
 def _judge(volume: VolumeScores, rules: Sequence[Rule]) -> VolumeScores:
