@@ -310,6 +310,8 @@ def show_label_next(found: LabelNext, file: str) -> None:
         table.add_row(one.volume, *numbers, f"{top}-{bottom - 1}", f"{left}-{right - 1}")
     print_table(table)
     typer.echo(f"full list: {file}")
+    for volume in dict.fromkeys(one.volume for one in found.sections[:most]):
+        typer.echo(f"label them: segem review --label {volume} --next {found.name} --manifest {volume}-labels.yaml")
 
 
 def show_runs(runs: Sequence[RunSummary]) -> None:

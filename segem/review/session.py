@@ -47,6 +47,8 @@ class Review:
         Its name.
     checks : Checks, optional
         How the work of reviewers is checked.
+    chosen : sequence of Region, optional
+        What is labelled from nothing, in this order, instead of the regions that are most likely wrong.
 
     Raises
     ------
@@ -56,8 +58,10 @@ class Review:
         When there is no such run, or the log of its review was changed or is not the one that the report knows.
     """
 
-    def __init__(self, workspace: Workspace, run: str, *, checks: Checks = NO_CHECKS) -> None:
-        self.workspace, self.run = workspace, run
+    def __init__(
+        self, workspace: Workspace, run: str, *, checks: Checks = NO_CHECKS, chosen: Sequence[Region] = ()
+    ) -> None:
+        self.workspace, self.run, self.labelling = workspace, run, bool(chosen)
         names = reviewable(workspace, run)
         if not names:
             raise InputError(
@@ -70,7 +74,7 @@ class Review:
         verify_review(workspace, run)
         self.log: ReviewLog = open_log(workspace, run)
         self.apart = Apart(self.log, checks)
-        self._regions: dict[str, list[Region]] = {}
+        self._regions: dict[str, list[Region]] = {chosen[0].volume: list(chosen[:MOST_REGIONS])} if chosen else {}
         self._questions: dict[tuple[str, int], dict[str, Question]] = {}
         self._patches: dict[tuple[str, str], list[Patch]] = {}
         self._busy = threading.RLock()

@@ -4,17 +4,21 @@
 export const KEYS = [
   ["Tools", [
     ["brush", "KeyB", "Brush"], ["eraser", "KeyE", "Eraser"], ["polygon", "KeyG", "Polygon: a click for each corner, Enter closes it"],
+    ["line", "KeyR", "Line along the membrane: click its points, Enter ends it"],
     ["fill", "KeyF", "Fill, or empty, the area under the pointer"], ["move", "KeyM", "Move the section with the pointer"],
     ["smaller", "BracketLeft", "Smaller brush"], ["larger", "BracketRight", "Larger brush"],
     ["undo", "KeyZ", "Undo, also with Ctrl"], ["redo", "Shift+KeyZ", "Redo, also with Ctrl"],
-    ["close", "Enter", "Close the polygon"], ["cancel", "Escape", "Drop the polygon or the stroke"],
+    ["close", "Enter", "Close the polygon, end the line"], ["cancel", "Escape", "Drop the polygon, the line or the stroke"],
   ]],
   ["Section", [
     ["below", "KeyA", "Section before"], ["above", "KeyD", "Section after"],
     ["copy-below", "KeyJ", "Copy the region from the section before"], ["copy-above", "KeyL", "Copy the region from the section after"],
     ["interpolate", "KeyK", "Put in the region what lies between the sections before and after"],
+    ["clear", "KeyW", "Take all membrane out of the region"],
+    ["strip", "KeyS", "The region in the sections before and after, beside it"],
   ]],
   ["View", [
+    ["three-d", "Shift+KeyV", "This place in three dimensions, where --3d was given"],
     ["hide", "Space", "Hold to hide the mask"], ["outline", "KeyO", "Outline or filled"], ["probability", "KeyP", "Probability or image"],
     ["fainter", "Comma", "Fainter mask"], ["stronger", "Period", "Stronger mask"],
     ["contrast-less", "Shift+KeyC", "Less contrast"], ["contrast-more", "KeyC", "More contrast"],

@@ -302,7 +302,7 @@ def _write_card(
         halo=_measure_halo(job, fitted),
         trained_on=record_trained_on(job.volumes, job.trained) + (base.card.trained_on if base is not None else ()),
         reviewed=job.reviewed,
-        learned_at=record_voxel_sizes(job.volumes, job.trained),
+        learned_at=record_voxel_sizes(job.volumes, job.trained, config),
         scores=scores,
         training=record_training(config, fitted, base, rehearsed=rehearsed),
         # A fine-tuned model inherits the licence of its base model, and is cited together with it.
