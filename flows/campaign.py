@@ -16,11 +16,13 @@ from prefect.states import Completed
 
 from flows.baseline import baseline_step
 from flows.ingest import ingest_step
-from flows.report import publish, report_step
+from flows.links import is_watched
+from flows.report import publish, report_step, score_step, show_scores
 from flows.segment import segment_step
 from segem.config import ExecutionConfig, VolumeEntry
 from segem.errors import IncompleteError
 from segem.progress import tell
+from segem.records.scores import VolumeScores
 from segem.stages.campaign import (
     Campaign,
     await_review,
@@ -57,6 +59,7 @@ def campaign(
     data_root: Path | None = None,
     execution: ExecutionConfig = DEFAULT_EXECUTION,
     replace: bool = False,
+    restarts: int = 0,  # noqa: ARG001 - for the reaper of the service, which reads it from the parameters of the run
 ) -> State[CampaignOutcome]:
     """Find the membranes of every volume of a manifest, and report on them.
 
@@ -78,6 +81,8 @@ def campaign(
         Device, engine, workers, memory.
     replace : bool
         Overwrite results of this run, and volumes of the workspace, that were made with other settings.
+    restarts : int
+        How often the service starts the campaign again when its process died; finished blocks are kept.
 
     Raises
     ------
@@ -113,9 +118,14 @@ def campaign(
 def _find_all_membranes(job: Campaign, execution: ExecutionConfig) -> dict[str, str]:
     """Take every volume through its steps, and return those that failed with the reason."""
     failed: dict[str, str] = {}
+    scored: list[VolumeScores] = []
     for volume in _with_progress(job.manifest.volumes):
         try:
             _find_membranes(volume, job, execution)
+            # Only where somebody may look at the page before the report is there, which scores all of them once more.
+            if is_watched() and volume.labels is not None:
+                scored.append(score_step(volume.name, job.run, job.workspace.root))
+                show_scores(job.run, scored)
         # Any error at all: one volume must not stop the others.
         except Exception as error:
             failed[volume.name] = describe_failure(error)

@@ -123,6 +123,28 @@ def evaluate(
     )
 
 
+def score_volume(run: str, name: str, workspace: Workspace) -> VolumeScores:
+    """Score one volume of a run as `evaluate` does, for those who do not wait for the others.
+
+    Parameters
+    ----------
+    run, name : str
+        Names of the run and of the volume.
+    workspace : Workspace
+        Where the run lives.
+
+    Returns
+    -------
+    VolumeScores
+
+    Raises
+    ------
+    WorkspaceError
+        When there is no such run, or its record is damaged.
+    """
+    return _score_volume(load_run(workspace, run), name, workspace, full=False, keep=None)
+
+
 def _judge(volume: VolumeScores, rules: Sequence[Rule]) -> VolumeScores:
     return volume.model_copy(update={"verdict": judge_volume(volume, rules)})
 
