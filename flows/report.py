@@ -10,14 +10,32 @@ from prefect.artifacts import create_link_artifact, create_table_artifact
 from flows.steps import step
 from segem.io.workspace import open_workspace
 from segem.records.scores import IoU, VolumeScores
+from segem.stages.reporting.evaluate import ScoredVolume, score_volume
 from segem.stages.reporting.read import read_report
 from segem.stages.reporting.write import ReportResult, report
 
 
+class Scored:
+    """The volumes of a campaign that were scored so far, by name.
+
+    A class of its own, since Prefect searches what it knows, such as a mapping, for tasks to wait for, down to the last
+    number of a score.
+    """
+
+    def __init__(self) -> None:
+        self.volumes: dict[str, ScoredVolume] = {}
+
+
+@step("score", "score {volume}")
+def score_step(volume: str, run: str, workspace: Path, scored: Scored) -> None:
+    """Score one volume as soon as it is segmented, while others are worked on."""
+    scored.volumes[volume] = score_volume(run, volume, open_workspace(workspace))
+
+
 @step("report", "report {run}")
-def report_step(run: str, workspace: Path) -> ReportResult:
-    """Score every volume of a run and write its report."""
-    return report(run, open_workspace(workspace))
+def report_step(run: str, workspace: Path, scored: Scored | None = None) -> ReportResult:
+    """Write the report of a run, and score those of its volumes that were not scored yet."""
+    return report(run, open_workspace(workspace), scored=scored.volumes if scored else None)
 
 
 @flow(name="report-run", flow_run_name="report {run}")

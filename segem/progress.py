@@ -28,6 +28,7 @@ _SI = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 _SYMBOLS = {"voxel": "px", "byte": "B"}
 
 _shown = False
+_stopping = threading.Event()
 
 
 class Advance(Protocol):
@@ -59,6 +60,31 @@ def shown() -> Iterator[None]:
 def is_shown() -> bool:
     """Return whether progress is shown."""
     return _shown
+
+
+@contextmanager
+def stopping() -> Iterator[None]:
+    """Let every stage that is tracked in any thread end as by Ctrl-C, at its next piece of work, while the body runs.
+
+    The system gives Ctrl-C to the main thread alone, which waits for the others in the body.
+
+    Examples
+    --------
+    >>> with stopping(), track("count", 3, "section") as advance:
+    ...     advance(1)
+    Traceback (most recent call last):
+    KeyboardInterrupt
+    """
+    _stopping.set()
+    try:
+        yield
+    finally:
+        _stopping.clear()
+
+
+def _end_if_stopping() -> None:
+    if _stopping.is_set():
+        raise KeyboardInterrupt
 
 
 class Pace:
@@ -120,19 +146,26 @@ def track(description: str, total: float | None, unit: str = "voxel", *, done: i
     Advance
         Call it with the amount of work just finished; a note given with it is shown too.
 
+    Raises
+    ------
+    KeyboardInterrupt
+        At the start and with each piece of work, while the process is `stopping`.
+
     Examples
     --------
     >>> with track("count", 3, "section") as advance:
     ...     for _ in range(3):
     ...         advance(1)
     """
+    _end_if_stopping()
     if not _shown:
-        yield lambda amount, note="": None  # noqa: ARG005 - nobody looks
+        yield lambda amount, note="": _end_if_stopping()  # noqa: ARG005 - nobody looks
         return
     pace = Pace(time.monotonic())
     display, task = _board.enter(description, total, done, {"unit": unit, "note": "", "pace": pace, "earlier": done})
 
     def advance(amount: float, note: str = "") -> None:
+        _end_if_stopping()
         pace.note(time.monotonic(), amount)
         display.update(task, advance=amount, note=note)
 

@@ -9,11 +9,12 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from segem.config.accept import Rule
-from segem.config.base import Config
+from segem.config.base import Config, hash_of
 from segem.config.baseline import BaselineConfig
 from segem.config.ingest import IngestConfig
 from segem.config.names import Name
 from segem.config.parsing import parse
+from segem.config.resources import ResourceConfig
 from segem.config.segment import BUNDLED_MODEL, SegmentConfig, SweepConfig
 from segem.config.source import place_source
 from segem.config.yaml_text import read_yaml
@@ -71,10 +72,12 @@ class VolumeEntry(IngestConfig):
 
     split: Split | None = None
     """What its labelled sections are for."""
+    priority: int = 0
+    """A campaign takes volumes with a higher one first; others in the order of the manifest."""
 
     def ingest_config(self) -> IngestConfig:
         """Return the part of the entry that decides what is ingested."""
-        return IngestConfig(**self.model_dump(exclude={"split"}))
+        return IngestConfig(**self.model_dump(exclude={"split", "priority"}))
 
 
 class Manifest(Config):
@@ -92,6 +95,8 @@ class Manifest(Config):
     """How the model is swept over each volume."""
     accept: tuple[Rule, ...] = ()
     """Rules that each volume must meet to be accepted, such as ``iou >= .65``."""
+    resources: ResourceConfig = ResourceConfig()
+    """How many volumes a campaign works on at a time."""
 
     @field_validator("segment", mode="before")
     @classmethod
@@ -111,8 +116,10 @@ class Manifest(Config):
         return volumes
 
     def config_hash(self) -> str:
-        """Return the hash of all that decides the results: rules only judge them, so another rule is no other run."""
-        return Config.config_hash(self.model_copy(update={"accept": ()}))
+        """Return the hash of all that decides the results, which rules, resources and priorities do not."""
+        return hash_of(
+            self.model_copy(update={"accept": ()}), {"resources": True, "volumes": {"__all__": {"priority"}}}
+        )
 
     def segment_config(self) -> SegmentConfig:
         """Return the segmentation settings with the manifest's model filled in."""
