@@ -73,7 +73,7 @@ def test_volumes_side_by_side_leave_the_same_bytes_after_kills_too(
 
 
 def write_endless(path: Path, free: int) -> None:
-    """Write an array of three times the free space that takes little: only the sections that are looked at hold noise."""
+    """Write an array of three times the free space that takes little: only sections that are looked at hold noise."""
     height, width, seen = 1024, 1024, 8
     sections = 3 * free // (height * width)
     array = np.lib.format.open_memmap(path, "w+", np.uint8, (sections, height, width))
