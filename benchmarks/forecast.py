@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/forecast.py --data-root DIR [--manifest data/manifests/isbi-vnc.yaml] [--volumes 3]
 
-DIR holds ``isbi2012/`` and ``vnc/`` as data/README.md describes them. Only a quiet machine tells how good the times are.
+DIR holds ``isbi2012/`` and ``vnc/`` as data/README.md describes them. Times are told by a quiet machine alone.
 """
 
 from __future__ import annotations

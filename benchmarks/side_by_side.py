@@ -45,7 +45,8 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=7)
     arguments = parser.parse_args()
     print(provenance())
-    ratios, used = [], {ALONE: [], TOGETHER: []}
+    ratios: list[float] = []
+    used: dict[int, list[float]] = {ALONE: [], TOGETHER: []}
     for pair in range(arguments.pairs):
         # Whichever comes first alternates, so that what changes over time favours neither.
         order = (ALONE, TOGETHER) if pair % 2 == 0 else (TOGETHER, ALONE)

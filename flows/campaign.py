@@ -14,7 +14,7 @@ from prefect.runtime import flow_run
 
 from flows.baseline import baseline_step
 from flows.ingest import ingest_step
-from flows.report import Scored, publish, report_step, score_step
+from flows.report import Scored, publish, report_step, score_step, show_status
 from flows.segment import segment_step
 from flows.side_by_side import carry_out
 from segem.config import ExecutionConfig
@@ -23,12 +23,14 @@ from segem.stages.campaign import (
     Campaign,
     describe_failure,
     hold_run,
+    open_board,
     open_campaign,
     place_steps,
     record_failure,
     record_volumes,
 )
 from segem.stages.side_by_side import Course, StepName
+from segem.stages.status import StatusBoard
 
 DEFAULT_EXECUTION = ExecutionConfig()
 
@@ -87,12 +89,13 @@ def campaign(
     """
     job = open_campaign(manifest, run, workspace, data_root, replace=replace)
     # All volumes are recorded before the first one starts, so that one which is never reached is noticed.
-    with hold_run(job):
+    with hold_run(job), open_board(job, execution) as board:
         record_volumes(job)
-        failed, scored = _find_all_membranes(job, execution)
+        failed, scored = _find_all_membranes(job, execution, board)
         try:
             pages = report_step(job.run, job.workspace.root, scored)
             publish(job.run, pages)
+            board.fail(pages.failed | failed)
         except Exception:
             # Without a report too, the volumes that failed are the cause to name first.
             _raise_if_any(failed, job)
@@ -103,7 +106,7 @@ def campaign(
     return CampaignOutcome(job.run, job.volumes, pages.index)
 
 
-def _find_all_membranes(job: Campaign, execution: ExecutionConfig) -> tuple[dict[str, str], Scored]:
+def _find_all_membranes(job: Campaign, execution: ExecutionConfig, board: StatusBoard) -> tuple[dict[str, str], Scored]:
     """Take every volume through its steps, and return those that failed with the reason, and the scores of others."""
     failed: dict[str, str] = {}
     scored = Scored()
@@ -111,10 +114,15 @@ def _find_all_membranes(job: Campaign, execution: ExecutionConfig) -> tuple[dict
     bar = cast(UUID, create_progress_artifact(0.0, key="campaign-progress", description="Volumes done"))
 
     def note(courses: Sequence[Course], course: Course, error: Exception | None) -> None:
+        if course.running:
+            board.begin(course.volume, course.ahead[0])
+            return
         if error is not None:
             failed[course.volume] = describe_failure(error)
             get_run_logger().error("volume %s failed: %s", course.volume, failed[course.volume], exc_info=error)
             record_failure(course.volume, job.run, failed[course.volume], job.workspace)
+        board.end(course.volume, failed.get(course.volume))
+        show_status(board.status())
         update_progress_artifact(bar, 100.0 * sum(not each.ahead for each in courses) / len(courses))
 
     courses = [Course(volume.name, volume.priority) for volume in job.manifest.volumes]

@@ -10,6 +10,7 @@ from prefect.artifacts import create_link_artifact, create_table_artifact
 from flows.steps import step
 from segem.io.workspace import open_workspace
 from segem.records.scores import IoU, VolumeScores
+from segem.records.status import CampaignStatus
 from segem.stages.reporting.evaluate import ScoredVolume, score_volume
 from segem.stages.reporting.read import read_report
 from segem.stages.reporting.write import ReportResult, report
@@ -61,6 +62,15 @@ def publish(run: str, pages: ReportResult) -> None:
     create_link_artifact(
         pages.index.absolute().as_uri(), link_text=f"Report of {run}", key="report", description=str(pages.index)
     )
+
+
+def show_status(status: CampaignStatus) -> None:
+    """Put on the page of the flow run how each step of each volume fares."""
+    rows = [
+        {"volume": volume.name, **{name: step.state for name, step in volume.steps.items()}, "why": volume.reason or ""}
+        for volume in status.volumes
+    ]
+    create_table_artifact(rows, key="status", description=f"{status.run}: volumes and steps, {status.changed}")
 
 
 def _row_of(volume: VolumeScores) -> dict[str, str]:

@@ -31,8 +31,8 @@ def carry_out(
     take : callable
         Takes one step of one volume; tasks that it calls belong to the flow that calls this.
     on_change : callable
-        Called by this thread after a step has ended, with all volumes, the one it belongs to, and the error of a step
-        that failed.
+        Called by this thread when a step begins or has ended, with all volumes, the one it belongs to, and the error of
+        a step that failed.
     """
     now = {course.volume: course for course in courses}
     ended: SimpleQueue[tuple[str, Future[object]]] = SimpleQueue()
@@ -41,6 +41,7 @@ def carry_out(
             while any(course.ahead for course in now.values()):
                 for course in choose_next(tuple(now.values()), places):
                     now[course.volume] = course.start()
+                    on_change(tuple(now.values()), now[course.volume], None)
                     # The context carries the flow run that tasks belong to.
                     future = threads.submit(copy_context().run, take, course.volume, course.ahead[0])
                     future.add_done_callback(lambda future, name=course.volume: ended.put((name, future)))  # type: ignore[misc]
@@ -48,7 +49,7 @@ def carry_out(
                 error = future.exception()
                 # Any error at all: one volume must not stop the others. What stops the process stops them all.
                 if not isinstance(error, Exception | None):
-                    future.result()
+                    raise error  # noqa: TRY301 - it ends the others below
                 now[name] = now[name].end(failed=error is not None)
                 on_change(tuple(now.values()), now[name], error)
         except BaseException:

@@ -22,6 +22,7 @@ from segem.stages.segmentation.baseline import request_baseline
 from segem.stages.segmentation.budget import Budget
 from segem.stages.segmentation.segment import request_segmentation
 from segem.stages.side_by_side import Places, assign_places
+from segem.stages.status import StatusBoard
 
 BYTES_BESIDE = 300_000_000
 """What a step takes while a net computes another volume: ingest, baseline or score of sections of usual size."""
@@ -145,6 +146,12 @@ def place_steps(job: Campaign, execution: ExecutionConfig) -> tuple[Places, Exec
         # On a GPU as well: the net would stand beside another step.
         return assign_places(alone, execution, gpu=False, cores=1), execution
     return places, reserved
+
+
+def open_board(job: Campaign, execution: ExecutionConfig) -> StatusBoard:
+    """Return what keeps the status page of a campaign, and notes what its steps take."""
+    gpu = choose_device(execution.device).type != "cpu"
+    return StatusBoard(job.run, job.manifest.name, job.volumes, job.workspace, ("segment",) if gpu else ())
 
 
 def _fits(job: Campaign, execution: ExecutionConfig) -> bool:

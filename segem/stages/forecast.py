@@ -239,9 +239,9 @@ def _send_trials(
     """Take the trials of one volume, in a process of its own, and send what they took."""
     found: Trials | SegemError
     try:
-        begun, trials = take(folder, manifests, depths, execution)
+        begun, (first, small, large) = take(folder, manifests, depths, execution)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        found = Trials(begun - started, *trials, peak)
+        found = Trials(begun - started, first, small, large, peak)
     except SegemError as error:
         found = error
     there.send(found)

@@ -119,7 +119,7 @@ def test_a_campaign_takes_every_volume_to_the_report(manifest_of: Callable[..., 
     assert len(names) <= MOST_TASK_RUNS_PER_VOLUME * len(outcome.volumes)
 
     found = artifacts(state)
-    assert set(found) == {"campaign-progress", "iou-of-volumes", "report"}
+    assert set(found) == {"campaign-progress", "status", "iou-of-volumes", "report"}
     rows = {row["volume"]: row for row in json.loads(found["iou-of-volumes"])}
     assert rows["alpha"]["IoU of the model"] == f"{scores['alpha']['iou']['model']:.4f}"
     assert outcome.report.as_uri() in found["report"]

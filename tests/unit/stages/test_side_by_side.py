@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from segem.config import ExecutionConfig
 from segem.config.resources import ResourceConfig
-from segem.stages.side_by_side import STEPS, Course, Places, assign_places, choose_next
+from segem.stages.side_by_side import STEPS, Course, Places, StepName, assign_places, choose_next
 
 DASK = ExecutionConfig(engine="dask", workers=2)
 
@@ -20,9 +20,9 @@ def places_of(cpu: int | None, *, gpu: bool = False, cores: int = 8, dask: bool 
     return assign_places(ResourceConfig(cpu=cpu), DASK if dask else ExecutionConfig(), gpu=gpu, cores=cores)
 
 
-def at(volume: str, step: str, *, running: bool = False, priority: int = 0) -> Course:
+def at(volume: str, step: StepName, *, running: bool = False) -> Course:
     """Return a volume whose next step is this one."""
-    return Course(volume, priority, STEPS[[*STEPS].index(step) :], running)  # type: ignore[call-overload]
+    return Course(volume, 0, STEPS[STEPS.index(step) :], running)
 
 
 def names(courses: Sequence[Course]) -> list[str]:
