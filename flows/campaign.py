@@ -10,17 +10,21 @@ from uuid import UUID
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
+from prefect.states import Completed
 
 from flows.baseline import baseline_step
 from flows.ingest import ingest_step
-from flows.report import Scored, publish, report_step, score_step, show_status
+from flows.report import Scored, publish, report_step, score_step, show_scores, show_status
 from flows.segment import segment_step
 from flows.side_by_side import carry_out
 from segem.config import ExecutionConfig
 from segem.errors import IncompleteError
+from segem.progress import tell
 from segem.stages.campaign import (
     Campaign,
+    await_review,
     describe_failure,
     hold_run,
     open_board,
@@ -58,10 +62,13 @@ def campaign(
     data_root: Path | None = None,
     execution: ExecutionConfig = DEFAULT_EXECUTION,
     replace: bool = False,
-) -> CampaignOutcome:
+    restarts: int = 0,  # noqa: ARG001 - for the reaper of the service, which reads it from the parameters of the run
+) -> State[CampaignOutcome]:
     """Find the membranes of every volume of a manifest, and report on them.
 
-    A volume that fails does not stop the others; the report names it and the flow fails in the end.
+    A volume that fails does not stop the others; the report names it and the flow fails in the end. Where the manifest
+    asks for a review, the flow ends in a state of its own, AwaitingReview, until enough is reviewed: nothing is
+    suspended, and nothing waits in memory.
 
     Parameters
     ----------
@@ -77,6 +84,8 @@ def campaign(
         Device, engine, workers, memory.
     replace : bool
         Overwrite results of this run, and volumes of the workspace, that were made with other settings.
+    restarts : int
+        How often the service starts the campaign again when its process died; finished blocks are kept.
 
     Raises
     ------
@@ -103,7 +112,11 @@ def campaign(
     # Scoring reads the results back from disk, so it may find damage that no step has noticed.
     found = pages.failed | failed
     _raise_if_any({name: found[name] for name in job.volumes if name in found}, job)
-    return CampaignOutcome(job.run, job.volumes, pages.index)
+    outcome, waits_for = CampaignOutcome(job.run, job.volumes, pages.index), await_review(job)
+    if waits_for is None:
+        return Completed(data=outcome)
+    tell(waits_for)
+    return Completed(name="AwaitingReview", message=waits_for, data=outcome)
 
 
 def _find_all_membranes(job: Campaign, execution: ExecutionConfig, board: StatusBoard) -> tuple[dict[str, str], Scored]:
@@ -142,6 +155,7 @@ def _take_step(step: StepName, name: str, job: Campaign, execution: ExecutionCon
             segment_step(name, job.run, manifest.segment_config(), execution, workspace, job.replace)
         case "score":
             score_step(name, job.run, workspace, scored)
+            show_scores(job.run, [one.scores for one in scored.volumes.values()])
 
 
 def _raise_if_any(failed: dict[str, str], job: Campaign) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from prefect import flow
 from prefect.artifacts import create_link_artifact, create_table_artifact
 
+from flows.links import link_to_report
 from flows.steps import step
 from segem.io.workspace import open_workspace
 from segem.records.scores import IoU, VolumeScores
@@ -57,10 +59,9 @@ def report_run(run: str, workspace: Path = Path("workspace")) -> ReportResult:
 
 def publish(run: str, pages: ReportResult) -> None:
     """Put the scores of a run and a link to its report on the page of the flow run."""
-    rows = [_row_of(volume) for volume in read_report(pages.index.parent).volumes]
-    create_table_artifact(rows, key="iou-of-volumes", description=f"Membrane IoU of each volume of {run}")
+    show_scores(run, read_report(pages.index.parent).volumes)
     create_link_artifact(
-        pages.index.absolute().as_uri(), link_text=f"Report of {run}", key="report", description=str(pages.index)
+        link_to_report(run, pages.index), link_text=f"Report of {run}", key="report", description=str(pages.index)
     )
 
 
@@ -71,6 +72,12 @@ def show_status(status: CampaignStatus) -> None:
         for volume in status.volumes
     ]
     create_table_artifact(rows, key="status", description=f"{status.run}: volumes and steps, {status.changed}")
+
+
+def show_scores(run: str, volumes: Sequence[VolumeScores]) -> None:
+    """Put the scores of the volumes that have any so far on the page of the flow run."""
+    rows = [_row_of(volume) for volume in volumes]
+    create_table_artifact(rows, key="iou-of-volumes", description=f"Membrane IoU of each volume of {run}")
 
 
 def _row_of(volume: VolumeScores) -> dict[str, str]:

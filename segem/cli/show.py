@@ -12,10 +12,10 @@ import typer
 from pydantic import BaseModel
 from rich.table import Table
 
+from segem.amounts import size_text, time_text
 from segem.cli.exits import complain
 from segem.cli.tables import print_table
 from segem.geometry import name_sections
-from segem.progress import size_text, time_text
 
 if TYPE_CHECKING:
     # What is shown is made by stages that load torch; `segem --help` does not wait for that.
@@ -100,7 +100,9 @@ def show_forecast(forecast: CampaignForecast) -> None:
 
 
 def show_verdict(report: Report) -> None:
-    """Print what is decided about each volume of a run, and about the run."""
+    """Print what is decided about each volume of a run, and about the run, and what its review says."""
+    from segem.stages.reporting.reviewed import list_findings
+
     for volume in report.volumes:
         if volume.verdict is not None:
             typer.echo(volume.verdict.sentence)
@@ -108,6 +110,8 @@ def show_verdict(report: Report) -> None:
         typer.echo(f"verdict: {report.verdict.sentence}")
     if report.review is not None:
         typer.echo(f"review: {report.review.entries} entries, head {report.review.digest}")
+    for sentence in list_findings(report.reviewing):
+        typer.echo(sentence)
 
 
 def _scores_of(volume: VolumeScores) -> tuple[str, ...]:
@@ -327,6 +331,8 @@ def show_label_next(found: LabelNext, file: str) -> None:
         table.add_row(one.volume, *numbers, f"{top}-{bottom - 1}", f"{left}-{right - 1}")
     print_table(table)
     typer.echo(f"full list: {file}")
+    for volume in dict.fromkeys(one.volume for one in found.sections[:most]):
+        typer.echo(f"label them: segem review --label {volume} --next {found.name} --manifest {volume}-labels.yaml")
 
 
 def show_runs(runs: Sequence[RunSummary]) -> None:

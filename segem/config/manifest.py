@@ -15,6 +15,7 @@ from segem.config.ingest import IngestConfig
 from segem.config.names import Name
 from segem.config.parsing import parse
 from segem.config.resources import ResourceConfig
+from segem.config.review_goal import ReviewGoal
 from segem.config.segment import BUNDLED_MODEL, SegmentConfig, SweepConfig
 from segem.config.source import place_source
 from segem.config.yaml_text import read_yaml
@@ -97,6 +98,8 @@ class Manifest(Config):
     """Rules that each volume must meet to be accepted, such as ``iou >= .65``."""
     resources: ResourceConfig = ResourceConfig()
     """How many volumes a campaign works on at a time."""
+    review: ReviewGoal | None = None
+    """How much of it people are to review: a run then ends in the state AwaitingReview."""
 
     @field_validator("segment", mode="before")
     @classmethod
@@ -116,10 +119,9 @@ class Manifest(Config):
         return volumes
 
     def config_hash(self) -> str:
-        """Return the hash of all that decides the results, which rules, resources and priorities do not."""
-        return hash_of(
-            self.model_copy(update={"accept": ()}), {"resources": True, "volumes": {"__all__": {"priority"}}}
-        )
+        """Return the hash of all that decides the results, which rules, reviews, resources and priorities do not."""
+        unimportant = {"resources": True, "volumes": {"__all__": {"priority"}}}
+        return hash_of(self.model_copy(update={"accept": (), "review": None}), unimportant)
 
     def segment_config(self) -> SegmentConfig:
         """Return the segmentation settings with the manifest's model filled in."""

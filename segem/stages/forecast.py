@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Protocol
 
+from segem.amounts import size_text
 from segem.config import ExecutionConfig, VolumeEntry
 from segem.errors import SegemError
 from segem.geometry import ZYX
@@ -26,7 +27,7 @@ from segem.io.files import locked
 from segem.io.readers import open_stack
 from segem.io.shards import shard_shape
 from segem.learn.artefact import find_model
-from segem.progress import size_text, track
+from segem.progress import track
 from segem.records.forecast import CampaignForecast, VolumeForecast
 from segem.stages.campaign import Campaign, describe_failure
 from segem.stages.segmentation.budget import half_of_the_machine

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
+from segem.amounts import size_text
 from segem.config import IngestConfig
 from segem.config.inspection import InspectConfig
 from segem.errors import InputError
 from segem.io.readers import open_stack
 from segem.io.workspace import Workspace
-from segem.progress import size_text
 from segem.stages.volumes.inspect import free_bytes, inspect
 
 BYTES_A_VOXEL = 3

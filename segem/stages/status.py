@@ -14,12 +14,12 @@ from typing import Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from segem.amounts import time_text
 from segem.errors import SegemError
 from segem.io.files import append_line, write_text
 from segem.io.run import now
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
-from segem.progress import time_text
 from segem.records.status import CampaignStatus, StepStatus, StepUsage, VolumeStatus
 from segem.stages.side_by_side import STEPS, StepName
 

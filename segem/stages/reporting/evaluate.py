@@ -42,6 +42,8 @@ from segem.records.scores import (
 from segem.records.seams import SeamAudit
 from segem.stages.reporting.certainty import find_bands, find_intervals, keep_blocks
 from segem.stages.reporting.expected import estimate_volume
+from segem.stages.reporting.findings import find_review
+from segem.stages.reporting.gain import find_gain
 from segem.stages.reporting.tally import SectionTally, Tally, part_values, tally_sections
 from segem.stages.reporting.verdict import judge_run, judge_volume
 from segem.stages.segmentation.verify import outdated, plan_of
@@ -73,12 +75,9 @@ class ScoredVolume:
     """What the record of the run said of it."""
 
     def holds(self, record: RunRecord, workspace: Workspace) -> bool:
-        """Return whether a volume is still what was scored: as far as its records say so, and not its voxels."""
-        name = self.scores.name
-        if self.scores.state == "failed" or record.volumes[name] != self.made:
-            return False
-        # A step counts as complete only of voxels that are still there, see `fault_of`.
-        return failure_of(record, name, workspace) is None
+        """Return whether a volume is still what was scored, as far as records say so: its voxels are not read again."""
+        same = self.scores.state != "failed" and record.volumes[self.scores.name] == self.made
+        return same and failure_of(record, self.scores.name, workspace) is None
 
 
 def evaluate(
@@ -145,6 +144,8 @@ def evaluate(
         accept=tuple(map(str, rules)),
         verdict=judge_run(volumes),
         review=verify_review(workspace, run),
+        reviewing=find_review(workspace, run),
+        gain=find_gain(record.model, workspace),
     )
 
 
