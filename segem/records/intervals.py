@@ -40,4 +40,5 @@ class BlockCounts(Record):
     """Length that their edges were to have."""
     model: tuple[tuple[int, int, int], ...] = ()
     """True positives, false positives and false negatives of each block, in C order; empty without such a mask."""
+    closed: tuple[tuple[int, int, int], ...] = ()
     baseline: tuple[tuple[int, int, int], ...] = ()

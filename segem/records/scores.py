@@ -215,6 +215,8 @@ class VolumeScores(Record):
     """What made the model's mask; None where there is no such mask."""
     threshold: float | None = None
     """Membrane probability from which the model's mask says membrane."""
+    divided: bool = False
+    """Whether cells were found, and their borders closed the model's mask."""
     baseline: Baseline | None = None
     """What made the baseline's mask; None where there is no such mask."""
     scores: Scores = Scores()
@@ -233,6 +235,8 @@ class VolumeScores(Record):
     """Whether the borders of tiles and blocks show in the probability; None where there is no probability."""
     intervals: dict[str, Interval | TooFew] = {}
     """Of each score of the model's mask by its name; empty where nothing was measured."""
+    closed_intervals: dict[str, Interval | TooFew] = {}
+    """The same of the closed mask."""
     baseline_intervals: dict[str, Interval | TooFew] = {}
     """The same of the baseline's mask."""
     bands: dict[str, Band] = {}

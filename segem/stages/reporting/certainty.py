@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from segem.records.run import CrfFacts, SegmentFacts
 from segem.records.scores import LayerScores, Scores, VolumeScores
 from segem.stages.reporting.tally import MaskTally, Tally
 
-Mask = Literal["model", "baseline"]
+Mask = Literal["model", "closed", "baseline"]
 _CELL_SCORES: tuple[tuple[str, Measure], ...] = (("v_rand", "rand"), ("v_info", "information"))
 
 
@@ -37,14 +37,13 @@ def keep_blocks(grid: Grid, shape: ZYX, total: Tally) -> BlockCounts:
     _, height, width = shape
     parts: ZYX = (1, 1, 1)
     rows: dict[str, tuple[tuple[int, int, int], ...]] = {}
-    for mask, tally in (("model", total.model), ("baseline", total.baseline)):
+    for mask in get_args(Mask):
+        tally: MaskTally = getattr(total, mask)
         if tally.tiles:
             blocks = grid.add_up(np.stack(tally.tiles), (height, width))
             parts = (blocks.shape[0], blocks.shape[1], blocks.shape[2])
             rows[mask] = tuple((tp, fp, fn) for tp, fp, fn in blocks.reshape(-1, 3).tolist())
-    return BlockCounts(
-        parts=parts, edge_nm=grid.edge_nm, model=rows.get("model", ()), baseline=rows.get("baseline", ())
-    )
+    return BlockCounts(parts=parts, edge_nm=grid.edge_nm, **rows)
 
 
 def find_intervals(
@@ -60,7 +59,7 @@ def find_intervals(
         One a section, for V_rand and V_info.
     scores : Scores
         Of the volume.
-    mask : {"model", "baseline"}
+    mask : {"model", "closed", "baseline"}
         Whose.
     """
     layer: LayerScores | None = getattr(scores, mask)
@@ -98,7 +97,7 @@ def compare_volumes(
     ----------
     first, second : VolumeScores
         The same volume in two runs; the same one twice to compare its model with its baseline.
-    masks : tuple of {"model", "baseline"}
+    masks : tuple of {"model", "closed", "baseline"}
         Whose scores.
 
     Returns

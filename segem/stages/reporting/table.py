@@ -54,7 +54,7 @@ def _list_scores(volume: VolumeScores) -> Iterator[Row]:
     scores = volume.scores
     masks: tuple[tuple[str, LayerScores | None, Mapping[str, Interval | TooFew]], ...] = (
         ("model", scores.model, volume.intervals),
-        ("closed", scores.closed, {}),
+        ("closed", scores.closed, volume.closed_intervals),
         ("baseline", scores.baseline, volume.baseline_intervals),
     )
     for mask, layer, intervals in masks:

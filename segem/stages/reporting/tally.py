@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segem.io.layers import Layers, read_section
+from segem.io.shards import Array
 from segem.kernels.bootstrap import count_tiles
 from segem.kernels.metrics.adapted_rand import AdaptedRandSums
 from segem.kernels.metrics.border_band import count_outside_band, iou_outside_band
@@ -200,12 +201,18 @@ def _tally(layers: Layers, seams: Seams, tile_px: int, full: bool, z: int) -> Se
             for found in (joins.find_merges(), joins.find_splits())
         )
     if layers.baseline is not None:
-        mask = read_section(layers.baseline, z)
-        baseline, _ = count_mask(truth, true, mask, full=full)
-        tally += Tally(baseline=replace(baseline, tiles=(count_tiles(truth, mask, tile_px),)))
+        tally += Tally(baseline=_count_layer(layers.baseline, z, true, truth, tile_px, full))
     if layers.closed is not None:
-        tally += Tally(closed=count_mask(truth, true, read_section(layers.closed, z), full=full)[0])
+        tally += Tally(closed=_count_layer(layers.closed, z, true, truth, tile_px, full))
     return SectionTally(tally, merged_at, split_at)
+
+
+def _count_layer(
+    layer: Array, z: int, true: SectionMask, truth: NDArray[np.uint8], tile_px: int, full: bool
+) -> MaskTally:
+    """Compare a section of a mask that was cut from no probability with its truth."""
+    mask = read_section(layer, z)
+    return replace(count_mask(truth, true, mask, full=full)[0], tiles=(count_tiles(truth, mask, tile_px),))
 
 
 def count_mask(
