@@ -11,7 +11,7 @@ from segem.geometry import ZYX, Range
 from segem.records.base import Record, computed
 from segem.records.error_map import SectionErrors
 from segem.records.expected import Abstains, Estimate, Expected
-from segem.records.intervals import Band, BlockCounts, Interval, TooFew
+from segem.records.intervals import Band, BlockCounts, Ceiling, Interval, TooFew
 from segem.records.marks import SectionMark
 from segem.records.quality import SectionFlag, SectionQuality
 from segem.records.review import Head
@@ -241,6 +241,8 @@ class VolumeScores(Record):
     """The same of the baseline's mask."""
     bands: dict[str, Band] = {}
     """What each score of the model can be held against."""
+    ceiling: Ceiling | None = None
+    """How well two people agree about the volume; None where only one has labelled it."""
     blocks: BlockCounts | None = None
     """What the intervals of pooled scores, and of their differences from another run, are made of."""
     verdict: Verdict | None = None
