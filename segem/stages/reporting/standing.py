@@ -25,7 +25,7 @@ SHOWN = {"iou": "IoU", "precision": "Precision", "recall": "Recall", "v_rand": "
 _ROW_PX = 30
 _MODEL = Key("model", MODEL, "-", "o")
 _BASELINE = Key("baseline", BASELINE, "none", "s", hollow=True)
-_CEILING = Key("second person", INK, "none", "D", hollow=True)
+_CEILING = Key("second person", INK, ":", "D", hollow=True)
 _CARD = Key("on its card", GRID, "none", "s")
 _READING = Reading(
     shown="Each score of the model with its 95 % interval. Squares: the baseline, which needs no labels. Grey bars: "
@@ -70,6 +70,9 @@ def draw_standing(volume: VolumeScores) -> Chart | None:
                 plot_marks(axes, [band.floor], [place], _BASELINE)
             if isinstance(found, Interval):
                 axes.plot([found.low, found.high], [place, place], "-", color=MODEL)
+            highest = None if volume.ceiling is None else volume.ceiling.intervals.get(name)
+            if isinstance(highest, Interval):
+                axes.plot([highest.low, highest.high], [place, place], ":", color=INK)
             if band is not None and band.ceiling is not None:
                 plot_marks(axes, [band.ceiling], [place], _CEILING)
             plot_marks(axes, [value], [place], _MODEL)

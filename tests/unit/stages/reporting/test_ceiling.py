@@ -78,7 +78,7 @@ def test_the_ceiling_is_what_the_second_labels_would_score_as_a_mask(files: Path
         assert interval.low <= ceiling.scores[name] <= interval.high
         assert volume.bands[name].ceiling == ceiling.scores[name]
     page = written.index.read_text()
-    assert "Ceiling: second labels bert.tif, compared with the truth on 100.0 % of the voxels" in page
+    assert "on the 100.0 % of the voxels that both have labelled, second labels bert.tif reach IoU" in page
     assert ">second person</text>" in page
     assert f"em,all,second,second labels bert.tif,iou,{agreed.iou:.6f}," in written.csv.read_text()
 
