@@ -10,15 +10,28 @@ from uuid import UUID
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
+from prefect.states import Completed
 
 from flows.baseline import baseline_step
 from flows.ingest import ingest_step
-from flows.report import publish, report_step
+from flows.links import is_watched
+from flows.report import publish, report_step, score_step, show_scores
 from flows.segment import segment_step
 from segem.config import ExecutionConfig, VolumeEntry
 from segem.errors import IncompleteError
-from segem.stages.campaign import Campaign, describe_failure, hold_run, open_campaign, record_failure, record_volumes
+from segem.progress import tell
+from segem.records.scores import VolumeScores
+from segem.stages.campaign import (
+    Campaign,
+    await_review,
+    describe_failure,
+    hold_run,
+    open_campaign,
+    record_failure,
+    record_volumes,
+)
 
 DEFAULT_EXECUTION = ExecutionConfig()
 
@@ -46,10 +59,13 @@ def campaign(
     data_root: Path | None = None,
     execution: ExecutionConfig = DEFAULT_EXECUTION,
     replace: bool = False,
-) -> CampaignOutcome:
+    restarts: int = 0,  # noqa: ARG001 - for the reaper of the service, which reads it from the parameters of the run
+) -> State[CampaignOutcome]:
     """Find the membranes of every volume of a manifest, and report on them.
 
-    A volume that fails does not stop the others; the report names it and the flow fails in the end.
+    A volume that fails does not stop the others; the report names it and the flow fails in the end. Where the manifest
+    asks for a review, the flow ends in a state of its own, AwaitingReview, until enough is reviewed: nothing is
+    suspended, and nothing waits in memory.
 
     Parameters
     ----------
@@ -65,6 +81,8 @@ def campaign(
         Device, engine, workers, memory.
     replace : bool
         Overwrite results of this run, and volumes of the workspace, that were made with other settings.
+    restarts : int
+        How often the service starts the campaign again when its process died; finished blocks are kept.
 
     Raises
     ------
@@ -90,15 +108,24 @@ def campaign(
     # Scoring reads the results back from disk, so it may find damage that no step has noticed.
     found = pages.failed | failed
     _raise_if_any({name: found[name] for name in job.volumes if name in found}, job)
-    return CampaignOutcome(job.run, job.volumes, pages.index)
+    outcome, waits_for = CampaignOutcome(job.run, job.volumes, pages.index), await_review(job)
+    if waits_for is None:
+        return Completed(data=outcome)
+    tell(waits_for)
+    return Completed(name="AwaitingReview", message=waits_for, data=outcome)
 
 
 def _find_all_membranes(job: Campaign, execution: ExecutionConfig) -> dict[str, str]:
     """Take every volume through its steps, and return those that failed with the reason."""
     failed: dict[str, str] = {}
+    scored: list[VolumeScores] = []
     for volume in _with_progress(job.manifest.volumes):
         try:
             _find_membranes(volume, job, execution)
+            # Only where somebody may look at the page before the report is there, which scores all of them once more.
+            if is_watched() and volume.labels is not None:
+                scored.append(score_step(volume.name, job.run, job.workspace.root))
+                show_scores(job.run, scored)
         # Any error at all: one volume must not stop the others.
         except Exception as error:
             failed[volume.name] = describe_failure(error)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from prefect import flow
 from prefect.artifacts import create_link_artifact, create_table_artifact
 
+from flows.links import link_to_report
 from flows.steps import step
 from segem.io.workspace import open_workspace
 from segem.records.scores import IoU, VolumeScores
+from segem.stages.reporting.evaluate import score_volume
 from segem.stages.reporting.read import read_report
 from segem.stages.reporting.write import ReportResult, report
 
@@ -38,11 +41,22 @@ def report_run(run: str, workspace: Path = Path("workspace")) -> ReportResult:
 
 def publish(run: str, pages: ReportResult) -> None:
     """Put the scores of a run and a link to its report on the page of the flow run."""
-    rows = [_row_of(volume) for volume in read_report(pages.index.parent).volumes]
-    create_table_artifact(rows, key="iou-of-volumes", description=f"Membrane IoU of each volume of {run}")
+    show_scores(run, read_report(pages.index.parent).volumes)
     create_link_artifact(
-        pages.index.absolute().as_uri(), link_text=f"Report of {run}", key="report", description=str(pages.index)
+        link_to_report(run, pages.index), link_text=f"Report of {run}", key="report", description=str(pages.index)
     )
+
+
+def show_scores(run: str, volumes: Sequence[VolumeScores]) -> None:
+    """Put the scores of the volumes that have any so far on the page of the flow run."""
+    rows = [_row_of(volume) for volume in volumes]
+    create_table_artifact(rows, key="iou-of-volumes", description=f"Membrane IoU of each volume of {run}")
+
+
+@step("score", "score {volume}")
+def score_step(volume: str, run: str, workspace: Path) -> VolumeScores:
+    """Score one volume as soon as it is done; the report scores them all."""
+    return score_volume(run, volume, open_workspace(workspace))
 
 
 def _row_of(volume: VolumeScores) -> dict[str, str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,6 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.table import Column
 from rich.text import Text
+
+logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -28,6 +31,7 @@ _SI = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 _SYMBOLS = {"voxel": "px", "byte": "B"}
 
 _shown = False
+_followers = 0
 
 
 class Advance(Protocol):
@@ -59,6 +63,52 @@ def shown() -> Iterator[None]:
 def is_shown() -> bool:
     """Return whether progress is shown."""
     return _shown
+
+
+@contextmanager
+def followed(report: Callable[[str, float | None, str], None], seconds: float) -> Iterator[None]:
+    """Report now and then, from a thread, how far all tracked work of this process is, while the body runs.
+
+    Nothing is drawn or printed for that; a flow puts it on the page of its run.
+
+    Parameters
+    ----------
+    report : callable
+        Called with what is going on, the share of 0 to 1 that is done where that is known, and a line that says so.
+        What it raises is logged and stops nothing.
+    seconds : float
+        How long to wait before the first report and between two of them: what is done sooner is never reported.
+
+    Examples
+    --------
+    >>> lines = []
+    >>> with followed(lambda what, share, line: lines.append(line), 0.01), track("count", 2, "section") as advance:
+    ...     advance(1)
+    ...     time.sleep(0.1)
+    >>> lines[0]
+    'count: 50%'
+    """
+    global _followers
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(seconds):
+            for task in _board.tasks():
+                try:
+                    report(task.description, None if task.total is None else task.percentage / 100, progress_line(task))
+                except Exception:
+                    logger.debug("progress could not be reported", exc_info=True)
+
+    # With the context of the caller, which may say what the reports belong to.
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(look,), daemon=True)
+    _followers += 1
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        _followers -= 1
 
 
 class Pace:
@@ -126,7 +176,7 @@ def track(description: str, total: float | None, unit: str = "voxel", *, done: i
     ...     for _ in range(3):
     ...         advance(1)
     """
-    if not _shown:
+    if not (_shown or _followers):
         yield lambda amount, note="": None  # noqa: ARG005 - nobody looks
         return
     pace = Pace(time.monotonic())
@@ -139,7 +189,8 @@ def track(description: str, total: float | None, unit: str = "voxel", *, done: i
     try:
         yield advance
         # Only here: what failed is said by its error.
-        tell(end_line(next(each for each in display.tasks if each.id == task)))
+        if _shown:
+            tell(end_line(next(each for each in display.tasks if each.id == task)))
     finally:
         _board.leave(display, task)
 
@@ -230,11 +281,15 @@ class _Board:
         with self.lock:
             if self.display is None:
                 self.display, self.over = _display(Console(stderr=True)), threading.Event()
-                if _draws_bars(self.display.console):
+                if _shown and _draws_bars(self.display.console):
                     self.display.start()
-                else:
+                elif _shown:
                     threading.Thread(target=_say_lines, args=(self.display, self.over), daemon=True).start()
             return self.display, self.display.add_task(description, total=total, completed=done, **fields)
+
+    def tasks(self) -> list[Task]:
+        with self.lock:
+            return [] if self.display is None else list(self.display.tasks)
 
     def leave(self, display: Progress, task: TaskID) -> None:
         with self.lock:
@@ -243,7 +298,7 @@ class _Board:
                 return
             self.over.set()
             self.display = None
-            if _draws_bars(display.console):
+            if display.live.is_started:
                 display.stop()
 
 
@@ -307,6 +362,20 @@ def time_text(seconds: float) -> str:
         return f"{_two_digits(seconds)} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def size_text(count: int) -> str:
+    """Return an amount of bytes for people.
+
+    Examples
+    --------
+    >>> size_text(900), size_text(12_345_678), size_text(4_200_000_000)
+    ('1 kB', '12.3 MB', '4.2 GB')
+    """
+    for size, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{max(1, round(count / 1e3))} kB"
 
 
 def _two_digits(value: float) -> str:

@@ -15,9 +15,11 @@ from rich.table import Table
 from segem.cli.exits import complain
 from segem.cli.tables import print_table
 from segem.geometry import name_sections
+from segem.progress import size_text
 
 if TYPE_CHECKING:
     # What is shown is made by stages that load torch; `segem --help` does not wait for that.
+    from segem.io.retention import OldRun
     from segem.io.runs import RunSummary
     from segem.records.label_next import LabelNext
     from segem.records.learning_curve import Arm, LearningCurveResult
@@ -77,7 +79,9 @@ def show_scores(report: Report) -> None:
 
 
 def show_verdict(report: Report) -> None:
-    """Print what is decided about each volume of a run, and about the run."""
+    """Print what is decided about each volume of a run, and about the run, and what its review says."""
+    from segem.stages.reporting.reviewed import list_findings
+
     for volume in report.volumes:
         if volume.verdict is not None:
             typer.echo(volume.verdict.sentence)
@@ -85,6 +89,8 @@ def show_verdict(report: Report) -> None:
         typer.echo(f"verdict: {report.verdict.sentence}")
     if report.review is not None:
         typer.echo(f"review: {report.review.entries} entries, head {report.review.digest}")
+    for sentence in list_findings(report.reviewing):
+        typer.echo(sentence)
 
 
 def _scores_of(volume: VolumeScores) -> tuple[str, ...]:
@@ -304,6 +310,8 @@ def show_label_next(found: LabelNext, file: str) -> None:
         table.add_row(one.volume, *numbers, f"{top}-{bottom - 1}", f"{left}-{right - 1}")
     print_table(table)
     typer.echo(f"full list: {file}")
+    for volume in dict.fromkeys(one.volume for one in found.sections[:most]):
+        typer.echo(f"label them: segem review --label {volume} --next {found.name} --manifest {volume}-labels.yaml")
 
 
 def show_runs(runs: Sequence[RunSummary]) -> None:
@@ -318,6 +326,23 @@ def show_runs(runs: Sequence[RunSummary]) -> None:
     for run in runs:
         if run.reason:
             typer.echo(f"{run.run}: {run.reason}")
+
+
+def show_old_runs(runs: Sequence[OldRun]) -> None:
+    """Print the runs that are old enough to be removed, and why some of them stay."""
+    if not runs:
+        typer.echo("no run is that old")
+        return
+    table = Table(title="old runs")
+    for column in ("run", "last written (UTC)", "size", "to be removed"):
+        table.add_column(column, justify="right" if column == "size" else "left")
+    for run in runs:
+        table.add_row(
+            run.run, f"{run.used:%Y-%m-%d %H:%M}", size_text(run.bytes), f"no: {run.kept}" if run.kept else "yes"
+        )
+    print_table(table)
+    going = [run for run in runs if not run.kept]
+    typer.echo(f"{len(going)} to be removed, {size_text(sum(run.bytes for run in going))}")
 
 
 def show_public_sets(sets: Sequence[PublicSet]) -> None:

@@ -43,6 +43,8 @@ from segem.records.scores import (
 from segem.records.seams import SeamAudit
 from segem.stages.reporting.certainty import find_bands, find_ceiling, find_intervals, keep_blocks
 from segem.stages.reporting.expected import estimate_volume
+from segem.stages.reporting.findings import find_review
+from segem.stages.reporting.gain import find_gain
 from segem.stages.reporting.tally import SectionTally, Tally, part_values, tally_sections
 from segem.stages.reporting.verdict import judge_run, judge_volume
 from segem.stages.segmentation.verify import outdated, plan_of
@@ -117,7 +119,31 @@ def evaluate(
         accept=tuple(map(str, rules)),
         verdict=judge_run(volumes),
         review=verify_review(workspace, run),
+        reviewing=find_review(workspace, run),
+        gain=find_gain(record.model, workspace),
     )
+
+
+def score_volume(run: str, name: str, workspace: Workspace) -> VolumeScores:
+    """Score one volume of a run as `evaluate` does, for those who do not wait for the others.
+
+    Parameters
+    ----------
+    run, name : str
+        Names of the run and of the volume.
+    workspace : Workspace
+        Where the run lives.
+
+    Returns
+    -------
+    VolumeScores
+
+    Raises
+    ------
+    WorkspaceError
+        When there is no such run, or its record is damaged.
+    """
+    return _score_volume(load_run(workspace, run), name, workspace, full=False, keep=None)
 
 
 def _judge(volume: VolumeScores, rules: Sequence[Rule]) -> VolumeScores:
