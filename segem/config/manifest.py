@@ -177,7 +177,9 @@ def load_manifest(path: Path, data_root: Path | None = None) -> Manifest:
 
 
 def _rooted(volume: VolumeEntry, root: Path) -> VolumeEntry:
-    labels = volume.labels
-    if labels is not None:
-        labels = labels.model_copy(update={"source": place_source(labels.source, root)})
-    return volume.model_copy(update={"source": place_source(volume.source, root), "labels": labels})
+    update: dict[str, Any] = {"source": place_source(volume.source, root)}
+    for name in ("labels", "second_labels"):
+        labels = getattr(volume, name)
+        if labels is not None:
+            update[name] = labels.model_copy(update={"source": place_source(labels.source, root)})
+    return volume.model_copy(update=update)

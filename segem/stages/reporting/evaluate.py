@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from pathlib import PurePath
 from typing import Any
 
 from segem.config.accept import Rule, parse_rules
@@ -40,7 +41,7 @@ from segem.records.scores import (
     VolumeScores,
 )
 from segem.records.seams import SeamAudit
-from segem.stages.reporting.certainty import find_bands, find_intervals, keep_blocks
+from segem.stages.reporting.certainty import find_bands, find_ceiling, find_intervals, keep_blocks
 from segem.stages.reporting.expected import estimate_volume
 from segem.stages.reporting.findings import find_review
 from segem.stages.reporting.gain import find_gain
@@ -275,6 +276,9 @@ def _score_finished(
     seen = tuple(_find_seen(made.facts, source.attributes)) if made.facts else ()
     seams = total.seams.audit(made.seams, source.shape) if made.model else None
     blocks = keep_blocks(grid, source.shape, total) if measured else None
+    ceiling = None
+    if measured and layers.second is not None:
+        ceiling = find_ceiling(grid, source.shape, sections, _name_second(source), tolerance_nm)
     expected, errors = (None, None) if made.facts is None else estimate_volume(layers, made.facts, flags)
     found = VolumeScores(
         name=name,
@@ -288,6 +292,7 @@ def _score_finished(
         outside_fraction=source.outside_voxels / math.prod(source.shape),
         model=made.model,
         threshold=made.facts.threshold if made.facts else None,
+        divided=made.divided,
         baseline=made.baseline,
         scores=scores,
         per_section=tuple(_score_section(z, tally, scores) for z, tally in enumerate(tallies)) if measured else (),
@@ -298,8 +303,10 @@ def _score_finished(
         known_fraction=known,
         seams=seams,
         intervals=find_intervals(blocks, sections, scores, "model") if blocks else {},
+        closed_intervals=find_intervals(blocks, sections, scores, "closed") if blocks else {},
         baseline_intervals=find_intervals(blocks, sections, scores, "baseline") if blocks else {},
-        bands=find_bands(scores, made.facts),
+        bands=find_bands(scores, made.facts, ceiling),
+        ceiling=ceiling,
         blocks=blocks,
         flags=flags,
         quality=quality,
@@ -308,6 +315,10 @@ def _score_finished(
         errors=errors.sections if errors else (),
     )
     return found, errors
+
+
+def _name_second(source: Volume) -> str:
+    return f"second labels {PurePath(source.attributes['second_labels']['source']).name}"
 
 
 def _read_quality(
