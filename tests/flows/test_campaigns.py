@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from segem.io.workspace import Workspace
+from segem.stages.forecast import measure_disk
 from segem.stages.segmentation.verify import verify
 from tests.processes import ROOT, clean_environment, python, started, wait_for
 
@@ -128,3 +129,32 @@ def test_bad_volumes_among_good_ones_are_named_and_stop_no_other(
     assert "does not fit the disk" in reasons["endless"]
     with sqlite3.connect(tmp_path / "w/.prefect/prefect.db") as database:
         assert database.execute("select state_type from flow_run").fetchall() == [("FAILED",)]
+
+
+@pytest.mark.slow
+@pytest.mark.server
+def test_a_plan_says_what_a_campaign_takes_and_begins_nothing(manifest_of: Callable[..., Path], tmp_path: Path) -> None:
+    manifest = manifest_of("alpha")
+
+    def ask(*more: str) -> dict[str, Any]:
+        done = subprocess.run(
+            [*command(manifest, tmp_path / "w"), *more],
+            env=clean_environment(),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=300,
+        )
+        values: dict[str, Any] = json.loads(done.stdout)
+        return values
+
+    forecast = ask("--plan")
+
+    assert not (tmp_path / "w/runs/r1").exists()
+    assert not (tmp_path / "w/.plan").exists()
+    (alpha,) = forecast["volumes"]
+    assert (alpha["name"], alpha["sections"], alpha["refusal"]) == ("alpha", 2, None)
+    assert 0 < alpha["seconds"] < forecast["seconds"]
+    ask()
+    assert alpha["disk_bytes"] == pytest.approx(measure_disk(tmp_path / "w"), rel=0.1)
