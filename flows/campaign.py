@@ -16,7 +16,7 @@ from prefect.states import Completed
 
 from flows.baseline import baseline_step
 from flows.ingest import ingest_step
-from flows.launch.notices import told_when_red
+from flows.notices import told_when_red
 from flows.report import Scored, publish, report_step, score_step, show_scores, show_status
 from flows.segment import segment_step
 from flows.side_by_side import carry_out

@@ -206,8 +206,8 @@ class _Worker:
 def _watch(
     service: Service, worker: _Worker, client: SyncPrefectClient, asked: _Asked, say: Callable[[str], None]
 ) -> None:
-    from flows.launch.notices import tell_of
     from flows.launch.reaper import reap
+    from flows.notices import tell_of
 
     every = float(os.environ.get(REAP_VARIABLE, REAP_SECONDS))
     reaped, draining, idle = float("-inf"), False, 0

@@ -16,8 +16,12 @@ import numpy as np
 import pytest
 import yaml
 
+from segem.config import ExecutionConfig
 from segem.io.workspace import Workspace
+from segem.learn.artefact import find_model
+from segem.stages.campaign import BYTES_BESIDE, open_campaign, place_steps
 from segem.stages.forecast import measure_disk
+from segem.stages.segmentation.budget import Budget
 from segem.stages.segmentation.verify import verify
 from tests.processes import ROOT, clean_environment, python, started, wait_for
 
@@ -43,6 +47,24 @@ def digest_shards(workspace: Path) -> dict[str, str]:
 
 def command(manifest: Path, workspace: Path) -> list[str]:
     return [*python(COMMAND), "run", str(manifest), "--workspace", str(workspace), "--run", "r1", "--json"]
+
+
+@pytest.mark.parametrize(
+    ("memory", "engine", "volumes", "reserved"),
+    [(3_000_000_000, "loop", 2, BYTES_BESIDE), (1_100_000_000, "loop", 1, 0), (1_100_000_000, "dask", 2, 0)],
+)
+def test_two_steps_take_no_more_memory_than_one_was_allowed(
+    manifest_of: Callable[..., Path], tmp_path: Path, memory: int, engine: str, volumes: int, reserved: int
+) -> None:
+    job = open_campaign(limited(manifest_of("alpha", "gamma"), 2), "r1", tmp_path / "w")
+    asked = ExecutionConfig.model_validate({"memory": memory, "engine": engine, "device": "cpu"})
+
+    places, shared = place_steps(job, asked)
+
+    assert (places.volumes, shared.reserved) == (volumes, reserved)
+    alone, beside = (Budget.of(find_model(job.manifest.model, job.workspace), each) for each in (asked, shared))
+    assert beside.tile_px == alone.tile_px, "tiles of another size would give other bytes"
+    assert beside.memory == alone.memory - reserved
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from aiosmtpd.controller import Controller
 
-from flows.launch.notices import tell_of, told_when_red
+from flows.notices import tell_of, told_when_red
 from segem.config.notices import load_notices
 from segem.errors import ConfigError, IncompleteError
 from tests.processes import free_port
