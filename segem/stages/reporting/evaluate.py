@@ -7,16 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import PurePath
-from typing import Any
 
 from segem.config.accept import Rule, parse_rules
 from segem.errors import SegemError, WorkspaceError
-from segem.geometry import Range, name_sections
+from segem.geometry import name_sections
 from segem.io.layers import Layers
 from segem.io.results import digest_results
 from segem.io.reviewed import verify_review
 from segem.io.run import failure_of, fault_of, load_run, source_digest
-from segem.io.seen import find_seen_sections, match_sections, merge_ranges
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.metrics.calibration import CalibrationBins
@@ -28,7 +26,7 @@ from segem.kernels.pieces import Grid
 from segem.progress import track
 from segem.records.error_map import ErrorMap
 from segem.records.quality import SectionFlag, SectionQuality
-from segem.records.run import CellsFacts, CrfFacts, ModelRecord, RunRecord, SegmentFacts, StepRecord
+from segem.records.run import CellsFacts, CrfFacts, ModelRecord, RunRecord, SegmentFacts, StepRecord, VolumeRecord
 from segem.records.scores import (
     Baseline,
     ReliabilityBin,
@@ -36,7 +34,6 @@ from segem.records.scores import (
     Scores,
     SectionScores,
     SeenSections,
-    SeenUse,
     ThresholdPoint,
     VolumeScores,
 )
@@ -45,6 +42,7 @@ from segem.stages.reporting.certainty import find_bands, find_ceiling, find_inte
 from segem.stages.reporting.expected import estimate_volume
 from segem.stages.reporting.findings import find_review
 from segem.stages.reporting.gain import find_gain
+from segem.stages.reporting.seen import DONE, WHY_IT_MATTERS, find_seen, say_remarks
 from segem.stages.reporting.tally import SectionTally, Tally, part_values, tally_sections
 from segem.stages.reporting.verdict import judge_run, judge_volume
 from segem.stages.segmentation.verify import outdated, plan_of
@@ -52,17 +50,22 @@ from segem.stages.volumes.quality import read_quality
 
 NOT_MEASURED = "not measured: no ground truth"
 NO_MEMBRANE = "not measured: the ground truth holds no membrane"
-_NOT_NEW = "scores there do not show how it does on new data"
-DONE: dict[SeenUse, str] = {
-    "training": "the model was trained",
-    "validation": "the threshold of the model, or of its base model, was chosen",
-    "calibration": "the probabilities of the model were calibrated",
-}
-WHY_IT_MATTERS: dict[SeenUse, str] = {
-    "training": _NOT_NEW,
-    "validation": _NOT_NEW,
-    "calibration": "the calibration error there does not show how it does on new data",
-}
+
+
+@dataclass(frozen=True)
+class ScoredVolume:
+    """The scores of one volume, and what was scored."""
+
+    scores: VolumeScores
+    errors: ErrorMap | None
+    """Where the model's mask is likely wrong; None where there is none, or the volume failed."""
+    made: VolumeRecord
+    """What the record of the run said of it."""
+
+    def holds(self, record: RunRecord, workspace: Workspace) -> bool:
+        """Return whether a volume is still what was scored, as far as records say so: its voxels are not read again."""
+        same = self.scores.state != "failed" and record.volumes[self.scores.name] == self.made
+        return same and failure_of(record, self.scores.name, workspace) is None
 
 
 def evaluate(
@@ -72,6 +75,7 @@ def evaluate(
     *,
     full: bool = False,
     keep: Callable[[ErrorMap], None] | None = None,
+    scored: Mapping[str, ScoredVolume] | None = None,
 ) -> Report:
     """Score every volume of a run.
 
@@ -90,6 +94,8 @@ def evaluate(
         Take also scores that take long: the warping error.
     keep : callable, optional
         Called with the error map of each volume that the model segmented.
+    scored : mapping, optional
+        Volumes that were scored already, by name; they are scored again where something has changed since.
 
     Returns
     -------
@@ -107,14 +113,21 @@ def evaluate(
     record = load_run(workspace, run)
     if rules is None:
         rules = parse_rules(record.accept, where=f"run {run}")
-    volumes = tuple(_judge(_score_volume(record, name, workspace, full, keep), rules) for name in record.volumes)
+    volumes = []
+    for name in record.volumes:
+        found = (scored or {}).get(name)
+        if found is None or not found.holds(record, workspace):
+            found = _score_volume(record, name, workspace, full)
+        if keep is not None and found.errors is not None:
+            keep(found.errors)
+        volumes.append(_judge(found.scores, rules))
     return Report(
         run=run,
         model=record.model,
         created=record.created,
         segem_version=record.segem_version,
         environment=record.environment,
-        volumes=volumes,
+        volumes=tuple(volumes),
         digest=digest_results(record),
         accept=tuple(map(str, rules)),
         verdict=judge_run(volumes),
@@ -124,8 +137,8 @@ def evaluate(
     )
 
 
-def score_volume(run: str, name: str, workspace: Workspace) -> VolumeScores:
-    """Score one volume of a run as `evaluate` does, for those who do not wait for the others.
+def score_volume(run: str, name: str, workspace: Workspace) -> ScoredVolume:
+    """Score one volume of a run as `evaluate` does, while other volumes are still worked on.
 
     Parameters
     ----------
@@ -136,14 +149,15 @@ def score_volume(run: str, name: str, workspace: Workspace) -> VolumeScores:
 
     Returns
     -------
-    VolumeScores
+    ScoredVolume
+        To be given to `evaluate`.
 
     Raises
     ------
     WorkspaceError
         When there is no such run, or its record is damaged.
     """
-    return _score_volume(load_run(workspace, run), name, workspace, full=False, keep=None)
+    return _score_volume(load_run(workspace, run), name, workspace, full=False)
 
 
 def _judge(volume: VolumeScores, rules: Sequence[Rule]) -> VolumeScores:
@@ -206,20 +220,19 @@ def _seams_of(step: StepRecord, result: Volume) -> Seams:
     return found.within(plan.shape)
 
 
-def _score_volume(
-    record: RunRecord, name: str, workspace: Workspace, full: bool, keep: Callable[[ErrorMap], None] | None
-) -> VolumeScores:
+def _score_volume(record: RunRecord, name: str, workspace: Workspace, full: bool) -> ScoredVolume:
+    errors = None
     try:
         reason = failure_of(record, name, workspace)
         if reason is None:
-            scores, errors = _score_finished(record.run, name, _read_record(record, name, workspace), workspace, full)
-            if keep is not None and errors is not None:
-                keep(errors)
-            return scores
+            made = _read_record(record, name, workspace)
+            scores, errors = _score_finished(record.run, name, made, workspace, full)
     # A volume that cannot be read counts as failed, and the others are still scored.
     except SegemError as error:
         reason = record.volumes[name].failure or str(error)
-    return VolumeScores(name=name, state="failed", reason=reason)
+    if reason is not None:
+        scores = VolumeScores(name=name, state="failed", reason=reason)
+    return ScoredVolume(scores, errors, record.volumes[name])
 
 
 def _score_finished(
@@ -247,7 +260,7 @@ def _score_finished(
         closed=total.closed.scores(tolerance_nm) if measured and made.divided else None,
     )
     flags, quality, damage = _read_quality(source)
-    seen = tuple(_find_seen(made.facts, source.attributes)) if made.facts else ()
+    seen = tuple(find_seen(made.facts, source.attributes)) if made.facts else ()
     seams = total.seams.audit(made.seams, source.shape) if made.model else None
     blocks = keep_blocks(grid, source.shape, total) if measured else None
     ceiling = None
@@ -355,31 +368,6 @@ def _warnings(
         yield from made.facts.warnings
         for one in seen:
             yield f"{DONE[one.use]} on {name_sections(one.sections)} of this volume: {WHY_IT_MATTERS[one.use]}"
-        yield from _remarks(made.facts)
+        yield from say_remarks(made.facts)
     if seams is not None and seams.shows:
         yield seams.describe()
-
-
-def _remarks(facts: SegmentFacts | CrfFacts) -> Iterator[str]:
-    if isinstance(facts, CrfFacts):
-        yield f"the probability is that of run {facts.refined_from}, refined by a CRF"
-    if facts.int8 is not None:
-        share = f"8-bit arithmetic changes {facts.int8.disagreement:.2%} of the mask on sampled tiles"
-        yield share if facts.int8.used else f"{share}, which is too much: computed in float32 instead"
-
-
-def _find_seen(facts: SegmentFacts | CrfFacts, noted: Mapping[str, Any]) -> Iterator[SeenSections]:
-    # A model may have used sections for one purpose and not for another.
-    used = [one.model_dump() for one in facts.trained_on]
-    found: dict[SeenUse, Iterator[Range]] = {
-        "training": (each for one in used for each in find_seen_sections(one, "train", noted)),
-        "validation": (each for one in used for each in find_seen_sections(one, "validation", noted)),
-        "calibration": (
-            each
-            for one in facts.calibrated_on
-            for each in match_sections(one.source_digest, one.sections, one.section_digests, noted)
-        ),
-    }
-    for use, ranges in found.items():
-        if merged := merge_ranges(ranges):
-            yield SeenSections(use=use, sections=tuple(merged))

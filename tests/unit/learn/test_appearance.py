@@ -7,7 +7,8 @@ import pytest
 
 from segem.config import TrainConfig
 from segem.errors import ConfigError
-from segem.learn.appearance import CHANGES, RandAppearanced
+from segem.kernels.appearance import CHANGES
+from segem.learn.appearance import RandAppearanced
 from segem.learn.augment import IMAGE, LABEL, WEIGHT, build_augmentation
 from segem.learn.batches import draw_batches, draw_edge
 from segem.learn.sections import LabelledSection
@@ -107,6 +108,11 @@ def test_a_crop_of_double_pixel_size_shows_lines_of_half_the_width() -> None:
 def test_an_unknown_pixel_size_cannot_be_changed() -> None:
     with pytest.raises(ConfigError, match="unknown pixel size"):
         draw_edge(striped(None), TrainConfig(steps=1, pixel_nm=(3, 12)), np.random.default_rng(0))
+
+
+def test_patches_have_one_pixel_size() -> None:
+    with pytest.raises(ConfigError, match="at one pixel size"):
+        next(draw_batches([striped((4.0, 4.0))], TrainConfig(model="patchnet", steps=1, pixel_nm=(3, 12))))
 
 
 @pytest.mark.parametrize("given", [(12, 3), (0, 4), (3, float("inf"))])

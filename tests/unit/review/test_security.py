@@ -12,12 +12,14 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+from starlette.routing import Route
 
+from segem.guard import SECURITY_HEADERS
 from segem.io.reviewers import find_reviewer, invite, revoke
 from segem.kernels.runs import encode_runs
 from segem.review.app import MOST_BYTES, make_app, make_routes
 from segem.review.session import Review
-from segem.serving import SECURITY_HEADERS, listen, serve
+from segem.serving import listen, serve
 from tests.fabricate import add_model, add_volume, guess, new_workspace, tissue
 
 TOKEN = "ana-" * 8
@@ -67,6 +69,8 @@ def routes(review):
     parts = PARTS | {"key": review.volumes["v"].raw.key}
     found = []
     for route in make_routes(review).routes:
+        # What is not a route of its own would be walked past.
+        assert isinstance(route, Route), route
         for method in sorted(route.methods - {"HEAD"}):
             filled = re.sub(r"{(\w+)}", lambda part: parts[part[1]], route.path)
             found.append((method, route.path, filled + QUERIES.get(route.path, "")))
