@@ -70,8 +70,9 @@ def run_campaign(
     with use_prefect(job.workspace.root / ".prefect", verbose=verbose):
         from flows.campaign import campaign
 
-        state = campaign(job.source, job.run, job.workspace.root, job.data_root, execution, job.replace)
-        return cast("CampaignOutcome", state)
+        # Prefect returns what is in the state that the flow returns.
+        outcome = campaign(job.source, job.run, job.workspace.root, job.data_root, execution, job.replace)
+        return cast("CampaignOutcome", outcome)
 
 
 def run_retraining(job: Retraining, *, verbose: bool = False) -> Promotion:

@@ -50,7 +50,14 @@ def _settle_job(values: Values) -> None:
 
 MODEL, START = "train.model", Option("start", "--from", complete=complete_model)
 BUDGET = (Option("train.minutes", default=f"{TRAIN_MINUTES:g}, unless --steps is given"), "train.steps")
-OPTIMISATION = ("train.learning_rate", "train.batch", "train.defects", "train.seed")
+OPTIMISATION = (
+    "train.learning_rate",
+    "train.batch",
+    "train.defects",
+    "train.appearance",
+    "train.pixel_nm",
+    "train.seed",
+)
 SHARED = {
     "Rehearsal": ("rehearse", "share", "train.remember"),
     "Model card": ("licence", "citation"),

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from segem.errors import InputError
 from segem.io.reviews import ReadMask, ReviewLog
 from segem.kernels.metrics.local_rand import count_rand_in_tiles
 from segem.kernels.metrics.segments import label_cells
-from segem.kernels.runs import decode_runs
-from segem.records.review import SHEET, Entry, Kind, Place
+from segem.kernels.runs import decode_runs, encode_runs
+from segem.records.review import SHEET, Draft, Entry, Kind, Place
 
 _AGREE = 0.9
 """IoU of two readings above which nobody is asked to decide between them: edges of membranes differ by a pixel."""
@@ -78,10 +81,23 @@ def list_controls(log: ReviewLog, volume: str) -> Iterator[Control]:
         place = plant.place
         if place is None or (last := decided.get(place)) is None:
             continue
-        planted = decode_runs(plant.runs, (place.height, place.width))
-        left = log.mask(place, _read_nothing) & planted
-        seen = 2 * int(left.sum()) < int(planted.sum()) or last.detail["decision"] == "reject"
+        _, planted = read_plant(plant)
+        mended = log.mask(place, _read_nothing) & planted
+        seen = 2 * int(mended.sum()) >= int(planted.sum()) or last.detail["decision"] == "reject"
         yield Control(str(plant.detail["name"]), place.model_copy(update={"volume": volume}), seen)
+
+
+def write_plant(place: Place, planted: NDArray[np.bool_], person: str, kind: str) -> Draft:
+    """Return the entry that keeps an error planted into a region; the mask of everybody else is left as it is."""
+    detail: dict[str, str | int] = {"name": person, "plant": kind, "runs": json.dumps(encode_runs(planted))}
+    return Draft(id=secrets.token_hex(16), kind="plant", place=place, detail=detail)
+
+
+def read_plant(entry: Entry) -> tuple[Place, NDArray[np.bool_]]:
+    """Return the region of an entry that `write_plant` has made, and the pixels that are planted in it."""
+    if entry.place is None:
+        raise InputError("an entry about no place", where=entry.number, fix="see `segem verify`")
+    return entry.place, decode_runs(json.loads(str(entry.detail["runs"])), (entry.place.height, entry.place.width))
 
 
 def list_readings(log: ReviewLog, volume: str, read: ReadMask) -> Iterator[TwoReadings]:

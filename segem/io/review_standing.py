@@ -12,7 +12,7 @@ from segem.io.run import load_run
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.tiles import tile_starts
-from segem.records.review import EMPTY, Head
+from segem.records.review import EMPTY, SHEET, Head
 
 DECIDED = {"accept", "fix", "reject"}
 """Who is unsure has decided nothing."""
@@ -60,7 +60,9 @@ def measure_review(workspace: Workspace, run: str) -> ReviewStanding | None:
 
 def count_decided(log: ReviewLog) -> int:
     """Return how many regions people have accepted, fixed or rejected, by their last decision."""
-    last = {one.place: one.detail["decision"] for one in log.entries(("decision",))}
+    made = log.entries(("decision",))
+    # Not what is a person's own, such as a hidden control.
+    last = {one.place: one.detail["decision"] for one in made if one.place and SHEET not in one.place.volume}
     return sum(decision in DECIDED for decision in last.values())
 
 

@@ -19,7 +19,7 @@ from segem.io.seen import DIGEST_DIGITS
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.truth import UNKNOWN
-from segem.records.review import Head, Place, ReviewedLabels
+from segem.records.review import WORK, Head, Place, ReviewedLabels
 
 Regions = dict[Place, NDArray[np.bool_]]
 """The corrected mask of each region that people say is right."""
@@ -132,7 +132,7 @@ def open_reviewed(workspace: Workspace, run: str) -> list[ReviewedVolume]:
                 continue
             read = reader_of(open_mask(workspace, run, volume))
             regions = {place: log.mask(place, read, head.entries) for place in places}
-            made = [one for one in log.entries(volume=volume) if one.number <= head.entries]
+            made = [one for one in log.entries(WORK, volume) if one.number <= head.entries]
             origin = ReviewedLabels(
                 run=run,
                 volume=volume,

@@ -31,7 +31,7 @@ from segem.io.review_rows import (
 )
 from segem.kernels.flips import combine_flips, find_touched, overlap, share_region
 from segem.kernels.runs import decode_runs, encode_runs
-from segem.records.review import EMPTY, Draft, Entry, Head, Kind, Place
+from segem.records.review import EMPTY, WORK, Draft, Entry, Head, Kind, Place
 
 REGION_PX = 256
 """Two people who change the same region at once are told of each other."""
@@ -306,9 +306,8 @@ class ReviewLog:
 
     def first_author(self, place: Place) -> str | None:
         """Return who was the first to change or to decide about a part of a rectangle; None where nobody has."""
-        kinds = ("correction", "answer", "revert", "decision")
         with self._lock, self._faults():
-            first = self._entries(f"{_TOUCHES} AND kind IN (?, ?, ?, ?)", *_corners(place), *kinds)
+            first = self._entries(f"{_TOUCHES} AND kind IN ({', '.join('?' * len(WORK))})", *_corners(place), *WORK)
         return first[0].author if first else None
 
     def _digest_before(self, draft: Draft, read: ReadMask) -> str | None:

@@ -108,6 +108,8 @@ class TrainingRecord(Record):
     remember: float | None
     """Weight of the distillation from the base model; None where no volume was rehearsed."""
     defects: float
+    appearance: float = 0.0
+    pixel_nm: tuple[float, float] | None = None
     precision: Precision
     seed: int
     steps: int

@@ -16,6 +16,9 @@ Answer = Literal["yes", "no", "unknown"]
 
 SHEET = "~"
 """Parts the name of a volume from what tells a person's own entries about it apart; no volume has it in its name."""
+WORK: tuple[Kind, ...] = ("correction", "answer", "revert", "decision")
+"""What people do to regions; the rest is about the review itself."""
+
 LARGEST_EDGE_PX = 4096
 """Of the rectangle of one entry: its pixels are held in memory."""
 MOST_RUNS = 100_000

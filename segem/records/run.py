@@ -94,7 +94,7 @@ class SegmentFacts(StepFacts):
     """How a model segmented a volume."""
 
     # What a block depends on that neither the settings nor the code tell: found when the step was prepared.
-    same_making: ClassVar[tuple[str, ...]] = (*StepFacts.same_making, "threshold", "runtime")
+    same_making: ClassVar[tuple[str, ...]] = (*StepFacts.same_making, "threshold", "runtime", "resampled")
 
     step: Literal["segment"] = "segment"
     threshold: float
@@ -102,6 +102,8 @@ class SegmentFacts(StepFacts):
     """What the model's card says of cells, for the step that divides the probability into them."""
     runtime: str
     """What evaluated the net."""
+    resampled: tuple[int, int] = (1, 1)
+    """So many pixels the net saw for so many of the volume, along y and x."""
     trained_on: tuple[TrainedOn, ...] = ()
     calibrated_on: tuple[FittedOn, ...] = ()
     """Where a later calibration of the model was fitted."""

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from segem.io.readings import read_plant
 from segem.io.reviews import ReadMask, ReviewLog
 from segem.kernels.flips import cut_draft, intersect, leave_out, overlap
 from segem.kernels.tiles import tile_starts
@@ -118,7 +119,7 @@ class Apart:
     def __init__(self, log: ReviewLog, checks: Checks) -> None:
         self.log, self.checks = log, checks
         self.seed = _read_seed(log) if checks != Checks() or log.entries(("seed",)) else ""
-        self._controls: dict[tuple[str, str], frozenset[Place]] = {}
+        self._controls: dict[tuple[str, str], dict[Place, NDArray[np.bool_]]] = {}
 
     def draw(self, *words: object) -> int:
         """Return a number of 64 bits that the seed gives to something."""
@@ -145,12 +146,13 @@ class Apart:
         """Return whether what a person does about a region is kept apart."""
         return self.is_control(person, cell) or self.is_blind(person, cell)
 
-    def controls(self, person: str, volume: str) -> frozenset[Place]:
-        """Return the regions of a volume in which an error is planted for a person."""
+    def controls(self, person: str, volume: str) -> Mapping[Place, NDArray[np.bool_]]:
+        """Return the regions of a volume in which an error is planted for a person, each with the planted pixels."""
         if (person, volume) not in self._controls:
-            found = self.log.entries(("plant",), self.sheet(person, volume))
-            cells = (Place.model_validate_json(str(one.detail["region"])) for one in found)
-            self._controls[person, volume] = frozenset(cells)
+            planted = (read_plant(one) for one in self.log.entries(("plant",), self.sheet(person, volume)))
+            self._controls[person, volume] = {
+                place.model_copy(update={"volume": volume}): flips for place, flips in planted
+            }
         return self._controls[person, volume]
 
     def plant(self, person: str, volume: str, drafts: Sequence[Draft], held: Known) -> None:
@@ -168,23 +170,31 @@ class Apart:
                 return held.read(place)
             shared = place.model_copy(update={"volume": held.lattice.volume})
             (cell,) = held.lattice.cells(place)
-            if self.is_control(person, cell):
-                return self.log.mask(shared, held.read, upto)
-            return held.read(shared)
+            planted = self.controls(person, held.lattice.volume).get(cell)
+            if planted is None:
+                return held.read(shared)
+            mask: NDArray[np.bool_] = self.log.mask(shared, held.read, upto) ^ planted[slices_in(place, cell)]
+            return mask
 
         return read
 
     def see(self, person: str, place: Place, held: Known, upto: int | None = None) -> NDArray[np.bool_]:
         """Return the mask of a rectangle as a person sees it."""
-        mask = self.log.mask(place, held.read, upto)
+        base = held.read(place)
+        mask = self.log.mask(place, lambda _: base.copy(), upto)
+        if not self.seed:
+            return mask
+        # Asked for whether or not there is such a region here: what takes longer would be noticed.
+        sheet = place.model_copy(update={"volume": self.sheet(person, place.volume)})
+        own = self.log.mask(sheet, lambda _: np.zeros_like(base), upto)
+        controls = self.controls(person, place.volume)
         for cell in held.lattice.cells(place):
-            if self.is_own(person, cell):
-                part = intersect(place, cell)
-                own = part.model_copy(update={"volume": self.sheet(person, place.volume)})
-                top, left = part.y - place.y, part.x - place.x
-                mask[top : top + part.height, left : left + part.width] = self.log.mask(
-                    own, self.reader(person, held, upto), upto
-                )
+            part = intersect(place, cell)
+            here = slices_in(part, place)
+            if (planted := controls.get(cell)) is not None:
+                mask[here] ^= own[here] ^ planted[slices_in(part, cell)]
+            elif self.is_blind(person, cell):
+                mask[here] = base[here] ^ own[here]
         return mask
 
     def route(self, person: str, draft: Draft, held: Known) -> list[Draft]:
@@ -208,7 +218,7 @@ class Apart:
         shown = []
         for entry in entries:
             place = entry.place
-            if place is None or entry.kind == "plant" or place.volume not in {name, sheet}:
+            if place is None or place.volume not in {name, sheet}:
                 continue
             if place.volume == sheet:
                 shown.append(entry.model_copy(update={"place": place.model_copy(update={"volume": name})}))
@@ -230,6 +240,12 @@ class Apart:
                 [*made, *self.log.changes(self.sheet(person, volume), z, seen)], key=lambda entry: entry.number
             )
         return self.show(person, made, held)
+
+
+def slices_in(part: Place, whole: Place) -> tuple[slice, slice]:
+    """Return where a rectangle lies in another that holds it."""
+    top, left = part.y - whole.y, part.x - whole.x
+    return slice(top, top + part.height), slice(left, left + part.width)
 
 
 def _read_seed(log: ReviewLog) -> str:

@@ -28,6 +28,7 @@ from segem.review.pictures import TILE_PX
 from segem.review.presence import Presence, Where
 from segem.review.progress import list_claims, list_decisions
 from segem.review.session import Neighbour, Review
+from segem.review.threed import add_three_d
 from segem.review.volumes import place_of
 
 STATIC = Path(__file__).parent / "static"
@@ -46,7 +47,7 @@ class Correction(Record):
     place: Place
     runs: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(max_length=100_000)]
     active_seconds: Seconds = 0.0
-    tool: Literal["brush", "eraser", "polygon", "fill", "undo", "redo", "copy", "interpolate"]
+    tool: Literal["brush", "eraser", "polygon", "fill", "undo", "redo", "copy", "interpolate", "line", "clear"]
 
 
 class Decided(Record):
@@ -77,22 +78,29 @@ class Reverted(Record):
     number: Annotated[int, Field(ge=1, lt=2**53)]
 
 
-def make_app(review: Review) -> ASGIApp:
+def make_app(review: Review, *, three_d: bool = False) -> ASGIApp:
     """Return the application that serves a review; the caller guards it with tokens.
 
     Parameters
     ----------
     review : Review
         What is reviewed; it is closed when the server ends.
+    three_d : bool
+        Serve Neuroglancer's page too.
 
     Returns
     -------
     ASGIApp
+
+    Raises
+    ------
+    ConfigError
+        When Neuroglancer is wanted and not installed.
     """
-    return limit_body(make_routes(review), MOST_BYTES)
+    return limit_body(make_routes(review, three_d=three_d), MOST_BYTES)
 
 
-def make_routes(review: Review) -> FastAPI:
+def make_routes(review: Review, *, three_d: bool = False) -> FastAPI:
     """Return the routes of a review, without a limit for what is sent to them."""
 
     @asynccontextmanager
@@ -106,9 +114,11 @@ def make_routes(review: Review) -> FastAPI:
     app.exception_handler(RequestValidationError)(_explain_invalid)
     _add_page(app)
     _add_pictures(app, review)
-    _add_reading(app, review, Presence())
+    _add_reading(app, review, Presence(), three_d)
     _add_writing(app, review)
     add_people(app, review)
+    if three_d:
+        app.include_router(add_three_d(review))
     return app
 
 
@@ -152,12 +162,14 @@ def _picture(make: Callable[[], bytes]) -> Response:
         raise HTTPException(404) from None
 
 
-def _add_reading(app: FastAPI, review: Review, presence: Presence) -> None:
+def _add_reading(app: FastAPI, review: Review, presence: Presence, three_d: bool) -> None:
     @app.get("/api/review")
     def describe(person: Person) -> dict[str, Any]:
         return {
             "run": review.run,
             "person": person,
+            "labelling": review.labelling,
+            "three_d": three_d,
             "tile_px": TILE_PX,
             "volumes": [
                 {

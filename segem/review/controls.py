@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -12,10 +11,10 @@ from numpy.typing import NDArray
 
 from segem.geometry import Box
 from segem.io.blocks import read_block
+from segem.io.readings import write_plant
 from segem.io.shards import Array, shape_of
 from segem.kernels.plants import PlantKind, disguise, plant_gap, plant_spur
 from segem.kernels.pyramid import shrink
-from segem.kernels.runs import decode_runs, encode_runs
 from segem.records.review import Draft, Place
 from segem.review.apart import Apart, Known
 
@@ -58,13 +57,6 @@ def plan_controls(
         found = (_plant(apart, person, cell, held, probability) for cell in part)
         planted += islice((one for one in found if one is not None), 1)
     return planted
-
-
-def list_plants(apart: Apart, person: str, volume: str) -> Iterator[tuple[Place, NDArray[np.bool_]]]:
-    """Yield the controls of a person in a volume, each with the pixels of the region that are planted."""
-    for entry in apart.log.entries(("plant",), apart.sheet(person, volume)):
-        place = Place.model_validate_json(str(entry.detail["region"]))
-        yield place, decode_runs(entry.runs, (place.height, place.width))
 
 
 @dataclass(frozen=True)
@@ -134,7 +126,7 @@ def _plant(apart: Apart, person: str, cell: Place, held: Known, probability: Arr
     for kind in kinds:
         flips = (plant_gap if kind == "gap" else plant_spur)(mask, stored, np.random.default_rng(number))
         if flips is not None:
-            place = cell.model_copy(update={"volume": apart.sheet(person, cell.volume)})
-            detail: dict[str, str | int] = {"name": person, "region": cell.model_dump_json(), "plant": kind}
-            return Draft(id=secrets.token_hex(16), kind="plant", place=place, runs=encode_runs(flips), detail=detail)
+            return write_plant(
+                cell.model_copy(update={"volume": apart.sheet(person, cell.volume)}), flips, person, kind
+            )
     return None

@@ -14,7 +14,7 @@ from segem.io.reviews import ReviewLog
 from segem.io.workspace import Workspace
 from segem.kernels.flips import overlap
 from segem.records.base import Record
-from segem.records.review import Head
+from segem.records.review import WORK, Head
 
 ENDINGS = (".csv", ".pdf")
 _ROWS_OF_PAGE = 34
@@ -88,7 +88,7 @@ def write_receipt(path: Path, workspace: Workspace, run: str) -> int:
 
 
 def _list_lines(log: ReviewLog, volume: str, head: Head) -> Iterator[Line]:
-    made = log.entries(("correction", "answer", "revert", "decision"), volume)
+    made = log.entries(WORK, volume)
     last = {one.place: one for one in made if one.kind == "decision"}
     for place, one in last.items():
         if place is None:

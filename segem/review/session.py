@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segem.errors import InputError
+from segem.errors import InputError, SegemError
 from segem.geometry import Box, ceil_div
 from segem.io.blocks import read_block
 from segem.io.readings import TwoReadings
@@ -21,10 +22,10 @@ from segem.io.workspace import Workspace
 from segem.kernels.between import interpolate_masks
 from segem.kernels.questions import draw_ridge, erase_ridge
 from segem.kernels.runs import encode_runs
-from segem.records.review import SHEET, Draft, Entry, Kind, Place
+from segem.records.review import SHEET, WORK, Draft, Entry, Kind, Place
 from segem.records.review_queue import Question, Region
 from segem.review.apart import Apart, Checks
-from segem.review.controls import Patch, list_plants, patch_probability, plan_controls
+from segem.review.controls import Patch, patch_probability, plan_controls
 from segem.review.pictures import TILE_PX, Amend, no_such
 from segem.review.questions import list_questions
 from segem.review.queue import rank_regions
@@ -33,8 +34,6 @@ from segem.review.volumes import MOST_REGIONS, Reviewed, list_in_order, open_rev
 
 Neighbour = Literal["below", "above", "between"]
 NO_CHECKS = Checks()
-SHOWN_KINDS: tuple[Kind, ...] = ("correction", "answer", "revert", "decision")
-"""What people do to regions."""
 
 
 class Review:
@@ -48,6 +47,8 @@ class Review:
         Its name.
     checks : Checks, optional
         How the work of reviewers is checked.
+    chosen : sequence of Region, optional
+        What is labelled from nothing, in this order, instead of the regions that are most likely wrong.
 
     Raises
     ------
@@ -57,8 +58,10 @@ class Review:
         When there is no such run, or the log of its review was changed or is not the one that the report knows.
     """
 
-    def __init__(self, workspace: Workspace, run: str, *, checks: Checks = NO_CHECKS) -> None:
-        self.workspace, self.run = workspace, run
+    def __init__(
+        self, workspace: Workspace, run: str, *, checks: Checks = NO_CHECKS, chosen: Sequence[Region] = ()
+    ) -> None:
+        self.workspace, self.run, self.labelling = workspace, run, bool(chosen)
         names = reviewable(workspace, run)
         if not names:
             raise InputError(
@@ -71,7 +74,7 @@ class Review:
         verify_review(workspace, run)
         self.log: ReviewLog = open_log(workspace, run)
         self.apart = Apart(self.log, checks)
-        self._regions: dict[str, list[Region]] = {}
+        self._regions: dict[str, list[Region]] = {chosen[0].volume: list(chosen[:MOST_REGIONS])} if chosen else {}
         self._questions: dict[tuple[str, int], dict[str, Question]] = {}
         self._patches: dict[tuple[str, str], list[Patch]] = {}
         self._busy = threading.RLock()
@@ -146,11 +149,18 @@ class Review:
                     queue = [one for one in cells if (one.z, one.y, one.x) not in touched]
                     planned = plan_controls(self.apart, person, queue, held, levels[0] if levels else None)
                     self.apart.plant(person, name, planned, held)
-                plants = list_plants(self.apart, person, name) if levels else ()
+                plants = self.apart.controls(person, name).items() if levels else ()
                 self._patches[person, name] = [
                     patch for cell, flips in plants for patch in patch_probability(cell, flips, held, levels)
                 ]
         return held
+
+    def prepare(self, people: Sequence[str]) -> None:
+        """Do ahead what people would wait for who open the first volume; the server does it beside its start."""
+        for person in people:
+            # The review may have ended meanwhile; who opens a volume that cannot be read is told so.
+            with suppress(SegemError):
+                self.held(person, next(iter(self.volumes)))
 
     def amend(self, person: str, key: str) -> Amend:
         """Return what makes pictures of a probability agree with the mask that a person sees."""
@@ -283,7 +293,7 @@ class Review:
             When there is no such entry.
         """
         found = self.log.entry(number)
-        if found is None or found.place is None or found.kind not in SHOWN_KINDS:
+        if found is None or found.place is None or found.kind not in WORK:
             raise no_such("entry")
         held = self.held(author, found.place.volume.partition(SHEET)[0])
         if not self.apart.show(author, [found], held):
@@ -293,7 +303,7 @@ class Review:
         (shown,) = self.apart.show(author, [entry], held)
         return shown
 
-    def entries(self, person: str, name: str, kinds: Sequence[Kind] = SHOWN_KINDS) -> list[Entry]:
+    def entries(self, person: str, name: str, kinds: Sequence[Kind] = WORK) -> list[Entry]:
         """Return the entries about a volume that a person can know of, in their order."""
         held = self.held(person, name)
         made = self.log.entries(kinds, name)

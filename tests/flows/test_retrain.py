@@ -181,6 +181,6 @@ def test_what_was_reviewed_is_segmented_again_and_the_report_says_what_the_revie
     assert again == f"monday-{decided.version}"
     page = (space.report(again) / "index.html").read_text(encoding="utf-8")
     assert "What the review has gained" in page
-    assert "mine has learned from 5 regions that 1 person accepted or fixed in monday, in 5 minutes of work." in page
+    assert "mine comes from a review of 5 regions that 1 person accepted or fixed in monday, in 5 minutes" in page
     (judged,) = decided.judged
-    assert f"<td>{judged.iou.difference * 12:+.3f}</td>" in page
+    assert f"<td>{judged.iou.difference / 5:+.4f}</td>" in page

@@ -14,7 +14,7 @@ import tifffile
 import yaml
 
 from segem.config import GateConfig, SynthConfig, TrainConfig, load_manifest
-from segem.config.retrain import RetrainConfig
+from segem.config.retrain import RetrainConfig, with_rehearsal
 from segem.errors import ConfigError
 from segem.io.reviewed import open_log
 from segem.io.reviewed_labels import ReviewedVolume, open_reviewed
@@ -22,11 +22,10 @@ from segem.io.versions import read_promotion
 from segem.io.workspace import Workspace
 from segem.kernels.synth import synthesize
 from segem.kernels.truth import UNKNOWN
-from segem.learn.artefact import load_artefact
+from segem.learn.artefact import load_artefact, model_record
 from segem.records.card import TrainedOn
 from segem.records.review import Decision, Place
 from segem.stages.reporting.gain import find_gain, tabulate_gain
-from segem.stages.segmentation.segment import model_record
 from segem.stages.training.again import plan_again
 from segem.stages.training.gate.judge import choose_judged_sections
 from segem.stages.training.gate.predictions import read_truth
@@ -194,6 +193,14 @@ def test_regions_in_sections_that_a_manifest_labels_are_left_to_it(
     assert "regions of sections 0 and 3 and 5 are left out: a manifest labels them" in capsys.readouterr().err
 
 
+def test_old_volumes_get_their_share_of_the_crops_beside_reviews_alone(space: Workspace, tmp_path: Path) -> None:
+    label(space, tmp_path, {"train": [0, 1], "validation": [3, 4], "test": [5, 6]})
+    old = load_manifest(tmp_path / "m.yaml")
+    (alone,) = with_rehearsal(None, old, 0.25, reviewed=1).volumes
+    assert alone.split is not None
+    assert (alone.split.weight, alone.split.rehearsed) == (pytest.approx(1 / 3), True)
+
+
 def test_labels_are_known_by_the_head_of_the_log(space: Workspace) -> None:
     for z in (0, 1, 3, 4, 6):
         decide(space, place(z))
@@ -243,7 +250,7 @@ def test_the_card_says_who_has_reviewed_and_the_report_what_it_has_gained(space:
     rows = tabulate_gain(gain).rows
     difference = promotion.judged[0].iou.difference
     assert rows[0][:2] == (f"{NAME} of {RUN}", "IoU")
-    assert rows[0][-1] == f"{difference * 12:+.3f}"
+    assert rows[0][-1] == f"{difference / 5:+.4f}"
 
     again = plan_again(decided, ready.job.reviewed, space)
     assert again is not None

@@ -2,11 +2,15 @@
 
 import { Activity, PAGE, Saver, getBits, getJson } from "./api.js";
 import { Compare } from "./compare.js";
+import { endIntroduction, introduce } from "./intro.js";
 import { listen, showKeys } from "./keys.js";
+import { LABELLING, renamePage } from "./labelling.js";
 import { Questions, Regions, showHistory } from "./lists.js";
 import { Mask } from "./mask.js";
 import { Painter } from "./painting.js";
 import { People } from "./people.js";
+import { Strip } from "./strip.js";
+import { openThreeD } from "./threed.js";
 import { MASK_COLOUR, Stage } from "./viewer.js";
 
 const NEWS_MS = 3000;
@@ -48,8 +52,12 @@ const saver = new Saver(info.run, info.person, {
   },
 });
 const stage = new Stage(info.tile_px, { moved: noteAddress });
-const painter = new Painter(stage, saver, activity, { changed: showTools, say });
-const regions = new Regions({ opened: (region) => openRegion(region) });
+const painter = new Painter(stage, saver, activity, {
+  changed: showTools, say,
+  keyOf: (of) => ({ key: of.probability ?? of.raw, isProbability: Boolean(of.probability) }),
+});
+const regions = new Regions({ opened: (region) => openRegion(region) }, info.labelling ? LABELLING : undefined);
+const strip = new Strip(drawCrop);
 const questions = new Questions({ asked: (question) => ask(question), finished: () => { stage.ridge = null; stage.redraw(); } });
 
 const people = new People(regions, info.person, { say });
@@ -75,9 +83,10 @@ function showSaved() {
 }
 
 function showTools() {
-  for (const tool of ["brush", "eraser", "polygon", "fill", "move"]) press(tool, painter.tool === tool);
+  for (const tool of ["brush", "eraser", "polygon", "line", "fill", "move"]) press(tool, painter.tool === tool);
   press("outline", stage.outlined);
   press("probability", probability);
+  press("strip", strip.shown);
   $("size").value = painter.size;
   $("size-px").textContent = `${painter.size} px`;
   document.querySelector("[data-action=undo]").disabled = !painter.done.length;
@@ -103,16 +112,15 @@ function openMask() {
 }
 
 // Opens a section of a volume; the view stays where it is.
-function openSection(next, section) { return (opened = showSection(next, section)); }
+function openSection(next, section, look) { return (opened = showSection(next, section, look)); }
 
 async function loadLists(name) {
-  await regions.load(name);
-  await people.load(name);
+  await Promise.all([regions.load(name), people.load(name)]);
   localStorage.setItem(LAST, name);
   compare.load(name).catch((error) => say(error.message));
 }
 
-async function showSection(next, section) {
+async function showSection(next, section, look) {
   const turn = (opening += 1);
   const another = volume !== next;
   if (regions.volume !== next.name) {
@@ -128,7 +136,7 @@ async function showSection(next, section) {
   Object.assign($("z"), { value: z, max: volume.shape[0] - 1 });
   $("depth").textContent = `of ${volume.shape[0] - 1}`;
   $("volume").value = volume.name;
-  await Promise.all([stage.show(volume, z, shownKey()), hear()]);
+  await Promise.all([stage.show(volume, z, shownKey(), look), hear()]);
   if (turn !== opening) return;
   showTools();
   if (mode === "questions") await questions.load(volume.name, z);
@@ -142,8 +150,11 @@ async function openRegion(region) {
   await openSection(volume, place.z);
   stage.region = place;
   stage.fit(place);
+  showStrip();
   prefetch();
 }
+
+function showStrip() { return strip.show(mode === "regions" ? regions.current?.place : null, volume).catch((error) => say(error.message)); }
 
 function prefetch() {
   for (const { place } of regions.ahead(PREFETCHED)) {
@@ -177,7 +188,11 @@ function decide(decision) {
   $("note").value = "";
   // Not before it is known what others have done in the section: a decision is about what was seen.
   opened.then(() => saver.send("api/decisions", place, body));
-  if (!regions.go(1, true)) { regions.show(); say("That was the last open region of the list."); }
+  endIntroduction();
+  const done = regions.words[decision].replace(/^./, (letter) => letter.toUpperCase());
+  if (regions.go(1, true)) { say(`${done}. Here is the next; Shift X goes back.`); return; }
+  regions.show();
+  say(`${done}. That was the last open one of the list.`);
 }
 
 // The region without and with what was just painted there while somebody else was at work on it.
@@ -224,11 +239,12 @@ async function drawCrop(canvas, { z: section = z, y, x, height: size }, pixels =
   context.globalAlpha = 1;
   context.fillRect(0, 0, canvas.width, canvas.height);
   if (image.naturalWidth) context.drawImage(image, 0, 0, canvas.width, canvas.height);
-  const step = canvas.width / size;
-  context.fillStyle = `rgb(${MASK_COLOUR.join()})`;
-  context.globalAlpha = 0.5;
-  pixels?.forEach((value, i) => { if (value) context.fillRect((i % size) * step, Math.floor(i / size) * step, step, step); });
-  context.globalAlpha = 1;
+  if (!pixels) return;
+  const mask = new ImageData(size, size);
+  pixels.forEach((value, i) => { if (value) mask.data.set([...MASK_COLOUR, 128], 4 * i); });
+  const small = new OffscreenCanvas(size, size);
+  small.getContext("2d").putImageData(mask, 0, 0);
+  context.drawImage(small, 0, 0, canvas.width, canvas.height);
 }
 
 // Shows a question: the line on the stage, and beside it the same place in the sections before and after.
@@ -247,13 +263,27 @@ async function ask(question) {
   }
 }
 
+function describeAnswer(word, hadMembrane) {
+  if (word === "unknown") return "Left as it is.";
+  if (word === "yes") return hadMembrane ? "Yes: the mask has it already." : "Yes: drawn. History takes it back.";
+  return hadMembrane ? "No: taken away. History takes it back." : "No: the mask has none.";
+}
+
 function answer(word) {
   const question = questions.current;
   if (mode !== "questions" || !question) { say("Open the questions first."); return; }
   const body = { volume: volume.name, z, question: question.key, answer: word, active_seconds: activity.take() };
   saver.send("api/answers", { volume: volume.name, z }, body);
   question.answer = word;
+  say(describeAnswer(word, question.has_membrane));
   questions.go(1);
+}
+
+async function clearRegion() {
+  const place = regions.current?.place;
+  if (!place || place.z !== z) { say("Choose a region of this section first."); return; }
+  await stage.mask.whenLoaded(place);
+  if (!painter.replace(place, new Uint8Array(place.height * place.width), "clear")) say("It is clear already.");
 }
 
 async function takeNeighbour(of, tool) {
@@ -278,6 +308,8 @@ function take(which) {
 }
 
 function setMode(next) {
+  // Whoever comes back from a question or the history is where they were before.
+  if (next === "regions" && mode !== "regions" && regions.current) openRegion(regions.current);
   mode = next;
   for (const name of tabs) {
     $(name).hidden = name !== mode;
@@ -287,6 +319,8 @@ function setMode(next) {
   document.body.dataset.mode = mode;
   stage.ridge = null;
   stage.region = mode === "regions" ? regions.current?.place ?? null : stage.region;
+  showStrip();
+  document.querySelector("[data-action=strip]").disabled = mode !== "regions";
   if (mode === "questions") questions.load(volume.name, z).catch((error) => say(error.message));
   if (mode === "history") loadHistory();
   if (mode === "compare") compare.show().catch((error) => say(error.message));
@@ -315,12 +349,18 @@ function setTool(tool) { painter.setTool(tool); showTools(); }
 
 const ACTIONS = {
   brush: () => setTool("brush"), eraser: () => setTool("eraser"), polygon: () => setTool("polygon"),
-  fill: () => setTool("fill"), move: () => setTool("move"),
+  line: () => setTool("line"), fill: () => setTool("fill"), move: () => setTool("move"),
   smaller: () => setSize(painter.size - 1), larger: () => setSize(painter.size + 1),
-  undo: () => painter.undo(), redo: () => painter.redo(), close: () => painter.closePolygon(), cancel: () => painter.cancel(),
+  undo: () => painter.undo(), redo: () => painter.redo(), close: () => painter.close(), cancel: () => painter.cancel(),
   below: () => openSection(volume, z - 1), above: () => openSection(volume, z + 1),
   "copy-below": () => takeNeighbour("below", "copy"), "copy-above": () => takeNeighbour("above", "copy"),
   interpolate: () => takeNeighbour("between", "interpolate"),
+  clear: clearRegion,
+  strip: () => { strip.shown = !strip.shown; showTools(); showStrip(); },
+  "three-d": () => {
+    if (info.three_d) openThreeD(volume, { z, ...stage.centre() }).catch((error) => say(error.message));
+    else say("Start segem review with --3d to see places in three dimensions.");
+  },
   hide: () => { stage.hidden = true; stage.redraw(); },
   outline: () => { stage.outlined = !stage.outlined; showTools(); stage.redraw(); },
   probability: () => {
@@ -362,19 +402,23 @@ async function openAddress(hash = location.hash) {
   const found = info.volumes.find((one) => one.name === name);
   const [section, y, x, scale] = numbers.map(Number);
   if (found && scale > 0) {
-    await openSection(found, section || 0);
+    await openSection(found, section || 0, () => stage.goTo({ y, x, scale }, true));
     stage.goTo({ y, x, scale }, true);
     return;
   }
   const next = found ?? info.volumes.find((one) => one.name === localStorage.getItem(LAST)) ?? info.volumes[0];
   await loadLists(next.name);
   const first = people.resume(regions.all);
-  await openSection(next, first?.place.z ?? 0);
+  await openSection(next, first?.place.z ?? 0, first && (() => stage.fit(first.place, true)));
   if (first) await regions.open(first);
 }
 
 $("run").textContent = info.run;
 document.title = `Review ${info.run}`;
+if (info.labelling) renamePage(info.volumes[0].name);
+introduce(info.labelling);
+document.querySelector("[data-action=three-d]").hidden = !info.three_d;
+$("volume-label").hidden = info.volumes.length === 1;
 $("volume").replaceChildren(...info.volumes.map(({ name }) => new Option(name, name)));
 $("volume").addEventListener("change", () => openSection(info.volumes.find(({ name }) => name === $("volume").value), 0));
 $("z").addEventListener("change", () => openSection(volume, Math.round(Number($("z").value) || 0)));

@@ -13,11 +13,10 @@ from segem.io.reviews import ReadMask, ReviewLog
 from segem.io.workspace import Workspace
 from segem.kernels.intervals import FEWEST_DRAWN, bound_drawn, bound_share, ratio_of
 from segem.records.intervals import TooFew
-from segem.records.review import Kind, Place
+from segem.records.review import WORK, Place
 from segem.records.review_findings import Agreement, Reviewer, ReviewFindings, Sampled
 
 _SHARE = ratio_of((1, 0), (0, 1))
-_WORK: tuple[Kind, ...] = ("correction", "answer", "revert", "decision")
 
 
 def find_review(workspace: Workspace, run: str) -> ReviewFindings | None:
@@ -58,7 +57,7 @@ def find_review(workspace: Workspace, run: str) -> ReviewFindings | None:
 def _count_work(log: ReviewLog, controls: list[Control]) -> tuple[Reviewer, ...]:
     decided: dict[str, set[Place]] = defaultdict(set)
     seconds: dict[str, float] = defaultdict(float)
-    for entry in log.entries(_WORK):
+    for entry in log.entries(WORK):
         seconds[entry.author] += entry.active_seconds
         if entry.kind == "decision" and entry.place is not None:
             decided[entry.author].add(entry.place)

@@ -15,7 +15,7 @@ from segem.records.run import ModelRecord
 from segem.stages.reporting.drawing import Table
 from segem.stages.reporting.words import NOTHING, count
 
-HEAD = ("Judged on", "Score", "Before", "After", "Gain", "Interval", "Gain in an hour of review")
+HEAD = ("Judged on", "Score", "Before", "After", "Gain", "Interval", "Gain in a minute of review")
 
 
 def find_gain(model: ModelRecord | None, workspace: Workspace) -> ReviewGain | None:
@@ -58,7 +58,7 @@ def say_gain(gain: ReviewGain) -> str:
     people = sorted({person for one in gain.reviewed for person in one.people})
     regions, runs = sum(one.regions for one in gain.reviewed), sorted({one.run for one in gain.reviewed})
     return (
-        f"{gain.after} has learned from {count(regions, 'region')} that {count(len(people), 'person', 'people')} "
+        f"{gain.after} comes from a review of {count(regions, 'region')} that {count(len(people), 'person', 'people')} "
         f"accepted or fixed in {' and '.join(runs)}, in {gain.minutes:.0f} minutes of work. Before and after are "
         f"compared on sections that neither model was trained on, with {gain.confidence:.0%} intervals of a paired "
         "bootstrap over blocks; that of V_rand is of its difference within blocks."
@@ -66,7 +66,7 @@ def say_gain(gain: ReviewGain) -> str:
 
 
 def tabulate_gain(gain: ReviewGain) -> Table:
-    """Return the scores before and after a review, and what an hour of it gave."""
+    """Return the scores before and after a review, and what a minute of it gave."""
     return Table(HEAD, tuple(_list_rows(gain)))
 
 
@@ -84,5 +84,5 @@ def _list_rows(gain: ReviewGain) -> Iterator[tuple[str, ...]]:
                 f"{pair.candidate:.3f}",
                 f"{pair.difference:+.3f}",
                 NOTHING if interval is None else f"{interval.low:+.3f} to {interval.high:+.3f}",
-                f"{pair.difference * 60 / gain.minutes:+.3f}" if gain.minutes else NOTHING,
+                f"{pair.difference / gain.minutes:+.4f}" if gain.minutes else NOTHING,
             )

@@ -36,6 +36,7 @@ from segem.stages.reporting.opening import (
 from segem.stages.reporting.overview import draw_volumes
 from segem.stages.reporting.pictures import VolumePictures, name_leaf
 from segem.stages.reporting.read import INDEX
+from segem.stages.reporting.reviewed import list_findings
 from segem.stages.reporting.standing import draw_standing, list_too_few, say_interval
 from segem.stages.reporting.strip import draw_quality
 from segem.stages.reporting.verdict import NO_RULES
@@ -132,6 +133,7 @@ def render_pages(
         "reasons": list_reasons(report),
         "estimates": list(list_estimates(report)),
         "cautions": list(list_cautions(report)),
+        "findings": list(list_findings(report.reviewing)),
         "baseline": name_baseline(report) or "baseline",
         "does": {v.baseline.title: METHODS[v.baseline.method][0] for v in report.volumes if v.baseline},
         "overview": draw_volumes(report),
@@ -199,7 +201,7 @@ def _list_facts(volume: VolumeScores) -> list[tuple[str, str]]:
 def _list_layers(volume: VolumeScores) -> list[tuple[str, LayerScores, Mapping[str, Interval | TooFew]]]:
     layers = [
         ("Model", volume.scores.model, volume.intervals),
-        ("Model, closed", volume.scores.closed, {}),
+        ("Model, closed", volume.scores.closed, volume.closed_intervals),
         (volume.baseline.title if volume.baseline else "", volume.scores.baseline, volume.baseline_intervals),
     ]
     return [(name, layer, intervals) for name, layer, intervals in layers if layer is not None]

@@ -161,8 +161,9 @@ def read_labelled_sections(
     if isinstance(volume, ReviewedVolume):
         return _read_reviewed(volume, sections, context, weight, seen or sections)
     truth, images = volume.label("truth"), read_section_images(volume, sections, context, seen)
+    pixel_nm = (volume.voxel_size.y, volume.voxel_size.x)
     return [
-        LabelledSection(volume.name, image, _read_section(truth, z, volume.name), weight, rehearsed)
+        LabelledSection(volume.name, image, _read_section(truth, z, volume.name), weight, rehearsed, pixel_nm)
         for z, image in zip(range(*sections), images, strict=True)
     ]
 
@@ -175,9 +176,9 @@ def _read_reviewed(
         rows, columns = volume.find_window(z, AROUND_PX)
         (image,) = read_section_images(volume, (z, z + 1), context, seen)
         # Copies: a view would keep the whole section in memory.
-        found.append(
-            LabelledSection(volume.name, image[:, rows, columns].copy(), volume.truth(z)[rows, columns].copy(), weight)
-        )
+        image, truth = image[:, rows, columns].copy(), volume.truth(z)[rows, columns].copy()
+        pixel_nm = (volume.voxel_size.y, volume.voxel_size.x)
+        found.append(LabelledSection(volume.name, image, truth, weight, pixel_nm=pixel_nm))
     return found
 
 

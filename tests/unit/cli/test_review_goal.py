@@ -40,7 +40,12 @@ def ask(space: Workspace, **goal: Any) -> None:
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, str, ReviewStanding]]:
     told = list[tuple[Path, str, ReviewStanding]]()
-    monkeypatch.setattr("flows.launch.review_event.announce_review", lambda *one: told.append(one) or True)
+
+    def announce(root: Path, run: str, standing: ReviewStanding) -> bool:
+        told.append((root, run, standing))
+        return True
+
+    monkeypatch.setattr("flows.launch.review_event.announce_review", announce)
     return told
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import uuid
 
 import httpx
@@ -236,3 +237,13 @@ def test_the_page_is_made_of_files_that_are_there(ana):
     assert " style=" not in page.text
     for name in FILES:
         assert ana.get(f"/static/{name}").status_code == 200
+
+
+def test_every_button_has_a_key_and_no_place_on_the_keyboard_two_meanings():
+    keys, page = (FILES["main.js"].parent / name for name in ("keys.js", "index.html"))
+    found = re.findall(r'\["([a-z-]+)", "([A-Za-z0-9+]+)", "', keys.read_text(encoding="utf-8"))
+    actions, codes = zip(*found, strict=True)
+    assert len(set(codes)) == len(codes) > 40
+    assert set(re.findall(r'data-action="([a-z-]+)"', page.read_text(encoding="utf-8"))) <= set(actions)
+    # By place (`code`), never by the letter that a layout has there.
+    assert all(re.fullmatch(r"(Shift\+)?(Key[A-Z]|Digit\d|[A-Z][a-zA-Z]+)", code) for code in codes)

@@ -17,11 +17,11 @@ from segem.kernels.kmeans import fit_two_means, mark_membrane
 from segem.kernels.normalize import histogram
 from segem.kernels.threshold import quantize_probability, threshold_probability
 from segem.kernels.truth import hide_borders
-from segem.learn.artefact import Artefact, geometry_of, load_net
+from segem.learn.artefact import Artefact, geometry_of
 from segem.learn.checks import check_predicted
-from segem.learn.pieces import in_pieces
 from segem.learn.predict import predict_section
 from segem.learn.runtimes.choice import choose_device
+from segem.learn.sized import nets_by_pixel_size
 from segem.stages.training.labelled import read_section_images, read_section_tissue
 
 Mask = NDArray[np.uint8]
@@ -66,15 +66,14 @@ def read_truth(volume: Volume, z: int) -> Mask:
 
 
 def _predict_with_net(model: Artefact, device: Device) -> Predict:
-    net, where = load_net(model), choose_device(device)
-    shape = geometry_of(model.card)
-    net, context = in_pieces(net.to(where), shape), shape.context_sections
+    where, context = choose_device(device), geometry_of(model.card).context_sections
+    net_for = nets_by_pixel_size(model, where)
 
     def predict(volume: Volume, sections: Sequence[int]) -> Iterator[Prediction]:
         for z in sections:
             # With neighbours from the whole volume, as in a run.
             (image,) = read_section_images(volume, (z, z + 1), context, seen=(0, volume.shape[0]))
-            probability = predict_section(net, image, where)
+            probability = predict_section(net_for(volume.voxel_size), image, where)
             check_predicted(probability, f"{model.path}, section {z} of {volume.name}")
             # Rounded to the 8 bits that a run stores, so that this is the mask a run would write.
             stored = _without_outside(quantize_probability(probability)[None], read_section_tissue(volume, z))[0]
