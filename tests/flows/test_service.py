@@ -143,20 +143,21 @@ def test_forms_say_what_each_parameter_is(service: RunningService) -> None:
 def test_a_campaign_runs_and_its_report_opens_behind_the_password(
     service: RunningService, manifest_of: Callable[..., Path]
 ) -> None:
-    flow_run = service.start("campaign/campaign", manifest=str(manifest_of("alpha")), run="served")
+    flow_run = service.start("campaign/campaign", manifest=str(manifest_of("alpha")))
     service.wait(flow_run, "COMPLETED", "FAILED", "CRASHED")
     assert service.state(flow_run) == "COMPLETED", service.api("GET", f"/flow_runs/{flow_run}")["state"]
 
     artifacts = service.api("POST", "/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [flow_run]}}})
     (link,) = [one["data"] for one in artifacts if one["key"] == "report"]
-    address = f"{service.service.address()}/reports/served/index.html"
+    run = service.api("GET", f"/flow_runs/{flow_run}")["labels"]["segem.run"]
+    address = f"{service.service.address()}/reports/{run}/index.html"
     assert address in link
     user, _, password = service.service.settings()[PASSWORD].partition(":")
     with httpx.Client(auth=(user, password), trust_env=False, timeout=30) as client:
         assert "alpha" in client.get(address).text
-        assert "served" in client.get(f"{service.service.address()}/reports/").text
+        assert run in client.get(f"{service.service.address()}/reports/").text
         for outside in ("run.json", "..%2frun.json", "%2e%2e/run.json", "/etc/passwd"):
-            assert client.get(f"{service.service.address()}/reports/served/{outside}").status_code == 404, outside
+            assert client.get(f"{service.service.address()}/reports/{run}/{outside}").status_code == 404, outside
     assert httpx.get(address, trust_env=False).status_code == 401
 
 
