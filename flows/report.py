@@ -12,15 +12,33 @@ from flows.links import link_to_report
 from flows.steps import step
 from segem.io.workspace import open_workspace
 from segem.records.scores import IoU, VolumeScores
-from segem.stages.reporting.evaluate import score_volume
+from segem.records.status import CampaignStatus
+from segem.stages.reporting.evaluate import ScoredVolume, score_volume
 from segem.stages.reporting.read import read_report
 from segem.stages.reporting.write import ReportResult, report
 
 
+class Scored:
+    """The volumes of a campaign that were scored so far, by name.
+
+    A class of its own, since Prefect searches what it knows, such as a mapping, for tasks to wait for, down to the last
+    number of a score.
+    """
+
+    def __init__(self) -> None:
+        self.volumes: dict[str, ScoredVolume] = {}
+
+
+@step("score", "score {volume}")
+def score_step(volume: str, run: str, workspace: Path, scored: Scored) -> None:
+    """Score one volume as soon as it is segmented, while others are worked on."""
+    scored.volumes[volume] = score_volume(run, volume, open_workspace(workspace))
+
+
 @step("report", "report {run}")
-def report_step(run: str, workspace: Path) -> ReportResult:
-    """Score every volume of a run and write its report."""
-    return report(run, open_workspace(workspace))
+def report_step(run: str, workspace: Path, scored: Scored | None = None) -> ReportResult:
+    """Write the report of a run, and score those of its volumes that were not scored yet."""
+    return report(run, open_workspace(workspace), scored=scored.volumes if scored else None)
 
 
 @flow(name="report-run", flow_run_name="report {run}")
@@ -47,16 +65,19 @@ def publish(run: str, pages: ReportResult) -> None:
     )
 
 
+def show_status(status: CampaignStatus) -> None:
+    """Put on the page of the flow run how each step of each volume fares."""
+    rows = [
+        {"volume": volume.name, **{name: step.state for name, step in volume.steps.items()}, "why": volume.reason or ""}
+        for volume in status.volumes
+    ]
+    create_table_artifact(rows, key="status", description=f"{status.run}: volumes and steps, {status.changed}")
+
+
 def show_scores(run: str, volumes: Sequence[VolumeScores]) -> None:
     """Put the scores of the volumes that have any so far on the page of the flow run."""
     rows = [_row_of(volume) for volume in volumes]
     create_table_artifact(rows, key="iou-of-volumes", description=f"Membrane IoU of each volume of {run}")
-
-
-@step("score", "score {volume}")
-def score_step(volume: str, run: str, workspace: Path) -> VolumeScores:
-    """Score one volume as soon as it is done; the report scores them all."""
-    return score_volume(run, volume, open_workspace(workspace))
 
 
 def _row_of(volume: VolumeScores) -> dict[str, str]:

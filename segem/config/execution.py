@@ -30,6 +30,9 @@ class ExecutionConfig(Config):
     at once. When absent, tiles are planned for 3 GB, and half of the machine's memory decides how many at once. A run
     that is resumed with another amount computes its blocks again if that changes the tiles."""
 
+    reserved: int = Field(default=0, ge=0)
+    """Bytes of that memory left to other steps of the process: fewer tiles are computed at once, none is smaller."""
+
     @model_validator(mode="after")
     def _workers_need_dask(self) -> ExecutionConfig:
         if self.workers > 1 and self.engine != "dask":

@@ -18,6 +18,7 @@ import pytest
 import torch
 import yaml
 
+from flows.launch.deployments import POOL
 from flows.launch.local import PREFECT_SETTINGS
 from flows.launch.service import PASSWORD, Service
 from segem.config import SynthConfig
@@ -82,6 +83,7 @@ def manifest_of(tmp_path: Path, tiny_stacks: Path, tiny_model: Path) -> Callable
     return write
 
 
+NAP = "napping/napping"
 COMMANDS = """
 import json, sys
 from typer.testing import CliRunner
@@ -146,6 +148,28 @@ class RunningService:
                 time.sleep(1)
         answer.raise_for_status()
         return answer.json() if answer.content else None
+
+    def deploy_napping(self) -> None:
+        """Deploy the flow of `tests/flows/napping.py`, to run once at a time."""
+        flow = self.api("POST", "/flows/", {"name": "napping"})
+        self.api(
+            "POST",
+            "/deployments/",
+            {
+                "name": "napping",
+                "flow_id": flow["id"],
+                "entrypoint": "tests/flows/napping.py:napping",
+                "pull_steps": [{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}],
+                "work_pool_name": POOL,
+                "concurrency_limit": 1,
+                "concurrency_options": {"collision_strategy": "ENQUEUE"},
+            },
+        )
+
+    def runs_in_place_of(self, flow_run: str) -> list[str]:
+        """Return the states of the runs that were started because a run had died."""
+        found = self.api("POST", "/flow_runs/filter", {})
+        return [one["state_type"] for one in found if (one["labels"] or {}).get("segem.first-run") == flow_run]
 
     def start(self, deployment: str, **parameters: object) -> str:
         """Start a run of a deployment, and return its id."""

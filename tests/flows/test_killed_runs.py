@@ -8,42 +8,26 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import Any
 
 import psutil
 import pytest
 
-from flows.launch.deployments import POOL
 from flows.launch.lease import Lease
-from tests.flows.conftest import RunningService
-from tests.processes import ROOT, wait_for
+from tests.flows.conftest import NAP, RunningService
+from tests.processes import wait_for
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 KILLS = int(os.environ.get("SEGEM_FLOW_KILLS", "1"))
 HEALTHY = int(os.environ.get("SEGEM_HEALTHY_RUNS", "2"))
-NAP = "napping/napping"
 LONG = 600.0
 ENDS = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def napping(service: RunningService) -> None:
-    """Deploy the flow of `tests/flows/napping.py`, once at a time: a slot that is lost stops all that follows."""
-    flow = service.api("POST", "/flows/", {"name": "napping"})
-    service.api(
-        "POST",
-        "/deployments/",
-        {
-            "name": "napping",
-            "flow_id": flow["id"],
-            "entrypoint": "tests/flows/napping.py:napping",
-            "pull_steps": [{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}],
-            "work_pool_name": POOL,
-            "concurrency_limit": 1,
-            "concurrency_options": {"collision_strategy": "ENQUEUE"},
-        },
-    )
+    """Deploy the flow that sleeps, once at a time: a slot that is lost stops all that follows."""
+    service.deploy_napping()
 
 
 def lease_of(service: RunningService, flow_run: str) -> Lease:
@@ -131,11 +115,7 @@ def test_a_dead_run_that_asks_for_it_is_started_again(service: RunningService) -
     os.kill(lease_of(service, flow_run).process().pid, signal.SIGKILL)
     service.wait(flow_run, "CRASHED", seconds=60)
 
-    def again() -> list[dict[str, Any]]:
-        found = service.api("POST", "/flow_runs/filter", {"deployments": {"name": {"any_": ["napping"]}}})
-        return [one for one in found if (one["labels"] or {}).get("segem.first-run") == flow_run]
-
-    wait_for(lambda: [one["state_type"] for one in again()] == ["COMPLETED"], 60, service.service.flows_log)
+    wait_for(lambda: service.runs_in_place_of(flow_run) == ["COMPLETED"], 60, service.service.flows_log)
 
 
 def test_runs_that_nobody_kills_are_never_called_dead(service: RunningService) -> None:

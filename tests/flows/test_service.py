@@ -17,7 +17,7 @@ import pytest
 
 from flows.launch.deployments import read_deployments
 from flows.launch.service import PASSWORD
-from tests.flows.conftest import RunningService, serving
+from tests.flows.conftest import NAP, RunningService, serving
 from tests.processes import ROOT, clean_environment, listening, wait_for
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -168,14 +168,14 @@ def test_the_inbox_takes_each_good_stack_once_and_names_the_rest(
     (inbox / "duplicate.tif").write_bytes(raw)
     (inbox / "corrupt.tif").write_bytes(b"II*\0 this is no stack")
     (inbox / "other.tif").write_bytes((tiny_stacks / "gamma" / "raw.tif").read_bytes())
-    growing, moving = inbox / "growing.tif", inbox / "moving.tif"
+    growing, moving, moved = (inbox / f"{name}.tif" for name in ("growing", "moving", "moved"))
     whole = (tiny_stacks / "Beta_2" / "raw.tif").read_bytes()
     growing.write_bytes(whole[:100])
     moving.write_bytes(raw[:200])
     before = {path.name: path.read_bytes() for path in inbox.iterdir()}
     parameters = {"manifest": str(manifest_of("alpha")), "config": {"inbox": str(inbox), "settle_seconds": 3}}
 
-    def look(states: tuple[str, ...]) -> tuple[dict[str, str], str]:
+    def look(*states: str) -> dict[str, str]:
         flow_run = service.start("campaign-on-new-data/campaign-on-new-data", **parameters)
         if states == ("FAILED",):
             # While the flow waits for the stacks to settle.
@@ -183,74 +183,68 @@ def test_the_inbox_takes_each_good_stack_once_and_names_the_rest(
             while service.state(flow_run) == "RUNNING" and not list(
                 (service.service.workspace / "inbox").glob("*/*.yaml")
             ):
-                with growing.open("ab") as file:
-                    file.write(b"x")
                 if moving.exists():
-                    moving.rename(inbox / "moved.tif")
+                    moving.rename(moved)
+                for path in (growing, moved):
+                    with path.open("ab") as file:
+                        file.write(b"x")
                 time.sleep(0.3)
         service.wait(flow_run, "COMPLETED", "FAILED", "CRASHED")
         found = service.api("GET", f"/flow_runs/{flow_run}")
         assert found["state_type"] in states, found["state"]["message"]
         artifacts = service.api("POST", "/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [flow_run]}}})
         (rows,) = [json.loads(one["data"]) for one in artifacts if one["key"] == "new-stacks"] or [[]]
-        return {row["stack"]: row["what"] for row in rows}, str(found["state"]["name"])
+        return {row["stack"]: row["what"] for row in rows}
 
-    what, _ = look(("FAILED",))
-    assert what["good.tif" if what["good.tif"] == "done" else "duplicate.tif"] == "done"
+    what = look("FAILED")
     assert sorted((what["good.tif"], what["duplicate.tif"])) == ["done", "the same as duplicate.tif"]
     assert what["other.tif"] == "done"
     assert "corrupt.tif" in what["corrupt.tif"]
-    assert what["growing.tif"] == "still growing"
+    assert (what["growing.tif"], what["moved.tif"]) == ("still growing", "still growing")
     growing.write_bytes(whole)
-    (inbox / "moved.tif").write_bytes(whole[:-1] + b"?")
-    assert look(("COMPLETED", "FAILED"))[0].keys() == {"growing.tif", "moved.tif"}
-    assert look(("COMPLETED",)) == ({}, "NothingNew")
+    moved.write_bytes(whole[:-1] + b"?")
+    assert look("COMPLETED").keys() == {"growing.tif", "moved.tif"}
     for name in ("good.tif", "duplicate.tif", "corrupt.tif", "other.tif"):
         assert (inbox / name).read_bytes() == before[name], "what lies in the inbox is never changed"
 
 
-class TestAServiceThatEnds:
-    """One service after the other on one workspace."""
-
-    def test_it_ends_and_finds_everything_again(self, manifest_of: Callable[..., Path], tmp_path: Path) -> None:
-        root, log = tmp_path / "my lab", tmp_path / "log"
-        manifest = str(manifest_of("alpha"))
-        with serving(root, log) as first:
-            password = first.service.settings()[PASSWORD]
-            first.commands(("schedule", "add", manifest, "--cron", "0 2 * * *"))
-            flow_run = first.start("campaign/campaign", manifest=manifest, run="again", restarts=1)
-            first.wait(flow_run, "RUNNING")
-            first.process.send_signal(signal.SIGTERM)
-            assert first.process.wait(60) == 0
-            assert first.service.running() is None
-        # Without a server, the same command does the same.
-        service = first
-        assert "tiny: 0 2 * * *" in service.commands(("schedule", "list"))[0]
-        with serving(root, log) as second:
-            assert second.service.settings()[PASSWORD] == password
-            assert "CRASHED" in second.state(flow_run), "what ran was stopped"
-
-            def runs() -> list[str]:
-                found = second.api("POST", "/flow_runs/filter", {"deployments": {"name": {"any_": ["campaign"]}}})
-                return [
-                    one["state_type"]
-                    for one in found
-                    if one["id"] != flow_run
-                    and "manifest" in one["parameters"]
-                    and one["parameters"].get("run") == "again"
-                ]
-
-            wait_for(lambda: runs() == ["COMPLETED"], 120, second.service.flows_log)
-            # Drained: what runs is finished, and nothing new is begun.
-            running = second.start("campaign/campaign", manifest=manifest, run="last")
-            second.wait(running, "PENDING", "RUNNING")
-            second.segem("serve", "--drain")
-            assert second.process.wait(60) == 0
-        with serving(root, log) as third:
-            assert third.state(running) == "COMPLETED"
-            third.process.send_signal(signal.SIGINT)
-            assert third.process.wait(60) == 0
-        assert "no service of this workspace runs" in third.commands(("serve", "--drain"))[0]
+def test_a_service_that_ends_finds_everything_again(manifest_of: Callable[..., Path], tmp_path: Path) -> None:
+    root, log = tmp_path / "my lab", tmp_path / "log"
+    with serving(root, log) as first:
+        login = first.service.settings()[PASSWORD]
+        first.deploy_napping()
+        stopped = first.start(NAP, seconds=5, restarts=1)
+        first.wait(stopped, "RUNNING")
+        first.process.send_signal(signal.SIGTERM)
+        assert first.process.wait(60) == 0
+        assert first.service.running() is None
+    # Without a server, the same commands do the same.
+    said = first.commands(
+        ("schedule", "add", str(manifest_of("alpha")), "--cron", "0 2 * * *"),
+        ("schedule", "list"),
+        ("serve", "--drain"),
+    )
+    assert "It fires while `segem serve` runs." in said[0]
+    assert "tiny: 0 2 * * *" in said[1]
+    assert "no service of this workspace runs" in said[2]
+    with serving(root, log) as second:
+        assert second.service.settings()[PASSWORD] == login
+        assert second.state(stopped) == "CRASHED", "what ran was stopped"
+        wait_for(lambda: second.runs_in_place_of(stopped) == ["COMPLETED"], 120, second.service.flows_log)
+        assert [one["slug"] for one in second.api("GET", "/deployments/name/campaign/campaign")["schedules"]] == [
+            "tiny"
+        ]
+        # Drained: what runs is finished, and nothing new is begun.
+        finished = second.start(NAP, seconds=5)
+        second.wait(finished, "PENDING", "RUNNING")
+        waiting = second.start(NAP, seconds=0)
+        second.segem("serve", "--drain")
+        assert second.process.wait(60) == 0
+    with serving(root, log) as third:
+        assert third.state(finished) == "COMPLETED"
+        third.wait(waiting, "COMPLETED")
+        third.process.send_signal(signal.SIGINT)
+        assert third.process.wait(60) == 0
 
 
 def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:

@@ -98,7 +98,8 @@ class Budget:
             )
         # The machine decides how many tiles are computed at once, never how large they are: that could change bytes.
         share = half_of_the_machine() // execution.workers
-        return cls(memory or max(DEFAULT_MEMORY, share), voxel_bytes, tile_px, resident)
+        # Nor do other steps beside it.
+        return cls((memory or max(DEFAULT_MEMORY, share)) - execution.reserved, voxel_bytes, tile_px, resident)
 
     def require(self, plan: Plan) -> None:
         """Raise unless one tile of a plan fits; tiles of a size chosen by hand may not.
