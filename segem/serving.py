@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-import signal
 import socket
 import threading
 import time
@@ -20,7 +19,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -314,27 +312,6 @@ def guard(
         await (refusal or app)(scope, receive, _with_headers(send, headers, own))
 
     return guarded
-
-
-@contextmanager
-def exit_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the body by `SystemExit`, so that what is open is closed; exit code 143.
-
-    It does nothing outside the main thread, or where the program has a handler of its own.
-    """
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-
-    # An exception, unlike the default action, lets `with` and `finally` close what is open.
-    def leave(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _hosts_of(scheme: str, host: str, port: int | None) -> set[str]:
