@@ -12,8 +12,10 @@ from segem.cli.command import RESUMES, Theme
 from segem.cli.complete import complete_model, complete_run
 from segem.cli.options import Option, Options, Values
 from segem.cli.shared import (
+    CLUSTER,
     DATA,
     ENGINE,
+    JOBS,
     JSON,
     MACHINE,
     RUN,
@@ -171,7 +173,10 @@ def segment(
 def crf(
     volume: VolumeArgument,
     config: CrfOptions,
-    execution: Annotated[ExecutionConfig, Options({MACHINE: (ENGINE, "workers", "memory")}, settle=settle_engine)],
+    execution: Annotated[
+        ExecutionConfig,
+        Options({MACHINE: (ENGINE, CLUSTER, "workers", "memory"), **JOBS}, settle=settle_engine),
+    ],
     common: CommonOptions,
     run_name: Annotated[
         str | None,
@@ -205,7 +210,9 @@ def cells(
         ),
     ],
     config: Annotated[CellsConfig, Options({"Cells": ("merge_below", "sigma_px")})],
-    execution: Annotated[ExecutionConfig, Options({MACHINE: (ENGINE, "workers")}, settle=settle_engine)],
+    execution: Annotated[
+        ExecutionConfig, Options({MACHINE: (ENGINE, CLUSTER, "workers"), **JOBS}, settle=settle_engine)
+    ],
     common: CommonOptions,
     replace: ReplaceOption = False,
 ) -> None:

@@ -7,14 +7,21 @@ from contextlib import closing
 from threading import Lock
 
 from segem.config import ExecutionConfig
-from segem.config.execution import EngineName
+from segem.config.execution import SLURM
 from segem.execute.local_cluster import run_local_cluster
 from segem.execute.loop import run_loop
+from segem.execute.remote_scheduler import run_remote_scheduler
+from segem.execute.slurm import run_slurm
 from segem.execute.work import BlockEngine, BlockOutcome, Summary, Sweep
 from segem.geometry import ZYX
 from segem.io.ledger import LedgerRow
 
-ENGINES: dict[EngineName, BlockEngine] = {"loop": run_loop, "dask": run_local_cluster}
+
+def engine_of(execution: ExecutionConfig) -> BlockEngine:
+    """Return what runs the blocks."""
+    if execution.cluster is not None:
+        return run_slurm if execution.cluster == SLURM else run_remote_scheduler
+    return run_local_cluster if execution.engine == "dask" else run_loop
 
 
 def execute(
@@ -55,7 +62,7 @@ def execute(
             on_voxels(voxels)
 
     # Closed even when the ledger fails: no thread or worker may still be writing when the locks are released.
-    with closing(ENGINES[execution.engine](sweep, execution, advance)) as outcomes:
+    with closing(engine_of(execution)(sweep, execution, advance)) as outcomes:
         for index, outcome in outcomes:
             if not isinstance(outcome, BlockOutcome):
                 summary.failed[index] = str(outcome)

@@ -62,6 +62,8 @@ class Sweep:
     """Tiles that one process evaluates side by side; as many as it has cores when absent."""
     one_at_a_time: bool = False
     """Whether blocks are so large that a process may hold no second one."""
+    fence: str = ".sweep"
+    """File in `scratch` that says which sweep may write; one for each volume."""
 
 
 @dataclass

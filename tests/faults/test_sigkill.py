@@ -16,8 +16,8 @@ from segem.io.ledger import Ledger, LedgerRow, PhaseKey
 from segem.io.workspace import Workspace
 from segem.plan import Block
 from segem.stages.segmentation.arithmetic.block import Computed
+from segem.stages.segmentation.block_work import LoadedBlock, StepWork
 from segem.stages.segmentation.repair import repair
-from segem.stages.segmentation.step import LoadedBlock, StepWork
 from segem.stages.segmentation.verify import verify
 from tests.faults import harness
 from tests.faults.conftest import Undisturbed

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 import segem.execute.local_cluster
+import segem.execute.tasks
 from segem.config import ExecutionConfig
 from segem.execute.run import execute
 from segem.execute.work import BlockOutcome, Summary, Sweep
@@ -128,10 +129,10 @@ def test_a_worker_that_never_answers_is_not_asked_without_end(tmp_path: Path, mo
         asked[str(block.index)] += 1
         raise TimeoutError
 
-    monkeypatch.setattr(segem.execute.local_cluster, "_outcome", silent)
+    monkeypatch.setattr(segem.execute.tasks, "_outcome", silent)
     volume, plan = empty_result(tmp_path / "v.ome.zarr", 3)
     summary, recorded = run(plan, NoiseWork(volume.path, tmp_path / "log"), DASK, tmp_path)
-    assert set(asked.values()) == {segem.execute.local_cluster.ATTEMPTS}
+    assert set(asked.values()) == {segem.execute.tasks.ATTEMPTS}
     assert len(summary.failed) == 3
     assert all("no worker has answered for this block in 5 attempts" in str(why) for why in summary.failed.values())
     assert recorded == 0

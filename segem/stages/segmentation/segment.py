@@ -7,8 +7,9 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
-from segem.config import ExecutionConfig, SegmentConfig
+from segem.config import Device, ExecutionConfig, SegmentConfig
 from segem.errors import ConfigError
 from segem.geometry import Halo, VoxelSize
 from segem.io.cache import bytes_to_decode_once
@@ -138,7 +139,8 @@ def _prepare(
         source.path,
         artefact.path,
         artefact.digest,
-        execution.device,
+        # As chosen here: with "auto" each worker would take what it has, and blocks of two kinds would mix.
+        cast(Device, device.type),
         plan,
         threshold,
         # Not part of the identity of a block, see `SegmentArithmetic.token`.
