@@ -16,6 +16,7 @@ from segem.config import ExecutionConfig
 from segem.errors import ConfigError, ServerError
 from segem.execute.tasks import WorkerWatch, run_tasks, watched
 from segem.execute.work import Outcomes, Sweep
+from segem.io.files import write_text
 from segem.progress import tell
 
 LOOK_SECONDS = 10.0
@@ -62,7 +63,7 @@ def _cluster(execution: ExecutionConfig, scratch: Path) -> Iterator[Any]:
         tempfile.TemporaryDirectory(dir=scratch, prefix=".dask-") as folder,
         dask.config.set(settings),
         SLURMCluster(
-            **job_options(execution, dask.config.get), log_directory=logs, shared_temp_directory=folder
+            **job_options(execution, dask.config.get), log_directory=logs, security=_certificates(Path(folder))
         ) as cluster,
         Client(cluster) as client,
     ):
@@ -76,6 +77,23 @@ def _cluster(execution: ExecutionConfig, scratch: Path) -> Iterator[Any]:
 
         with watched(look, LOOK_SECONDS):
             yield client
+
+
+def _certificates(folder: Path) -> Any:
+    """Return new certificates, in files that jobs can read: only who can read them speaks to scheduler and workers."""
+    from distributed import Security
+
+    # Written here: those that dask-jobqueue writes stay behind when the cluster is closed.
+    made = Security.temporary()
+    files = {name: folder / name for name in ("ca_file", "client_cert", "client_key")}
+    for name, file in files.items():
+        write_text(file, getattr(made, f"tls_{name}"))
+    pairs = {
+        f"tls_{role}_{part}": str(files[f"client_{part}"])
+        for role in ("client", "scheduler", "worker")
+        for part in ("cert", "key")
+    }
+    return Security(require_encryption=True, tls_ca_file=str(files["ca_file"]), **pairs)
 
 
 def job_options(execution: ExecutionConfig, configured: Callable[..., Any]) -> dict[str, Any]:
@@ -112,7 +130,8 @@ def job_options(execution: ExecutionConfig, configured: Callable[..., Any]) -> d
             fix="give one, such as --interface ib0, that the nodes have too",
         )
     memory = slurm.job_memory or setting("memory") or (execution.memory or PEAK_BYTES) * 4 // 3
-    directives = [*setting("job-extra-directives", []), *([f"--gres=gpu:{slurm.gpus}"] if slurm.gpus else [])]
+    # Jobs are replaced here; one that SLURM started again would be one too many.
+    directives = ["--no-requeue", *([f"--gres=gpu:{slurm.gpus}"] if slurm.gpus else [])]
     given = {"queue": slurm.queue, "account": slurm.account, "walltime": slurm.walltime}
     return {
         **{name: value for name, value in given.items() if value is not None},
@@ -120,10 +139,8 @@ def job_options(execution: ExecutionConfig, configured: Callable[..., Any]) -> d
         "processes": 1,
         "memory": str(memory),
         "interface": interface,
-        "job_extra_directives": directives,
-        # Temporary certificates: only who can read them can speak to scheduler and workers.
+        "job_extra_directives": [*setting("job-extra-directives", []), *directives],
         "protocol": "tls://",
-        "security": True,
         # Without an address, each dashboard would listen on all interfaces.
         "scheduler_options": {"dashboard_address": "127.0.0.1:0", **setting("scheduler-options", {})},
         "worker_extra_args": [
