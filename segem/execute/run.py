@@ -29,6 +29,7 @@ def execute(
     execution: ExecutionConfig,
     record: Callable[[ZYX, LedgerRow], None],
     on_voxels: Callable[[int], None] = lambda _: None,
+    engine: BlockEngine | None = None,
 ) -> Summary:
     """Finish every block of a sweep; a block that fails does not stop the others.
 
@@ -42,6 +43,8 @@ def execute(
         Writes the row of a finished block into the ledger; called by this process alone, one block at a time.
     on_voxels : callable
         Called with the number of voxels just finished.
+    engine : callable, optional
+        What finishes the blocks, instead of what `execution` asks for.
 
     Returns
     -------
@@ -62,7 +65,7 @@ def execute(
             on_voxels(voxels)
 
     # Closed even when the ledger fails: no thread or worker may still be writing when the locks are released.
-    with closing(engine_of(execution)(sweep, execution, advance)) as outcomes:
+    with closing((engine or engine_of(execution))(sweep, execution, advance)) as outcomes:
         for index, outcome in outcomes:
             if not isinstance(outcome, BlockOutcome):
                 summary.failed[index] = str(outcome)

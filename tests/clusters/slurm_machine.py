@@ -66,9 +66,10 @@ class Slurm:
     def start(self, *daemon: str) -> None:
         """Start a daemon, which puts itself into the background."""
         subprocess.run(daemon, check=True, timeout=_SECONDS)
-        name = daemon[0] if len(daemon) == 1 else f"{daemon[0]}-{daemon[-1]}"
-        wait_for((self.folder / f"{name}.pid").is_file, _SECONDS)
-        self.daemons.append(int((self.folder / f"{name}.pid").read_text()))
+        file = self.folder / f"{daemon[0] if len(daemon) == 1 else f'{daemon[0]}-{daemon[-1]}'}.pid"
+        # One that was killed has left its own.
+        wait_for(lambda: file.is_file() and _lives(int(file.read_text() or 0)), _SECONDS)
+        self.daemons.append(int(file.read_text()))
 
     def end(self, patience_s: float = 10.0) -> None:
         """End every job and every daemon, by force in the end."""
@@ -110,6 +111,13 @@ class Slurm:
         for process in (daemon, *(child for step in steps for child in (step, *step.children(recursive=True)))):
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGKILL)
+
+    def mend(self) -> None:
+        """Start the nodes that were killed again."""
+        for node in ("n1", "n2"):
+            if not _lives(int((self.folder / f"slurmd-{node}.pid").read_text())):
+                self.start("slurmd", "-N", node)
+        self.wait_for_nodes()
 
     def wait_for_nodes(self) -> None:
         """Wait until every node takes jobs."""

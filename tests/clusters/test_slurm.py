@@ -44,14 +44,16 @@ class Disturber(threading.Thread):
     def run(self) -> None:
         try:
             for disturb in (self._cancel, self._cancel, self._run_out, self._kill_node):
-                known = len(self.work.takers())
-                wait_for(lambda known=known: len(self.work.takers()) >= min(known + 2, BLOCKS), 90)
+                self._wait_for_work(len(self.work.takers()) + 2)
                 disturb()
             self.addresses = listening(os.getpid()).union(*(listening(pid) for pid, _ in self.work.takers()))
         except Exception:
             self.failure = traceback.format_exc()
         finally:
             self.work.gate.unlink()
+
+    def _wait_for_work(self, taken: int) -> None:
+        wait_for(lambda: len(self.work.takers()) >= min(taken, BLOCKS), 90)
 
     def _running(self) -> str:
         wait_for(lambda: self.machine.jobs() != [], 60)

@@ -17,10 +17,11 @@ from typing import Generic
 from segem.config import ExecutionConfig
 from segem.errors import ConfigError, IncompleteError
 from segem.execute.run import execute
-from segem.execute.work import Summary, Sweep
+from segem.execute.work import BlockEngine, Summary, Sweep
 from segem.geometry import ZYX, Box
 from segem.io.layers import label_of, layers_of
 from segem.io.ledger import Ledger, LedgerRow, PhaseKey
+from segem.io.receipts import receipts_of, require_no_other_array
 from segem.io.replacing import require_same_request
 from segem.io.run import StepRequest, recorded, result_volume, volume_lock
 from segem.io.volume import Volume
@@ -96,6 +97,7 @@ def run_step(
     *,
     replace: bool = False,
     like: StepRecord | None = None,
+    engine: BlockEngine | None = None,
 ) -> StepOutcome[F]:
     """Carry out a step of block work, skipping every block that is finished already.
 
@@ -113,6 +115,8 @@ def run_step(
         Also where the run holds a result of this volume that was made in another way, which is then lost.
     like : StepRecord, optional
         How the result was made; refused unless every block would be made in the same way now.
+    engine : callable, optional
+        What finishes the blocks, instead of what `execution` asks for, while others may write them.
 
     Returns
     -------
@@ -130,9 +134,17 @@ def run_step(
     source = Volume.open(workspace.volume(request.volume))
     # From here on nobody else writes this result, so what is found on disk stays true until the end.
     with volume_lock(workspace, request.run, request.volume):
-        if not replace and like is None:
+        if replace:
+            receipts_of(workspace, request.run, request.volume).drop()
+        elif like is None:
             require_same_request(workspace, request)
-        result = result_volume(workspace, request.run, request.volume)
+            require_no_other_array(workspace, request)
+        result = (
+            result_volume(workspace, request.run, request.volume)
+            if engine is None
+            # Where others write, nothing of theirs is removed as left over.
+            else Volume.open(workspace.result(request.run, request.volume))
+        )
         step = prepare(source, result)
         # A repair: the blocks that are whole stay, so the others must be made exactly as they were.
         if like is not None:
@@ -141,7 +153,7 @@ def run_step(
         phases = tuple(_record_phase(phase) for phase in step.phases)
         with recorded(workspace, request, source, phases, step.facts, request.model or step.model) as state:
             try:
-                counts, values = _sweep(request, step, result, execution, workspace)
+                counts, values = _sweep(request, step, result, execution, workspace, engine)
             # Nets and threads are given back even after an error: the process may go on to another volume.
             finally:
                 step.release()
@@ -156,7 +168,12 @@ def run_step(
 
 
 def _sweep(
-    request: StepRequest, step: BlockStep[F], result: Volume, execution: ExecutionConfig, workspace: Workspace
+    request: StepRequest,
+    step: BlockStep[F],
+    result: Volume,
+    execution: ExecutionConfig,
+    workspace: Workspace,
+    engine: BlockEngine | None,
 ) -> tuple[Summary, Values]:
     """Run the phases one after the other; return the counts of the last one and what all have left in the ledger."""
     values: dict[str, tuple[bytes, ...]] = {}
@@ -181,7 +198,7 @@ def _sweep(
                 one_at_a_time=phase.one_at_a_time,
                 fence=f".{request.volume}.sweep",
             )
-            summary = execute(sweep, execution, partial(ledger.record, key), advance)
+            summary = execute(sweep, execution, partial(ledger.record, key), advance, engine)
             # Read back, not kept from the sweep: the ledger alone says what is finished.
             rows = ledger.rows(key)
             _audit(summary, phase, rows, result, request.volume)
