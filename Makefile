@@ -52,7 +52,7 @@ test: $(DEV_STAMP) programs ## the quick tests, a process for each core
 	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 slow: $(DEV_STAMP) programs ## the slow tests: kills, full disks, large nets, in small numbers
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(BIN)/python -m pytest -m slow -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 proof: $(DEV_STAMP) programs ## one promise in full numbers: NAME=faults, properties or all; log in build/proof
 	@.ci/proof $(NAME)

@@ -309,6 +309,20 @@ def time_text(seconds: float) -> str:
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
+def size_text(count: int) -> str:
+    """Return an amount of bytes for people.
+
+    Examples
+    --------
+    >>> size_text(900), size_text(12_345_678), size_text(4_200_000_000)
+    ('1 kB', '12.3 MB', '4.2 GB')
+    """
+    for size, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{max(1, round(count / 1e3))} kB"
+
+
 def _two_digits(value: float) -> str:
     return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
 

@@ -11,7 +11,20 @@ from typing import Annotated
 import typer
 
 import segem
-from segem.cli import campaign, data, inspection, labelling, machine, models, results, review, runs, steps, training
+from segem.cli import (
+    campaign,
+    data,
+    inspection,
+    keeping,
+    labelling,
+    machine,
+    models,
+    results,
+    review,
+    runs,
+    steps,
+    training,
+)
 from segem.cli.exits import exit_code_of
 from segem.cli.streams import discard_unwritten, set_up_streams
 from segem.learn.allocator import keep_activations
@@ -24,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for module in (campaign, inspection, steps, runs, results, review, training, labelling, machine):
+for module in (campaign, inspection, steps, runs, results, review, training, labelling, keeping, machine):
     app.add_typer(module.theme.app)
 app.add_typer(data.app, name="data", rich_help_panel=steps.theme.panel)
 app.add_typer(models.app, name="models", rich_help_panel=training.theme.panel)

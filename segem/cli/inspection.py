@@ -21,6 +21,7 @@ from segem.cli.show import show
 from segem.cli.steps import IngestOptions
 from segem.config import NAME_PATTERN, Url
 from segem.config.inspection import InspectConfig
+from segem.progress import size_text
 
 if TYPE_CHECKING:
     from segem.records.inspection import Inspection
@@ -162,7 +163,7 @@ def _fold(words: list[str]) -> str:
 def _describe(found: Inspection) -> Iterator[tuple[str, str]]:
     z, y, x = found.shape
     files = f"{found.files} file{'' if found.files == 1 else 's'}"
-    yield "format", f"{found.format}, {files}, {_bytes(found.stored_bytes)}" if found.files else found.format
+    yield "format", f"{found.format}, {files}, {size_text(found.stored_bytes)}" if found.files else found.format
     named = "nobody names them, taken for z, y, x" if "?" in found.axes else found.axes
     yield "axes", f"{named} ({found.axes_from})"
     if found.tentative:
@@ -219,9 +220,9 @@ def _describe_job(found: Inspection) -> str:
     job = found.estimate
     tight = "" if job.volume_bytes + job.run_bytes < job.free_bytes else "; THAT IS TOO LITTLE"
     return (
-        f"estimated: ingest {_duration(job.ingest_seconds)} and {_bytes(job.volume_bytes)}; segment "
-        f"{_duration(job.segment_seconds)} with the bundled model, at most {_bytes(job.run_bytes)}; "
-        f"{_bytes(job.free_bytes)} are free{tight}"
+        f"estimated: ingest {_duration(job.ingest_seconds)} and {size_text(job.volume_bytes)}; segment "
+        f"{_duration(job.segment_seconds)} with the bundled model, at most {size_text(job.run_bytes)}; "
+        f"{size_text(job.free_bytes)} are free{tight}"
     )
 
 
@@ -229,10 +230,3 @@ def _duration(seconds: float) -> str:
     if seconds < 1:
         return "1 s"
     return f"{seconds:.0f} s" if seconds < 120 else str(timedelta(minutes=round(seconds / 60)))[:-3] + " h"
-
-
-def _bytes(count: int) -> str:
-    for size, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{max(1, round(count / 1e3))} kB"

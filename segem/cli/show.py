@@ -15,9 +15,11 @@ from rich.table import Table
 from segem.cli.exits import complain
 from segem.cli.tables import print_table
 from segem.geometry import name_sections
+from segem.progress import size_text
 
 if TYPE_CHECKING:
     # What is shown is made by stages that load torch; `segem --help` does not wait for that.
+    from segem.io.retention import OldRun
     from segem.io.runs import RunSummary
     from segem.records.label_next import LabelNext
     from segem.records.learning_curve import Arm, LearningCurveResult
@@ -318,6 +320,23 @@ def show_runs(runs: Sequence[RunSummary]) -> None:
     for run in runs:
         if run.reason:
             typer.echo(f"{run.run}: {run.reason}")
+
+
+def show_old_runs(runs: Sequence[OldRun]) -> None:
+    """Print the runs that are old enough to be removed, and why some of them stay."""
+    if not runs:
+        typer.echo("no run is that old")
+        return
+    table = Table(title="old runs")
+    for column in ("run", "last written (UTC)", "size", "to be removed"):
+        table.add_column(column, justify="right" if column == "size" else "left")
+    for run in runs:
+        table.add_row(
+            run.run, f"{run.used:%Y-%m-%d %H:%M}", size_text(run.bytes), f"no: {run.kept}" if run.kept else "yes"
+        )
+    print_table(table)
+    going = [run for run in runs if not run.kept]
+    typer.echo(f"{len(going)} to be removed, {size_text(sum(run.bytes for run in going))}")
 
 
 def show_public_sets(sets: Sequence[PublicSet]) -> None:

@@ -106,8 +106,10 @@ class Slurm:
     def kill_node(self, node: str) -> None:
         """Kill the daemon of a node and all that it has started, as a power cut would."""
         daemon = psutil.Process(int((self.folder / f"slurmd-{node}.pid").read_text()))
-        jobs = self.run("squeue", "-h", "-o", "%A", "-w", node, "-t", "running").split()
-        steps = [step for step in psutil.process_iter(["cmdline"]) if _is_step_of(step, jobs)]
+        # Each job runs a script below the node's own folder, as a child of its step.
+        spool = str(self.folder / "spool" / node)
+        scripts = [one for one in psutil.process_iter(["cmdline"]) if spool in " ".join(one.info["cmdline"] or [])]
+        steps = [step for step in (script.parent() for script in scripts) if step is not None]
         for process in (daemon, *(child for step in steps for child in (step, *step.children(recursive=True)))):
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGKILL)
@@ -158,12 +160,6 @@ def _lives(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def _is_step_of(process: psutil.Process, jobs: list[str]) -> bool:
-    """Return whether a process is the daemon of a step; its command line names the job."""
-    line = " ".join(process.info["cmdline"] or [])
-    return line.startswith("slurmstepd:") and any(f"[{job}." in line for job in jobs)
 
 
 def _number(job: str) -> tuple[int, ...]:

@@ -58,7 +58,7 @@ export class Regions {
   open(region) {
     this.current = region;
     this.show();
-    this.on.opened(region);
+    return this.on.opened(region);
   }
 
   // Goes `step` regions on in the list; past open ones only, where all are shown and one was just decided.

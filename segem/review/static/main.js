@@ -325,8 +325,8 @@ function noteAddress() {
   history.replaceState(null, "", `#${encodeURIComponent(volume.name)}/${z}/${y.toFixed(2)}/${x.toFixed(2)}/${scale.toFixed(4)}`);
 }
 
-async function openAddress() {
-  const [name, ...numbers] = location.hash.slice(1).split("/").map(decodeURIComponent);
+async function openAddress(hash = location.hash) {
+  const [name, ...numbers] = hash.slice(1).split("/").map(decodeURIComponent);
   const found = info.volumes.find((one) => one.name === name);
   const [section, y, x, scale] = numbers.map(Number);
   if (found && scale > 0) {
@@ -337,7 +337,7 @@ async function openAddress() {
   await regions.load((found ?? info.volumes[0]).name);
   const first = regions.all.find(({ decision }) => !decision) ?? regions.all[0];
   await openSection(found ?? info.volumes[0], first?.place.z ?? 0);
-  if (first) regions.open(first);
+  if (first) await regions.open(first);
 }
 
 $("run").textContent = info.run;
@@ -373,7 +373,8 @@ for (const name of tabs) {
     setMode(next);
   });
 }
-addEventListener("hashchange", openAddress);
+// The address that was followed: by now the page may have noted another one over it.
+addEventListener("hashchange", ({ newURL }) => openAddress(new URL(newURL).hash));
 addEventListener("beforeunload", (event) => { if (saver.waiting.length) event.preventDefault(); });
 listen((action) => ACTIONS[action](), release);
 showKeys($("keys"));

@@ -17,6 +17,7 @@ from segem.io.readers import Stack
 from segem.io.seen import DIGEST_DIGITS
 from segem.io.volume import Volume
 from segem.kernels.normalize import IntensityStatistics, find_span, histogram
+from segem.kernels.painted import PaintedTally
 from segem.stages.volumes.outside import Areas, Outside
 
 _DOUBTFUL_BEYOND, _MOST_BEYOND = 0.05, 0.99
@@ -45,6 +46,7 @@ class ImageTally:
         self.shape = shape
         self.areas = Areas(shape)
         self.constant: list[int] = []
+        self.painted = PaintedTally()
         self.counts = np.zeros(int(np.iinfo(dtype).max) + 1, np.int64)
         self._digest = _Digest(each=each)
         self._in_order = True
@@ -71,6 +73,9 @@ class ImageTally:
                 self._digest.add(band)
             self._of_sections[z] += histogram(band)
             self.areas.add(z, (box.start[1], box.start[2]), band)
+            # All sections of labels are labels, so that one will do.
+            if z == self.shape[0] // 2:
+                self.painted.add(band)
             if last:
                 self._finish(z)
 
@@ -150,7 +155,7 @@ class ImageTally:
             listed = ", ".join(raw.label_of(z) for z in self.constant[:5])
             more = f" and {len(self.constant) - 5} more" if len(self.constant) > 5 else ""
             yield f"{len(self.constant)} of {self.shape[0]} sections hold one intensity only: {listed}{more}"
-        if doubt := doubt_levels(np.flatnonzero(self.counts)):
+        if doubt := doubt_levels(np.flatnonzero(self.counts), self.painted):
             yield doubt
         usual = float(np.median(list(self._spans.values()))) if self._spans else 0.0
         if faint := [z for z, span in self._spans.items() if span < _FAINT * usual]:
@@ -160,26 +165,29 @@ class ImageTally:
             )
 
 
-def doubt_levels(levels: NDArray[Any]) -> str | None:
-    """Return a doubt where an image holds so few intensities that it may be a mask.
+def doubt_levels(levels: NDArray[Any], painted: PaintedTally) -> str | None:
+    """Return a doubt where an image looks like labels: it holds two intensities only, or is areas of one value each.
 
     Parameters
     ----------
     levels : (n,) array
-        Every intensity that occurs.
+        Every intensity that occurs; a few of them will do where there are more than `MASK_LEVELS`.
+    painted : PaintedTally
+        Of some of the sections.
 
     Examples
     --------
-    >>> doubt_levels(np.array([0, 255]))
+    >>> doubt_levels(np.array([0, 255]), PaintedTally())
     'the image holds only two values (0 and 255), which looks like labels: give the image itself, and these by --labels'
     """
-    if len(levels) != MASK_LEVELS:
+    if len(levels) == MASK_LEVELS:
+        low, high = (f"{level:g}" for level in levels)
+        seen = f"holds only two values ({low} and {high})"
+    elif painted.looks_painted:
+        seen = "is made of areas of one value each"
+    else:
         return None
-    low, high = (f"{level:g}" for level in levels)
-    return (
-        f"the image holds only two values ({low} and {high}), which looks like labels: give the image itself, and "
-        "these by --labels"
-    )
+    return f"the image {seen}, which looks like labels: give the image itself, and these by --labels"
 
 
 class _Digest:

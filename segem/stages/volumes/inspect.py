@@ -31,6 +31,7 @@ from segem.io.readers.voxel_size import settle_voxel_size
 from segem.io.shards import CHUNK, shard_shape
 from segem.io.workspace import Workspace
 from segem.kernels.axes import AxisTally, say_swapped
+from segem.kernels.painted import PaintedTally
 from segem.kernels.quality import measure_section, trace_section
 from segem.kernels.quality_flags import QualityTally
 from segem.kernels.scaling import STORED_TYPES, Scaling, ValueSurvey
@@ -188,6 +189,7 @@ class _Seen:
     """Least and largest intensity of each section."""
     levels: set[float] = field(default_factory=set)
     """Intensities that occur, until they are more than a mask has."""
+    painted: PaintedTally = field(default_factory=PaintedTally)
     flags: list[SectionFlag] = field(default_factory=list)
     flat: dict[int, str] = field(default_factory=dict)
     """Sections that may have padding with noise, in words."""
@@ -215,7 +217,7 @@ class _Seen:
     def warnings(self) -> Iterator[str]:
         """Yield what is doubtful about the image."""
         yield from self.swapped
-        if doubt := doubt_levels(np.array(sorted(self.levels))):
+        if doubt := doubt_levels(np.array(sorted(self.levels)), self.painted):
             yield doubt
         if self.constant:
             yield f"{self.constant} of the {len(self.sampled)} sections that were looked at hold one intensity only"
@@ -262,6 +264,7 @@ def _look(
                 seen.seconds += time.perf_counter() - started
                 painted = None if labels is None else _look_at_labels(labels, truth, z, seen)
                 if z in shown:
+                    seen.painted.add(section)
                     # Those of a part of the section only are not drawn.
                     drawn = painted if painted is not None and painted.shape == stored.shape else None
                     seen.shown.append(ShownSection(raw.label_of(z), z, stored, drawn))

@@ -49,6 +49,9 @@ RELIED_ON = {
         "batch checkpoint-seconds data-root device from minutes model more option out seed seeds steps worthwhile"
     ),
     "label-next": "data-root device of",
+    "purge": "dry-run older-than reviewed yes",
+    "backup": "keep",
+    "restore": "",
     "doctor": "",
     "bench": "device model shape size",
     "data list": "",

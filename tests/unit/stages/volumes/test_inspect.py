@@ -295,7 +295,17 @@ def test_a_mask_in_place_of_the_image_is_told(source, tmp_path):
     result = ingest(IngestConfig(name="v", source=truth, voxel_nm=(50, 4, 4)), Workspace(tmp_path / "w"))
     for told in (warnings, result.warnings):
         assert any("holds only two values (0 and 7), which looks like labels" in one for one in told)
-    assert not any("two values" in one for one in look(source).warnings)
+    assert not any("looks like labels" in one for one in look(source).warnings)
+
+
+def test_cells_in_place_of_the_image_are_told(tmp_path):
+    source = tmp_path / "ids.tif"
+    cells = np.kron(np.arange(1, 5 * 36 + 1).reshape(5, 6, 6), np.ones((1, 16, 16))).astype(np.uint16)
+    tifffile.imwrite(source, cells, photometric="minisblack")
+    found = look(source)
+    result = ingest(IngestConfig(name="v", source=source, voxel_nm=(50, 4, 4)), Workspace(tmp_path / "w"))
+    for told in (found.warnings, result.warnings):
+        assert any("is made of areas of one value each, which looks like labels" in one for one in told)
 
 
 @pytest.mark.parametrize("number", ["\u00b2", "one", "1.5"])
