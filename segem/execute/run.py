@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from threading import Lock
 
@@ -27,7 +27,7 @@ def engine_of(execution: ExecutionConfig) -> BlockEngine:
 def execute(
     sweep: Sweep,
     execution: ExecutionConfig,
-    record: Callable[[ZYX, LedgerRow], None],
+    record: Callable[[Mapping[ZYX, LedgerRow]], None],
     on_voxels: Callable[[int], None] = lambda _: None,
     engine: BlockEngine | None = None,
 ) -> Summary:
@@ -40,7 +40,7 @@ def execute(
     execution : ExecutionConfig
         Engine and number of workers.
     record : callable
-        Writes the row of a finished block into the ledger; called by this process alone, one block at a time.
+        Writes the rows of finished blocks into the ledger, all or none; called by this process alone.
     on_voxels : callable
         Called with the number of voxels just finished.
     engine : callable, optional
@@ -66,13 +66,15 @@ def execute(
 
     # Closed even when the ledger fails: no thread or worker may still be writing when the locks are released.
     with closing((engine or engine_of(execution))(sweep, execution, advance)) as outcomes:
-        for index, outcome in outcomes:
-            if not isinstance(outcome, BlockOutcome):
-                summary.failed[index] = str(outcome)
-            elif outcome.computed:
-                # Ledger after data: the engine yields a block only when its voxels are durable.
-                record(index, outcome.row)
-                summary.computed += 1
-            else:
-                summary.skipped += 1
+        for ready in outcomes:
+            # Ledger after data: the engine yields a block only when its voxels are durable.
+            rows = {index: one.row for index, one in ready if isinstance(one, BlockOutcome) and one.computed}
+            if rows:
+                record(rows)
+            summary.computed += len(rows)
+            for index, outcome in ready:
+                if not isinstance(outcome, BlockOutcome):
+                    summary.failed[index] = str(outcome)
+                elif not outcome.computed:
+                    summary.skipped += 1
     return summary

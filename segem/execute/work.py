@@ -75,7 +75,8 @@ class Summary:
     failed: dict[ZYX, str] = field(default_factory=dict)
 
 
-Outcomes = Generator[tuple[ZYX, BlockOutcome | BlockError], None, None]
+Outcomes = Generator[list[tuple[ZYX, BlockOutcome | BlockError]], None, None]
+"""How blocks went; those that are ready at the same moment come together, and are recorded together."""
 BlockEngine = Callable[[Sweep, ExecutionConfig, Callable[[int], None]], Outcomes]
 """Finishes every block of a sweep and yields how each went; the last argument is called with the voxels just done.
 

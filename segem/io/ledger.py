@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +100,7 @@ class Ledger:
                 if shared:
                     self._lease = held.enter_context(leased(path.with_name(f".{path.name}.lock"), by_host=True))
             with self._faults():
-                # No isolation level: each statement commits by itself, so a row is on disk when `record` returns.
+                # No isolation level: what is committed is said here alone, so rows are on disk when `record` returns.
                 self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
                 held.callback(self._db.close)
                 self._db.execute(f"PRAGMA journal_mode={'DELETE' if shared else 'WAL'}")
@@ -127,14 +127,26 @@ class Ledger:
             )
             return {(z, y, x): LedgerRow(identity, digest, value) for z, y, x, identity, digest, value in cursor}
 
-    def record(self, key: PhaseKey, index: ZYX, row: LedgerRow) -> None:
-        """Commit a finished block; its voxels must be on disk by now."""
-        values = (key.volume, key.step, key.phase, *index, row.identity, row.digest, row.value)
+    def record(self, key: PhaseKey, rows: Mapping[ZYX, LedgerRow]) -> None:
+        """Commit finished blocks, all or none; their voxels must be on disk by now."""
         if self._lease is not None:
             self._lease.require()
-        # A block that was computed twice, or anew with another identity, replaces its row.
+        values = [
+            (key.volume, key.step, key.phase, *index, row.identity, row.digest, row.value)
+            for index, row in rows.items()
+        ]
         with self._faults():
-            self._db.execute("INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+            # One sync for all of them: it takes longer than all else.
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                # A block that was computed twice, or anew with another identity, replaces its row.
+                self._db.executemany("INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+                self._db.execute("COMMIT")
+            except BaseException:
+                # A commit that failed, as on a full disk, may have ended the transaction by itself.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
 
     def _require_version(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,13 +89,14 @@ class Receipts:
             )
         self._require_same(held, request)
 
-    def record(self, index: ZYX, row: LedgerRow) -> None:
-        """Hand in a finished block; its voxels must be on disk by now."""
-        file = self._file(index)
-        with disk_errors(file):
-            file.parent.mkdir(parents=True, exist_ok=True)
-        receipt = Receipt(identity=row.identity, digest=row.digest, value=row.value.hex())
-        write_text(file, receipt.model_dump_json())
+    def record(self, rows: Mapping[ZYX, LedgerRow]) -> None:
+        """Hand in finished blocks; their voxels must be on disk by now."""
+        for index, row in rows.items():
+            file = self._file(index)
+            with disk_errors(file):
+                file.parent.mkdir(parents=True, exist_ok=True)
+            receipt = Receipt(identity=row.identity, digest=row.digest, value=row.value.hex())
+            write_text(file, receipt.model_dump_json())
 
     def row(self, index: ZYX) -> LedgerRow | None:
         """Return what was handed in of a block; None where nothing was, or it cannot be read."""

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from subprocess import Popen
 
+import distributed  # noqa: F401 - before its configuration is changed, which it fills in when it is imported
 import trustme
 
 from tests.processes import clean_environment, started, wait_for

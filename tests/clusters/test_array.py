@@ -12,7 +12,7 @@ import pytest
 from segem.config import ExecutionConfig, SegmentConfig
 from segem.config.shard import Shard
 from segem.errors import ConfigError, ModelError, WorkspaceError
-from segem.geometry import grid
+from segem.geometry import ZYX, grid
 from segem.io.ledger import LedgerRow
 from segem.io.receipts import receipts_of
 from segem.io.run import load_run
@@ -135,8 +135,8 @@ def test_a_task_stops_when_its_array_is_dropped(space: Workspace, monkeypatch: p
     receipts = receipts_of(space, "r", "noise")
     careful = type(receipts).record
 
-    def record(self: object, index: tuple[int, int, int], row: LedgerRow) -> None:
-        careful(receipts, index, row)
+    def record(self: object, rows: dict[ZYX, LedgerRow]) -> None:
+        careful(receipts, rows)
         receipts.drop()
 
     monkeypatch.setattr(type(receipts), "record", record)

@@ -89,7 +89,7 @@ def segment_carelessly(root: Path) -> None:
         if loaded.finished is None:
             row = LedgerRow(loaded.identity, block_digest(found.layers), found.value)
             with Ledger(workspace.ledger("r")) as ledger:
-                ledger.record(PhaseKey("noise", "segment", "blocks"), loaded.block.index, row)
+                ledger.record(PhaseKey("noise", "segment", "blocks"), {loaded.block.index: row})
             time.sleep(0.05)
         return careful_store(self, computed)
 

@@ -283,10 +283,10 @@ class TakeReceipts:
             row = self._receipts.row(block.index) or known
             fault = "no task has handed it in" if row is None else fault_of_block(row, arrays, block)
             if row is not None and fault is None:
-                yield block.index, BlockOutcome(block.index, row, computed=row != known)
+                yield [(block.index, BlockOutcome(block.index, row, computed=row != known))]
             else:
                 self.lacking += 1
                 self.missing.add(number_of(sweep.plan, block.index) % self._shards)
                 task = f"task {number_of(sweep.plan, block.index) % self._shards} of {self._shards}"
-                yield block.index, BlockError(fault or "", where=f"block {block.index}", fix=f"start {task} again")
+                yield [(block.index, BlockError(fault or "", where=f"block {block.index}", fix=f"start {task} again"))]
             on_voxels(block.write.size)

@@ -177,7 +177,7 @@ def test_a_ledger_belongs_to_the_processes_of_one_host(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     with Other(OPEN, path), Ledger(path) as ledger, Ledger(path):
         assert ledger._db.execute("PRAGMA journal_mode").fetchone() == ("delete",)
-        ledger.record(KEY, (0, 0, 0), ROW)
+        ledger.record(KEY, {(0, 0, 0): ROW})
         assert not (tmp_path / "ledger.sqlite-wal").exists()
     with (
         Other(OPEN, path, host="node17") as other,
@@ -191,18 +191,18 @@ def test_a_ledger_belongs_to_the_processes_of_one_host(tmp_path: Path) -> None:
 
 def test_a_ledger_that_was_taken_over_takes_no_row(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        ledger.record(KEY, (0, 0, 0), ROW)
+        ledger.record(KEY, {(0, 0, 0): ROW})
         for file in tmp_path.glob(".ledger.sqlite.lock.*"):
             file.unlink()
         with pytest.raises(WorkspaceError, match="others took it for dead"):
-            ledger.record(KEY, (0, 0, 1), ROW)
+            ledger.record(KEY, {(0, 0, 1): ROW})
         assert list(ledger.rows(KEY)) == [(0, 0, 0)]
 
 
 def test_a_ledger_is_read_while_another_host_writes_it(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     with Ledger(path) as writer:
-        writer.record(KEY, (0, 0, 0), ROW)
+        writer.record(KEY, {(0, 0, 0): ROW})
         # A change that is not committed has its journal beside the file; a reader there must not take it back.
         writer._db.execute("BEGIN IMMEDIATE")
         writer._db.execute("DELETE FROM blocks")
@@ -219,7 +219,7 @@ def test_a_ledger_that_moves_to_a_shared_disk_keeps_its_rows(tmp_path: Path, mon
         local.setattr(disks, "magic_of", lambda folder: 0xEF53)
         with Ledger(path) as ledger:
             assert ledger._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-            ledger.record(KEY, (0, 0, 0), ROW)
+            ledger.record(KEY, {(0, 0, 0): ROW})
     with Ledger(path) as ledger:
         assert ledger.rows(KEY) == {(0, 0, 0): ROW}
 
