@@ -109,7 +109,7 @@ def do(workspace: Workspace, job: Job) -> Seen:
         starts.add(type(sweep.work.arithmetic).__module__)  # type: ignore[attr-defined]
         return run_loop(replace(sweep, work=Traced(sweep.work)), execution, on_voxels)
 
-    segem.execute.run.engine_of = lambda _: traced_loop
+    segem.execute.run.engine_of = lambda execution: traced_loop
     _called_in.clear()
     step = STEPS[job.step]
     step.run(job.volume, job.run, parse(step.config, job.config), execution=QUIET, workspace=workspace)
