@@ -27,8 +27,9 @@ from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.segmentation import SegmentationSums
 from segem.kernels.normalize import histogram
 from segem.kernels.threshold import quantize_probability, threshold_probability
-from segem.learn.artefact import Artefact, find_model, geometry_of, load_net
+from segem.learn.artefact import Artefact, find_model
 from segem.learn.engine import Engine, choose_device
+from segem.learn.scale import AS_IS, choose_scale, geometry_at, net_at
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -72,16 +73,21 @@ def score(artefact: Artefact, manifest: Path, data_root: Path, views: int) -> di
         return score_volumes(artefact, tested(manifest, data_root, Workspace(Path(folder))), views)
 
 
-def score_volumes(artefact: Artefact, volumes: Iterable[tuple[Volume, range]], views: int) -> dict[str, Scores]:
-    """Return the scores of a model on some sections of each of some labelled volumes."""
-    context, found = geometry_of(artefact.card).context_sections, {}
-    with Engine(load_net(artefact), choose_device("auto"), context, views=views) as engine:
-        for volume, sections in volumes:
+def score_volumes(
+    artefact: Artefact, volumes: Iterable[tuple[Volume, range]], views: int, *, resample: bool = True
+) -> dict[str, Scores]:
+    """Return the scores of a model on some sections of each of some labelled volumes, resampled for it as in a run."""
+    found = {}
+    for volume, sections in volumes:
+        scale = choose_scale(volume.voxel_size, artefact.card) if resample else AS_IS
+        shape = geometry_at(artefact.card, scale)
+        context = shape.context_sections
+        with Engine(net_at(artefact, scale), choose_device("auto"), context, views=views) as engine:
             means = fit_two_means(np.sum([histogram(read_section(volume.raw, z)) for z in sections], axis=0))
             model, kmeans, cells = Confusion(), Confusion(), SegmentationSums.nothing()
             for z in sections:
                 image, truth = read_section(volume.raw, z), read_section(volume.label("truth"), z)
-                (probability,) = engine.averaged([seen(volume, z, context)], geometry_of(artefact.card).stride_px)
+                (probability,) = engine.averaged([seen(volume, z, context)], shape.stride_px)
                 stored = quantize_probability(probability)
                 model += Confusion.count(truth, threshold_probability(stored, artefact.card.threshold))
                 kmeans += Confusion.count(truth, mark_membrane(image, means))

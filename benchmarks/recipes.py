@@ -1,109 +1,229 @@
-"""Trains recipes with several seeds on the same sections, and scores what comes out on sections none has seen.
+"""Trains recipes on the folds of a plan, scores each on sections none has seen, and writes what came out as a table.
 
-    .venv/bin/python benchmarks/recipes.py --data-root DIR [--recipes NAME ...] [--seeds 0 1 2] [--minutes 60]
+    .venv/bin/python benchmarks/recipes.py --data-root DIR --plan benchmarks/plans/screening.yaml --work FOLDER
 
-The split is that of `data/manifests/recipe.yaml`. Each training starts from random weights and has one core for itself;
-its budget is processor time. What is finished is kept in --work, and what was stopped goes on from its last checkpoint.
-V_rand and V_info are those of the best threshold, as the ISBI challenge takes them; IoU is that at the model's own.
+A plan is a list of trainings: recipe, tissues taught, fold, seed and minutes. Each starts from random weights and has
+one core; its budget is processor time, so other programs cost it nothing. What is done is skipped, and what was stopped
+goes on from its last checkpoint: stop with Ctrl-C or `kill PID`, and start the same command to go on. While the file
+--pause exists, the training stands still. Of each training a file stays in `results/recipes/`: settings, scores by
+section, learning curve, commit. `results/recipes/account.json` counts the processor time of all of it, and `--table`
+writes the tables anew.
+
+The folds are contiguous quarters of ISBI, VNC and AC4 (`folds.py`); AC3 is another volume of the tissue of AC4 and
+judges only. A model is judged on the fold of every tissue, also of those it was not taught. `zoo` in place of tissues
+takes the split of `data/manifests/isbi-zoo.yaml`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
-from held_out import score
-from judged import ingested, trained
-from machine import facts, provenance
-from pinned import count_processor_time, run_pinned
+import numpy as np
+import yaml
+from folds import CUTS, entries
+from judged import seen, trained
+from machine import facts
+from pinned import count_processor_time, run_resumable
+from recipes_table import tables
 
-from segem.config import TrainConfig, load_manifest
+from segem.config import Manifest, TrainConfig, load_manifest
+from segem.io.layers import read_section
+from segem.io.volume import Volume
 from segem.io.workspace import Workspace
+from segem.kernels.bootstrap import count_tiles
+from segem.kernels.metrics.centreline_dice import CentrelineSums
+from segem.kernels.metrics.section import compare_section
+from segem.kernels.metrics.segmentation import SegmentationSums
+from segem.kernels.threshold import quantize_probability, threshold_probability
 from segem.learn.artefact import Artefact
-from segem.stages.training.train import train
+from segem.learn.engine import Engine, choose_device
+from segem.learn.models.registry import ZOO, build
+from segem.learn.scale import choose_scale, geometry_at, net_at
+from segem.stages.training.train import HISTORY, train
+from segem.stages.volumes.ingest import ingest
 
 HERE = Path(__file__).resolve().parent
-MANIFEST = HERE.parent / "data" / "manifests" / "recipe.yaml"
+MANIFESTS = HERE.parent / "data" / "manifests"
+RESULTS = HERE / "results" / "recipes"
+THREE: dict[str, Any] = {"architecture": {"context_sections": 3}}
 RECIPES: dict[str, dict[str, Any]] = {
-    "unet-em": {"architecture": {"context_sections": 3}},
+    "unet-em": THREE,
     "one-section": {},
-    "no-border-weights": {"architecture": {"context_sections": 3}, "border_weight": 0.0},
-    "no-average": {"architecture": {"context_sections": 3}, "ema_decay": 0.0},
-    "no-defects": {"architecture": {"context_sections": 3}, "defects": 0.0},
-    "deep-supervision": {"architecture": {"context_sections": 3}, "deep_supervision": True},
+    "five-sections": {"architecture": {"context_sections": 5}},
+    "wider": {"architecture": {"context_sections": 3, "features": 24}},
+    "no-border-weights": THREE | {"border_weight": 0.0},
+    "more-border-weight": THREE | {"border_weight": 10.0},
+    "no-average": THREE | {"ema_decay": 0.0},
+    "no-defects": THREE | {"defects": 0.0},
+    "deep-supervision": THREE | {"deep_supervision": True},
+    "appearance": THREE | {"appearance": 0.5},
+    "pixel-sizes": THREE | {"pixel_nm": (3.0, 12.0)},
+    "randomised": THREE | {"appearance": 0.5, "pixel_nm": (3.0, 12.0)},
 }
-"""`unet-em` is how the bundled model is trained; each of the others leaves one part of it out or adds one."""
-VIEWS = (1, 4, 8)
+"""`unet-em` is how the bundled model is trained; each of the others changes one part of it. An architecture of the zoo
+is a recipe too, with its defaults and, where it is built on VGG16, 16 channels in the first stage."""
+TAUGHT: dict[str, tuple[str, ...]] = {
+    "joint": ("isbi", "stack1", "ac4"),
+    "fly": ("isbi", "stack1"),
+    "isbi": ("isbi",),
+    "vnc": ("stack1",),
+    "snemi": ("ac4",),
+}
+JUDGED = ("isbi", "stack1", "ac4", "ac3")
+TILE_PX = 256
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training of a plan."""
+
+    recipe: str
+    taught: str
+    minutes: float
+    fold: int = 3
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """Of its model and its file of results."""
+        if self.taught == "zoo":
+            return f"zoo-{self.recipe}-{self.minutes:g}-{self.seed}"
+        return f"{self.recipe}-{self.taught}-{self.fold}-{self.minutes:g}-{self.seed}"
+
+    def config(self) -> TrainConfig:
+        """Return how it trains."""
+        changes = RECIPES.get(self.recipe)
+        if changes is None:
+            narrow = {"width": 16} if "width" in ZOO[self.recipe].options.model_fields else {}
+            changes = {"model": self.recipe, "architecture": narrow}
+        return TrainConfig.model_validate({"minutes": self.minutes, "seed": self.seed} | changes)
+
+    def manifest(self, data_root: Path) -> Manifest:
+        """Return what it learns from; every tissue is drawn equally often."""
+        if self.taught == "zoo":
+            (one,) = load_manifest(MANIFESTS / "isbi-zoo.yaml", data_root).volumes
+            assert one.split is not None
+            learned = one.model_copy(update={"split": one.split.model_copy(update={"test": None})})
+            return Manifest(name=self.name, volumes=(learned,))
+        found = list(entries(TAUGHT[self.taught], self.fold, data_root))
+        parts = [sum(one.name.split("-")[0] == other.name.split("-")[0] for other in found) for one in found]
+        volumes = tuple(
+            one.model_copy(update={"split": one.split.model_copy(update={"weight": 1 / part})})
+            for one, part in zip(found, parts, strict=True)
+            if one.split is not None
+        )
+        return Manifest(name=self.name, volumes=volumes)
+
+    def judged(self) -> dict[str, range]:
+        """Return the sections that judge it."""
+        if self.taught == "zoo":
+            return {"isbi": range(18, 24)}
+        return {name: range(*CUTS[name][self.fold : self.fold + 2]) if name in CUTS else range(8) for name in JUDGED}
 
 
 def main() -> None:
-    """Train what is missing, score everything, and write the table."""
+    """Do what is not done of a plan, and write the tables."""
     arguments = _arguments()
     work = Workspace(arguments.work)
     work.prepare()
-    if arguments.train:
-        recipe, seed = arguments.train
-        count_processor_time()
-        config = TrainConfig(model="unet", minutes=arguments.minutes, seed=int(seed), **RECIPES[recipe])
-        name = _name(recipe, int(seed), arguments.minutes)
-        train(load_manifest(MANIFEST, arguments.data_root), name, config, work, device="cpu")
+    if arguments.job:
+        _do(Job(**json.loads(arguments.job)), arguments, work)
         return
-    print(provenance(), flush=True)
-    ingested(MANIFEST, arguments.data_root, work)
-    wanted = [(recipe, seed) for recipe in arguments.recipes for seed in arguments.seeds]
-    missing = [one for one in wanted if trained(_name(*one, arguments.minutes), work) is None]
-    command = [sys.executable, __file__, *sys.argv[1:], "--train"]
-    run_pinned({_name(*one, arguments.minutes): [*command, *map(str, one)] for one in missing}, work.root)
-    rows = []
-    for recipe in arguments.recipes:
-        made = [trained(_name(recipe, seed, arguments.minutes), work) for seed in arguments.seeds]
-        for views in VIEWS:
-            rows += _rows(recipe, views, [model for model in made if model is not None], arguments.data_root)
-    found = facts()
-    text = "\n".join(
-        [
-            f"{arguments.minutes:g} minutes of one core ({found['cpu']}) for each, commit {found['commit']}, "
-            f"{found['date']}. Mean over seeds, and largest distance from it.",
-            "",
-            "| recipe | views | volume | seeds | IoU | V_rand | V_info |",
-            "|---|---:|---|---:|---:|---:|---:|",
-            *rows,
-        ]
-    )
-    (HERE / "results" / f"recipes-{arguments.minutes:g}.md").write_text(text + "\n")
+    if not arguments.table:
+        arguments.results.mkdir(parents=True, exist_ok=True)
+        account = arguments.results / "account.json"
+        # Read again after each training, so that a plan can grow while it is worked on.
+        tried: set[str] = set()
+        while left := [one for one in _plan(arguments) if one.name not in tried]:
+            tried.add(left[0].name)
+            if not (arguments.results / f"{left[0].name}.json").is_file():
+                command = [sys.executable, __file__, *sys.argv[1:], "--job", json.dumps(asdict(left[0]))]
+                run_resumable(left[0].name, command, work.root, account=account, pause=arguments.pause)
+    text = tables(arguments.results)
+    (arguments.results.parent / "recipes.md").write_text(text)
     print(text)
 
 
-def _rows(recipe: str, views: int, models: list[Artefact], data_root: Path) -> list[str]:
-    scores = [score(model, MANIFEST, data_root, views) for model in models]
-    return [
-        f"| {recipe} | {views} | {volume} | {len(models)} | "
-        + " | ".join(_spread([getattr(found[volume], key) for found in scores]) for key in ("iou", "v_rand", "v_info"))
-        + " |"
-        for volume in (scores[0] if scores else ())
-    ]
+def _plan(arguments: argparse.Namespace) -> list[Job]:
+    jobs = [Job(**one) for one in yaml.safe_load(arguments.plan.read_text())]
+    for job in jobs:
+        job.config()
+    return jobs
 
 
-def _spread(values: list[float]) -> str:
-    middle = mean(values)
-    return f"{middle:.4f} ± {max(abs(value - middle) for value in values):.4f}"
+def _do(job: Job, arguments: argparse.Namespace, work: Workspace) -> None:
+    """Train and judge."""
+    count_processor_time()
+    if trained(job.name, work) is None:
+        train(job.manifest(arguments.data_root), job.name, job.config(), work, device="cpu")
+    model = trained(job.name, work)
+    assert model is not None
+    volumes = {
+        entry.name: Volume.open(ingest(entry.ingest_config(), work).path)
+        for entry in load_manifest(MANIFESTS / "all.yaml", arguments.data_root).volumes
+        if entry.name in job.judged()
+    }
+    training = model.card.training
+    assert training is not None
+    found: dict[str, Any] = {
+        "job": asdict(job),
+        "machine": facts(),
+        "model": model.digest,
+        "parameters": sum(p.numel() for p in build(model.card.architecture, model.card.options).parameters()),
+        "steps": training.steps,
+        "threshold": model.card.threshold,
+        "learning_curve": [
+            [look["step"], round(look["validation_iou"], 4)] for look in json.loads((model.path / HISTORY).read_text())
+        ],
+        "volumes": {name: judge(model, volumes[name], sections) for name, sections in job.judged().items()},
+    }
+    partial = arguments.results / f".{job.name}.json"
+    partial.write_text(json.dumps(found, separators=(",", ":")) + "\n")
+    partial.rename(arguments.results / f"{job.name}.json")
 
 
-def _name(recipe: str, seed: int, minutes: float) -> str:
-    return f"{recipe}-{minutes:g}-{seed}"
+def judge(model: Artefact, volume: Volume, sections: range) -> list[dict[str, Any]]:
+    """Return the counts of each section: tiles and centre lines at the model's threshold, cells at the challenge's."""
+    # At the pixel size the model learned at, as in a run.
+    scale = choose_scale(volume.voxel_size, model.card)
+    shape = geometry_at(model.card, scale)
+    context = shape.context_sections
+    _, *pixel_nm = volume.voxel_size.zyx
+    rows = []
+    with Engine(net_at(model, scale), choose_device("cpu"), context) as engine:
+        for z in sections:
+            truth = read_section(volume.label("truth"), z)
+            (probability,) = engine.averaged([seen(volume, z, context)], shape.stride_px)
+            stored = quantize_probability(probability)
+            mask = threshold_probability(stored, model.card.threshold)
+            cells = SegmentationSums.count(truth, stored)
+            lines = CentrelineSums.count(*compare_section(truth, mask, (pixel_nm[0], pixel_nm[1]), 0))
+            rows.append(
+                {
+                    "z": z,
+                    "tiles": count_tiles(truth, mask, TILE_PX).tolist(),
+                    "lines": list(asdict(lines).values()),
+                    "v_rand": np.round(cells.rand[:, 0], 5).tolist(),
+                    "v_info": np.round(cells.information[:, 0], 5).tolist(),
+                }
+            )
+    return rows
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path, required=True)
-    parser.add_argument("--recipes", nargs="+", choices=list(RECIPES), default=list(RECIPES), metavar="NAME")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--minutes", type=float, default=60.0, help="of one core, for each training")
+    parser.add_argument("--plan", type=Path, default=HERE / "plans" / "screening.yaml", help="what is to be trained")
     parser.add_argument("--work", type=Path, default=HERE / "work" / "recipes", help="where trained models are kept")
-    parser.add_argument("--train", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where scores are kept")
+    parser.add_argument("--pause", type=Path, help="a file; while it exists, nothing is computed")
+    parser.add_argument("--table", action="store_true", help="train nothing, write the tables of what is done")
+    parser.add_argument("--job", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 

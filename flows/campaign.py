@@ -10,7 +10,9 @@ from uuid import UUID
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
+from prefect.states import Completed
 
 from flows.baseline import baseline_step
 from flows.ingest import ingest_step
@@ -18,7 +20,16 @@ from flows.report import publish, report_step
 from flows.segment import segment_step
 from segem.config import ExecutionConfig, VolumeEntry
 from segem.errors import IncompleteError
-from segem.stages.campaign import Campaign, describe_failure, hold_run, open_campaign, record_failure, record_volumes
+from segem.progress import tell
+from segem.stages.campaign import (
+    Campaign,
+    await_review,
+    describe_failure,
+    hold_run,
+    open_campaign,
+    record_failure,
+    record_volumes,
+)
 
 DEFAULT_EXECUTION = ExecutionConfig()
 
@@ -46,10 +57,12 @@ def campaign(
     data_root: Path | None = None,
     execution: ExecutionConfig = DEFAULT_EXECUTION,
     replace: bool = False,
-) -> CampaignOutcome:
+) -> State[CampaignOutcome]:
     """Find the membranes of every volume of a manifest, and report on them.
 
-    A volume that fails does not stop the others; the report names it and the flow fails in the end.
+    A volume that fails does not stop the others; the report names it and the flow fails in the end. Where the manifest
+    asks for a review, the flow ends in a state of its own, AwaitingReview, until enough is reviewed: nothing is
+    suspended, and nothing waits in memory.
 
     Parameters
     ----------
@@ -90,7 +103,11 @@ def campaign(
     # Scoring reads the results back from disk, so it may find damage that no step has noticed.
     found = pages.failed | failed
     _raise_if_any({name: found[name] for name in job.volumes if name in found}, job)
-    return CampaignOutcome(job.run, job.volumes, pages.index)
+    outcome, waits_for = CampaignOutcome(job.run, job.volumes, pages.index), await_review(job)
+    if waits_for is None:
+        return Completed(data=outcome)
+    tell(waits_for)
+    return Completed(name="AwaitingReview", message=waits_for, data=outcome)
 
 
 def _find_all_membranes(job: Campaign, execution: ExecutionConfig) -> dict[str, str]:

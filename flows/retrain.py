@@ -10,9 +10,15 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from flows.report import publish as publish_report
+from flows.report import report_step
+from flows.segment import segment_step
 from flows.steps import step
+from segem.config import ExecutionConfig
 from segem.config.retrain import RetrainConfig
+from segem.progress import tell
 from segem.records.promotion import Judgement, ScorePair
+from segem.stages.training.again import plan_again
 from segem.stages.training.retrain import (
     PreparedRetraining,
     Promotion,
@@ -47,7 +53,7 @@ def gate_step(ready: PreparedRetraining, version: Path) -> Promotion:
 
 @flow(name="retrain", flow_run_name=RUN_NAME)
 def retrain(
-    manifest: Path,
+    manifest: Path | None,
     config: RetrainConfig,
     workspace: Path = Path("workspace"),
     data_root: Path | None = None,
@@ -55,12 +61,14 @@ def retrain(
     """Train a model on labelled sections, and put it in use if it does no harm.
 
     A candidate that the gate refuses is no failure of the flow: it then ends in a state of its own, KeptAside, with the
-    reason. The same parameters resume an earlier attempt that was killed.
+    reason. The same parameters resume an earlier attempt that was killed. A model that has learned from a review, and
+    is put in use, segments the volumes of that run again.
 
     Parameters
     ----------
-    manifest : Path
-        The YAML file: the model is trained on its labelled volumes and judged on their test sections.
+    manifest : Path or None
+        The YAML file: the model is trained on its labelled volumes and judged on their test sections. None where it
+        learns from a review alone.
     config : RetrainConfig
         Name of the model, budget, base model, incumbent.
     workspace : Path
@@ -84,7 +92,7 @@ def retrain_opened(opened: Retraining) -> Promotion:
 
     @flow(name=retrain.name, flow_run_name=RUN_NAME, description=retrain.description)
     def retrain_here(
-        manifest: Path,  # noqa: ARG001 - Prefect keeps them as the parameters of the run
+        manifest: Path | None,  # noqa: ARG001 - Prefect keeps them as the parameters of the run
         config: RetrainConfig,  # noqa: ARG001
         workspace: Path,  # noqa: ARG001
         data_root: Path | None,  # noqa: ARG001
@@ -100,8 +108,23 @@ def run_steps(opened: Retraining) -> State[Promotion]:
     candidate = train_step(ready)
     decided = gate_step(ready, candidate.path)
     publish(decided)
+    _segment_again(ready, decided)
     name = "Completed" if decided.promoted else "KeptAside"
     return Completed(name=name, message=_describe(decided), data=decided)
+
+
+def _segment_again(ready: PreparedRetraining, decided: Promotion) -> None:
+    """Segment the volumes that were reviewed with the model that has learned from them, and report on it."""
+    opened = ready.opened
+    again = None if opened.config.only_train else plan_again(decided, ready.job.reviewed, opened.workspace)
+    if again is None:
+        return
+    execution = ExecutionConfig(device=opened.config.device)
+    for volume, config in again.volumes.items():
+        segment_step(volume, again.run, config, execution, opened.workspace.root)
+    pages = report_step(again.run, opened.workspace.root)
+    publish_report(again.run, pages)
+    tell(f"{opened.config.from_reviews} is segmented again as {again.run}; what the review has gained: {pages.index}")
 
 
 def publish(decided: Promotion) -> None:

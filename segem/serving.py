@@ -37,6 +37,10 @@ Identify = Callable[[str], str | None]
 LOOPBACK = "127.0.0.1"
 PERSON = "segem.person"
 """Key of an ASGI scope under which an application finds who asks, where each person has a token."""
+OWN_HEADERS = "segem.headers"
+"""Key of an ASGI scope under which an application puts what it must say otherwise than `SECURITY_HEADERS` do."""
+STILL = "segem.still"
+"""Key under which it finds a function that says whether that person may still ask, as after a long upload."""
 THREAD = "segem-server"
 # 16 characters of base64 are 96 bits: nobody guesses that over a network.
 LEAST_TOKEN = 16
@@ -83,6 +87,8 @@ class ServerConfig:
         0 takes a free one.
     tls : Tls, optional
         Serve https.
+    public : str, optional
+        What the server is called by where a proxy on this machine stands before it, which speaks https to the others.
     startup_seconds, shutdown_seconds : float
         How long to wait for the server.
 
@@ -95,6 +101,7 @@ class ServerConfig:
     host: str = LOOPBACK
     port: int = 0
     tls: Tls | None = None
+    public: str | None = None
     startup_seconds: float = 120.0
     shutdown_seconds: float = 10.0
 
@@ -168,7 +175,7 @@ def listen(config: ServerConfig = LOCAL) -> Iterator[Listener]:
             fix=f"choose another port, or see what listens there (`ss -ltnp 'sport = :{config.port}'`)",
         ) from error
     with bound:
-        yield Listener(config, bound, f"{config.scheme}://{config.host}:{bound.getsockname()[1]}")
+        yield Listener(config, bound, config.public or f"{config.scheme}://{config.host}:{bound.getsockname()[1]}")
 
 
 @contextmanager
@@ -253,12 +260,12 @@ def guard(app: ASGIApp, address: str, token: str | Identify | None = None) -> AS
         Expected in the header ``Authorization: Bearer TOKEN``, or in a cookie. A first visit with ``?token=TOKEN`` gets
         the cookie and is redirected to the same page without the token, to keep it out of the browser's history. Where
         each person has one, it is called with what a request brings, at each request, so that a token that is revoked
-        is refused at once; the application finds the name under `PERSON` in the scope.
+        is refused at once; the application finds the name under `PERSON` in the scope, and can ask again under `STILL`.
 
     Returns
     -------
     ASGIApp
-        Adds `SECURITY_HEADERS` to every answer.
+        Adds `SECURITY_HEADERS` to every answer, in place of what the application has of them.
 
     Raises
     ------
@@ -286,12 +293,14 @@ def guard(app: ASGIApp, address: str, token: str | Identify | None = None) -> AS
         request = HTTPConnection(scope)
         refusal = _check_site(request, hosts, served.scheme)
         if refusal is None and identify is not None:
-            person = _check_token(request, identify, cookie, secure=served.scheme == "https")
+            person = _check_token(request, identify, cookie, served.scheme)
             if isinstance(person, str):
                 scope[PERSON] = person
+                scope[STILL] = lambda: _check_token(request, identify, cookie, served.scheme) == person
             else:
                 refusal = person
-        await (refusal or app)(scope, receive, _with_security_headers(send))
+        scope[OWN_HEADERS] = own = dict[str, str]()
+        await (refusal or app)(scope, receive, _with_security_headers(send, own))
 
     return guarded
 
@@ -335,22 +344,22 @@ def _check_site(request: HTTPConnection, hosts: set[str], scheme: str) -> Respon
     return None
 
 
-def _check_token(request: HTTPConnection, identify: Identify, cookie: str, *, secure: bool) -> Response | str:
+def _check_token(request: HTTPConnection, identify: Identify, cookie: str, scheme: str) -> Response | str:
     """Return who asks, or the answer to somebody who may not or who comes for the first time."""
     first = request.query_params.get("token", "")
     if first and request.scope.get("method") in {"GET", "HEAD"} and identify(first) is not None:
-        # An absolute address, because a path that starts with // would be taken for another host.
-        answer = RedirectResponse(request.url.remove_query_params("token"), 303, {"Cache-Control": "no-store"})
-        answer.set_cookie(cookie, first, httponly=True, samesite="strict", secure=secure)
+        # An absolute address, because a path that starts with // would be taken for another host, and by the scheme of
+        # the browser, which a proxy in between may change.
+        place = request.url.remove_query_params("token").replace(scheme=scheme)
+        answer = RedirectResponse(place, 303, {"Cache-Control": "no-store"})
+        answer.set_cookie(cookie, first, httponly=True, samesite="strict", secure=scheme == "https")
         return answer
     kind, _, credentials = request.headers.get("authorization", "").partition(" ")
     for given in (credentials if kind.lower() == "bearer" else "", request.cookies.get(cookie, "")):
-        person = identify(given) if given else None
-        if person is not None:
+        if given and (person := identify(given)) is not None:
             return person
-    return PlainTextResponse(
-        "This page needs its token: open the address that was printed when the server started.", 401
-    )
+    told = "This page needs its token: open the address that was printed when the server started."
+    return PlainTextResponse(told, 401)
 
 
 def _is_same(given: str, secret: str) -> bool:
@@ -358,10 +367,10 @@ def _is_same(given: str, secret: str) -> bool:
     return hmac.compare_digest(given.encode(), secret.encode())
 
 
-def _with_security_headers(send: Send) -> Send:
+def _with_security_headers(send: Send, own: dict[str, str]) -> Send:
     async def sent(message: Message) -> None:
         if message["type"] in {"http.response.start", "websocket.http.response.start"}:
-            MutableHeaders(scope=message).update(SECURITY_HEADERS)
+            MutableHeaders(scope=message).update(SECURITY_HEADERS | own)
         await send(message)
 
     return sent

@@ -11,10 +11,13 @@ from segem.geometry import Box, VoxelSize, grid
 from segem.io.blocks import stored_digest, voxel_digest
 from segem.io.layers import layers_of
 from segem.io.ledger import Ledger, LedgerRow, PhaseKey
+from segem.io.reviewed import open_log, open_mask, reader_of
 from segem.io.run import load_run, note_step, now, result_volume
 from segem.io.volume import Volume, create_volume, write_block
 from segem.io.workspace import Workspace
 from segem.kernels.normalize import IntensityStatistics, histogram
+from segem.kernels.runs import encode_runs
+from segem.records.review import Draft
 from segem.records.run import BaselineFacts, ModelRecord, PhaseRecord, SegmentFacts, StepRecord, TilingRecord
 from segem.stages.segmentation.verify import plan_of
 
@@ -139,6 +142,24 @@ def fill(array, data, volume: Volume) -> None:
     data = np.ascontiguousarray(data)
     for _, box in grid(volume.shape, volume.write_block):
         write_block(array, Box(box.start, box.stop), data[box.slices])
+
+
+def decide(workspace: Workspace, run: str, place, truth, decision="fix", author="Ana", seconds=30.0) -> None:
+    """Make a region of a run what a truth (z, y, x) says, and decide it, as a reviewer does."""
+    read = reader_of(open_mask(workspace, run, place.volume))
+    window = truth[place.z, place.y : place.y + place.height, place.x : place.x + place.width] == 1
+    with open_log(workspace, run) as log:
+        wrong = log.mask(place, read) ^ window
+        for kind, detail, flips in (
+            ("correction", {"tool": "brush"}, wrong),
+            ("decision", {"decision": decision, "note": ""}, np.zeros_like(wrong)),
+        ):
+            seen = log.head().entries
+            runs = encode_runs(flips)
+            entry = Draft(
+                id=f"{seen:032x}", kind=kind, place=place, runs=runs, active_seconds=seconds / 2, detail=detail
+            )
+            log.append(entry, author, seen, read)
 
 
 def guess(truth, seed=1, noise=0.9):

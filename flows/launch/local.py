@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from segem.config import ExecutionConfig
 from segem.errors import ConfigError
@@ -70,7 +70,9 @@ def run_campaign(
     with use_prefect(job.workspace.root / ".prefect", verbose=verbose):
         from flows.campaign import campaign
 
-        return campaign(job.source, job.run, job.workspace.root, job.data_root, execution, job.replace)
+        # Prefect returns what is in the state that the flow returns.
+        outcome = campaign(job.source, job.run, job.workspace.root, job.data_root, execution, job.replace)
+        return cast("CampaignOutcome", outcome)
 
 
 def run_retraining(job: Retraining, *, verbose: bool = False) -> Promotion:

@@ -79,7 +79,9 @@ def show_scores(report: Report) -> None:
 
 
 def show_verdict(report: Report) -> None:
-    """Print what is decided about each volume of a run, and about the run."""
+    """Print what is decided about each volume of a run, and about the run, and what its review says."""
+    from segem.stages.reporting.reviewed import list_findings
+
     for volume in report.volumes:
         if volume.verdict is not None:
             typer.echo(volume.verdict.sentence)
@@ -87,6 +89,8 @@ def show_verdict(report: Report) -> None:
         typer.echo(f"verdict: {report.verdict.sentence}")
     if report.review is not None:
         typer.echo(f"review: {report.review.entries} entries, head {report.review.digest}")
+    for sentence in list_findings(report.reviewing):
+        typer.echo(sentence)
 
 
 def _scores_of(volume: VolumeScores) -> tuple[str, ...]:
@@ -306,6 +310,8 @@ def show_label_next(found: LabelNext, file: str) -> None:
         table.add_row(one.volume, *numbers, f"{top}-{bottom - 1}", f"{left}-{right - 1}")
     print_table(table)
     typer.echo(f"full list: {file}")
+    for volume in dict.fromkeys(one.volume for one in found.sections[:most]):
+        typer.echo(f"label them: segem review --label {volume} --next {found.name} --manifest {volume}-labels.yaml")
 
 
 def show_runs(runs: Sequence[RunSummary]) -> None:

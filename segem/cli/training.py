@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from segem.cli.command import RESUMES_TRAINING, Theme
-from segem.cli.complete import complete_model
+from segem.cli.complete import complete_model, complete_run
 from segem.cli.options import Option, Options, Values
 from segem.cli.shared import (
     DATA,
@@ -26,6 +27,7 @@ from segem.errors import ConfigError
 
 theme = Theme("Models", typer.Typer())
 NETWORK = "Network"
+REVIEW = "Review"
 
 
 def _settle_job(values: Values) -> None:
@@ -34,7 +36,8 @@ def _settle_job(values: Values) -> None:
     if not train.keys() & {"minutes", "steps"}:
         train["minutes"] = TRAIN_MINUTES
     if "rehearse" in values:
-        if "start" not in values:
+        # With reviews it is the model of the run.
+        if not values.keys() & {"start", "from_reviews"}:
             raise nothing_to_rehearse()
         return
     for option, given in (("--share", values), ("--remember", train)):
@@ -47,7 +50,14 @@ def _settle_job(values: Values) -> None:
 
 MODEL, START = "train.model", Option("start", "--from", complete=complete_model)
 BUDGET = (Option("train.minutes", default=f"{TRAIN_MINUTES:g}, unless --steps is given"), "train.steps")
-OPTIMISATION = ("train.learning_rate", "train.batch", "train.defects", "train.seed")
+OPTIMISATION = (
+    "train.learning_rate",
+    "train.batch",
+    "train.defects",
+    "train.appearance",
+    "train.pixel_nm",
+    "train.seed",
+)
 SHARED = {
     "Rehearsal": ("rehearse", "share", "train.remember"),
     "Model card": ("licence", "citation"),
@@ -78,6 +88,7 @@ RetrainOptions = Annotated[
     Options(
         {
             "": ("out",),
+            REVIEW: (Option("from_reviews", complete=complete_run), "only_train"),
             NETWORK: (MODEL, START, "train.freeze", "train.deep_supervision"),
             "Training": (*BUDGET, *OPTIMISATION),
             "Gate": (Option("against", complete=complete_model), "gate.harm", "force"),
@@ -135,12 +146,20 @@ def train(
 
 
 @theme.command(
-    "retrain", "segem retrain mine-train.yaml --out mine --from unet-em --minutes 60", stopped=RESUMES_TRAINING
+    "retrain",
+    "segem retrain mine-train.yaml --out mine --from unet-em --minutes 60",
+    "segem retrain --from-reviews monday --out mine --rehearse mine-train.yaml",
+    stopped=RESUMES_TRAINING,
 )
 def retrain(
-    manifest: ManifestArgument,
     config: RetrainOptions,
     common: CommonOptions,
+    manifest: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[MANIFEST]", help="YAML file that lists the labelled volumes; may be absent with --from-reviews."
+        ),
+    ] = None,
     data_root: DataRootOption = None,
     verbose: VerboseOption = False,
 ) -> None:
@@ -150,6 +169,9 @@ def retrain(
     models promote` does, on the test sections of every volume, those of --rehearse included: a model that has
     forgotten what the base model knew is kept aside. Nothing uses a candidate before it is judged. The same command
     resumes a training that was killed.
+
+    With --from-reviews the labels are the regions of a run that people have accepted or fixed. A model that passes then
+    segments the volumes of that run again, as a run of its own, whose report says what the review has gained.
     """
     from flows.launch.local import run_retraining
     from segem.stages.training.retrain import open_retraining

@@ -40,6 +40,7 @@ from segem.config.names import Name as Name
 from segem.config.names import check_name as check_name
 from segem.config.parsing import NAME_RULE as NAME_RULE
 from segem.config.parsing import parse as parse
+from segem.config.review_goal import ReviewGoal as ReviewGoal
 from segem.config.segment import (
     BUNDLED_MODEL as BUNDLED_MODEL,
 )

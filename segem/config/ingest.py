@@ -15,7 +15,7 @@ from segem.geometry import ZYX, Box, VoxelSize
 
 Words = Literal["zero", "nonzero", "borders"]
 Polarity = Words | int | tuple[int, ...]
-ZeroMeans = Literal["membrane", "outside_cells", "background", "unknown"]
+ZeroMeans = Literal["membrane", "membrane_with_border", "outside_cells", "background", "unknown"]
 
 _WHOLE = re.compile(r"[-+]?[0-9]{1,20}")
 _LEAST, _MOST = -(2**63), 2**64 - 1
@@ -33,8 +33,8 @@ class LabelSource(Selection):
     border_nm: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """With ``borders``: width of the membrane between two cells that touch, in nanometres."""
     zero_means: ZeroMeans | None = None
-    """With ``borders``: what 0 is: ``membrane``; ``outside_cells``, which has a border like a cell; ``background``,
-    which has none; or ``unknown``."""
+    """With ``borders``: what 0 is: ``membrane``; ``membrane_with_border``, where cells have a border with it too;
+    ``outside_cells``, which has a border like a cell; ``background``, which has none; or ``unknown``."""
     dataset: str | None = None
     """Path of the ground truth inside an HDF5 file, Zarr store or N5 container."""
     unwritten: Literal["fail", "fill"] = "fail"

@@ -14,6 +14,7 @@ from segem.config.baseline import BaselineConfig
 from segem.config.ingest import IngestConfig
 from segem.config.names import Name
 from segem.config.parsing import parse
+from segem.config.review_goal import ReviewGoal
 from segem.config.segment import BUNDLED_MODEL, SegmentConfig, SweepConfig
 from segem.config.source import place_source
 from segem.config.yaml_text import read_yaml
@@ -92,6 +93,8 @@ class Manifest(Config):
     """How the model is swept over each volume."""
     accept: tuple[Rule, ...] = ()
     """Rules that each volume must meet to be accepted, such as ``iou >= .65``."""
+    review: ReviewGoal | None = None
+    """How much of it people are to review: a run then ends in the state AwaitingReview."""
 
     @field_validator("segment", mode="before")
     @classmethod
@@ -111,8 +114,8 @@ class Manifest(Config):
         return volumes
 
     def config_hash(self) -> str:
-        """Return the hash of all that decides the results: rules only judge them, so another rule is no other run."""
-        return Config.config_hash(self.model_copy(update={"accept": ()}))
+        """Return the hash of all that decides the results: rules and reviews only judge them, and make no other run."""
+        return Config.config_hash(self.model_copy(update={"accept": (), "review": None}))
 
     def segment_config(self) -> SegmentConfig:
         """Return the segmentation settings with the manifest's model filled in."""

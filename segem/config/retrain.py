@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from segem.config.gate import GateConfig
 from segem.config.manifest import Manifest, Split
+from segem.config.names import Name
 from segem.config.parsing import parse
 from segem.config.train import SHARE, TrainJobConfig
 from segem.errors import ConfigError
@@ -12,6 +13,12 @@ from segem.errors import ConfigError
 class RetrainConfig(TrainJobConfig):
     """How a better model is trained, and the gate it has to pass before it is used."""
 
+    from_reviews: Name | None = None
+    """Train on the regions of a run that people have accepted or fixed in `segem review`; everything else is unknown.
+    Its last sections judge the new model, unless the manifest has test sections of the same volume. What is fine-tuned
+    is the model of the run, where --from names no other."""
+    only_train: bool = False
+    """Do not segment the volumes of the reviewed run again when the new model is put in use."""
     against: str | None = None
     """Incumbent, by name or folder. When absent, the version that the name of the new model refers to; else the base
     model; else K-means."""
@@ -21,17 +28,19 @@ class RetrainConfig(TrainJobConfig):
     """Gate that the new model has to pass."""
 
 
-def with_rehearsal(manifest: Manifest, old: Manifest, share: float) -> Manifest:
+def with_rehearsal(manifest: Manifest | None, old: Manifest, share: float, reviewed: int = 0) -> Manifest:
     """Return a manifest of new and old labelled volumes, weighted so that a share of the crops is from the old ones.
 
     Parameters
     ----------
-    manifest : Manifest
-        What the model is trained on.
+    manifest : Manifest or None
+        What the model is trained on; None where that is what people have reviewed alone.
     old : Manifest
         What it must not forget. Its labelled volumes keep their weights relative to each other.
     share : float
         Between 0 and 1.
+    reviewed : int
+        Volumes whose reviewed regions are trained on too, each of weight 1.
 
     Returns
     -------
@@ -56,17 +65,18 @@ def with_rehearsal(manifest: Manifest, old: Manifest, share: float) -> Manifest:
     """
     if not 0 < share < 1:
         raise ConfigError("--share out of range", expected="more than 0, less than 1", found=share, fix=f"try {SHARE}")
-    new, rehearsed = _splits(manifest), _splits(old)
+    new, rehearsed = {} if manifest is None else _splits(manifest), _splits(old)
     # Old weights w and new weights v: f w / (f w + v) is the share.
-    factor = share / (1 - share) * _weight(new) / _weight(rehearsed)
-    volumes = [entry for entry in manifest.volumes if entry.name in new]
+    factor = share / (1 - share) * (_weight(new) + reviewed) / _weight(rehearsed)
+    volumes = [] if manifest is None else [entry for entry in manifest.volumes if entry.name in new]
     for entry in old.volumes:
         split = rehearsed.get(entry.name)
         if split is not None:
             lighter = split.model_copy(update={"weight": split.weight * factor, "rehearsed": True})
             volumes.append(entry.model_copy(update={"split": lighter}))
-    values = manifest.model_dump() | {"volumes": [entry.model_dump() for entry in volumes]}
-    return parse(Manifest, values, where=f"{manifest.name} with --rehearse {old.name}")
+    named = old if manifest is None else manifest
+    values = named.model_dump() | {"volumes": [entry.model_dump() for entry in volumes]}
+    return parse(Manifest, values, where=f"{named.name} with --rehearse {old.name}")
 
 
 def nothing_to_rehearse() -> ConfigError:

@@ -29,6 +29,10 @@ class SweepConfig(Config):
     """Probability from which a voxel is membrane; the model's own when absent."""
     views: Literal[1, 2, 4, 8] = 1
     """Views of each tile that are averaged: flips (2, 4), and quarter turns too (8); takes as many times the work."""
+    resample: Literal["auto", "never"] = "auto"
+    """What is done where pixels are larger or smaller than those the model learned at: ``auto`` shows it the sections
+    at the nearest size it knows, up to four times off, and gives the result at that of the volume; ``never`` takes them
+    as they are."""
     runtime: RuntimeName = "auto"
     """Library that evaluates the net: ``torch``, ``openvino`` (faster on a CPU, the same result except for rounding) or
     ``openvino-int8`` (8 bits: much faster, and checked against float32). ``auto`` takes OpenVINO on a CPU where it is

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from segem.config.base import Config
 from segem.config.execution import Device
@@ -57,6 +58,12 @@ class TrainConfig(Config):
     defects: float = Field(default=0.05, ge=0, le=1)
     """Share of the crops that get an artificial defect (dark, pale, dirt, fold, misalignment), so that the net copes
     with real ones."""
+    appearance: float = Field(default=0.0, ge=0, le=1)
+    """Share of the crops that are made to look like another tissue or microscope: staining, shading, width of the
+    membranes, sharpness and noise, for a net that is to be used on tissue it has not seen."""
+    pixel_nm: tuple[float, float] | None = None
+    """Smallest and largest pixel size in nanometres, as 3,12, between which crops are resampled at random; as ingested
+    when absent."""
     precision: Precision = "auto"
     """``bfloat16`` trains in mixed precision; ``auto`` does so where the hardware supports it."""
     checkpoint_seconds: float = Field(default=60.0, gt=0)
@@ -65,6 +72,13 @@ class TrainConfig(Config):
     """Most steps between checkpoints; they do not change the result."""
     seed: int = Field(default=0, ge=0)
     """Seed of all random choices."""
+
+    @field_validator("pixel_nm")
+    @classmethod
+    def _ascending(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not 0 < value[0] <= value[1] < math.inf:
+            raise ValueError(f"two pixel sizes in nanometres, the smaller one first, found {value[0]:g},{value[1]:g}")
+        return value
 
     @model_validator(mode="after")
     def _one_budget(self) -> TrainConfig:

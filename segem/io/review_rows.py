@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segem.records.review import Draft, Entry, Head, Place
 
@@ -95,3 +96,13 @@ def digest_row(row: tuple[Any, ...]) -> str:
     """Return the sha256 of the columns of an entry; the digest of the one before is among them."""
     plain = [value.hex() if isinstance(value, bytes) else value for value in row]
     return hashlib.sha256(json.dumps(plain, ensure_ascii=True).encode()).hexdigest()
+
+
+def digest_mask(mask: NDArray[np.bool_]) -> str:
+    """Return the sha256 of the mask of a rectangle."""
+    return hashlib.sha256(f"{mask.shape}".encode() + np.packbits(mask).tobytes()).hexdigest()
+
+
+def plain_part(draft: Draft) -> tuple[object, ...]:
+    """Return what must be the same of an entry that is sent again: all but its time."""
+    return draft.kind, draft.place, draft.runs, draft.detail

@@ -136,9 +136,16 @@ def reader_of(mask: Array) -> ReadMask:
     return read
 
 
-def trusted_places(log: ReviewLog, volume: str) -> list[Place]:
-    """Return the regions of a volume whose last decision says that the mask is right: accepted, or fixed."""
-    decided = {one.place: str(one.detail["decision"]) for one in log.entries(("decision",), volume)}
+def trusted_places(log: ReviewLog, volume: str, upto: int | None = None) -> list[Place]:
+    """Return the regions of a volume whose last decision says that the mask is right: accepted, or fixed.
+
+    With `upto`, as they were after that entry of the log.
+    """
+    decided = {
+        one.place: str(one.detail["decision"])
+        for one in log.entries(("decision",), volume)
+        if upto is None or one.number <= upto
+    }
     return [place for place, decision in decided.items() if place is not None and decision in {"accept", "fix"}]
 
 

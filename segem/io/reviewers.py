@@ -65,6 +65,11 @@ def find_reviewer(log: ReviewLog, token: str) -> str | None:
     return next((name for name, digest in _list_invited(log).items() if hmac.compare_digest(digest, given)), None)
 
 
+def list_reviewers(log: ReviewLog) -> tuple[str, ...]:
+    """Return who may review a run, but for the person who serves it."""
+    return tuple(sorted(_list_invited(log)))
+
+
 def check_reviewer(name: str) -> str:
     """Return the name of a person if it can stand in a log, else raise.
 

@@ -6,7 +6,6 @@ is found; that the whole was written anew is found by its head, which the report
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import sqlite3
 import threading
@@ -20,16 +19,26 @@ from numpy.typing import NDArray
 
 from segem.errors import InputError, WorkspaceError
 from segem.io.files import disk_errors
-from segem.io.review_rows import COLUMNS, VERSION, digest_row, list_statements, make_row, read_row
+from segem.io.review_rows import (
+    COLUMNS,
+    VERSION,
+    digest_mask,
+    digest_row,
+    list_statements,
+    make_row,
+    plain_part,
+    read_row,
+)
 from segem.kernels.flips import combine_flips, find_touched, overlap, share_region
 from segem.kernels.runs import decode_runs, encode_runs
-from segem.records.review import EMPTY, Draft, Entry, Head, Kind, Place
+from segem.records.review import EMPTY, WORK, Draft, Entry, Head, Kind, Place
 
 REGION_PX = 256
 """Two people who change the same region at once are told of each other."""
 LOG = "reviews.sqlite"
 _PATIENCE_S = 120
 """SQLite keeps no queue of writers: of processes that write without a pause, one may be passed over for long."""
+_TOUCHES = "WHERE volume = ? AND z = ? AND y < ? AND y + height > ? AND x < ? AND x + width > ?"
 
 ReadMask = Callable[[Place], NDArray[np.bool_]]
 """Returns the pixels of a rectangle of the mask that is reviewed, as it was before any review; raises where the
@@ -76,7 +85,8 @@ class ReviewLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = threading.Lock()
+        # Of one thread: what reads a mask may itself ask the log.
+        self._lock = threading.RLock()
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         with self._faults():
@@ -95,52 +105,75 @@ class ReviewLog:
             self._db.close()
 
     def append(self, draft: Draft, author: str, seen: int, read: ReadMask) -> Appended | Outdated:
-        """Add an entry about a place, unless somebody has changed its regions since.
+        """Add one entry about a place; see `append_all`."""
+        return self.append_all((draft,), author, seen, read)
+
+    def append_all(
+        self,
+        drafts: Sequence[Draft],
+        author: str,
+        seen: int,
+        read: ReadMask,
+        list_changes: Callable[[], Sequence[Entry]] | None = None,
+    ) -> Appended | Outdated:
+        """Add entries about places of a section, all of them or none, unless somebody has changed their regions since.
 
         Parameters
         ----------
-        draft : Draft
-            What is to be added; its place is within the volume.
+        drafts : sequence of Draft
+            What is to be added, one or more; their places are within the volume.
         author : str
             Who does.
         seen : int
             Number of the last entry that the reviewer knew.
         read : callable
             Reads the mask as it was before any review.
+        list_changes : callable, optional
+            Returns the changes of the section that the author can know of and has not seen; all since `seen` when
+            absent.
 
         Returns
         -------
         Appended or Outdated
-            An entry that is returned is on disk. One that was added before, by the same `id`, is returned again.
+            The last entry; all are on disk. What was added before, by the same `id`, is returned again.
 
         Raises
         ------
         InputError
-            When the draft has no place, its runs do not fit, or `seen` is not of this log.
+            When a draft has no place, its runs do not fit, or `seen` is not of this log.
         WorkspaceError
             When the disk refuses.
         """
-        if draft.place is None:
-            raise InputError("an entry about no place", expected="a rectangle", fix="name the rectangle")
-        place = draft.place
-        flips = decode_runs(draft.runs, (place.height, place.width))
+        for draft in drafts:
+            if draft.place is None:
+                raise InputError("an entry about no place", expected="a rectangle", fix="name the rectangle")
+            decode_runs(draft.runs, (draft.place.height, draft.place.width))
+        ids = [draft.id for draft in drafts]
         with self._lock, self._writing():
-            known = self._entries("WHERE id = ?", draft.id)
-            others = self._changes(place.volume, place.z, seen)
+            first = drafts[0].place
+            if list_changes is not None:
+                others = list_changes()
+            else:
+                others = [] if first is None else self._changes(first.volume, first.z, seen)
+            known = self._entries(f"WHERE id IN ({', '.join('?' * len(ids))})", *ids)
             if known:
-                if known[0].author != author or _plain(known[0]) != _plain(draft):
+                if [(author, *plain_part(draft)) for draft in drafts] != [
+                    (one.author, *plain_part(one)) for one in known
+                ]:
                     raise InputError(
-                        "another entry has this id", where=draft.id, fix="choose a new id at random for each entry"
+                        "another entry has this id", where=ids[0], fix="choose a new id at random for each entry"
                     )
-                return Appended(known[0], tuple(one for one in others if one.id != draft.id))
+                return Appended(known[-1], tuple(one for one in others if one.id not in ids))
             if seen > self._head().entries:
                 raise InputError(
                     "no such entry has been written", where=seen, found=self._head().entries, fix="reload the page"
                 )
-            if any(share_region(one.place, place, REGION_PX) for one in others if one.place is not None):
+            mine = [draft.place for draft in drafts if draft.place is not None]
+            if any(share_region(one.place, own, REGION_PX) for one in others if one.place is not None for own in mine):
                 return Outdated(tuple(others))
-            before = _digest_of(self._mask(place, read)) if flips.any() else None
-            return Appended(self._add(draft, author, before), tuple(others))
+            for draft in drafts:
+                entry = self._add(draft, author, self._digest_before(draft, read))
+            return Appended(entry, tuple(others))
 
     def revert(self, number: int, author: str, draft_id: str, read: ReadMask) -> Entry:
         """Take an entry back: pixels that nobody has changed since become what they were before it.
@@ -178,7 +211,7 @@ class ReviewLog:
             draft = Draft(
                 id=draft_id, kind="revert", place=place, runs=encode_runs(flips), detail={"of": found[0].number}
             )
-            return self._add(draft, author, _digest_of(self._mask(place, read)) if flips.any() else None)
+            return self._add(draft, author, self._digest_before(draft, read))
 
     def mask(self, place: Place, read: ReadMask, upto: int | None = None) -> NDArray[np.bool_]:
         """Return the mask of a rectangle with all corrections, or with those up to an entry."""
@@ -209,7 +242,7 @@ class ReviewLog:
         mask = read(whole).copy()
         for entry, place in zip(made, places, strict=True):
             window = mask[place.y - top : place.y - top + place.height, place.x - left : place.x - left + place.width]
-            if _digest_of(window) != entry.before:
+            if digest_mask(window) != entry.before:
                 raise WorkspaceError(
                     "the mask is not the one that was reviewed",
                     where=f"{volume}, section {z}",
@@ -234,6 +267,11 @@ class ReviewLog:
         among = f"kind IN ({', '.join('?' * len(kinds))})" if kinds else "1"
         with self._lock, self._faults():
             return self._entries(f"WHERE {among} AND (? IS NULL OR volume = ?)", *kinds, volume, volume)
+
+    def entry(self, number: int) -> Entry | None:
+        """Return the entry of a number."""
+        with self._lock, self._faults():
+            return next(iter(self._entries("WHERE number = ?", number)), None)
 
     def head(self) -> Head:
         """Return the end of the log."""
@@ -266,6 +304,18 @@ class ReviewLog:
             raise _changed(self.path, "it is not the log that the report of the run was written of")
         return Head(entries=count, digest=previous)
 
+    def first_author(self, place: Place) -> str | None:
+        """Return who was the first to change or to decide about a part of a rectangle; None where nobody has."""
+        with self._lock, self._faults():
+            first = self._entries(f"{_TOUCHES} AND kind IN ({', '.join('?' * len(WORK))})", *_corners(place), *WORK)
+        return first[0].author if first else None
+
+    def _digest_before(self, draft: Draft, read: ReadMask) -> str | None:
+        """Return the digest of the mask that a draft changes; None where it changes nothing."""
+        if draft.place is None or not any(draft.runs[1::2]):
+            return None
+        return digest_mask(self._mask(draft.place, read))
+
     def _add(self, draft: Draft, author: str, before: str | None) -> Entry:
         """Write an entry; the caller holds the transaction."""
         row = make_row(draft, author, before, self._head())
@@ -280,12 +330,8 @@ class ReviewLog:
         return self._entries("WHERE volume = ? AND z = ? AND number > ? AND before IS NOT NULL", volume, z, seen)
 
     def _mask(self, place: Place, read: ReadMask, upto: int | None = None) -> NDArray[np.bool_]:
-        near = self._entries(
-            "WHERE volume = ? AND z = ? AND before IS NOT NULL AND y < ? AND y + height > ? AND x < ? AND x + width > ?"
-            " AND number <= ?",
-            *(place.volume, place.z, place.y + place.height, place.y, place.x + place.width, place.x),
-            2**62 if upto is None else upto,
-        )
+        last = 2**62 if upto is None else upto
+        near = self._entries(f"{_TOUCHES} AND before IS NOT NULL AND number <= ?", *_corners(place), last)
         mask: NDArray[np.bool_] = read(place) ^ combine_flips(near, place)
         return mask
 
@@ -333,12 +379,8 @@ class ReviewLog:
             ) from None
 
 
-def _digest_of(mask: NDArray[np.bool_]) -> str:
-    return hashlib.sha256(f"{mask.shape}".encode() + np.packbits(mask).tobytes()).hexdigest()
-
-
-def _plain(draft: Draft) -> tuple[object, ...]:
-    return draft.kind, draft.place, draft.runs, draft.detail
+def _corners(place: Place) -> tuple[object, ...]:
+    return place.volume, place.z, place.y + place.height, place.y, place.x + place.width, place.x
 
 
 def _changed(path: Path, what: str) -> WorkspaceError:

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import ValidationError
 
 import segem
-from segem.config import Config
+from segem.config import Config, ReviewGoal
 from segem.errors import InputError, SegemError, WorkspaceError
 from segem.io.files import disk_errors, locked, sweep_partials, write_text
 from segem.io.volume import Volume, create_volume
@@ -154,8 +154,9 @@ def enter_volumes(
     names: Iterable[str],
     model: ModelRecord | None = None,
     accept: tuple[str, ...] = (),
+    review: ReviewGoal | None = None,
 ) -> None:
-    """Note that a run is to finish these volumes, so that one it never reaches is noticed, and the rules they are for.
+    """Note that a run is to finish these volumes, so that one it never reaches is noticed, and what it is then asked.
 
     They count as done only when this attempt has reached them. What an earlier attempt has made stays noted with the
     settings it was made with, and no finished block is lost, since those are in the ledger.
@@ -167,8 +168,8 @@ def enter_volumes(
             steps = record.volumes.get(name, VolumeRecord()).steps
             again = {step: old if step in AFTERWARDS else _waiting(old) for step, old in steps.items()}
             entered[name] = VolumeRecord(steps=again)
-        changes = {"volumes": record.volumes | entered, "model": model or record.model, "accept": accept}
-        return record.model_copy(update=changes)
+        changes = {"volumes": record.volumes | entered, "model": model or record.model}
+        return record.model_copy(update=changes | {"accept": accept, "review": review})
 
     update_run(workspace, run, change)
 

@@ -33,9 +33,9 @@ def outline_cells(
         Width of the membrane between two cells that touch, in nanometres, half of it in each cell.
     pixel_nm : tuple of float
         Pixel size along (y, x) in nanometres.
-    zero_means : {"membrane", "outside_cells", "background", "unknown"}
-        What 0 is: membrane; the space outside cells, which has a border like a cell; background that has none; or not
-        labelled.
+    zero_means : {"membrane", "membrane_with_border", "outside_cells", "background", "unknown"}
+        What 0 is: membrane; membrane that cells have a border with too; the space outside cells, which has a border
+        like a cell; background that has none; or not labelled.
     ignored : sequence of int
         More values that mean not labelled.
 
@@ -56,9 +56,10 @@ def outline_cells(
     unlabelled = is_any(ids, ignored)
     if zero_means == "unknown":
         unlabelled |= zero
-    counted = ~unlabelled if zero_means == "outside_cells" else ~(unlabelled | zero)
+    bordered = zero_means in ("outside_cells", "membrane_with_border")
+    counted = ~unlabelled if bordered else ~(unlabelled | zero)
     truth: NDArray[np.uint8] = mark_borders(ids, border_nm, pixel_nm, counted).astype(np.uint8)
-    if zero_means == "membrane":
+    if zero_means in ("membrane", "membrane_with_border"):
         truth[zero] = 1
     if unlabelled.any():
         # What lies beside may be the same cell or another one; a border with a cell that is known stays one.

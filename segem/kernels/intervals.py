@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from segem.errors import InputError
 from segem.kernels.pieces import Counts, Pieces, Score
@@ -13,6 +15,7 @@ from segem.records.intervals import Interval, TooFew
 
 FEWEST_BLOCKS = 16
 FEWEST_SECTIONS = 6
+FEWEST_DRAWN = 10
 # What errors of pieces of this length have to do with those of the next one, on real tissue.
 _ALIKE, _ALIKE_AT_NM = 0.1, 1024.0
 # Sections beyond which errors have nothing to do with each other: 1.2 micrometres at 50 nm.
@@ -226,3 +229,68 @@ def _join_sections(scores: NDArray[np.float64]) -> Pieces | TooFew:
 def _mean_of(sums: Counts) -> NDArray[np.float64]:
     found: NDArray[np.float64] = sums[..., 0] / sums[..., 1]
     return found
+
+
+def bound_share(count: int, of: int) -> Interval:
+    """Return the 95 % interval of a share that was counted, by the score of Wilson [1]_.
+
+    Parameters
+    ----------
+    count : int
+        How often it was so.
+    of : int
+        Out of how many times, one or more.
+
+    Returns
+    -------
+    Interval
+
+    References
+    ----------
+    .. [1] Wilson (1927), Probable inference, the law of succession, and statistical inference, Journal of the American
+       Statistical Association 22, doi:10.1080/01621459.1927.10502953
+
+    Examples
+    --------
+    >>> found = bound_share(9, 10)
+    >>> round(found.low, 3), round(found.high, 3)
+    (0.596, 0.982)
+    """
+    z2, share = stats.norm.ppf(0.975) ** 2, count / of
+    middle = (share + z2 / (2 * of)) / (1 + z2 / of)
+    half = math.sqrt(z2 * (share * (1 - share) / of + z2 / (4 * of**2))) / (1 + z2 / of)
+    # Of none or all, the end is that, but for rounding.
+    low, high = 0.0 if count == 0 else middle - half, 1.0 if count == of else middle + half
+    return Interval(low=float(low), high=float(high), method=f"Wilson, {count} of {of}")
+
+
+def bound_drawn(counts: Counts, score: Score, what: str, among: int | None = None) -> Interval | TooFew:
+    """Return the 95 % interval of a pooled score of pieces that were drawn at random.
+
+    Parameters
+    ----------
+    counts : array (pieces, k)
+        What was counted in each.
+    score : callable
+        Of counts.
+    what : str
+        What the pieces are, in words, in the plural.
+    among : int, optional
+        Of how many the pieces were drawn, where the score of just those is wanted: the more of them are known, the
+        less is left to be unsure of (W. G. Cochran, Sampling Techniques, 3rd edition, 1977, chapter 2).
+
+    Returns
+    -------
+    Interval or TooFew
+
+    Examples
+    --------
+    >>> counts = np.array([[8, 10], [9, 10]] * 5)
+    >>> [round(bound_drawn(counts, ratio_of((1, 0), (0, 1)), "regions", among).low, 3) for among in (None, 20, 10)]
+    [0.808, 0.821, 0.85]
+    """
+    n = len(counts)
+    if n < FEWEST_DRAWN:
+        return TooFew(too_few=f"{n} {what}; {FEWEST_DRAWN} or more are needed")
+    known = 0.0 if among is None else n / among
+    return Pieces(counts, 1 / n, math.sqrt(1 - known), f"bootstrap of {n} {what}").interval(score)

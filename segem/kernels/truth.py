@@ -23,6 +23,31 @@ def is_known(truth: NDArray[Any]) -> NDArray[np.bool_]:
     return known
 
 
+def hide_borders(truth: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a truth in which the pixels on both sides of each border of membrane and background are unknown.
+
+    Parameters
+    ----------
+    truth : (y, x) uint8
+        0, 1, or `UNKNOWN`.
+
+    Returns
+    -------
+    (y, x) uint8
+
+    Examples
+    --------
+    >>> hide_borders(np.array([[0, 0, 0, 1, 1, 1, 2, 0]], np.uint8)).tolist()
+    [[0, 0, 2, 2, 1, 1, 2, 0]]
+    """
+    hidden = truth.copy()
+    for one, other in (((slice(1, None),), (slice(-1),)), ((slice(None), slice(1, None)), (slice(None), slice(-1)))):
+        border = (truth[one] != truth[other]) & is_known(truth[one]) & is_known(truth[other])
+        hidden[one][border] = UNKNOWN
+        hidden[other][border] = UNKNOWN
+    return hidden
+
+
 def is_membrane(truth: NDArray[Any]) -> NDArray[np.bool_]:
     """Return where a truth is membrane.
 

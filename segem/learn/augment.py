@@ -21,12 +21,14 @@ from monai.transforms import (
 )
 from numpy.typing import NDArray
 
+from segem.learn.appearance import RandAppearanced
+
 IMAGE, LABEL, WEIGHT = "image", "label", "weight"
 
 Section = NDArray[np.float32]
 
 
-def build_augmentation(crop_px: int, seed: int, defects: float) -> Compose:
+def build_augmentation(crop_px: int, seed: int, defects: float, appearance: float = 0.0) -> Compose:
     """Return the transforms that make one training crop look like another section of the same tissue.
 
     Sections are cut at any angle, stretched by the knife and stained unevenly, so flips, rotations, smooth
@@ -41,6 +43,8 @@ def build_augmentation(crop_px: int, seed: int, defects: float) -> Compose:
         Seed of all random choices.
     defects : float
         Share of the crops that get a defect.
+    appearance : float
+        Share of the crops that are made to look like another tissue.
 
     Returns
     -------
@@ -71,6 +75,7 @@ def build_augmentation(crop_px: int, seed: int, defects: float) -> Compose:
                 mode=("bilinear", "nearest", "nearest"),
                 padding_mode="reflection",
             ),
+            RandAppearanced([IMAGE], prob=appearance),
             # Gamma keeps mean and spread; scale and shift, which follow, change those on their own.
             RandAdjustContrastd([IMAGE], prob=0.3, gamma=(0.7, 1.4), retain_stats=True),
             RandScaleIntensityd([IMAGE], factors=0.2, prob=0.5),

@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from segem.config import TrainConfig
+from segem.errors import ConfigError
 from segem.kernels.borders import border_weights
 from segem.kernels.truth import is_known
 from segem.learn.augment import IMAGE, LABEL, WEIGHT, build_augmentation
@@ -52,7 +54,7 @@ def draw_batches(sections: Sequence[LabelledSection], config: TrainConfig, first
     """
     batch = config.batch or spec_of(config.model).batch
     patch = patch_px(config.model, config.architecture)
-    augment = build_augmentation(patch or config.crop_px, config.seed, config.defects)
+    augment = build_augmentation(patch or config.crop_px, config.seed, config.defects, config.appearance)
     weighted = [border_weights(section.truth, config.border_weight, config.border_sigma_px) for section in sections]
     by_volume: dict[str, list[tuple[LabelledSection, NDArray[np.float32]]]] = {}
     for section, weight in zip(sections, weighted, strict=True):
@@ -77,7 +79,8 @@ def draw_batches(sections: Sequence[LabelledSection], config: TrainConfig, first
                 # Every other patch is centred on membrane, the rarer class.
                 crop = cut_patch(_layers(section, weight), patch, membrane=turn % 2, rng=rng)
             else:
-                crop = cut_crop(section, weight, config.crop_px, rng)
+                crop = cut_crop(section, weight, draw_edge(section, config, rng), rng)
+                crop = resample(crop, config.crop_px)
             crops.append(augment(crop))
             rehearsed.append(section.rehearsed)
         truth, weight_map = (_stacked(crops, key)[..., labelled, labelled] for key in (LABEL, WEIGHT))
@@ -110,6 +113,47 @@ def _stacked(crops: Sequence[Mapping[str, Any]], key: str) -> Tensor:
 
 def _layers(section: LabelledSection, weight: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
     return {IMAGE: section.image, LABEL: section.truth[np.newaxis].astype(np.float32), WEIGHT: weight[np.newaxis]}
+
+
+def draw_edge(section: LabelledSection, config: TrainConfig, rng: np.random.Generator) -> int:
+    """Return the edge of a crop that, resampled to its usual edge, has a random pixel size of the configured range.
+
+    Every factor is as likely as any other. A section that is too small to be seen at the coarsest size is seen whole.
+    """
+    if config.pixel_nm is None:
+        return config.crop_px
+    if section.pixel_nm is None:
+        raise ConfigError(
+            "crops cannot be resampled to another pixel size",
+            where=section.volume,
+            found="a volume of unknown pixel size",
+            fix="say how large its pixels are, or leave out pixel_nm",
+        )
+    finest, coarsest = np.log(config.pixel_nm)
+    drawn, own = float(np.exp(rng.uniform(finest, coarsest))), float(np.mean(section.pixel_nm))
+    height, width = (int(edge) for edge in section.truth.shape)
+    return min(max(1, round(config.crop_px * drawn / own)), max(config.crop_px, min(height, width)))
+
+
+def resample(crop: dict[str, NDArray[np.float32]], edge_px: int) -> dict[str, NDArray[np.float32]]:
+    """Return the layers of a crop with another edge: images averaged, truth and weights by the nearest pixel.
+
+    Examples
+    --------
+    >>> layers = {IMAGE: np.array([[[0, 4], [8, 4]]], np.float32), LABEL: np.array([[[0, 1], [1, 0]]], np.float32)}
+    >>> {key: layer.tolist() for key, layer in resample(layers, 1).items()}
+    {'image': [[[4.0]]], 'label': [[[0.0]]]}
+    """
+    if crop[LABEL].shape[-1] == edge_px:
+        return crop
+    size = (edge_px, edge_px)
+    resampled = {}
+    for key, layer in crop.items():
+        values = torch.from_numpy(np.ascontiguousarray(layer))[None]
+        # Averaged over what one pixel covers: skipping pixels would show noise that no coarser image has.
+        smooth = {"mode": "bilinear", "antialias": True} if key == IMAGE else {"mode": "nearest-exact"}
+        resampled[key] = F.interpolate(values, size, **smooth)[0].numpy()
+    return resampled
 
 
 def cut_crop(

@@ -68,7 +68,7 @@ class Learner:
             self._base = _of_crops(copy.deepcopy(self.average), patches)
             freeze_batch_norm(net)
         self.rate = config.learning_rate or spec_of(config.model).learning_rate
-        self.optimizer = torch.optim.AdamW(self.module.parameters(), lr=self.rate, weight_decay=config.weight_decay)
+        self.optimizer = torch.optim.AdamW(self._groups(), lr=self.rate, weight_decay=config.weight_decay)
         self._half = uses_mixed_precision(config.precision, self.device)
 
     def step(self, batch: Batch, number: int, fraction: float) -> float:
@@ -89,7 +89,7 @@ class Learner:
             When the loss is not finite; the weights are then as before.
         """
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * scale_learning_rate(fraction)
+            group["lr"] = self.rate * group["share"] * scale_learning_rate(fraction)
         # What a step draws, as in dropout, follows from its number: a resumed training draws the same.
         torch.manual_seed(derive_seed(self.config.seed, number - 1))
         loss = self._loss_of(batch)
@@ -101,6 +101,20 @@ class Learner:
         self.optimizer.step()
         update_average(self.average, self.net, self.config.ema_decay, number)
         return value
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Return what is optimised, by the share of the learning rate that it learns at."""
+        slower = spec_of(self.config.model).slower
+        shares = {
+            id(weight): share
+            for prefix, share in slower.items()
+            for name, weight in self.net.named_parameters()
+            if name.startswith(prefix)
+        }
+        by_share: dict[float, list[nn.Parameter]] = {}
+        for weight in self.module.parameters():
+            by_share.setdefault(shares.get(id(weight), 1.0), []).append(weight)
+        return [{"params": weights, "share": share} for share, weights in by_share.items()]
 
     def _loss_of(self, batch: Batch) -> Tensor:
         image = batch.image.to(self.device, memory_format=torch.channels_last)

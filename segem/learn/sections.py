@@ -24,6 +24,8 @@ class LabelledSection:
         How often its volume is drawn, relative to the others.
     rehearsed : bool
         Whether the base model was trained on it, so that its output there is to be kept.
+    pixel_nm : tuple of float, optional
+        Pixel size along (y, x) in nanometres; None where it is unknown.
     """
 
     volume: str
@@ -31,3 +33,4 @@ class LabelledSection:
     truth: NDArray[np.uint8]
     weight: float = 1.0
     rehearsed: bool = False
+    pixel_nm: tuple[float, float] | None = None

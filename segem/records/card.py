@@ -10,6 +10,7 @@ from segem.config import Name, Precision
 from segem.geometry import Range
 from segem.records.base import Record
 from segem.records.reference import Reference
+from segem.records.review import ReviewedLabels
 
 
 class FittedOn(Record):
@@ -107,6 +108,8 @@ class TrainingRecord(Record):
     remember: float | None
     """Weight of the distillation from the base model; None where no volume was rehearsed."""
     defects: float
+    appearance: float = 0.0
+    pixel_nm: tuple[float, float] | None = None
     precision: Precision
     seed: int
     steps: int
@@ -146,6 +149,8 @@ class ModelCard(Record):
     halo: MeasuredHalo | None = None
     trained_on: tuple[TrainedOn, ...] = ()
     """Empty for imported weights, where it is unknown."""
+    reviewed: tuple[ReviewedLabels, ...] = ()
+    """Reviews that its own training took labels from, also those that chose its threshold or judged it."""
     learned_at: LearnedAt | None = None
     """Of its own training, not of its base model's; None where it is unknown."""
     reference: Reference | None = None

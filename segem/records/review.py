@@ -8,9 +8,16 @@ from pydantic import Field
 
 from segem.records.base import Record
 
-Kind = Literal["correction", "answer", "revert", "decision", "invite", "revoke"]
+Kind = Literal[
+    "correction", "answer", "revert", "decision", "invite", "revoke", "seed", "plant", "claim", "sample", "verdict"
+]
 Decision = Literal["accept", "fix", "reject", "unsure"]
 Answer = Literal["yes", "no", "unknown"]
+
+SHEET = "~"
+"""Parts the name of a volume from what tells a person's own entries about it apart; no volume has it in its name."""
+WORK: tuple[Kind, ...] = ("correction", "answer", "revert", "decision")
+"""What people do to regions; the rest is about the review itself."""
 
 LARGEST_EDGE_PX = 4096
 """Of the rectangle of one entry: its pixels are held in memory."""
@@ -71,6 +78,23 @@ class Head(Record):
 
     entries: int
     digest: str
+
+
+class ReviewedLabels(Record):
+    """What a model learned from people: the regions of one volume that they say are right, by the log of a run."""
+
+    run: str
+    volume: str
+    head: Head
+    """The end of the log when the labels were taken: with it, every label can be shown to be what people entered."""
+    digest: str
+    """sha256 of the run, the head and the labels."""
+    regions: int
+    """Accepted or fixed; all others are unknown."""
+    people: tuple[str, ...]
+    """Who has worked on the volume."""
+    active_seconds: float
+    """How long they were at work on it, all regions and questions together."""
 
 
 EMPTY = Head(entries=0, digest="0" * 64)

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 from pydantic import Field, JsonValue
 
 import segem
-from segem.config import Config
+from segem.config import Config, ReviewGoal
 from segem.config.baseline import BaselineMethod
 from segem.geometry import ZYX
 from segem.records.card import FittedOn, HeldOutScore, TrainedOn
@@ -94,7 +94,7 @@ class SegmentFacts(StepFacts):
     """How a model segmented a volume."""
 
     # What a block depends on that neither the settings nor the code tell: found when the step was prepared.
-    same_making: ClassVar[tuple[str, ...]] = (*StepFacts.same_making, "threshold", "runtime")
+    same_making: ClassVar[tuple[str, ...]] = (*StepFacts.same_making, "threshold", "runtime", "resampled")
 
     step: Literal["segment"] = "segment"
     threshold: float
@@ -102,6 +102,8 @@ class SegmentFacts(StepFacts):
     """What the model's card says of cells, for the step that divides the probability into them."""
     runtime: str
     """What evaluated the net."""
+    resampled: tuple[int, int] = (1, 1)
+    """So many pixels the net saw for so many of the volume, along y and x."""
     trained_on: tuple[TrainedOn, ...] = ()
     calibrated_on: tuple[FittedOn, ...] = ()
     """Where a later calibration of the model was fitted."""
@@ -237,3 +239,5 @@ class RunRecord(Config):
     volumes: dict[str, VolumeRecord] = {}
     accept: tuple[str, ...] = ()
     """Rules of the manifest by which its volumes are accepted."""
+    review: ReviewGoal | None = None
+    """How much of it people are to review, by the manifest."""

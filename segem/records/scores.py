@@ -15,6 +15,8 @@ from segem.records.intervals import Band, BlockCounts, Interval, TooFew
 from segem.records.marks import SectionMark
 from segem.records.quality import SectionFlag, SectionQuality
 from segem.records.review import Head
+from segem.records.review_findings import ReviewFindings
+from segem.records.review_gain import ReviewGain
 from segem.records.run import ModelRecord
 from segem.records.seams import SeamAudit
 from segem.records.verdict import RunVerdict, Verdict
@@ -316,6 +318,10 @@ class Report(Record):
     """Whether the run is accepted; None where nobody has decided."""
     review: Head | None = None
     """The end of the log of its review, by which one that was written anew is found; None where nobody reviewed it."""
+    reviewing: ReviewFindings | None = None
+    """What the review says of its people and of the mask; None where nobody reviewed it."""
+    gain: ReviewGain | None = None
+    """What a review has given the model of the run; None where it has not learned from one."""
 
     def not_accepted(self) -> dict[str, str]:
         """Return the volumes that are not accepted, or a run without any, and the verdict in words."""

@@ -6,14 +6,13 @@ Who asks is known by the token, see `segem.serving`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
-from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request
+from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
 from pydantic import Field
 from starlette.types import ASGIApp
@@ -21,12 +20,16 @@ from starlette.types import ASGIApp
 from segem.errors import ConfigError, InputError, SegemError
 from segem.io.reviews import Appended, Outdated
 from segem.records.base import Record
-from segem.records.review import LONGEST_NOTE, Answer, Decision, Draft, Entry, Place
+from segem.records.review import LONGEST_NOTE, Answer, Decision, Draft, Place
+from segem.review.asked import Id, Person, Seconds, Seen, pack_bits, show_entry
 from segem.review.body import limit_body
+from segem.review.people import add_people
 from segem.review.pictures import TILE_PX
 from segem.review.presence import Presence, Where
+from segem.review.progress import list_claims, list_decisions
 from segem.review.session import Neighbour, Review
-from segem.serving import PERSON
+from segem.review.threed import add_three_d
+from segem.review.volumes import place_of
 
 STATIC = Path(__file__).parent / "static"
 FILES = {path.name: path for path in sorted(STATIC.rglob("*")) if path.suffix in {".js", ".css", ".svg"}}
@@ -36,9 +39,6 @@ MOST_BYTES = 2_000_000
 FOR_EVER = "private, max-age=31536000, immutable"
 HISTORY = 200
 
-Id = Annotated[str, Field(pattern=r"^[0-9a-f-]{16,64}$")]
-Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
-
 
 class Correction(Record):
     """Pixels that a reviewer has changed."""
@@ -47,7 +47,7 @@ class Correction(Record):
     place: Place
     runs: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(max_length=100_000)]
     active_seconds: Seconds = 0.0
-    tool: Literal["brush", "eraser", "polygon", "fill", "undo", "redo", "copy", "interpolate"]
+    tool: Literal["brush", "eraser", "polygon", "fill", "undo", "redo", "copy", "interpolate", "line", "clear"]
 
 
 class Decided(Record):
@@ -78,22 +78,29 @@ class Reverted(Record):
     number: Annotated[int, Field(ge=1, lt=2**53)]
 
 
-def make_app(review: Review) -> ASGIApp:
+def make_app(review: Review, *, three_d: bool = False) -> ASGIApp:
     """Return the application that serves a review; the caller guards it with tokens.
 
     Parameters
     ----------
     review : Review
         What is reviewed; it is closed when the server ends.
+    three_d : bool
+        Serve Neuroglancer's page too.
 
     Returns
     -------
     ASGIApp
+
+    Raises
+    ------
+    ConfigError
+        When Neuroglancer is wanted and not installed.
     """
-    return limit_body(make_routes(review), MOST_BYTES)
+    return limit_body(make_routes(review, three_d=three_d), MOST_BYTES)
 
 
-def make_routes(review: Review) -> FastAPI:
+def make_routes(review: Review, *, three_d: bool = False) -> FastAPI:
     """Return the routes of a review, without a limit for what is sent to them."""
 
     @asynccontextmanager
@@ -104,38 +111,26 @@ def make_routes(review: Review) -> FastAPI:
     # Without the pages that describe the routes, which load scripts from elsewhere.
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan)
     app.exception_handler(SegemError)(_explain)
+    app.exception_handler(RequestValidationError)(_explain_invalid)
     _add_page(app)
     _add_pictures(app, review)
-    _add_reading(app, review, Presence())
+    _add_reading(app, review, Presence(), three_d)
     _add_writing(app, review)
+    add_people(app, review)
+    if three_d:
+        app.include_router(add_three_d(review))
     return app
-
-
-def _person(request: Request) -> str:
-    """Return who asks."""
-    person = request.scope.get(PERSON)
-    if not person:
-        raise HTTPException(401, "nobody is known by this token")
-    return str(person)
-
-
-def _seen(if_match: Annotated[str | None, Header()] = None) -> int:
-    """Return the number of the last entry that a page knows of, which it must say with all that it sends."""
-    if if_match is None:
-        raise HTTPException(428, 'say which entry was seen last, as If-Match: "12"')
-    found = re.fullmatch(r'"(\d{1,15})"', if_match)
-    if found is None:
-        raise HTTPException(400, 'If-Match holds the number of an entry, as "12"')
-    return int(found[1])
-
-
-Person = Annotated[str, Depends(_person)]
-Seen = Annotated[int, Depends(_seen)]
 
 
 async def _explain(_: Request, error: Exception) -> Response:
     status = 404 if isinstance(error, InputError | ConfigError) else 500
     return JSONResponse({"detail": str(error)}, status)
+
+
+async def _explain_invalid(_: Request, error: Exception) -> Response:
+    # Without what was sent: it may be large, and bytes that are no text cannot be sent back.
+    found = error.errors() if isinstance(error, RequestValidationError) else ()
+    return JSONResponse({"detail": "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in found)}, 422)
 
 
 def _add_page(app: FastAPI) -> None:
@@ -152,12 +147,12 @@ def _add_page(app: FastAPI) -> None:
 
 def _add_pictures(app: FastAPI, review: Review) -> None:
     @app.get("/tiles/{key}/{level}/{z}/{row}/{column}")
-    def show_tile(key: str, level: int, z: int, row: int, column: int) -> Response:
-        return _picture(lambda: review.pictures[key].tile(level, z, row, column))
+    def show_tile(person: Person, key: str, level: int, z: int, row: int, column: int) -> Response:
+        return _picture(lambda: review.pictures[key].tile(level, z, row, column, review.amend(person, key)))
 
     @app.get("/crops/{key}/{z}/{y}/{x}/{size}")
-    def show_crop(key: str, z: int, y: int, x: int, size: int) -> Response:
-        return _picture(lambda: review.pictures[key].crop(z, y, x, size))
+    def show_crop(person: Person, key: str, z: int, y: int, x: int, size: int) -> Response:
+        return _picture(lambda: review.pictures[key].crop(z, y, x, size, review.amend(person, key)))
 
 
 def _picture(make: Callable[[], bytes]) -> Response:
@@ -167,12 +162,14 @@ def _picture(make: Callable[[], bytes]) -> Response:
         raise HTTPException(404) from None
 
 
-def _add_reading(app: FastAPI, review: Review, presence: Presence) -> None:
+def _add_reading(app: FastAPI, review: Review, presence: Presence, three_d: bool) -> None:
     @app.get("/api/review")
     def describe(person: Person) -> dict[str, Any]:
         return {
             "run": review.run,
             "person": person,
+            "labelling": review.labelling,
+            "three_d": three_d,
             "tile_px": TILE_PX,
             "volumes": [
                 {
@@ -188,24 +185,26 @@ def _add_reading(app: FastAPI, review: Review, presence: Presence) -> None:
         }
 
     @app.get("/api/mask/{volume}/{level}/{z}/{row}/{column}")
-    def show_mask(volume: str, level: int, z: int, row: int, column: int) -> Response:
-        upto, tile = review.tile(volume, level, z, row, column)
-        return _bits(tile, upto)
+    def show_mask(person: Person, volume: str, level: int, z: int, row: int, column: int) -> Response:
+        upto, tile = review.tile(person, volume, level, z, (row, column))
+        return pack_bits(tile, upto)
 
     @app.get("/api/neighbour/{of}/{volume}/{z}/{y}/{x}/{height}/{width}")
-    def show_neighbour(of: Neighbour, volume: str, z: int, y: int, x: int, height: int, width: int) -> Response:
+    def show_neighbour(
+        person: Person, of: Neighbour, volume: str, z: int, y: int, x: int, height: int, width: int
+    ) -> Response:
         try:
             place = Place(volume=volume, z=z, y=y, x=x, height=height, width=width)
         except ValueError:
             raise HTTPException(404) from None
-        return _bits(review.propose(place, of))
+        return pack_bits(review.propose(person, place, of))
 
     @app.get("/api/queue/{volume}")
-    def show_queue(volume: str) -> list[dict[str, Any]]:
-        decided = {one.place: one for one in review.log.entries(("decision",), volume)}
+    def show_queue(person: Person, volume: str) -> list[dict[str, Any]]:
+        decided, claimed = list_decisions(review, person, volume), list_claims(review, volume)
         shown = []
         for region in review.regions(volume):
-            place = Place(volume=volume, z=region.z, y=region.y, x=region.x, **_extent(region))
+            place = place_of(region)
             last = decided.get(place)
             shown.append(
                 {
@@ -215,15 +214,17 @@ def _add_reading(app: FastAPI, review: Review, presence: Presence) -> None:
                     "decision": last.detail["decision"] if last else None,
                     "note": last.detail["note"] if last else "",
                     "person": last.author if last else None,
+                    "claimed": claimed.get(place),
                 }
             )
         return shown
 
     @app.get("/api/questions/{volume}/{z}")
-    def show_questions(volume: str, z: int) -> list[dict[str, Any]]:
-        answered = {one.detail["question"]: one.detail["answer"] for one in review.log.entries(("answer",), volume)}
+    def show_questions(person: Person, volume: str, z: int) -> list[dict[str, Any]]:
+        made = review.entries(person, volume, ("answer",))
+        answered = {one.detail["question"]: one.detail["answer"] for one in made}
         return [
-            {"key": key, "answer": answered.get(key), **one.model_dump(exclude={"closeness", "consequence"})}
+            {"key": key, "answer": answered.get(key), **one.model_dump(include={"volume", "z", "y", "x", "ridge"})}
             for key, one in review.questions(volume, z).items()
         ]
 
@@ -243,15 +244,16 @@ def _add_reading(app: FastAPI, review: Review, presence: Presence) -> None:
         head = review.log.head().entries
         return {
             "seen": head,
-            "changes": [_shown(one) for one in review.log.changes(volume, z, seen)],
+            "changes": [show_entry(one) for one in review.changes(person, volume, z, seen)],
             "others": [{"person": one.person, "y": one.y, "x": one.x} for one in others],
         }
 
     @app.get("/api/history/{volume}")
-    def show_history(volume: str) -> list[dict[str, Any]]:
-        review.volume(volume)
-        made = list(review.log.entries(volume=volume))[: -HISTORY - 1 : -1]
-        return [{**_shown(one), "runs": [], "detail": one.detail, "changes": one.before is not None} for one in made]
+    def show_history(person: Person, volume: str) -> list[dict[str, Any]]:
+        made = review.entries(person, volume)[: -HISTORY - 1 : -1]
+        return [
+            {**show_entry(one), "runs": [], "detail": one.detail, "changes": one.before is not None} for one in made
+        ]
 
 
 def _add_writing(app: FastAPI, review: Review) -> None:
@@ -293,33 +295,12 @@ def _add_writing(app: FastAPI, review: Review) -> None:
 
     @app.post("/api/reverts")
     def revert(sent: Reverted, person: Person) -> Response:
-        made = [one for one in review.log.entries() if one.number == sent.number]
-        if not made or made[0].place is None:
-            raise HTTPException(404, "no such entry")
-        read = review.volume(made[0].place.volume).read
-        entry = review.log.revert(sent.number, person, sent.id, read)
-        return JSONResponse({"entry": _shown(entry), "changes": []}, 201)
+        entry = review.revert(sent.number, person, sent.id)
+        return JSONResponse({"entry": show_entry(entry), "changes": []}, 201)
 
 
 def _outcome(done: Appended | Outdated) -> Response:
-    changes = [_shown(one) for one in done.others]
+    changes = [show_entry(one) for one in done.others]
     if isinstance(done, Outdated):
         return JSONResponse({"detail": "somebody else has changed this region", "changes": changes}, 412)
-    return JSONResponse({"entry": _shown(done.entry), "changes": changes}, 201)
-
-
-def _shown(entry: Entry) -> dict[str, Any]:
-    return entry.model_dump(include={"number", "id", "time", "author", "kind", "place", "runs", "active_seconds"})
-
-
-def _extent(region: Any) -> dict[str, int]:
-    return {"height": region.height_px, "width": region.width_px}
-
-
-def _bits(mask: np.ndarray[Any, np.dtype[np.bool_]], upto: int | None = None) -> Response:
-    """Return a mask as packed bits, row after row: 32 kB a tile, and exact, which colours of a picture need not be."""
-    height, width = mask.shape
-    headers = {"Cache-Control": "no-store", "X-Shape": f"{height},{width}"}
-    if upto is not None:
-        headers["X-Entry"] = str(upto)
-    return Response(np.packbits(mask).tobytes(), media_type="application/octet-stream", headers=headers)
+    return JSONResponse({"entry": show_entry(done.entry), "changes": changes}, 201)

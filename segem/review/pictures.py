@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -18,6 +19,9 @@ from segem.io.blocks import read_block
 from segem.io.multiscale import plan_levels
 from segem.io.shards import Array, shape_of
 from segem.io.volume import Volume
+
+Amend = Callable[[int, Box, NDArray[np.uint8]], None]
+"""Writes into a part of a section of a level what is to be shown instead."""
 
 TILE_PX = 512
 LARGEST_CROP_PX = 512
@@ -49,8 +53,15 @@ class Pictures:
         planned = plan_levels(self.volume.shape, self.volume.voxel_size)
         return [(array, level.factors[0]) for array, level in zip(self.volume.levels(), planned, strict=True)]
 
-    def tile(self, level: int, z: int, row: int, column: int) -> bytes:
+    @property
+    def flat_levels(self) -> list[Array]:
+        """The levels of as many sections as the finest one."""
+        return [array for array, thickness in self.levels if thickness == 1]
+
+    def tile(self, level: int, z: int, row: int, column: int, amend: Amend | None = None) -> bytes:
         """Return one tile of a level as PNG; `z` counts the sections of the volume.
+
+        What `amend` writes is not known to a level of fewer sections.
 
         Raises
         ------
@@ -58,17 +69,20 @@ class Pictures:
             When there is no such tile.
         """
         if not 0 <= level < len(self.levels):
-            raise _no_such("tile")
+            raise no_such("tile")
         array, thickness = self.levels[level]
         _, height, width = shape_of(array)
         y, x = row * TILE_PX, column * TILE_PX
         if not (0 <= z < self.volume.shape[0] and 0 <= y < height and 0 <= x < width):
-            raise _no_such("tile")
+            raise no_such("tile")
         box = Box((z // thickness, y, x), (z // thickness + 1, min(y + TILE_PX, height), min(x + TILE_PX, width)))
-        return encode_png(self._shown(read_block(array, box, "see `segem verify`")[0]))
+        shown = self._shown(read_block(array, box, "see `segem verify`")[0])
+        if amend is not None and thickness == 1:
+            amend(level, box, shown)
+        return encode_png(shown)
 
-    def crop(self, z: int, y: int, x: int, size: int) -> bytes:
-        """Return a square of a section as PNG, black beyond the edges of the volume.
+    def crop(self, z: int, y: int, x: int, size: int, amend: Amend | None = None) -> bytes:
+        """Return a square of a section as PNG, black beyond the edges of the volume; see `tile`.
 
         Raises
         ------
@@ -77,14 +91,17 @@ class Pictures:
         """
         whole = Box.of_shape(self.volume.shape)
         if not (0 <= z < whole.stop[0] and 1 <= size <= LARGEST_CROP_PX):
-            raise _no_such("crop")
+            raise no_such("crop")
         (_, top, left), (_, bottom, right) = whole.start, whole.stop
         y0, y1, x0, x1 = max(y, top), min(y + size, bottom), max(x, left), min(x + size, right)
         if y1 <= y0 or x1 <= x0:
-            raise _no_such("crop")
+            raise no_such("crop")
         square = np.zeros((size, size), np.uint8)
-        voxels = read_block(self.volume.raw, Box((z, y0, x0), (z + 1, y1, x1)), "see `segem verify`")[0]
-        square[y0 - y : y1 - y, x0 - x : x1 - x] = self._shown(voxels)
+        box = Box((z, y0, x0), (z + 1, y1, x1))
+        shown = self._shown(read_block(self.volume.raw, box, "see `segem verify`")[0])
+        if amend is not None:
+            amend(0, box, shown)
+        square[y0 - y : y1 - y, x0 - x : x1 - x] = shown
         return encode_png(square)
 
     def _shown(self, voxels: NDArray[Any]) -> NDArray[np.uint8]:
@@ -107,5 +124,6 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def _no_such(what: str) -> InputError:
+def no_such(what: str) -> InputError:
+    """Return the error of a page that asks for what there is not, or not for its person."""
     return InputError(f"no such {what}", fix="reload the page")

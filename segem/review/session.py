@@ -4,52 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segem.errors import InputError, SegemError
-from segem.geometry import Box, ceil_div, grid
+from segem.geometry import Box, ceil_div
 from segem.io.blocks import read_block
-from segem.io.layers import require_whole
-from segem.io.reviewed import mask_layer, open_log, open_mask, reader_of, reviewable, verify_review
-from segem.io.reviews import REGION_PX, Appended, Outdated, ReadMask, ReviewLog
-from segem.io.run import load_run, source_digest
-from segem.io.shards import Array, shape_of
-from segem.io.volume import Volume
+from segem.io.readings import TwoReadings
+from segem.io.reviewed import open_log, reviewable, verify_review
+from segem.io.reviews import REGION_PX, Appended, Outdated, ReviewLog
+from segem.io.shards import shape_of
 from segem.io.workspace import Workspace
 from segem.kernels.between import interpolate_masks
 from segem.kernels.questions import draw_ridge, erase_ridge
 from segem.kernels.runs import encode_runs
-from segem.records.review import Draft, Place
+from segem.records.review import SHEET, WORK, Draft, Entry, Kind, Place
 from segem.records.review_queue import Question, Region
-from segem.review.pictures import TILE_PX, Pictures
+from segem.review.apart import Apart, Checks
+from segem.review.controls import Patch, patch_probability, plan_controls
+from segem.review.pictures import TILE_PX, Amend, no_such
 from segem.review.questions import list_questions
 from segem.review.queue import rank_regions
-
-MOST_REGIONS = 2000
-"""More than anybody looks at: the page lists them."""
+from segem.review.sample import draw_sample
+from segem.review.volumes import MOST_REGIONS, Reviewed, list_in_order, open_reviewed, place_between, place_of
 
 Neighbour = Literal["below", "above", "between"]
-
-
-@dataclass(frozen=True)
-class Reviewed:
-    """A volume that is reviewed."""
-
-    name: str
-    raw: Pictures
-    probability: Pictures | None
-    mask_levels: list[Array]
-    read: ReadMask
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Extent along (z, y, x)."""
-        return self.raw.volume.shape
+NO_CHECKS = Checks()
 
 
 class Review:
@@ -61,6 +45,10 @@ class Review:
         Where the run lies.
     run : str
         Its name.
+    checks : Checks, optional
+        How the work of reviewers is checked.
+    chosen : sequence of Region, optional
+        What is labelled from nothing, in this order, instead of the regions that are most likely wrong.
 
     Raises
     ------
@@ -70,22 +58,30 @@ class Review:
         When there is no such run, or the log of its review was changed or is not the one that the report knows.
     """
 
-    def __init__(self, workspace: Workspace, run: str) -> None:
-        self.workspace, self.run = workspace, run
+    def __init__(
+        self, workspace: Workspace, run: str, *, checks: Checks = NO_CHECKS, chosen: Sequence[Region] = ()
+    ) -> None:
+        self.workspace, self.run, self.labelling = workspace, run, bool(chosen)
         names = reviewable(workspace, run)
         if not names:
             raise InputError(
                 "no volume of this run has a finished mask", where=run, fix="finish the run first: see `segem runs`"
             )
-        self.volumes = {name: _open(workspace, run, name) for name in names}
+        self.volumes = {name: open_reviewed(workspace, run, name) for name in names}
         self.pictures = {
             one.key: one for held in self.volumes.values() for one in (held.raw, held.probability) if one is not None
         }
         verify_review(workspace, run)
         self.log: ReviewLog = open_log(workspace, run)
-        self._regions: dict[str, list[Region]] = {}
+        self.apart = Apart(self.log, checks)
+        self._regions: dict[str, list[Region]] = {chosen[0].volume: list(chosen[:MOST_REGIONS])} if chosen else {}
         self._questions: dict[tuple[str, int], dict[str, Question]] = {}
-        self._busy = threading.Lock()
+        self._patches: dict[tuple[str, str], list[Patch]] = {}
+        self._busy = threading.RLock()
+        # Whose a region is, and what is added to it, must be one step.
+        self._adding = threading.Lock()
+        self.on_decision: Callable[[], None] = lambda: None
+        """Called after each decision that was added to the log."""
 
     def close(self) -> None:
         """Close the log."""
@@ -113,8 +109,13 @@ class Review:
         # One at a time: two pages that open a review would compute the same twice.
         with self._busy:
             if name not in self._regions:
-                ranked = None if held.probability is None else rank_regions(self.workspace, self.run, name)
-                self._regions[name] = (ranked if ranked is not None else _in_order(held))[:MOST_REGIONS]
+                if self.apart.checks.sample:
+                    found = draw_sample(self.apart, held)
+                elif held.probability is not None:
+                    found = rank_regions(self.workspace, self.run, name)
+                else:
+                    found = list_in_order(held)
+                self._regions[name] = found[:MOST_REGIONS]
             return self._regions[name]
 
     def questions(self, name: str, z: int) -> dict[str, Question]:
@@ -128,8 +129,53 @@ class Review:
                 self._questions[name, z] = {_key_of(one): one for one in found}
             return self._questions[name, z]
 
-    def tile(self, name: str, level: int, z: int, row: int, column: int) -> tuple[int, NDArray[np.bool_]]:
-        """Return a tile of the corrected mask, and the number of the last entry that is in it.
+    def held(self, person: str, name: str) -> Reviewed:
+        """Return a volume by its name, for a person who looks at it, maybe for the first time.
+
+        Raises
+        ------
+        InputError
+            When it is not one of this review.
+        """
+        held = self.volume(name)
+        if not self.apart.seed or (person, name) in self._patches:
+            return held
+        with self._busy:
+            if (person, name) not in self._patches:
+                levels = [] if held.probability is None else held.probability.flat_levels
+                if not self.apart.controls(person, name):
+                    touched = {(e.place.z, e.place.y, e.place.x) for e in self.log.entries(volume=name) if e.place}
+                    cells = (place_of(one) for one in self.regions(name))
+                    queue = [one for one in cells if (one.z, one.y, one.x) not in touched]
+                    planned = plan_controls(self.apart, person, queue, held, levels[0] if levels else None)
+                    self.apart.plant(person, name, planned, held)
+                plants = self.apart.controls(person, name).items() if levels else ()
+                self._patches[person, name] = [
+                    patch for cell, flips in plants for patch in patch_probability(cell, flips, held, levels)
+                ]
+        return held
+
+    def prepare(self, people: Sequence[str]) -> None:
+        """Do ahead what people would wait for who open the first volume; the server does it beside its start."""
+        for person in people:
+            # The review may have ended meanwhile; who opens a volume that cannot be read is told so.
+            with suppress(SegemError):
+                self.held(person, next(iter(self.volumes)))
+
+    def amend(self, person: str, key: str) -> Amend:
+        """Return what makes pictures of a probability agree with the mask that a person sees."""
+        names = [name for name, held in self.volumes.items() if held.probability and held.probability.key == key]
+
+        def amend(level: int, box: Box, shown: NDArray[np.uint8]) -> None:
+            for name in names:
+                self.held(person, name)
+                for patch in self._patches.get((person, name), ()):
+                    patch.put(level, box, shown)
+
+        return amend
+
+    def tile(self, person: str, name: str, level: int, z: int, at: tuple[int, int]) -> tuple[int, NDArray[np.bool_]]:
+        """Return a tile (row, column) of the mask that a person sees, and the number of the last entry that is in it.
 
         Coarser levels hold the largest value of the pixels they stand for, so that thin membranes stay whole.
 
@@ -138,7 +184,7 @@ class Review:
         InputError
             When there is no such tile.
         """
-        held = self.volume(name)
+        held, (row, column) = self.held(person, name), at
         if not (0 <= level < len(held.mask_levels) and 0 <= z < held.shape[0]):
             raise InputError("no such tile", fix="reload the page")
         array = held.mask_levels[level]
@@ -149,23 +195,23 @@ class Review:
         y1, x1 = min(y + TILE_PX, height), min(x + TILE_PX, width)
         upto = self.log.head().entries
         if level == 0:
-            return upto, self.log.mask(_place(name, z, y, x, y1, x1), held.read, upto)
+            return upto, self.apart.see(person, place_between(name, z, y, x, y1, x1), held, upto)
         coarse = min(z // (held.raw.levels[level][1]), depth - 1)
         tile = read_block(array, Box((coarse, y, x), (coarse + 1, y1, x1)), "see `segem verify`")[0] == 1
-        for part in self._corrected(held, z, 2**level, (y, x, y1, x1)):
+        for part in self._corrected(person, held, z, 2**level, (y, x, y1, x1)):
             top, left = part.y // 2**level, part.x // 2**level
-            fine = self.log.mask(part, held.read, upto)
+            fine = self.apart.see(person, part, held, upto)
             small = _shrink(fine, 2**level)
             tile[top - y : top - y + small.shape[0], left - x : left - x + small.shape[1]] = small
         return upto, tile
 
     def answer(self, draft: Draft, question: Question, author: str, seen: int) -> Appended | Outdated:
         """Change the mask as an answer says, and note it; see `ReviewLog.append` for what is returned."""
-        held = self.volume(question.volume)
+        held = self.held(author, question.volume)
         _, height, width = held.shape
         ys, xs = zip(*question.ridge, strict=True)
         margin = question.width_px
-        place = _place(
+        place = place_between(
             question.volume,
             question.z,
             max(0, min(ys) - margin),
@@ -173,7 +219,7 @@ class Review:
             min(height, max(ys) + margin + 1),
             min(width, max(xs) + margin + 1),
         )
-        mask = self.log.mask(place, held.read, seen).astype(np.uint8)
+        mask = self.apart.see(author, place, held, seen).astype(np.uint8)
         ridge = [(y - place.y, x - place.x) for y, x in question.ridge]
         answer = draft.detail["answer"]
         # What the mask says already needs no pixel changed, and the answer still counts.
@@ -183,7 +229,7 @@ class Review:
         elif answer == "no" and question.has_membrane:
             changed = erase_ridge(mask, ridge, question.width_px)
         answered = draft.model_copy(update={"place": place, "runs": encode_runs(changed != mask)})
-        return self.log.append(answered, author, seen, held.read)
+        return self._append(answered, author, seen, held)
 
     def append(self, draft: Draft, author: str, seen: int) -> Appended | Outdated:
         """Add a correction or a decision; see `ReviewLog.append`.
@@ -195,13 +241,82 @@ class Review:
         """
         if draft.place is None:
             raise InputError("an entry about no place", expected="a rectangle", fix="name the rectangle")
-        place, held = draft.place, self.volume(draft.place.volume)
+        place, held = draft.place, self.held(author, draft.place.volume)
         inside = place.z < held.shape[0] and place.y + place.height <= held.shape[1]
         if not (inside and place.x + place.width <= held.shape[2]):
             raise InputError("outside the volume", expected=f"within {held.shape}", found=place, fix="reload the page")
-        return self.log.append(draft, author, seen, held.read)
+        done = self._append(draft, author, seen, held)
+        if draft.kind == "decision" and isinstance(done, Appended):
+            self.on_decision()
+        return done
 
-    def propose(self, place: Place, of: Neighbour) -> NDArray[np.bool_]:
+    def _append(self, draft: Draft, author: str, seen: int, held: Reviewed) -> Appended | Outdated:
+        with self._adding:
+            place, parts = draft.place, self.apart.route(author, draft, held)
+            z = 0 if place is None else place.z
+            done = self.log.append_all(
+                parts,
+                author,
+                seen,
+                self.apart.reader(author, held),
+                lambda: self.apart.changes(author, held.name, z, seen, held),
+            )
+        if isinstance(done, Outdated):
+            return done
+        # As it was sent: in how many parts it is kept says nothing.
+        whole = {"id": draft.id, "place": place, "runs": draft.runs, "active_seconds": draft.active_seconds}
+        return Appended(done.entry.model_copy(update=whole), done.others)
+
+    def take_reading(self, readings: TwoReadings, draft_id: str, author: str, *, second: bool) -> None:
+        """Let one of two readings of a region count, and note who has decided between them."""
+        held, chosen = self.volume(readings.place.volume), readings.second if second else readings.first
+        with self._adding:
+            flips = self.log.mask(readings.place, held.read) ^ readings.masks[second]
+            about: dict[str, dict[str, str | int]] = {
+                "verdict": {"take": "second" if second else "first"},
+                "decision": {"decision": chosen.detail["decision"], "note": ""},
+                "correction": {"tool": "verdict"},
+            }
+            drafts = [
+                Draft.model_validate({"id": f"{draft_id}-{k}", "kind": kind, "place": readings.place, "detail": detail})
+                for k, (kind, detail) in enumerate(about.items())
+            ]
+            drafts[-1] = drafts[-1].model_copy(update={"runs": encode_runs(flips)})
+            self.log.append_all(drafts if flips.any() else drafts[:-1], author, 0, held.read, lambda: ())
+
+    def revert(self, number: int, author: str, draft_id: str) -> Entry:
+        """Take an entry back that its author or another person can know of; see `ReviewLog.revert`.
+
+        Raises
+        ------
+        InputError
+            When there is no such entry.
+        """
+        found = self.log.entry(number)
+        if found is None or found.place is None or found.kind not in WORK:
+            raise no_such("entry")
+        held = self.held(author, found.place.volume.partition(SHEET)[0])
+        if not self.apart.show(author, [found], held):
+            raise no_such("entry")
+        with self._adding:
+            entry = self.log.revert(number, author, draft_id, self.apart.reader(author, held))
+        (shown,) = self.apart.show(author, [entry], held)
+        return shown
+
+    def entries(self, person: str, name: str, kinds: Sequence[Kind] = WORK) -> list[Entry]:
+        """Return the entries about a volume that a person can know of, in their order."""
+        held = self.held(person, name)
+        made = self.log.entries(kinds, name)
+        if self.apart.seed:
+            own = self.log.entries(kinds, self.apart.sheet(person, name))
+            made = sorted([*made, *own], key=lambda entry: entry.number)
+        return self.apart.show(person, made, held)
+
+    def changes(self, person: str, name: str, z: int, seen: int) -> list[Entry]:
+        """Return the entries after `seen` that changed pixels of a section, as far as a person can know of them."""
+        return self.apart.changes(person, name, z, seen, self.held(person, name))
+
+    def propose(self, person: str, place: Place, of: Neighbour) -> NDArray[np.bool_]:
         """Return the mask that a rectangle would have by its neighbours: one of them, or what lies between the two.
 
         Raises
@@ -209,70 +324,33 @@ class Review:
         InputError
             When there is no such neighbour, or the rectangle leaves the volume.
         """
-        held = self.volume(place.volume)
+        held = self.held(person, place.volume)
         offsets = {"below": (-1,), "above": (1,), "between": (-1, 1)}[of]
         sections = [place.z + offset for offset in offsets]
         if not all(0 <= z < held.shape[0] for z in sections):
             raise InputError("no such neighbouring section", fix="go to a section that has one")
-        masks = [self.log.mask(place.model_copy(update={"z": z}), held.read) for z in sections]
+        masks = [self.apart.see(person, place.model_copy(update={"z": z}), held) for z in sections]
         return masks[0] if len(masks) == 1 else interpolate_masks(*masks)
 
-    def _corrected(self, held: Reviewed, z: int, factor: int, tile: tuple[int, int, int, int]) -> list[Place]:
+    def _corrected(
+        self, person: str, held: Reviewed, z: int, factor: int, tile: tuple[int, int, int, int]
+    ) -> list[Place]:
         """Return the regions of a coarse tile that hold corrections, in pixels of the section."""
         y, x, y1, x1 = (n * factor for n in tile)
         _, height, width = held.shape
         cells = set()
         # Cells begin on the lattice of the coarse pixels.
         edge = max(REGION_PX, factor)
-        for entry in self.log.changes(held.name, z, 0):
-            own = entry.place
+        changed = [entry.place for entry in self.apart.changes(person, held.name, z, 0, held)]
+        for own in (*changed, *(one for one in self.apart.controls(person, held.name) if one.z == z)):
             if own is not None and own.y < y1 and own.y + own.height > y and own.x < x1 and own.x + own.width > x:
                 for row in range(max(own.y, y) // edge, (min(own.y + own.height, y1) - 1) // edge + 1):
                     for column in range(max(own.x, x) // edge, (min(own.x + own.width, x1) - 1) // edge + 1):
                         cells.add((row, column))
         return [
-            _place(held.name, z, r * edge, c * edge, min(r * edge + edge, height), min(c * edge + edge, width))
+            place_between(held.name, z, r * edge, c * edge, min(r * edge + edge, height), min(c * edge + edge, width))
             for r, c in sorted(cells)
         ]
-
-
-def _open(workspace: Workspace, run: str, name: str) -> Reviewed:
-    mask = open_mask(workspace, run, name)
-    source, result = Volume.open(workspace.volume(name)), Volume.open(workspace.result(run, name))
-    step = load_run(workspace, run).volumes[name].membrane
-    probability = None
-    if step is not None:
-        made = hashlib.sha256(step.model_dump_json().encode()).hexdigest()
-        try:
-            require_whole(result.raw, "run again")
-            probability = Pictures(result, f"probability {made}")
-        except SegemError:
-            # A mask can be reviewed without the probability that it was cut from.
-            probability = None
-    raw = Pictures(source, f"raw {source_digest(workspace, name)}")
-    return Reviewed(name, raw, probability, result.levels(mask_layer(workspace, run, name)), reader_of(mask))
-
-
-def _in_order(held: Reviewed) -> list[Region]:
-    # A large section has more than anybody looks at, and a volume has many of those.
-    cells = islice(grid(held.shape, (1, REGION_PX, REGION_PX)), MOST_REGIONS)
-    return [
-        Region(
-            volume=held.name,
-            z=box.start[0],
-            y=box.start[1],
-            x=box.start[2],
-            height_px=box.shape[1],
-            width_px=box.shape[2],
-            priority=0.0,
-            reason="in order: nothing is known of where errors are",
-        )
-        for _, box in cells
-    ]
-
-
-def _place(name: str, z: int, y: int, x: int, y1: int, x1: int) -> Place:
-    return Place(volume=name, z=z, y=y, x=x, height=y1 - y, width=x1 - x)
 
 
 def _shrink(mask: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:

@@ -10,6 +10,8 @@ from pathlib import Path
 from segem.config import Manifest, check_name, load_manifest
 from segem.errors import SegemError, WorkspaceError
 from segem.io.replacing import require_same_request
+from segem.io.review_standing import ReviewStanding as ReviewStanding
+from segem.io.review_standing import measure_review
 from segem.io.run import campaign_lock, enter_volumes, note_failure
 from segem.io.workspace import Workspace, default_run, open_workspace
 from segem.learn.artefact import find_model, model_record
@@ -110,7 +112,24 @@ def record_volumes(job: Campaign) -> None:
     """
     # With the model, or a run stopped after its baselines would look as if nothing else had been asked of it.
     accept = tuple(map(str, job.manifest.accept))
-    enter_volumes(job.workspace, job.run, job.volumes, job.model, accept)
+    enter_volumes(job.workspace, job.run, job.volumes, job.model, accept, job.manifest.review)
+
+
+def await_review(job: Campaign) -> str | None:
+    """Return what a finished campaign waits for, in words; None where no review is asked for, or enough is reviewed.
+
+    Raises
+    ------
+    WorkspaceError
+        When the log of the review cannot be read.
+    """
+    standing = measure_review(job.workspace, job.run)
+    if standing is None or standing.met:
+        return None
+    return (
+        f"{job.run}: {standing.decided} of {standing.wanted} regions are reviewed; open the others with "
+        f"`segem review {job.run}`"
+    )
 
 
 def record_failure(volume: str, run: str, reason: str, workspace: Workspace) -> None:

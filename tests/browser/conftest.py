@@ -26,8 +26,8 @@ SWITCHES = [
 
 
 @pytest.fixture(scope="module")  # not longer: playwright's event loop would make Prefect's calls asynchronous
-def browser() -> Iterator[Browser]:
-    """Return a running Chromium; each test opens a context of its own in it."""
+def browser(request: pytest.FixtureRequest) -> Iterator[Browser]:
+    """Return a running Chromium; each test opens a context of its own in it. A file may have `SWITCHES` of its own."""
     chromium = next(filter(None, map(shutil.which, NAMES)), None)
     if chromium is None:
         missing("no Chromium on this machine; as root: apt-get install --no-install-recommends chromium")
@@ -36,6 +36,8 @@ def browser() -> Iterator[Browser]:
     except ImportError:
         missing("playwright is not installed; make dev")
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, headless=True, args=SWITCHES)
+        opened = playwright.chromium.launch(
+            executable_path=chromium, headless=True, args=getattr(request.module, "SWITCHES", SWITCHES)
+        )
         yield opened
         opened.close()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
+import numpy as np
 import pytest
+import yaml
 from jsonschema import Draft202012Validator
 from prefect import Flow, flow
 from prefect.client.orchestration import get_client
@@ -42,8 +44,11 @@ from segem.errors import (
     SegemError,
     WorkspaceError,
 )
+from segem.io.workspace import Workspace
+from segem.records.review import Place
 from segem.stages.campaign import hold_run, open_campaign, record_volumes
 from segem.stages.segmentation.verify import verify
+from tests.fabricate import decide
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -73,12 +78,38 @@ def artifacts(state: State[Any]) -> dict[str | None, Any]:
 
 
 def run_campaign(manifest: Path, workspace: Path, run: str | None = "r1") -> State[CampaignOutcome]:
-    return campaign(manifest, run=run, workspace=workspace, execution=QUIET, return_state=True)
+    state = campaign(manifest, run=run, workspace=workspace, execution=QUIET, return_state=True)
+    # The state that the flow returns becomes its own.
+    return cast("State[CampaignOutcome]", state)
 
 
 def scores_of(workspace: Path, run: str = "r1") -> dict[str, Any]:
     values = json.loads((workspace / "runs" / run / "report" / "report.json").read_text())
     return {volume["name"]: volume for volume in values["volumes"]}
+
+
+def test_a_campaign_that_is_to_be_reviewed_waits_in_a_state_of_its_own(
+    manifest_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    manifest = manifest_of("alpha")
+    asked = yaml.safe_load(manifest.read_text()) | {"review": {"share": 0.6}}
+    manifest.write_text(yaml.safe_dump(asked), encoding="utf-8")
+    state = run_campaign(manifest, tmp_path / "w")
+    assert state.is_completed()
+    assert state.name == "AwaitingReview"
+    assert state.message == "r1: 0 of 2 regions are reviewed; open the others with `segem review r1`"
+    assert state.result().report.is_file()
+
+    space, truth = Workspace(tmp_path / "w"), np.zeros((2, 96, 80))
+
+    def say(z: int, decision: str) -> None:
+        decide(space, "r1", Place(volume="alpha", z=z, y=0, x=0, height=96, width=80), truth, decision)
+
+    say(0, "reject")
+    say(1, "unsure")
+    assert run_campaign(manifest, tmp_path / "w").name == "AwaitingReview"
+    say(1, "accept")
+    assert run_campaign(manifest, tmp_path / "w").name == "Completed"
 
 
 def test_each_step_is_a_flow_of_its_own(tiny_stacks: Path, tiny_model: Path, tmp_path: Path) -> None:
@@ -309,7 +340,7 @@ def test_a_campaign_of_another_model_keeps_what_is_there_unless_told_to(
     with pytest.raises(ConfigError, match=r"expected model unet-em .*, found model tiny .*--replace"):
         run_campaign(manifest, tmp_path / "w").result()
     assert page.read_bytes() == before
-    assert campaign(manifest, run="r1", workspace=tmp_path / "w", execution=QUIET, replace=True).run == "r1"
+    campaign(manifest, run="r1", workspace=tmp_path / "w", execution=QUIET, replace=True)
     assert json.loads(page.read_text())["volumes"]["alpha"]["steps"]["segment"]["model"]["name"] == BUNDLED_MODEL
 
 

@@ -20,10 +20,13 @@ from segem.config import GateConfig, IngestConfig, SynthConfig, TrainConfig
 from segem.config.retrain import RetrainConfig
 from segem.errors import ConfigError, WorkspaceError
 from segem.io.volume import Volume
+from segem.kernels.synth import synthesize
 from segem.records.promotion import Promotion
+from segem.records.review import Place
 from segem.stages.training.retrain import Retraining, open_retraining, prepare_retraining
 from segem.stages.volumes.ingest import fingerprint_source
 from segem.stages.volumes.synth import synth
+from tests.fabricate import add_baseline, add_volume, decide, new_workspace
 from tests.flows.test_flows import artifacts, task_runs
 
 VOLUME_OPEN = Volume.open
@@ -158,3 +161,26 @@ def test_the_command_says_why_a_model_is_kept_aside_and_ends_with_1(
     forced = CliRunner().invoke(app, [*call, "--force", "--json"])
     assert forced.exit_code == 0
     assert json.loads(forced.stdout[forced.stdout.index("{") :])["forced"]
+
+
+def test_what_was_reviewed_is_segmented_again_and_the_report_says_what_the_review_has_gained(tmp_path: Path) -> None:
+    space, em = new_workspace(tmp_path / "w"), synthesize(SynthConfig(shape=(5, 128, 128), seed=1))
+    add_volume(space, "cortex", em.image)
+    add_baseline(space, "monday", "cortex", em.truth)
+    for z in range(5):
+        decide(space, "monday", Place(volume="cortex", z=z, y=0, x=0, height=128, width=128), em.truth, seconds=60)
+    gate = GateConfig(block_px=32, resamples=1000)
+    # Of another seed, or the two would be the same model.
+    for seed in (0, 1):
+        train = LEARNED.model_copy(update={"seed": seed})
+        config = RetrainConfig(out="mine", from_reviews="monday", train=train, gate=gate, device="cpu", force=True)
+        config = config.model_copy(update={"only_train": seed == 0})
+        decided = cast(Promotion, retrain(None, config, space.root))
+
+    (again,) = [run for run in space.runs() if run != "monday"]
+    assert again == f"monday-{decided.version}"
+    page = (space.report(again) / "index.html").read_text(encoding="utf-8")
+    assert "What the review has gained" in page
+    assert "mine comes from a review of 5 regions that 1 person accepted or fixed in monday, in 5 minutes" in page
+    (judged,) = decided.judged
+    assert f"<td>{judged.iou.difference / 5:+.4f}</td>" in page

@@ -16,7 +16,10 @@ import pytest
 import yaml
 
 from flows.launch.local import use_prefect
+from flows.launch.review_event import announce_review
 from segem.errors import ConfigError
+from segem.records.review import Head
+from segem.stages.campaign import ReviewStanding
 from tests.processes import ROOT, clean_environment, free_port, listening, started, wait_for
 
 pytestmark = pytest.mark.server
@@ -31,6 +34,7 @@ DEPLOYMENTS = {
     "segment-volume/segment-volume",
     "refine-volume/refine-volume",
     "retrain/retrain",
+    "retrain-reviewed/retrain-reviewed",
     "report-run/report-run",
 }
 
@@ -172,6 +176,33 @@ def test_a_campaign_runs_by_hand(server: Server, job: dict[str, str]) -> None:
         "alpha: segment starts, blocks: 1",
         "alpha: segment done, blocks computed: 1, skipped: 0",
     } <= set(told())
+
+
+def test_a_review_that_is_enough_starts_a_retraining(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    standing = ReviewStanding(20, 20, "mine", Head(entries=40, digest="ab" * 32))
+    (tmp_path / "w").mkdir()
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    assert not announce_review(tmp_path / "w", "monday", standing), "without a server there is nobody to tell"
+
+    send = "from pathlib import Path; from flows.launch.review_event import *; from segem.records.review import Head; "
+    send += f"print(announce_review(Path({str(tmp_path / 'w')!r}), 'monday', ReviewStanding(20, 20, 'mine', "
+    send += f"Head(entries=40, digest={standing.head.digest!r}))))"
+    for _ in range(2):
+        # What is sent twice, since the answer was lost, starts one retraining.
+        sent = subprocess.run(
+            [sys.executable, "-c", send], env=server.environment, cwd=ROOT, capture_output=True, text=True
+        )
+        assert sent.stdout == "True\n", sent.stderr
+
+    mine: dict[str, object] = {"name": {"any_": ["retrain mine by the review of monday"]}}
+    ended = {**mine, "state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED"]}}}
+    wait_for(lambda: bool(server.flow_runs(**ended)), 90, server.logs / "worker.log")
+    (run,) = server.flow_runs(**mine)
+    assert run["parameters"] == {"run": "monday", "model": "mine", "workspace": str(tmp_path / "w")}
+    # It was started, and found that nobody has made this run.
+    assert "monday" in run["state"]["message"]
 
 
 def test_a_campaign_runs_on_a_schedule(server: Server, job: dict[str, str]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from segem.config import BaselineConfig, EngineName, ExecutionConfig, IngestConfig, SegmentConfig
 from segem.errors import ConfigError, IncompleteError, InputError, ModelError, WorkspaceError
@@ -24,8 +25,11 @@ from segem.io.readers import open_stack
 from segem.io.run import enter_volumes, load_run, result_volume, volume_lock
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
-from segem.learn.artefact import CARD, Artefact
+from segem.kernels.normalize import zscore
+from segem.kernels.threshold import quantize_probability
+from segem.learn.artefact import CARD, Artefact, load_artefact, load_net
 from segem.learn.engine import Engine
+from segem.learn.scale import Rescaled, Scale
 from segem.plan import Block, Plan, crop_tiling
 from segem.records.card import LearnedAt
 from segem.stages.reporting.evaluate import evaluate
@@ -242,6 +246,34 @@ def test_a_volume_whose_voxels_are_insisted_on_is_exported(workspace: Workspace,
             assert stack.shape == (2, 64, 64)
 
 
+def test_a_volume_is_shown_at_the_pixel_size_that_the_model_learned_at(
+    workspace: Workspace, artefact: Artefact, tmp_path: Path
+) -> None:
+    make_volume(workspace, tmp_path / "source", (1, 64, 64))
+    found = {}
+    for pixel_nm in ((3.0, 5.0), (7.0, 8.0)):
+        card = artefact.card.model_copy(update={"learned_at": LearnedAt(pixel_nm=pixel_nm, section_nm=(50, 50))})
+        write_text(artefact.path / CARD, card.model_dump_json())
+        segment("noise", "r", SegmentConfig(model="tiny"), QUIET, workspace, replace=True)
+        facts = load_run(workspace, "r").volumes["noise"].membrane.facts
+        assert not [one for one in facts.warnings if "learned at" in one]
+        volume = Volume.open(workspace.result("r", "noise"))
+        found[facts.resampled] = np.asarray(volume.raw[0])
+    # Pixels of 4 nm for a model of 7 to 8 nm: one for two, and the result has the size of the volume.
+    assert set(found) == {(1, 1), (1, 2)}
+    source = Volume.open(workspace.volume("noise"))
+    seen = zscore(np.asarray(source.raw[:1]), source.statistics)
+    with torch.inference_mode():
+        logits = Rescaled(load_net(load_artefact(artefact.path)), Scale(1, 2))(torch.from_numpy(seen)[None])
+    expected = quantize_probability(torch.sigmoid(logits)[0, 0].numpy())
+    assert np.abs(found[1, 2].astype(int) - expected).max() <= 1
+    assert np.abs(found[1, 1].astype(int) - expected).max() > 1
+    far = artefact.card.model_copy(update={"learned_at": LearnedAt(pixel_nm=(17, 20), section_nm=(50, 50))})
+    write_text(artefact.path / CARD, far.model_dump_json())
+    with pytest.raises(ConfigError, match="too far from those the model learned at"):
+        segment("noise", "far", SegmentConfig(model="tiny"), QUIET, workspace)
+
+
 def test_pixels_of_a_size_that_the_model_never_saw_are_warned_of(
     workspace: Workspace, artefact: Artefact, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -249,7 +281,7 @@ def test_pixels_of_a_size_that_the_model_never_saw_are_warned_of(
     for pixel_nm in ((3.0, 5.0), (7.0, 8.0)):
         card = artefact.card.model_copy(update={"learned_at": LearnedAt(pixel_nm=pixel_nm, section_nm=(50, 50))})
         write_text(artefact.path / CARD, card.model_dump_json())
-        segment("noise", "r", SegmentConfig(model="tiny"), QUIET, workspace, replace=True)
+        segment("noise", "r", SegmentConfig(model="tiny", resample="never"), QUIET, workspace, replace=True)
         warned = [
             one for one in load_run(workspace, "r").volumes["noise"].membrane.facts.warnings if "learned at" in one
         ]

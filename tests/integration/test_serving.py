@@ -313,3 +313,18 @@ def test_sigterm_closes_what_is_open(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 128 + signal.SIGTERM
     assert log.read_text().endswith("['closed']\n")
+
+
+def test_behind_a_proxy_it_answers_to_the_name_that_people_call() -> None:
+    public = "https://review.example.org"
+    with listen(ServerConfig(public=public)) as listener, serve(APP, listener, TOKEN):
+        assert listener.address == public
+        local = f"http://127.0.0.1:{port_of(listener)}"
+        called = {"Host": "review.example.org"}
+        first = ask(local, f"/page?token={TOKEN}&a=1", **called)
+        assert (first.status_code, first.headers["location"]) == (303, f"{public}/page?a=1")
+        assert "; Secure" in first.headers["set-cookie"]
+        for method in ("GET", "POST"):
+            assert ask(local, method=method, Origin=public, **called, **BEARER).status_code == 200
+            assert ask(local, method=method, Origin="http://review.example.org", **called, **BEARER).status_code == 403
+            assert ask(local, method=method, **BEARER).status_code == 403, "called by the name of the machine"

@@ -13,7 +13,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from segem.learn.models.coarse import padded
-from segem.learn.models.deeplab_v2 import fill_resnet
+from segem.learn.models.deeplab_v2 import fill_resnet, start_as_identities
 from segem.learn.models.spec import Geometry, ModelSpec, NetOptions
 
 Backbone = Literal["resnet50", "resnet101"]
@@ -57,6 +57,7 @@ class DeepLabV3(nn.Module):
         conv1 = nn.Conv2d(channels_in, 64, 7, stride=2, padding=3, bias=False)
         nn.init.kaiming_normal_(conv1.weight, nonlinearity="relu")
         self.net.backbone.conv1 = conv1
+        start_as_identities(self.net.backbone)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, classes, H, W) of an input (B, channels_in, H, W)."""

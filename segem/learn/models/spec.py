@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -95,6 +95,8 @@ class ModelSpec:
         Crops to a step, where the user does not say.
     sampling : {"crops", "patches"}
         What training draws: crops with all their labels, or patches with the label of their centre.
+    slower : mapping of str to float
+        What the names of weights begin with that learn at a share of the learning rate, and that share.
     encoder : str
         What the names of the weights of its contracting part begin with; empty where it has no such part.
     sides : callable
@@ -115,6 +117,7 @@ class ModelSpec:
     learning_rate: float = 2e-3
     batch: int = 4
     sampling: Literal["crops", "patches"] = "crops"
+    slower: Mapping[str, float] = field(default_factory=dict)
     encoder: str = ""
     sides: Callable[[Any], tuple[SideOutput, ...]] = lambda _: ()
     pretrained: Callable[[nn.Module, Path | Literal["imagenet"]], None] | None = None

@@ -4,17 +4,21 @@
 export const KEYS = [
   ["Tools", [
     ["brush", "KeyB", "Brush"], ["eraser", "KeyE", "Eraser"], ["polygon", "KeyG", "Polygon: a click for each corner, Enter closes it"],
+    ["line", "KeyR", "Line along the membrane: click its points, Enter ends it"],
     ["fill", "KeyF", "Fill, or empty, the area under the pointer"], ["move", "KeyM", "Move the section with the pointer"],
     ["smaller", "BracketLeft", "Smaller brush"], ["larger", "BracketRight", "Larger brush"],
     ["undo", "KeyZ", "Undo, also with Ctrl"], ["redo", "Shift+KeyZ", "Redo, also with Ctrl"],
-    ["close", "Enter", "Close the polygon"], ["cancel", "Escape", "Drop the polygon or the stroke"],
+    ["close", "Enter", "Close the polygon, end the line"], ["cancel", "Escape", "Drop the polygon, the line or the stroke"],
   ]],
   ["Section", [
     ["below", "KeyA", "Section before"], ["above", "KeyD", "Section after"],
     ["copy-below", "KeyJ", "Copy the region from the section before"], ["copy-above", "KeyL", "Copy the region from the section after"],
     ["interpolate", "KeyK", "Put in the region what lies between the sections before and after"],
+    ["clear", "KeyW", "Take all membrane out of the region"],
+    ["strip", "KeyS", "The region in the sections before and after, beside it"],
   ]],
   ["View", [
+    ["three-d", "Shift+KeyV", "This place in three dimensions, where --3d was given"],
     ["hide", "Space", "Hold to hide the mask"], ["outline", "KeyO", "Outline or filled"], ["probability", "KeyP", "Probability or image"],
     ["fainter", "Comma", "Fainter mask"], ["stronger", "Period", "Stronger mask"],
     ["contrast-less", "Shift+KeyC", "Less contrast"], ["contrast-more", "KeyC", "More contrast"],
@@ -25,10 +29,15 @@ export const KEYS = [
     ["accept", "Digit1", "Accept"], ["fix", "Digit2", "Fixed: right after my corrections"], ["reject", "Digit3", "Reject: not worth mending"],
     ["unsure", "Digit4", "Unsure"], ["note-focus", "KeyT", "Write a note"], ["next", "KeyX", "Next region or question"],
     ["previous", "Shift+KeyX", "Region or question before"],
+    ["keep", "KeyI", "Keep the next ten regions, for you or whom you have chosen"], ["release", "Shift+KeyI", "Let go of them"],
   ]],
   ["Questions", [
     ["ask", "KeyQ", "Questions or regions"], ["yes", "KeyY", "Yes, there is a membrane"], ["no", "KeyN", "No, there is none"],
     ["unknown", "KeyU", "Don’t know"],
+  ]],
+  ["Two readings", [
+    ["compare", "KeyV", "Regions that two people have read differently"], ["take-first", "Digit5", "Take the first reading"],
+    ["take-second", "Digit6", "Take the second reading"],
   ]],
   ["Help", [["help", "KeyH", "This list"]]],
 ];

@@ -4,12 +4,14 @@ import { getJson } from "./api.js";
 
 // As many as a person scrolls through; more of them make the page slow.
 const SHOWN = 200;
-const WORDS = { accept: "accepted", fix: "fixed", reject: "rejected", unsure: "unsure" };
+export const WORDS = { accept: "accepted", fix: "fixed", reject: "rejected", unsure: "unsure" };
+
+function describeReview(all) { return `${all.filter(({ decision }) => decision).length} of ${all.length} decided`; }
 
 export class Regions {
-  // `on` has: opened(region).
-  constructor(on) {
-    Object.assign(this, { on, all: [], current: null, filter: "all" });
+  // `on` has: opened(region); `words` and `describe` say what was decided, and how far one has come.
+  constructor(on, { words, describe } = { words: WORDS, describe: describeReview }) {
+    Object.assign(this, { on, words, describe, all: [], current: null, isShown: () => true, isFree: ({ decision }) => !decision, describeKept: () => "" });
     this.list = document.getElementById("region-list");
   }
 
@@ -22,7 +24,7 @@ export class Regions {
   }
 
   get visible() {
-    return this.all.filter(({ decision }) => this.filter === "all" || (this.filter === "done") === Boolean(decision));
+    return this.all.filter(this.isShown);
   }
 
   isCurrent({ place }) {
@@ -30,8 +32,7 @@ export class Regions {
   }
 
   show() {
-    const done = this.all.filter(({ decision }) => decision).length;
-    document.getElementById("progress").textContent = `${done} of ${this.all.length} decided`;
+    document.getElementById("progress").textContent = this.describe(this.all);
     const { visible } = this;
     const from = Math.max(0, visible.findIndex((region) => this.isCurrent(region)) - SHOWN / 2);
     this.list.replaceChildren(...visible.slice(from, from + SHOWN).map((region) => {
@@ -43,9 +44,11 @@ export class Regions {
       const why = Object.assign(document.createElement("span"), { className: "why", textContent: region.reason });
       button.append(where);
       if (region.decision) {
-        const by = `${WORDS[region.decision]} by ${region.person}${region.note ? `: ${region.note}` : ""}`;
+        const by = `${this.words[region.decision]} by ${region.person}${region.note ? `: ${region.note}` : ""}`;
         button.append(Object.assign(document.createElement("span"), { className: `state ${region.decision}`, textContent: by }));
       }
+      const kept = this.describeKept(region);
+      if (kept) button.append(Object.assign(document.createElement("span"), { className: "state unsure", textContent: kept }));
       button.append(why);
       button.addEventListener("click", () => this.open(region));
       const item = document.createElement("li");
@@ -61,12 +64,12 @@ export class Regions {
     return this.on.opened(region);
   }
 
-  // Goes `step` regions on in the list; past open ones only, where all are shown and one was just decided.
+  // Goes `step` regions on in the list; or to the next that is free, also one that was passed over.
   go(step, openOnly = false) {
     const { visible } = this;
     const at = visible.findIndex((region) => this.isCurrent(region));
     const ahead = step > 0 ? visible.slice(at + 1) : visible.slice(0, Math.max(0, at)).reverse();
-    const next = ahead.find(({ decision }) => !openOnly || !decision);
+    const next = (openOnly ? [...ahead, ...visible.slice(0, Math.max(0, at))] : ahead).find((region) => !openOnly || this.isFree(region));
     if (next) this.open(next);
     return Boolean(next);
   }

@@ -1,19 +1,26 @@
 // Puts the page together: what is shown, what keys and buttons do, and what goes to and fro with the server.
 
 import { Activity, PAGE, Saver, getBits, getJson } from "./api.js";
+import { Compare } from "./compare.js";
 import { listen, showKeys } from "./keys.js";
+import { LABELLING, renamePage } from "./labelling.js";
 import { Questions, Regions, showHistory } from "./lists.js";
 import { Mask } from "./mask.js";
 import { Painter } from "./painting.js";
+import { People } from "./people.js";
+import { Strip } from "./strip.js";
+import { openThreeD } from "./threed.js";
 import { MASK_COLOUR, Stage } from "./viewer.js";
 
 const NEWS_MS = 3000;
 const CROP_PX = 140;
 const HINT_MS = 4000;
 const PREFETCHED = 3;
+const tabs = ["regions", "questions", "history", "compare"];
 const $ = (id) => document.getElementById(id);
 
 const info = await getJson("api/review");
+const LAST = `segem-volume ${info.run} ${info.person}`;
 const activity = new Activity();
 let volume = null;
 let z = 0;
@@ -28,7 +35,9 @@ const saver = new Saver(info.run, info.person, {
   others: (where, changes) => { if (isHere(where)) stage.mask.note(changes); },
   saved(item, entry) {
     if (isHere(item.where)) stage.mask.note([entry], Boolean(item.body.runs));
-    if (entry.kind === "decision") regions.decided(entry.place, item.body.decision, item.body.note, entry.author);
+    if (entry.kind !== "decision") return;
+    regions.decided(entry.place, item.body.decision, item.body.note, entry.author);
+    people.load(volume.name).catch(() => {});
   },
   merged: ({ body }, flips) => { if (isHere(body.place)) stage.mask.flipAll({ place: body.place, flips }); },
   clashed: (item, changes) => showClash(item, changes),
@@ -36,14 +45,25 @@ const saver = new Saver(info.run, info.person, {
     say(`Not saved: ${why}`);
     if (!body.decision) return;
     await regions.load(volume.name);
+    await people.load(volume.name);
     const again = regions.all.find(({ place }) => ["volume", "z", "y", "x"].every((key) => place[key] === body.place[key]));
     if (again) regions.open(again);
   },
 });
 const stage = new Stage(info.tile_px, { moved: noteAddress });
-const painter = new Painter(stage, saver, activity, { changed: showTools, say });
-const regions = new Regions({ opened: (region) => openRegion(region) });
+const painter = new Painter(stage, saver, activity, {
+  changed: showTools, say,
+  keyOf: (of) => ({ key: of.probability ?? of.raw, isProbability: Boolean(of.probability) }),
+});
+const regions = new Regions({ opened: (region) => openRegion(region) }, info.labelling ? LABELLING : undefined);
+const strip = new Strip(drawCrop);
 const questions = new Questions({ asked: (question) => ask(question), finished: () => { stage.ridge = null; stage.redraw(); } });
+
+const people = new People(regions, info.person, { say });
+const compare = new Compare({
+  say, drawn: (canvas, square, pixels) => drawCrop(canvas, square, pixels),
+  opened: async (place) => { await openSection(volume, place.z); stage.region = place; stage.fit(place); },
+});
 
 function isHere({ volume: name, z: section }) { return stage.mask && name === volume.name && section === z; }
 
@@ -62,9 +82,10 @@ function showSaved() {
 }
 
 function showTools() {
-  for (const tool of ["brush", "eraser", "polygon", "fill", "move"]) press(tool, painter.tool === tool);
+  for (const tool of ["brush", "eraser", "polygon", "line", "fill", "move"]) press(tool, painter.tool === tool);
   press("outline", stage.outlined);
   press("probability", probability);
+  press("strip", strip.shown);
   $("size").value = painter.size;
   $("size-px").textContent = `${painter.size} px`;
   document.querySelector("[data-action=undo]").disabled = !painter.done.length;
@@ -90,13 +111,19 @@ function openMask() {
 }
 
 // Opens a section of a volume; the view stays where it is.
-function openSection(next, section) { return (opened = showSection(next, section)); }
+function openSection(next, section, look) { return (opened = showSection(next, section, look)); }
 
-async function showSection(next, section) {
+async function loadLists(name) {
+  await Promise.all([regions.load(name), people.load(name)]);
+  localStorage.setItem(LAST, name);
+  compare.load(name).catch((error) => say(error.message));
+}
+
+async function showSection(next, section, look) {
   const turn = (opening += 1);
   const another = volume !== next;
   if (regions.volume !== next.name) {
-    await regions.load(next.name);
+    await loadLists(next.name);
     if (turn !== opening) return;
   }
   const bounded = Math.max(0, Math.min(next.shape[0] - 1, section));
@@ -108,7 +135,7 @@ async function showSection(next, section) {
   Object.assign($("z"), { value: z, max: volume.shape[0] - 1 });
   $("depth").textContent = `of ${volume.shape[0] - 1}`;
   $("volume").value = volume.name;
-  await Promise.all([stage.show(volume, z, shownKey()), hear()]);
+  await Promise.all([stage.show(volume, z, shownKey(), look), hear()]);
   if (turn !== opening) return;
   showTools();
   if (mode === "questions") await questions.load(volume.name, z);
@@ -122,8 +149,11 @@ async function openRegion(region) {
   await openSection(volume, place.z);
   stage.region = place;
   stage.fit(place);
+  showStrip();
   prefetch();
 }
+
+function showStrip() { return strip.show(mode === "regions" ? regions.current?.place : null, volume).catch((error) => say(error.message)); }
 
 function prefetch() {
   for (const { place } of regions.ahead(PREFETCHED)) {
@@ -204,11 +234,12 @@ async function drawCrop(canvas, { z: section = z, y, x, height: size }, pixels =
   context.globalAlpha = 1;
   context.fillRect(0, 0, canvas.width, canvas.height);
   if (image.naturalWidth) context.drawImage(image, 0, 0, canvas.width, canvas.height);
-  const step = canvas.width / size;
-  context.fillStyle = `rgb(${MASK_COLOUR.join()})`;
-  context.globalAlpha = 0.5;
-  pixels?.forEach((value, i) => { if (value) context.fillRect((i % size) * step, Math.floor(i / size) * step, step, step); });
-  context.globalAlpha = 1;
+  if (!pixels) return;
+  const mask = new ImageData(size, size);
+  pixels.forEach((value, i) => { if (value) mask.data.set([...MASK_COLOUR, 128], 4 * i); });
+  const small = new OffscreenCanvas(size, size);
+  small.getContext("2d").putImageData(mask, 0, 0);
+  context.drawImage(small, 0, 0, canvas.width, canvas.height);
 }
 
 // Shows a question: the line on the stage, and beside it the same place in the sections before and after.
@@ -236,6 +267,13 @@ function answer(word) {
   questions.go(1);
 }
 
+async function clearRegion() {
+  const place = regions.current?.place;
+  if (!place || place.z !== z) { say("Choose a region of this section first."); return; }
+  await stage.mask.whenLoaded(place);
+  if (!painter.replace(place, new Uint8Array(place.height * place.width), "clear")) say("It is clear already.");
+}
+
 async function takeNeighbour(of, tool) {
   const place = regions.current?.place;
   if (!place || place.z !== z) { say("Choose a region of this section first."); return; }
@@ -250,9 +288,16 @@ async function takeNeighbour(of, tool) {
   }
 }
 
+function listed() { return { questions, compare }[mode] ?? regions; }
+
+function take(which) {
+  if (mode !== "compare") { say("Open what is to be compared first."); return; }
+  compare.take(which).catch((error) => say(error.message));
+}
+
 function setMode(next) {
   mode = next;
-  for (const name of ["regions", "questions", "history"]) {
+  for (const name of tabs) {
     $(name).hidden = name !== mode;
     $(`tab-${name}`).setAttribute("aria-selected", name === mode);
     $(`tab-${name}`).tabIndex = name === mode ? 0 : -1;
@@ -260,8 +305,10 @@ function setMode(next) {
   document.body.dataset.mode = mode;
   stage.ridge = null;
   stage.region = mode === "regions" ? regions.current?.place ?? null : stage.region;
+  showStrip();
   if (mode === "questions") questions.load(volume.name, z).catch((error) => say(error.message));
   if (mode === "history") loadHistory();
+  if (mode === "compare") compare.show().catch((error) => say(error.message));
   stage.redraw();
 }
 
@@ -287,12 +334,18 @@ function setTool(tool) { painter.setTool(tool); showTools(); }
 
 const ACTIONS = {
   brush: () => setTool("brush"), eraser: () => setTool("eraser"), polygon: () => setTool("polygon"),
-  fill: () => setTool("fill"), move: () => setTool("move"),
+  line: () => setTool("line"), fill: () => setTool("fill"), move: () => setTool("move"),
   smaller: () => setSize(painter.size - 1), larger: () => setSize(painter.size + 1),
-  undo: () => painter.undo(), redo: () => painter.redo(), close: () => painter.closePolygon(), cancel: () => painter.cancel(),
+  undo: () => painter.undo(), redo: () => painter.redo(), close: () => painter.close(), cancel: () => painter.cancel(),
   below: () => openSection(volume, z - 1), above: () => openSection(volume, z + 1),
   "copy-below": () => takeNeighbour("below", "copy"), "copy-above": () => takeNeighbour("above", "copy"),
   interpolate: () => takeNeighbour("between", "interpolate"),
+  clear: clearRegion,
+  strip: () => { strip.shown = !strip.shown; showTools(); showStrip(); },
+  "three-d": () => {
+    if (info.three_d) openThreeD(volume, { z, ...stage.centre() }).catch((error) => say(error.message));
+    else say("Start segem review with --3d to see places in three dimensions.");
+  },
   hide: () => { stage.hidden = true; stage.redraw(); },
   outline: () => { stage.outlined = !stage.outlined; showTools(); stage.redraw(); },
   probability: () => {
@@ -308,7 +361,11 @@ const ACTIONS = {
   left: () => stage.panBy(60, 0), right: () => stage.panBy(-60, 0), up: () => stage.panBy(0, 60), down: () => stage.panBy(0, -60),
   accept: () => decide("accept"), fix: () => decide("fix"), reject: () => decide("reject"), unsure: () => decide("unsure"),
   "note-focus": () => $("note").focus(),
-  next: () => (mode === "questions" ? questions : regions).go(1), previous: () => (mode === "questions" ? questions : regions).go(-1),
+  next: () => listed().go(1), previous: () => listed().go(-1),
+  keep: () => people.keep(volume.name).catch((error) => say(error.message)),
+  release: () => people.release(volume.name).catch((error) => say(error.message)),
+  compare: () => { if ($("tab-compare").hidden) say("No two people have read a region differently."); else setMode(mode === "compare" ? "regions" : "compare"); },
+  "take-first": () => take("first"), "take-second": () => take("second"),
   ask: () => setMode(mode === "questions" ? "regions" : "questions"),
   yes: () => answer("yes"), no: () => answer("no"), unknown: () => answer("unknown"),
   help: () => ($("help").open ? $("help").close() : $("help").showModal()),
@@ -330,27 +387,32 @@ async function openAddress(hash = location.hash) {
   const found = info.volumes.find((one) => one.name === name);
   const [section, y, x, scale] = numbers.map(Number);
   if (found && scale > 0) {
-    await openSection(found, section || 0);
+    await openSection(found, section || 0, () => stage.goTo({ y, x, scale }, true));
     stage.goTo({ y, x, scale }, true);
     return;
   }
-  await regions.load((found ?? info.volumes[0]).name);
-  const first = regions.all.find(({ decision }) => !decision) ?? regions.all[0];
-  await openSection(found ?? info.volumes[0], first?.place.z ?? 0);
+  const next = found ?? info.volumes.find((one) => one.name === localStorage.getItem(LAST)) ?? info.volumes[0];
+  await loadLists(next.name);
+  const first = people.resume(regions.all);
+  await openSection(next, first?.place.z ?? 0, first && (() => stage.fit(first.place, true)));
   if (first) await regions.open(first);
 }
 
 $("run").textContent = info.run;
 document.title = `Review ${info.run}`;
+if (info.labelling) renamePage(info.volumes[0].name);
+document.querySelector("[data-action=three-d]").hidden = !info.three_d;
+$("volume-label").hidden = info.volumes.length === 1;
 $("volume").replaceChildren(...info.volumes.map(({ name }) => new Option(name, name)));
 $("volume").addEventListener("change", () => openSection(info.volumes.find(({ name }) => name === $("volume").value), 0));
 $("z").addEventListener("change", () => openSection(volume, Math.round(Number($("z").value) || 0)));
 // So that keys are those of the review again.
-for (const id of ["volume", "z", "filter"]) $(id).addEventListener("change", () => stage.marksCanvas.focus({ preventScroll: true }));
+for (const id of ["volume", "z", "filter", "whose", "keeper"]) $(id).addEventListener("change", () => stage.marksCanvas.focus({ preventScroll: true }));
 $("size").addEventListener("input", () => setSize(Number($("size").value)));
 $("opacity").addEventListener("input", () => setOpacity(Number($("opacity").value)));
 $("contrast").addEventListener("input", () => setContrast(Number($("contrast").value)));
-$("filter").addEventListener("change", () => { regions.filter = $("filter").value; regions.show(); });
+$("filter").addEventListener("change", () => { people.state = $("filter").value; regions.show(); });
+$("whose").addEventListener("change", () => { people.whose = $("whose").value; regions.show(); });
 $("note").addEventListener("keydown", (event) => { if (["Enter", "Escape"].includes(event.key)) stage.marksCanvas.focus(); });
 for (const button of document.querySelectorAll("[data-action]")) {
   if (button.dataset.action === "hide") {
@@ -362,13 +424,13 @@ for (const button of document.querySelectorAll("[data-action]")) {
     button.addEventListener("click", () => ACTIONS[button.dataset.action]());
   }
 }
-const tabs = ["regions", "questions", "history"];
 for (const name of tabs) {
   $(`tab-${name}`).addEventListener("click", () => setMode(name));
   $(`tab-${name}`).addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!step) return;
-    const next = tabs[(tabs.indexOf(name) + step + tabs.length) % tabs.length];
+    const there = tabs.filter((one) => !$(`tab-${one}`).hidden);
+    const next = there[(there.indexOf(name) + step + there.length) % there.length];
     $(`tab-${next}`).focus();
     setMode(next);
   });

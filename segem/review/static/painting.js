@@ -1,5 +1,6 @@
 // The pointer on the stage: it paints, moves and zooms; and what was painted can be undone.
 
+import { LineTool } from "./line.js";
 import { encodeRuns } from "./runs.js";
 import { Stroke, inverse } from "./strokes.js";
 
@@ -7,16 +8,17 @@ const MOST_UNDO = 100;
 const LARGEST_FILL = 400_000;
 
 export class Painter {
-  // `on` has: changed() after what can be undone has changed, say(text) for people.
+  // `on` has: changed() after what can be undone has changed, say(text) for people, keyOf(volume) as `LineTool` has it.
   constructor(stage, saver, activity, on) {
     Object.assign(this, { stage, saver, activity, on, tool: "brush", size: 5, stroke: null, last: null });
     Object.assign(this, { done: [], undone: [], pointers: new Map(), panning: null, penSeen: false });
+    this.line = new LineTool(this, on.keyOf);
     const canvas = stage.marksCanvas;
     canvas.addEventListener("pointerdown", (event) => this.down(event));
     canvas.addEventListener("pointermove", (event) => this.move(event));
     for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, (event) => this.up(event));
     canvas.addEventListener("pointerleave", () => { stage.cursor = null; stage.redraw(); });
-    canvas.addEventListener("dblclick", () => this.closePolygon());
+    canvas.addEventListener("dblclick", () => this.close());
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
     canvas.addEventListener("wheel", (event) => {
       event.preventDefault();
@@ -65,6 +67,8 @@ export class Painter {
       stage.redraw();
     } else if (this.tool === "fill") {
       this.fill(pixel);
+    } else if (this.tool === "line") {
+      this.line.click(pixel);
     } else {
       this.stroke = new Stroke(this.mask, this.tool === "brush" ? 1 : 0);
       this.stroke.line(pixel, pixel, this.size);
@@ -111,6 +115,7 @@ export class Painter {
     if (!at || !this.stage.isReady) return;
     const size = this.tool === "brush" || this.tool === "eraser" ? this.size : 0;
     this.stage.cursor = { pixel: this.stage.pixelAt(at.x, at.y), size };
+    this.line.hover(this.stage.cursor.pixel);
     this.stage.redraw();
   }
 
@@ -122,8 +127,15 @@ export class Painter {
 
   cancel() {
     this.cancelStroke();
+    this.line.end();
     this.stage.polygon = null;
     this.stage.redraw();
+  }
+
+  // Ends what takes several clicks.
+  close() {
+    if (this.tool === "line") this.line.finish();
+    else this.closePolygon();
   }
 
   closePolygon() {

@@ -11,7 +11,7 @@ export class Stage {
   // `on` has: moved() after the view has changed.
   constructor(tilePx, on) {
     Object.assign(this, { tilePx, on, mask: null, hidden: false, outlined: false, opacity: 0.55, cursor: null });
-    Object.assign(this, { region: null, ridge: null, polygon: null, asked: false, drawn: null });
+    Object.assign(this, { region: null, ridge: null, polygon: null, path: null, asked: false, drawn: null });
     this.maskCanvas = document.getElementById("mask");
     this.marksCanvas = document.getElementById("marks");
     this.scratch = document.createElement("canvas");
@@ -32,7 +32,7 @@ export class Stage {
       maxZoomPixelRatio: 24,
       visibilityRatio: 0.2,
       imageLoaderLimit: 6,
-      immediateRender: false,
+      immediateRender: true,
       preserveImageSizeOnResize: true,
     });
     this.viewer.canvas.tabIndex = -1;
@@ -41,8 +41,9 @@ export class Stage {
     new ResizeObserver(() => this.redraw()).observe(document.getElementById("stage"));
   }
 
-  // Shows the pictures of a section; the view stays where it is unless the volume is another one.
-  show(volume, z, key) {
+  // Shows the pictures of a section; the view stays where it is unless the volume is another one, which is shown whole, or
+  // from the beginning by `look()`: what is seen for a moment only is not asked for.
+  show(volume, z, key, look = () => this.viewer.viewport.goHome(true)) {
     const [, height, width] = volume.shape;
     const last = volume.levels - 1;
     const tileSource = {
@@ -56,7 +57,7 @@ export class Stage {
       tileSource, index: 0, replace,
       success: ({ item }) => {
         this.item = item;
-        if (another) this.viewer.viewport.goHome(true);
+        if (another) look();
         this.smooth();
         this.redraw();
         resolve();
@@ -170,6 +171,14 @@ export class Stage {
         const [left, top] = at(y + 0.5, x + 0.5);
         context.fillRect(left - size / 2, top - size / 2, size, size);
       }
+    }
+    if (this.path) {
+      const { pixels, width } = this.path;
+      Object.assign(context, { strokeStyle: MARK, globalAlpha: 0.6, lineWidth: Math.max(width * view.scale, ratio), lineCap: "round", lineJoin: "round" });
+      context.beginPath();
+      for (const [y, x] of pixels) context.lineTo(...at(y + 0.5, x + 0.5));
+      context.stroke();
+      context.globalAlpha = 1;
     }
     if (this.polygon?.length) {
       trace(1.5, MARK, () => {

@@ -42,6 +42,8 @@ from segem.records.scores import (
 from segem.records.seams import SeamAudit
 from segem.stages.reporting.certainty import find_bands, find_intervals, keep_blocks
 from segem.stages.reporting.expected import estimate_volume
+from segem.stages.reporting.findings import find_review
+from segem.stages.reporting.gain import find_gain
 from segem.stages.reporting.tally import SectionTally, Tally, part_values, tally_sections
 from segem.stages.reporting.verdict import judge_run, judge_volume
 from segem.stages.segmentation.verify import outdated, plan_of
@@ -116,6 +118,8 @@ def evaluate(
         accept=tuple(map(str, rules)),
         verdict=judge_run(volumes),
         review=verify_review(workspace, run),
+        reviewing=find_review(workspace, run),
+        gain=find_gain(record.model, workspace),
     )
 
 

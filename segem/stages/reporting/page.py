@@ -22,6 +22,7 @@ from segem.records.verdict import STATE_WORDS
 from segem.stages.reporting.charts import draw_volume, say_seen
 from segem.stages.reporting.drawing import Chart, Reading
 from segem.stages.reporting.error_chart import draw_error_map
+from segem.stages.reporting.gain import say_gain, tabulate_gain
 from segem.stages.reporting.history import History, draw_history
 from segem.stages.reporting.methods import METHODS
 from segem.stages.reporting.opening import (
@@ -35,6 +36,7 @@ from segem.stages.reporting.opening import (
 from segem.stages.reporting.overview import draw_volumes
 from segem.stages.reporting.pictures import VolumePictures, name_leaf
 from segem.stages.reporting.read import INDEX
+from segem.stages.reporting.reviewed import list_findings
 from segem.stages.reporting.standing import draw_standing, list_too_few, say_interval
 from segem.stages.reporting.strip import draw_quality
 from segem.stages.reporting.verdict import NO_RULES
@@ -131,9 +133,12 @@ def render_pages(
         "reasons": list_reasons(report),
         "estimates": list(list_estimates(report)),
         "cautions": list(list_cautions(report)),
+        "findings": list(list_findings(report.reviewing)),
         "baseline": name_baseline(report) or "baseline",
         "does": {v.baseline.title: METHODS[v.baseline.method][0] for v in report.volumes if v.baseline},
         "overview": draw_volumes(report),
+        "gain_words": say_gain(report.gain) if report.gain else "",
+        "gain_table": tabulate_gain(report.gain) if report.gain else None,
         "history": draw_history(history) if history else None,
         "runs": history.runs if history else (),
         "parts": parts,

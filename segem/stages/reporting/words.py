@@ -59,12 +59,12 @@ def begin_sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def count(number: int, what: str) -> str:
-    """Return a number with its noun.
+def count(number: int, what: str, several: str = "") -> str:
+    """Return a number with its noun, whose plural is given where it does not end in s.
 
     Examples
     --------
-    >>> count(1, "volume"), count(2, "volume")
-    ('1 volume', '2 volumes')
+    >>> count(1, "volume"), count(2, "volume"), count(2, "person", "people")
+    ('1 volume', '2 volumes', '2 people')
     """
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    return f"{number} {what if number == 1 else several or f'{what}s'}"

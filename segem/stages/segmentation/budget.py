@@ -12,9 +12,10 @@ from pathlib import Path
 from segem.config import ExecutionConfig
 from segem.errors import ConfigError
 from segem.geometry import round_up
-from segem.learn.artefact import Artefact, geometry_of, load_net
+from segem.learn.artefact import Artefact
 from segem.learn.fold import folded
 from segem.learn.memory import activation_bytes
+from segem.learn.scale import AS_IS, Scale, geometry_at, net_at
 from segem.plan import Plan
 
 DEFAULT_MEMORY = 3_000_000_000
@@ -53,7 +54,7 @@ class Budget:
     elsewhere: bool = False
 
     @classmethod
-    def of(cls, artefact: Artefact, execution: ExecutionConfig) -> Budget:
+    def of(cls, artefact: Artefact, execution: ExecutionConfig, scale: Scale = AS_IS) -> Budget:
         """Return what one process may take; without a setting, tiles are planned for `DEFAULT_MEMORY`.
 
         Raises
@@ -61,11 +62,11 @@ class Budget:
         ConfigError
             When not even a small tile fits.
         """
-        geometry = geometry_of(artefact.card)
+        geometry = geometry_at(artefact.card, scale)
         # Not smaller: a net may add a border of its own, which weighs more the smaller the tile.
         probe = round_up(_PROBE_PX, geometry.stride_px)
         # Folded, since that is the net that is evaluated.
-        net = folded(load_net(artefact))
+        net = folded(net_at(artefact, scale))
         voxel_bytes = activation_bytes(net, (geometry.context_sections, probe, probe)) / probe**2
         least = geometry.stride_px + 2 * (geometry.halo_px or 0)
         weights = WEIGHT_COPIES * sum(parameter.nbytes for parameter in net.parameters())

@@ -84,8 +84,20 @@ def export(
         When the layer or the format is unknown, or the stage that makes the layer has not finished; or when `out`
         exists and `force` is false, is a folder, or lies where it would harm the data.
     """
-    write = find_writer(out)
+    find_writer(out)
     _check_harmless(out, workspace, force)
+    return write_layer(run, volume, layer, out, workspace)
+
+
+def write_layer(run: str, volume: str, layer: str, out: Path, workspace: Workspace) -> Path:
+    """Write a layer as `export` does, whatever file is there; the caller knows that it may be replaced.
+
+    Raises
+    ------
+    ConfigError
+        When the layer or the format is unknown, or the stage that makes the layer has not finished.
+    """
+    write = find_writer(out)
     array = _layer(run, volume, layer, workspace)
     trusted = _trusted(run, volume, workspace) if layer == "reviewed-regions" else None
     depth, height, width = shape = shape_of(array)

@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from segem.geometry import Box, Halo
 from segem.io.tissue import read_tissue
 from segem.io.volume import Volume
 from segem.kernels.threshold import quantize_probability, threshold_probability
-from segem.learn.artefact import Artefact, geometry_of, load_net
+from segem.learn.artefact import Artefact
 from segem.learn.engine import Engine, choose_device, tile_channels
 from segem.learn.runtimes.base import Channels
 from segem.learn.runtimes.choice import runtime_identity
 from segem.learn.runtimes.openvino import is_whole, quantize
+from segem.learn.scale import Scale, geometry_at, net_at
 from segem.plan import Block, Tile
 
 SAMPLE_TILES = 32
@@ -37,7 +39,7 @@ class Quantized:
 
 
 def quantized(
-    artefact: Artefact, source: Volume, threshold: float, tolerance: float, folder: Path, code: str
+    artefact: Artefact, source: Volume, threshold: float, tolerance: float, folder: Path, code: str, scale: Scale
 ) -> Quantized:
     """Quantise a net on the volume's own tiles and compare the masks on others.
 
@@ -55,6 +57,8 @@ def quantized(
         Where the model for this volume is kept, so that a resumed run uses the same one.
     code : str
         sha256 of the code that computes blocks: other code makes another model.
+    scale : Scale
+        At which the model sees the volume.
 
     Returns
     -------
@@ -72,17 +76,18 @@ def quantized(
         "volume": source.attributes.get("source_digest"),
         "statistics": source.statistics.to_dict(),
         "code": code,
+        "scale": [scale.net_px, scale.source_px],
         "runtime": runtime_identity("openvino", choose_device("cpu")),
     }
     path = folder / hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32]
-    geometry = geometry_of(artefact.card)
+    geometry = geometry_at(artefact.card, scale)
     tiles = sample_tiles(source, geometry.context_sections, geometry.stride_px)
     if not is_whole(path):
         # A model for other weights or voxels is of no use to this run any more.
         shutil.rmtree(folder, ignore_errors=True)
-        quantize(load_net(artefact), geometry.context_sections, tiles[::2], path)
+        quantize(net_at(artefact, scale), geometry.context_sections, tiles[::2], path)
     # On tiles that calibration has not seen, or the comparison would flatter it.
-    disagreement = _disagreement(artefact, tiles[1::2], threshold, path)
+    disagreement = _disagreement(net_at(artefact, scale), geometry.context_sections, tiles[1::2], threshold, path)
     return Quantized(path if disagreement <= tolerance else None, disagreement)
 
 
@@ -105,9 +110,9 @@ def sample_tiles(source: Volume, context: int, stride_px: int, count: int = SAMP
     return tiles
 
 
-def _disagreement(artefact: Artefact, tiles: list[Channels], threshold: float, model: Path) -> float:
+def _disagreement(net: nn.Module, context: int, tiles: list[Channels], threshold: float, model: Path) -> float:
     # Masks are compared, not probabilities: the tolerance is one of the mask.
-    net, cpu, context = load_net(artefact), choose_device("cpu"), geometry_of(artefact.card).context_sections
+    cpu = choose_device("cpu")
     with Engine(net, cpu, context, runtime="openvino") as exact:
         expected = [threshold_probability(quantize_probability(p), threshold) for p in exact.probabilities(tiles)]
     with Engine(net, cpu, context, runtime="openvino-int8", quantized=model) as coarse:

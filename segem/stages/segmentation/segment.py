@@ -18,10 +18,12 @@ from segem.io.run import StepRequest
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.learn.allocator import keep_activations
-from segem.learn.artefact import Artefact, find_model, geometry_of, model_record
+from segem.learn.artefact import Artefact, find_model, model_record
 from segem.learn.engine import choose_device
 from segem.learn.runtimes.choice import choose_runtime
+from segem.learn.scale import AS_IS, Scale, choose_scale, geometry_at
 from segem.plan import MAX_TILE_PX, Block, Plan, Tiling, blend_tiling, crop_tiling
+from segem.progress import tell
 from segem.records.card import ModelCard
 from segem.records.run import Int8Facts, SegmentFacts, StepRecord
 from segem.stages.segmentation.arithmetic.segment import READ_CACHE_BYTES, SegmentArithmetic, release
@@ -121,11 +123,15 @@ def prepare_segmentation(
 ) -> BlockStep[SegmentFacts]:
     """Return the step that writes probability and mask, ready to run; an 8-bit model is made below `folder`."""
     card, volume = artefact.card, source.name
-    budget = Budget.of(artefact, execution)
-    plan = make_plan(config, card, source, result, budget.tile_px)
+    scale = choose_scale(source.voxel_size, card) if config.resample == "auto" else AS_IS
+    if scale != AS_IS:
+        tell(f"{volume}: {card.name} sees {scale.net_px} pixels for every {scale.source_px}, of the size it learned at")
+    budget = Budget.of(artefact, execution, scale)
+    plan = make_plan(config, card, source, result, budget.tile_px, scale)
     # Tiles that the user chose may not fit even where those of the planner would.
     budget.require(plan)
-    cautions = (*warn_of_pixel_size(source.voxel_size, card), *cautions_of(plan, card))
+    far = warn_of_pixel_size(source.voxel_size, card) if scale == AS_IS else ()
+    cautions = (*far, *cautions_of(plan, card, scale))
     for caution in cautions:
         logger.warning("%s: %s", volume, caution)
     threshold, device = config.threshold or card.threshold, choose_device(execution.device)
@@ -133,7 +139,7 @@ def prepare_segmentation(
     model = None
     if runtime == "openvino-int8":
         # Calibrated on this volume, and tried here: the outcome must be known before the first block.
-        coarse = quantized(artefact, source, threshold, config.int8_tolerance, folder / ".int8" / volume, code)
+        coarse = quantized(artefact, source, threshold, config.int8_tolerance, folder / ".int8" / volume, code, scale)
         model = coarse.model
         # Refused where it changes too much of the mask; the report says so.
         int8 = Int8Facts(disagreement=round(coarse.disagreement, 6), used=model is not None)
@@ -152,6 +158,7 @@ def prepare_segmentation(
         quantized=model,
         views=config.views,
         threads=budget.threads(plan),
+        scale=scale,
     )
     facts = SegmentFacts(
         blocks=plan.count,
@@ -163,6 +170,7 @@ def prepare_segmentation(
         threshold=threshold,
         merge_below=card.merge_below,
         runtime=arithmetic.runtime_identity,
+        resampled=(scale.net_px, scale.source_px),
         trained_on=card.trained_on,
         calibrated_on=card.calibration.fitted_on,
         held_out=card.scores,
@@ -181,10 +189,15 @@ def prepare_segmentation(
 
 
 def make_plan(
-    config: SegmentConfig, card: ModelCard, source: Volume, result: Volume, max_tile_px: int = MAX_TILE_PX
+    config: SegmentConfig,
+    card: ModelCard,
+    source: Volume,
+    result: Volume,
+    max_tile_px: int = MAX_TILE_PX,
+    scale: Scale = AS_IS,
 ) -> Plan:
-    """Return what has to be computed; the model sets the halo, the result volume the blocks."""
-    geometry = geometry_of(card)
+    """Return what has to be computed; the model, and the scale it sees, set the halo, the result volume the blocks."""
+    geometry = geometry_at(card, scale)
     halo_px = config.halo_px if config.halo_px is not None else geometry.halo_px
     mode = config.stitch if config.stitch != "auto" else ("gaussian" if halo_px is None else "crop")
     # A net without a finite halo sees the whole section, so no core is exact: its tiles are blended.
@@ -211,9 +224,9 @@ def make_plan(
     return Plan(source.shape, result.write_block, tiling)
 
 
-def cautions_of(plan: Plan, card: ModelCard) -> Iterator[str]:
+def cautions_of(plan: Plan, card: ModelCard, scale: Scale = AS_IS) -> Iterator[str]:
     """Yield what a user should know of a tiling that was chosen by hand."""
-    needed, halo_px = geometry_of(card).halo_px, plan.tiling.halo.y
+    needed, halo_px = geometry_at(card, scale).halo_px, plan.tiling.halo.y
     if plan.tiling.mode == "crop" and plan.tiles_per_section > 1 and (needed is None or halo_px < needed):
         enough = "the whole section" if needed is None else f"{needed} px"
         yield f"inexact near the borders of tiles: the halo is {halo_px} px, and {card.name} needs {enough}"

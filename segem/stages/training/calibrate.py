@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from segem.config import Device, Manifest
+from segem.errors import ConfigError
 from segem.geometry import Range
 from segem.io.seen import merge_ranges
 from segem.io.volume import Volume
@@ -20,6 +21,7 @@ from segem.learn.operating_point import calibrate, choose_merge_below, choose_th
 from segem.learn.pieces import in_pieces
 from segem.learn.predict import predict_section
 from segem.learn.runtimes.choice import choose_device
+from segem.learn.scale import Scale, at_scale, choose_scale, geometry_at
 from segem.records.card import Calibration, FittedOn, HeldOutScore, ModelCard, TrainedOn
 from segem.stages.models.zoo import check_new_name, tell_if_not_in_use
 from segem.stages.training.labelled import LabelledVolume, open_labelled_volumes, read_labelled_sections
@@ -96,8 +98,7 @@ def calibrate_model(
     check_new_name(name)
     artefact = find_model(model, workspace)
     card, where = artefact.card, choose_device(device)
-    shape = geometry_of(card)
-    context = shape.context_sections
+    context = geometry_of(card).context_sections
     volumes = open_labelled_volumes(manifest, workspace)
     chose = tuple(record_sections(one.volume, (0, 0), one.validation, 0.0) for one in volumes)
     _check_unseen(artefact, volumes, chose)
@@ -107,8 +108,8 @@ def calibrate_model(
         for section in read_labelled_sections(one.volume, one.validation, context, seen=(0, one.volume.shape[0]))
     ]
     # A calibration is fitted to the logits of the net itself, never on top of another one.
-    plain = load_net(artefact, calibrate=False)
-    judged = in_pieces(plain.to(where), shape)
+    plain, scale = load_net(artefact, calibrate=False), _scale_of(volumes, card)
+    judged = in_pieces(at_scale(plain, scale, context).to(where), geometry_at(card, scale))
     fitted_on = tuple(
         FittedOn(
             volume=part.volume,
@@ -159,6 +160,21 @@ def calibrate_model(
     return CalibrateResult(
         made.path, name, *found.line, threshold, merge_below, found.ece_before, found.ece_validation, scores
     )
+
+
+def _scale_of(volumes: Sequence[LabelledVolume], card: ModelCard) -> Scale:
+    """Return how a run resamples the volumes, which must be alike: one calibration cannot suit several sizes."""
+    scales = {choose_scale(one.volume.voxel_size, card) for one in volumes}
+    if len(scales) > 1:
+        raise ConfigError(
+            "a model cannot be calibrated on volumes whose pixels differ so much that they are resampled differently",
+            where=card.name,
+            found=", ".join(
+                f"{one.name}: {one.volume.voxel_size.y:g} x {one.volume.voxel_size.x:g} nm" for one in volumes
+            ),
+            fix="calibrate it on volumes of one pixel size",
+        )
+    return scales.pop()
 
 
 def _learned(card: ModelCard, volume: Volume) -> tuple[Range, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,10 +19,12 @@ from segem.learn.artefact import Artefact, find_model, geometry_of
 from segem.learn.models.registry import encoder_of, recipe, side_outputs
 from segem.learn.runtimes.choice import choose_device, training_runtime
 from segem.learn.sections import LabelledSection
+from segem.records.review import ReviewedLabels
 from segem.stages.segmentation.identity import code_digest
 from segem.stages.training.gate.polarity import warn_of_polarity
 from segem.stages.training.labelled import LabelledVolume, open_labelled_volumes
 from segem.stages.training.memory import require_section_memory, require_training_memory
+from segem.stages.training.reviewed import NO_REVIEWS, Reviews, assign_reviewed
 
 HOW_OFTEN = {"checkpoint_seconds", "checkpoint_steps"}
 """Settings that do not change the result."""
@@ -55,10 +58,12 @@ class TrainingJob:
     """The sections to train on, by volume: those of the splits, or fewer."""
     device: Device = "auto"
     terms: Terms = NO_TERMS
+    reviewed: tuple[ReviewedLabels, ...] = ()
+    """Where labels are from that people have entered in reviews."""
 
 
 def open_training(
-    manifest: Manifest,
+    manifest: Manifest | None,
     config: TrainConfig,
     workspace: Workspace,
     *,
@@ -66,29 +71,35 @@ def open_training(
     device: Device = "auto",
     terms: Terms = NO_TERMS,
     replace: bool = False,
+    reviews: Reviews = NO_REVIEWS,
 ) -> TrainingJob:
     """Ingest the labelled volumes of a manifest, once for training, judging and scoring.
 
     Parameters
     ----------
     manifest, workspace, device, terms, replace
-        See `segem.stages.training.train.train`.
+        See `segem.stages.training.train.train`; the manifest may be absent where there are reviews.
     config : TrainConfig
         With every default filled in, as `resolve_config` returns it.
     base : Artefact, optional
         The model to fine-tune.
+    reviews : Reviews
+        What people have reviewed, to be trained on beside the volumes of the manifest.
 
     Raises
     ------
     ConfigError, InputError, WorkspaceError
         As for `segem.stages.training.train.train`.
     """
-    volumes = open_labelled_volumes(manifest, workspace, replace)
+    labelled = () if manifest is None else open_labelled_volumes(manifest, workspace, replace)
+    volumes = (*labelled, *(assign_reviewed(reviews, labelled) if reviews.volumes else ()))
     # All sections are held in memory at once, so this is known before any is read.
     require_section_memory(volumes)
-    for one in volumes:
+    # Not of what was reviewed, which was made from a mask.
+    for one in labelled:
         warn_of_polarity(one.volume, range(*one.train))
-    return TrainingJob(config, base, volumes, {one.name: one.train for one in volumes}, device, terms)
+    trained = {one.name: one.train for one in volumes}
+    return TrainingJob(config, base, volumes, trained, device, terms, tuple(one.origin for one in reviews.volumes))
 
 
 def find_base(name: str | None, config: TrainConfig, workspace: Workspace) -> Artefact | None:
@@ -190,7 +201,7 @@ def compute_training_digest(job: TrainingJob, sections: Sequence[LabelledSection
     """
     config, base = job.config, job.base
     pretrained = Path(config.pretrained) if config.pretrained is not None else None
-    made_of = {
+    made_of: dict[str, Any] = {
         # How often checkpoints are written changes no result, so a training resumes with other intervals too.
         "config": config.model_dump(mode="json", exclude=HOW_OFTEN),
         "base": base.digest if base is not None else None,
@@ -199,6 +210,9 @@ def compute_training_digest(job: TrainingJob, sections: Sequence[LabelledSection
         "code": code_digest(_TRAINER),
         "device": training_runtime(choose_device(job.device)),
     }
+    if job.reviewed:
+        # With the head of the log: the same pixels entered anew are labels of another origin.
+        made_of["reviewed"] = [one.digest for one in job.reviewed]
     digest = sha256(json.dumps(made_of, sort_keys=True).encode())
     for section in sections:
         digest.update(json.dumps([section.volume, section.weight, section.rehearsed, section.image.shape]).encode())

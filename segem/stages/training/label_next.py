@@ -9,16 +9,17 @@ from numpy.typing import NDArray
 
 from segem.config import Device, Manifest
 from segem.errors import ConfigError
+from segem.geometry import VoxelSize
 from segem.io.files import write_text
 from segem.io.learning_curve import RANKING, load_learning_curve, locate_learning_curve
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.disagreement import disagreement, find_hottest_tile
-from segem.learn.artefact import Artefact, geometry_of, load_artefact, load_net
+from segem.learn.artefact import Artefact, geometry_of, load_artefact
 from segem.learn.checks import check_predicted
-from segem.learn.pieces import in_pieces
 from segem.learn.predict import predict_section
 from segem.learn.runtimes.choice import choose_device
+from segem.learn.sized import nets_by_pixel_size
 from segem.progress import track
 from segem.records.label_next import LabelNext, RankedSection, Spot
 from segem.records.learning_curve import Arm
@@ -88,7 +89,7 @@ def label_next(
     with track("disagreement", len(offered), "section") as advance:
         for volume, z in offered:
             (image,) = read_section_images(volume, (z, z + 1), context, seen=(0, volume.shape[0]))
-            probabilities = np.stack([member(image) for member in ask])
+            probabilities = np.stack([member(image, volume.voxel_size) for member in ask])
             outside = read_section_tissue(volume, z).outside
             if outside is not None:
                 probabilities[:, outside[0] != 0] = 0
@@ -137,12 +138,14 @@ def _offered(manifest: Manifest, members: Sequence[Artefact], workspace: Workspa
         yield from ((volume, z) for z in range(volume.shape[0]) if z not in used)
 
 
-def _probability_of(artefact: Artefact, device: Device) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+def _probability_of(
+    artefact: Artefact, device: Device
+) -> Callable[[NDArray[np.float32], VoxelSize], NDArray[np.float32]]:
     where = choose_device(device)
-    net = in_pieces(load_net(artefact).to(where), geometry_of(artefact.card))
+    net_for = nets_by_pixel_size(artefact, where)
 
-    def probability(image: NDArray[np.float32]) -> NDArray[np.float32]:
-        found = predict_section(net, image, where)
+    def probability(image: NDArray[np.float32], voxel: VoxelSize) -> NDArray[np.float32]:
+        found = predict_section(net_for(voxel), image, where)
         check_predicted(found, artefact.path, "make the learning curve")
         return found
 

@@ -12,6 +12,7 @@ from segem.config import Manifest, Split, VolumeEntry
 from segem.errors import ConfigError, InputError
 from segem.geometry import Box, Range, around
 from segem.io.blocks import read_block
+from segem.io.reviewed_labels import ReviewedVolume
 from segem.io.shards import Array, shape_of
 from segem.io.tissue import Tissue, read_tissue
 from segem.io.volume import Volume
@@ -21,33 +22,38 @@ from segem.learn.checks import refuse_unlabelled
 from segem.learn.sections import LabelledSection
 from segem.stages.volumes.ingest import ingest
 
+NO_SECTIONS: Range = (0, 0)
+AROUND_PX = 256
+"""Tissue that is shown around the regions of a review: as much as any net of the zoo needs around a pixel."""
+
 
 @dataclass(frozen=True)
 class LabelledVolume:
     """A volume with truth, and what each of its sections is for."""
 
     volume: Volume
-    split: Split
+    train: Range
+    """Sections that weights are fitted to."""
+    validation: Range
+    """Sections that fit the calibration and choose the threshold; none where other volumes do both."""
+    test: Range | None = None
+    """Sections that are only scored, if there are any."""
+    weight: float = 1.0
+    """How often the volume is drawn in training, relative to the others."""
+    rehearsed: bool = False
+    """Whether the base model was trained on the volume and must not forget it."""
+
+    @classmethod
+    def of_split(cls, volume: Volume, split: Split) -> LabelledVolume:
+        """Return a volume whose sections a manifest divides."""
+        train, validation = ((part.start, part.stop) for part in (split.train, split.validation))
+        test = None if split.test is None else (split.test.start, split.test.stop)
+        return cls(volume, train, validation, test, split.weight, split.rehearsed)
 
     @property
     def name(self) -> str:
         """Name of the volume."""
         return self.volume.name
-
-    @property
-    def train(self) -> Range:
-        """Sections that weights are fitted to."""
-        return self.split.train.start, self.split.train.stop
-
-    @property
-    def validation(self) -> Range:
-        """Sections that fit the calibration and choose the threshold."""
-        return self.split.validation.start, self.split.validation.stop
-
-    @property
-    def test(self) -> Range | None:
-        """Sections that are only scored, if there are any."""
-        return None if self.split.test is None else (self.split.test.start, self.split.test.stop)
 
 
 def open_labelled_volumes(
@@ -76,7 +82,7 @@ def open_labelled_volumes(
     opened = []
     for entry in labelled:
         volume = Volume.open(workspace.volume(entry.name))
-        opened.append(LabelledVolume(volume, resolve_split(entry, volume)))
+        opened.append(LabelledVolume.of_split(volume, resolve_split(entry, volume)))
     for one in opened:
         unlabelled = find_unlabelled_sections(one.volume)
         bare = unlabelled | _labels_fact(one.volume, "sections_without_membrane")
@@ -148,12 +154,32 @@ def read_labelled_sections(
     *,
     rehearsed: bool = False,
 ) -> list[LabelledSection]:
-    """Read sections with their truth and their neighbours, as `read_section_images` does."""
+    """Read sections with their truth and their neighbours, as `read_section_images` does.
+
+    Of a volume that people have reviewed, what lies around their regions is read, and no section without any.
+    """
+    if isinstance(volume, ReviewedVolume):
+        return _read_reviewed(volume, sections, context, weight, seen or sections)
     truth, images = volume.label("truth"), read_section_images(volume, sections, context, seen)
+    pixel_nm = (volume.voxel_size.y, volume.voxel_size.x)
     return [
-        LabelledSection(volume.name, image, _read_section(truth, z, volume.name), weight, rehearsed)
+        LabelledSection(volume.name, image, _read_section(truth, z, volume.name), weight, rehearsed, pixel_nm)
         for z, image in zip(range(*sections), images, strict=True)
     ]
+
+
+def _read_reviewed(
+    volume: ReviewedVolume, sections: Range, context: int, weight: float, seen: Range
+) -> list[LabelledSection]:
+    found = []
+    for z in volume.reviewed_sections(sections):
+        rows, columns = volume.find_window(z, AROUND_PX)
+        (image,) = read_section_images(volume, (z, z + 1), context, seen)
+        # Copies: a view would keep the whole section in memory.
+        image, truth = image[:, rows, columns].copy(), volume.truth(z)[rows, columns].copy()
+        pixel_nm = (volume.voxel_size.y, volume.voxel_size.x)
+        found.append(LabelledSection(volume.name, image, truth, weight, pixel_nm=pixel_nm))
+    return found
 
 
 def read_section_images(

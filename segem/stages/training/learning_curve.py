@@ -231,7 +231,7 @@ def _compute_identity(jobs: Mapping[str, TrainingJob], seeds: int) -> str:
         for one in job.volumes:
             parts = [part for part in (one.train, one.validation, one.test) if part is not None]
             # With one section of context, so that every voxel is digested once whatever the nets see.
-            sections = [s for part in parts for s in read_labelled_sections(one.volume, part, 1, one.split.weight)]
+            sections = [s for part in parts for s in read_labelled_sections(one.volume, part, 1, one.weight)]
             digest.update(json.dumps([one.name, parts]).encode())
             digest.update(compute_training_digest(job, sections).encode())
     return digest.hexdigest()

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 from segem.config import Device, TrainConfig
 from segem.errors import ConfigError
+from segem.io.reviewed_labels import ReviewedVolume
 from segem.learn.cost import parameter_count, tile_bytes
 from segem.learn.models.registry import options_of, patch_px, spec_of
 from segem.learn.runtimes.choice import choose_device
 from segem.stages.segmentation.budget import half_of_the_machine
-from segem.stages.training.labelled import LabelledVolume
+from segem.stages.training.labelled import AROUND_PX, LabelledVolume
 
 _BYTES_A_PARAMETER = 5 * 4
 """In training: its value, gradient and average, and two moments of the optimiser, in float32."""
@@ -64,7 +65,7 @@ def require_section_memory(volumes: Sequence[LabelledVolume]) -> None:
     ConfigError
         It names what would be needed.
     """
-    pixels = sum((one.train[1] - one.train[0]) * math.prod(one.volume.shape[1:]) for one in volumes)
+    pixels = sum(_count_pixels(one) for one in volumes)
     needed, there = _BYTES_A_PIXEL * pixels, 2 * half_of_the_machine()
     if needed > there:
         raise ConfigError(
@@ -74,3 +75,11 @@ def require_section_memory(volumes: Sequence[LabelledVolume]) -> None:
             found=f"{needed / 1e9:.1f} GB or more",
             fix="name fewer sections as train in the manifest, or leave a volume out",
         )
+
+
+def _count_pixels(one: LabelledVolume) -> int:
+    """Return how many pixels of a volume are read to train on."""
+    if isinstance(one.volume, ReviewedVolume):
+        windows = (one.volume.find_window(z, AROUND_PX) for z in one.volume.reviewed_sections(one.train))
+        return sum((rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in windows)
+    return (one.train[1] - one.train[0]) * math.prod(one.volume.shape[1:])

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
+from segem.config import TrainConfig
 from segem.errors import ConfigError
 from segem.geometry import Range
 from segem.io.seen import digests_of, find_seen_sections, match_sections
@@ -24,13 +25,13 @@ def record_trained_on(
     volumes: Sequence[LabelledVolume], trained: Mapping[str, Range] | None = None
 ) -> tuple[TrainedOn, ...]:
     """Return the sections for a model's card; `trained` are those it is trained on, if fewer than in the splits."""
-    total = sum(one.split.weight for one in volumes)
+    total = sum(one.weight for one in volumes)
     return tuple(
         record_sections(
             one.volume,
             one.train if trained is None else trained.get(one.name, (0, 0)),
             one.validation,
-            round(one.split.weight / total, 4),
+            round(one.weight / total, 4),
         )
         for one in volumes
     )
@@ -49,11 +50,17 @@ def record_sections(volume: Volume, train: Range, validation: Range, share: floa
     )
 
 
-def record_voxel_sizes(volumes: Sequence[LabelledVolume], trained: Iterable[str]) -> LearnedAt:
+def record_voxel_sizes(volumes: Sequence[LabelledVolume], trained: Iterable[str], config: TrainConfig) -> LearnedAt:
     """Return the voxel sizes for a model's card; `trained` names the volumes it is trained on, at least one."""
     names = set(trained)
     sizes = [one.volume.voxel_size for one in volumes if one.name in names]
     pixels, sections = [edge for size in sizes for edge in (size.y, size.x)], [size.z for size in sizes]
+    if config.pixel_nm is not None:
+        # A section is seen no coarser than whole.
+        reached = [(one.volume.voxel_size, min(one.volume.shape[1:])) for one in volumes if one.name in names]
+        coarsest = max((size.y + size.x) / 2 * max(1, edge_px / config.crop_px) for size, edge_px in reached)
+        finest, most = config.pixel_nm
+        pixels = [finest, max(finest, min(most, coarsest))]
     return LearnedAt(pixel_nm=(min(pixels), max(pixels)), section_nm=(min(sections), max(sections)))
 
 

@@ -88,8 +88,9 @@ def _fit_volume(
 ) -> tuple[ReferenceVolume | None, int]:
     volume, traits, compared = one.volume, list(_measure_learned(one)), []
     whole, cells = (0, volume.shape[0]), []
-    with track(f"reference {volume.name}", one.labelled[1] - one.labelled[0], "section") as advance:
-        for section in read_labelled_sections(volume, one.labelled, context, seen=whole):
+    sections = read_labelled_sections(volume, one.labelled, context, seen=whole)
+    with track(f"reference {volume.name}", len(sections), "section") as advance:
+        for section in sections:
             stored, image = predict(section.image), section.image[context // 2]
             mask = threshold_probability(stored, threshold)
             for piece in measure_pieces(image, stored, threshold, is_known(section.truth)):

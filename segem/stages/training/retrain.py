@@ -8,6 +8,8 @@ from pathlib import Path
 from segem.config import Manifest, TrainConfig, load_manifest
 from segem.config.retrain import RetrainConfig, nothing_to_rehearse, with_rehearsal
 from segem.errors import ConfigError
+from segem.io.reviewed_labels import ReviewedVolume, open_reviewed
+from segem.io.run import load_run
 from segem.io.versions import find_version_in_use
 from segem.io.workspace import Workspace, open_workspace
 from segem.learn.artefact import Artefact, find_model, list_models, load_artefact
@@ -20,6 +22,7 @@ from segem.stages.training.gate.predictions import predict_with
 from segem.stages.training.gate.promote import decide_promotion
 from segem.stages.training.job import Terms, TrainingJob, find_base, open_training, resolve_config
 from segem.stages.training.provenance import record_trained_on
+from segem.stages.training.reviewed import NO_REVIEWS, Reviews
 from segem.stages.training.train import TrainResult, run_training, summarise_training
 
 
@@ -27,12 +30,12 @@ from segem.stages.training.train import TrainResult, run_training, summarise_tra
 class Retraining:
     """A retraining that can start: manifests are valid, models exist, and the workspace can be written."""
 
-    source: Path
+    source: Path | None
     """The YAML file that the manifest was read from."""
     config: RetrainConfig
     data_root: Path | None
-    manifest: Manifest
-    """All volumes to train on, rehearsed ones included."""
+    manifest: Manifest | None
+    """All volumes to train on, rehearsed ones included; None where that is what people have reviewed alone."""
     workspace: Workspace
     training: TrainConfig
     """Settings with every default filled in."""
@@ -42,6 +45,14 @@ class Retraining:
     """Name of the incumbent; None means K-means. The gate looks it up again, as another may be promoted by then."""
     incumbent: Artefact | None
     """The model of that name at the start."""
+    reviews: Reviews = NO_REVIEWS
+
+    @property
+    def name(self) -> str:
+        """What the model is trained on, for the record of the decision."""
+        run = self.config.from_reviews
+        named = [] if self.manifest is None else [self.manifest.name]
+        return " and ".join(named + ([] if run is None else [f"reviews of {run}"]))
 
 
 @dataclass(frozen=True)
@@ -54,15 +65,16 @@ class PreparedRetraining:
     """The sections that decide whether the new model is put in use."""
 
 
-def retrain(manifest: Path, config: RetrainConfig, workspace: Path, data_root: Path | None = None) -> Promotion:
+def retrain(manifest: Path | None, config: RetrainConfig, workspace: Path, data_root: Path | None = None) -> Promotion:
     """Train a better model on labelled volumes, and put it in use if it does no harm; otherwise keep it aside.
 
     The whole of `segem retrain` in one call, for Python; the flow calls the same four steps as tasks.
 
     Parameters
     ----------
-    manifest : Path
-        The YAML file; its labelled volumes are learned, and their test sections judged.
+    manifest : Path or None
+        The YAML file; its labelled volumes are learned, and their test sections judged. None where what people have
+        reviewed is all there is.
     config : RetrainConfig
         Name of the model, budget, base model, incumbent.
     workspace : Path
@@ -85,14 +97,15 @@ def retrain(manifest: Path, config: RetrainConfig, workspace: Path, data_root: P
 
 
 def open_retraining(
-    manifest: Path, config: RetrainConfig, workspace: Path, data_root: Path | None = None
+    manifest: Path | None, config: RetrainConfig, workspace: Path, data_root: Path | None = None
 ) -> Retraining:
     """Check all that can be checked before a volume is read.
 
     Parameters
     ----------
-    manifest : Path
-        The YAML file; its labelled volumes are trained on, and at least one of them has test sections.
+    manifest : Path or None
+        The YAML file; its labelled volumes are trained on, and at least one of them has test sections. It may be absent
+        with `config.from_reviews`.
     config : RetrainConfig
         Settings of training, rehearsal and gate.
     workspace : Path
@@ -115,24 +128,52 @@ def open_retraining(
         When the workspace cannot be written.
     """
     check_new_name(config.out)
+    volumes: tuple[ReviewedVolume, ...] = ()
+    if config.from_reviews is not None:
+        volumes = tuple(open_reviewed(Workspace(workspace.resolve()), config.from_reviews))
+        config = _with_base(config, Workspace(workspace.resolve()))
+    loaded = _load_manifests(manifest, config, data_root, len(volumes))
+    opened = open_workspace(workspace)
+    base = find_base(config.start, config.train, opened)
+    training = resolve_config(config.train, base, config.device)
+    against = _name_incumbent(config, opened)
+    incumbent = None if against is None else find_model(against, opened)
+    known = tuple(one for model in (base, incumbent) if model is not None for one in model.card.trained_on)
+    reviews = Reviews(volumes, known, config.gate) if volumes else NO_REVIEWS
+    return Retraining(manifest, config, data_root, loaded, opened, training, base, against, incumbent, reviews)
+
+
+def _load_manifests(
+    manifest: Path | None, config: RetrainConfig, data_root: Path | None, reviewed: int
+) -> Manifest | None:
+    """Return what the model is trained on besides reviewed regions, if there is any."""
     if config.rehearse is not None and config.start is None:
         raise nothing_to_rehearse()
-    loaded = load_manifest(manifest, data_root)
+    if manifest is None and not reviewed:
+        raise ConfigError(
+            "what is the model to be trained on?", fix="give a manifest of labelled volumes, or --from-reviews RUN"
+        )
+    loaded = None if manifest is None else load_manifest(manifest, data_root)
     if config.rehearse is not None:
-        loaded = with_rehearsal(loaded, load_manifest(config.rehearse, data_root), config.share)
-    if not any(entry.labels and entry.split and entry.split.test for entry in loaded.volumes):
+        loaded = with_rehearsal(loaded, load_manifest(config.rehearse, data_root), config.share, reviewed)
+    tested = loaded is not None and any(one.labels and one.split and one.split.test for one in loaded.volumes)
+    if not tested and not reviewed:
         raise ConfigError(
             "no labelled volume has test sections, so a new model cannot be judged",
             where=manifest,
             fix="keep some sections away from training, such as "
             "split: {train: [0, 3], validation: [3, 4], test: [4, 5]}",
         )
-    opened = open_workspace(workspace)
-    base = find_base(config.start, config.train, opened)
-    training = resolve_config(config.train, base, config.device)
-    against = _name_incumbent(config, opened)
-    incumbent = None if against is None else find_model(against, opened)
-    return Retraining(manifest, config, data_root, loaded, opened, training, base, against, incumbent)
+    return loaded
+
+
+def _with_base(config: RetrainConfig, workspace: Workspace) -> RetrainConfig:
+    """Return the settings with the model of the reviewed run as the base model, where none is named."""
+    if config.start is not None or config.train.pretrained is not None or config.from_reviews is None:
+        return config
+    model = load_run(workspace, config.from_reviews).model
+    # Where the mask of a baseline was reviewed, there is no model yet.
+    return config if model is None else config.model_copy(update={"start": model.name})
 
 
 def prepare_retraining(opened: Retraining) -> PreparedRetraining:
@@ -154,6 +195,7 @@ def prepare_retraining(opened: Retraining) -> PreparedRetraining:
         device=config.device,
         terms=Terms(config.licence, config.citation),
         replace=config.replace,
+        reviews=opened.reviews,
     )
     judged = choose_judged_sections([one for one in job.volumes if one.test is not None], config.gate)
     # All of this before hours of training, which would be lost: a model that has seen the test sections cannot be
@@ -165,7 +207,7 @@ def prepare_retraining(opened: Retraining) -> PreparedRetraining:
     if not config.force:
         check_polarity(predict_with(opened.incumbent, config.device), judged)
     for one in job.volumes:
-        if one.test is None:
+        if one.test is None and not isinstance(one.volume, ReviewedVolume):
             tell(f"{one.name}: has no test sections, so nothing is said of how the new model does there")
     return PreparedRetraining(opened, job, judged)
 
@@ -194,7 +236,7 @@ def judge_candidate(ready: PreparedRetraining, version: Path) -> Promotion:
     return decide_promotion(
         load_artefact(version),
         ready.judged,
-        opened.manifest.name,
+        opened.name,
         config.gate,
         opened.workspace,
         against=opened.against,

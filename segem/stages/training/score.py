@@ -27,8 +27,9 @@ def score_volume(
 ) -> HeldOutScore:
     """Return the scores of a net on sections of a labelled volume, as the report of a run would show them."""
     confusion, sums, bins = Confusion(), SegmentationSums.nothing(), CalibrationBins()
-    with track(f"test {volume.name}", sections[1] - sections[0], "section") as advance:
-        for section in read_labelled_sections(volume, sections, context, seen=(0, volume.shape[0])):
+    labelled = read_labelled_sections(volume, sections, context, seen=(0, volume.shape[0]))
+    with track(f"test {volume.name}", len(labelled), "section") as advance:
+        for section in labelled:
             # The 8 bits that a run stores and the neighbours it sees, so that the scores are those of a run.
             stored = quantize_probability(predict(section.image))
             confusion += Confusion.count(section.truth, threshold_probability(stored, threshold))

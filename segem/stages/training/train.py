@@ -43,7 +43,7 @@ from segem.stages.training.job import (
     open_training,
     resolve_config,
 )
-from segem.stages.training.labelled import read_labelled_sections
+from segem.stages.training.labelled import NO_SECTIONS, read_labelled_sections
 from segem.stages.training.pictures import draw_training
 from segem.stages.training.provenance import check_apart, has_learned_from, record_trained_on, record_voxel_sizes
 from segem.stages.training.reference import FitOn, fit_reference
@@ -206,7 +206,11 @@ def run_training(
         reference = fit_reference(
             lambda image: quantize_probability(predict(image)),
             fitted.threshold,
-            [FitOn(one.volume, one.validation, _learned(job, one.name)) for one in job.volumes],
+            [
+                FitOn(one.volume, one.validation, _learned(job, one.name))
+                for one in job.volumes
+                if one.validation != NO_SECTIONS
+            ],
             shape.context_sections,
         )
         card = _write_card(job, name, fitted, scores, rehearsed=any(section.rehearsed for section in learned))
@@ -239,10 +243,10 @@ def _read_sections(job: TrainingJob) -> tuple[list[LabelledSection], list[Labell
         if one.name in job.trained:
             sections, base = job.trained[one.name], job.base
             # Only where the base model was trained on them is its output there worth keeping.
-            known = one.split.rehearsed and base is not None and has_learned_from(base.card, one.volume, sections)
-            if one.split.rehearsed and not known:
+            known = one.rehearsed and base is not None and has_learned_from(base.card, one.volume, sections)
+            if one.rehearsed and not known:
                 tell(f"{one.name}: no base model has learned from it, so its labels alone are rehearsed")
-            learned += read_labelled_sections(one.volume, sections, context, one.split.weight, rehearsed=known)
+            learned += read_labelled_sections(one.volume, sections, context, one.weight, rehearsed=known)
         validation += read_labelled_sections(one.volume, one.validation, context)
     return learned, validation
 
@@ -297,7 +301,8 @@ def _write_card(
         merge_below=fitted.merge_below,
         halo=_measure_halo(job, fitted),
         trained_on=record_trained_on(job.volumes, job.trained) + (base.card.trained_on if base is not None else ()),
-        learned_at=record_voxel_sizes(job.volumes, job.trained),
+        reviewed=job.reviewed,
+        learned_at=record_voxel_sizes(job.volumes, job.trained, config),
         scores=scores,
         training=record_training(config, fitted, base, rehearsed=rehearsed),
         # A fine-tuned model inherits the licence of its base model, and is cited together with it.
@@ -340,6 +345,7 @@ def _measure_halo(job: TrainingJob, fitted: Fitted) -> MeasuredHalo | None:
     seen = [
         section.image
         for one in job.volumes
+        if one.validation != NO_SECTIONS
         for section in read_labelled_sections(one.volume, (one.validation[0], one.validation[0] + 1), context)
     ]
     px = measure_halo(fitted.calibrated_net, shape.stride_px, context, TOLERANCE, sections=seen)

@@ -370,7 +370,7 @@ def test_a_run_without_a_model_is_reviewed_from_its_baseline(tmp_path):
     opened = Review(space, "r")
     assert opened.regions("v")[0].reason.startswith("in order")
     assert opened.questions("v", 0) == {}
-    assert np.array_equal(opened.tile("v", 0, 0, 0, 0)[1], expected == 1)
+    assert np.array_equal(opened.tile("me", "v", 0, 0, (0, 0))[1], expected == 1)
     opened.close()
 
 

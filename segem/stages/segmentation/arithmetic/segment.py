@@ -15,9 +15,10 @@ from segem.io.cache import bytes_to_decode_once
 from segem.io.tissue import TissueReader
 from segem.io.volume import Volume
 from segem.kernels.threshold import threshold_probability
-from segem.learn.artefact import Artefact, geometry_of, load_artefact, load_net
+from segem.learn.artefact import Artefact, geometry_of, load_artefact
 from segem.learn.engine import Engine, choose_device
 from segem.learn.runtimes.choice import runtime_identity
+from segem.learn.scale import AS_IS, Scale, net_at
 from segem.plan import Block, Plan
 from segem.stages.segmentation.arithmetic.block import Computed, Voxels, count_membrane, outside_of
 
@@ -42,6 +43,8 @@ class SegmentArithmetic:
     views: int = 1
     threads: int = 1
     """Tiles that the memory allows side by side."""
+    scale: Scale = AS_IS
+    """At which the model sees the volume."""
 
     @cached_property
     def runtime_identity(self) -> str:
@@ -61,6 +64,7 @@ class SegmentArithmetic:
             "statistics": source.statistics.to_dict(),
             "threshold": self.threshold,
             "views": self.views,
+            "scale": (self.scale.net_px, self.scale.source_px),
             "runtime": self.runtime_identity,
         }
 
@@ -113,7 +117,7 @@ def _engine(work: SegmentArithmetic, threads: int) -> Engine:
 def _opened_engine(work: SegmentArithmetic, threads: int) -> Engine:
     artefact = _open(work)[1]
     context = geometry_of(artefact.card).context_sections
-    net, device = load_net(artefact), choose_device(work.device)
+    net, device = net_at(artefact, work.scale), choose_device(work.device)
     return Engine(net, device, context, threads, views=work.views, runtime=work.runtime, quantized=work.quantized)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from segem.config import Device, GateConfig
 from segem.errors import InputError
 from segem.geometry import Range
+from segem.io.reviewed_labels import ReviewedVolume
 from segem.io.volume import Volume
 from segem.kernels.bootstrap import Difference, compare_iou, compare_v_rand, count_tiles
 from segem.kernels.metrics.local_rand import score_tiles
@@ -37,6 +38,13 @@ class JudgedSections(NamedTuple):
     def span(self) -> Range:
         """The same as (first, one past the last)."""
         return self.sections.start, self.sections.stop
+
+    @property
+    def labelled(self) -> Sequence[int]:
+        """Those that are looked at: of a volume that people have reviewed, the ones with regions."""
+        if isinstance(self.volume, ReviewedVolume):
+            return self.volume.reviewed_sections(self.span)
+        return self.sections
 
 
 @dataclass(frozen=True)
@@ -66,10 +74,15 @@ def choose_judged_sections(volumes: Sequence[LabelledVolume], config: GateConfig
     """
     chosen = tuple(JudgedSections(one.volume, range(*(one.test or one.validation))) for one in volumes)
     for judged in chosen:
-        counts = [_composition(read_truth(judged.volume, z), config) for z in judged.sections]
-        blocks = _pool_cubes(counts, judged.volume, config)
-        _check_enough(judged, blocks[blocks.any(axis=1)], config)
+        _check_enough(judged, compose_blocks(judged, config), config)
     return chosen
+
+
+def compose_blocks(judged: JudgedSections, config: GateConfig) -> NDArray[np.int64]:
+    """Return the numbers of membrane and background voxels of each block with labels, (blocks, 2)."""
+    counts = [_composition(read_truth(judged.volume, z), config) for z in judged.labelled]
+    blocks = _pool_cubes(counts, judged, config)
+    return blocks[blocks.any(axis=1), :2]
 
 
 def check_all_unseen(trained_on: Iterable[TrainedOn], whose: object, chosen: Iterable[JudgedSections]) -> None:
@@ -99,7 +112,7 @@ def judge_volume(candidate: Contender, incumbent: Contender, judged: JudgedSecti
     config : GateConfig
         What counts as harm.
     """
-    volume, sections = judged
+    volume, sections = judged.volume, judged.labelled
     tallies, held, cells = (_Tally(), _Tally()), [], 0
     predictions = candidate.predict(volume, sections), incumbent.predict(volume, sections)
     # Both models section by section, so that memory does not grow with the number of sections.
@@ -112,12 +125,12 @@ def judge_volume(candidate: Contender, incumbent: Contender, judged: JudgedSecti
             cells += int(label_cells(truth == 0).max())
             advance(1)
     # Blocks without labels are no observations.
-    known = _pool_cubes(held, volume, config).any(axis=1)
-    counts = [_pool_cubes(tally.counts, volume, config)[known] for tally in tallies]
+    known = _pool_cubes(held, judged, config).any(axis=1)
+    counts = [_pool_cubes(tally.counts, judged, config)[known] for tally in tallies]
     # Paired, on the same blocks: what makes a block hard for both models cancels out. By blocks, because errors of
     # neighbouring voxels are not independent: they run along a membrane.
     iou = compare_iou(*counts, resamples=config.resamples, confidence=config.confidence, seed=config.seed)
-    v_rand, within = _pair(tallies, "rand"), _compare_within_blocks(tallies, cells, volume, config)
+    v_rand, within = _pair(tallies, "rand"), _compare_within_blocks(tallies, cells, judged, config)
     harms = (
         _iou_harm(iou, config, replaces=incumbent.model is not None),
         _v_rand_harm(v_rand, within, cells, config),
@@ -168,10 +181,10 @@ def _pair(tallies: tuple[_Tally, _Tally], measure: Measure) -> ScorePair | None:
 
 
 def _compare_within_blocks(
-    tallies: tuple[_Tally, _Tally], cells: int, volume: Volume, config: GateConfig
+    tallies: tuple[_Tally, _Tally], cells: int, judged: JudgedSections, config: GateConfig
 ) -> Difference | None:
     """Return the difference in V_rand within blocks, and its interval; None where there is too little to tell."""
-    first, second = (_pool_cubes(tally.at_best(), volume, config) for tally in tallies)
+    first, second = (_pool_cubes(tally.at_best(), judged, config) for tally in tallies)
     with_cells = first[:, 1] > 0
     # A vessel may fill all blocks: they are then many observations of one cell, in which no merger can occur.
     if min(cells, int(with_cells.sum())) < config.fewest_blocks:
@@ -195,9 +208,12 @@ def _composition(truth: Mask, config: GateConfig) -> NDArray[np.int64]:
     return count_tiles(truth, np.ones_like(truth), config.block_px)
 
 
-def _pool_cubes(counts: list[NDArray[np.int64]], volume: Volume, config: GateConfig) -> NDArray[np.int64]:
+def _pool_cubes(counts: Sequence[NDArray[np.int64]], judged: JudgedSections, config: GateConfig) -> NDArray[np.int64]:
     """Add up tiles to cubes of tissue: errors continue through thin sections just as they do along a membrane."""
-    return pool_depth(np.stack(counts), max(1, round(config.block_px * volume.voxel_size.y / volume.voxel_size.z)))
+    size = judged.volume.voxel_size
+    sections = np.zeros((len(judged.sections), *counts[0].shape), np.int64)
+    sections[[z - judged.sections.start for z in judged.labelled]] = counts
+    return pool_depth(sections, max(1, round(config.block_px * size.y / size.z)))
 
 
 def _check_enough(judged: JudgedSections, blocks: NDArray[np.int64], config: GateConfig) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,17 +10,19 @@ from numpy.typing import NDArray
 
 from segem.config import Device
 from segem.io.layers import read_section
+from segem.io.reviewed_labels import ReviewedVolume
 from segem.io.tissue import Tissue
 from segem.io.volume import Volume
 from segem.kernels.kmeans import fit_two_means, mark_membrane
 from segem.kernels.normalize import histogram
 from segem.kernels.threshold import quantize_probability, threshold_probability
-from segem.learn.artefact import Artefact, geometry_of, load_net
+from segem.kernels.truth import hide_borders
+from segem.learn.artefact import Artefact, geometry_of
 from segem.learn.checks import check_predicted
-from segem.learn.pieces import in_pieces
 from segem.learn.predict import predict_section
 from segem.learn.runtimes.choice import choose_device
-from segem.stages.training.labelled import read_labelled_sections, read_section_tissue
+from segem.learn.sized import nets_by_pixel_size
+from segem.stages.training.labelled import read_section_images, read_section_tissue
 
 Mask = NDArray[np.uint8]
 
@@ -34,7 +36,7 @@ class Prediction(NamedTuple):
     """(H, W), 1 = membrane."""
 
 
-Predict = Callable[[Volume, range], Iterator[Prediction]]
+Predict = Callable[[Volume, Sequence[int]], Iterator[Prediction]]
 """Finds the membrane of some sections of a volume, one after the other."""
 
 
@@ -43,7 +45,7 @@ def predict_with(model: Artefact | None, device: Device) -> Predict:
     return predict_with_kmeans if model is None else _predict_with_net(model, device)
 
 
-def predict_with_kmeans(volume: Volume, sections: range) -> Iterator[Prediction]:
+def predict_with_kmeans(volume: Volume, sections: Sequence[int]) -> Iterator[Prediction]:
     """Yield what K-means finds in some sections of a volume."""
     # The clusters are those of the whole volume, as in the baseline of a run.
     means = fit_two_means(np.sum([_count(read_section_tissue(volume, z)) for z in range(volume.shape[0])], axis=0))
@@ -55,20 +57,23 @@ def predict_with_kmeans(volume: Volume, sections: range) -> Iterator[Prediction]
 
 
 def read_truth(volume: Volume, z: int) -> Mask:
-    """Return the truth of a section."""
+    """Return the truth of a section, as far as models may be judged by it."""
+    if isinstance(volume, ReviewedVolume):
+        # The mask that people corrected was a model's own. They mend gaps and spurs, not where exactly a membrane ends,
+        # so there the truth would still be what that model said.
+        return hide_borders(volume.truth(z))
     return read_section(volume.label("truth"), z, _ingest_again(volume))
 
 
 def _predict_with_net(model: Artefact, device: Device) -> Predict:
-    net, where = load_net(model), choose_device(device)
-    shape = geometry_of(model.card)
-    net, context = in_pieces(net.to(where), shape), shape.context_sections
+    where, context = choose_device(device), geometry_of(model.card).context_sections
+    net_for = nets_by_pixel_size(model, where)
 
-    def predict(volume: Volume, sections: range) -> Iterator[Prediction]:
+    def predict(volume: Volume, sections: Sequence[int]) -> Iterator[Prediction]:
         for z in sections:
             # With neighbours from the whole volume, as in a run.
-            (section,) = read_labelled_sections(volume, (z, z + 1), context, seen=(0, volume.shape[0]))
-            probability = predict_section(net, section.image, where)
+            (image,) = read_section_images(volume, (z, z + 1), context, seen=(0, volume.shape[0]))
+            probability = predict_section(net_for(volume.voxel_size), image, where)
             check_predicted(probability, f"{model.path}, section {z} of {volume.name}")
             # Rounded to the 8 bits that a run stores, so that this is the mask a run would write.
             stored = _without_outside(quantize_probability(probability)[None], read_section_tissue(volume, z))[0]

@@ -13,8 +13,11 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.models import get_model
 
+from segem.config import TrainConfig
 from segem.learn.artefact import load_net, save_artefact
+from segem.learn.batches import Batch
 from segem.learn.fold import folded
+from segem.learn.learner import Learner
 from segem.learn.models.deeplab_v1 import FC6, DeepLabV1, DeepLabV1MultiScale, Variant
 from segem.learn.models.deeplab_v2 import RATES, DeepLabV2ResNet, DeepLabV2VGG, three_quarters
 from segem.learn.models.deeplab_v3 import DeepLabV3
@@ -56,8 +59,10 @@ def count(net: nn.Module) -> int:
 
 
 def with_statistics(net: nn.Module) -> nn.Module:
-    """Give batch norms statistics that are not those of the start, so that a test sees them."""
+    """Give batch norms, and what starts at zero, values that are not those of the start, so that a test sees them."""
     for module in net.modules():
+        if isinstance(module, nn.Conv2d) and not module.weight.any():
+            nn.init.normal_(module.weight, std=0.01)
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -0.5, 0.5)
             nn.init.uniform_(module.running_var, 0.5, 1.5)
@@ -197,7 +202,7 @@ def test_halos_at_full_size() -> None:
 
 def test_three_scales_keep_the_largest_score() -> None:
     torch.manual_seed(0)
-    net = small_resnet(multi_scale=True).eval()
+    net: Any = with_statistics(small_resnet(multi_scale=True))
     x = torch.randn(1, 1, 64, 96)
     with torch.inference_mode():
         found = net.scores(x)
@@ -225,6 +230,24 @@ def test_they_learn_from_scratch(name: str) -> None:
 def v3() -> Any:
     torch.manual_seed(0)
     return build("deeplab-v3-resnet50")
+
+
+def test_residual_blocks_pass_on_their_input_at_first(v3: Any) -> None:
+    v2: Any = small_resnet()
+    for block, channels in ((v2.backbone.layer3[1], 1024), (v3.net.backbone["layer1"][1], 256)):
+        x = torch.rand(1, channels, 9, 7)
+        assert torch.equal(block.train()(x), x)
+
+
+def test_one_step_moves_no_score_by_more_than_one() -> None:
+    # A score sums 73,728 inputs, and Adam moves the weight of each by the learning rate: at the full rate by seven.
+    learner = Learner(TrainConfig(model="deeplab-v2-resnet101", steps=1), None, False, "cpu")
+    crops = torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    learner.step(Batch(crops, (crops > 0).float(), torch.ones_like(crops), torch.zeros(2, dtype=torch.bool)), 1, 0.03)
+    with torch.no_grad():
+        # A fresh net scores everything 0.
+        assert 0.01 < learner.net(crops).abs().max() < 1
+    assert [group["lr"] for group in learner.optimizer.param_groups] == pytest.approx([1e-3, 5e-5])
 
 
 def test_image_pooling_sees_the_whole_section(v3: Any) -> None:

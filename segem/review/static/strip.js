@@ -1,0 +1,34 @@
+// The region in the sections before and after, with their masks, beside the stage.
+
+import { getBits } from "./api.js";
+
+export class Strip {
+  // `drawCrop(canvas, place, pixels)` draws a square of a section.
+  constructor(drawCrop) {
+    Object.assign(this, { drawCrop, shown: matchMedia("(min-width: 1100px)").matches, turn: 0 });
+    this.element = document.getElementById("strip");
+    this.element.hidden = true;
+  }
+
+  // Shows the neighbours of a region; nothing where there is no region or the strip is put away.
+  async show(place, volume) {
+    const turn = (this.turn += 1);
+    this.element.hidden = !this.shown || !place;
+    if (this.element.hidden) return;
+    for (const [name, offset] of [["below", -1], ["above", 1]]) {
+      const z = place.z + offset;
+      const there = z >= 0 && z < volume.shape[0];
+      const size = Math.max(place.height, place.width);
+      const canvas = document.getElementById(`strip-${name}`);
+      canvas.classList.toggle("none", !there);
+      document.getElementById(`strip-caption-${name}`).textContent = there ? `Section ${z}` : `No section ${offset < 0 ? "before" : "after"}`;
+      if (!there) continue;
+      const at = [place.z, place.y, place.x, place.height, place.width].join("/");
+      const { pixels, width } = await getBits(`api/neighbour/${name}/${encodeURIComponent(place.volume)}/${at}`);
+      if (turn !== this.turn) return;
+      const square = new Uint8Array(size * size);
+      pixels.forEach((value, i) => { square[Math.floor(i / width) * size + (i % width)] = value; });
+      await this.drawCrop(canvas, { z, y: place.y, x: place.x, height: size }, square);
+    }
+  }
+}
