@@ -35,6 +35,7 @@ from segem.kernels.estimate import (
     FAR_SECTION,
     IOU_FLOOR,
     NORMAL_90,
+    ODD_SECTIONS,
     V_RAND_FLOOR,
     Observed,
     estimate_scores,
@@ -117,7 +118,7 @@ class Row:
     distance: float
     """Of the whole crop from the nearest volume of the reference."""
     section_distance: float
-    """The same of the section that lies furthest."""
+    """The same of the section that lies second furthest: one alone silences nothing."""
     regions: tuple[NDArray[np.float64], ...] = ()
     """Expected and measured errors of each region, and the mean expected error of its section."""
 
@@ -265,7 +266,7 @@ def judge(model: str, volumes: dict[str, Volume], cache: Path, whole: bool) -> I
             estimate_scores(reference, observed),
             estimate_scores(*_without_sizes(reference, observed)),
             distance,
-            max(single, default=np.inf),
+            sorted(single)[-1 - ODD_SECTIONS] if len(single) > ODD_SECTIONS else 0.0,
             _map_regions(case, stored, threshold),
         )
 

@@ -53,12 +53,12 @@ def _differences(found: list[dict[str, Any]]) -> str:
             continue
         for volume, sections in one["volumes"].items():
             other = beside["volumes"][volume]
-            iou = compare_iou(*(np.concatenate([z["tiles"] for z in each]) for each in (sections, other)))
-            cells = compare_cells(sections, other)
+            mine, theirs = (np.concatenate([z["tiles"] for z in each]) for each in (sections, other))
+            iou, cells = compare_iou(mine, theirs), compare_cells(sections, other)
             job = one["job"]
             lines.append(
-                f"| {job['recipe']} | {job['taught']} | {job['fold']} | {job['seed']} | {job['minutes']:g} | {volume} | "
-                f"{iou.value:+.3f} ({iou.low:+.3f} to {iou.high:+.3f}) | "
+                f"| {job['recipe']} | {job['taught']} | {job['fold']} | {job['seed']} | {job['minutes']:g} | "
+                f"{volume} | {iou.value:+.3f} ({iou.low:+.3f} to {iou.high:+.3f}) | "
                 f"{cells[0]:+.3f} ({cells[1]:+.3f} to {cells[2]:+.3f}) |"
             )
     if not lines:

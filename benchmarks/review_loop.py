@@ -1,8 +1,8 @@
 """Measures what a review gives the next model: the first tenth of the queue is put right, and the model is retrained.
 
-    .venv/bin/python benchmarks/review_loop.py --data-root DIR --work FOLDER [--steps 300] [--case cortex]
+    .venv/bin/python benchmarks/review_loop.py --data-root DIR --work FOLDER [--steps 300]
 
-A model that has learned from other tissue segments the first sections of a volume. A simulated reviewer makes the first
+A model that has learned from a fly segments the first sections of mouse cortex. A simulated reviewer makes the first
 tenth of the queue what the truth says, `segem retrain --from-reviews` takes these regions and nothing else, and both
 models segment the last sections of the volume, which neither the reviewer nor a training has seen. Beside it, the same
 with as many regions drawn at random. Of the regions that are reviewed, the command itself holds back about half, to
@@ -54,23 +54,10 @@ LOOK_SECONDS, MEND_SECONDS, LEAST_PX = 10.0, 3.0, 25
 ORDERS = ("queue", "random")
 
 
-@dataclass(frozen=True)
-class Case:
-    """A model, and tissue that it has not seen."""
-
-    learned: tuple[str, ...]
-    """Volumes that the model has learned from."""
-    fold: int
-    """Sections of these that it has not learned from, see `benchmarks/folds.py`."""
-    volume: str
-    reviewed: tuple[int, int]
-    judged: tuple[int, int]
-
-
-CASES = {
-    "cortex": Case(("isbi", "stack1"), 0, "ac4", (0, 16), (18, 24)),
-    "cord": Case(("isbi",), 3, "stack1", (0, 6), (7, 10)),
-}
+LEARNED, FOLD = ("isbi", "stack1"), 0
+"""Tissue that the model before the review has learned from, a fly's, and the fold of it that was kept from it."""
+VOLUME, REVIEWED, JUDGED = "ac4", (0, 16), (18, 24)
+"""Tissue that it has not seen, mouse cortex, and which sections are reviewed and judged."""
 
 
 @dataclass
@@ -85,17 +72,17 @@ class Outcome:
     """Before and after."""
 
 
-def measure(name: str, case: Case, base: Artefact, data_root: Path, work: Workspace, steps: int) -> Iterator[Outcome]:
+def measure(base: Artefact, data_root: Path, work: Workspace, steps: int) -> Iterator[Outcome]:
     """Review a volume in both orders, retrain on each, and judge."""
-    entry = next(one for one in load_manifest(MANIFEST, data_root).volumes if one.name == case.volume)
+    entry = next(one for one in load_manifest(MANIFEST, data_root).volumes if one.name == VOLUME)
     whole = Volume.open(ingest(entry.ingest_config(), work).path)
-    first, stop = case.reviewed
+    first, stop = REVIEWED
     # As a volume of its own and without its truth: nothing else of it can be learned.
-    unseen = {"name": f"{name}-unseen", "labels": None, "box": f"{first}:{stop},:,:"}
+    unseen = {"name": "cortex-unseen", "labels": None, "box": f"{first}:{stop},:,:"}
     reviewed = ingest(entry.ingest_config().model_copy(update=unseen), work).path
     name_of = Volume.open(reviewed).name
     for order in ORDERS:
-        run = f"{name}-{order}"
+        run = f"cortex-{order}"
         segment(name_of, run, SegmentConfig(model=str(base.path)), ExecutionConfig(), work)
         regions = choose_regions(rank_regions(work, run, name_of), order)
         seconds = review(work, run, regions, whole, first)
@@ -111,7 +98,7 @@ def measure(name: str, case: Case, base: Artefact, data_root: Path, work: Worksp
             promotion = retrain(None, config, work.root)
             made = load_artefact(work.models / run / promotion.version)
             print(f"{run}: {'promoted' if promotion.promoted else 'kept aside: ' + promotion.reason}", flush=True)
-        judged, cl_dice = judge(made, base, whole, range(*case.judged))
+        judged, cl_dice = judge(made, base, whole, range(*JUDGED))
         yield Outcome(order, len(regions), seconds / 60, judged, cl_dice)
 
 
@@ -175,14 +162,13 @@ def judge(after: Artefact, before: Artefact, volume: Volume, sections: range) ->
     return found, (scores[1], scores[0])
 
 
-def tell(name: str, one: Outcome) -> None:
+def tell(one: Outcome) -> None:
     """Print a row of the table."""
     judged, interval = one.judged, one.judged.iou_interval
     assert judged.v_rand is not None
     assert judged.v_rand_interval is not None
     gain = judged.iou.difference / one.minutes
     cells = (
-        name,
         one.order,
         one.regions,
         f"{one.minutes:.0f}",
@@ -196,11 +182,11 @@ def tell(name: str, one: Outcome) -> None:
     print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
-def base_of(name: str, case: Case, data_root: Path, work: Workspace, steps: int) -> Artefact:
+def base_of(name: str, data_root: Path, work: Workspace, steps: int) -> Artefact:
     """Return the model that is reviewed, trained now unless it is there."""
     known = trained(name, work)
     if known is None:
-        volumes = tuple(one for learned in case.learned for one in entries((learned,), case.fold, data_root))
+        volumes = tuple(one for learned in LEARNED for one in entries((learned,), FOLD, data_root))
         config = TrainConfig(model="unet", architecture={"context_sections": 3}, steps=steps)
         train(Manifest(name=name, volumes=volumes), name, config, work)
         known = trained(name, work)
@@ -214,18 +200,15 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True, help="workspace of models and runs")
     parser.add_argument("--steps", type=int, default=300, help="for each training")
-    parser.add_argument("--case", choices=CASES, action="append", help="all when absent")
     arguments = parser.parse_args()
     print(provenance(), flush=True)
     work = Workspace(arguments.work.resolve())
     work.prepare()
-    print("| tissue | regions | count | minutes | IoU | gain | gain a minute | V_rand | within blocks | clDice |")
-    print("|---" * 10 + "|", flush=True)
-    for name in arguments.case or CASES:
-        case = CASES[name]
-        base = base_of(f"{name}-base", case, arguments.data_root, work, arguments.steps)
-        for outcome in measure(name, case, base, arguments.data_root, work, arguments.steps):
-            tell(name, outcome)
+    print("| regions | count | minutes | IoU | gain | gain a minute | V_rand | within blocks | clDice |")
+    print("|---" * 9 + "|", flush=True)
+    base = base_of("cortex-base", arguments.data_root, work, arguments.steps)
+    for outcome in measure(base, arguments.data_root, work, arguments.steps):
+        tell(outcome)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@
 
 Real inference, tile by tile as the engine does it, on crops of 8 sections of 512 x 512 with tiles of 128, and on
 synthetic stacks of 4 sections with tiles of 256. Each fault is made here, where the tiles are put together: none of it
-is in the product. Beside each fault stands what it changes of the stored probability, in its 256 levels: what changes
-nothing there cannot be found.
+is in the product. The audit looks at the output alone; `segem verify --recompute` computes four places of each crop
+anew, in one piece, and compares. Beside each fault stands what it changes of the stored probability, in its 256
+levels: what changes nothing there cannot be found.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from segem.config import SynthConfig
 from segem.geometry import ZYX, Box, Halo
 from segem.io.readers import open_stack
+from segem.io.tissue import Tissue
 from segem.kernels.metrics.seam import Seams, SeamSums
 from segem.kernels.normalize import IntensityStatistics, histogram
 from segem.kernels.synth import synthesize
@@ -32,14 +34,23 @@ from segem.learn.artefact import Artefact, find_model, geometry_of, load_net
 from segem.learn.engine import Engine, choose_device, tile_channels
 from segem.plan import Block, Plan, Tile, blend_tiling, crop_tiling
 from segem.records.seams import SeamAudit
+from segem.stages.segmentation.recompute import Difference, Recomputer, choose_places
 
-SECTIONS = 8
+SECTIONS, PLACES = 8, 4
 STACKS = ("isbi2012/train-volume.tif", "isbi2012/test-volume.tif", "vnc/stack1/raw", "vnc/stack2/raw", "snemi/ac4/raw")
 
 AXES: tuple[Literal[1, 2], ...] = (1, 2)
 Voxels = NDArray[np.uint8]
 Map = NDArray[np.float32]
-Made = tuple[Voxels, Seams]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A stored probability, where its tiles meet, and how places of it differ from the model's own in one piece."""
+
+    probability: Voxels
+    seams: Seams
+    differences: tuple[Difference, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,15 +97,15 @@ def main() -> None:
         bench, coarse = _Bench(engine, artefact, 128), _Bench(engine, artefact, 256)
         crops = list(_crops(arguments.data_root, arguments.crops))
         right = [bench.compute(crop, Making()) for crop in crops]
-        _tell("whole, real", [_audit(made) for made in right])
+        _tell("whole, real", right)
         blended = [bench.compute(crop, Making(window="gaussian")) for crop in crops]
-        _tell("whole, real, blended", [_audit(made) for made in blended])
+        _tell("whole, real, blended", blended)
         for name, making in FAULTS.items():
             made = [bench.compute(crop, making) for crop in crops[: arguments.faulty]]
             changes = _describe_changes(made, blended if making.window else right)
-            _tell(name, [_audit(one) for one in made], changes)
+            _tell(name, made, changes)
         stacks = (coarse.compute(stack, Making()) for stack in _stacks(arguments.synthetic))
-        _tell("whole, synthetic", [_audit(made) for made in stacks])
+        _tell("whole, synthetic", list(stacks))
 
 
 @dataclass(frozen=True)
@@ -128,7 +139,22 @@ class _Bench:
             out[tile.write.slices][0] += part * mass
             weight[tile.write.slices][0] += mass
         rows, columns = (tuple(border for window in plan.windows(axis) for border in window) for axis in AXES)
-        return quantize_probability(out / weight), Seams(rows, columns, stride_px=geometry.stride_px)
+        stored = quantize_probability(out / weight)
+        # Blended tiles are no whole, so nothing can be computed anew in one piece.
+        found = () if making.window else tuple(self._recompute(voxels, stored, statistics, plan))
+        return Made(stored, Seams(rows, columns, stride_px=geometry.stride_px), found)
+
+    def _recompute(
+        self, voxels: Voxels, stored: Voxels, statistics: IntensityStatistics, plan: Plan
+    ) -> Iterator[Difference]:
+        """Compute places anew as `segem verify --recompute` does."""
+        geometry = geometry_of(self.artefact.card)
+        halo = Halo(geometry.context_sections // 2, geometry.halo_px or 0, geometry.halo_px or 0)
+        again = Recomputer(
+            self.engine, halo, geometry.stride_px, lambda box: Tissue(voxels[box.slices], None), statistics
+        )
+        for place in choose_places(plan, PLACES):
+            yield again.compare(place, plan.shape, stored[place.slices][0])
 
     def _is_black(self, tile: Tile) -> bool:
         return sum(start // self.tile_px for start in tile.write.start[1:]) % 2 == 0
@@ -163,21 +189,28 @@ def _weigh(shape: tuple[int, ...], window: str | None) -> Map:
 
 
 def _audit(made: Made) -> SeamAudit:
-    probability, seams = made
-    sums = reduce(SeamSums.__add__, (SeamSums.count(section, seams) for section in probability))
-    return sums.audit(seams, probability.shape)
+    sums = reduce(SeamSums.__add__, (SeamSums.count(section, made.seams) for section in made.probability))
+    return sums.audit(made.seams, made.probability.shape)
 
 
-def _tell(name: str, audits: list[SeamAudit], changes: str = "") -> None:
+def _tell(name: str, made: list[Made], changes: str = "") -> None:
+    audits = [_audit(one) for one in made]
     ratios = sorted(audit.ratio for audit in audits if audit.ratio is not None)
     shown = f"ratio {ratios[0]:.2f} to {ratios[-1]:.2f}, median {np.median(ratios):.2f}"
-    print(
-        f"{name}: seams show in {sum(audit.shows for audit in audits)} of {len(audits)}; {shown}{changes}", flush=True
-    )
+    seen = f"seams show in {sum(audit.shows for audit in audits)} of {len(audits)}"
+    found = [one.differences for one in made if one.differences]
+    if found:
+        levels = max(one.levels for places in found for one in places)
+        off = sum(any(not one.sound for one in places) for places in found)
+        seen += f", {PLACES} places computed anew differ in {off} of {len(found)} (by {levels} levels at most"
+        share = max(one.share for places in found for one in places)
+        seen += f" and in {share:.3%} of a place)"
+    print(f"{name}: {seen}; {shown}{changes}", flush=True)
 
 
 def _describe_changes(made: list[Made], right: list[Made]) -> str:
-    off = np.concatenate([np.abs(a.astype(int) - b).ravel() for (a, _), (b, _) in zip(made, right, strict=False)])
+    pairs = zip(made, right, strict=False)
+    off = np.concatenate([np.abs(a.probability.astype(int) - b.probability).ravel() for a, b in pairs])
     return f"; changes {np.mean(off > 0):.2%} of the voxels, by {off.max()} levels at most, {off.mean():.3f} on average"
 
 

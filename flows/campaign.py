@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -16,9 +16,10 @@ from prefect.states import Completed
 
 from flows.baseline import baseline_step
 from flows.ingest import ingest_step
-from flows.report import publish, report_step
+from flows.report import Scored, publish, report_step, score_step, show_scores, show_status
 from flows.segment import segment_step
-from segem.config import ExecutionConfig, VolumeEntry
+from flows.side_by_side import carry_out
+from segem.config import ExecutionConfig
 from segem.errors import IncompleteError
 from segem.progress import tell
 from segem.stages.campaign import (
@@ -26,10 +27,14 @@ from segem.stages.campaign import (
     await_review,
     describe_failure,
     hold_run,
+    open_board,
     open_campaign,
+    place_steps,
     record_failure,
     record_volumes,
 )
+from segem.stages.side_by_side import Course, StepName
+from segem.stages.status import StatusBoard
 
 DEFAULT_EXECUTION = ExecutionConfig()
 
@@ -57,6 +62,7 @@ def campaign(
     data_root: Path | None = None,
     execution: ExecutionConfig = DEFAULT_EXECUTION,
     replace: bool = False,
+    restarts: int = 0,  # noqa: ARG001 - for the reaper of the service, which reads it from the parameters of the run
 ) -> State[CampaignOutcome]:
     """Find the membranes of every volume of a manifest, and report on them.
 
@@ -78,6 +84,8 @@ def campaign(
         Device, engine, workers, memory.
     replace : bool
         Overwrite results of this run, and volumes of the workspace, that were made with other settings.
+    restarts : int
+        How often the service starts the campaign again when its process died; finished blocks are kept.
 
     Raises
     ------
@@ -90,12 +98,13 @@ def campaign(
     """
     job = open_campaign(manifest, run, workspace, data_root, replace=replace)
     # All volumes are recorded before the first one starts, so that one which is never reached is noticed.
-    with hold_run(job):
+    with hold_run(job), open_board(job, execution) as board:
         record_volumes(job)
-        failed = _find_all_membranes(job, execution)
+        failed, scored = _find_all_membranes(job, execution, board)
         try:
-            pages = report_step(job.run, job.workspace.root)
+            pages = report_step(job.run, job.workspace.root, scored)
             publish(job.run, pages)
+            board.fail(pages.failed | failed)
         except Exception:
             # Without a report too, the volumes that failed are the cause to name first.
             _raise_if_any(failed, job)
@@ -110,32 +119,43 @@ def campaign(
     return Completed(name="AwaitingReview", message=waits_for, data=outcome)
 
 
-def _find_all_membranes(job: Campaign, execution: ExecutionConfig) -> dict[str, str]:
-    """Take every volume through its steps, and return those that failed with the reason."""
+def _find_all_membranes(job: Campaign, execution: ExecutionConfig, board: StatusBoard) -> tuple[dict[str, str], Scored]:
+    """Take every volume through its steps, and return those that failed with the reason, and the scores of others."""
     failed: dict[str, str] = {}
-    for volume in _with_progress(job.manifest.volumes):
-        try:
-            _find_membranes(volume, job, execution)
-        # Any error at all: one volume must not stop the others.
-        except Exception as error:
-            failed[volume.name] = describe_failure(error)
-            get_run_logger().error("volume %s failed: %s", volume.name, failed[volume.name], exc_info=error)
-            record_failure(volume.name, job.run, failed[volume.name], job.workspace)
-    return failed
-
-
-def _find_membranes(volume: VolumeEntry, job: Campaign, execution: ExecutionConfig) -> None:
-    workspace = job.workspace.root
-    ingest_step(volume.ingest_config(), workspace, job.replace)
-    baseline_step(volume.name, job.run, job.manifest.baseline, execution, workspace, job.replace)
-    segment_step(volume.name, job.run, job.manifest.segment_config(), execution, workspace, job.replace)
-
-
-def _with_progress(volumes: Sequence[VolumeEntry]) -> Iterator[VolumeEntry]:
+    scored = Scored()
+    places, execution = place_steps(job, execution)
     bar = cast(UUID, create_progress_artifact(0.0, key="campaign-progress", description="Volumes done"))
-    for done, volume in enumerate(volumes, start=1):
-        yield volume
-        update_progress_artifact(bar, 100.0 * done / len(volumes))
+
+    def note(courses: Sequence[Course], course: Course, error: Exception | None) -> None:
+        if course.running:
+            board.begin(course.volume, course.ahead[0])
+            return
+        if error is not None:
+            failed[course.volume] = describe_failure(error)
+            get_run_logger().error("volume %s failed: %s", course.volume, failed[course.volume], exc_info=error)
+            record_failure(course.volume, job.run, failed[course.volume], job.workspace)
+        board.end(course.volume, failed.get(course.volume))
+        show_status(board.status())
+        update_progress_artifact(bar, 100.0 * sum(not each.ahead for each in courses) / len(courses))
+
+    courses = [Course(volume.name, volume.priority) for volume in job.manifest.volumes]
+    carry_out(courses, places, lambda volume, step: _take_step(step, volume, job, execution, scored), note)
+    return failed, scored
+
+
+def _take_step(step: StepName, name: str, job: Campaign, execution: ExecutionConfig, scored: Scored) -> None:
+    workspace, manifest = job.workspace.root, job.manifest
+    match step:
+        case "ingest":
+            (volume,) = (volume for volume in manifest.volumes if volume.name == name)
+            ingest_step(volume.ingest_config(), workspace, job.replace)
+        case "baseline":
+            baseline_step(name, job.run, manifest.baseline, execution, workspace, job.replace)
+        case "segment":
+            segment_step(name, job.run, manifest.segment_config(), execution, workspace, job.replace)
+        case "score":
+            score_step(name, job.run, workspace, scored)
+            show_scores(job.run, [one.scores for one in scored.volumes.values()])
 
 
 def _raise_if_any(failed: dict[str, str], job: Campaign) -> None:

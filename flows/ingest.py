@@ -9,13 +9,16 @@ from prefect import flow
 from flows.steps import step
 from segem.config import IngestConfig
 from segem.io.workspace import open_workspace
+from segem.stages.room import require_room
 from segem.stages.volumes.ingest import IngestResult, ingest
 
 
 @step("ingest", "ingest {config.name}")
 def ingest_step(config: IngestConfig, workspace: Path, replace: bool = False) -> IngestResult:
     """Ingest one source; a volume that is already there with the same content is kept."""
-    return ingest(config, open_workspace(workspace), replace=replace)
+    opened = open_workspace(workspace)
+    require_room(config, opened)
+    return ingest(config, opened, replace=replace)
 
 
 @flow(name="ingest-volume", flow_run_name="ingest {config.name}")

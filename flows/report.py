@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from prefect import flow
 from prefect.artifacts import create_link_artifact, create_table_artifact
 
+from flows.links import link_to_report
 from flows.steps import step
 from segem.io.workspace import open_workspace
 from segem.records.scores import IoU, VolumeScores
+from segem.records.status import CampaignStatus
+from segem.stages.reporting.evaluate import ScoredVolume, score_volume
 from segem.stages.reporting.read import read_report
 from segem.stages.reporting.write import ReportResult, report
 
 
+class Scored:
+    """The volumes of a campaign that were scored so far, by name.
+
+    A class of its own, since Prefect searches what it knows, such as a mapping, for tasks to wait for, down to the last
+    number of a score.
+    """
+
+    def __init__(self) -> None:
+        self.volumes: dict[str, ScoredVolume] = {}
+
+
+@step("score", "score {volume}")
+def score_step(volume: str, run: str, workspace: Path, scored: Scored) -> None:
+    """Score one volume as soon as it is segmented, while others are worked on."""
+    scored.volumes[volume] = score_volume(run, volume, open_workspace(workspace))
+
+
 @step("report", "report {run}")
-def report_step(run: str, workspace: Path) -> ReportResult:
-    """Score every volume of a run and write its report."""
-    return report(run, open_workspace(workspace))
+def report_step(run: str, workspace: Path, scored: Scored | None = None) -> ReportResult:
+    """Write the report of a run, and score those of its volumes that were not scored yet."""
+    return report(run, open_workspace(workspace), scored=scored.volumes if scored else None)
 
 
 @flow(name="report-run", flow_run_name="report {run}")
@@ -38,11 +59,25 @@ def report_run(run: str, workspace: Path = Path("workspace")) -> ReportResult:
 
 def publish(run: str, pages: ReportResult) -> None:
     """Put the scores of a run and a link to its report on the page of the flow run."""
-    rows = [_row_of(volume) for volume in read_report(pages.index.parent).volumes]
-    create_table_artifact(rows, key="iou-of-volumes", description=f"Membrane IoU of each volume of {run}")
+    show_scores(run, read_report(pages.index.parent).volumes)
     create_link_artifact(
-        pages.index.absolute().as_uri(), link_text=f"Report of {run}", key="report", description=str(pages.index)
+        link_to_report(run, pages.index), link_text=f"Report of {run}", key="report", description=str(pages.index)
     )
+
+
+def show_status(status: CampaignStatus) -> None:
+    """Put on the page of the flow run how each step of each volume fares."""
+    rows = [
+        {"volume": volume.name, **{name: step.state for name, step in volume.steps.items()}, "why": volume.reason or ""}
+        for volume in status.volumes
+    ]
+    create_table_artifact(rows, key="status", description=f"{status.run}: volumes and steps, {status.changed}")
+
+
+def show_scores(run: str, volumes: Sequence[VolumeScores]) -> None:
+    """Put the scores of the volumes that have any so far on the page of the flow run."""
+    rows = [_row_of(volume) for volume in volumes]
+    create_table_artifact(rows, key="iou-of-volumes", description=f"Membrane IoU of each volume of {run}")
 
 
 def _row_of(volume: VolumeScores) -> dict[str, str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
+from flows.progress import progress_shown
 from segem.errors import ConfigError, InputError, ModelError
 
 P = ParamSpec("P")
@@ -43,9 +45,9 @@ def step(name: str, run_name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
     -------
     callable
         A decorator. The task keeps no result and no cache, since the ledger of blocks says what is done already. It
-        is tried three times, unless its error is one of `PERMANENT`.
+        is tried three times, unless its error is one of `PERMANENT`. How far it is, the page of the flow run shows.
     """
-    return task(
+    prefect_task = task(
         name=name,
         task_run_name=run_name,
         # Prefect's default cache key holds the id of the run, so it would skip nothing after a kill; the ledger does.
@@ -55,3 +57,13 @@ def step(name: str, run_name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
         retry_delay_seconds=RETRY_DELAYS_S,
         retry_condition_fn=may_pass,
     )
+
+    def register(function: Callable[P, R]) -> Task[P, R]:
+        @wraps(function)
+        def shown(*args: P.args, **kwargs: P.kwargs) -> R:
+            with progress_shown():
+                return function(*args, **kwargs)
+
+        return prefect_task(shown)
+
+    return register

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,17 +17,16 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Column
 from rich.text import Text
 
+from segem.amounts import Pace, rate_text, time_text
+
+logger = logging.getLogger(__name__)
+
 SECONDS_BETWEEN_LINES = 10.0
 
-LEAST_SECONDS = 1.0
-"""A rate is said once it was measured over this time: sections that end together would promise thousands a second."""
-_WINDOW_SECONDS = 60.0
-"""Rates are those of the last minute: blocks that are only skipped must not promise an early end."""
-_PERIODS = ((1, "s"), (60, "min"), (3600, "h"), (86400, "day"))
-_SI = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
-_SYMBOLS = {"voxel": "px", "byte": "B"}
-
 _shown = False
+_stopping = threading.Event()
+_followers = 0
+_follower: contextvars.ContextVar[object] = contextvars.ContextVar("follower", default=None)
 
 
 class Advance(Protocol):
@@ -61,40 +60,78 @@ def is_shown() -> bool:
     return _shown
 
 
-class Pace:
-    """How fast work goes, over the last minute of it.
+@contextmanager
+def stopping() -> Iterator[None]:
+    """Let every stage that is tracked in any thread end as by Ctrl-C, at its next piece of work, while the body runs.
 
-    The time before the first piece counts: what several threads finish together took as long as the first of it.
-
-    Parameters
-    ----------
-    started : float
-        When the work began, in seconds of any clock.
+    The system gives Ctrl-C to the main thread alone, which waits for the others in the body.
 
     Examples
     --------
-    >>> pace = Pace(started=0.0)
-    >>> for _ in range(2):
-    ...     pace.note(8.0, 1)
-    >>> pace.per_second
-    0.25
+    >>> with stopping(), track("count", 3, "section") as advance:
+    ...     advance(1)
+    Traceback (most recent call last):
+    KeyboardInterrupt
     """
+    _stopping.set()
+    try:
+        yield
+    finally:
+        _stopping.clear()
 
-    def __init__(self, started: float) -> None:
-        self._marks = deque([(started, 0.0)])
 
-    def note(self, now: float, amount: float) -> None:
-        """Count the amount of work that was finished by now."""
-        self._marks.append((now, self._marks[-1][1] + amount))
-        # The first mark is the last one before the minute, so that a block that takes longer has a rate as well.
-        while self._marks[1][0] <= now - _WINDOW_SECONDS:
-            self._marks.popleft()
+def _end_if_stopping() -> None:
+    if _stopping.is_set():
+        raise KeyboardInterrupt
 
-    @property
-    def per_second(self) -> float | None:
-        """The rate; None while it is not known."""
-        (begin, before), (end, after) = self._marks[0], self._marks[-1]
-        return (after - before) / (end - begin) if end - begin >= LEAST_SECONDS and after > before else None
+
+@contextmanager
+def followed(report: Callable[[str, float | None, str], None], seconds: float) -> Iterator[None]:
+    """Report now and then, from a thread, how far the work is that the body tracks, while it runs.
+
+    Nothing is drawn or printed for that; a flow puts it on the page of its run.
+
+    Parameters
+    ----------
+    report : callable
+        Called with what is going on, the share of 0 to 1 that is done where that is known, and a line that says so.
+        What it raises is logged and stops nothing.
+    seconds : float
+        How long to wait before the first report and between two of them: what is done sooner is never reported.
+
+    Examples
+    --------
+    >>> lines = []
+    >>> with followed(lambda what, share, line: lines.append(line), 0.01), track("count", 2, "section") as advance:
+    ...     advance(1)
+    ...     time.sleep(0.1)
+    >>> lines[0]
+    'count: 50%'
+    """
+    global _followers
+    over, own = threading.Event(), object()
+
+    def look() -> None:
+        while not over.wait(seconds):
+            # Other steps may be under way in threads of their own, each with a follower of its own.
+            for task in (task for task in _board.tasks() if task.fields["follower"] is own):
+                try:
+                    report(task.description, None if task.total is None else task.percentage / 100, progress_line(task))
+                except Exception:
+                    logger.debug("progress could not be reported", exc_info=True)
+
+    # With the context of the caller, which may say what the reports belong to.
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(look,), daemon=True)
+    _followers += 1
+    thread.start()
+    token = _follower.set(own)
+    try:
+        yield
+    finally:
+        _follower.reset(token)
+        over.set()
+        thread.join()
+        _followers -= 1
 
 
 @contextmanager
@@ -120,26 +157,35 @@ def track(description: str, total: float | None, unit: str = "voxel", *, done: i
     Advance
         Call it with the amount of work just finished; a note given with it is shown too.
 
+    Raises
+    ------
+    KeyboardInterrupt
+        At the start and with each piece of work, while the process is `stopping`.
+
     Examples
     --------
     >>> with track("count", 3, "section") as advance:
     ...     for _ in range(3):
     ...         advance(1)
     """
-    if not _shown:
-        yield lambda amount, note="": None  # noqa: ARG005 - nobody looks
+    _end_if_stopping()
+    if not (_shown or _followers):
+        yield lambda amount, note="": _end_if_stopping()  # noqa: ARG005 - nobody looks
         return
     pace = Pace(time.monotonic())
-    display, task = _board.enter(description, total, done, {"unit": unit, "note": "", "pace": pace, "earlier": done})
+    fields = {"unit": unit, "note": "", "pace": pace, "earlier": done, "follower": _follower.get()}
+    display, task = _board.enter(description, total, done, fields)
 
     def advance(amount: float, note: str = "") -> None:
+        _end_if_stopping()
         pace.note(time.monotonic(), amount)
         display.update(task, advance=amount, note=note)
 
     try:
         yield advance
         # Only here: what failed is said by its error.
-        tell(end_line(next(each for each in display.tasks if each.id == task)))
+        if _shown:
+            tell(end_line(next(each for each in display.tasks if each.id == task)))
     finally:
         _board.leave(display, task)
 
@@ -230,11 +276,15 @@ class _Board:
         with self.lock:
             if self.display is None:
                 self.display, self.over = _display(Console(stderr=True)), threading.Event()
-                if _draws_bars(self.display.console):
+                if _shown and _draws_bars(self.display.console):
                     self.display.start()
-                else:
+                elif _shown:
                     threading.Thread(target=_say_lines, args=(self.display, self.over), daemon=True).start()
             return self.display, self.display.add_task(description, total=total, completed=done, **fields)
+
+    def tasks(self) -> list[Task]:
+        with self.lock:
+            return [] if self.display is None else list(self.display.tasks)
 
     def leave(self, display: Progress, task: TaskID) -> None:
         with self.lock:
@@ -243,7 +293,7 @@ class _Board:
                 return
             self.over.set()
             self.display = None
-            if _draws_bars(display.console):
+            if display.live.is_started:
                 display.stop()
 
 
@@ -274,57 +324,6 @@ def end_line(task: Task) -> str:
     elapsed, work = task.elapsed or 0.0, task.completed - task.fields["earlier"]
     rate = rate_text(work / elapsed, task.fields["unit"]) if elapsed and work else ""
     return f"{task.description}: {_listed(f'done in {time_text(elapsed)}', rate)}"
-
-
-def rate_text(per_second: float, unit: str) -> str:
-    """Return a rate in units that people know; nothing where the unit is empty.
-
-    Examples
-    --------
-    >>> rate_text(1_234_567, "voxel"), rate_text(12.3, "section"), rate_text(0.05, "block"), rate_text(0.001, "net")
-    ('1.2 Mpx/s', '12 sections/s', '3.0 blocks/min', '3.6 nets/h')
-    >>> rate_text(34_000_000, "byte")
-    '34 MB/s'
-    """
-    if not unit:
-        return ""
-    if unit in _SYMBOLS:
-        factor, prefix = next(((f, p) for f, p in _SI if per_second >= f), (1.0, ""))
-        return f"{_two_digits(per_second / factor)} {prefix}{_SYMBOLS[unit]}/s"
-    seconds, period = next(((s, p) for s, p in _PERIODS if per_second * s >= 1), _PERIODS[-1])
-    return f"{_two_digits(per_second * seconds)} {unit}s/{period}"
-
-
-def time_text(seconds: float) -> str:
-    """Return a duration for people.
-
-    Examples
-    --------
-    >>> time_text(0.26), time_text(42.4), time_text(754), time_text(9000)
-    ('0.3 s', '42 s', '13 min', '2 h 30 min')
-    """
-    if seconds < 100:
-        return f"{_two_digits(seconds)} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
-
-
-def size_text(count: int) -> str:
-    """Return an amount of bytes for people.
-
-    Examples
-    --------
-    >>> size_text(900), size_text(12_345_678), size_text(4_200_000_000)
-    ('1 kB', '12.3 MB', '4.2 GB')
-    """
-    for size, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{max(1, round(count / 1e3))} kB"
-
-
-def _two_digits(value: float) -> str:
-    return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
 
 
 def _facts(task: Task) -> str:

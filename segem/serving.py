@@ -16,7 +16,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,7 +179,13 @@ def listen(config: ServerConfig = LOCAL) -> Iterator[Listener]:
 
 
 @contextmanager
-def serve(app: ASGIApp, listener: Listener, token: str | Identify | None = None) -> Iterator[None]:
+def serve(
+    app: ASGIApp,
+    listener: Listener,
+    token: str | Identify | None = None,
+    *,
+    headers: Mapping[str, str] = SECURITY_HEADERS,
+) -> Iterator[None]:
     """Serve an application from a thread while the body runs.
 
     Parameters
@@ -191,6 +197,8 @@ def serve(app: ASGIApp, listener: Listener, token: str | Identify | None = None)
     token : str or callable, optional
         Secret that each request must bring, or what knows the secrets of several people. Leave it out only where the
         application has a password of its own.
+    headers : mapping
+        Added to every answer, in place of what the application has of them.
 
     Raises
     ------
@@ -212,7 +220,7 @@ def serve(app: ASGIApp, listener: Listener, token: str | Identify | None = None)
     tls = listener.config.tls
     server = uvicorn.Server(
         uvicorn.Config(
-            guard(app, listener.address, token),
+            guard(app, listener.address, token, headers),
             access_log=False,  # it would keep the token of the first visit
             lifespan="on",  # an application that fails to start is an error, not a warning
             log_config=None,  # logging belongs to the program, not to the server
@@ -244,7 +252,9 @@ def serve(app: ASGIApp, listener: Listener, token: str | Identify | None = None)
         thread.join(listener.config.shutdown_seconds)
 
 
-def guard(app: ASGIApp, address: str, token: str | Identify | None = None) -> ASGIApp:
+def guard(
+    app: ASGIApp, address: str, token: str | Identify | None = None, headers: Mapping[str, str] = SECURITY_HEADERS
+) -> ASGIApp:
     """Wrap an application so that it sees only requests that the user sent.
 
     A request is refused with 403 when its ``Host`` is not that of `address`, or its ``Origin`` is another site's, and
@@ -261,11 +271,12 @@ def guard(app: ASGIApp, address: str, token: str | Identify | None = None) -> AS
         the cookie and is redirected to the same page without the token, to keep it out of the browser's history. Where
         each person has one, it is called with what a request brings, at each request, so that a token that is revoked
         is refused at once; the application finds the name under `PERSON` in the scope, and can ask again under `STILL`.
+    headers : mapping
+        Added to every answer, in place of what the application has of them.
 
     Returns
     -------
     ASGIApp
-        Adds `SECURITY_HEADERS` to every answer, in place of what the application has of them.
 
     Raises
     ------
@@ -300,7 +311,7 @@ def guard(app: ASGIApp, address: str, token: str | Identify | None = None) -> AS
             else:
                 refusal = person
         scope[OWN_HEADERS] = own = dict[str, str]()
-        await (refusal or app)(scope, receive, _with_security_headers(send, own))
+        await (refusal or app)(scope, receive, _with_headers(send, headers, own))
 
     return guarded
 
@@ -367,10 +378,10 @@ def _is_same(given: str, secret: str) -> bool:
     return hmac.compare_digest(given.encode(), secret.encode())
 
 
-def _with_security_headers(send: Send, own: dict[str, str]) -> Send:
+def _with_headers(send: Send, headers: Mapping[str, str], own: Mapping[str, str]) -> Send:
     async def sent(message: Message) -> None:
         if message["type"] in {"http.response.start", "websocket.http.response.start"}:
-            MutableHeaders(scope=message).update(SECURITY_HEADERS | own)
+            MutableHeaders(scope=message).update({**headers, **own})
         await send(message)
 
     return sent

@@ -22,6 +22,7 @@ from segem.cli import (
     results,
     review,
     runs,
+    service,
     steps,
     training,
 )
@@ -37,8 +38,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for module in (campaign, inspection, steps, runs, results, review, training, labelling, keeping, machine):
+for module in (
+    campaign,
+    service,
+    inspection,
+    steps,
+    runs,
+    results,
+    review,
+    training,
+    labelling,
+    keeping,
+    machine,
+):
     app.add_typer(module.theme.app)
+app.add_typer(service.app, name="schedule", rich_help_panel=service.theme.panel)
 app.add_typer(data.app, name="data", rich_help_panel=steps.theme.panel)
 app.add_typer(models.app, name="models", rich_help_panel=training.theme.panel)
 

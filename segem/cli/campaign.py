@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from segem.cli.command import RESUMES, Theme
 from segem.cli.shared import (
     RUN,
+    Common,
     CommonOptions,
     DataRootOption,
     ExecutionOptions,
@@ -19,9 +20,12 @@ from segem.cli.shared import (
     VerboseOption,
     workspace_at,
 )
-from segem.cli.show import show, show_scores, show_verdict
+from segem.cli.show import show, show_forecast, show_scores, show_verdict
 from segem.config import BUNDLED_MODEL, ExecutionConfig, SynthConfig, load_manifest
-from segem.errors import SegemError
+from segem.errors import InputError, SegemError
+
+if TYPE_CHECKING:
+    from segem.stages.campaign import Campaign
 
 theme = Theme("Main job", typer.Typer())
 
@@ -44,7 +48,12 @@ def demo(common: CommonOptions, verbose: VerboseOption = False) -> None:
     run(manifest, ExecutionConfig(), common.model_copy(update={"workspace": space.root}), verbose=verbose)
 
 
-@theme.command("run", "segem run data/manifests/isbi-vnc.yaml --data-root /data/em --run monday", stopped=RESUMES)
+@theme.command(
+    "run",
+    "segem run data/manifests/isbi-vnc.yaml --data-root /data/em --run monday",
+    "segem run mine.yaml --plan",
+    stopped=RESUMES,
+)
 def run(
     manifest: ManifestArgument,
     execution: ExecutionOptions,
@@ -61,6 +70,15 @@ def run(
         ),
     ] = False,
     data_root: DataRootOption = None,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan",
+            help="Start nothing, and print what it will take: time, disk and peak memory of each volume, from a trial "
+            "of a few of its sections. Volumes that cannot be read or do not fit are named, with exit code 1.",
+            rich_help_panel=RUN,
+        ),
+    ] = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Do the main job on a dataset: ingest, baseline, inference, stitching, report.
@@ -72,6 +90,9 @@ def run(
     from segem.stages.reporting.read import read_report
 
     job = open_campaign(manifest, run_name, common.workspace, data_root, replace=replace)
+    if plan:
+        _plan(job, execution, common)
+        return
     folder = job.workspace.report(job.run)
     before = _version(folder / "report.json")
     failure: SegemError | None = None
@@ -91,6 +112,25 @@ def run(
             typer.echo(f"report: {folder / 'index.html'}")
     if failure is not None:
         raise failure
+
+
+def _plan(job: Campaign, execution: ExecutionConfig, common: Common) -> None:
+    from flows.launch.trial import take_trials
+    from segem.stages.forecast import forecast_campaign
+
+    found = forecast_campaign(job, execution, take_trials)
+    if common.as_json:
+        show(found, as_json=True)
+    else:
+        show_forecast(found)
+    refused = found.refused()
+    if refused:
+        raise InputError(
+            f"{len(refused)} of {len(found.volumes)} volumes cannot be taken",
+            where=job.source,
+            found="; ".join(f"{name} ({reason})" for name, reason in refused.items()),
+            fix="mend what is named, or leave these volumes out",
+        )
 
 
 def _version(file: Path) -> tuple[int, int] | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
+from segem.amounts import size_text
 from segem.cli.command import Theme
 from segem.cli.exits import refuse
 from segem.cli.options import Options
@@ -21,7 +22,6 @@ from segem.cli.show import show
 from segem.cli.steps import IngestOptions
 from segem.config import NAME_PATTERN, Url
 from segem.config.inspection import InspectConfig
-from segem.progress import size_text
 
 if TYPE_CHECKING:
     from segem.records.inspection import Inspection

@@ -9,13 +9,13 @@ from typing import Annotated
 
 import typer
 
+from segem.amounts import size_text
 from segem.cli.command import Theme
 from segem.cli.options import Options
 from segem.cli.shared import CommonOptions, existing_workspace, workspace_at
 from segem.cli.show import show, show_old_runs
 from segem.config.keeping import BackupConfig, PurgeConfig
 from segem.errors import ConfigError
-from segem.progress import size_text
 
 theme = Theme("Workspace", typer.Typer())
 

@@ -21,9 +21,12 @@ theme = Theme("This machine", typer.Typer())
 @theme.command("doctor", "segem doctor")
 def doctor(common: CommonOptions) -> None:
     """Check what segem finds on this machine, what is missing and how to get it."""
+    from flows.launch.checks import check_service
+    from flows.launch.service import Service
     from segem.stages.doctor import doctor as stage
 
-    findings = stage(workspace_at(common.workspace))
+    space = workspace_at(common.workspace)
+    findings = [*stage(space), *check_service(Service(space.root))]
     if common.as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:

@@ -141,9 +141,19 @@ def verify(
     run_name: RunArgument,
     execution: Annotated[
         ExecutionConfig,
-        Options({f"{MACHINE}, for --repair": ("device", ENGINE, "workers")}, settle=settle_engine),
+        Options({f"{MACHINE}, for --repair and --recompute": ("device", ENGINE, "workers")}, settle=settle_engine),
     ],
     common: CommonOptions,
+    recompute: Annotated[
+        int,
+        typer.Option(
+            "--recompute",
+            min=0,
+            metavar="PLACES",
+            help="Also compute so many places of each volume anew, where tiles meet, and compare them with what is "
+            "stored: by the model, in one piece.",
+        ),
+    ] = 0,
     repair: Annotated[
         bool,
         typer.Option(
@@ -161,6 +171,10 @@ def verify(
     from segem.stages.segmentation.verify import verify as stage
 
     faults = stage(run_name, space)
+    if recompute and not faults:
+        from segem.stages.segmentation.recompute import recompute as sample
+
+        faults = sample(run_name, space, recompute, execution.device)
     if common.as_json:
         typer.echo(json.dumps([asdict(fault) for fault in faults], indent=2))
     complain((fault.volume, fault.what) for fault in faults)

@@ -7,6 +7,7 @@ import secrets
 import signal
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -205,6 +206,9 @@ def _serve(workspace: Workspace, run: str, config: ReviewConfig, as_json: bool, 
     tls = Tls(config.certificate, config.key) if config.certificate and config.key else None
     # Nothing is planted into labels, and nobody reads them twice: all of them are trained on.
     checks = Checks() if chosen else Checks(config.control_every, config.second_share, config.sample)
+    if config.three_d:
+        # In three dimensions the run is shown as it is, by which a planted error would be found.
+        checks = replace(checks, control_every=0)
     opened = Review(workspace, run, checks=checks, chosen=chosen)
     opened.on_decision = watch_goal(workspace, run)
     before, own = opened.log.head(), secrets.token_urlsafe(32)

@@ -1,4 +1,4 @@
-"""The command that lists runs."""
+"""The commands that list runs, and what they took."""
 
 from __future__ import annotations
 
@@ -24,3 +24,18 @@ def runs(common: CommonOptions) -> None:
         show({"runs": [asdict(run) for run in found]}, as_json=True)
         return
     show_runs(found)
+
+
+@theme.command("account", "segem account > usage.csv")
+def account(common: CommonOptions) -> None:
+    """Print as CSV what each project took: runs, volumes, megapixels, CPU and GPU hours, and reviewers' minutes.
+
+    A project is what manifests of one name make. Counted is what campaigns noted of their steps, those that failed too.
+    """
+    from segem.stages.accounts import keep_accounts, write_csv
+
+    found = keep_accounts(existing_workspace(common.workspace))
+    if common.as_json:
+        show({"projects": [each.model_dump() for each in found]}, as_json=True)
+        return
+    typer.echo(write_csv(found), nl=False)

@@ -12,15 +12,16 @@ import typer
 from pydantic import BaseModel
 from rich.table import Table
 
+from segem.amounts import size_text, time_text
 from segem.cli.exits import complain
 from segem.cli.tables import print_table
 from segem.geometry import name_sections
-from segem.progress import size_text
 
 if TYPE_CHECKING:
     # What is shown is made by stages that load torch; `segem --help` does not wait for that.
     from segem.io.retention import OldRun
     from segem.io.runs import RunSummary
+    from segem.records.forecast import CampaignForecast
     from segem.records.label_next import LabelNext
     from segem.records.learning_curve import Arm, LearningCurveResult
     from segem.records.promotion import DifferenceInterval, Promotion, ScorePair
@@ -76,6 +77,26 @@ def show_scores(report: Report) -> None:
     for volume in report.volumes:
         table.add_row(volume.name, "-" if volume.sections is None else str(volume.sections), *_scores_of(volume))
     print_table(table)
+
+
+def show_forecast(forecast: CampaignForecast) -> None:
+    """Print what a campaign is expected to take, a row for each volume."""
+    table = Table(title=f"forecast of {forecast.run}, where nothing is finished yet")
+    table.add_column("volume")
+    for column in ("sections", "tried", "time", "disk", "peak memory"):
+        table.add_column(column, justify="right")
+    for volume in forecast.volumes:
+        if volume.seconds is None or volume.disk_bytes is None or volume.memory_bytes is None:
+            table.add_row(volume.name, *["-"] * 5)
+            continue
+        took = (time_text(volume.seconds), size_text(volume.disk_bytes), size_text(volume.memory_bytes))
+        table.add_row(volume.name, str(volume.sections), str(volume.tried), *took)
+    print_table(table)
+    typer.echo(
+        f"in all: {time_text(forecast.seconds)} one after the other, {time_text(forecast.start_seconds)} of them to "
+        f"start; {size_text(forecast.disk_bytes)} of {size_text(forecast.free_bytes)} free; "
+        f"{size_text(forecast.memory_bytes)} of memory"
+    )
 
 
 def show_verdict(report: Report) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -29,8 +30,21 @@ class Config(BaseModel):
 
     def config_hash(self) -> str:
         """Return the sha256 of the configuration's canonical JSON, as 64 hexadecimal digits."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        return hash_of(self)
+
+
+def hash_of(config: Config, without: Mapping[str, Any] | None = None) -> str:
+    """Return the sha256 of a configuration's canonical JSON.
+
+    Parameters
+    ----------
+    config : Config
+        The settings.
+    without : mapping, optional
+        Settings that are left out, as pydantic's ``exclude`` takes them.
+    """
+    values = config.model_dump(mode="json", exclude=dict(without or {}))
+    return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _takes_truth(annotation: Any) -> bool:

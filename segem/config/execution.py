@@ -64,6 +64,8 @@ class ExecutionConfig(Config):
     """Peak memory of one process in bytes, or as in ``2GB``: it decides how large tiles are and how many are computed
     at once. When absent, tiles are planned for 3 GB, and half of the machine's memory decides how many at once. A run
     that is resumed with another amount computes its blocks again if that changes the tiles."""
+    reserved: int = Field(default=0, ge=0)
+    """Bytes of that memory left to other steps of the process: fewer tiles are computed at once, none is smaller."""
     slurm: SlurmConfig = SlurmConfig()
     """The jobs of ``--cluster slurm``."""
 

@@ -6,7 +6,7 @@ import math
 import re
 from typing import Any, Literal, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from segem.config.names import Name
 from segem.config.source import Selection, Source
@@ -138,6 +138,9 @@ class IngestConfig(Selection):
     """Take the voxel size as it is, even where the source states another or it looks wrong for tissue."""
     labels: LabelSource | None = None
     """Ground truth, if there is any."""
+    second_labels: LabelSource | None = None
+    """What a second person labelled of the same sections: a report shows how well both agree, as the ceiling of every
+    score. Nothing is trained or scored on it."""
     box: str | None = None
     """Part of the source to read, as z0:z1,y0:y1,x0:x1; a side left out is where the source ends."""
 
@@ -168,6 +171,20 @@ class IngestConfig(Selection):
         if value is not None and not re.fullmatch(r"(\d*:\d*,){2}\d*:\d*", value):
             raise ValueError(f"a box is z0:z1,y0:y1,x0:x1 in voxels, as 0:10,:,512:1024, found {value!r}")
         return value
+
+    @model_validator(mode="after")
+    def _second_follows_first(self) -> IngestConfig:
+        if self.second_labels is not None and self.labels is None:
+            raise ValueError("second_labels are compared with labels, and there are none")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before_without_second(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Volumes and runs that were made before there were second labels keep their hashes.
+        settings: dict[str, Any] = serialize(self)
+        if settings.get("second_labels", ...) is None:
+            del settings["second_labels"]
+        return settings
 
     def box_within(self, shape: ZYX) -> Box:
         """Return the part of a source of this shape that is to be read.

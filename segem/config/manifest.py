@@ -9,11 +9,12 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from segem.config.accept import Rule
-from segem.config.base import Config
+from segem.config.base import Config, hash_of
 from segem.config.baseline import BaselineConfig
 from segem.config.ingest import IngestConfig
 from segem.config.names import Name
 from segem.config.parsing import parse
+from segem.config.resources import ResourceConfig
 from segem.config.review_goal import ReviewGoal
 from segem.config.segment import BUNDLED_MODEL, SegmentConfig, SweepConfig
 from segem.config.source import place_source
@@ -72,10 +73,12 @@ class VolumeEntry(IngestConfig):
 
     split: Split | None = None
     """What its labelled sections are for."""
+    priority: int = 0
+    """A campaign takes volumes with a higher one first; others in the order of the manifest."""
 
     def ingest_config(self) -> IngestConfig:
         """Return the part of the entry that decides what is ingested."""
-        return IngestConfig(**self.model_dump(exclude={"split"}))
+        return IngestConfig(**self.model_dump(exclude={"split", "priority"}))
 
 
 class Manifest(Config):
@@ -93,6 +96,8 @@ class Manifest(Config):
     """How the model is swept over each volume."""
     accept: tuple[Rule, ...] = ()
     """Rules that each volume must meet to be accepted, such as ``iou >= .65``."""
+    resources: ResourceConfig = ResourceConfig()
+    """How many volumes a campaign works on at a time."""
     review: ReviewGoal | None = None
     """How much of it people are to review: a run then ends in the state AwaitingReview."""
 
@@ -114,8 +119,9 @@ class Manifest(Config):
         return volumes
 
     def config_hash(self) -> str:
-        """Return the hash of all that decides the results: rules and reviews only judge them, and make no other run."""
-        return Config.config_hash(self.model_copy(update={"accept": (), "review": None}))
+        """Return the hash of all that decides the results, which rules, reviews, resources and priorities do not."""
+        unimportant = {"resources": True, "volumes": {"__all__": {"priority"}}}
+        return hash_of(self.model_copy(update={"accept": (), "review": None}), unimportant)
 
     def segment_config(self) -> SegmentConfig:
         """Return the segmentation settings with the manifest's model filled in."""
@@ -171,7 +177,9 @@ def load_manifest(path: Path, data_root: Path | None = None) -> Manifest:
 
 
 def _rooted(volume: VolumeEntry, root: Path) -> VolumeEntry:
-    labels = volume.labels
-    if labels is not None:
-        labels = labels.model_copy(update={"source": place_source(labels.source, root)})
-    return volume.model_copy(update={"source": place_source(volume.source, root), "labels": labels})
+    update: dict[str, Any] = {"source": place_source(volume.source, root)}
+    for name in ("labels", "second_labels"):
+        labels = getattr(volume, name)
+        if labels is not None:
+            update[name] = labels.model_copy(update={"source": place_source(labels.source, root)})
+    return volume.model_copy(update=update)

@@ -94,6 +94,20 @@ def write_bytes(path: Path, *parts: bytes) -> None:
         fsync_directory(path.parent)
 
 
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a text file, made when missing; durable on return. One write, so two processes mix no lines.
+
+    Raises
+    ------
+    WorkspaceError
+        When the disk refuses.
+    """
+    with disk_errors(path), path.open("ab") as file:
+        file.write(f"{line}\n".encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
     """Write a file under a hidden name and move it into place in one step, as `new_directory` does for a folder.

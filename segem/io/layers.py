@@ -27,6 +27,8 @@ class Layers:
     closed: Array | None = None
     truth_ids: Array | None = None
     """The numbers of the cells, where the truth was given so; 0 outside of cells."""
+    second: Array | None = None
+    """What a second person labelled."""
 
     @classmethod
     def open(
@@ -58,9 +60,10 @@ class Layers:
             result.label("baseline") if result is not None and clustered else None,
             result.label("membrane-closed") if result is not None and divided else None,
             source.label("truth-ids") if source.has_label("truth-ids") else None,
+            source.label("truth-second") if source.has_label("truth-second") else None,
         )
         require_whole(source.raw, f"run `segem ingest` for {volume} with --again")
-        labels = (layers.truth, layers.membrane, layers.baseline, layers.closed, layers.truth_ids)
+        labels = (layers.truth, layers.membrane, layers.baseline, layers.closed, layers.truth_ids, layers.second)
         for array in (layers.probability, *labels):
             if array is not None:
                 require_whole(array, f"see `segem verify {run}`, then run again")

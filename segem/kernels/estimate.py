@@ -20,9 +20,12 @@ NORMAL_90 = 1.645
 """Standard deviations on either side of the mean that hold 90 % of a normal distribution."""
 PIXEL_FACTOR, SECTION_FACTOR = 1.1, 1.25
 """By how much pixels and sections may be larger or smaller than those that an estimate was fitted at."""
-MOST_FAR = 0.25
-"""Share of the sections that may lie too far: beyond it, nothing is said of the volume."""
-FAR_SECTION = 3.0
+MOST_FAR, ODD_SECTIONS = 0.25, 1
+"""Share of the sections, and number of them, that may lie too far: beyond both, nothing is said of the volume.
+
+A quarter of two or three sections is less than one, but one section may be odd in any tissue; whether it matters shows
+in the mean over the sections."""
+FAR_SECTION = 2.5
 """Distance from which a single section lies too far; a section differs more from others than a volume does."""
 IOU_FLOOR, V_RAND_FLOOR = 0.1, 0.5
 """Standard deviation, in log odds, of what no fit on a few sections shows; that of V_rand is a guess: crops are few."""
@@ -84,7 +87,7 @@ def estimate_scores(reference: Reference, observed: Observed) -> Expected | Abst
             reasons=reasons,
         )
     far = sum(_section_distance(alike, one).value > FAR_SECTION for one in observed.sections)
-    if far > MOST_FAR * len(observed.sections):
+    if far > max(ODD_SECTIONS, MOST_FAR * len(observed.sections)):
         return Abstains(
             abstains=f"{far} of {len(observed.sections)} sections are too unlike what the estimate was fitted on",
             reasons=reasons,

@@ -51,9 +51,21 @@ def draw_batches(sections: Sequence[LabelledSection], config: TrainConfig, first
     Each batch follows from the seed and its number alone, counted from `first`.
 
     A net that is trained on patches gets patches, with truth and weight of their centres.
+
+    Raises
+    ------
+    ConfigError
+        When crops are to have other pixel sizes, and the net learns from patches or a volume does not state its own.
     """
     batch = config.batch or spec_of(config.model).batch
     patch = patch_px(config.model, config.architecture)
+    if patch and config.pixel_nm is not None:
+        raise ConfigError(
+            "a net that learns from patches sees them at one pixel size",
+            where=config.model,
+            found=f"pixel_nm {config.pixel_nm[0]:g},{config.pixel_nm[1]:g}",
+            fix="leave out pixel_nm, or take another architecture",
+        )
     augment = build_augmentation(patch or config.crop_px, config.seed, config.defects, config.appearance)
     weighted = [border_weights(section.truth, config.border_weight, config.border_sigma_px) for section in sections]
     by_volume: dict[str, list[tuple[LabelledSection, NDArray[np.float32]]]] = {}

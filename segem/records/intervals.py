@@ -29,6 +29,20 @@ class Band(Record):
     """The same score of the baseline, which needs no labels."""
     held_out: tuple[float, float] | None = None
     """Lowest and highest score on the card of the model, on test sections that it had not seen."""
+    ceiling: float | None = None
+    """How well a second observer agrees with the truth, see `Ceiling`."""
+
+
+class Ceiling(Record):
+    """How well a second observer agrees with the truth: better than that, no score shows a mask to be."""
+
+    source: str
+    """Who that was, and how it came about, such as ``second labels bert.tif``."""
+    known_fraction: float
+    """Share of the voxels that both have judged."""
+    scores: dict[str, float]
+    """What the second one's membrane would score as a mask, by the names of scores; those that are defined."""
+    intervals: dict[str, Interval | TooFew] = {}
 
 
 class BlockCounts(Record):
@@ -40,4 +54,5 @@ class BlockCounts(Record):
     """Length that their edges were to have."""
     model: tuple[tuple[int, int, int], ...] = ()
     """True positives, false positives and false negatives of each block, in C order; empty without such a mask."""
+    closed: tuple[tuple[int, int, int], ...] = ()
     baseline: tuple[tuple[int, int, int], ...] = ()

@@ -11,7 +11,7 @@ from segem.geometry import ZYX, Range
 from segem.records.base import Record, computed
 from segem.records.error_map import SectionErrors
 from segem.records.expected import Abstains, Estimate, Expected
-from segem.records.intervals import Band, BlockCounts, Interval, TooFew
+from segem.records.intervals import Band, BlockCounts, Ceiling, Interval, TooFew
 from segem.records.marks import SectionMark
 from segem.records.quality import SectionFlag, SectionQuality
 from segem.records.review import Head
@@ -217,6 +217,8 @@ class VolumeScores(Record):
     """What made the model's mask; None where there is no such mask."""
     threshold: float | None = None
     """Membrane probability from which the model's mask says membrane."""
+    divided: bool = False
+    """Whether cells were found, and their borders closed the model's mask."""
     baseline: Baseline | None = None
     """What made the baseline's mask; None where there is no such mask."""
     scores: Scores = Scores()
@@ -235,10 +237,14 @@ class VolumeScores(Record):
     """Whether the borders of tiles and blocks show in the probability; None where there is no probability."""
     intervals: dict[str, Interval | TooFew] = {}
     """Of each score of the model's mask by its name; empty where nothing was measured."""
+    closed_intervals: dict[str, Interval | TooFew] = {}
+    """The same of the closed mask."""
     baseline_intervals: dict[str, Interval | TooFew] = {}
     """The same of the baseline's mask."""
     bands: dict[str, Band] = {}
     """What each score of the model can be held against."""
+    ceiling: Ceiling | None = None
+    """How well two people agree about the volume; None where only one has labelled it."""
     blocks: BlockCounts | None = None
     """What the intervals of pooled scores, and of their differences from another run, are made of."""
     verdict: Verdict | None = None

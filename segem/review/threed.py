@@ -23,7 +23,7 @@ from segem.errors import ConfigError
 from segem.io.run import load_run
 from segem.io.workspace import Workspace
 from segem.review.session import Review
-from segem.serving import OWN_HEADERS
+from segem.serving import OWN_HEADERS, STILL
 
 CONTENT_POLICY = (
     "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'{more}; style-src 'self' 'unsafe-inline'; "
@@ -34,9 +34,10 @@ CONTENT_POLICY = (
 _SILENCE_SECONDS = 20
 _TYPES = {".html", ".js", ".css", ".wasm"}
 _INSIDE = re.compile(
-    r"(?:labels/[a-z0-9-]{1,40}/)?(?:zarr\.json|[0-9]{1,2}/(?:zarr\.json|c(?:/[0-9]{1,9}){3}))|labels/zarr\.json"
+    r"(?:labels/(?!reviewed/)[a-z0-9-]{1,40}/)?(?:zarr\.json|[0-9]{1,2}/(?:zarr\.json|c(?:/[0-9]{1,9}){3}))|labels/zarr\.json"
 )
-"""What may be read of an OME-Zarr image: what describes it and its arrays, and their shards."""
+"""What may be read of an OME-Zarr image: what describes it and its arrays, and their shards. Not what people have
+corrected, which a second reader is not to see."""
 
 
 def find_client() -> dict[str, Path]:
@@ -105,17 +106,20 @@ def add_three_d(review: Review) -> APIRouter:
 
 
 class Silence(Response):
-    """A stream of events in which nothing happens, open until its page is closed or the server ends."""
+    """A stream of events without any, open until its page is closed, its token is revoked or the server ends."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send a comment now and then, by which what lies in between learns that the page is still there."""
+        seconds = 0
         # A server that ends cancels what is open, which is how this is to end.
         with suppress(asyncio.CancelledError):
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            while True:
-                await send({"type": "http.response.body", "body": b": nothing\n\n", "more_body": True})
+            while scope[STILL]():
+                if seconds % _SILENCE_SECONDS == 0:
+                    await send({"type": "http.response.body", "body": b": nothing\n\n", "more_body": True})
+                seconds += 1
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(_SILENCE_SECONDS):
+                    async with asyncio.timeout(1):
                         while (await receive())["type"] != "http.disconnect":
                             pass
                         return

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from segem.config import Manifest, check_name, load_manifest
+from segem.config import ExecutionConfig, Manifest, check_name, load_manifest
+from segem.config.resources import ResourceConfig
 from segem.errors import SegemError, WorkspaceError
 from segem.io.replacing import require_same_request
 from segem.io.review_standing import ReviewStanding as ReviewStanding
@@ -15,9 +18,18 @@ from segem.io.review_standing import measure_review
 from segem.io.run import campaign_lock, enter_volumes, note_failure
 from segem.io.workspace import Workspace, default_run, open_workspace
 from segem.learn.artefact import find_model, model_record
+from segem.learn.engine import choose_device
 from segem.records.run import ModelRecord
 from segem.stages.segmentation.baseline import request_baseline
+from segem.stages.segmentation.budget import Budget
 from segem.stages.segmentation.segment import request_segmentation
+from segem.stages.side_by_side import Places, assign_places
+from segem.stages.status import StatusBoard
+
+BYTES_BESIDE = 300_000_000
+"""What a step takes while a net computes another volume: ingest, baseline or score of sections of usual size."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -130,6 +142,44 @@ def await_review(job: Campaign) -> str | None:
         f"{job.run}: {standing.decided} of {standing.wanted} regions are reviewed; open the others with "
         f"`segem review {job.run}`"
     )
+
+
+def place_steps(job: Campaign, execution: ExecutionConfig) -> tuple[Places, ExecutionConfig]:
+    """Return which steps may run side by side, and the settings by which they share the memory.
+
+    Where the memory that was set does not hold a tile of the net beside another step, volumes are taken one after the
+    other. Tiles are as large as without others beside them, so that every block has the same bytes.
+
+    Raises
+    ------
+    ConfigError
+        When not even a small tile fits, or there is no such device.
+    """
+    gpu = choose_device(execution.device).type != "cpu"
+    places = assign_places(job.manifest.resources, execution, gpu=gpu, cores=len(os.sched_getaffinity(0)))
+    beside = min(places.volumes, len(job.volumes)) - 1
+    reserved = execution.model_copy(update={"reserved": beside * BYTES_BESIDE})
+    if beside and not _fits(job, reserved):
+        logger.warning("volumes are taken one after the other: the memory allowed holds no two steps side by side")
+        alone = ResourceConfig(cpu=1)
+        # On a GPU as well: the net would stand beside another step.
+        return assign_places(alone, execution, gpu=False, cores=1), execution
+    return places, reserved
+
+
+def open_board(job: Campaign, execution: ExecutionConfig) -> StatusBoard:
+    """Return what keeps the status page of a campaign, and notes what its steps take."""
+    gpu = choose_device(execution.device).type != "cpu"
+    return StatusBoard(job.run, job.manifest.name, job.volumes, job.workspace, ("segment",) if gpu else ())
+
+
+def _fits(job: Campaign, execution: ExecutionConfig) -> bool:
+    """Return whether a tile fits the memory that is left beside other steps."""
+    config = job.manifest.segment_config()
+    artefact = find_model(config.model, job.workspace)
+    budget = Budget.of(artefact, execution)
+    tile_px = config.tile_px or budget.tile_px
+    return budget.resident + budget.voxel_bytes * tile_px**2 <= budget.memory
 
 
 def record_failure(volume: str, run: str, reason: str, workspace: Workspace) -> None:

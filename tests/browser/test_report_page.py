@@ -136,6 +136,13 @@ def test_no_wider_than_the_window(open_page, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_no_wider_than_paper(open_page):
+    """What is wider than the text on A4, a printer shrinks until nobody can read it."""
+    page = open_page(717)
+    page.emulate_media(media="print")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 717
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(open_page, scheme):

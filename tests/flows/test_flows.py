@@ -145,12 +145,12 @@ def test_a_campaign_takes_every_volume_to_the_report(manifest_of: Callable[..., 
 
     names = [run.name for run in task_runs(state)]
     steps_of = {volume: [name.split()[0] for name in names if name.endswith(volume)] for volume in outcome.volumes}
-    assert steps_of == {volume: ["ingest", "baseline", "segment"] for volume in outcome.volumes}
+    assert steps_of == {volume: ["ingest", "baseline", "segment", "score"] for volume in outcome.volumes}
     assert names[-1] == "report r1"
     assert len(names) <= MOST_TASK_RUNS_PER_VOLUME * len(outcome.volumes)
 
     found = artifacts(state)
-    assert set(found) == {"campaign-progress", "iou-of-volumes", "report"}
+    assert set(found) == {"campaign-progress", "status", "iou-of-volumes", "report"}
     rows = {row["volume"]: row for row in json.loads(found["iou-of-volumes"])}
     assert rows["alpha"]["IoU of the model"] == f"{scores['alpha']['iou']['model']:.4f}"
     assert outcome.report.as_uri() in found["report"]
@@ -172,7 +172,8 @@ def test_a_volume_of_many_blocks_takes_no_more_task_runs(tiny_model: Path, tmp_p
 
     recorded = json.loads((tmp_path / "w/runs/r1/run.json").read_text())["volumes"]["deep"]
     assert recorded["steps"]["segment"]["facts"]["blocks"] > 4
-    assert [run.name for run in task_runs(state)] == ["ingest deep", "baseline deep", "segment deep", "report r1"]
+    names = [run.name for run in task_runs(state)]
+    assert names == ["ingest deep", "baseline deep", "segment deep", "score deep", "report r1"]
 
 
 def test_a_failing_volume_does_not_stop_the_others(manifest_of: Callable[..., Path], tmp_path: Path) -> None:
@@ -256,7 +257,7 @@ def test_volumes_that_a_killed_campaign_never_reached_are_missed(
         entered.append(list(json.loads((tmp_path / "w/runs/r1/run.json").read_text())["volumes"]))
         raise InputError("far enough")
 
-    monkeypatch.setattr("flows.campaign._find_membranes", look)
+    monkeypatch.setattr("flows.campaign._take_step", look)
     run_campaign(manifest, tmp_path / "w")
     assert entered[0] == ["alpha", "Beta_2", "gamma"], "all of them, before the first one starts"
 

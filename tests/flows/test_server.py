@@ -29,6 +29,8 @@ PASSWORD = "segem:loopback-only"  # it guards a server that lives for a minute
 DEPLOYMENTS = {
     "cells-of-volume/cells-of-volume",
     "campaign/campaign",
+    "campaign-on-new-data/campaign-on-new-data",
+    "verify-weekly/verify-weekly",
     "ingest-volume/ingest-volume",
     "baseline-volume/baseline-volume",
     "segment-volume/segment-volume",

@@ -13,7 +13,8 @@ import pytest
 from rich.console import Console
 
 from segem import progress
-from segem.progress import Pace, Part, shown, track, warnings_told
+from segem.amounts import Pace, rate_text
+from segem.progress import Part, shown, track, warnings_told
 
 
 class Terminal(io.StringIO):
@@ -121,7 +122,7 @@ def test_volumes_in_several_threads_are_told_apart(capsys: pytest.CaptureFixture
 
 
 def test_a_rate_too_small_for_an_hour_is_one_of_days() -> None:
-    assert progress.rate_text(1 / 100_000, "training") == "0.9 trainings/day"
+    assert rate_text(1 / 100_000, "training") == "0.9 trainings/day"
 
 
 def test_a_terminal_of_80_columns_shows_a_bar_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,9 @@ workspace/
       errors/<volume>.json       where errors are expected, region by region
     marks.json                   what readers have marked on the page
   comparisons/<run>+<run>/       index.html, comparison.json and pictures of several runs side by side
+  inbox/<name>-<digest>/         stacks.json: what was found in an inbox; manifests of what was taken
   .prefect/                      the history of the private Prefect server
+  .service/                      what `segem serve` keeps: settings.env (its password), schedules, history, logs, leases
 ```
 
 Volumes are OME-Zarr 0.5 on Zarr v3, so other viewers read them. Axes are z, y, x with a scale in nanometres; the

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from segem.errors import InputError
 
-# A table with a place for every pair is quicker than sorting the pairs that occur, as long as it fits into the cache.
-_MOST_PLACES = 2**21
+# A table with a place for every number is quicker than sorting the numbers that occur, as long as most of it is cached.
+_FEWEST_PLACES, _PLACES_EACH = 2**21, 16
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,11 @@ class Overlaps:
         lengths = np.diff(starts, append=first.size)
         if counted is not None:
             starts, lengths = starts[inside[starts]], lengths[inside[starts]]
-        labels, at = _number(first[starts])
-        others, beside = _number(second[starts])
-        keys, pixels = _sum_up(at * len(others) + beside, lengths, len(labels) * len(others))
+        labels, at = _number(first.take(starts))
+        others, beside = _number(second.take(starts))
+        keys, pair = _number(at * len(others) + beside)
+        # Floats hold every whole number up to 2**53 pixels.
+        pixels = np.bincount(pair, lengths).astype(np.int64)
         rows, columns = np.divmod(keys, max(1, len(others)))
         return cls(labels[rows], others[columns], pixels, rows, columns)
 
@@ -176,31 +178,19 @@ class FScore:
 
 def _number(labels: NDArray[np.integer[Any]]) -> tuple[NDArray[np.integer[Any]], NDArray[np.int64]]:
     """Return the labels that occur, in order, and for each label its place among them."""
-    if labels.size and labels.min() >= 0 and labels.max() <= 4 * labels.size:
+    if labels.size and labels.min() >= 0 and labels.max() < max(_FEWEST_PLACES, _PLACES_EACH * labels.size):
+        # As indices, since other types would be converted at each use.
+        at = labels.astype(np.intp, copy=False)
         occurs = np.zeros(int(labels.max()) + 1, bool)
-        occurs[labels] = True
+        occurs[at] = True
         names = np.flatnonzero(occurs)
+        # Only what is written of it takes memory.
         place = np.empty(occurs.size, np.int64)
         place[names] = np.arange(names.size)
-        return names.astype(labels.dtype), place[labels]
+        return names.astype(labels.dtype, copy=False), place.take(at)
     # Looked up, since numpy.unique takes four times as long where it is asked for the places too.
     names = np.unique(labels)
     return names, np.searchsorted(names, labels).astype(np.int64, copy=False)
-
-
-def _sum_up(
-    keys: NDArray[np.int64], lengths: NDArray[np.int64], most: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return each key once, in order, with the sum of its lengths."""
-    if most <= max(_MOST_PLACES, keys.size):
-        sums = np.bincount(keys, lengths, most)
-        found = np.flatnonzero(sums != 0)
-        # Floats hold every whole number up to 2**53 pixels.
-        return found, sums[found].astype(np.int64)
-    order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    starts = np.concatenate(([0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1))
-    return ordered[starts], np.add.reduceat(lengths[order], starts)
 
 
 def _add_up(at: NDArray[np.int64], pixels: NDArray[np.int64]) -> NDArray[np.int64]:

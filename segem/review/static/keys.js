@@ -8,7 +8,7 @@ export const KEYS = [
     ["fill", "KeyF", "Fill, or empty, the area under the pointer"], ["move", "KeyM", "Move the section with the pointer"],
     ["smaller", "BracketLeft", "Smaller brush"], ["larger", "BracketRight", "Larger brush"],
     ["undo", "KeyZ", "Undo, also with Ctrl"], ["redo", "Shift+KeyZ", "Redo, also with Ctrl"],
-    ["close", "Enter", "Close the polygon, end the line"], ["cancel", "Escape", "Drop the polygon, the line or the stroke"],
+    ["close", "Enter", "Close the polygon, end the line"], ["cancel", "Escape", "Drop the polygon, the line or the stroke; leave a field"],
   ]],
   ["Section", [
     ["below", "KeyA", "Section before"], ["above", "KeyD", "Section after"],
@@ -18,7 +18,7 @@ export const KEYS = [
     ["strip", "KeyS", "The region in the sections before and after, beside it"],
   ]],
   ["View", [
-    ["three-d", "Shift+KeyV", "This place in three dimensions, where --3d was given"],
+    ["three-d", "Shift+KeyV", "This place in three dimensions"],
     ["hide", "Space", "Hold to hide the mask"], ["outline", "KeyO", "Outline or filled"], ["probability", "KeyP", "Probability or image"],
     ["fainter", "Comma", "Fainter mask"], ["stronger", "Period", "Stronger mask"],
     ["contrast-less", "Shift+KeyC", "Less contrast"], ["contrast-more", "KeyC", "More contrast"],
@@ -49,12 +49,15 @@ const NAMES = {
 
 const ACTIONS = new Map(KEYS.flatMap(([, keys]) => keys.map(([action, code]) => [code, action])));
 // Elements that have a use of their own for keys.
-const TYPED = "input[type=number], input:not([type]), textarea, select, dialog[open] *";
+const FIELDS = "input[type=number], input:not([type]), textarea, select";
+const TYPED = `${FIELDS}, dialog[open] *`;
 const MOVED = "input[type=range], [role=tab]";
 const PRESSED = "button";
 
 export function listen(act, release) {
   addEventListener("keydown", (event) => {
+    // Whoever came into a field by Tab gets the keys of the review back.
+    if (event.code === "Escape" && event.target.closest(FIELDS)) event.target.blur();
     if (event.altKey || event.metaKey || event.target.closest(TYPED)) return;
     if (event.target.closest(MOVED) && event.code.startsWith("Arrow")) return;
     if (event.target.closest(PRESSED) && ["Space", "Enter"].includes(event.code)) return;

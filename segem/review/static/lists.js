@@ -68,8 +68,11 @@ export class Regions {
   go(step, openOnly = false) {
     const { visible } = this;
     const at = visible.findIndex((region) => this.isCurrent(region));
-    const ahead = step > 0 ? visible.slice(at + 1) : visible.slice(0, Math.max(0, at)).reverse();
-    const next = (openOnly ? [...ahead, ...visible.slice(0, Math.max(0, at))] : ahead).find((region) => !openOnly || this.isFree(region));
+    const before = visible.slice(0, Math.max(0, at));
+    const after = visible.slice(at + 1);
+    // Whoever began in the middle has open ones before.
+    const ahead = step < 0 ? before.reverse() : openOnly ? [...after, ...before] : after;
+    const next = ahead.find((region) => !openOnly || this.isFree(region));
     if (next) this.open(next);
     return Boolean(next);
   }

@@ -2,6 +2,7 @@
 
 import { Activity, PAGE, Saver, getBits, getJson } from "./api.js";
 import { Compare } from "./compare.js";
+import { endIntroduction, introduce } from "./intro.js";
 import { listen, showKeys } from "./keys.js";
 import { LABELLING, renamePage } from "./labelling.js";
 import { Questions, Regions, showHistory } from "./lists.js";
@@ -187,7 +188,11 @@ function decide(decision) {
   $("note").value = "";
   // Not before it is known what others have done in the section: a decision is about what was seen.
   opened.then(() => saver.send("api/decisions", place, body));
-  if (!regions.go(1, true)) { regions.show(); say("That was the last open region of the list."); }
+  endIntroduction();
+  const done = regions.words[decision].replace(/^./, (letter) => letter.toUpperCase());
+  if (regions.go(1, true)) { say(`${done}. Here is the next; Shift X goes back.`); return; }
+  regions.show();
+  say(`${done}. That was the last open one of the list.`);
 }
 
 // The region without and with what was just painted there while somebody else was at work on it.
@@ -258,12 +263,19 @@ async function ask(question) {
   }
 }
 
+function describeAnswer(word, hadMembrane) {
+  if (word === "unknown") return "Left as it is.";
+  if (word === "yes") return hadMembrane ? "Yes: the mask has it already." : "Yes: drawn. History takes it back.";
+  return hadMembrane ? "No: taken away. History takes it back." : "No: the mask has none.";
+}
+
 function answer(word) {
   const question = questions.current;
   if (mode !== "questions" || !question) { say("Open the questions first."); return; }
   const body = { volume: volume.name, z, question: question.key, answer: word, active_seconds: activity.take() };
   saver.send("api/answers", { volume: volume.name, z }, body);
   question.answer = word;
+  say(describeAnswer(word, question.has_membrane));
   questions.go(1);
 }
 
@@ -296,6 +308,8 @@ function take(which) {
 }
 
 function setMode(next) {
+  // Whoever comes back from a question or the history is where they were before.
+  if (next === "regions" && mode !== "regions" && regions.current) openRegion(regions.current);
   mode = next;
   for (const name of tabs) {
     $(name).hidden = name !== mode;
@@ -306,6 +320,7 @@ function setMode(next) {
   stage.ridge = null;
   stage.region = mode === "regions" ? regions.current?.place ?? null : stage.region;
   showStrip();
+  document.querySelector("[data-action=strip]").disabled = mode !== "regions";
   if (mode === "questions") questions.load(volume.name, z).catch((error) => say(error.message));
   if (mode === "history") loadHistory();
   if (mode === "compare") compare.show().catch((error) => say(error.message));
@@ -401,6 +416,7 @@ async function openAddress(hash = location.hash) {
 $("run").textContent = info.run;
 document.title = `Review ${info.run}`;
 if (info.labelling) renamePage(info.volumes[0].name);
+introduce(info.labelling);
 document.querySelector("[data-action=three-d]").hidden = !info.three_d;
 $("volume-label").hidden = info.volumes.length === 1;
 $("volume").replaceChildren(...info.volumes.map(({ name }) => new Option(name, name)));

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from functools import reduce
+from math import prod
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +15,12 @@ from segem.geometry import ZYX
 from segem.kernels.intervals import POOLED, bound_mean, bound_pooled, compare_means, compare_pooled
 from segem.kernels.metrics.segmentation import Measure
 from segem.kernels.pieces import Grid
-from segem.records.intervals import Band, BlockCounts, Interval, TooFew
+from segem.records.intervals import Band, BlockCounts, Ceiling, Interval, TooFew
 from segem.records.run import CrfFacts, SegmentFacts
 from segem.records.scores import LayerScores, Scores, VolumeScores
 from segem.stages.reporting.tally import MaskTally, Tally
 
-Mask = Literal["model", "baseline"]
+Mask = Literal["model", "closed", "baseline"]
 _CELL_SCORES: tuple[tuple[str, Measure], ...] = (("v_rand", "rand"), ("v_info", "information"))
 
 
@@ -37,14 +39,13 @@ def keep_blocks(grid: Grid, shape: ZYX, total: Tally) -> BlockCounts:
     _, height, width = shape
     parts: ZYX = (1, 1, 1)
     rows: dict[str, tuple[tuple[int, int, int], ...]] = {}
-    for mask, tally in (("model", total.model), ("baseline", total.baseline)):
+    for mask in get_args(Mask):
+        tally: MaskTally = getattr(total, mask)
         if tally.tiles:
             blocks = grid.add_up(np.stack(tally.tiles), (height, width))
             parts = (blocks.shape[0], blocks.shape[1], blocks.shape[2])
             rows[mask] = tuple((tp, fp, fn) for tp, fp, fn in blocks.reshape(-1, 3).tolist())
-    return BlockCounts(
-        parts=parts, edge_nm=grid.edge_nm, model=rows.get("model", ()), baseline=rows.get("baseline", ())
-    )
+    return BlockCounts(parts=parts, edge_nm=grid.edge_nm, **rows)
 
 
 def find_intervals(
@@ -60,23 +61,62 @@ def find_intervals(
         One a section, for V_rand and V_info.
     scores : Scores
         Of the volume.
-    mask : {"model", "baseline"}
+    mask : {"model", "closed", "baseline"}
         Whose.
     """
     layer: LayerScores | None = getattr(scores, mask)
     if layer is None:
         return {}
-    found = bound_pooled(_counts(blocks, mask), blocks.edge_nm)
+    masks = [getattr(tally, mask) for tally in tallies if tally.known]
+    return bound_pooled(_counts(blocks, mask), blocks.edge_nm) | _bound_cells(layer, masks)
+
+
+def _bound_cells(layer: LayerScores, masks: Sequence[MaskTally]) -> dict[str, Interval | TooFew]:
+    found = {}
     for name, measure in _CELL_SCORES:
-        stack = getattr(layer, measure)
-        masks: list[MaskTally] = [getattr(tally, mask) for tally in tallies if tally.known]
-        values = (tally.at_threshold_of(measure, stack) for tally in masks)
+        values = (one.at_threshold_of(measure, getattr(layer, measure)) for one in masks)
         found[name] = bound_mean(np.array([value for value in values if value is not None], float))
     return found
 
 
-def find_bands(scores: Scores, facts: SegmentFacts | CrfFacts | None) -> dict[str, Band]:
-    """Return what the scores of the model can be held against: those of the baseline, and those on its card."""
+def find_ceiling(grid: Grid, shape: ZYX, tallies: Sequence[Tally], source: str, tolerance_nm: float) -> Ceiling | None:
+    """Return how well a second person's labels agree with the truth; None where they share no membrane to agree on.
+
+    Parameters
+    ----------
+    grid : Grid
+        How the volume is cut.
+    shape : tuple of int
+        Of the volume (z, y, x).
+    tallies : sequence of Tally
+        One a section.
+    source : str
+        Where the second labels come from.
+    tolerance_nm : float
+        What was counted with.
+    """
+    total = reduce(Tally.__add__, tallies, Tally())
+    counted = total.second
+    if not counted.confusion.tp + counted.confusion.fn:
+        return None
+    layer = counted.scores(tolerance_nm)
+    named = {name: getattr(layer, name) for name in (*LayerScores.model_fields, "v_rand", "v_info")}
+    blocks = grid.add_up(np.stack(counted.tiles), shape[1:])
+    return Ceiling(
+        source=source,
+        known_fraction=total.known_to_both / prod(shape),
+        scores={
+            name: value for name, value in named.items() if isinstance(value, (int, float)) and name != "tolerance_nm"
+        },
+        intervals=bound_pooled(blocks, grid.edge_nm)
+        | _bound_cells(layer, [one.second for one in tallies if one.known_to_both]),
+    )
+
+
+def find_bands(
+    scores: Scores, facts: SegmentFacts | CrfFacts | None, ceiling: Ceiling | None = None
+) -> dict[str, Band]:
+    """Return what the model's scores can be held against: the baseline's, those on its card, a second observer's."""
     if scores.model is None:
         return {}
     held_out = facts.held_out if isinstance(facts, SegmentFacts) else ()
@@ -84,8 +124,9 @@ def find_bands(scores: Scores, facts: SegmentFacts | CrfFacts | None) -> dict[st
     for name in (*POOLED, "v_rand", "v_info"):
         known = [value for one in held_out if (value := getattr(one, name, None)) is not None]
         floor = getattr(scores.baseline, name, None)
-        if floor is not None or known:
-            found[name] = Band(floor=floor, held_out=(min(known), max(known)) if known else None)
+        highest = None if ceiling is None else ceiling.scores.get(name)
+        if floor is not None or known or highest is not None:
+            found[name] = Band(floor=floor, held_out=(min(known), max(known)) if known else None, ceiling=highest)
     return found
 
 
@@ -98,7 +139,7 @@ def compare_volumes(
     ----------
     first, second : VolumeScores
         The same volume in two runs; the same one twice to compare its model with its baseline.
-    masks : tuple of {"model", "baseline"}
+    masks : tuple of {"model", "closed", "baseline"}
         Whose scores.
 
     Returns

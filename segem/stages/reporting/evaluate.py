@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from pathlib import PurePath
 from typing import Any
 
 from segem.config.accept import Rule, parse_rules
@@ -27,7 +28,7 @@ from segem.kernels.pieces import Grid
 from segem.progress import track
 from segem.records.error_map import ErrorMap
 from segem.records.quality import SectionFlag, SectionQuality
-from segem.records.run import CellsFacts, CrfFacts, ModelRecord, RunRecord, SegmentFacts, StepRecord
+from segem.records.run import CellsFacts, CrfFacts, ModelRecord, RunRecord, SegmentFacts, StepRecord, VolumeRecord
 from segem.records.scores import (
     Baseline,
     ReliabilityBin,
@@ -40,7 +41,7 @@ from segem.records.scores import (
     VolumeScores,
 )
 from segem.records.seams import SeamAudit
-from segem.stages.reporting.certainty import find_bands, find_intervals, keep_blocks
+from segem.stages.reporting.certainty import find_bands, find_ceiling, find_intervals, keep_blocks
 from segem.stages.reporting.expected import estimate_volume
 from segem.stages.reporting.findings import find_review
 from segem.stages.reporting.gain import find_gain
@@ -64,6 +65,22 @@ WHY_IT_MATTERS: dict[SeenUse, str] = {
 }
 
 
+@dataclass(frozen=True)
+class ScoredVolume:
+    """The scores of one volume, and what was scored."""
+
+    scores: VolumeScores
+    errors: ErrorMap | None
+    """Where the model's mask is likely wrong; None where there is none, or the volume failed."""
+    made: VolumeRecord
+    """What the record of the run said of it."""
+
+    def holds(self, record: RunRecord, workspace: Workspace) -> bool:
+        """Return whether a volume is still what was scored, as far as records say so: its voxels are not read again."""
+        same = self.scores.state != "failed" and record.volumes[self.scores.name] == self.made
+        return same and failure_of(record, self.scores.name, workspace) is None
+
+
 def evaluate(
     run: str,
     workspace: Workspace,
@@ -71,6 +88,7 @@ def evaluate(
     *,
     full: bool = False,
     keep: Callable[[ErrorMap], None] | None = None,
+    scored: Mapping[str, ScoredVolume] | None = None,
 ) -> Report:
     """Score every volume of a run.
 
@@ -89,6 +107,8 @@ def evaluate(
         Take also scores that take long: the warping error.
     keep : callable, optional
         Called with the error map of each volume that the model segmented.
+    scored : mapping, optional
+        Volumes that were scored already, by name; they are scored again where something has changed since.
 
     Returns
     -------
@@ -106,14 +126,21 @@ def evaluate(
     record = load_run(workspace, run)
     if rules is None:
         rules = parse_rules(record.accept, where=f"run {run}")
-    volumes = tuple(_judge(_score_volume(record, name, workspace, full, keep), rules) for name in record.volumes)
+    volumes = []
+    for name in record.volumes:
+        found = (scored or {}).get(name)
+        if found is None or not found.holds(record, workspace):
+            found = _score_volume(record, name, workspace, full)
+        if keep is not None and found.errors is not None:
+            keep(found.errors)
+        volumes.append(_judge(found.scores, rules))
     return Report(
         run=run,
         model=record.model,
         created=record.created,
         segem_version=record.segem_version,
         environment=record.environment,
-        volumes=volumes,
+        volumes=tuple(volumes),
         digest=digest_results(record),
         accept=tuple(map(str, rules)),
         verdict=judge_run(volumes),
@@ -121,6 +148,29 @@ def evaluate(
         reviewing=find_review(workspace, run),
         gain=find_gain(record.model, workspace),
     )
+
+
+def score_volume(run: str, name: str, workspace: Workspace) -> ScoredVolume:
+    """Score one volume of a run as `evaluate` does, while other volumes are still worked on.
+
+    Parameters
+    ----------
+    run, name : str
+        Names of the run and of the volume.
+    workspace : Workspace
+        Where the run lives.
+
+    Returns
+    -------
+    ScoredVolume
+        To be given to `evaluate`.
+
+    Raises
+    ------
+    WorkspaceError
+        When there is no such run, or its record is damaged.
+    """
+    return _score_volume(load_run(workspace, run), name, workspace, full=False)
 
 
 def _judge(volume: VolumeScores, rules: Sequence[Rule]) -> VolumeScores:
@@ -183,20 +233,19 @@ def _seams_of(step: StepRecord, result: Volume) -> Seams:
     return found.within(plan.shape)
 
 
-def _score_volume(
-    record: RunRecord, name: str, workspace: Workspace, full: bool, keep: Callable[[ErrorMap], None] | None
-) -> VolumeScores:
+def _score_volume(record: RunRecord, name: str, workspace: Workspace, full: bool) -> ScoredVolume:
+    errors = None
     try:
         reason = failure_of(record, name, workspace)
         if reason is None:
-            scores, errors = _score_finished(record.run, name, _read_record(record, name, workspace), workspace, full)
-            if keep is not None and errors is not None:
-                keep(errors)
-            return scores
+            made = _read_record(record, name, workspace)
+            scores, errors = _score_finished(record.run, name, made, workspace, full)
     # A volume that cannot be read counts as failed, and the others are still scored.
     except SegemError as error:
         reason = record.volumes[name].failure or str(error)
-    return VolumeScores(name=name, state="failed", reason=reason)
+    if reason is not None:
+        scores = VolumeScores(name=name, state="failed", reason=reason)
+    return ScoredVolume(scores, errors, record.volumes[name])
 
 
 def _score_finished(
@@ -227,6 +276,9 @@ def _score_finished(
     seen = tuple(_find_seen(made.facts, source.attributes)) if made.facts else ()
     seams = total.seams.audit(made.seams, source.shape) if made.model else None
     blocks = keep_blocks(grid, source.shape, total) if measured else None
+    ceiling = None
+    if measured and layers.second is not None:
+        ceiling = find_ceiling(grid, source.shape, sections, _name_second(source), tolerance_nm)
     expected, errors = (None, None) if made.facts is None else estimate_volume(layers, made.facts, flags)
     found = VolumeScores(
         name=name,
@@ -240,6 +292,7 @@ def _score_finished(
         outside_fraction=source.outside_voxels / math.prod(source.shape),
         model=made.model,
         threshold=made.facts.threshold if made.facts else None,
+        divided=made.divided,
         baseline=made.baseline,
         scores=scores,
         per_section=tuple(_score_section(z, tally, scores) for z, tally in enumerate(tallies)) if measured else (),
@@ -250,8 +303,10 @@ def _score_finished(
         known_fraction=known,
         seams=seams,
         intervals=find_intervals(blocks, sections, scores, "model") if blocks else {},
+        closed_intervals=find_intervals(blocks, sections, scores, "closed") if blocks else {},
         baseline_intervals=find_intervals(blocks, sections, scores, "baseline") if blocks else {},
-        bands=find_bands(scores, made.facts),
+        bands=find_bands(scores, made.facts, ceiling),
+        ceiling=ceiling,
         blocks=blocks,
         flags=flags,
         quality=quality,
@@ -260,6 +315,10 @@ def _score_finished(
         errors=errors.sections if errors else (),
     )
     return found, errors
+
+
+def _name_second(source: Volume) -> str:
+    return f"second labels {PurePath(source.attributes['second_labels']['source']).name}"
 
 
 def _read_quality(

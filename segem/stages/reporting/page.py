@@ -201,7 +201,7 @@ def _list_facts(volume: VolumeScores) -> list[tuple[str, str]]:
 def _list_layers(volume: VolumeScores) -> list[tuple[str, LayerScores, Mapping[str, Interval | TooFew]]]:
     layers = [
         ("Model", volume.scores.model, volume.intervals),
-        ("Model, closed", volume.scores.closed, {}),
+        ("Model, closed", volume.scores.closed, volume.closed_intervals),
         (volume.baseline.title if volume.baseline else "", volume.scores.baseline, volume.baseline_intervals),
     ]
     return [(name, layer, intervals) for name, layer, intervals in layers if layer is not None]

@@ -38,7 +38,7 @@ LARGE_PX, SMALL_PX, LEAFED_PX = 1024, 168, 512
 """Longest edge of a picture beside the page, of its thumbnail in the page, and of one of the leafed-through pair."""
 REGION_PX = 256
 """Edge of the regions that are searched for errors."""
-EXACT = ("-truth", "-baseline", "-model")
+EXACT = ("-truth", "-baseline", "-model", "-closed")
 PICTURES, SECTIONS = "pictures", "sections"
 """Folders of a report: what the page shows, and every section."""
 
@@ -116,7 +116,8 @@ def draw_pictures(
     if volume.state != "complete" or volume.sections is None:
         return VolumePictures()
     there = {"segmented": volume.model is not None, "clustered": volume.baseline is not None}
-    painter = _Painter(volume, Layers.open(run, volume.name, workspace, **there), folder)
+    layers = Layers.open(run, volume.name, workspace, **there, divided=volume.divided)
+    painter = _Painter(volume, layers, folder)
     with disk_errors(folder):
         for name in (PICTURES, SECTIONS):
             (folder / name).mkdir(exist_ok=True)
@@ -154,6 +155,7 @@ class _Section:
     baseline: Mask | None
     probability: Mask | None
     membrane: Mask | None
+    closed: Mask | None
 
     @property
     def found(self) -> Mask | None:
@@ -164,7 +166,7 @@ class _Section:
         """Return a region of it."""
         (_, *start), (_, *stop) = box.start, box.stop
         cut = tuple(slice(first, last) for first, last in zip(start, stop, strict=True))
-        layers = (self.truth, self.baseline, self.probability, self.membrane)
+        layers = (self.truth, self.baseline, self.probability, self.membrane, self.closed)
         return _Section(self.raw[cut], *(None if layer is None else layer[cut] for layer in layers))
 
 
@@ -179,7 +181,7 @@ class _Painter:
     def read(self, box: Box) -> _Section:
         """Read the layers of a section."""
         layers, z = self.layers, box.start[0]
-        others = (layers.truth, layers.baseline, layers.probability, layers.membrane)
+        others = (layers.truth, layers.baseline, layers.probability, layers.membrane, layers.closed)
         return _Section(
             read_section(layers.source.raw, z), *(None if one is None else read_section(one, z) for one in others)
         )
@@ -234,20 +236,24 @@ class _Painter:
             yield self._encode(place, "probability", "Probability", what, draw_probability(section.probability, factor))
         if section.membrane is not None:
             yield self._draw_mask(section.membrane, factor, place, "model", "Model", where)
-        if section.found is None:
-            return
-        who = "model" if section.membrane is not None else baseline
+        if section.found is not None:
+            who = "model" if section.membrane is not None else baseline
+            pixels = draw_found(raw, section.truth, section.found, factor)
+            yield self._draw_over(pixels, section, place, "", who, where)
+        if section.closed is not None:
+            yield self._draw_mask(section.closed, factor, place, "closed", "Model, closed", where)
+            pixels = draw_found(raw, section.truth, section.closed, factor)
+            yield self._draw_over(pixels, section, place, "closed-", "closed mask", where)
+
+    def _draw_over(
+        self, pixels: NDArray[np.uint8], section: _Section, place: str, kind: str, who: str, where: str
+    ) -> Picture:
+        """Name a mask over the raw image: its errors, or the mask itself where there is no truth."""
         if section.truth is not None:
-            kind, caption, what = "errors", f"Errors of the {who}", "found, invented and missed membrane in colour"
+            kind, caption, what = f"{kind}errors", f"Errors of the {who}", "found, invented and missed membrane"
         else:
-            kind, caption, what = "overlay", f"{who[0].upper()}{who[1:]} over raw", f"membrane by the {who} in colour"
-        yield self._encode(
-            place,
-            kind,
-            caption,
-            f"{where}: {what} over the raw image",
-            draw_found(raw, section.truth, section.found, factor),
-        )
+            kind, caption, what = f"{kind}overlay", f"{who[0].upper()}{who[1:]} over raw", f"membrane by the {who}"
+        return self._encode(place, kind, caption, f"{where}: {what} in colour over the raw image", pixels)
 
     def _draw_mask(self, mask: Mask, factor: int, place: str, kind: str, caption: str, where: str) -> Picture:
         said = "" if mask.any() else " (empty)"

@@ -9,6 +9,7 @@ from segem.stages.reporting.charts import say_seen
 from segem.stages.reporting.drawing import (
     BASELINE,
     GRID,
+    INK,
     MODEL,
     Chart,
     Key,
@@ -24,10 +25,12 @@ SHOWN = {"iou": "IoU", "precision": "Precision", "recall": "Recall", "v_rand": "
 _ROW_PX = 30
 _MODEL = Key("model", MODEL, "-", "o")
 _BASELINE = Key("baseline", BASELINE, "none", "s", hollow=True)
+_CEILING = Key("second person", INK, ":", "D", hollow=True)
 _CARD = Key("on its card", GRID, "none", "s")
 _READING = Reading(
     shown="Each score of the model with its 95 % interval. Squares: the baseline, which needs no labels. Grey bars: "
-    "what the model reached on the test sections of its card.",
+    "what the model reached on the test sections of its card. Diamonds: how well a second person agrees with the "
+    "truth, where one has labelled too.",
     good="Dots far to the right of the squares, within the grey bars or beyond them, with short intervals.",
     bad="Dots left of the grey bar: this tissue is not like that of the model. Dots near the squares: the model adds "
     "little. Long intervals: too little was labelled to tell.",
@@ -48,7 +51,7 @@ def draw_standing(volume: VolumeScores) -> Chart | None:
     ...     name="a", state="complete", scores=Scores(model=model), bands={"iou": Band(floor=0.4)},
     ...     intervals={"iou": Interval(low=0.7, high=0.9, method="")}))
     >>> chart.table.rows[0]
-    ('IoU', '0.800', '0.700 to 0.900', '0.400', '–')
+    ('IoU', '0.800', '0.700 to 0.900', '0.400', '–', '–')
     """
     model = volume.scores.model
     if model is None:
@@ -67,6 +70,11 @@ def draw_standing(volume: VolumeScores) -> Chart | None:
                 plot_marks(axes, [band.floor], [place], _BASELINE)
             if isinstance(found, Interval):
                 axes.plot([found.low, found.high], [place, place], "-", color=MODEL)
+            highest = None if volume.ceiling is None else volume.ceiling.intervals.get(name)
+            if isinstance(highest, Interval):
+                axes.plot([highest.low, highest.high], [place, place], ":", color=INK)
+            if band is not None and band.ceiling is not None:
+                plot_marks(axes, [band.ceiling], [place], _CEILING)
             plot_marks(axes, [value], [place], _MODEL)
         axes.set_xlim(0, 1.02)
         axes.set_ylim(len(rows) - 0.5, -0.5)
@@ -77,6 +85,8 @@ def draw_standing(volume: VolumeScores) -> Chart | None:
             kinds.append(_BASELINE)
         if any(band.held_out is not None for band in bands):
             kinds.append(_CARD)
+        if any(band.ceiling is not None for band in bands):
+            kinds.append(_CEILING)
         name_lines(axes, kinds)
     return Chart(
         "standing",
@@ -85,19 +95,20 @@ def draw_standing(volume: VolumeScores) -> Chart | None:
         svg[0],
         _READING,
         Table(
-            ("Score", "Model", "95 % interval", "Baseline", "On the card"),
+            ("Score", "Model", "95 % interval", "Baseline", "On the card", "Second person"),
             tuple((title, say_score(value), *_say_bands(volume, name)) for name, title, value in rows),
         ),
         say_seen(volume.seen),
     )
 
 
-def _say_bands(volume: VolumeScores, name: str) -> tuple[str, str, str]:
+def _say_bands(volume: VolumeScores, name: str) -> tuple[str, str, str, str]:
     band, found = volume.bands.get(name), volume.intervals.get(name)
     return (
         "too few" if isinstance(found, TooFew) else say_interval(found),
         NOTHING if band is None or band.floor is None else say_score(band.floor),
         NOTHING if band is None or band.held_out is None else say_range(*band.held_out),
+        NOTHING if band is None or band.ceiling is None else say_score(band.ceiling),
     )
 
 

@@ -54,12 +54,17 @@ def _list_scores(volume: VolumeScores) -> Iterator[Row]:
     scores = volume.scores
     masks: tuple[tuple[str, LayerScores | None, Mapping[str, Interval | TooFew]], ...] = (
         ("model", scores.model, volume.intervals),
-        ("closed", scores.closed, {}),
+        ("closed", scores.closed, volume.closed_intervals),
         ("baseline", scores.baseline, volume.baseline_intervals),
     )
     for mask, layer, intervals in masks:
         if layer is not None:
             yield from (("all", mask, score, value, _ends(intervals.get(score))) for score, value in _of_layer(layer))
+    if volume.ceiling is not None:
+        found = volume.ceiling
+        yield from (
+            ("all", "second", name, value, _ends(found.intervals.get(name))) for name, value in found.scores.items()
+        )
     if volume.model is not None:
         yield "all", "model", "ece", volume.ece, _NO_ENDS
     if volume.seams is not None:
@@ -91,4 +96,6 @@ def _of_section(one: SectionScores) -> Iterator[tuple[str, str, float | None]]:
 def _name_method(volume: VolumeScores, mask: str) -> str:
     if mask == "baseline":
         return volume.baseline.method if volume.baseline else ""
+    if mask == "second":
+        return volume.ceiling.source if volume.ceiling else ""
     return volume.model.name if volume.model else ""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segem.io.layers import Layers, read_section
+from segem.io.shards import Array
 from segem.kernels.bootstrap import count_tiles
 from segem.kernels.metrics.adapted_rand import AdaptedRandSums
 from segem.kernels.metrics.border_band import count_outside_band, iou_outside_band
@@ -32,7 +33,7 @@ from segem.kernels.metrics.segmentation import Measure, SegmentationSums
 from segem.kernels.metrics.threshold_curve import LevelCounts
 from segem.kernels.metrics.variation import VariationSums
 from segem.kernels.metrics.warping import WarpingSums
-from segem.kernels.truth import is_known, is_membrane
+from segem.kernels.truth import UNKNOWN, is_known, is_membrane
 from segem.records.scores import CellScore, LayerScores, Place
 
 # What a section is scored with takes less than 100 bytes a pixel, so this bounds all threads together to 1.6 GB.
@@ -120,6 +121,10 @@ class Tally(_Sums):
     model: MaskTally = field(default_factory=MaskTally)
     baseline: MaskTally = field(default_factory=MaskTally)
     closed: MaskTally = field(default_factory=MaskTally)
+    second: MaskTally = field(default_factory=MaskTally)
+    """Of what a second person labelled, as if it were a mask."""
+    known_to_both: int = 0
+    """Voxels that both have labelled."""
     seams: SeamSums = field(default_factory=SeamSums)
     bins: CalibrationBins = field(default_factory=CalibrationBins)
     levels: LevelCounts = field(default_factory=LevelCounts)
@@ -200,12 +205,35 @@ def _tally(layers: Layers, seams: Seams, tile_px: int, full: bool, z: int) -> Se
             for found in (joins.find_merges(), joins.find_splits())
         )
     if layers.baseline is not None:
-        mask = read_section(layers.baseline, z)
-        baseline, _ = count_mask(truth, true, mask, full=full)
-        tally += Tally(baseline=replace(baseline, tiles=(count_tiles(truth, mask, tile_px),)))
+        tally += Tally(baseline=_count_layer(layers.baseline, z, true, truth, tile_px, full))
     if layers.closed is not None:
-        tally += Tally(closed=count_mask(truth, true, read_section(layers.closed, z), full=full)[0])
+        tally += Tally(closed=_count_layer(layers.closed, z, true, truth, tile_px, full))
+    if layers.second is not None:
+        tally += _count_second(read_section(layers.second, z), truth, ids, pixel_nm, tile_px)
     return SectionTally(tally, merged_at, split_at)
+
+
+def _count_second(
+    second: NDArray[np.uint8],
+    truth: NDArray[np.uint8],
+    ids: NDArray[np.integer[Any]] | None,
+    pixel_nm: tuple[float, float],
+    tile_px: int,
+) -> Tally:
+    """Compare what a second person labelled with the truth, where both have."""
+    both = np.where(is_known(second), truth, np.uint8(UNKNOWN))
+    mask = is_membrane(second).astype(np.uint8)
+    found, _ = count_mask(both, SectionMask.of_truth(both, pixel_nm, choose_tolerance(pixel_nm), ids), mask)
+    found = replace(found, tiles=(count_tiles(both, mask, tile_px),))
+    return Tally(second=found, known_to_both=int(np.count_nonzero(is_known(both))))
+
+
+def _count_layer(
+    layer: Array, z: int, true: SectionMask, truth: NDArray[np.uint8], tile_px: int, full: bool
+) -> MaskTally:
+    """Compare a section of a mask that was cut from no probability with its truth."""
+    mask = read_section(layer, z)
+    return replace(count_mask(truth, true, mask, full=full)[0], tiles=(count_tiles(truth, mask, tile_px),))
 
 
 def count_mask(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from segem.io.workspace import Workspace
 from segem.records.error_map import ErrorMap
 from segem.records.scores import Report, VolumeScores
 from segem.stages.reporting.error_maps import write_error_maps
-from segem.stages.reporting.evaluate import evaluate
+from segem.stages.reporting.evaluate import ScoredVolume, evaluate
 from segem.stages.reporting.history import look_back
 from segem.stages.reporting.marks import read_marks
 from segem.stages.reporting.methods import find_card, write_methods
@@ -39,7 +39,14 @@ class ReportResult:
     """Volumes that did not finish, with the reason."""
 
 
-def report(run: str, workspace: Workspace, rules: Sequence[Rule] | None = None, *, full: bool = False) -> ReportResult:
+def report(
+    run: str,
+    workspace: Workspace,
+    rules: Sequence[Rule] | None = None,
+    *,
+    full: bool = False,
+    scored: Mapping[str, ScoredVolume] | None = None,
+) -> ReportResult:
     """Score a run and write its report; an older report is replaced as a whole.
 
     Parameters
@@ -52,6 +59,8 @@ def report(run: str, workspace: Workspace, rules: Sequence[Rule] | None = None, 
         What is good enough; the rules of the manifest that the run was made by when absent.
     full : bool
         Take also scores that take long, see `segem.stages.reporting.evaluate.evaluate`.
+    scored : mapping, optional
+        Volumes that were scored already, by name.
 
     Returns
     -------
@@ -63,7 +72,7 @@ def report(run: str, workspace: Workspace, rules: Sequence[Rule] | None = None, 
         When there is no such run, or the disk refuses.
     """
     maps: list[ErrorMap] = []
-    scores = evaluate(run, workspace, rules, full=full, keep=maps.append)
+    scores = evaluate(run, workspace, rules, full=full, keep=maps.append, scored=scored)
     marks = read_marks(run, workspace, scores.digest)
     scores = scores.model_copy(update={"marks": marks.marks if marks else ()})
     folder = workspace.report(run)

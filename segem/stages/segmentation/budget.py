@@ -103,7 +103,9 @@ class Budget:
         # Other machines may be smaller than this one.
         elsewhere = execution.cluster is not None
         share = 0 if elsewhere else half_of_the_machine() // execution.workers
-        return cls(memory or max(DEFAULT_MEMORY, share), voxel_bytes, tile_px, resident, elsewhere)
+        # Nor do other steps beside it, which take nothing from machines elsewhere.
+        allowed = (memory or max(DEFAULT_MEMORY, share)) - (0 if elsewhere else execution.reserved)
+        return cls(allowed, voxel_bytes, tile_px, resident, elsewhere)
 
     def require(self, plan: Plan) -> None:
         """Raise unless one tile of a plan fits; tiles of a size chosen by hand may not.

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import segem
+from segem.amounts import Pace, rate_text
 from segem.config import Device, Manifest, TrainConfig
 from segem.errors import ModelError
 from segem.geometry import Range
@@ -31,7 +32,7 @@ from segem.learn.runtimes.choice import choose_device, training_runtime
 from segem.learn.sections import LabelledSection
 from segem.learn.train import Fitted, Progress, fit
 from segem.learn.watch import Snapshot
-from segem.progress import Pace, Part, rate_text, tell, track
+from segem.progress import Part, tell, track
 from segem.records.card import BaseRecord, HeldOutScore, MeasuredHalo, ModelCard, TrainingRecord
 from segem.stages.models.zoo import check_new_name, tell_if_not_in_use
 from segem.stages.training.job import (

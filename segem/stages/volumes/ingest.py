@@ -4,42 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import DTypeLike, NDArray
-
 import segem
-from segem.config import IngestConfig, LabelSource, Selection, Url, place_source
+from segem.config import IngestConfig, Selection, Url, place_source
 from segem.errors import InputError, SegemError, WorkspaceError
-from segem.geometry import ZYX, Box, VoxelSize, grid
-from segem.io.blocks import read_block
+from segem.geometry import ZYX
 from segem.io.files import locked, new_directory, sweep_partials
 from segem.io.readers import Stack, fingerprint_files, open_labels, open_stack, version_of
-from segem.io.readers.voxel_size import SettledVoxelSize, describe_size, settle_voxel_size, warn_of_labels
+from segem.io.readers.voxel_size import SettledVoxelSize, describe_size, settle_voxel_size
 from segem.io.replacing import refuse_others
 from segem.io.shards import missing_shards
-from segem.io.tissue import read_tissue
 from segem.io.volume import OUTSIDE, Volume, create_volume
 from segem.io.workspace import Workspace
 from segem.kernels.axes import AxisTally, say_swapped
 from segem.progress import track
-from segem.stages.volumes.alignment import doubt_alignment
 from segem.stages.volumes.image import ImageTally
 from segem.stages.volumes.intensities import check_type, choose_scaling, warn_of_scaling, window_of
-from segem.stages.volumes.labels import TruthTally, write_values
+from segem.stages.volumes.labels import write_values
 from segem.stages.volumes.outside import write_outside
-from segem.stages.volumes.placement import PlacedLabels, place_labels
+from segem.stages.volumes.placement import place_labels
 from segem.stages.volumes.quality import measure_quality
-from segem.stages.volumes.slabs import count_sections, read_slabs, write_behind, write_slab
+from segem.stages.volumes.slabs import count_sections, read_slabs, write_behind
+from segem.stages.volumes.truth import SECOND, TRUTH, GivenTruth
 
 logger = logging.getLogger(__name__)
-
-TRUTH, TRUTH_IDS = "truth", "truth-ids"
 
 _OF_LABELS = (
     "labels",
@@ -154,13 +147,17 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
             )
             box = config.box_within(whole.shape)
             raw = whole.within(box)
-            truth = None
-            if config.labels is not None:
-                labels = stack.enter_context(open_labels(config.labels.source, config.labels, whole))
-                truth = place_labels(labels, whole, box, voxel.size)
+            truths = {
+                label: GivenTruth(
+                    given,
+                    place_labels(stack.enter_context(open_labels(given.source, given, whole)), whole, box, voxel.size),
+                )
+                for label, given in ((TRUTH, config.labels), (SECOND, config.second_labels))
+                if given is not None
+            }
             check_type(raw)
             with new_directory(path) as partial:
-                warnings = _write(partial, config, raw, truth, voxel, fingerprint)
+                warnings = _write(partial, config, raw, truths, voxel, fingerprint)
                 # Before the volume gets its name: sections of two versions of a source must not stand side by side.
                 if fingerprint_source(config) != fingerprint:
                     raise InputError(
@@ -200,6 +197,7 @@ def describe_settings(config: IngestConfig) -> dict[str, Any]:
         "missing": config.missing,
         "voxel_nm": None if config.voxel_nm is None else ",".join(f"{size:g}" for size in config.voxel_nm),
         **dict.fromkeys(_OF_LABELS),
+        "second_labels": None if config.second_labels is None else _name_whole(config.second_labels.source),
     }
     if config.labels is not None:
         settings |= {
@@ -232,7 +230,7 @@ def _require_same(path: Path, config: IngestConfig) -> None:
         # Volumes ingested by earlier versions of segem have no such settings.
         held = {"ignore": None, "unpainted": None if held.get("labels") is None else "labelled"} | held
     asked = describe_settings(config)
-    new = _OF_LABELS if held.get("labels") is None else ()
+    new = {name for names in (_OF_LABELS, ("second_labels",)) if held.get(names[0]) is None for name in names}
     refuse_others(
         held,
         {key: value for key, value in asked.items() if key in held and key not in new},
@@ -273,7 +271,7 @@ def _readers_of(config: IngestConfig) -> list[str]:
 
 
 def _sources_of(config: IngestConfig) -> list[tuple[Path | Url, Selection]]:
-    return [(chosen.source, chosen) for chosen in (config, config.labels) if chosen is not None]
+    return [(one.source, one) for one in (config, config.labels, config.second_labels) if one is not None]
 
 
 def _name_whole(source: Path | Url) -> str:
@@ -285,7 +283,7 @@ def _write(
     partial: Path,
     config: IngestConfig,
     raw: Stack,
-    truth: PlacedLabels | None,
+    truths: Mapping[str, GivenTruth],
     voxel: SettledVoxelSize,
     fingerprint: str,
 ) -> tuple[str, ...]:
@@ -295,12 +293,11 @@ def _write(
         shape=raw.shape,
         dtype=scaling.dtype,
         voxel_size=voxel.size,
-        labels={} if truth is None else _name_labels(config.labels, truth.stack.dtype),
+        labels={name: kind for label, truth in truths.items() for name, kind in truth.list_layers(label).items()},
         attributes={},
     )
-    image, painted = ImageTally(raw.shape, scaling.dtype, each=truth is not None), None
-    stacks = 1 if truth is None else 2
-    with track(f"ingest {config.name}", stacks * raw.shape[0], "section") as advance:
+    image, painted = ImageTally(raw.shape, scaling.dtype, each=TRUTH in truths), {}
+    with track(f"ingest {config.name}", (1 + len(truths)) * raw.shape[0], "section") as advance:
         with write_behind(volume.raw) as write:
             for box, slab in read_slabs(raw, volume.write_block):
                 stored = scaling.store(slab)
@@ -311,20 +308,10 @@ def _write(
                 del slab, stored
         image.finish(volume)
         outside = write_outside(volume, image.areas, {*image.whole, *raw.masked}, scaling.nothing)
-        if truth is not None and config.labels is not None:
-            painted = TruthTally(truth.stack, config.labels, voxel.size)
-            numbers = volume.label(TRUTH_IDS) if volume.has_label(TRUTH_IDS) else None
-            # By whole sections, since borders between cells are made of what lies around a voxel.
-            for _, box in grid(raw.shape, (volume.write_block[0], *raw.shape[1:])):
-                ids = None if numbers is None else np.zeros(box.shape, numbers.dtype)
-                known = truth.read_truth(box, painted.add, _outside_of(volume, box), ids)
-                write_slab(volume.label(TRUTH), box, known)
-                if numbers is not None and ids is not None:
-                    write_slab(numbers, box, ids)
-                advance(len(known))
-            painted.check()
-    for label in (None, *volume.labels()):
-        volume.build_pyramid(label)
+        for label, truth in truths.items():
+            painted[label] = truth.write(volume, label, voxel.size, advance)
+    for layer in (None, *volume.labels()):
+        volume.build_pyramid(layer)
     # First of all that is noted, since tissue is read by it.
     volume.set_attributes(statistics=image.statistics(outside, window_of(config, scaling)))
     axes = AxisTally() if raw.axes_guessed else None
@@ -335,7 +322,11 @@ def _write(
         *image.warnings(raw),
         *outside.warnings(not_numbers),
         *warn_of_scaling(scaling, config, image.counts, raw.dtype),
-        *_warn_of_labels(volume, voxel.size, painted, truth),
+        *(
+            told
+            for label, tally in painted.items()
+            for told in truths[label].warnings(volume, label, voxel.size, tally)
+        ),
         *(() if unusual is None else (unusual,)),
     )
     # Last, when all that is noted is known; the volume still has its hidden name.
@@ -343,9 +334,9 @@ def _write(
         # Absolute, since an export from another folder must know that it is about to replace the source.
         source=str(place_source(config.source, Path.cwd())),
         settings=describe_settings(config),
-        **_describe_downloads(raw, truth),
+        **_describe_downloads([raw, *(truth.placed.stack for truth in truths.values())]),
         source_digest=image.source_digest,
-        **({"section_digests": image.section_digests} if truth is not None else {}),
+        **({"section_digests": image.section_digests} if truths else {}),
         source_fingerprint=fingerprint,
         config_hash=config.config_hash(),
         readers=_readers_of(config),
@@ -355,46 +346,14 @@ def _write(
         dtype=str(scaling.dtype),
         **({} if raw.dtype == scaling.dtype else {"intensities": scaling.to_dict(raw.dtype)}),
         **({OUTSIDE: outside.facts()} if outside.voxels else {}),
-        labels=None if painted is None or truth is None else truth.facts(painted.facts()),
+        labels=None if TRUTH not in painted else truths[TRUTH].placed.facts(painted[TRUTH].facts()),
+        **({} if SECOND not in painted else {"second_labels": truths[SECOND].placed.facts(painted[SECOND].facts())}),
         warnings=list(warnings),
     )
     return warnings
 
 
-def _name_labels(labels: LabelSource | None, dtype: np.dtype[Any]) -> dict[str, DTypeLike]:
-    """Return the labels of a volume with ground truth, and their types; numbers of cells are kept beside membrane."""
-    if labels is None or labels.membrane != "borders":
-        return {TRUTH: np.uint8}
-    # As wide as they came, but no mask: coarse levels of numbers take the nearest, not the largest.
-    return {TRUTH: np.uint8, TRUTH_IDS: np.dtype(f"u{max(2, dtype.itemsize)}")}
-
-
-def _describe_downloads(raw: Stack, truth: PlacedLabels | None) -> dict[str, dict[str, str | None]]:
+def _describe_downloads(stacks: Sequence[Stack]) -> dict[str, dict[str, str | None]]:
     """Return digests of sources that lie elsewhere, where nobody can say later what they were."""
-    stacks = (raw,) if truth is None else (raw, truth.stack)
     digests = {str(stack.source): stack.found.digest for stack in stacks if isinstance(stack.source, Url)}
     return {"downloads": digests} if digests else {}
-
-
-def _warn_of_labels(
-    volume: Volume, voxel: VoxelSize, painted: TruthTally | None, placed: PlacedLabels | None
-) -> Iterator[str]:
-    if painted is not None and placed is not None:
-        yield from warn_of_labels(voxel, placed.stack.found.voxel, where=placed.stack.source)
-        yield from painted.warnings()
-        yield from placed.warnings()
-        truth = volume.label(TRUTH)
-        yield from doubt_alignment(
-            lambda box: read_tissue(volume, box).image,
-            lambda box: read_block(truth, box, "run the command again"),
-            volume.shape,
-            placed.in_volume(painted.of_both_classes),
-        )
-
-
-def _outside_of(volume: Volume, box: Box) -> NDArray[np.bool_] | None:
-    """Return where a box holds no tissue, or None where it is all tissue."""
-    if volume.outside is None:
-        return None
-    outside: NDArray[np.bool_] = read_block(volume.outside, box, "run the command again") != 0
-    return outside if outside.any() else None

@@ -367,14 +367,19 @@ def _estimate(raw: Stack, seen: _Seen, workspace: Workspace) -> JobEstimate:
     voxels = int(np.prod(raw.shape, dtype=object))
     share = raw.shape[0] / len(seen.sampled)
     cores = len(os.sched_getaffinity(0))
-    place = workspace.root
-    while not place.exists():
-        place = place.parent
     return JobEstimate(
         ingest_seconds=seen.seconds * share * _PYRAMID,
         segment_seconds=voxels / 1e6 / (MEGAPIXELS_PER_SECOND_PER_CORE * cores),
         volume_bytes=round(seen.compressed * share * _PYRAMID),
         # A byte of probability for each voxel, which compresses by nobody knows how much; masks are small beside it.
         run_bytes=round(voxels * _PYRAMID),
-        free_bytes=shutil.disk_usage(place).free,
+        free_bytes=free_bytes(workspace),
     )
+
+
+def free_bytes(workspace: Workspace) -> int:
+    """Return how much is free on the disk of a workspace, which need not exist."""
+    place = workspace.root
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free

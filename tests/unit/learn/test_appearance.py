@@ -109,6 +109,11 @@ def test_an_unknown_pixel_size_cannot_be_changed() -> None:
         draw_edge(striped(None), TrainConfig(steps=1, pixel_nm=(3, 12)), np.random.default_rng(0))
 
 
+def test_patches_have_one_pixel_size() -> None:
+    with pytest.raises(ConfigError, match="at one pixel size"):
+        next(draw_batches([striped((4.0, 4.0))], TrainConfig(model="patchnet", steps=1, pixel_nm=(3, 12))))
+
+
 @pytest.mark.parametrize("given", [(12, 3), (0, 4), (3, float("inf"))])
 def test_a_range_of_pixel_sizes_is_two_sizes(given: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="smaller one first"):

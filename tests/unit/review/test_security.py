@@ -12,6 +12,7 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+from starlette.routing import Route
 
 from segem.io.reviewers import find_reviewer, invite, revoke
 from segem.kernels.runs import encode_runs
@@ -67,6 +68,8 @@ def routes(review):
     parts = PARTS | {"key": review.volumes["v"].raw.key}
     found = []
     for route in make_routes(review).routes:
+        # What is not a route of its own would be walked past.
+        assert isinstance(route, Route), route
         for method in sorted(route.methods - {"HEAD"}):
             filled = re.sub(r"{(\w+)}", lambda part: parts[part[1]], route.path)
             found.append((method, route.path, filled + QUERIES.get(route.path, "")))

@@ -8,6 +8,7 @@ import zarr
 
 import segem.review.threed as threed
 from segem.errors import ConfigError
+from segem.io.reviewed import replay
 from segem.review.app import make_app
 from segem.review.session import Review
 from segem.review.threed import add_three_d
@@ -80,12 +81,35 @@ def test_each_route_is_for_those_with_a_token_from_this_page(address, ana):
             assert {key: answer.headers[key] for key in kept} == kept
 
 
+def test_a_stream_ends_when_its_token_is_revoked(review):
+    tokens = {TOKEN: "Ana"}
+    with (
+        listen() as listener,
+        serve(make_app(Review(review.workspace, "r"), three_d=True), listener, tokens.get),
+        httpx.Client(base_url=listener.address, headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False) as ana,
+        ana.stream("GET", "/3d/events/view", timeout=30) as stream,
+    ):
+        told = stream.iter_raw()
+        assert next(told) == b": nothing\n\n"
+        tokens.clear()
+        assert list(told) == []
+
+
 def test_the_page_talks_to_this_server_alone_and_makes_no_code_of_text(ana):
     policy = ana.get("/3d/v/view/index.html").headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'self'; ")
     assert "connect-src" not in policy
     assert "'unsafe-eval'" not in policy.replace("'wasm-unsafe-eval'", "")
     assert ana.get("/").headers["Content-Security-Policy"] == SECURITY_HEADERS["Content-Security-Policy"]
+
+
+def test_what_people_have_corrected_is_not_shown_to_a_second_reader(review, ana):
+    replay(review.workspace, "r", "v", review.log)
+    mask = next(layer for layer in ana.get("/3d/layers/v").json() if layer["name"] == "mask")
+    found = [
+        ana.get(f"/3d/volumes/{mask['key']}/labels/{name}/zarr.json").status_code for name in ("membrane", "reviewed")
+    ]
+    assert found == [200, 404]
 
 
 @pytest.mark.parametrize(

@@ -43,10 +43,11 @@ def random_pairs(count):
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered")
-@pytest.mark.parametrize("places", [contingency._MOST_PLACES, 0])
+@pytest.mark.parametrize("places", [contingency._FEWEST_PLACES, 0])
 def test_rand_and_variation_are_those_of_scikit_image_on_100_pairs(places, monkeypatch):
     """Both ways of counting agree with it, where 0 of the truth is left out and 0 of the proposal is a segment."""
-    monkeypatch.setattr(contingency, "_MOST_PLACES", places)
+    monkeypatch.setattr(contingency, "_FEWEST_PLACES", places)
+    monkeypatch.setattr(contingency, "_PLACES_EACH", min(places, 16))
     compared = 0
     for truth, proposal in random_pairs(100):
         error, split, merge = scores(truth, proposal)

@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from segem.config import CellsConfig, ExecutionConfig
 from segem.errors import ConfigError, SegemError, WorkspaceError
@@ -20,7 +21,11 @@ from segem.io.workspace import Workspace
 from segem.kernels.cells import close_membrane, find_cells
 from segem.kernels.metrics.iou import Confusion
 from segem.kernels.metrics.segmentation import SegmentationSums
+from segem.records.intervals import Interval
+from segem.stages.reporting.choice import choose_sections
 from segem.stages.reporting.evaluate import evaluate
+from segem.stages.reporting.read import read_report
+from segem.stages.reporting.write import report
 from segem.stages.segmentation import cells as stage
 from segem.stages.segmentation.cells import find_cells_of_run, plan_sections
 from segem.stages.segmentation.export import export
@@ -212,6 +217,40 @@ def test_the_closed_mask_is_scored_beside_the_plain_one(workspace):
     found = after.scores.closed
     assert (found.iou, found.v_rand) == (confusion.iou, sums.best("rand").value)
     assert found.v_info == sums.best("information").value != after.scores.model.v_info
+
+
+def test_the_closed_mask_has_intervals_and_pictures_like_the_plain_one(tmp_path):
+    space = new_workspace(tmp_path / "w")
+    image, truth = tissue((6, 144, 144))
+    add_volume(space, "em", image, truth, voxel_nm=(50, 16, 16))
+    add_model(space, "r", "em", guess(truth), threshold=THRESHOLD)
+    enter_in_ledger(space)
+    divide(space)
+    result = report("r", space)
+    (volume,) = read_report(result.json.parent).volumes
+    closed, plain = volume.closed_intervals, volume.intervals
+    assert closed.keys() == plain.keys()
+    for score, interval in closed.items():
+        assert isinstance(interval, Interval)
+        assert interval.low <= getattr(volume.scores.closed, score) <= interval.high
+    assert closed["recall"] != plain["recall"], "lines were drawn"
+    tp, fp, fn = np.sum(volume.blocks.closed, axis=0)
+    assert tp / (tp + fp + fn) == volume.scores.closed.iou
+    (row,) = (row for row in result.csv.read_text().splitlines() if row.startswith("em,all,closed,unet-em,iou,"))
+    assert row.endswith(f"{closed['iou'].low:.6f},{closed['iou'].high:.6f}")
+    names = {path.name.partition("-")[2] for path in (result.index.parent / "pictures").iterdir()}
+    for z in choose_sections(volume):
+        assert {
+            f"{z:04d}-model.png",
+            f"{z:04d}-errors.jpg",
+            f"{z:04d}-closed.png",
+            f"{z:04d}-closed-errors.jpg",
+        } <= names
+    page = result.index.read_text()
+    assert page.count("Errors of the closed mask") >= len(choose_sections(volume))
+    with Image.open(result.index.parent / "pictures" / f"em-{z:04d}-closed.png") as picture:
+        drawn = np.asarray(picture) == 0
+    assert np.array_equal(drawn, written(space)[1][z] != 0)
 
 
 def test_a_campaign_that_resumes_leaves_cells_as_they_are(workspace):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import mrcfile
 import numpy as np
 import pytest
 
 from segem.cli import main
-from segem.config import IngestConfig, LabelSource, parse
+from segem.config import IngestConfig, LabelSource, TrainConfig, parse
 from segem.errors import ConfigError, InputError
 from segem.geometry import VoxelSize
 from segem.io.volume import Volume
@@ -18,6 +20,7 @@ from segem.io.workspace import Workspace
 from segem.learn.artefact import find_model
 from segem.records.card import LearnedAt, ModelCard
 from segem.stages.segmentation.segment import warn_of_pixel_size
+from segem.stages.training.provenance import record_voxel_sizes
 from segem.stages.volumes.ingest import ingest
 
 DATA = np.random.default_rng(0).integers(0, 255, (3, 20, 30)).astype(np.uint16)
@@ -132,3 +135,16 @@ def test_pixels_far_from_those_are_warned_of_with_both_numbers(y: float, x: floa
 def test_the_bundled_model_says_what_it_learned_at() -> None:
     model = find_model("unet-em")
     assert model.card.learned_at == LearnedAt(pixel_nm=(4.0, 4.6), section_nm=(50.0, 50.0))
+
+
+def test_a_card_says_which_pixel_sizes_crops_were_resampled_to() -> None:
+    volume: Any = SimpleNamespace(voxel_size=VoxelSize(50, 4, 4), shape=(3, 512, 600))
+    one: Any = SimpleNamespace(name="v", volume=volume)
+
+    def learned(**settings: Any) -> LearnedAt:
+        return record_voxel_sizes([one], ["v"], TrainConfig(steps=1, **settings))
+
+    assert learned() == LearnedAt(pixel_nm=(4, 4), section_nm=(50, 50))
+    assert learned(pixel_nm=(3, 6)).pixel_nm == (3, 6)
+    # A crop of 256 pixels shows at most the whole section of 512, which is 8 nm a pixel.
+    assert learned(pixel_nm=(3, 12)).pixel_nm == (3, 8)

@@ -1,0 +1,183 @@
+"""A lease for each flow run that a worker has picked up: what tells a living run from a dead one.
+
+A lease is a file on which the worker, and then the process of the run, hold a shared lock from pick-up to exit. The
+system gives the lock back when a process ends, however it ends, so whoever can lock the file for itself knows that
+nobody is left. Events, heartbeats and ages decide nothing: a run that says nothing for a week is alive while its lock
+is held.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process of a machine, told from any other that had or will have its number."""
+
+    host: str
+    boot: str
+    pid: int
+    started: int
+    """Clock ticks from boot to its start."""
+
+    def lives(self) -> bool:
+        """Return whether the process is there; on another machine nobody here can say, so that it counts as alive."""
+        if self.host != socket.gethostname():
+            return True
+        return self.boot == boot_id() and started_at(self.pid) == self.started
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A lease as it lies on disk.
+
+    Parameters
+    ----------
+    path : Path
+        The file, called after the flow run.
+    """
+
+    path: Path
+
+    @property
+    def flow_run(self) -> str:
+        """Id of the flow run."""
+        return self.path.stem
+
+    def holders(self) -> list[Holder]:
+        """Return who has taken it, the worker first."""
+        with suppress(OSError, ValueError, TypeError):
+            return [Holder(**json.loads(line)) for line in self.path.read_text(encoding="utf-8").splitlines()]
+        return []
+
+    def process(self) -> Holder | None:
+        """Return the process of the run, if it has begun and lives on this machine."""
+        begun = [one for one in self.holders()[1:] if one.host == socket.gethostname() and one.lives()]
+        return begun[-1] if begun else None
+
+    def worker_lives(self) -> bool:
+        """Return whether the worker that picked the run up is there."""
+        holders = self.holders()
+        return bool(holders) and holders[0].lives()
+
+
+def boot_id() -> str:
+    """Return what tells this boot of the machine from any other."""
+    try:
+        return BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def started_at(pid: int) -> int | None:
+    """Return when a process started, in clock ticks since the boot; None where there is none, or only a zombie."""
+    try:
+        # The name of the program may hold spaces and brackets; it ends at the last bracket.
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in {"Z", "X"} else int(fields[19])
+
+
+def this_process() -> Holder:
+    """Return this process as the holder of a lease."""
+    return Holder(socket.gethostname(), boot_id(), os.getpid(), started_at(os.getpid()) or 0)
+
+
+def take(folder: Path, flow_run: str) -> int:
+    """Take the lease of a run that is picked up; the worker does, before it tells the server.
+
+    Parameters
+    ----------
+    folder : Path
+        Where leases lie.
+    flow_run : str
+        Id of the flow run.
+
+    Returns
+    -------
+    int
+        The descriptor that holds the lock; close it when the run has ended.
+    """
+    path = folder / f"{flow_run}.lease"
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        if _is(path, descriptor):
+            # An earlier attempt at the same run may have left its holders here.
+            os.ftruncate(descriptor, 0)
+            _sign(descriptor)
+            return descriptor
+        os.close(descriptor)
+
+
+def join(path: Path) -> int | None:
+    """Share the lease of a run; the process of the run does, before it does anything else.
+
+    Parameters
+    ----------
+    path : Path
+        The lease.
+
+    Returns
+    -------
+    int or None
+        The descriptor that holds the lock until the process ends. None when the lease is gone: the run was found dead,
+        and maybe started again, so that this process must not work on it.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
+    except FileNotFoundError:
+        return None
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    if _is(path, descriptor):
+        _sign(descriptor)
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def leases_in(folder: Path) -> list[Lease]:
+    """Return all leases of a folder."""
+    return [Lease(path) for path in sorted(folder.glob("*.lease"))]
+
+
+@contextmanager
+def expired(lease: Lease) -> Iterator[bool]:
+    """Tell whether nobody holds a lease; if so, nobody can take it while the body runs.
+
+    A lease of another machine is never found expired, since locks may not reach across machines.
+    """
+    try:
+        descriptor = os.open(lease.path, os.O_RDWR)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield _is(lease.path, descriptor) and all(one.host == socket.gethostname() for one in lease.holders())
+    except BlockingIOError:
+        yield False
+    finally:
+        os.close(descriptor)
+
+
+def _is(path: Path, descriptor: int) -> bool:
+    """Return whether the name still stands for the file that is locked: it may have been removed meanwhile."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    return False
+
+
+def _sign(descriptor: int) -> None:
+    os.write(descriptor, f"{json.dumps(asdict(this_process()))}\n".encode())

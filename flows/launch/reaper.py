@@ -1,0 +1,143 @@
+"""Finds flow runs whose processes are gone, closes them, and starts them again where that was asked for.
+
+It looks at leases alone (`flows.launch.lease`). A run without a lease was never picked up here: it may wait for its
+slot, or belong to somebody else, and is never touched.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    TaskRunFilter,
+    TaskRunFilterState,
+    TaskRunFilterStateType,
+)
+from prefect.client.schemas.objects import State, StateType
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Cancelled, Crashed
+
+from flows.launch.lease import Lease, expired, leases_in
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun
+
+UNFINISHED = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+RESTARTS = "restarts"
+"""Parameter of a flow that says how often a run of it is started again when its process died."""
+ATTEMPT, FIRST = "segem.attempt", "segem.first-run"
+"""Labels of a run that was started in place of a dead one."""
+DIED = "its process ended unexpectedly"
+STOPPED = "it was cancelled, and its process has ended"
+
+
+@dataclass(frozen=True)
+class Reaped:
+    """What was done about one lease that nobody holds."""
+
+    flow_run: str
+    name: str
+    stopped: bool
+    """Whether somebody had cancelled it; if not, it has crashed."""
+    again: str | None = None
+    """Id of the run that was started in its place."""
+
+
+def reap(folder: Path, client: SyncPrefectClient) -> list[Reaped]:
+    """Look at every lease once.
+
+    Parameters
+    ----------
+    folder : Path
+        Where leases lie.
+    client : SyncPrefectClient
+        Of the server that the runs belong to.
+
+    Returns
+    -------
+    list of Reaped
+        The runs whose processes are gone.
+    """
+    return list(_reap(folder, client))
+
+
+def _reap(folder: Path, client: SyncPrefectClient) -> Iterator[Reaped]:
+    for lease in leases_in(folder):
+        with expired(lease) as dead:
+            if not dead:
+                _help_to_cancel(lease, client)
+                continue
+            try:
+                found = _close(client.read_flow_run(UUID(lease.flow_run)), client)
+            except ObjectNotFound:
+                found = None  # somebody deleted the run
+            # Last of all: killed before this line, the reaper finds the lease again and does the same once more.
+            lease.path.unlink(missing_ok=True)
+        if found is not None:
+            yield found
+
+
+def _close(run: FlowRun, client: SyncPrefectClient) -> Reaped | None:
+    """Bring a run to its end whose process is gone; None where nothing was amiss."""
+    state = run.state.type if run.state else None
+    open_still = state in UNFINISHED
+    if not open_still and state != StateType.CRASHED:
+        return None
+    # By its history: a process that is told to stop may have called itself crashed.
+    stopped = any(one.type == StateType.CANCELLING for one in client.read_flow_run_states(run.id))
+    if open_still or stopped:
+        end: State[Any] = Cancelled(message=STOPPED) if stopped else Crashed(message=DIED)
+        client.set_flow_run_state(run.id, end, force=True)
+    _close_tasks(run, client)
+    again = None if stopped else _start_again(run, client)
+    return Reaped(str(run.id), run.name, stopped, again)
+
+
+def _close_tasks(run: FlowRun, client: SyncPrefectClient) -> None:
+    unfinished = client.read_task_runs(
+        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id])),
+        task_run_filter=TaskRunFilter(state=TaskRunFilterState(type=TaskRunFilterStateType(any_=UNFINISHED))),
+    )
+    for task in unfinished:
+        client.set_task_run_state(task.id, Crashed(message=DIED), force=True)
+
+
+def _start_again(run: FlowRun, client: SyncPrefectClient) -> str | None:
+    """Start a run in place of a dead one, if its parameters allow another; the ledger knows what is finished."""
+    labels = run.labels or {}
+    attempt, first = int(labels.get(ATTEMPT, 1)), str(labels.get(FIRST, run.id))
+    if run.deployment_id is None or attempt > int(run.parameters.get(RESTARTS) or 0):
+        return None
+    again = client.create_flow_run_from_deployment(
+        run.deployment_id,
+        parameters=run.parameters,
+        tags=run.tags,
+        # One run for each attempt, however often this is called.
+        idempotency_key=f"{first}/{attempt + 1}",
+        labels={ATTEMPT: attempt + 1, FIRST: first},
+    )
+    return str(again.id)
+
+
+def _help_to_cancel(lease: Lease, client: SyncPrefectClient) -> None:
+    """Stop the process of a run that shall be cancelled and whose worker, which would do it, is gone."""
+    if lease.worker_lives():
+        return
+    process = lease.process()
+    if process is None:
+        return
+    try:
+        run = client.read_flow_run(UUID(lease.flow_run))
+    except ObjectNotFound:
+        return
+    if run.state is not None and run.state.type == StateType.CANCELLING:
+        os.kill(process.pid, signal.SIGTERM)

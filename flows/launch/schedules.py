@@ -1,0 +1,210 @@
+"""Schedules of a workspace, for people who do not know Prefect; kept by Prefect's server, whether it runs or not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from flows.launch.history import serve_history
+from flows.launch.service import Service
+from segem.config.service import ScheduleConfig
+from segem.errors import ConfigError, ServerError
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import DeploymentSchedule
+    from prefect.client.schemas.responses import DeploymentResponse
+
+CAMPAIGN, INBOX = "campaign/campaign", "campaign-on-new-data/campaign-on-new-data"
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """A schedule, and what it starts."""
+
+    name: str
+    cron: str
+    timezone: str
+    active: bool
+    deployment: str
+    manifest: str | None
+    inbox: str | None
+    next: str | None
+    """When it fires next, in its time zone."""
+
+
+@contextmanager
+def connect(service: Service) -> Iterator[SyncPrefectClient]:
+    """Return a client of the service's server; where it does not run, it is served for as long as the body takes.
+
+    Raises
+    ------
+    ServerError
+        When the service runs and does not answer.
+    """
+    service.prepare()
+    if service.running() is None:
+        with service.hold(), serve_history(service, passing=True) as (_, client):
+            yield client
+        return
+    os.environ.update(service.client_environment())
+    from prefect.client.orchestration import get_client
+    from prefect.context import refresh_global_settings_context
+
+    refresh_global_settings_context()
+    with get_client(sync_client=True) as client:
+        try:
+            client.api_version()
+        except Exception as error:
+            raise ServerError(
+                "the service runs, but does not answer",
+                where=service.address(),
+                found=error,
+                fix="wait until it has printed its address; if that takes minutes, stop it and start it again",
+            ) from error
+        yield client
+
+
+def add_schedule(service: Service, name: str, parameters: dict[str, Any], config: ScheduleConfig) -> Scheduled:
+    """Add a schedule.
+
+    Parameters
+    ----------
+    service : Service
+        Of the workspace that is worked in.
+    name : str
+        What the schedule is called by; characters other than letters and digits become hyphens.
+    parameters : dict
+        Of the flow, as JSON has them; with ``config``, that of an inbox, the flow is the campaign on new data.
+    config : ScheduleConfig
+        When it fires.
+
+    Returns
+    -------
+    Scheduled
+
+    Raises
+    ------
+    ConfigError
+        When there is a schedule of this name, or the times cannot be read.
+    """
+    from prefect.client.schemas.actions import DeploymentScheduleCreate
+    from prefect.client.schemas.schedules import CronSchedule
+
+    slug = slug_of(name)
+    try:
+        when = CronSchedule(cron=config.cron, timezone=config.timezone)
+    except ValueError as error:
+        raise ConfigError(
+            "these times cannot be read",
+            where=f"--cron '{config.cron}' --timezone {config.timezone}",
+            found=" ".join(str(error).split()),
+            fix="give minute, hour, day, month and weekday, as in --cron '0 2 * * *' --timezone Europe/Berlin",
+        ) from error
+    with connect(service) as client:
+        known = _find(client)
+        if any(one.slug == slug for _, one in known):
+            raise ConfigError(
+                "there is a schedule of this name",
+                where=slug,
+                fix=f"remove it first (segem schedule remove {slug}), or give another --name",
+            )
+        deployment = client.read_deployment_by_name(INBOX if "config" in parameters else CAMPAIGN)
+        wanted = DeploymentScheduleCreate(schedule=when, parameters=parameters, slug=slug)
+        client.create_deployment_schedules(deployment.id, [wanted])
+        return _describe(*_one(client, slug))
+
+
+def list_schedules(service: Service) -> list[Scheduled]:
+    """Return all schedules, also those that were made by Prefect's own means."""
+    with connect(service) as client:
+        return [_describe(deployment, one) for deployment, one in _find(client)]
+
+
+def switch_schedule(service: Service, name: str, *, active: bool) -> Scheduled:
+    """Pause or resume a schedule.
+
+    Raises
+    ------
+    ConfigError
+        When there is none of this name.
+    """
+    with connect(service) as client:
+        deployment, found = _one(client, slug_of(name))
+        client.update_deployment_schedule(deployment.id, found.id, active=active)
+        return _describe(*_one(client, slug_of(name)))
+
+
+def remove_schedule(service: Service, name: str) -> Scheduled:
+    """Remove a schedule, and the runs that it has planned.
+
+    Raises
+    ------
+    ConfigError
+        When there is none of this name.
+    """
+    with connect(service) as client:
+        deployment, found = _one(client, slug_of(name))
+        # By itself: a deployment that is registered with an empty list of schedules keeps those that it has.
+        client.delete_deployment_schedule(deployment.id, found.id)
+        return _describe(deployment, found)
+
+
+def slug_of(name: str) -> str:
+    """Return a name as schedules have them.
+
+    Examples
+    --------
+    >>> slug_of("ISBI vnc_2")
+    'isbi-vnc-2'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _find(client: SyncPrefectClient) -> list[tuple[DeploymentResponse, DeploymentSchedule]]:
+    return [(deployment, one) for deployment in client.read_deployments() for one in deployment.schedules]
+
+
+def _one(client: SyncPrefectClient, slug: str) -> tuple[DeploymentResponse, DeploymentSchedule]:
+    known = _find(client)
+    for deployment, one in known:
+        if one.slug == slug:
+            return deployment, one
+    raise ConfigError(
+        "there is no schedule of this name",
+        where=slug,
+        found=", ".join(sorted(one.slug or "one without a name" for _, one in known)) or "none at all",
+        fix="see `segem schedule list`",
+    )
+
+
+def _describe(deployment: DeploymentResponse, one: DeploymentSchedule) -> Scheduled:
+    from prefect.client.schemas.schedules import CronSchedule
+
+    cron = one.schedule.cron if isinstance(one.schedule, CronSchedule) else None
+    zone = getattr(one.schedule, "timezone", None) or "UTC"
+    active = one.active and not deployment.paused
+    return Scheduled(
+        name=one.slug or str(one.id),
+        cron=cron or f"every {getattr(one.schedule, 'interval', 'now and then')}",
+        timezone=zone,
+        active=active,
+        deployment=deployment.name,
+        manifest=one.parameters.get("manifest"),
+        inbox=(one.parameters.get("config") or {}).get("inbox"),
+        next=_next(cron, zone) if active and cron else None,
+    )
+
+
+def _next(cron: str, zone: str) -> str | None:
+    from prefect.server.schemas.schedules import CronSchedule
+
+    dates = asyncio.run(CronSchedule(cron=cron, timezone=zone).get_dates(1, start=datetime.now(ZoneInfo(zone))))
+    return dates[0].isoformat(sep=" ", timespec="minutes") if dates else None

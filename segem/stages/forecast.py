@@ -1,0 +1,254 @@
+"""What a campaign will take, found by taking some sections of each volume through all of it.
+
+A trial meets what no formula knows: this disk, this processor and what else runs on it, how well these images and their
+probabilities compress, what this net holds for tiles of this size. Two depths tell what a volume takes by itself from
+what each of its sections adds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Protocol
+
+from segem.amounts import size_text
+from segem.config import ExecutionConfig, VolumeEntry
+from segem.errors import SegemError
+from segem.geometry import ZYX
+from segem.io.files import locked
+from segem.io.readers import open_stack
+from segem.io.shards import shard_shape
+from segem.learn.artefact import find_model
+from segem.progress import track
+from segem.records.forecast import CampaignForecast, VolumeForecast
+from segem.stages.campaign import Campaign, describe_failure
+from segem.stages.segmentation.budget import half_of_the_machine
+from segem.stages.volumes.inspect import free_bytes
+
+DEPTHS = 3
+"""How many times deeper the larger trial is than the smaller one."""
+
+
+class TakeTrials(Protocol):
+    """Takes manifests of one volume to their reports, one after the other, and returns what each took."""
+
+    def __call__(
+        self, folder: Path, manifests: Sequence[Path], depths: Sequence[int], execution: ExecutionConfig
+    ) -> tuple[float, Sequence[Trial]]:
+        """Return also when, by the clock, the first one began."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What so many sections took."""
+
+    sections: int
+    seconds: float
+    disk_bytes: int
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What the trials of one volume took."""
+
+    ready_seconds: float
+    """Until a process could begin."""
+    first: Trial
+    """In a process that has just begun."""
+    small: Trial
+    """The same once more."""
+    large: Trial
+    memory_bytes: int
+
+    def extrapolate(self, sections: int) -> tuple[float, int]:
+        """Return the seconds and the bytes on disk that so many sections take.
+
+        Examples
+        --------
+        >>> small, large = Trial(2, 5.0, 1200), Trial(6, 9.0, 2000)
+        >>> Trials(3.0, Trial(2, 6.0, 1200), small, large, 10**9).extrapolate(100)
+        (103.0, 20800)
+        """
+        small, large = self.small, self.large
+        if small.sections == large.sections:
+            return small.seconds, small.disk_bytes
+        share = (sections - small.sections) / (large.sections - small.sections)
+        # A busy machine may make the larger trial the quicker one.
+        gained = max(0.0, large.seconds - small.seconds)
+        return small.seconds + share * gained, round(small.disk_bytes + share * (large.disk_bytes - small.disk_bytes))
+
+    @property
+    def start_seconds(self) -> float:
+        """What the first volume of a process waits for."""
+        return self.ready_seconds + max(0.0, self.first.seconds - self.small.seconds)
+
+
+def forecast_campaign(job: Campaign, execution: ExecutionConfig, take: TakeTrials) -> CampaignForecast:
+    """Return what a campaign is expected to take where nothing of it is finished yet; nothing of it is begun.
+
+    Parameters
+    ----------
+    job : Campaign
+        What `segem.stages.campaign.open_campaign` returned.
+    execution : ExecutionConfig
+        Device, engine, workers, memory.
+    take : callable
+        Takes the trials; it is called in another process.
+
+    Returns
+    -------
+    CampaignForecast
+        Volumes that cannot be read, or do not fit the disk or the memory, are refused in it.
+
+    Raises
+    ------
+    WorkspaceError
+        When another process makes a forecast in this workspace, or the disk refuses.
+    """
+    free, used, starts = free_bytes(job.workspace), 0, [0.0]
+    volumes = []
+    with locked(job.workspace.root / ".plan.lock"), track("plan", len(job.volumes), "volume") as advance:
+        for volume in sorted(job.manifest.volumes, key=lambda volume: -volume.priority):
+            found, start = _forecast_volume(volume, job, execution, free - used, take)
+            used += found.disk_bytes or 0
+            volumes.append(found)
+            starts.append(start)
+            advance(1)
+    return CampaignForecast(
+        run=job.run,
+        volumes=tuple(volumes),
+        start_seconds=max(starts),
+        seconds=max(starts) + sum(volume.seconds or 0.0 for volume in volumes),
+        disk_bytes=used,
+        memory_bytes=max(volume.memory_bytes or 0 for volume in volumes),
+        free_bytes=free,
+    )
+
+
+def choose_depths(shape: ZYX, cores: int) -> tuple[int, int]:
+    """Return how many sections the two trials of a volume take.
+
+    Examples
+    --------
+    Enough to keep every core busy, and whole shards, since nothing less is written:
+
+    >>> choose_depths((500, 1024, 1024), 2), choose_depths((500, 8192, 8192), 16), choose_depths((5, 512, 512), 2)
+    ((4, 12), (16, 48), (5, 5))
+    """
+    block = shard_shape(shape)[0]
+    small = min(shape[0], -(-cores // block) * block)
+    return small, min(shape[0], DEPTHS * small)
+
+
+def _forecast_volume(
+    volume: VolumeEntry, job: Campaign, execution: ExecutionConfig, free: int, take: TakeTrials
+) -> tuple[VolumeForecast, float]:
+    """Return what a volume takes, of so many bytes that are free, and what a process waits for before it begins."""
+    try:
+        with open_stack(volume.source, volume) as stack:
+            shape = volume.box_within(stack.shape).shape
+            start = volume.box_within(stack.shape).start[0]
+        depths = choose_depths(shape, len(os.sched_getaffinity(0)))
+        trials = _try(volume, job, execution, start, depths, take)
+    except SegemError as error:
+        return VolumeForecast(name=volume.name, refusal=describe_failure(error)), 0.0
+    seconds, disk = trials.extrapolate(shape[0])
+    memory = execution.memory or 2 * half_of_the_machine()
+    refusal = None
+    if disk > free:
+        refusal = f"it does not fit the disk: {size_text(disk)} needed, {size_text(max(0, free))} left"
+    elif trials.memory_bytes > memory:
+        refusal = f"it does not fit the memory: {size_text(trials.memory_bytes)} needed, {size_text(memory)} allowed"
+    found = VolumeForecast(
+        name=volume.name,
+        sections=shape[0],
+        tried=trials.large.sections,
+        seconds=seconds,
+        disk_bytes=disk,
+        memory_bytes=trials.memory_bytes,
+        refusal=refusal,
+    )
+    return found, trials.start_seconds
+
+
+def _try(
+    volume: VolumeEntry,
+    job: Campaign,
+    execution: ExecutionConfig,
+    start: int,
+    depths: tuple[int, int],
+    take: TakeTrials,
+) -> Trials:
+    # On the disk of the workspace, whose speed is part of the answer.
+    folder = job.workspace.root / ".plan"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    # A process of its own, since the peak of its memory is that of this volume alone.
+    context = get_context("spawn")
+    here, there = context.Pipe()
+    found: Trials | SegemError
+    # The first of a process meets what is loaded once.
+    twice = (depths[0], *depths)
+    manifests = [_write_manifest(folder, volume, job, start, depth) for depth in twice]
+    child = context.Process(target=_send_trials, args=(there, take, folder, manifests, twice, execution, time.time()))
+    child.start()
+    there.close()
+    try:
+        found = here.recv()
+    except EOFError:
+        found = SegemError(
+            "the trial ended without an answer", where=volume.name, fix="run it again with less --memory"
+        )
+    finally:
+        child.join()
+        shutil.rmtree(folder, ignore_errors=True)
+    if isinstance(found, SegemError):
+        raise found
+    return found
+
+
+def _write_manifest(folder: Path, volume: VolumeEntry, job: Campaign, start: int, depth: int) -> Path:
+    """Write a manifest of the first so many sections of one volume."""
+    _, y, x = (volume.box or ":,:,:").split(",")
+    entry = volume.ingest_config().model_dump(mode="json", exclude_unset=True)
+    entry |= {"box": f"{start}:{start + depth},{y},{x}"}
+    manifest = job.manifest.model_dump(mode="json", include={"name", "baseline", "segment"}, exclude_unset=True)
+    # By its path, as the workspace of the trial has no models.
+    manifest |= {"model": str(find_model(job.manifest.model, job.workspace).path), "volumes": [entry]}
+    path = folder / f"{depth}.json"
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+    return path
+
+
+def _send_trials(
+    there: Connection,
+    take: TakeTrials,
+    folder: Path,
+    manifests: Sequence[Path],
+    depths: Sequence[int],
+    execution: ExecutionConfig,
+    started: float,
+) -> None:
+    """Take the trials of one volume, in a process of its own, and send what they took."""
+    found: Trials | SegemError
+    try:
+        begun, (first, small, large) = take(folder, manifests, depths, execution)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        found = Trials(begun - started, first, small, large, peak)
+    except SegemError as error:
+        found = error
+    there.send(found)
+
+
+def measure_disk(workspace: Path) -> int:
+    """Return the bytes of all files of volumes and runs of a workspace."""
+    files = (file for kind in ("volumes", "runs") for file in (workspace / kind).rglob("*") if file.is_file())
+    return sum(file.stat().st_size for file in files)

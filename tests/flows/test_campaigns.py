@@ -1,0 +1,130 @@
+"""Whole campaigns: the same bytes however many volumes are worked on, after kills too, and bad volumes among good."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from segem.io.workspace import Workspace
+from segem.stages.segmentation.verify import verify
+from tests.processes import ROOT, clean_environment, python, started, wait_for
+
+COMMAND = "from segem.cli import main; main()"
+
+
+def limited(manifest: Path, cpu: int) -> Path:
+    """Return a copy of a manifest that takes so many steps at a time."""
+    values = yaml.safe_load(manifest.read_text(encoding="utf-8")) | {"resources": {"cpu": cpu}}
+    copy = manifest.with_name(f"{cpu}.yaml")
+    copy.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return copy
+
+
+def digest_shards(workspace: Path) -> dict[str, str]:
+    """Return a digest of each shard of the results in a workspace."""
+
+    def shards() -> Iterator[Path]:
+        return (path for path in workspace.glob("runs/*/*.ome.zarr/**/c/**/*") if path.is_file())
+
+    return {str(path.relative_to(workspace)): hashlib.sha256(path.read_bytes()).hexdigest() for path in shards()}
+
+
+def command(manifest: Path, workspace: Path) -> list[str]:
+    return [*python(COMMAND), "run", str(manifest), "--workspace", str(workspace), "--run", "r1", "--json"]
+
+
+@pytest.mark.slow
+@pytest.mark.server
+def test_volumes_side_by_side_leave_the_same_bytes_after_kills_too(
+    manifest_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    manifest = manifest_of("alpha", "Beta_2", "gamma")
+    done = subprocess.run(
+        command(limited(manifest, 1), tmp_path / "one"), env=clean_environment(), cwd=ROOT, check=False, timeout=300
+    )
+    assert done.returncode == 0
+    alone = digest_shards(tmp_path / "one")
+    assert len(alone) >= 9, "three layers of three volumes"
+
+    together, log = limited(manifest, 3), tmp_path / "log"
+    for begun in ("alpha", "gamma"):
+        with started(command(together, tmp_path / "three"), log, clean_environment()) as process:
+            wait_for(lambda name=begun: (tmp_path / f"three/runs/r1/{name}.ome.zarr").exists(), 120, log)  # type: ignore[misc]
+            time.sleep(0.2)
+            process.kill()
+            process.wait(30)
+    done = subprocess.run(
+        command(together, tmp_path / "three"), env=clean_environment(), cwd=ROOT, check=False, timeout=300
+    )
+
+    assert done.returncode == 0
+    assert digest_shards(tmp_path / "three") == alone
+    assert verify("r1", Workspace(tmp_path / "three")) == []
+
+
+def write_endless(path: Path, free: int) -> None:
+    """Write an array of three times the free space that takes little: only sections that are looked at hold noise."""
+    height, width, seen = 1024, 1024, 8
+    sections = 3 * free // (height * width)
+    array = np.lib.format.open_memmap(path, "w+", np.uint8, (sections, height, width))
+    rng = np.random.default_rng(0)
+    for start in (0, (sections - seen) // 2, sections - seen):
+        array[start : start + seen] = rng.integers(0, 256, (seen, height, width), np.uint8)
+
+
+@pytest.mark.slow
+@pytest.mark.server
+def test_bad_volumes_among_good_ones_are_named_and_stop_no_other(
+    manifest_of: Callable[..., Path], tiny_stacks: Path, tmp_path: Path
+) -> None:
+    corrupt, empty, endless = tmp_path / "corrupt.tif", tmp_path / "empty.tif", tmp_path / "endless.npy"
+    whole = (tiny_stacks / "alpha/raw.tif").read_bytes()
+    corrupt.write_bytes(whole[: len(whole) // 2])
+    empty.write_bytes(b"")
+    write_endless(endless, shutil.disk_usage(tmp_path).free)
+    values = yaml.safe_load(manifest_of("alpha").read_text(encoding="utf-8"))
+    (good,) = values["volumes"]
+    bad = {"corrupt": corrupt, "empty": empty, "endless": endless}
+    names = [f"good-{number}" for number in range(7)]
+    names[1:1], names[4:4], names[8:8] = ["corrupt"], ["empty"], ["endless"]
+    values["volumes"] = [
+        {"name": name, "source": str(bad[name]), "voxel_nm": [50, 4, 4]} if name in bad else good | {"name": name}
+        for name in names
+    ]
+    manifest = tmp_path / "ten.yaml"
+    manifest.write_text(yaml.safe_dump(values), encoding="utf-8")
+
+    done = subprocess.run(
+        command(manifest, tmp_path / "w"),
+        env=clean_environment(),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+    assert done.returncode == 1, done.stderr
+    error = next(line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert error.startswith("error: r1: 3 of 10 volumes failed; found ")
+    report = json.loads(done.stdout)
+    assert {volume["name"]: volume["state"] for volume in report["volumes"]} == {
+        name: "failed" if name in bad else "complete" for name in names
+    }
+    reasons = {volume["name"]: volume["reason"] for volume in report["volumes"] if volume["state"] == "failed"}
+    for name, source in bad.items():
+        assert str(source) in reasons[name], "the report says which file"
+        assert f"{name} (" in error
+    assert "does not fit the disk" in reasons["endless"]
+    with sqlite3.connect(tmp_path / "w/.prefect/prefect.db") as database:
+        assert database.execute("select state_type from flow_run").fetchall() == [("FAILED",)]

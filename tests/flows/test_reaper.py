@@ -1,0 +1,195 @@
+"""What the reaper does to flow runs, on a real server: the dead are closed, all others are left alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from prefect import flow, task
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import ConcurrencyOptions, FlowRun, State, StateType
+from prefect.states import Cancelling, Completed, Crashed, Failed, Paused, Pending, Running, Scheduled
+
+from flows.launch.lease import leases_in, take
+from flows.launch.reaper import ATTEMPT, reap
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+@flow
+def sleeper(restarts: int = 0) -> None:
+    """Do nothing: only its runs are looked at."""
+
+
+@task
+def nap() -> None:
+    """Do nothing either."""
+
+
+@pytest.fixture
+def client() -> Iterator[SyncPrefectClient]:
+    with get_client(sync_client=True) as opened:
+        yield opened
+
+
+@pytest.fixture
+def deployment(client: SyncPrefectClient) -> UUID:
+    """Return a deployment that runs once at a time."""
+    return client.create_deployment(
+        client.create_flow_from_name(sleeper.name),
+        f"sleeper-{uuid4()}",
+        concurrency_limit=1,
+        concurrency_options=ConcurrencyOptions(collision_strategy="ENQUEUE"),
+    )
+
+
+def begin(client: SyncPrefectClient, deployment: UUID, *states: State[Any], **parameters: object) -> FlowRun:
+    run = client.create_flow_run_from_deployment(deployment, parameters=parameters)
+    for state in states:
+        client.set_flow_run_state(run.id, state)
+    return client.read_flow_run(run.id)
+
+
+def state_of(client: SyncPrefectClient, run: FlowRun) -> StateType:
+    return client.read_flow_run(run.id).state.type
+
+
+@contextmanager
+def held(folder: Path, run: FlowRun) -> Iterator[None]:
+    descriptor = take(folder, str(run.id))
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize("states", [(Pending(),), (Pending(), Running())], ids=["pending", "running"])
+def test_a_run_whose_lease_expired_is_crashed_and_its_slot_comes_back(
+    client: SyncPrefectClient, deployment: UUID, tmp_path: Path, states: tuple[State[Any], ...]
+) -> None:
+    run = begin(client, deployment, *states)
+    task_run = client.create_task_run(nap, run.id, "0", state=Running())
+    with held(tmp_path, run):
+        assert reap(tmp_path, client) == []
+        assert state_of(client, run) == states[-1].type
+        waiting = begin(client, deployment, Pending())
+        assert state_of(client, waiting) == StateType.SCHEDULED, "the slot is taken"
+
+    (found,) = reap(tmp_path, client)
+    assert (found.flow_run, found.stopped, found.again) == (str(run.id), False, None)
+    assert state_of(client, run) == StateType.CRASHED
+    assert client.read_task_run(task_run.id).state.type == StateType.CRASHED
+    assert leases_in(tmp_path) == []
+    client.set_flow_run_state(waiting.id, Pending())
+    assert state_of(client, waiting) == StateType.PENDING, "the slot is free"
+    assert reap(tmp_path, client) == []
+
+
+def test_a_run_that_nobody_picked_up_is_never_dead(client: SyncPrefectClient, deployment: UUID, tmp_path: Path) -> None:
+    run = begin(client, deployment, Pending())
+    assert reap(tmp_path, client) == []
+    assert state_of(client, run) == StateType.PENDING
+
+
+@pytest.mark.parametrize(
+    "end",
+    [Completed(), Failed(), Completed(name="KeptAside"), Scheduled(), Paused(timeout_seconds=3600)],
+    ids=["completed", "failed", "of a name of its own", "waiting again", "paused"],
+)
+def test_what_is_over_or_waits_is_not_touched(
+    client: SyncPrefectClient, deployment: UUID, tmp_path: Path, end: State[Any]
+) -> None:
+    run = begin(client, deployment, Pending(), Running())
+    client.set_flow_run_state(run.id, end, force=True)
+    before = client.read_flow_run(run.id).state
+    with held(tmp_path, run):
+        pass
+    assert reap(tmp_path, client) == []
+    assert client.read_flow_run(run.id).state.id == before.id
+    assert leases_in(tmp_path) == [], "its lease is of no use any more"
+
+
+@pytest.mark.parametrize("ends_by_itself", [False, True], ids=["killed", "told to stop"])
+def test_a_run_that_was_being_cancelled_is_cancelled(
+    client: SyncPrefectClient, deployment: UUID, tmp_path: Path, ends_by_itself: bool
+) -> None:
+    run = begin(client, deployment, Pending(), Running(), restarts=3)
+    client.set_flow_run_state(run.id, Cancelling(), force=True)
+    with held(tmp_path, run):
+        assert reap(tmp_path, client) == []
+        assert state_of(client, run) == StateType.CANCELLING
+    if ends_by_itself:
+        client.set_flow_run_state(run.id, Crashed(message="terminated"), force=True)
+    (found,) = reap(tmp_path, client)
+    assert state_of(client, run) == StateType.CANCELLED
+    assert found.stopped
+    assert found.again is None, "what somebody has stopped is not started again"
+
+
+def test_a_dead_run_is_started_again_as_often_as_it_asks_for(
+    client: SyncPrefectClient, deployment: UUID, tmp_path: Path
+) -> None:
+    run = begin(client, deployment, Pending(), Running(), restarts=2)
+    seen = [run.id]
+    for attempt in (2, 3):
+        with held(tmp_path, run):
+            pass
+        (found,) = reap(tmp_path, client)
+        run = client.read_flow_run(UUID(found.again))
+        assert run.parameters == {"restarts": 2}
+        assert run.labels[ATTEMPT] == attempt
+        assert run.id not in seen
+        seen.append(run.id)
+        client.set_flow_run_state(run.id, Pending())
+        client.set_flow_run_state(run.id, Running())
+    with held(tmp_path, run):
+        pass
+    (found,) = reap(tmp_path, client)
+    assert found.again is None
+    assert {state_of(client, client.read_flow_run(one)) for one in seen} == {StateType.CRASHED}
+
+
+def test_a_reaper_that_was_killed_halfway_starts_nothing_twice(
+    client: SyncPrefectClient, deployment: UUID, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begin(client, deployment, Pending(), Running(), restarts=1)
+    with held(tmp_path, run):
+        pass
+    with monkeypatch.context() as killed:
+
+        def die(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        killed.setattr(Path, "unlink", die)
+        with pytest.raises(KeyboardInterrupt):
+            reap(tmp_path, client)
+    assert state_of(client, run) == StateType.CRASHED
+    (found,) = reap(tmp_path, client)
+    runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(not_any_=[run.id])))
+    assert [str(one.id) for one in runs if one.deployment_id == deployment] == [found.again]
+
+
+def test_what_the_worker_has_found_dead_is_started_again_too(
+    client: SyncPrefectClient, deployment: UUID, tmp_path: Path
+) -> None:
+    run = begin(client, deployment, Pending(), Running(), restarts=1)
+    task_run = client.create_task_run(nap, run.id, "0", state=Running())
+    with held(tmp_path, run):
+        pass
+    client.set_flow_run_state(run.id, Crashed(message="exit code -9"), force=True)
+    (found,) = reap(tmp_path, client)
+    assert found.again is not None
+    assert client.read_task_run(task_run.id).state.type == StateType.CRASHED
+    assert client.read_flow_run(run.id).state.message == "exit code -9"
+
+
+def test_a_run_that_was_deleted_leaves_nothing(client: SyncPrefectClient, tmp_path: Path) -> None:
+    os.close(take(tmp_path, str(uuid4())))
+    assert reap(tmp_path, client) == []
+    assert leases_in(tmp_path) == []
