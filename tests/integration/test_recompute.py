@@ -12,10 +12,14 @@ import pytest
 from segem.config import ExecutionConfig, SegmentConfig
 from segem.errors import ModelError
 from segem.geometry import Box, Halo
+from segem.io.files import write_text
+from segem.io.run import load_run
 from segem.io.workspace import Workspace
 from segem.learn import engine
-from segem.learn.artefact import Artefact
+from segem.learn.artefact import CARD, Artefact
 from segem.plan import Tiling, crop_tiling
+from segem.records.card import LearnedAt
+from segem.records.run import SegmentFacts
 from segem.stages.segmentation import segment as stage
 from segem.stages.segmentation.recompute import Difference, recompute
 from segem.stages.segmentation.segment import segment
@@ -80,6 +84,21 @@ def test_faults_of_the_tiling_are_found(
     found = recompute("r", workspace, 6, "cpu")
     assert found
     assert all(one.volume == "noise" and "is not what the model gives there in one piece" in one.what for one in found)
+
+
+@pytest.mark.parametrize(("learned_nm", "resampled"), [(3.0, (4, 3)), (7.5, (1, 2))])
+def test_a_volume_shown_at_another_pixel_size_agrees_too(
+    workspace: Workspace, artefact: Artefact, tmp_path: Path, learned_nm: float, resampled: tuple[int, int]
+) -> None:
+    learned = LearnedAt(pixel_nm=(learned_nm, learned_nm), section_nm=(50, 50))
+    card = artefact.card.model_copy(update={"learned_at": learned})
+    write_text(artefact.path / CARD, card.model_dump_json())
+    make_run(workspace, tmp_path)
+    facts = load_run(workspace, "r").volumes["noise"].steps["segment"].facts
+    assert isinstance(facts, SegmentFacts)
+    assert facts.resampled == resampled
+    assert facts.overhead > 1.5, "several tiles with their halos"
+    assert recompute("r", workspace, 6, "cpu") == []
 
 
 def test_a_shorter_halo_that_was_asked_for_is_no_fault(
