@@ -86,17 +86,18 @@ def test_faults_of_the_tiling_are_found(
     assert all(one.volume == "noise" and "is not what the model gives there in one piece" in one.what for one in found)
 
 
-def test_a_run_at_another_pixel_size_is_computed_at_that_size(
-    workspace: Workspace, artefact: Artefact, tmp_path: Path
+@pytest.mark.parametrize(("learned_nm", "resampled"), [(3.0, (4, 3)), (7.5, (1, 2))])
+def test_a_volume_shown_at_another_pixel_size_agrees_too(
+    workspace: Workspace, artefact: Artefact, tmp_path: Path, learned_nm: float, resampled: tuple[int, int]
 ) -> None:
-    """The volume has pixels of 4 nm, and the model learned at 8."""
-    card = artefact.card.model_copy(update={"learned_at": LearnedAt(pixel_nm=(8, 8), section_nm=(50, 50))})
+    learned = LearnedAt(pixel_nm=(learned_nm, learned_nm), section_nm=(50, 50))
+    card = artefact.card.model_copy(update={"learned_at": learned})
     write_text(artefact.path / CARD, card.model_dump_json())
     make_run(workspace, tmp_path)
-    step = load_run(workspace, "r").volumes["noise"].membrane
-    assert step is not None
-    assert isinstance(step.facts, SegmentFacts)
-    assert step.facts.resampled == (1, 2)
+    facts = load_run(workspace, "r").volumes["noise"].steps["segment"].facts
+    assert isinstance(facts, SegmentFacts)
+    assert facts.resampled == resampled
+    assert facts.overhead > 1.5, "several tiles with their halos"
     assert recompute("r", workspace, 6, "cpu") == []
 
 
