@@ -155,6 +155,8 @@ class _Worker:
             **self.service.client_environment(),
             WORKSPACE: str(self.service.workspace),
             VARIABLE: f"{self.service.address()}{REPORTS}",
+            # A run goes on while the service is started again, which takes a minute on a busy machine.
+            "PREFECT_CLIENT_MAX_RETRIES": "8",
         }
         # The password of the server is that of the clients; what else is the server's own is no business of flows.
         environment = {key: value for key, value in environment.items() if not key.startswith("PREFECT_SERVER_")}
