@@ -12,10 +12,14 @@ import pytest
 from segem.config import ExecutionConfig, SegmentConfig
 from segem.errors import ModelError
 from segem.geometry import Box, Halo
+from segem.io.files import write_text
+from segem.io.run import load_run
 from segem.io.workspace import Workspace
 from segem.learn import engine
-from segem.learn.artefact import Artefact
+from segem.learn.artefact import CARD, Artefact
 from segem.plan import Tiling, crop_tiling
+from segem.records.card import LearnedAt
+from segem.records.run import SegmentFacts
 from segem.stages.segmentation import segment as stage
 from segem.stages.segmentation.recompute import Difference, recompute
 from segem.stages.segmentation.segment import segment
@@ -80,6 +84,20 @@ def test_faults_of_the_tiling_are_found(
     found = recompute("r", workspace, 6, "cpu")
     assert found
     assert all(one.volume == "noise" and "is not what the model gives there in one piece" in one.what for one in found)
+
+
+def test_a_run_at_another_pixel_size_is_computed_at_that_size(
+    workspace: Workspace, artefact: Artefact, tmp_path: Path
+) -> None:
+    """The volume has pixels of 4 nm, and the model learned at 8."""
+    card = artefact.card.model_copy(update={"learned_at": LearnedAt(pixel_nm=(8, 8), section_nm=(50, 50))})
+    write_text(artefact.path / CARD, card.model_dump_json())
+    make_run(workspace, tmp_path)
+    step = load_run(workspace, "r").volumes["noise"].membrane
+    assert step is not None
+    assert isinstance(step.facts, SegmentFacts)
+    assert step.facts.resampled == (1, 2)
+    assert recompute("r", workspace, 6, "cpu") == []
 
 
 def test_a_shorter_halo_that_was_asked_for_is_no_fault(

@@ -18,9 +18,10 @@ from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.normalize import IntensityStatistics
 from segem.kernels.threshold import quantize_probability
-from segem.learn.artefact import Artefact, find_model, geometry_of, load_net
+from segem.learn.artefact import Artefact, find_model
 from segem.learn.engine import Engine, choose_device, tile_channels
 from segem.learn.runtimes.choice import choose_runtime
+from segem.learn.scale import Scale, geometry_at, net_at
 from segem.plan import Block, Plan, Tile
 from segem.progress import track
 from segem.records.run import SegmentFacts, StepRecord
@@ -173,12 +174,15 @@ def _recompute_volume(
     if not isinstance(step.facts, SegmentFacts) or not _is_exact(plan, step.facts):
         return
     artefact, source = _find_same_model(config.model, step, workspace), Volume.open(workspace.volume(name))
-    geometry, device = geometry_of(artefact.card), choose_device(device_name)
+    scale, device = Scale(*step.facts.resampled), choose_device(device_name)
+    geometry = geometry_at(artefact.card, scale)
     # A shorter halo that somebody asked for is no fault; one that came about otherwise is.
     if geometry.halo_px is None or (config.halo_px is not None and config.halo_px < geometry.halo_px):
         return
     runtime = choose_runtime(config.runtime, device)
-    with Engine(load_net(artefact), device, geometry.context_sections, views=config.views, runtime=runtime) as engine:
+    with Engine(
+        net_at(artefact, scale), device, geometry.context_sections, views=config.views, runtime=runtime
+    ) as engine:
         halo = Halo(geometry.context_sections // 2, geometry.halo_px, geometry.halo_px)
         computer = Recomputer(engine, halo, geometry.stride_px, lambda box: read_tissue(source, box), source.statistics)
         chosen: Sequence[Box] = choose_places(plan, count)
