@@ -12,12 +12,11 @@ import os
 import resource
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Protocol
 
 from segem.amounts import size_text
 from segem.config import ExecutionConfig, VolumeEntry
@@ -37,15 +36,6 @@ DEPTHS = 3
 """How many times deeper the larger trial is than the smaller one."""
 
 
-class TakeTrials(Protocol):
-    """Takes manifests of one volume to their reports, one after the other, and returns what each took."""
-
-    def __call__(
-        self, folder: Path, manifests: Sequence[Path], depths: Sequence[int], execution: ExecutionConfig
-    ) -> tuple[float, Sequence[Trial]]:
-        """Return also when, by the clock, the first one began."""
-
-
 @dataclass(frozen=True)
 class Trial:
     """What so many sections took."""
@@ -53,6 +43,11 @@ class Trial:
     sections: int
     seconds: float
     disk_bytes: int
+
+
+TakeTrials = Callable[[Path, Sequence[Path], Sequence[int], ExecutionConfig], tuple[float, Sequence[Trial]]]
+"""Given a folder, manifests of one volume, their depths and the settings, takes each manifest to its report, one after
+the other; returns when, by the clock, the first began, and what each took."""
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def test_what_does_not_fit_is_refused_with_the_reason(
     monkeypatch.setattr(module, "_try", lambda *_: trials_of(MB // 8, memory * MB))
     job = open_campaign(manifest, "r", tmp_path / "w")
 
-    def never(*_: object) -> tuple[float, list[Trial]]:
+    def never(*_: object, **__: object) -> tuple[float, list[Trial]]:
         raise AssertionError("trials are taken by another process")
 
     found = forecast_campaign(job, ExecutionConfig(memory=1500 * MB), never)
