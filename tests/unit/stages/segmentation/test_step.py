@@ -22,7 +22,7 @@ from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.plan import Block, Plan, crop_tiling
 from segem.records.run import BaselineFacts
-from segem.stages.segmentation import step
+from segem.stages.segmentation import block_work, step
 from segem.stages.segmentation.arithmetic.block import Computed, Voxels, count_membrane
 from segem.stages.segmentation.baseline import baseline
 from segem.stages.segmentation.crf import refine_volume
@@ -94,7 +94,8 @@ def halve(workspace: Workspace, *, poisoned: bool = False, engine: ExecutionConf
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     # The arithmetic of these steps lies outside of segem, where no block can be known by its code.
-    monkeypatch.setattr(step, "code_digest", lambda module: module)
+    for module in (step, block_work):
+        monkeypatch.setattr(module, "code_digest", lambda name: name)
     space = new_workspace(tmp_path / "w")
     image = np.random.default_rng(0).integers(0, 100, SHAPE).astype(np.uint8)
     image[19, 5, 5] = 200
