@@ -10,12 +10,15 @@ from uuid import UUID
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from flows.baseline import baseline_step
 from flows.ingest import ingest_step
+from flows.links import RUN_LABEL, is_watched
+from flows.notices import told_when_red
 from flows.report import Scored, publish, report_step, score_step, show_scores, show_status
 from flows.segment import segment_step
 from flows.side_by_side import carry_out
@@ -96,7 +99,14 @@ def campaign(
     SegemError
         When nothing could start: something is wrong with the manifest, the model or the workspace.
     """
-    job = open_campaign(manifest, run, workspace, data_root, replace=replace)
+    with told_when_red(workspace, run or manifest.stem):
+        job = open_campaign(manifest, run, workspace, data_root, replace=replace)
+        if run is None and is_watched():
+            _keep_name(job.run)
+        return _take_campaign(job, execution)
+
+
+def _take_campaign(job: Campaign, execution: ExecutionConfig) -> State[CampaignOutcome]:
     # All volumes are recorded before the first one starts, so that one which is never reached is noticed.
     with hold_run(job), open_board(job, execution) as board:
         record_volumes(job)
@@ -117,6 +127,12 @@ def campaign(
         return Completed(data=outcome)
     tell(waits_for)
     return Completed(name="AwaitingReview", message=waits_for, data=outcome)
+
+
+def _keep_name(run: str) -> None:
+    """Let the server know the name that was made of today's date: who starts the campaign again may do so tomorrow."""
+    with get_client(sync_client=True) as client:
+        client.update_flow_run_labels(UUID(flow_run.get_id()), {RUN_LABEL: run})
 
 
 def _find_all_membranes(job: Campaign, execution: ExecutionConfig, board: StatusBoard) -> tuple[dict[str, str], Scored]:

@@ -8,6 +8,8 @@ from urllib.parse import quote
 
 REPORTS = "/reports"
 """Path under which the service serves reports."""
+RUN_LABEL = "segem.run"
+"""Label of a flow run: the name that its campaign has given the run of the workspace."""
 VARIABLE = "SEGEM_REPORTS"
 """Variable by which the service tells flows where that is."""
 

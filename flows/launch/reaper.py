@@ -26,6 +26,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Crashed
 
 from flows.launch.lease import Lease, expired, leases_in
+from flows.links import RUN_LABEL
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -117,9 +118,11 @@ def _start_again(run: FlowRun, client: SyncPrefectClient) -> str | None:
     attempt, first = int(labels.get(ATTEMPT, 1)), str(labels.get(FIRST, run.id))
     if run.deployment_id is None or attempt > int(run.parameters.get(RESTARTS) or 0):
         return None
+    # Under the name that it had: one that is made of the date would be another after midnight, and begin anew.
+    named = {"run": labels[RUN_LABEL]} if RUN_LABEL in labels else {}
     again = client.create_flow_run_from_deployment(
         run.deployment_id,
-        parameters=run.parameters,
+        parameters={**run.parameters, **named},
         tags=run.tags,
         # One run for each attempt, however often this is called.
         idempotency_key=f"{first}/{attempt + 1}",

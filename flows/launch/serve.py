@@ -155,6 +155,8 @@ class _Worker:
             **self.service.client_environment(),
             WORKSPACE: str(self.service.workspace),
             VARIABLE: f"{self.service.address()}{REPORTS}",
+            # A run goes on while the service is started again, which takes a minute on a busy machine.
+            "PREFECT_CLIENT_MAX_RETRIES": "8",
         }
         # The password of the server is that of the clients; what else is the server's own is no business of flows.
         environment = {key: value for key, value in environment.items() if not key.startswith("PREFECT_SERVER_")}
@@ -207,6 +209,7 @@ def _watch(
     service: Service, worker: _Worker, client: SyncPrefectClient, asked: _Asked, say: Callable[[str], None]
 ) -> None:
     from flows.launch.reaper import reap
+    from flows.notices import tell_of
 
     every = float(os.environ.get(REAP_VARIABLE, REAP_SECONDS))
     reaped, draining, idle = float("-inf"), False, 0
@@ -216,6 +219,8 @@ def _watch(
             try:
                 for found in reap(service.leases, client):
                     say(_describe(found.name, found.stopped, found.again))
+                    if not found.stopped and found.again is None:
+                        tell_of(service.workspace, found.name, "crashed", "its process ended unexpectedly")
             except Exception as error:
                 say(f"warning: the runs could not be looked at: {error}")
             reaped = time.monotonic()

@@ -50,7 +50,7 @@ def serve(
     """Run campaigns by the clock: Prefect's server, a worker and the schedules of this workspace, until Ctrl-C.
 
     It listens on this machine's own address only, and asks for a password. Everything is kept in the workspace and
-    found again at the next start. `segem schedule` says what is run, and when.
+    found again at the next start. What is run, and when, is said with `segem schedule add`.
     """
     space = workspace_at(common.workspace)
     if drain:

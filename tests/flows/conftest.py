@@ -186,9 +186,9 @@ class RunningService:
 
 
 @contextmanager
-def serving(workspace: Path, log: Path, **environment: str) -> Iterator[RunningService]:
+def serving(workspace: Path, log: Path, port: int | None = None) -> Iterator[RunningService]:
     """Serve a workspace as a user would, with everything that waits made quick."""
-    port = free_port()
+    port = port or free_port()
     quick = {
         "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "1",
         "PREFECT_WORKER_QUERY_SECONDS": "1",
@@ -197,7 +197,7 @@ def serving(workspace: Path, log: Path, **environment: str) -> Iterator[RunningS
     }
     command = [sys.executable, "-m", "segem", "serve", "--workspace", str(workspace), "--port", str(port)]
     log.write_bytes(b"")
-    with started(command, log, clean_environment(**quick | environment)) as process:
+    with started(command, log, clean_environment(**quick)) as process:
         wait_for(lambda: b"tunnel:" in log.read_bytes() or process.poll() is not None, 240, log)
         assert process.poll() is None, log.read_text()
         yield RunningService(Service(workspace), process, log)

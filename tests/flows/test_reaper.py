@@ -18,6 +18,7 @@ from prefect.states import Cancelling, Completed, Crashed, Failed, Paused, Pendi
 
 from flows.launch.lease import leases_in, take
 from flows.launch.reaper import ATTEMPT, reap
+from flows.links import RUN_LABEL
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -153,6 +154,17 @@ def test_a_dead_run_is_started_again_as_often_as_it_asks_for(
     (found,) = reap(tmp_path, client)
     assert found.again is None
     assert {state_of(client, client.read_flow_run(one)) for one in seen} == {StateType.CRASHED}
+
+
+def test_a_run_that_was_named_by_the_date_keeps_its_name(
+    client: SyncPrefectClient, deployment: UUID, tmp_path: Path
+) -> None:
+    run = begin(client, deployment, Pending(), Running(), restarts=1)
+    client.update_flow_run_labels(run.id, {RUN_LABEL: "tiny-20261128"})
+    with held(tmp_path, run):
+        pass
+    (found,) = reap(tmp_path, client)
+    assert client.read_flow_run(UUID(found.again)).parameters == {"restarts": 1, "run": "tiny-20261128"}
 
 
 def test_a_reaper_that_was_killed_halfway_starts_nothing_twice(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -18,7 +20,7 @@ import pytest
 from flows.launch.deployments import read_deployments
 from flows.launch.service import PASSWORD
 from tests.flows.conftest import NAP, RunningService, serving
-from tests.processes import ROOT, clean_environment, listening, wait_for
+from tests.processes import ROOT, clean_environment, free_port, listening, wait_for
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -141,20 +143,21 @@ def test_forms_say_what_each_parameter_is(service: RunningService) -> None:
 def test_a_campaign_runs_and_its_report_opens_behind_the_password(
     service: RunningService, manifest_of: Callable[..., Path]
 ) -> None:
-    flow_run = service.start("campaign/campaign", manifest=str(manifest_of("alpha")), run="served")
+    flow_run = service.start("campaign/campaign", manifest=str(manifest_of("alpha")))
     service.wait(flow_run, "COMPLETED", "FAILED", "CRASHED")
     assert service.state(flow_run) == "COMPLETED", service.api("GET", f"/flow_runs/{flow_run}")["state"]
 
     artifacts = service.api("POST", "/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [flow_run]}}})
     (link,) = [one["data"] for one in artifacts if one["key"] == "report"]
-    address = f"{service.service.address()}/reports/served/index.html"
+    run = service.api("GET", f"/flow_runs/{flow_run}")["labels"]["segem.run"]
+    address = f"{service.service.address()}/reports/{run}/index.html"
     assert address in link
     user, _, password = service.service.settings()[PASSWORD].partition(":")
     with httpx.Client(auth=(user, password), trust_env=False, timeout=30) as client:
         assert "alpha" in client.get(address).text
-        assert "served" in client.get(f"{service.service.address()}/reports/").text
+        assert run in client.get(f"{service.service.address()}/reports/").text
         for outside in ("run.json", "..%2frun.json", "%2e%2e/run.json", "/etc/passwd"):
-            assert client.get(f"{service.service.address()}/reports/served/{outside}").status_code == 404, outside
+            assert client.get(f"{service.service.address()}/reports/{run}/{outside}").status_code == 404, outside
     assert httpx.get(address, trust_env=False).status_code == 401
 
 
@@ -209,13 +212,13 @@ def test_the_inbox_takes_each_good_stack_once_and_names_the_rest(
 
 
 def test_a_service_that_ends_finds_everything_again(manifest_of: Callable[..., Path], tmp_path: Path) -> None:
-    root, log = tmp_path / "my lab", tmp_path / "log"
-    with serving(root, log) as first:
+    root, log, port = tmp_path / "my lab", tmp_path / "log", free_port()
+    with serving(root, log, port) as first:
         login = first.service.settings()[PASSWORD]
         first.deploy_napping()
         stopped = first.start(NAP, seconds=5, restarts=1)
         first.wait(stopped, "RUNNING")
-        first.process.send_signal(signal.SIGTERM)
+        first.process.send_signal(signal.SIGINT)
         assert first.process.wait(60) == 0
         assert first.service.running() is None
     # Without a server, the same commands do the same.
@@ -227,24 +230,29 @@ def test_a_service_that_ends_finds_everything_again(manifest_of: Callable[..., P
     assert "It fires while `segem serve` runs." in said[0]
     assert "tiny: 0 2 * * *" in said[1]
     assert "no service of this workspace runs" in said[2]
-    with serving(root, log) as second:
+    with serving(root, log, port) as second:
         assert second.service.settings()[PASSWORD] == login
         assert second.state(stopped) == "CRASHED", "what ran was stopped"
         wait_for(lambda: second.runs_in_place_of(stopped) == ["COMPLETED"], 120, second.service.flows_log)
         assert [one["slug"] for one in second.api("GET", "/deployments/name/campaign/campaign")["schedules"]] == [
             "tiny"
         ]
+        outlives = second.start(NAP, seconds=20)
+        second.wait(outlives, "RUNNING")
+        second.process.kill()
+        second.process.wait()
+    with serving(root, log, port) as third:
+        third.wait(outlives, "COMPLETED", "CRASHED", "FAILED")
+        assert third.state(outlives) == "COMPLETED", "it was at work all the time"
         # Drained: what runs is finished, and nothing new is begun.
-        finished = second.start(NAP, seconds=5)
-        second.wait(finished, "PENDING", "RUNNING")
-        waiting = second.start(NAP, seconds=0)
-        second.segem("serve", "--drain")
-        assert second.process.wait(60) == 0
-    with serving(root, log) as third:
-        assert third.state(finished) == "COMPLETED"
-        third.wait(waiting, "COMPLETED")
-        third.process.send_signal(signal.SIGINT)
+        finished = third.start(NAP, seconds=5)
+        third.wait(finished, "PENDING", "RUNNING")
+        waiting = third.start(NAP, seconds=0)
+        third.segem("serve", "--drain")
         assert third.process.wait(60) == 0
+    with closing(sqlite3.connect(third.service.database)) as database:
+        left = dict(database.execute("select id, state_type from flow_run").fetchall())
+    assert (left[finished], left[waiting]) == ("COMPLETED", "SCHEDULED")
 
 
 def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:

@@ -28,7 +28,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from segem.errors import ConfigError, ServerError
-from segem.serving import SECURITY_HEADERS, THREAD, Listener, ServerConfig, Tls, guard, listen, serve
+from segem.guard import SECURITY_HEADERS, guard
+from segem.serving import THREAD, Listener, ServerConfig, Tls, listen, serve
 from tests.processes import clean_environment, free_port, listening, python, started, wait_for
 
 TOKEN = secrets.token_urlsafe(32)
