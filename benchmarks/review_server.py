@@ -6,9 +6,10 @@ The section is made of copies of a synthetic one, and its mask is the truth; bot
 process of its own, `segem review`. Each person asks for tiles of the image and of the mask at random places
 and levels, and paints a stroke after every third. Times are what a client waits, in milliseconds.
 
-First, while nobody else is there, a browser opens the page anew `--views` times: the first view is there when the middle
-of the stage shows tissue at full size, with its mask, and the list of regions is filled. It counts from the navigation,
-the visit that brings the token included. Beside it stand the seconds of processors that server and browser took for it.
+First, while nobody else is there, a browser opens the page anew `--views` times: the first view is there when the
+middle of the stage shows tissue at full size, with its mask, and the list of regions is filled. It counts from the
+navigation, the visit that brings the token included. Beside it stand the seconds of processors that server and browser
+took for it.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from prefect.states import Completed
 from flows.baseline import baseline_step
 from flows.ingest import ingest_step
 from flows.links import RUN_LABEL, is_watched
+from flows.notices import told_when_red
 from flows.report import Scored, publish, report_step, score_step, show_scores, show_status
 from flows.segment import segment_step
 from flows.side_by_side import carry_out
@@ -98,9 +99,14 @@ def campaign(
     SegemError
         When nothing could start: something is wrong with the manifest, the model or the workspace.
     """
-    job = open_campaign(manifest, run, workspace, data_root, replace=replace)
-    if run is None and is_watched():
-        _keep_name(job.run)
+    with told_when_red(workspace, run or manifest.stem):
+        job = open_campaign(manifest, run, workspace, data_root, replace=replace)
+        if run is None and is_watched():
+            _keep_name(job.run)
+        return _take_campaign(job, execution)
+
+
+def _take_campaign(job: Campaign, execution: ExecutionConfig) -> State[CampaignOutcome]:
     # All volumes are recorded before the first one starts, so that one which is never reached is noticed.
     with hold_run(job), open_board(job, execution) as board:
         record_volumes(job)

@@ -65,13 +65,6 @@ def stopping() -> Iterator[None]:
     """Let every stage that is tracked in any thread end as by Ctrl-C, at its next piece of work, while the body runs.
 
     The system gives Ctrl-C to the main thread alone, which waits for the others in the body.
-
-    Examples
-    --------
-    >>> with stopping(), track("count", 3, "section") as advance:
-    ...     advance(1)
-    Traceback (most recent call last):
-    KeyboardInterrupt
     """
     _stopping.set()
     try:

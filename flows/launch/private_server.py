@@ -23,7 +23,8 @@ from prefect.server.api.server import create_app
 from prefect.states import Crashed
 
 from segem.errors import ServerError, WorkspaceError
-from segem.serving import LOOPBACK, listen, serve
+from segem.guard import LOOPBACK
+from segem.serving import listen, serve
 
 SENDING_S = 10.0
 UNFINISHED = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]

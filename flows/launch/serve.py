@@ -210,6 +210,7 @@ def _watch(
     service: Service, worker: _Worker, client: SyncPrefectClient, asked: _Asked, say: Callable[[str], None]
 ) -> None:
     from flows.launch.reaper import reap
+    from flows.notices import tell_of
 
     every = float(os.environ.get(REAP_VARIABLE, REAP_SECONDS))
     reaped, draining, idle = float("-inf"), False, 0
@@ -219,6 +220,8 @@ def _watch(
             try:
                 for found in reap(service.leases, client):
                     say(_describe(found.name, found.stopped, found.again))
+                    if not found.stopped and found.again is None:
+                        tell_of(service.workspace, found.name, "crashed", "its process ended unexpectedly")
             except Exception as error:
                 say(f"warning: the runs could not be looked at: {error}")
             reaped = time.monotonic()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from flows.launch.local import PREFECT_SETTINGS
 from segem.errors import ConfigError, WorkspaceError
-from segem.serving import LOOPBACK
+from segem.guard import LOOPBACK
 
 DEFAULT_PORT = 4200
 LARGEST_LOG = 10_000_000

@@ -18,8 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flows.links import REPORTS
 from segem.errors import SegemError
+from segem.guard import SECURITY_HEADERS
 from segem.io.workspace import Workspace
-from segem.serving import SECURITY_HEADERS
 
 ASK = {"WWW-Authenticate": 'Basic realm="segem: user segem, and the password that segem serve printed"'}
 

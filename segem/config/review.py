@@ -89,7 +89,8 @@ class ReviewConfig(Config):
     """One region in so many that a person is given is a hidden control: an error is planted into it, which they alone
     see, and which never enters the result. The report says how many were seen. 0 plants none."""
     second_share: float = Field(default=0.05, ge=0, le=1)
-    """Share of regions that two people read, the second as the model left them: how far they agree is in the report."""
+    """Share of regions that two people read, the second as the model left them: how far they agree is in the report. It
+    is chosen once, when a review begins."""
     sample: int = Field(default=0, ge=0, le=2000)
     """Show so many regions of each volume, drawn at random, instead of those that are most likely wrong: what is
     corrected in them says what IoU the mask of the whole volume has."""

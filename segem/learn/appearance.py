@@ -1,16 +1,14 @@
-"""Sections of one tissue that are made to look like another tissue, stain or microscope."""
+"""Teaches a net on sections that look as if another microscope had recorded them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from monai.transforms import MapTransform, Randomizable
-from numpy.typing import NDArray
-from scipy import ndimage
 
-Sections = NDArray[np.float32]
+from segem.kernels.appearance import CHANGES, standardize_like
 
 
 class RandAppearanced(Randomizable, MapTransform):
@@ -60,69 +58,5 @@ class RandAppearanced(Randomizable, MapTransform):
             # In this order: what is stained is then imaged, and what is imaged is noisy.
             for kind in (one for one, is_chosen in zip(self.kinds, chosen, strict=True) if is_chosen):
                 changed = CHANGES[kind](changed, rng)
-            out[key] = _standardised(changed, sections)
+            out[key] = standardize_like(changed, sections)
         return out
-
-
-def _stain(sections: Sections, rng: np.random.Generator) -> Sections:
-    """Map grey levels by a random rising curve through their quantiles: dark stays darker than bright."""
-    levels = np.quantile(sections, np.linspace(0, 1, 6))
-    # Steps of the curve between none and three times the usual one; both ends are kept.
-    heights = np.concatenate([[0.0], np.cumsum(rng.uniform(0.05, 1.0, len(levels) - 1))])
-    heights = levels[0] + heights / heights[-1] * (levels[-1] - levels[0])
-    # Tissue of one grey has no curve.
-    if levels[0] == levels[-1]:
-        return sections
-    stained: Sections = np.interp(sections, levels, heights).astype(np.float32)
-    return stained
-
-
-def _shade(sections: Sections, rng: np.random.Generator) -> Sections:
-    """Add a slope, and stretch contrast along another one, as of a beam that is not centred."""
-    y, x = (np.linspace(-1, 1, size, dtype=np.float32) for size in sections.shape[-2:])
-    slopes = rng.uniform(-1, 1, (2, 2)).astype(np.float32)
-    added, stretched = (a * y[:, np.newaxis] + b * x for a, b in slopes)
-    shaded: Sections = sections * np.exp(stretched * np.float32(0.3)) + added * np.float32(0.5)
-    return shaded
-
-
-def _width(sections: Sections, rng: np.random.Generator) -> Sections:
-    """Make what is dark up to a pixel wider or narrower on each side."""
-    extreme = ndimage.minimum_filter if rng.random() < 1 / 2 else ndimage.maximum_filter
-    share = np.float32(rng.uniform(0.2, 1.0))
-    changed: Sections = sections + share * (extreme(sections, size=(1, 3, 3)) - sections)
-    return changed
-
-
-def _sharpness(sections: Sections, rng: np.random.Generator) -> Sections:
-    """Blur, or sharpen by taking what a blur loses once more."""
-    sigma = rng.uniform(0.5, 2.0)
-    blurred: Sections = ndimage.gaussian_filter(sections, (0, sigma, sigma))
-    return blurred if rng.random() < 2 / 3 else sections + np.float32(rng.uniform(0.3, 1.0)) * (sections - blurred)
-
-
-def _noise(sections: Sections, rng: np.random.Generator) -> Sections:
-    """Add noise, of single pixels or, as after an interpolation, of small patches."""
-    noise = rng.standard_normal(sections.shape, np.float32)
-    grain = rng.uniform(0, 1.0)
-    noise = ndimage.gaussian_filter(noise, (0, grain, grain))
-    noisy: Sections = sections + noise * np.float32(rng.uniform(0.1, 0.8) / noise.std())
-    return noisy
-
-
-CHANGES: dict[str, Callable[[Sections, np.random.Generator], Sections]] = {
-    "stain": _stain,
-    "shade": _shade,
-    "width": _width,
-    "sharpness": _sharpness,
-    "noise": _noise,
-}
-
-
-def _standardised(changed: Sections, before: Sections) -> Sections:
-    """Return sections with the mean and spread of others."""
-    spread = changed.std()
-    if not spread:
-        return before
-    scaled: Sections = (changed - changed.mean()) * (before.std() / spread) + before.mean()
-    return scaled

@@ -15,6 +15,8 @@ from segem.learn.artefact import Artefact, geometry_of, load_net
 from segem.learn.models.spec import Geometry
 from segem.records.card import ModelCard
 
+Net = nn.Module
+"""What computes a tile."""
 MOST = 4
 """How many times larger or smaller pixels may be than those a model learned from; beyond, a volume is refused."""
 
@@ -116,7 +118,7 @@ def geometry_at(card: ModelCard, scale: Scale) -> Geometry:
     return Geometry(stride_px, halo_px, geometry.context_sections)
 
 
-def net_at(artefact: Artefact, scale: Scale) -> nn.Module:
+def net_at(artefact: Artefact, scale: Scale) -> Net:
     """Return the calibrated net of a model, for pixels of the volume.
 
     Raises

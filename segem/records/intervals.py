@@ -38,10 +38,10 @@ class Ceiling(Record):
 
     source: str
     """Who that was, and how it came about, such as ``second labels bert.tif``."""
-    known_fraction: float
-    """Share of the voxels that both have judged."""
     scores: dict[str, float]
     """What the second one's membrane would score as a mask, by the names of scores; those that are defined."""
+    known_fraction: float | None = None
+    """Share of the voxels that both have judged; None where the source does not say."""
     intervals: dict[str, Interval | TooFew] = {}
 
 

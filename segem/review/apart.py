@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -26,6 +26,8 @@ from segem.kernels.tiles import tile_starts
 from segem.records.review import SHEET, Draft, Entry, Place
 
 _SEEDED = "segem"
+# The log keeps whole numbers.
+_PARTS = 10**6
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Checks:
     control_every : int
         One region in so many is a control; 0 for none.
     second_share : float
-        Share of regions that are read by two people.
+        Share of regions that are read by two people; what it was when the review began holds.
     sample : int
         Show so many regions of each volume, drawn at random, instead of those that are most likely wrong; 0 for none.
     """
@@ -117,8 +119,8 @@ class Apart:
     """
 
     def __init__(self, log: ReviewLog, checks: Checks) -> None:
-        self.log, self.checks = log, checks
-        self.seed = _read_seed(log) if checks != Checks() or log.entries(("seed",)) else ""
+        self.log = log
+        self.seed, self.checks = _settle(log, checks)
         self._controls: dict[tuple[str, str], dict[Place, NDArray[np.bool_]]] = {}
 
     def draw(self, *words: object) -> int:
@@ -248,10 +250,15 @@ def slices_in(part: Place, whole: Place) -> tuple[slice, slice]:
     return slice(top, top + part.height), slice(left, left + part.width)
 
 
-def _read_seed(log: ReviewLog) -> str:
-    """Return the secret of a review, made when it has none."""
+def _settle(log: ReviewLog, checks: Checks) -> tuple[str, Checks]:
+    """Return the secret of a review, made when it has none, and its checks; nothing where nothing is to be checked."""
     noted = log.entries(("seed",))
     if not noted:
-        log.note("seed", {"seed": secrets.token_hex(32)}, _SEEDED)
+        if checks == Checks():
+            return "", checks
+        share = round(checks.second_share * _PARTS)
+        log.note("seed", {"seed": secrets.token_hex(32), "second_share": share}, _SEEDED)
         noted = log.entries(("seed",))
-    return str(noted[0].detail["seed"])
+    # Another share would take regions apart that people have changed together, or the other way round.
+    detail = noted[0].detail
+    return str(detail["seed"]), replace(checks, second_share=int(detail["second_share"]) / _PARTS)

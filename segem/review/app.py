@@ -1,7 +1,7 @@
 """The routes of the review page: files of the page, tiles, the queue, and what reviewers send.
 
 No address holds a path: volumes, pictures and questions are looked up by name or digest in what the review has opened.
-Who asks is known by the token, see `segem.serving`.
+Who asks is known by the token, see `segem.guard`.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from fastapi.responses import Response
 from numpy.typing import NDArray
 from pydantic import Field
 
+from segem.guard import PERSON, STILL
 from segem.records.review import Entry
-from segem.serving import PERSON, STILL
 
 # Shorter than what the log takes: it numbers the parts of what lies in several regions.
 Id = Annotated[str, Field(pattern=r"^[0-9a-f-]{16,56}$")]

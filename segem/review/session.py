@@ -144,9 +144,10 @@ class Review:
             if (person, name) not in self._patches:
                 levels = [] if held.probability is None else held.probability.flat_levels
                 if not self.apart.controls(person, name):
-                    touched = {(e.place.z, e.place.y, e.place.x) for e in self.log.entries(volume=name) if e.place}
+                    places = [entry.place for entry in self.log.entries(WORK, name) if entry.place]
+                    touched = {cell for place in places for cell in held.lattice.cells(place)}
                     cells = (place_of(one) for one in self.regions(name))
-                    queue = [one for one in cells if (one.z, one.y, one.x) not in touched]
+                    queue = [one for one in cells if one not in touched]
                     planned = plan_controls(self.apart, person, queue, held, levels[0] if levels else None)
                     self.apart.plant(person, name, planned, held)
                 plants = self.apart.controls(person, name).items() if levels else ()

@@ -20,10 +20,10 @@ from fastapi.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from segem.errors import ConfigError
+from segem.guard import OWN_HEADERS, STILL
 from segem.io.run import load_run
 from segem.io.workspace import Workspace
 from segem.review.session import Review
-from segem.serving import OWN_HEADERS, STILL
 
 CONTENT_POLICY = (
     "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'{more}; style-src 'self' 'unsafe-inline'; "

@@ -157,7 +157,8 @@ def place_steps(job: Campaign, execution: ExecutionConfig) -> tuple[Places, Exec
     """
     gpu = choose_device(execution.device).type != "cpu"
     places = assign_places(job.manifest.resources, execution, gpu=gpu, cores=len(os.sched_getaffinity(0)))
-    beside = min(places.volumes, len(job.volumes)) - 1
+    # Workers have memory of their own, and this process none of their tiles.
+    beside = min(places.volumes, len(job.volumes)) - 1 if execution.engine == "loop" else 0
     reserved = execution.model_copy(update={"reserved": beside * BYTES_BESIDE})
     if beside and not _fits(job, reserved):
         logger.warning("volumes are taken one after the other: the memory allowed holds no two steps side by side")

@@ -210,7 +210,7 @@ class StatusBoard:
 
 
 def _describe(name: str, volume: _Volume) -> VolumeStatus:
-    steps: dict[str, StepStatus] = {**volume.steps}
+    steps: dict[str, StepStatus] = {str(name): status for name, status in volume.steps.items()}
     running = volume.running
     if running is not None:
         steps[running] = StepStatus(state="running", seconds=time.monotonic() - volume.begun)

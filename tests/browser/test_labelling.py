@@ -94,7 +94,7 @@ def cheapest(cost, start, end):
 
 def test_a_line_takes_the_cheapest_way_over_the_probability(open_page, addresses, workspace):
     page = open_page(addresses[0], "cortex/2/260.4/350.4/2")
-    probability = Volume.open(workspace.result("monday", "cortex")).raw[2]
+    probability = np.asarray(Volume.open(workspace.result("monday", "cortex")).raw[2])
     start, end = (230, 300), (300, 420)
     way = page.evaluate(
         """async ([start, end]) => {

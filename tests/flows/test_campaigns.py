@@ -10,12 +10,18 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 
+from segem.config import ExecutionConfig
 from segem.io.workspace import Workspace
+from segem.learn.artefact import find_model
+from segem.stages.campaign import BYTES_BESIDE, open_campaign, place_steps
+from segem.stages.forecast import measure_disk
+from segem.stages.segmentation.budget import Budget
 from segem.stages.segmentation.verify import verify
 from tests.processes import ROOT, clean_environment, python, started, wait_for
 
@@ -41,6 +47,24 @@ def digest_shards(workspace: Path) -> dict[str, str]:
 
 def command(manifest: Path, workspace: Path) -> list[str]:
     return [*python(COMMAND), "run", str(manifest), "--workspace", str(workspace), "--run", "r1", "--json"]
+
+
+@pytest.mark.parametrize(
+    ("memory", "engine", "volumes", "reserved"),
+    [(3_000_000_000, "loop", 2, BYTES_BESIDE), (1_100_000_000, "loop", 1, 0), (1_100_000_000, "dask", 2, 0)],
+)
+def test_two_steps_take_no_more_memory_than_one_was_allowed(
+    manifest_of: Callable[..., Path], tmp_path: Path, memory: int, engine: str, volumes: int, reserved: int
+) -> None:
+    job = open_campaign(limited(manifest_of("alpha", "gamma"), 2), "r1", tmp_path / "w")
+    asked = ExecutionConfig.model_validate({"memory": memory, "engine": engine, "device": "cpu"})
+
+    places, shared = place_steps(job, asked)
+
+    assert (places.volumes, shared.reserved) == (volumes, reserved)
+    alone, beside = (Budget.of(find_model(job.manifest.model, job.workspace), each) for each in (asked, shared))
+    assert beside.tile_px == alone.tile_px, "tiles of another size would give other bytes"
+    assert beside.memory == alone.memory - reserved
 
 
 @pytest.mark.slow
@@ -128,3 +152,32 @@ def test_bad_volumes_among_good_ones_are_named_and_stop_no_other(
     assert "does not fit the disk" in reasons["endless"]
     with sqlite3.connect(tmp_path / "w/.prefect/prefect.db") as database:
         assert database.execute("select state_type from flow_run").fetchall() == [("FAILED",)]
+
+
+@pytest.mark.slow
+@pytest.mark.server
+def test_a_plan_says_what_a_campaign_takes_and_begins_nothing(manifest_of: Callable[..., Path], tmp_path: Path) -> None:
+    manifest = manifest_of("alpha")
+
+    def ask(*more: str) -> dict[str, Any]:
+        done = subprocess.run(
+            [*command(manifest, tmp_path / "w"), *more],
+            env=clean_environment(),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=300,
+        )
+        values: dict[str, Any] = json.loads(done.stdout)
+        return values
+
+    forecast = ask("--plan")
+
+    assert not (tmp_path / "w/runs/r1").exists()
+    assert not (tmp_path / "w/.plan").exists()
+    (alpha,) = forecast["volumes"]
+    assert (alpha["name"], alpha["sections"], alpha["refusal"]) == ("alpha", 2, None)
+    assert 0 < alpha["seconds"] < forecast["seconds"]
+    ask()
+    assert alpha["disk_bytes"] == pytest.approx(measure_disk(tmp_path / "w"), rel=0.1)

@@ -28,7 +28,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from segem.errors import ConfigError, ServerError
-from segem.serving import SECURITY_HEADERS, THREAD, Listener, ServerConfig, Tls, guard, listen, serve
+from segem.guard import SECURITY_HEADERS, guard
+from segem.serving import THREAD, Listener, ServerConfig, Tls, listen, serve
 from tests.processes import clean_environment, free_port, listening, python, started, wait_for
 
 TOKEN = secrets.token_urlsafe(32)
@@ -293,7 +294,8 @@ def test_a_key_of_another_certificate_is_one_clear_error(tmp_path: Path) -> None
 WAIT = """
 import sys, time
 from tests.integration.test_serving import APP, TOKEN
-from segem.serving import exit_on_sigterm, listen, serve
+from segem.serving import listen, serve
+from segem.signals import exit_on_sigterm
 try:
     with exit_on_sigterm(), listen() as listener, serve(APP, listener, TOKEN):
         print("at", listener.address, flush=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from segem import progress
+from segem import amounts, progress
 from segem.amounts import Pace, rate_text
 from segem.progress import Part, shown, track, warnings_told
 
@@ -49,7 +49,7 @@ def lines_while(
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.05)
-    monkeypatch.setattr(progress, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(amounts, "LEAST_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("often")
@@ -252,3 +252,28 @@ def test_a_warning_is_printed_once_however_often_it_is_logged(capsys: pytest.Cap
     finally:
         root.removeHandler(beside)
     assert capsys.readouterr().err == "warning: fly: look at it\nwarning: mouse: look at it\n"
+
+
+def test_a_follower_hears_of_its_own_work_alone() -> None:
+    heard: dict[str, list[str]] = {"a": [], "b": []}
+    both = threading.Barrier(2, timeout=60)
+
+    def work(name: str) -> None:
+        with (
+            progress.followed(lambda what, _share, _line: heard[name].append(what), 0.01),
+            track(f"work on {name}", 2) as advance,
+        ):
+            both.wait()
+            advance(1)
+            deadline = time.monotonic() + 60
+            while not heard[name] and time.monotonic() < deadline:
+                time.sleep(0.005)
+            both.wait()
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in heard]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert {name: set(what) for name, what in heard.items()} == {"a": {"work on a"}, "b": {"work on b"}}

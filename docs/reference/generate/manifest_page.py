@@ -47,6 +47,7 @@ HEADINGS = {
     "WatershedOptions": "baseline: watershed",
     "NcutOptions": "baseline: ncut",
     "SweepConfig": "segment",
+    "ResourceConfig": "resources",
     "ExecutionConfig": "execution",
     "RetrainConfig": "config of retrain",
     "TrainConfig": "config of retrain: train",

@@ -7,16 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import PurePath
-from typing import Any
 
 from segem.config.accept import Rule, parse_rules
 from segem.errors import SegemError, WorkspaceError
-from segem.geometry import Range, name_sections
+from segem.geometry import name_sections
 from segem.io.layers import Layers
 from segem.io.results import digest_results
 from segem.io.reviewed import verify_review
 from segem.io.run import failure_of, fault_of, load_run, source_digest
-from segem.io.seen import find_seen_sections, match_sections, merge_ranges
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.metrics.calibration import CalibrationBins
@@ -36,7 +34,6 @@ from segem.records.scores import (
     Scores,
     SectionScores,
     SeenSections,
-    SeenUse,
     ThresholdPoint,
     VolumeScores,
 )
@@ -45,6 +42,7 @@ from segem.stages.reporting.certainty import find_bands, find_ceiling, find_inte
 from segem.stages.reporting.expected import estimate_volume
 from segem.stages.reporting.findings import find_review
 from segem.stages.reporting.gain import find_gain
+from segem.stages.reporting.seen import DONE, WHY_IT_MATTERS, find_seen, say_remarks
 from segem.stages.reporting.tally import SectionTally, Tally, part_values, tally_sections
 from segem.stages.reporting.verdict import judge_run, judge_volume
 from segem.stages.segmentation.verify import outdated, plan_of
@@ -52,17 +50,6 @@ from segem.stages.volumes.quality import read_quality
 
 NOT_MEASURED = "not measured: no ground truth"
 NO_MEMBRANE = "not measured: the ground truth holds no membrane"
-_NOT_NEW = "scores there do not show how it does on new data"
-DONE: dict[SeenUse, str] = {
-    "training": "the model was trained",
-    "validation": "the threshold of the model, or of its base model, was chosen",
-    "calibration": "the probabilities of the model were calibrated",
-}
-WHY_IT_MATTERS: dict[SeenUse, str] = {
-    "training": _NOT_NEW,
-    "validation": _NOT_NEW,
-    "calibration": "the calibration error there does not show how it does on new data",
-}
 
 
 @dataclass(frozen=True)
@@ -273,7 +260,7 @@ def _score_finished(
         closed=total.closed.scores(tolerance_nm) if measured and made.divided else None,
     )
     flags, quality, damage = _read_quality(source)
-    seen = tuple(_find_seen(made.facts, source.attributes)) if made.facts else ()
+    seen = tuple(find_seen(made.facts, source.attributes)) if made.facts else ()
     seams = total.seams.audit(made.seams, source.shape) if made.model else None
     blocks = keep_blocks(grid, source.shape, total) if measured else None
     ceiling = None
@@ -381,31 +368,6 @@ def _warnings(
         yield from made.facts.warnings
         for one in seen:
             yield f"{DONE[one.use]} on {name_sections(one.sections)} of this volume: {WHY_IT_MATTERS[one.use]}"
-        yield from _remarks(made.facts)
+        yield from say_remarks(made.facts)
     if seams is not None and seams.shows:
         yield seams.describe()
-
-
-def _remarks(facts: SegmentFacts | CrfFacts) -> Iterator[str]:
-    if isinstance(facts, CrfFacts):
-        yield f"the probability is that of run {facts.refined_from}, refined by a CRF"
-    if facts.int8 is not None:
-        share = f"8-bit arithmetic changes {facts.int8.disagreement:.2%} of the mask on sampled tiles"
-        yield share if facts.int8.used else f"{share}, which is too much: computed in float32 instead"
-
-
-def _find_seen(facts: SegmentFacts | CrfFacts, noted: Mapping[str, Any]) -> Iterator[SeenSections]:
-    # A model may have used sections for one purpose and not for another.
-    used = [one.model_dump() for one in facts.trained_on]
-    found: dict[SeenUse, Iterator[Range]] = {
-        "training": (each for one in used for each in find_seen_sections(one, "train", noted)),
-        "validation": (each for one in used for each in find_seen_sections(one, "validation", noted)),
-        "calibration": (
-            each
-            for one in facts.calibrated_on
-            for each in match_sections(one.source_digest, one.sections, one.section_digests, noted)
-        ),
-    }
-    for use, ranges in found.items():
-        if merged := merge_ranges(ranges):
-            yield SeenSections(use=use, sections=tuple(merged))

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from torch import nn
 
 from segem.geometry import Box, Halo
 from segem.io.tissue import read_tissue
@@ -20,7 +19,7 @@ from segem.learn.engine import Engine, choose_device, tile_channels
 from segem.learn.runtimes.base import Channels
 from segem.learn.runtimes.choice import runtime_identity
 from segem.learn.runtimes.openvino import is_whole, quantize
-from segem.learn.scale import Scale, geometry_at, net_at
+from segem.learn.scale import Net, Scale, geometry_at, net_at
 from segem.plan import Block, Tile
 
 SAMPLE_TILES = 32
@@ -110,7 +109,7 @@ def sample_tiles(source: Volume, context: int, stride_px: int, count: int = SAMP
     return tiles
 
 
-def _disagreement(net: nn.Module, context: int, tiles: list[Channels], threshold: float, model: Path) -> float:
+def _disagreement(net: Net, context: int, tiles: list[Channels], threshold: float, model: Path) -> float:
     # Masks are compared, not probabilities: the tolerance is one of the mask.
     cpu = choose_device("cpu")
     with Engine(net, cpu, context, runtime="openvino") as exact:

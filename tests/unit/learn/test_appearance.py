@@ -7,7 +7,8 @@ import pytest
 
 from segem.config import TrainConfig
 from segem.errors import ConfigError
-from segem.learn.appearance import CHANGES, RandAppearanced
+from segem.kernels.appearance import CHANGES
+from segem.learn.appearance import RandAppearanced
 from segem.learn.augment import IMAGE, LABEL, WEIGHT, build_augmentation
 from segem.learn.batches import draw_batches, draw_edge
 from segem.learn.sections import LabelledSection

@@ -15,6 +15,7 @@ from segem.io.readings import list_readings
 from segem.io.review_standing import count_decided
 from segem.io.reviewed import replay, trusted_places
 from segem.io.reviewed_labels import open_reviewed
+from segem.io.reviews import LOG, ReviewLog
 from segem.io.volume import Volume
 from segem.kernels.intervals import bound_share
 from segem.kernels.plants import disguise, plant_gap, plant_spur
@@ -303,11 +304,15 @@ def test_the_second_reader_sees_the_mask_as_the_model_left_it(twice, space):
     assert np.array_equal(replay(space, "two", "v", review.log)[z] == 1, expected[0]), "the first one counts"
 
 
-def test_as_many_regions_are_read_twice_as_was_said(controlled):
+def test_as_many_regions_are_read_twice_as_was_said_when_the_review_began(controlled, tmp_path):
     review, _ = controlled
-    apart = Apart(review.log, Checks(second_share=0.05))
+    with ReviewLog(tmp_path / LOG) as log:
+        apart = Apart(log, Checks(second_share=0.05))
+        again = Apart(log, Checks(control_every=3))
     cells = [Place(volume="v", z=z, y=256 * y, x=0, height=256, width=256) for z in range(200) for y in range(20)]
     assert 140 < sum(map(apart.is_twice, cells)) < 260
+    assert list(map(apart.is_twice, cells)) == list(map(again.is_twice, cells))
+    assert again.checks == Checks(control_every=3, second_share=0.05)
     assert not any(map(review.apart.is_twice, cells))
 
 
@@ -366,9 +371,19 @@ def test_two_readings_that_differ_are_decided_by_a_third_who_sees_both(twice, sp
 
 def test_the_hit_rate_counts_what_was_mended_or_rejected(space):
     review = Review(space, "other", checks=Checks(control_every=2))
+    touched = {place_of(one) for one in review.regions("v")[::5]}
+    for cell in touched:
+        dot = cell.model_copy(update={"y": cell.y + 9, "x": cell.x + 9, "height": 1, "width": 1})
+        review.log.append(
+            draft("correction", dot, np.ones((1, 1), bool), {"tool": "brush"}),
+            "Bo",
+            review.log.head().entries,
+            review.volumes["v"].read,
+        )
     review.held("Eve", "v")
     plants = list(review.apart.controls("Eve", "v").items())
-    assert len(plants) >= 12
+    assert len(plants) == (32 - len(touched)) // 2
+    assert not touched & {cell for cell, _ in plants}, "what somebody has changed is left alone"
     for number, (cell, flips) in enumerate(plants[:12]):
         seen = review.log.head().entries
         if number % 2:
@@ -378,7 +393,7 @@ def test_the_hit_rate_counts_what_was_mended_or_rejected(space):
             seen = review.log.head().entries
         words = {"decision": "reject" if number == 0 else "accept", "note": ""}
         review.append(draft("decision", cell, None, words), "Eve", seen)
-    (eve,) = find_review(space, "other").reviewers
+    eve = find_review(space, "other").reviewers[-1]
     assert (eve.name, eve.controls, eve.seen, eve.decided) == ("Eve", 12, 7, 12)
     assert eve.hit_rate == bound_share(7, 12)
     page = report("other", space).index

@@ -14,11 +14,12 @@ import psutil
 import pytest
 from starlette.routing import Route
 
+from segem.guard import SECURITY_HEADERS
 from segem.io.reviewers import find_reviewer, invite, revoke
 from segem.kernels.runs import encode_runs
 from segem.review.app import MOST_BYTES, make_app, make_routes
 from segem.review.session import Review
-from segem.serving import SECURITY_HEADERS, listen, serve
+from segem.serving import listen, serve
 from tests.fabricate import add_model, add_volume, guess, new_workspace, tissue
 
 TOKEN = "ana-" * 8

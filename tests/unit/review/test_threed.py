@@ -8,11 +8,12 @@ import zarr
 
 import segem.review.threed as threed
 from segem.errors import ConfigError
+from segem.guard import SECURITY_HEADERS
 from segem.io.reviewed import replay
 from segem.review.app import make_app
 from segem.review.session import Review
 from segem.review.threed import add_three_d
-from segem.serving import SECURITY_HEADERS, listen, serve
+from segem.serving import listen, serve
 from tests.fabricate import add_model, add_volume, guess, new_workspace, tissue
 
 TOKEN = "ana-" * 8

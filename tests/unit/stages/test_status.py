@@ -68,7 +68,7 @@ def test_a_campaign_under_way_says_what_runs_and_how_fast_it_was(workspace: Work
 
 def test_time_left_follows_from_the_rates_so_far(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr("segem.stages.status.time.monotonic", lambda: clock[0])
     board = StatusBoard("r", "p", ["a", "b"], workspace)
     for step in STEPS:
         board.begin("a", step)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,7 @@ def truth_of(volume: Volume) -> Mask:
 def predicting(masks: Mask) -> Contender:
     """Return a model that finds given masks, with certainty."""
 
-    def predict(_: Volume, sections: range) -> Iterator[Prediction]:
+    def predict(_: Volume, sections: Sequence[int]) -> Iterator[Prediction]:
         yield from (Prediction(masks[z] * np.uint8(255), masks[z]) for z in sections)
 
     return Contender(None, predict)

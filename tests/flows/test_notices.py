@@ -1,0 +1,148 @@
+"""Who is told when a campaign fails: against a mail server and a web server of the tests."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from email import message_from_string, policy
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiosmtpd.controller import Controller
+
+from flows.notices import tell_of, told_when_red
+from segem.config.notices import load_notices
+from segem.errors import ConfigError, IncompleteError
+from tests.processes import free_port
+
+
+class Box:
+    """Takes mail, and keeps it."""
+
+    def __init__(self) -> None:
+        self.mails: list[tuple[list[str], str]] = []
+
+    async def handle_DATA(self, _server: object, _session: object, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
+        self.mails.append((envelope.rcpt_tos, envelope.content.decode()))
+        return "250 OK"
+
+
+@pytest.fixture
+def box() -> Iterator[tuple[Box, int]]:
+    found, port = Box(), free_port()
+    controller = Controller(found, hostname="127.0.0.1", port=port)  # type: ignore[no-untyped-call]
+    controller.start()  # type: ignore[no-untyped-call]
+    try:
+        yield found, port
+    finally:
+        controller.stop()  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture
+def hook() -> Iterator[tuple[list[dict[str, Any]], str]]:
+    posted: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield posted, f"http://127.0.0.1:{server.server_port}/token-abc"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def write(workspace: Path, text: str, mode: int = 0o600) -> None:
+    (workspace / "notices.toml").write_text(text)
+    (workspace / "notices.toml").chmod(mode)
+
+
+def mail_to(port: int, more: str = "") -> str:
+    return f'[mail]\nto = ["ann@lab.example"]\nsender = "segem@lab.example"\nport = {port}\n{more}'
+
+
+def test_a_failed_campaign_is_told_by_mail_and_webhook(
+    box: tuple[Box, int],
+    hook: tuple[list[dict[str, Any]], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write(tmp_path, mail_to(box[1]), 0o644)
+    monkeypatch.setenv("SEGEM_WEBHOOK", hook[1])
+
+    with pytest.raises(IncompleteError), told_when_red(tmp_path, "monday"):
+        raise IncompleteError("1 of 3 volumes failed", found="b (no such file)")
+
+    ((to, mail),) = box[0].mails
+    assert to == ["ann@lab.example"]
+    read = message_from_string(mail, policy=policy.default)
+    assert read["Subject"] == "segem: monday has failed"
+    body = read.get_content()
+    assert "1 of 3 volumes failed; found b (no such file)" in body
+    assert f"{tmp_path}/runs/monday" in body
+    (posted,) = hook[0]
+    assert (posted["run"], posted["state"]) == ("monday", "failed")
+    assert "b (no such file)" in posted["text"]
+
+
+def test_what_ended_well_or_was_stopped_tells_nobody(box: tuple[Box, int], tmp_path: Path) -> None:
+    write(tmp_path, mail_to(box[1]))
+    with told_when_red(tmp_path, "monday"):
+        pass
+    with pytest.raises(KeyboardInterrupt), told_when_red(tmp_path, "monday"):
+        raise KeyboardInterrupt
+    assert box[0].mails == []
+
+
+def test_servers_that_are_gone_cost_a_warning_without_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, mail_to(free_port()))
+    monkeypatch.setenv("SEGEM_WEBHOOK", f"http://127.0.0.1:{free_port()}/token-abc")
+    with caplog.at_level(logging.WARNING):
+        tell_of(tmp_path, "monday", "crashed", "its process is gone")
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+    assert "token-abc" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "what"),
+    [
+        ('webhook = "https://chat.example/token"', 0o644, "others may read"),
+        (mail_to(25, 'password = "abc"\nsecurity = "tls"'), 0o640, "others may read"),
+        (mail_to(25, 'password = "abc"'), 0o600, "unencrypted"),
+        ('[mail]\nto = ["ann@lab.example\\nBcc: x@y"]\nsender = "a@b"', 0o600, "to"),
+        ('webhook = "file:///etc/passwd"', 0o600, "webhook"),
+        ("[mail", 0o600, "cannot be read"),
+        ("letter = true", 0o600, "letter"),
+    ],
+)
+def test_wrong_settings_are_refused_before_anything_starts(tmp_path: Path, text: str, mode: int, what: str) -> None:
+    write(tmp_path, text, mode)
+    with pytest.raises(ConfigError, match=what) as caught, told_when_red(tmp_path, "monday"):
+        pytest.fail("the body must not run")
+    assert "abc" not in str(caught.value)
+
+
+def test_a_password_is_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, mail_to(587, 'user = "segem"\nsecurity = "starttls"'))
+    monkeypatch.setenv("SEGEM_SMTP_PASSWORD", "hidden-one")
+    found = load_notices(tmp_path)
+    assert found.mail is not None
+    assert found.mail.password is not None
+    assert found.mail.password.get_secret_value() == "hidden-one"
+    assert "hidden-one" not in f"{found!r} {found.model_dump_json()}"
