@@ -237,13 +237,15 @@ def test_a_service_that_ends_finds_everything_again(manifest_of: Callable[..., P
         assert [one["slug"] for one in second.api("GET", "/deployments/name/campaign/campaign")["schedules"]] == [
             "tiny"
         ]
-        outlives = second.start(NAP, seconds=20)
+        outlives = second.start(NAP, seconds=20, restarts=1)
         second.wait(outlives, "RUNNING")
         second.process.kill()
         second.process.wait()
     with serving(root, log, port) as third:
-        third.wait(outlives, "COMPLETED", "CRASHED", "FAILED")
-        assert third.state(outlives) == "COMPLETED", "it was at work all the time"
+        # It was at work all the time, and ended well unless it had to ask for something while nobody answered.
+        third.wait(outlives, "COMPLETED", "CRASHED")
+        if third.state(outlives) == "CRASHED":
+            wait_for(lambda: third.runs_in_place_of(outlives) == ["COMPLETED"], 120, third.service.flows_log)
         # Drained: what runs is finished, and nothing new is begun.
         finished = third.start(NAP, seconds=5)
         third.wait(finished, "PENDING", "RUNNING")
