@@ -185,6 +185,7 @@ def test_a_campaign_runs_by_hand(server: Server, job: dict[str, str]) -> None:
     } <= set(told())
 
 
+@pytest.mark.slow
 def test_a_review_that_is_enough_starts_a_retraining(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,6 +61,7 @@ def test_what_is_whole_agrees_to_a_rounding(workspace: Workspace, artefact: Arte
     assert recompute("r", workspace, 6, "cpu") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("room", "name", "fault"),
     [
@@ -86,6 +87,7 @@ def test_faults_of_the_tiling_are_found(
     assert all(one.volume == "noise" and "is not what the model gives there in one piece" in one.what for one in found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("learned_nm", "resampled"), [(3.0, (4, 3)), (7.5, (1, 2))])
 def test_a_volume_shown_at_another_pixel_size_agrees_too(
     workspace: Workspace, artefact: Artefact, tmp_path: Path, learned_nm: float, resampled: tuple[int, int]
@@ -116,6 +118,7 @@ def test_another_model_of_that_name_is_refused(workspace: Workspace, artefact: A
         recompute("r", workspace, 1, "cpu")
 
 
+@pytest.mark.slow
 def test_verify_computes_anew_where_it_is_asked_to(
     workspace: Workspace,
     artefact: Artefact,
