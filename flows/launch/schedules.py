@@ -153,7 +153,8 @@ def switch_schedule(service: Service, name: str, *, active: bool) -> Scheduled:
     """
     with connect(service) as client:
         deployment, found = _one(client, slug_of(name))
-        client.update_deployment_schedule(deployment.id, found.id, active=active)
+        # With its parameters: the server forgets those that it is not told again.
+        client.update_deployment_schedule(deployment.id, found.id, active=active, parameters=found.parameters)
         return _describe(*_one(client, slug_of(name)))
 
 

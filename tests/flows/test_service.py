@@ -121,6 +121,7 @@ def test_schedules_are_added_listed_paused_and_removed(
     assert found["weekly"]["deployment"] == "verify-weekly"
     assert "tiny: 0 2 * * * (UTC), paused" in said[4]
     assert "tiny: 0 2 * * * (UTC), next" in said[6]
+    assert manifest in said[6], "the server forgets parameters that it is not told again"
     assert "tiny" not in said[8]
     assert "no schedule of this name" in said[9]
     assert "these times cannot be read" in said[10]
