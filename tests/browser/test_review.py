@@ -7,14 +7,14 @@ import pytest
 import tifffile
 
 from segem.io.reviewed import open_log, open_mask, reader_of
-from segem.io.volume import Volume
 from segem.kernels.questions import draw_ridge, erase_ridge
 from segem.records.review import Place
 from segem.review.app import make_app
 from segem.review.session import Review
 from segem.serving import listen, serve
 from segem.stages.segmentation.export import export
-from tests.fabricate import add_model, add_volume, guess, new_workspace, tissue
+from tests.browser.review_page import opening, settle
+from tests.fabricate import add_model, add_pyramids, add_volume, guess, new_workspace, tissue
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -29,9 +29,7 @@ def workspace(tmp_path_factory):
     image, truth = tissue(SHAPE)
     add_volume(space, "cortex", image)
     add_model(space, "monday", "cortex", guess(truth))
-    source, result = Volume.open(space.volume("cortex")), Volume.open(space.result("monday", "cortex"))
-    for volume, label in ((source, None), (result, None), (result, "membrane")):
-        volume.build_pyramid(label)
+    add_pyramids(space, "monday", "cortex")
     return space
 
 
@@ -43,35 +41,8 @@ def address(workspace):
 
 @pytest.fixture
 def open_page(browser, address):
-    """Return a function that opens the review; what the page complains of is noted on it."""
-    contexts = []
-
-    def open_at(place="", *, token=ANA, width=1280, height=800, scale=1, context=None):
-        context = context or browser.new_context(
-            viewport={"width": width, "height": height}, device_scale_factor=scale, accept_downloads=False
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.complaints = []
-        page.on("console", lambda message: page.complaints.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: page.complaints.append(str(error)))
-        page.goto(f"{address}/?token={token}")
-        page.wait_for_selector("body[data-ready]")
-        if place:
-            page.evaluate("place => { location.hash = place; }", place)
-        settle(page)
-        return page
-
-    yield open_at
-    for context in contexts:
-        context.close()
-
-
-def settle(page):
-    """Wait until all is saved, and the mask is drawn where it will stay."""
-    page.wait_for_selector("#saved.saved")
-    page.wait_for_selector("#mask[data-drawn=all]")
-    page.wait_for_timeout(250)
+    with opening(browser) as open_at:
+        yield lambda place="", *, token=ANA, **options: open_at(address, token, place, **options)
 
 
 def mask_of(workspace, z):
@@ -313,7 +284,7 @@ def test_two_people_in_one_region_see_each_other_and_lose_nothing(open_page, wor
 @pytest.mark.parametrize("width", [820, 1280])
 def test_the_page_is_no_wider_than_the_window_and_readable(open_page, width):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-    page = open_page(width=width, height=1000)
+    page = open_page(size=(width, 1000))
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     for key in ("", "q", "h"):
         if key:
