@@ -152,6 +152,8 @@ def _find_all_membranes(job: Campaign, execution: ExecutionConfig, board: Status
             record_failure(course.volume, job.run, failed[course.volume], job.workspace)
         board.end(course.volume, failed.get(course.volume))
         show_status(board.status())
+        if not course.ahead:
+            show_scores(job.run, [one.scores for one in scored.volumes.values()])
         update_progress_artifact(bar, 100.0 * sum(not each.ahead for each in courses) / len(courses))
 
     courses = [Course(volume.name, volume.priority) for volume in job.manifest.volumes]
@@ -171,7 +173,6 @@ def _take_step(step: StepName, name: str, job: Campaign, execution: ExecutionCon
             segment_step(name, job.run, manifest.segment_config(), execution, workspace, job.replace)
         case "score":
             score_step(name, job.run, workspace, scored)
-            show_scores(job.run, [one.scores for one in scored.volumes.values()])
 
 
 def _raise_if_any(failed: dict[str, str], job: Campaign) -> None:
