@@ -76,6 +76,21 @@ class TwoReadings:
         return (None not in words and words[0] != words[1]) or both < _AGREE * either
 
 
+def read_corrected_controls(log: ReviewLog, volume: str, read: ReadMask) -> dict[Place, NDArray[np.bool_]]:
+    """Return the masks that people have left in their controls, with no planted error and nothing done about it.
+
+    Of those that were accepted or fixed, and without what others have corrected there.
+    """
+    decided = {one.place: str(one.detail["decision"]) for one in _own(log, volume, "decision")}
+    found = {}
+    for plant in _own(log, volume, "plant"):
+        place, planted = read_plant(plant)
+        if _RIGHT.get(decided.get(place, "")):
+            own = log.mask(place, _read_nothing) & ~planted
+            found[place.model_copy(update={"volume": volume})] = read(place) ^ own
+    return found
+
+
 def list_controls(log: ReviewLog, volume: str) -> Iterator[Control]:
     """Yield the regions of a volume in which an error is planted, and about which its person has decided."""
     decided = {one.place: one for one in _own(log, volume, "decision")}

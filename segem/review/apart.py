@@ -199,6 +199,11 @@ class Apart:
                 mask[here] = base[here] ^ own[here]
         return mask
 
+    def left(self, person: str, cell: Place, held: Known) -> NDArray[np.bool_]:
+        """Return the mask of a region as a person sees it, but for an error that was planted there."""
+        mask, planted = self.see(person, cell, held), self.controls(person, cell.volume).get(cell)
+        return mask if planted is None else np.where(planted, held.read(cell), mask)
+
     def route(self, person: str, draft: Draft, held: Known) -> list[Draft]:
         """Cut what a person changes by regions, and name those that are kept apart."""
         if draft.place is None:

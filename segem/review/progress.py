@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import numpy as np
+from numpy.typing import NDArray
+
 from segem.records.base import Record
 from segem.records.review import SHEET, Entry, Place
 from segem.records.review_findings import Sampled
@@ -32,10 +35,12 @@ class Progress(Record):
     people: tuple[str, ...]
     """Who has a part in the review."""
     sampled: Sampled | None
-    """What is known of the whole volume, where its regions were drawn at random."""
+    """What regions drawn at random say of the whole volume, by what this person sees; None where others are shown."""
 
 
-def find_progress(review: Review, person: str, volume: str, people: tuple[str, ...]) -> Progress:
+def find_progress(
+    review: Review, person: str, volume: str, people: tuple[str, ...], *, drawn: bool = False
+) -> Progress:
     """Return how far a person has come with a volume; see `Progress`.
 
     Parameters
@@ -48,17 +53,19 @@ def find_progress(review: Review, person: str, volume: str, people: tuple[str, .
         Its name.
     people : tuple of str
         Who may review.
+    drawn : bool
+        Of the regions drawn at random.
 
     Returns
     -------
     Progress
     """
     decided, claims = list_decisions(review, person, volume), list_claims(review, volume)
-    places = [place_of(one) for one in review.regions(volume)]
+    places = [place_of(one) for one in review.regions(volume, drawn=drawn)]
     own = [one for one in review.entries(person, volume) if one.author == person]
     done = {one.place for one in own if one.kind == "decision"}
     free = [one for one in places if one not in decided and (one not in claims or claims[one].person == person)]
-    sampled = estimate_sampled(review.log, volume, review.volume(volume).read) if review.apart.checks.sample else []
+    sampled = _estimate(review, person, volume, decided) if drawn else []
     return Progress(
         decided=sum(one in decided for one in places),
         open=len(free),
@@ -67,6 +74,17 @@ def find_progress(review: Review, person: str, volume: str, people: tuple[str, .
         people=tuple(sorted({person, *people, *(one.author for one in decided.values())})),
         sampled=sampled[0] if sampled else None,
     )
+
+
+def _estimate(review: Review, person: str, volume: str, decided: dict[Place, Entry]) -> list[Sampled]:
+    # By what this person sees alone: a number that does not grow by a decision would tell a control from all else.
+    held, right = review.held(person, volume), {"accept", "fix"}
+
+    def find_corrected(place: Place) -> NDArray[np.bool_] | None:
+        last = decided.get(place)
+        return review.apart.left(person, place, held) if last and last.detail["decision"] in right else None
+
+    return estimate_sampled(review.log, volume, held.read, find_corrected)
 
 
 def list_claims(review: Review, volume: str) -> dict[Place, Claim]:

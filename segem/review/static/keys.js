@@ -29,6 +29,7 @@ export const KEYS = [
     ["accept", "Digit1", "Accept"], ["fix", "Digit2", "Fixed: right after my corrections"], ["reject", "Digit3", "Reject: not worth mending"],
     ["unsure", "Digit4", "Unsure"], ["note-focus", "KeyT", "Write a note"], ["next", "KeyX", "Next region or question"],
     ["previous", "Shift+KeyX", "Region or question before"],
+    ["drawn", "Shift+KeyR", "Regions drawn at random: decide all, and the IoU of the whole volume follows; or those most likely wrong"],
     ["keep", "KeyI", "Keep the next ten regions, for you or whom you have chosen"], ["release", "Shift+KeyI", "Let go of them"],
   ]],
   ["Questions", [

@@ -11,14 +11,14 @@ function describeReview(all) { return `${all.filter(({ decision }) => decision).
 export class Regions {
   // `on` has: opened(region); `words` and `describe` say what was decided, and how far one has come.
   constructor(on, { words, describe } = { words: WORDS, describe: describeReview }) {
-    Object.assign(this, { on, words, describe, all: [], current: null, isShown: () => true, isFree: ({ decision }) => !decision, describeKept: () => "" });
+    Object.assign(this, { on, words, describe, all: [], current: null, drawn: false, isShown: () => true, isFree: ({ decision }) => !decision, describeKept: () => "" });
     this.list = document.getElementById("region-list");
   }
 
   async load(volume) {
     const same = this.volume === volume;
     this.volume = volume;
-    this.all = await getJson(`api/queue/${encodeURIComponent(volume)}`);
+    this.all = await getJson(`api/queue/${encodeURIComponent(volume)}?drawn=${this.drawn}`);
     this.current = same ? this.current : null;
     this.show();
   }

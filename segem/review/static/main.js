@@ -21,6 +21,7 @@ const tabs = ["regions", "questions", "history", "compare"];
 const $ = (id) => document.getElementById(id);
 
 const info = await getJson("api/review");
+const DRAWN = `segem-drawn ${info.run} ${info.person}`;
 const LAST = `segem-volume ${info.run} ${info.person}`;
 const activity = new Activity();
 let volume = null;
@@ -57,6 +58,7 @@ const painter = new Painter(stage, saver, activity, {
   keyOf: (of) => ({ key: of.probability ?? of.raw, isProbability: Boolean(of.probability) }),
 });
 const regions = new Regions({ opened: (region) => openRegion(region) }, info.labelling ? LABELLING : undefined);
+regions.drawn = (localStorage.getItem(DRAWN) ?? String(info.drawn)) === "true" && !info.labelling;
 const strip = new Strip(drawCrop);
 const questions = new Questions({ asked: (question) => ask(question), finished: () => { stage.ridge = null; stage.redraw(); } });
 
@@ -87,6 +89,7 @@ function showTools() {
   press("outline", stage.outlined);
   press("probability", probability);
   press("strip", strip.shown);
+  press("drawn", regions.drawn);
   $("size").value = painter.size;
   $("size-px").textContent = `${painter.size} px`;
   document.querySelector("[data-action=undo]").disabled = !painter.done.length;
@@ -300,6 +303,19 @@ async function takeNeighbour(of, tool) {
   }
 }
 
+// Regions that are most likely wrong, or others drawn at random, by which the whole volume is judged.
+async function showDrawn() {
+  if (info.labelling) { say("What is labelled is chosen, and not drawn."); return; }
+  regions.drawn = !regions.drawn;
+  localStorage.setItem(DRAWN, regions.drawn);
+  showTools();
+  setMode("regions");
+  await loadLists(volume.name);
+  const first = people.resume(regions.all);
+  if (first) await regions.open(first);
+  say(regions.drawn ? "Regions drawn at random." : "Regions that are most likely wrong.");
+}
+
 function listed() { return { questions, compare }[mode] ?? regions; }
 
 function take(which) {
@@ -377,6 +393,7 @@ const ACTIONS = {
   accept: () => decide("accept"), fix: () => decide("fix"), reject: () => decide("reject"), unsure: () => decide("unsure"),
   "note-focus": () => $("note").focus(),
   next: () => listed().go(1), previous: () => listed().go(-1),
+  drawn: () => showDrawn().catch((error) => say(error.message)),
   keep: () => people.keep(volume.name).catch((error) => say(error.message)),
   release: () => people.release(volume.name).catch((error) => say(error.message)),
   compare: () => { if ($("tab-compare").hidden) say("No two people have read a region differently."); else setMode(mode === "compare" ? "regions" : "compare"); },

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segem.geometry import Box
 from segem.io.blocks import read_block
-from segem.io.readings import Control, FindErrors, TwoReadings, list_controls, list_labelled, list_readings
+from segem.io.readings import (
+    Control,
+    FindErrors,
+    TwoReadings,
+    list_controls,
+    list_labelled,
+    list_readings,
+    read_corrected_controls,
+)
 from segem.io.reviewed import has_log, open_log, open_mask, reader_of, reviewable, trusted_places
 from segem.io.reviews import ReadMask, ReviewLog
 from segem.io.volume import Volume
@@ -24,6 +33,8 @@ from segem.records.review_findings import Reviewer, ReviewFindings, Sampled, See
 from segem.stages.reporting.words import count
 
 _SHARE = ratio_of((1, 0), (0, 1))
+
+FindCorrected = Callable[[Place], NDArray[np.bool_] | None]
 
 
 def find_review(workspace: Workspace, run: str) -> ReviewFindings | None:
@@ -59,7 +70,7 @@ def find_review(workspace: Workspace, run: str) -> ReviewFindings | None:
             if source.has_label("truth"):
                 labelled += list_labelled(log, volume, read, _judge_by(source))
             readings += list_readings(log, volume, read)
-            sampled += estimate_sampled(log, volume, read)
+            sampled += estimate_sampled(log, volume, read, _read_corrected(log, volume, read))
         return ReviewFindings(
             reviewers=_count_work(log, planted, labelled), agreement=_compare(readings), sampled=tuple(sampled)
         )
@@ -117,17 +128,43 @@ def _compare(readings: list[TwoReadings]) -> Ceiling | None:
     )
 
 
-def estimate_sampled(log: ReviewLog, volume: str, read: ReadMask) -> list[Sampled]:
-    """Return what the regions of a volume that were drawn last say of all of it; nothing where none were."""
+def _read_corrected(log: ReviewLog, volume: str, read: ReadMask) -> FindCorrected:
+    """Return what finds the corrected mask of a region: as it counts, or as it was left by whose control it is."""
+    trusted, controls = set(trusted_places(log, volume)), read_corrected_controls(log, volume, read)
+
+    def find_corrected(place: Place) -> NDArray[np.bool_] | None:
+        return log.mask(place, read) if place in trusted else controls.get(place)
+
+    return find_corrected
+
+
+def estimate_sampled(log: ReviewLog, volume: str, read: ReadMask, find_corrected: FindCorrected) -> list[Sampled]:
+    """Return what the regions of a volume that were drawn last say of all of it; nothing where none were.
+
+    Parameters
+    ----------
+    log : ReviewLog
+        Of the review.
+    volume : str
+        Name of the volume.
+    read : callable
+        Reads its mask as it was before any review.
+    find_corrected : callable
+        Returns the corrected mask of a region, (y, x) bool, or None where nobody has said that it is right.
+
+    Returns
+    -------
+    list of Sampled
+    """
     drawn = log.entries(("sample",), volume)
     if not drawn:
         return []
     chosen = [Place.model_validate(one) for one in json.loads(str(drawn[-1].detail["regions"]))]
-    among, trusted = int(drawn[-1].detail["among"]), set(trusted_places(log, volume))
-    counts = []
+    among, counts = int(drawn[-1].detail["among"]), []
     for place in chosen:
-        if place in trusted:
-            before, after = read(place), log.mask(place, read)
+        after = find_corrected(place)
+        if after is not None:
+            before = read(place)
             counts.append((int((before & after).sum()), int((before | after).sum())))
     table = np.array(counts, np.float64).reshape(-1, 2)
     return [
