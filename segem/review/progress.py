@@ -31,7 +31,7 @@ class Progress(Record):
     seconds_each: float | None
     """At work, for each region that they have decided about; None where there was none."""
     last: Place | None
-    """What they did last."""
+    """The region that they decided last."""
     people: tuple[str, ...]
     """Who has a part in the review."""
     sampled: Sampled | None
@@ -70,7 +70,7 @@ def find_progress(
         decided=sum(one in decided for one in places),
         open=len(free),
         seconds_each=sum(one.active_seconds for one in own) / len(done) if done else None,
-        last=own[-1].place if own else None,
+        last=next((one.place for one in reversed(own) if one.kind == "decision"), None),
         people=tuple(sorted({person, *people, *(one.author for one in decided.values())})),
         sampled=sampled[0] if sampled else None,
     )

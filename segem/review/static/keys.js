@@ -59,6 +59,8 @@ export function listen(act, release) {
   addEventListener("keydown", (event) => {
     // Whoever came into a field by Tab gets the keys of the review back.
     if (event.code === "Escape" && event.target.closest(FIELDS)) event.target.blur();
+    // What opens the help closes it.
+    if (event.code === "KeyH" && event.target.closest("#help")) { act("help"); return; }
     if (event.altKey || event.metaKey || event.target.closest(TYPED)) return;
     if (event.target.closest(MOVED) && event.code.startsWith("Arrow")) return;
     if (event.target.closest(PRESSED) && ["Space", "Enter"].includes(event.code)) return;

@@ -81,7 +81,7 @@ export class People {
   }
 }
 
-function within(place, last, axis) {
+export function within(place, last, axis) {
   const edge = { z: 1, y: place.height, x: place.width }[axis];
   return last[axis] >= place[axis] && last[axis] < place[axis] + edge;
 }
@@ -95,7 +95,7 @@ function describeTime(seconds) {
 function describeSample({ iou, interval, decided, chosen, regions }) {
   const drawn = `These ${chosen} of ${regions} regions are drawn at random, each as likely as any other. `;
   if (iou === null) return `${drawn}Correct and decide all of them, also the tedious ones: then it is known how good the whole mask is.`;
-  const sure = interval.too_few ? `How sure that is, is said from ten regions on` : `With 95 % confidence, it lies between ${interval.low.toFixed(3)} and ${interval.high.toFixed(3)}`;
-  return `${drawn}By the ${decided} that were accepted or fixed, the mask of the volume has an IoU of ${iou.toFixed(3)}: of what it or ` +
+  const sure = interval.too_few ? `From ten regions on, it is said how sure that is` : `With 95 % confidence, it lies between ${interval.low.toFixed(3)} and ${interval.high.toFixed(3)}`;
+  return `${drawn}By those accepted or fixed so far, ${decided}, the mask of the volume has an IoU of ${iou.toFixed(3)}: of what it or ` +
     `its correction calls membrane, both do so for ${(100 * iou).toFixed(0)} %. ${sure}.`;
 }
