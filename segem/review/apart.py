@@ -41,7 +41,7 @@ class Checks:
     second_share : float
         Share of regions that are read by two people; what it was when the review began holds.
     sample : int
-        Show so many regions of each volume, drawn at random, instead of those that are most likely wrong; 0 for none.
+        Begin with so many regions of each volume, drawn at random, instead of those that are most likely wrong.
     """
 
     control_every: int = 0

@@ -235,7 +235,7 @@ def test_regions_drawn_at_random_say_by_key_what_the_volume_is(open_page, worksp
     page.keyboard.press("Shift+R")
     page.wait_for_selector("#sampled:has-text('are drawn at random, each as likely as any other')")
     with open_log(workspace, "monday") as log:
-        chosen = [Place(**one) for one in json.loads(log.entries(("sample",), "cortex")[-1].detail["regions"])]
+        chosen = [Place(**one) for one in json.loads(str(log.entries(("sample",), "cortex")[-1].detail["regions"]))]
     shown = page.locator("#region-list .where")
     assert [text.split(" at ") for text in shown.all_inner_texts()] == [
         [f"Section {one.z}", f"{one.x}, {one.y}"] for one in chosen

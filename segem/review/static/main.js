@@ -333,7 +333,9 @@ async function showDrawn() {
   await loadLists(volume.name);
   const first = regions.all.find((region) => people.isFree(region)) ?? regions.all[0];
   if (first) await regions.open(first);
-  say(regions.drawn ? "Regions drawn at random." : "Regions that are most likely wrong.");
+  // What the list says of the volume, above it.
+  $("regions").scrollTop = 0;
+  say(regions.drawn ? "Regions drawn at random." : "The queue again.");
 }
 
 function listed() { return { questions, compare }[mode] ?? regions; }
