@@ -1,7 +1,7 @@
 """A campaign of a real service whose processes are killed at random moments: every volume is whole in the end.
 
-SEGEM_CAMPAIGN_KILLS is the number of kills of each kind, SEGEM_CAMPAIGN_VOLUMES that of volumes. Unless it is asked for, only
-the flow run and the service are killed, and the blocks are computed without dask, whose workers take long to start.
+SEGEM_CAMPAIGN_KILLS is the number of kills of each kind, SEGEM_CAMPAIGN_VOLUMES that of volumes. Unless asked for,
+only the flow run and the service are killed, and blocks are computed without dask, whose workers take long to start.
 """
 
 from __future__ import annotations
