@@ -42,7 +42,6 @@ SHAPE = (64, 64, 64)
 """Eight blocks of eight sections."""
 EXECUTION: dict[str, Any] = {"device": "cpu", "engine": "dask", "workers": 2} if KILLS else {"device": "cpu"}
 LAYERS = {"segment": ("probability", "membrane"), "baseline": ("baseline",)}
-ENDS = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
 @pytest.fixture
