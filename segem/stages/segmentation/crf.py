@@ -128,6 +128,7 @@ def _prepare(
         trained_on=known.trained_on,
         calibrated_on=known.calibrated_on,
         int8=known.int8,
+        recomputed=known.recomputed,
     )
     arithmetic = CrfArithmetic(
         source,
