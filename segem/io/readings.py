@@ -76,19 +76,17 @@ class TwoReadings:
         return (None not in words and words[0] != words[1]) or both < _AGREE * either
 
 
-def read_corrected_controls(log: ReviewLog, volume: str, read: ReadMask) -> dict[Place, NDArray[np.bool_]]:
-    """Return the masks that people have left in their controls, with no planted error and nothing done about it.
+def list_left(log: ReviewLog, volume: str, read: ReadMask) -> Iterator[tuple[Place, str, NDArray[np.bool_]]]:
+    """Yield the controls about which people have decided, what they said, and the mask that they have left there.
 
-    Of those that were accepted or fixed, and without what others have corrected there.
+    It is without the planted pixels, whatever was done about them, and without what others have corrected.
     """
     decided = {one.place: str(one.detail["decision"]) for one in _own(log, volume, "decision")}
-    found = {}
     for plant in _own(log, volume, "plant"):
         place, planted = read_plant(plant)
-        if _RIGHT.get(decided.get(place, "")):
+        if place in decided:
             own = log.mask(place, _read_nothing) & ~planted
-            found[place.model_copy(update={"volume": volume})] = read(place) ^ own
-    return found
+            yield place.model_copy(update={"volume": volume}), decided[place], read(place) ^ own
 
 
 def list_controls(log: ReviewLog, volume: str) -> Iterator[Control]:

@@ -53,7 +53,7 @@ def add_people(app: FastAPI, review: Review) -> None:
         if sent.name not in {person, *list_reviewers(review.log)}:
             raise no_such("person")
         volume = sent.places[0].volume
-        known = {place_of(one) for drawn in (False, True) for one in review.regions(volume, drawn=drawn)}
+        known = {place_of(one) for one in review.listed(volume)}
         decided = list_decisions(review, person, volume)
         if not known.issuperset(sent.places):
             raise no_such("region")

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-import numpy as np
-from numpy.typing import NDArray
-
 from segem.records.base import Record
 from segem.records.review import SHEET, Entry, Place
 from segem.records.review_findings import Sampled
@@ -78,13 +75,9 @@ def find_progress(
 
 def _estimate(review: Review, person: str, volume: str, decided: dict[Place, Entry]) -> list[Sampled]:
     # By what this person sees alone: a number that does not grow by a decision would tell a control from all else.
-    held, right = review.held(person, volume), {"accept", "fix"}
-
-    def find_corrected(place: Place) -> NDArray[np.bool_] | None:
-        last = decided.get(place)
-        return review.apart.left(person, place, held) if last and last.detail["decision"] in right else None
-
-    return estimate_sampled(review.log, volume, held.read, find_corrected)
+    held = review.held(person, volume)
+    said = {place: str(one.detail["decision"]) for place, one in decided.items()}
+    return estimate_sampled(review.log, volume, held.read, said, lambda place: review.apart.left(person, place, held))
 
 
 def list_claims(review: Review, volume: str) -> dict[Place, Claim]:

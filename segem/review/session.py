@@ -125,6 +125,10 @@ class Review:
                 self._regions[key] = found[:MOST_REGIONS]
             return self._regions[key]
 
+    def listed(self, name: str) -> list[Region]:
+        """Return the regions of a volume that pages list: its queue, and those drawn at random where it was asked."""
+        return [*self.regions(name), *self._regions.get((name, True), ())]
+
     def questions(self, name: str, z: int) -> dict[str, Question]:
         """Return the questions about a section by their key, those worth most first; none without a probability."""
         held = self.volume(name)

@@ -94,8 +94,8 @@ function describeTime(seconds) {
 // What the number means, for somebody who has never heard of it.
 function describeSample({ iou, interval, decided, chosen, regions }) {
   const drawn = `These ${chosen} of ${regions} regions are drawn at random, each as likely as any other. `;
-  if (iou === null) return `${drawn}Correct and decide all of them, also the tedious ones: then it is known how good the whole mask is.`;
+  if (iou === null) return `${drawn}Correct and decide them in this order, also the tedious ones: then it is known how good the whole mask is.`;
   const sure = interval.too_few ? `From ten regions on, it is said how sure that is` : `With 95 % confidence, it lies between ${interval.low.toFixed(3)} and ${interval.high.toFixed(3)}`;
-  return `${drawn}By those accepted or fixed so far, ${decided}, the mask of the volume has an IoU of ${iou.toFixed(3)}: of what it or ` +
+  return `${drawn}By the first of them, ${decided} accepted or fixed, the mask of the volume has an IoU of ${iou.toFixed(3)}: of what it or ` +
     `its correction calls membrane, both do so for ${(100 * iou).toFixed(0)} %. ${sure}.`;
 }

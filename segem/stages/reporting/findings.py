@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Mapping
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +18,10 @@ from segem.io.readings import (
     TwoReadings,
     list_controls,
     list_labelled,
+    list_left,
     list_readings,
-    read_corrected_controls,
 )
-from segem.io.reviewed import has_log, open_log, open_mask, reader_of, reviewable, trusted_places
+from segem.io.reviewed import has_log, open_log, open_mask, reader_of, reviewable
 from segem.io.reviews import ReadMask, ReviewLog
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
@@ -34,7 +35,7 @@ from segem.stages.reporting.words import count
 
 _SHARE = ratio_of((1, 0), (0, 1))
 
-FindCorrected = Callable[[Place], NDArray[np.bool_] | None]
+_TRUSTED = {"accept", "fix"}
 
 
 def find_review(workspace: Workspace, run: str) -> ReviewFindings | None:
@@ -70,7 +71,7 @@ def find_review(workspace: Workspace, run: str) -> ReviewFindings | None:
             if source.has_label("truth"):
                 labelled += list_labelled(log, volume, read, _judge_by(source))
             readings += list_readings(log, volume, read)
-            sampled += estimate_sampled(log, volume, read, _read_corrected(log, volume, read))
+            sampled += estimate_sampled(log, volume, read, *_find_corrected(log, volume, read))
         return ReviewFindings(
             reviewers=_count_work(log, planted, labelled), agreement=_compare(readings), sampled=tuple(sampled)
         )
@@ -128,18 +129,24 @@ def _compare(readings: list[TwoReadings]) -> Ceiling | None:
     )
 
 
-def _read_corrected(log: ReviewLog, volume: str, read: ReadMask) -> FindCorrected:
-    """Return what finds the corrected mask of a region: as it counts, or as it was left by whose control it is."""
-    trusted, controls = set(trusted_places(log, volume)), read_corrected_controls(log, volume, read)
+def _find_corrected(log: ReviewLog, volume: str, read: ReadMask) -> tuple[dict[Place, str], ReadMask]:
+    """Return what was decided about regions, and what reads their masks: as they count, or of a control alone."""
+    shared = {one.place: str(one.detail["decision"]) for one in log.entries(("decision",), volume) if one.place}
+    left = {place: (said, mask) for place, said, mask in list_left(log, volume, read)}
 
-    def find_corrected(place: Place) -> NDArray[np.bool_] | None:
-        return log.mask(place, read) if place in trusted else controls.get(place)
+    def read_corrected(place: Place) -> NDArray[np.bool_]:
+        return log.mask(place, read) if place in shared else left[place][1]
 
-    return find_corrected
+    return {place: said for place, (said, _) in left.items()} | shared, read_corrected
 
 
-def estimate_sampled(log: ReviewLog, volume: str, read: ReadMask, find_corrected: FindCorrected) -> list[Sampled]:
+def estimate_sampled(
+    log: ReviewLog, volume: str, read: ReadMask, decided: Mapping[Place, str], read_corrected: ReadMask
+) -> list[Sampled]:
     """Return what the regions of a volume that were drawn last say of all of it; nothing where none were.
+
+    They count in the order in which they were drawn, up to the first about which nobody has decided: what was decided
+    out of turn was chosen by somebody, as the worst of a queue, and not by chance.
 
     Parameters
     ----------
@@ -149,8 +156,10 @@ def estimate_sampled(log: ReviewLog, volume: str, read: ReadMask, find_corrected
         Name of the volume.
     read : callable
         Reads its mask as it was before any review.
-    find_corrected : callable
-        Returns the corrected mask of a region, (y, x) bool, or None where nobody has said that it is right.
+    decided : mapping
+        What was decided about regions.
+    read_corrected : callable
+        Reads the corrected mask of one of these.
 
     Returns
     -------
@@ -161,10 +170,9 @@ def estimate_sampled(log: ReviewLog, volume: str, read: ReadMask, find_corrected
         return []
     chosen = [Place.model_validate(one) for one in json.loads(str(drawn[-1].detail["regions"]))]
     among, counts = int(drawn[-1].detail["among"]), []
-    for place in chosen:
-        after = find_corrected(place)
-        if after is not None:
-            before = read(place)
+    for place in takewhile(decided.__contains__, chosen):
+        if decided[place] in _TRUSTED:
+            before, after = read(place), read_corrected(place)
             counts.append((int((before & after).sum()), int((before | after).sum())))
     table = np.array(counts, np.float64).reshape(-1, 2)
     return [

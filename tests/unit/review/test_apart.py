@@ -458,12 +458,14 @@ def test_controls_of_who_is_invited_meanwhile_are_there_before_they_come(space):
     ahead.join()
 
 
-def test_controls_among_regions_drawn_at_random_count_without_their_error_and_do_not_show(space):
+def test_regions_drawn_at_random_count_in_their_order_and_controls_among_them_without_their_error(space):
     review = Review(space, "controls", checks=Checks(control_every=4, sample=8))
     held, planted = review.held("Ana", "v"), review.apart.controls("Ana", "v")
     assert len(planted) == 2
-    kept = {}
-    for number, region in enumerate(review.regions("v", drawn=True), 1):
+    kept, regions = {}, review.regions("v", drawn=True)
+    # What is decided out of turn counts when all before it are decided.
+    for at, counted in zip((2, 0, 1, 3, 4, 5, 6, 7), (0, 1, 3, 4, 5, 6, 7, 8), strict=True):
+        region = regions[at]
         place, dot = place_of(region), np.zeros((region.height_px, region.width_px), bool)
         dot[:20, :20] = True
         # The planted error is not seen, and something else is mended.
@@ -471,7 +473,7 @@ def test_controls_among_regions_drawn_at_random_count_without_their_error_and_do
         decided = draft("decision", place, None, {"decision": "fix", "note": ""})
         review.append(decided, "Ana", review.log.head().entries)
         kept[place] = held.read(place) ^ (dot & ~planted.get(place, np.zeros_like(dot)))
-        assert find_progress(review, "Ana", "v", (), drawn=True).sampled.decided == number
+        assert find_progress(review, "Ana", "v", (), drawn=True).sampled.decided == counted
     both, either = (
         sum(int(op(held.read(place), mask).sum()) for place, mask in kept.items())
         for op in (np.logical_and, np.logical_or)
