@@ -43,7 +43,7 @@ MIXED = (2, 0.25)
 """The same where a GPU has computed in 16 bits: on a processor, these move 2 % of the voxels, each by one level."""
 SHARE, FEWEST, MOST = 0.01, 6, 24
 """Such a share of what a run computes is computed anew; but so many places at least and at most."""
-_FEWEST_TILED = 2
+FEWEST_TILED = 2
 """The same where a place takes whole tiles."""
 
 Evaluate = Callable[[NDArray[np.float32]], Map]
@@ -94,7 +94,7 @@ class _Made:
             for size, core in zip(section, tiling.core_px, strict=True)
         ]
         wanted = SHARE * self.plan.overhead() * self.plan.shape[0] * section[0] * section[1] / (edges[0] * edges[1])
-        return min(MOST, max(FEWEST if whole else _FEWEST_TILED, int(wanted)))
+        return min(MOST, max(FEWEST if whole else FEWEST_TILED, int(wanted)))
 
 
 def check_places(
