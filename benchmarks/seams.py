@@ -98,9 +98,7 @@ def main() -> None:
     arguments = parser.parse_args()
     artefact = find_model(arguments.model)
     print(provenance())
-    print(
-        "| fault | shows | computed anew | either | ratio | off at a place, at most | changes of the stored probability |"
-    )
+    print("| fault | shows | computed anew | either | ratio | off at a place, at most | changes of what is stored |")
     print("|---" * 7 + "|")
     with Engine(load_net(artefact), choose_device("cpu"), geometry_of(artefact.card).context_sections) as engine:
         bench, coarse = _Bench(engine, artefact, 128), _Bench(engine, artefact, 256)

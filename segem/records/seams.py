@@ -95,8 +95,8 @@ class SeamAudit(Record):
         --------
         >>> place = RecomputedPlace(section=0, rows=(0, 64), columns=(0, 64), plane="inside", share=0.5, levels=9)
         >>> found = SeamAudit(planes=2, ratio=1.0).beside(Recomputed(places=(place,), most_levels=1))
-        >>> found.shows, found.describe()[:60]
-        (True, 'seams show: what is stored is not what the model gives in one ')
+        >>> found.shows, found.describe()[:54]
+        (True, 'seams show: what is stored is not what the model gives')
         """
         changes: dict[str, object] = {"recomputed": recomputed}
         if recomputed is not None and recomputed.off:

@@ -55,8 +55,8 @@ def choose_places(plan: Plan, count: int, seed: str, *, beyond: bool = False) ->
     >>> plan = Plan((4, 512, 512), (1, 512, 512), crop_tiling((4, 512, 512), (1, 512, 512), Halo(0, 96, 96), 16, 128))
     >>> for place in choose_places(plan, 2, "r"):
     ...     print(place.box, place.plane)
-    [0:1, 224:288, 224:288] where tiles meet at row 256 and column 256
-    [2:3, 352:416, 30:94] where tiles meet at row 384
+    [0:1, 96:160, 96:160] where tiles meet at row 128 and column 128
+    [3:4, 96:160, 361:425] where tiles meet at row 128
     """
     rows, columns = _list_lines(plan, 1), _list_lines(plan, 2)
     ends = range(plan.write_block[0], plan.shape[0], plan.write_block[0])

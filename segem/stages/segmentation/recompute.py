@@ -247,6 +247,7 @@ def compare_place(place: Place, anew: NDArray[np.uint8], stored: NDArray[np.uint
 
     Examples
     --------
+    >>> from segem.geometry import Box
     >>> place = Place(Box((0, 0, 0), (1, 1, 4)), "inside a tile")
     >>> found = compare_place(place, np.array([[0, 9, 9, 9]], np.uint8), np.array([[0, 9, 6, 9]], np.uint8))
     >>> found.share, found.levels
