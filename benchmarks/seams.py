@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/seams.py --data-root DIR [--model unet-em] [--synthetic 150] [--crops 20] [--faulty 5]
 
-Real inference, tile by tile as the engine does it, on crops of 4 sections of 512 x 512 with tiles of 128, and on
+Real inference, tile by tile as the engine does it, on crops of 3 sections of 512 x 512 with tiles of 128, and on
 synthetic stacks of 2 sections with tiles of 256. Each fault is made here, where the tiles are put together: none of it
 is in the product. Two things are asked of each: whether a seam shows in the output (`segem.kernels.metrics.seam`), and
 whether as many places as a segmentation computes anew at its end are what is stored
@@ -41,7 +41,7 @@ from segem.stages.segmentation.places import choose_places
 from segem.stages.segmentation.plain import PlainModel
 from segem.stages.segmentation.recompute import FEWEST, FEWEST_TILED, ROUNDING, compare_place
 
-SECTIONS, SYNTHETIC_SECTIONS = 4, 2
+SECTIONS, SYNTHETIC_SECTIONS = 3, 2
 STACKS = ("isbi2012/train-volume.tif", "isbi2012/test-volume.tif", "vnc/stack1/raw", "vnc/stack2/raw", "snemi/ac4/raw")
 
 AXES: tuple[Literal[1, 2], ...] = (1, 2)

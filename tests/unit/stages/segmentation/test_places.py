@@ -96,3 +96,22 @@ def test_blended_tiles_of_a_net_that_sees_one_pixel_are_its_output() -> None:
         found = model.compute_tiled(place.box, plan)
         expected = quantize_probability(voxels[place.box.slices][0] / np.float32(255))
         assert np.abs(found.astype(int) - expected).max() <= 1
+
+
+@given(st.integers(0, 63), st.integers(1, 30), st.integers(0, 2**16))
+def test_a_place_off_the_lattice_of_the_poolings_is_seen_as_tiles_see_it(start: int, size: int, seed: int) -> None:
+    voxels = np.random.default_rng(seed).integers(0, 256, (1, 96, 80)).astype(np.uint8)
+
+    def look_at_the_cells_around(channels: np.ndarray) -> np.ndarray:
+        """Return the mean of a cell of 16 pixels and those beside it, which is up to 31 pixels from a pixel of it."""
+        height, width = (n // 16 for n in channels.shape[1:])
+        cells = np.pad(channels[0].reshape(height, 16, width, 16).mean(axis=(1, 3)), 1)
+        around = sum(cells[y : y + height, x : x + width] for y in range(3) for x in range(3)) / 9 / 255
+        return np.asarray(around, np.float32).repeat(16, 0).repeat(16, 1)
+
+    model = PlainModel(look_at_the_cells_around, lambda box: Tissue(voxels[box.slices], None), STATISTICS, 1, 16)
+    place = Box((0, start, start), (1, start + size, min(80, start + size)))
+    # From the edge of a cell it is 16.
+    found = model.compute_whole(place, (1, 96, 80), 16)
+    whole = model.compute_whole(Box.of_shape((1, 96, 80)), (1, 96, 80), 0)
+    assert np.array_equal(found, whole[place.slices[1:]])
