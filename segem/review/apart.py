@@ -142,7 +142,7 @@ class Apart:
 
     def is_blind(self, person: str, cell: Place) -> bool:
         """Return whether a region is read by two, and somebody else was the first."""
-        return self.is_twice(cell) and self.log.first_author(cell) not in {None, person}
+        return self.is_twice(cell) and (first := self.log.first_entry(cell)) is not None and first.author != person
 
     def is_own(self, person: str, cell: Place) -> bool:
         """Return whether what a person does about a region is kept apart."""

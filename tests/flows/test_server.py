@@ -22,7 +22,7 @@ from segem.records.review import Head
 from segem.stages.campaign import ReviewStanding
 from tests.processes import ROOT, clean_environment, free_port, listening, started, wait_for
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 PREFECT = [sys.executable, "-m", "prefect"]
 PASSWORD = "segem:loopback-only"  # it guards a server that lives for a minute
@@ -185,7 +185,6 @@ def test_a_campaign_runs_by_hand(server: Server, job: dict[str, str]) -> None:
     } <= set(told())
 
 
-@pytest.mark.slow
 def test_a_review_that_is_enough_starts_a_retraining(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,7 +62,7 @@ const questions = new Questions({ asked: (question) => ask(question), finished: 
 
 const people = new People(regions, info.person, { say });
 const compare = new Compare({
-  say, drawn: (canvas, square, pixels) => drawCrop(canvas, square, pixels),
+  say, seconds: () => activity.take(), drawn: (canvas, square, pixels) => drawCrop(canvas, square, pixels),
   opened: async (place) => { await openSection(volume, place.z); stage.region = place; stage.fit(place); },
 });
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import secrets
+import threading
+import time
 import uuid
 from contextlib import ExitStack, contextmanager
 
@@ -16,12 +18,14 @@ from segem.io.readings import list_readings
 from segem.io.review_standing import count_decided
 from segem.io.reviewed import replay, trusted_places
 from segem.io.reviewed_labels import open_reviewed
+from segem.io.reviewers import invite
 from segem.io.reviews import LOG, ReviewLog
 from segem.io.volume import Volume
 from segem.kernels.intervals import bound_share
 from segem.kernels.plants import disguise, plant_gap, plant_spur
 from segem.kernels.runs import encode_runs
-from segem.records.review import SHEET, Draft, Place
+from segem.records.review import SHEET, WORK, Draft, Place
+from segem.records.review_findings import Seen
 from segem.review.apart import Apart, Checks
 from segem.review.app import make_app
 from segem.review.session import Review
@@ -29,6 +33,7 @@ from segem.review.volumes import place_of
 from segem.serving import listen, serve
 from segem.stages.reporting.findings import find_review
 from segem.stages.reporting.read import read_report
+from segem.stages.reporting.reviewed import list_findings
 from segem.stages.reporting.write import report
 from tests.fabricate import add_model, add_volume, guess, new_workspace, tissue
 
@@ -350,7 +355,9 @@ def test_two_readings_that_differ_are_decided_by_a_third_who_sees_both(twice, sp
     for which, flips in (("first", first), ("second", second)):
         packed = np.frombuffer(http.get("Cy", f"/api/readings/{which}/{where}").content, np.uint8)
         assert np.array_equal(np.unpackbits(packed)[: flips.size].reshape(flips.shape), base ^ flips)
-    assert http.post("Cy", "verdicts", {"place": place, "take": "second"}, 0).status_code == 201
+    said = {"place": place, "take": "second", "active_seconds": 4.5}
+    assert http.post("Cy", "verdicts", said, 0).status_code == 201
+    assert sum(one.active_seconds for one in review.log.entries(WORK) if one.author == "Cy") == 4.5
     assert http.post("Cy", "verdicts", {"place": place, "take": "first"}, 0).status_code == 404
     assert place not in [one["place"] for one in http.get("Cy", "/api/disagreements/v").json()]
     reviewed = np.asarray(replay(space, "two", "v", review.log)[place["z"]])
@@ -365,9 +372,9 @@ def test_two_readings_that_differ_are_decided_by_a_third_who_sees_both(twice, sp
         True,
         True,
     ]
-    assert agreement.regions == 2
-    assert 0.2 < agreement.iou < 1
-    assert agreement.iou_interval.too_few == "2 regions read twice; 10 or more are needed"
+    assert agreement.source == "2 regions that two people have read"
+    assert 0.2 < agreement.scores["iou"] < 1
+    assert agreement.intervals["iou"].too_few == "2 regions read twice; 10 or more are needed"
 
 
 def test_the_hit_rate_counts_what_was_mended_or_rejected(space):
@@ -395,13 +402,58 @@ def test_the_hit_rate_counts_what_was_mended_or_rejected(space):
         words = {"decision": "reject" if number == 0 else "accept", "note": ""}
         review.append(draft("decision", cell, None, words), "Eve", seen)
     eve = find_review(space, "other").reviewers[-1]
-    assert (eve.name, eve.controls, eve.seen, eve.decided) == ("Eve", 12, 7, 12)
-    assert eve.hit_rate == bound_share(7, 12)
+    assert (eve.name, eve.decided, eve.planted) == ("Eve", 12, Seen(regions=12, seen=7, rate=bound_share(7, 12)))
     page = report("other", space).index
     said = "Eve decided 12 regions in 1 minute and saw 7 of 12 planted errors (0.320 to 0.807)."
     assert said in page.read_text(encoding="utf-8")
     assert read_report(page.parent).reviewing == find_review(space, "other")
     review.close()
+
+
+def test_where_a_volume_has_labels_they_say_whether_an_error_of_the_model_was_seen(space):
+    _, truth = tissue((1, 256, 1024), seed=5)
+    add_volume(space, "labelled", truth * 99, truth)
+    mask = truth == 1
+    cells = [Place(volume="labelled", z=0, y=0, x=256 * k, height=256, width=256) for k in range(4)]
+    wrong = [np.zeros((256, 256), bool) for _ in cells[:3]]
+    for cell, flips in zip(cells, wrong, strict=False):
+        flips[100:140, 100:140] = mask[0, 100:140, cell.x + 100 : cell.x + 140]
+        mask[0, :, cell.x : cell.x + 256] ^= flips
+    add_model(space, "known", "labelled", mask * np.uint8(255))
+    review = Review(space, "known")
+    done = [
+        ("Ana", 0, wrong[0], "fix"),
+        ("Ana", 1, None, "accept"),
+        ("Ana", 2, None, "reject"),
+        # Where nothing is wrong, or no longer, there is nothing to see; what another did not see still is.
+        ("Ana", 3, None, "accept"),
+        ("Bo", 0, None, "accept"),
+        ("Bo", 1, wrong[1], "fix"),
+    ]
+    for person, k, flips, decision in done:
+        if flips is not None:
+            stroke = draft("correction", cells[k], flips, {"tool": "brush"})
+            review.append(stroke, person, review.log.head().entries)
+        decided = draft("decision", cells[k], None, {"decision": decision, "note": ""})
+        review.append(decided, person, review.log.head().entries)
+    review.close()
+    ana, bo = find_review(space, "known").reviewers
+    assert (ana.labelled.regions, ana.labelled.seen, bo.labelled.regions, bo.labelled.seen) == (3, 2, 1, 1)
+    assert ana.planted.regions == 0
+    said = "Of 3 regions that were plainly wrong by the labels of their volumes, Ana put 2 right or rejected them"
+    assert any(one.startswith(said) for one in list_findings(find_review(space, "known")))
+
+
+def test_controls_of_who_is_invited_meanwhile_are_there_before_they_come(space):
+    review = Review(space, "two", checks=Checks(control_every=15))
+    ahead = threading.Thread(target=review.prepare, args=("Ana",))
+    ahead.start()
+    invite(review.log, "Dora", "Ana")
+    sheet = review.apart.sheet("Dora", "v")
+    while not review.log.entries(("plant",), sheet):
+        time.sleep(0.05)
+    review.close()
+    ahead.join()
 
 
 def draft(kind, place, flips, detail):
