@@ -8,6 +8,10 @@ from segem.geometry import Range
 from segem.records.base import Record
 
 
+INSIDE = "inside a tile"
+"""What meets at a place where nothing does."""
+
+
 class RecomputedPlace(Record):
     """A place of one section where a probability was computed anew, and how far what is stored is from that."""
 
@@ -42,6 +46,8 @@ class Recomputed(Record):
     """How far a place may be off: by rounding, and where another kind of processor or precision has computed."""
     why: str | None = None
     """Why no place was computed; null where there are some."""
+    of: str | None = None
+    """The run whose probability was computed anew, where that was refined afterwards."""
     compared: str | None = None
     """sha256 of the blocks that were compared, and of how tiles were laid."""
 
@@ -60,13 +66,15 @@ class Recomputed(Record):
         worst, places = self.worst, "1 place" if len(self.places) == 1 else f"{len(self.places)} places"
         if worst is None:
             return f"no place was computed anew: {self.why}"
+        stored = "what is stored" if self.of is None else f"what run {self.of} holds, from which this was refined,"
         if self.off:
             return (
-                f"what is stored is not what the model gives {self.manner}, in {len(self.off)} of {places} computed "
-                f"anew, most of all in {worst.describe()}"
+                f"{stored} is not what the model gives {self.manner}, in {len(self.off)} of {places} computed anew, "
+                f"most of all in {worst.describe()}"
             )
+        where = " where tiles or blocks meet" if any(one.plane != INSIDE for one in self.places) else ""
         within = "exactly" if not worst.levels else f"within {worst.levels} of 256 levels"
-        return f"{places} where tiles or blocks meet, computed anew {self.manner}, are {within} what is stored"
+        return f"{places}{where}, computed anew {self.manner}, are {within} {stored.removesuffix(',')}"
 
 
 class SeamAudit(Record):

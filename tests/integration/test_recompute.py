@@ -217,10 +217,11 @@ def test_a_refined_probability_is_judged_by_the_one_it_was_made_from(
     refine_volume("noise", "refined", RefineConfig(of="r"), QUIET, workspace)
     facts = load_run(workspace, "refined").volumes["noise"].membrane_facts
     assert isinstance(facts, CrfFacts)
-    assert facts.recomputed == check_of(workspace)
+    assert facts.recomputed == check_of(workspace).model_copy(update={"of": "r"})
     (scores,) = evaluate("refined", workspace).volumes
     assert scores.seams is not None
     assert scores.seams.shows
+    assert scores.seams.describe().startswith("seams show: what run r holds, from which this was refined, is not what")
 
 
 def test_another_model_of_that_name_is_refused(workspace: Workspace, artefact: Artefact, tmp_path: Path) -> None:

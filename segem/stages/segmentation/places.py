@@ -10,6 +10,7 @@ from typing import Literal
 
 from segem.geometry import ZYX, Box
 from segem.plan import Plan
+from segem.records.seams import INSIDE
 
 PLACE_PX = 64
 """Edge of a place. What its halo costs hardly depends on it, and faults of tiling are largest where tiles meet."""
@@ -116,6 +117,6 @@ def _around(at: ZYX, shape: ZYX, *, beyond: bool) -> Box:
 def _describe(row: Line | None, column: Line | None) -> str:
     lines = [(name, line) for name, line in (("row", row), ("column", column)) if line is not None]
     if not lines:
-        return "inside a tile"
+        return INSIDE
     what = "blocks" if any(line.blocks for _, line in lines) else "tiles"
     return f"where {what} meet at {' and '.join(f'{name} {line.at}' for name, line in lines)}"

@@ -297,6 +297,6 @@ def _find_same_model(name: str, step: StepRecord, workspace: Workspace) -> Artef
             where=name,
             expected=step.model.digest[:12] if step.model else None,
             found=artefact.digest[:12],
-            fix="verify without --recompute, or put back that version of the model",
+            fix="put back that version of the model; `segem verify` without --recompute does without it",
         )
     return artefact

@@ -105,9 +105,7 @@ def test_places_that_are_what_is_stored_are_told_of() -> None:
     place = RecomputedPlace(section=0, rows=(0, 64), columns=(0, 64), plane="inside a tile", share=0.0, levels=0)
     anew = Recomputed(places=(place, place), most_levels=1, most_share=0.002)
     assert judge(scored(seams=WHOLE.beside(anew)), "iou >= .6")[0] == "accepted"
-    assert (
-        anew.describe() == "2 places where tiles or blocks meet, computed anew in one piece, are exactly what is stored"
-    )
+    assert anew.describe() == "2 places, computed anew in one piece, are exactly what is stored"
     assert WHOLE.describe_recomputed().endswith("so seams are judged by what shows alone")
     assert Recomputed(why="the model is gone").describe() == "no place was computed anew: the model is gone"
 
