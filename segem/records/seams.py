@@ -7,7 +7,6 @@ from typing import Literal
 from segem.geometry import Range
 from segem.records.base import Record
 
-
 INSIDE = "inside a tile"
 """What meets at a place where nothing does."""
 
