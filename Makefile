@@ -1,7 +1,7 @@
 # segem: set up, try, test. `make` alone explains itself.
 #
 # Everything is installed into .venv beside this file; nothing outside this folder changes, except that `make test` may
-# install Chromium with apt-get where it has the right to.
+# install Chromium and SLURM with apt-get where it has the right to.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -20,7 +20,7 @@ INPUTS    := pyproject.toml constraints.txt
 WAIT := "Installing into $(VENV); the first time takes a few minutes and 2 GB of disk, 7 GB with a CUDA build of torch."
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo check test slow proof format chromium clean
+.PHONY: help install dev demo check test slow proof format programs clean
 
 help: ## this text
 	@echo "segem finds neural membranes in electron-microscopy image stacks."
@@ -48,13 +48,13 @@ check: $(DEV_STAMP) ## format, lint, types and the rules of the architecture
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
-test: $(DEV_STAMP) chromium ## the quick tests, a process for each core
+test: $(DEV_STAMP) programs ## the quick tests, a process for each core
 	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-slow: $(DEV_STAMP) ## the slow tests: kills, full disks, large nets, in small numbers
+slow: $(DEV_STAMP) programs ## the slow tests: kills, full disks, large nets, in small numbers
 	$(BIN)/python -m pytest -m slow -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-proof: $(DEV_STAMP) ## one promise in full numbers: NAME=faults, properties or all; log in build/proof
+proof: $(DEV_STAMP) programs ## one promise in full numbers: NAME=faults, properties or all; log in build/proof
 	@.ci/proof $(NAME)
 
 format: $(DEV_STAMP) ## put the code in the one format
@@ -64,8 +64,8 @@ format: $(DEV_STAMP) ## put the code in the one format
 vendor: ## the files of others that the review page uses, anew from their npm packages; needs npm
 	@.ci/vendor
 
-chromium: ## the browser of the browser tests, from Debian's packages
-	@.ci/chromium
+programs: ## the browser and the SLURM of the tests, from Debian's packages
+	@.ci/programs
 
 clean: ## remove .venv and caches; workspaces with your results stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

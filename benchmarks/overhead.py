@@ -38,7 +38,7 @@ from segem.config import ExecutionConfig, SegmentConfig
 from segem.io.ledger import Ledger
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
-from segem.stages.segmentation.step import StepWork
+from segem.stages.segmentation.block_work import StepWork
 
 PHASES: tuple[tuple[Any, str], ...] = (
     (StepWork, "load"),

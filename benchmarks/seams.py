@@ -141,8 +141,8 @@ class _Bench:
         rows, columns = (tuple(border for window in plan.windows(axis) for border in window) for axis in AXES)
         stored = quantize_probability(out / weight)
         # Blended tiles are no whole, so nothing can be computed anew in one piece.
-        found = () if making.window else tuple(self._recompute(voxels, stored, statistics, plan))
-        return Made(stored, Seams(rows, columns, stride_px=geometry.stride_px), found)
+        differences = () if making.window else tuple(self._recompute(voxels, stored, statistics, plan))
+        return Made(stored, Seams(rows, columns, stride_px=geometry.stride_px), differences)
 
     def _recompute(
         self, voxels: Voxels, stored: Voxels, statistics: IntensityStatistics, plan: Plan

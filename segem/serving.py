@@ -5,7 +5,6 @@ The thread cannot outlive the process, however that ends.
 
 from __future__ import annotations
 
-import signal
 import socket
 import threading
 import time
@@ -13,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -209,27 +207,6 @@ def serve(
     finally:
         server.should_exit = True
         thread.join(listener.config.shutdown_seconds)
-
-
-@contextmanager
-def exit_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the body by `SystemExit`, so that what is open is closed; exit code 143.
-
-    It does nothing outside the main thread, or where the program has a handler of its own.
-    """
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-
-    # An exception, unlike the default action, lets `with` and `finally` close what is open.
-    def leave(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _wait_until_started(

@@ -179,4 +179,4 @@ def enter_in_ledger(workspace: Workspace) -> None:
         layers = layers_of(result, ("probability", "membrane"))
         for block in plan_of(load_run(workspace, "r").volumes["em"].membrane.phases[0], result.shape).blocks():
             row = LedgerRow("made by hand", stored_digest(layers, block.write))
-            ledger.record(PhaseKey("em", "segment", "blocks"), block.index, row)
+            ledger.record(PhaseKey("em", "segment", "blocks"), {block.index: row})

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 from segem.config import ExecutionConfig
 from segem.errors import ConfigError
 from segem.progress import track
-from segem.serving import exit_on_sigterm
+from segem.signals import exit_on_sigterm
 
 if TYPE_CHECKING:
     from flows.campaign import CampaignOutcome

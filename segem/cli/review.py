@@ -200,7 +200,8 @@ def _serve(workspace: Workspace, run: str, config: ReviewConfig, as_json: bool, 
     from segem.review.apart import Checks
     from segem.review.app import make_app
     from segem.review.session import Review
-    from segem.serving import ServerConfig, Tls, exit_on_sigterm, listen, serve
+    from segem.serving import ServerConfig, Tls, listen, serve
+    from segem.signals import exit_on_sigterm
 
     person = check_reviewer(config.person)
     tls = Tls(config.certificate, config.key) if config.certificate and config.key else None

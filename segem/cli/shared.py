@@ -34,7 +34,7 @@ CommonOptions = Annotated[Common, Options({"": (Option("workspace", envvar="SEGE
 
 
 def settle_engine(values: Values) -> None:
-    """Let several workers mean dask, where no engine is named.
+    """Let several workers, or a cluster, mean dask, where no engine is named.
 
     Raises
     ------
@@ -56,13 +56,32 @@ def settle_engine(values: Values) -> None:
             found=f"--workers {workers}",
             fix=f"leave out --workers, or give --engine dask --workers {workers}",
         )
+    if values.get("engine") == "loop" and "cluster" in values:
+        raise ConfigError(
+            "the loop engine computes on this machine alone",
+            where="--engine loop",
+            found=f"--cluster {values['cluster']}",
+            fix="leave out one of them",
+        )
     if workers > 1:
         values.setdefault("engine", "dask")
 
 
-ENGINE = Option("engine", default="dask if there are several workers, else loop")
+ENGINE = Option("engine", default="dask if there are several workers or a cluster, else loop")
+CLUSTER = Option("cluster", default="this machine")
+JOBS: dict[str, tuple[str | Option, ...]] = {
+    "Jobs of --cluster slurm": (
+        "slurm.queue",
+        "slurm.account",
+        "slurm.walltime",
+        "slurm.cores",
+        "slurm.job_memory",
+        "slurm.gpus",
+        "slurm.interface",
+    )
+}
 ExecutionOptions = Annotated[
-    ExecutionConfig, Options({MACHINE: ("device", ENGINE, "workers", "memory")}, settle=settle_engine)
+    ExecutionConfig, Options({MACHINE: ("device", ENGINE, CLUSTER, "workers", "memory"), **JOBS}, settle=settle_engine)
 ]
 DeviceOptions = Annotated[ExecutionConfig, Options({MACHINE: ("device",)})]
 

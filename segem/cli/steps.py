@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,8 +13,10 @@ from segem.cli.command import RESUMES, Theme
 from segem.cli.complete import complete_model, complete_run
 from segem.cli.options import Option, Options, Values
 from segem.cli.shared import (
+    CLUSTER,
     DATA,
     ENGINE,
+    JOBS,
     JSON,
     MACHINE,
     RUN,
@@ -21,8 +24,10 @@ from segem.cli.shared import (
     CommonOptions,
     ExecutionOptions,
     ReplaceOption,
+    RunArgument,
     RunOption,
     VolumeArgument,
+    existing_workspace,
     settle_engine,
     workspace_at,
     workspace_with,
@@ -40,6 +45,8 @@ from segem.config import (
     place_source,
     read_source,
 )
+from segem.config.shard import Shard
+from segem.errors import ConfigError, IncompleteError
 
 if TYPE_CHECKING:
     from segem.io.workspace import Workspace
@@ -159,19 +166,76 @@ def segment(
     common: CommonOptions,
     run_name: RunOption = None,
     replace: ReplaceOption = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            "--shard",
+            metavar="I/N",
+            help="Compute only every N-th block, from the I-th on (from 0): one task of an array job. `segem collect` "
+            "finishes the run.",
+            rich_help_panel=MACHINE,
+        ),
+    ] = None,
 ) -> None:
     """Sweep a model over a volume; finished blocks are skipped, so the same command resumes a stopped run."""
+    part = Shard.parse(shard) if shard is not None else None
+    if part is not None:
+        _require_task(run_name, execution, replace=replace)
     run, space = _run_and_space(volume, run_name, common.workspace)
+    if part is not None:
+        from segem.stages.segmentation.array import segment_shard
+
+        show(segment_shard(volume, run, config, execution, space, part), common.as_json, run=run)
+        return
     from segem.stages.segmentation.segment import segment as stage
 
     show(stage(volume, run, config, execution, space, replace=replace), common.as_json, run=run)
+
+
+@theme.command(
+    "collect", "segem collect monday && segem report monday", "sbatch --array=$(segem collect monday --missing)"
+)
+def collect(
+    run_name: RunArgument,
+    common: CommonOptions,
+    missing: Annotated[
+        bool,
+        typer.Option(
+            "--missing",
+            help="Print the numbers of the tasks whose blocks are missing, as sbatch --array takes them, and exit 0.",
+        ),
+    ] = False,
+) -> None:
+    """Finish a run that tasks of an array job have computed; exit 1 and name the tasks whose blocks are missing.
+
+    Every block is compared with the digest that its task has handed in. It may be repeated at any time.
+    """
+    run, space = check_name(run_name, "run"), existing_workspace(common.workspace)
+    from segem.stages.segmentation.array import collect as stage
+
+    collected = stage(run, space)
+    tasks = ",".join(map(str, sorted({number for each in collected for number in each.missing})))
+    if missing:
+        typer.echo(tasks)
+        return
+    show({"run": run, "volumes": [asdict(each) for each in collected]}, common.as_json)
+    if tasks:
+        raise IncompleteError(
+            f"{sum(each.blocks - each.finished for each in collected)} blocks are missing",
+            where=run,
+            found=f"tasks {tasks} of {collected[0].shards} have not handed in all of theirs",
+            fix=f"start these again (sbatch --array={tasks}), then repeat this command",
+        )
 
 
 @theme.command("crf", "segem crf cortex --of monday --run monday-crf", stopped=RESUMES)
 def crf(
     volume: VolumeArgument,
     config: CrfOptions,
-    execution: Annotated[ExecutionConfig, Options({MACHINE: (ENGINE, "workers", "memory")}, settle=settle_engine)],
+    execution: Annotated[
+        ExecutionConfig,
+        Options({MACHINE: (ENGINE, CLUSTER, "workers", "memory"), **JOBS}, settle=settle_engine),
+    ],
     common: CommonOptions,
     run_name: Annotated[
         str | None,
@@ -205,7 +269,9 @@ def cells(
         ),
     ],
     config: Annotated[CellsConfig, Options({"Cells": ("merge_below", "sigma_px")})],
-    execution: Annotated[ExecutionConfig, Options({MACHINE: (ENGINE, "workers")}, settle=settle_engine)],
+    execution: Annotated[
+        ExecutionConfig, Options({MACHINE: (ENGINE, CLUSTER, "workers"), **JOBS}, settle=settle_engine)
+    ],
     common: CommonOptions,
     replace: ReplaceOption = False,
 ) -> None:
@@ -231,6 +297,23 @@ def synth(
     from segem.stages.volumes.synth import synth as stage
 
     show(stage(out, config), common.as_json)
+
+
+def _require_task(run: str | None, execution: ExecutionConfig, *, replace: bool) -> None:
+    """Raise where a task of an array is given what only one process can decide for all."""
+    wrong = {
+        "no --run": run is None,
+        "--replace": replace,
+        "--engine dask or --cluster": execution.engine != "loop",
+    }
+    for what, given in wrong.items():
+        if given:
+            raise ConfigError(
+                "a task of an array computes its part by itself, into a run that all tasks share",
+                where="--shard",
+                found=what,
+                fix="give --run with the same name to every task, and neither --replace nor an engine",
+            )
 
 
 def _run_and_space(volume: str, run: str | None, root: Path) -> tuple[str, Workspace]:

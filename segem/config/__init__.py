@@ -14,6 +14,7 @@ from segem.config.data import DataConfig as DataConfig
 from segem.config.execution import Device as Device
 from segem.config.execution import EngineName as EngineName
 from segem.config.execution import ExecutionConfig as ExecutionConfig
+from segem.config.execution import SlurmConfig as SlurmConfig
 from segem.config.gate import GateConfig as GateConfig
 from segem.config.ingest import IngestConfig as IngestConfig
 from segem.config.ingest import LabelSource as LabelSource

@@ -59,18 +59,18 @@ def run_loop(sweep: Sweep, _execution: ExecutionConfig, on_voxels: Callable[[int
                     either: list[Future[Any]] = [computed, storing[0][1]]
                     wait(either, return_when=FIRST_COMPLETED)
                     if storing[0][1].done():
-                        yield _stored(*storing.popleft())
+                        yield [_stored(*storing.popleft())]
                 try:
                     storing.append((block, writer.submit(work.store, computed.result())))
                 except Exception as error:
                     # Errors of load and compute both surface here; only those that all blocks share are raised.
-                    yield block.index, blamed(error, block)
+                    yield [(block.index, blamed(error, block))]
                 # Frees the voxels of this block before waiting for a writer.
                 del computed
                 while len(storing) > waiting:
-                    yield _stored(*storing.popleft())
+                    yield [_stored(*storing.popleft())]
             while storing:
-                yield _stored(*storing.popleft())
+                yield [_stored(*storing.popleft())]
         finally:
             # On an error or an early close, the pools would otherwise finish every queued block before they end.
             for _, unread in loading:

@@ -62,6 +62,8 @@ class Sweep:
     """Tiles that one process evaluates side by side; as many as it has cores when absent."""
     one_at_a_time: bool = False
     """Whether blocks are so large that a process may hold no second one."""
+    fence: str = ".sweep"
+    """File in `scratch` that says which sweep may write; one for each volume."""
 
 
 @dataclass
@@ -73,7 +75,8 @@ class Summary:
     failed: dict[ZYX, str] = field(default_factory=dict)
 
 
-Outcomes = Generator[tuple[ZYX, BlockOutcome | BlockError], None, None]
+Outcomes = Generator[list[tuple[ZYX, BlockOutcome | BlockError]], None, None]
+"""How blocks went; those that are ready at the same moment come together, and are recorded together."""
 BlockEngine = Callable[[Sweep, ExecutionConfig, Callable[[int], None]], Outcomes]
 """Finishes every block of a sweep and yields how each went; the last argument is called with the voxels just done.
 

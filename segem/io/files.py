@@ -8,14 +8,16 @@ import fcntl
 import os
 import re
 import shutil
-import socket
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from segem.errors import WorkspaceError
+from segem.io.disks import shared_kind
+from segem.io.holder import Holder, this_process
+from segem.io.leases import leased
 
 PARTIAL = re.compile(r"\.[0-9a-f]{32}\.partial$")
 """How unfinished files and folders end; zarr names its own unfinished chunks the same way."""
@@ -224,6 +226,8 @@ def disk_errors(path: Path) -> Iterator[None]:
 def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold a lock file while the body runs; the system releases it when the process ends, however it ends.
 
+    On a disk that other hosts share, it is a lease, see `segem.io.leases`.
+
     Parameters
     ----------
     path : Path
@@ -238,6 +242,15 @@ def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
     """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Locks of the kernel reach across hosts on some of these and on others only seem to.
+        shared = shared_kind(path.parent) is not None
+    if shared:
+        with ExitStack() as held:
+            with disk_errors(path):
+                held.enter_context(leased(path, wait=wait))
+            yield
+        return
+    with disk_errors(path):
         descriptor = _lock(path, wait)
     try:
         yield
@@ -326,7 +339,7 @@ def _lock(path: Path, wait: bool) -> int:
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), path.stat()):
                     os.ftruncate(descriptor, 0)
-                    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+                    os.write(descriptor, this_process().text().encode())
                     return descriptor
         except BlockingIOError:
             holder = _holder(descriptor)
@@ -347,9 +360,9 @@ def _holder(descriptor: int) -> str:
     """Return who holds a lock; the holder may not have written its name yet."""
     # Half a second at most.
     for _ in range(50):
-        name = os.pread(descriptor, 200, 0)
-        if name:
-            return name.decode(errors="replace")
+        text = os.pread(descriptor, 500, 0).decode(errors="replace")
+        if text:
+            return str(Holder.parse(text) or text)
         time.sleep(0.01)
     return ""
 

@@ -8,14 +8,17 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from segem.errors import WorkspaceError
 from segem.geometry import ZYX
+from segem.io.disks import shared_kind
 from segem.io.files import disk_errors
+from segem.io.leases import Lease, leased
 from segem.io.workspace import Workspace
 
 _SCHEMA = """
@@ -35,6 +38,9 @@ CREATE TABLE IF NOT EXISTS blocks (
 # Kept in the header of the file (PRAGMA user_version); the first ledgers have none there.
 _VERSION = 2
 
+
+_COPIES = 5
+"""How often a ledger is copied that changes meanwhile; what is wrong with the last copy is then said of the ledger."""
 
 _LOST = "move the file elsewhere and run again: every block is then computed again"
 _FIXES = {
@@ -68,7 +74,8 @@ class Ledger:
     """Finished blocks in an SQLite file, each committed only after its voxels are durable.
 
     Written by the coordinator of a run alone. Write-ahead logging with full synchronisation keeps every acknowledged
-    row through a killed process; the file belongs on a disk of this host, not on a network share.
+    row through a killed process. On a disk that other hosts share, where its memory would end at the host, it is a
+    rollback journal, under a lease that lets the processes of one host alone open it.
 
     Parameters
     ----------
@@ -80,27 +87,35 @@ class Ledger:
     Raises
     ------
     WorkspaceError
-        When the file cannot be opened, is no ledger, or is one of another version.
+        When the file cannot be opened, is no ledger, is one of another version, or another host has it open.
     """
 
     def __init__(self, path: Path, copy_of: Path | None = None) -> None:
         self.path = copy_of or path
-        with disk_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        with self._faults():
-            # No isolation level: each statement commits by itself, so a row is on disk when `record` returns.
-            self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            # In WAL mode, NORMAL would not sync at a commit, and a power cut could lose rows.
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._require_version()
-            self._db.execute(_SCHEMA)
+        self._lease: Lease | None = None
+        with ExitStack() as held:
+            with disk_errors(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                shared = shared_kind(path.parent) is not None
+                if shared:
+                    self._lease = held.enter_context(leased(path.with_name(f".{path.name}.lock"), by_host=True))
+            with self._faults():
+                # No isolation level: what is committed is said here alone, so rows are on disk when `record` returns.
+                self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
+                held.callback(self._db.close)
+                self._db.execute(f"PRAGMA journal_mode={'DELETE' if shared else 'WAL'}")
+                # In WAL mode, NORMAL would not sync at a commit, and a power cut could lose rows; with a rollback
+                # journal, FULL would not sync that it is gone.
+                self._db.execute(f"PRAGMA synchronous={'EXTRA' if shared else 'FULL'}")
+                self._require_version()
+                self._db.execute(_SCHEMA)
+            self._held = held.pop_all()
 
     def __enter__(self) -> Ledger:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._db.close()
+        self._held.close()
 
     def rows(self, key: PhaseKey) -> dict[ZYX, LedgerRow]:
         """Return the finished blocks of a phase by index."""
@@ -112,19 +127,32 @@ class Ledger:
             )
             return {(z, y, x): LedgerRow(identity, digest, value) for z, y, x, identity, digest, value in cursor}
 
-    def record(self, key: PhaseKey, index: ZYX, row: LedgerRow) -> None:
-        """Commit a finished block; its voxels must be on disk by now."""
-        values = (key.volume, key.step, key.phase, *index, row.identity, row.digest, row.value)
-        # A block that was computed twice, or anew with another identity, replaces its row.
+    def record(self, key: PhaseKey, rows: Mapping[ZYX, LedgerRow]) -> None:
+        """Commit finished blocks, all or none; their voxels must be on disk by now."""
+        if self._lease is not None:
+            self._lease.require()
+        values = [
+            (key.volume, key.step, key.phase, *index, row.identity, row.digest, row.value)
+            for index, row in rows.items()
+        ]
         with self._faults():
-            self._db.execute("INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+            # One sync for all of them: it takes longer than all else.
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                # A block that was computed twice, or anew with another identity, replaces its row.
+                self._db.executemany("INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+                self._db.execute("COMMIT")
+            except BaseException:
+                # A commit that failed, as on a full disk, may have ended the transaction by itself.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
 
     def _require_version(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         # A file without tables is new, and is given the version below.
         (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if version != _VERSION and tables:
-            self._db.close()
             raise WorkspaceError(
                 "this ledger was made by another version of segem",
                 where=self.path,
@@ -162,25 +190,42 @@ def read_ledger(path: Path) -> Iterator[Ledger]:
     Yields
     ------
     Ledger
-        A copy where the file or its folder is read-only: SQLite keeps files beside it even to read it.
+        A copy where the file or its folder is read-only, since SQLite keeps files beside it even to read it; and on a
+        disk that other hosts share, since a reader there would roll back what a writer on another host has begun.
 
     Raises
     ------
     WorkspaceError
         When it cannot be read.
     """
-    if os.access(path.parent, os.W_OK) and os.access(path, os.W_OK):
+    with disk_errors(path):
+        shared = shared_kind(path.parent) is not None
+    if not shared and os.access(path.parent, os.W_OK) and os.access(path, os.W_OK):
         with Ledger(path) as ledger:
             yield ledger
         return
     with tempfile.TemporaryDirectory(prefix="segem-ledger-") as folder:
+        copy = Path(folder) / path.name
         with disk_errors(path):
-            # With the log of a process that was killed, which holds its last rows.
-            for part in (path, path.with_name(f"{path.name}-wal")):
-                if part.exists():
-                    shutil.copyfile(part, Path(folder) / part.name)
-        with Ledger(Path(folder) / path.name, copy_of=path) as ledger:
+            _copy(path, copy)
+        with Ledger(copy, copy_of=path) as ledger:
             yield ledger
+
+
+def _copy(path: Path, copy: Path) -> None:
+    """Copy a ledger that may be written meanwhile, until a copy is whole."""
+    for attempt in range(_COPIES):
+        # With the log of a process that was killed, which holds its last rows, or what takes back its last change.
+        for ending in ("", "-wal", "-journal"):
+            part, taken = (file.with_name(f"{file.name}{ending}") for file in (path, copy))
+            taken.unlink(missing_ok=True)
+            with suppress(FileNotFoundError) if ending else nullcontext():
+                shutil.copyfile(part, taken)
+        with suppress(sqlite3.Error), closing(sqlite3.connect(copy)) as db:
+            if db.execute("PRAGMA quick_check").fetchone() == ("ok",):
+                return
+        # A commit takes milliseconds, so the next copy is most likely one between two of them.
+        time.sleep(0.05 * attempt)
 
 
 def blocks_digest(workspace: Workspace, run: str, key: PhaseKey) -> str:

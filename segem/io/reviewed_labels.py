@@ -19,7 +19,7 @@ from segem.io.seen import DIGEST_DIGITS
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.truth import UNKNOWN
-from segem.records.review import WORK, Head, Place, ReviewedLabels
+from segem.records.review import SHEET, WORK, Head, Place, ReviewedLabels
 
 Regions = dict[Place, NDArray[np.bool_]]
 """The corrected mask of each region that people say is right."""
@@ -132,7 +132,12 @@ def open_reviewed(workspace: Workspace, run: str) -> list[ReviewedVolume]:
                 continue
             read = reader_of(open_mask(workspace, run, volume))
             regions = {place: log.mask(place, read, head.entries) for place in places}
-            made = [one for one in log.entries(WORK, volume) if one.number <= head.entries]
+            # With what people entered apart, such as second readings: that was work too.
+            made = [
+                one
+                for one in log.entries(WORK)
+                if one.number <= head.entries and one.place and one.place.volume.partition(SHEET)[0] == volume
+            ]
             origin = ReviewedLabels(
                 run=run,
                 volume=volume,

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import re
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from segem.errors import WorkspaceError
+from segem.io.holder import Holder
 from segem.io.run import load_run
 from segem.io.workspace import Workspace
 from segem.records.run import RunRecord, VolumeRecord
 
 State = Literal["complete", "failed", "running", "stopped", "unreadable"]
-_HOLDER = re.compile(r"process (\d+) on (.+)")
 
 
 @dataclass(frozen=True)
@@ -86,18 +83,14 @@ def _is_held(folder: Path) -> bool:
 
     The lock itself is not tried: that would hold it for a moment, and a run that starts just then would be refused.
     """
-    return any(_lives(path) for path in folder.glob(".*.lock"))
+    # With what stands beside a lock on a disk that hosts share, see `segem.io.leases`.
+    return any(_lives(path) for path in folder.glob(".*.lock*"))
 
 
 def _lives(lock: Path) -> bool:
     try:
-        holder = _HOLDER.fullmatch(lock.read_text(encoding="utf-8"))
-        # Whether a process on another machine is alive cannot be told from here, so its lock file is believed.
-        if holder is not None and holder[2] == socket.gethostname():
-            # Signal 0 only asks whether the process exists.
-            os.kill(int(holder[1]), 0)
-    except PermissionError:
-        return True  # a process of another user
+        holder = Holder.parse(lock.read_text(encoding="utf-8"))
     except OSError:
         return False
-    return holder is not None
+    # Whether a process on another machine is alive cannot be told from here, so its lock file is believed.
+    return holder is not None and holder.lives()

@@ -53,6 +53,10 @@ class Workspace:
         """Return the file in which a run records its finished blocks."""
         return self.run(run) / "ledger.sqlite"
 
+    def receipts(self, run: str) -> Path:
+        """Return the folder in which the tasks of array jobs hand in their blocks."""
+        return self.run(run) / "receipts"
+
     def report(self, run: str) -> Path:
         """Return the folder of a run's report."""
         return self.run(run) / "report"

@@ -25,7 +25,7 @@ from tests.processes import ROOT
 
 ARITHMETIC = "segem.stages.segmentation.arithmetic"
 STARTS = tuple(f"{ARITHMETIC}.{step}" for step in ("segment", "crf", "cells", "baseline"))
-CARRY = {"segem.stages.segmentation.step", "segem.stages.segmentation.verify"}
+CARRY = {"segem.stages.segmentation.block_work", "segem.stages.segmentation.verify"}
 """Modules of the stages that hand a block on while it is computed, and compute nothing of it."""
 COMPUTE = {name: name for name in ("numpy", "scipy", "torch", "torchvision", "openvino", "nncf", "monai")} | {
     "skimage": "scikit-image",

@@ -16,8 +16,8 @@ from segem.io.ledger import Ledger, LedgerRow, PhaseKey
 from segem.io.workspace import Workspace
 from segem.plan import Block
 from segem.stages.segmentation.arithmetic.block import Computed
+from segem.stages.segmentation.block_work import LoadedBlock, StepWork
 from segem.stages.segmentation.repair import repair
-from segem.stages.segmentation.step import LoadedBlock, StepWork
 from segem.stages.segmentation.verify import verify
 from tests.faults import harness
 from tests.faults.conftest import Undisturbed
@@ -89,7 +89,7 @@ def segment_carelessly(root: Path) -> None:
         if loaded.finished is None:
             row = LedgerRow(loaded.identity, block_digest(found.layers), found.value)
             with Ledger(workspace.ledger("r")) as ledger:
-                ledger.record(PhaseKey("noise", "segment", "blocks"), loaded.block.index, row)
+                ledger.record(PhaseKey("noise", "segment", "blocks"), {loaded.block.index: row})
             time.sleep(0.05)
         return careful_store(self, computed)
 

@@ -17,9 +17,10 @@ import psutil
 import pytest
 
 import segem.execute.local_cluster
+import segem.execute.tasks
 from segem.config import ExecutionConfig
 from segem.execute.run import execute
-from segem.execute.work import BlockOutcome, Summary, Sweep
+from segem.execute.work import Summary, Sweep
 from segem.io.ledger import Ledger, PhaseKey
 from segem.io.volume import Volume
 from segem.plan import Block, Plan
@@ -124,14 +125,14 @@ def test_nothing_of_the_cluster_can_be_reached_from_outside(tmp_path: Path) -> N
 def test_a_worker_that_never_answers_is_not_asked_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: Counter[str] = Counter()
 
-    def silent(future: object, block: Block) -> BlockOutcome:
-        asked[str(block.index)] += 1
-        raise TimeoutError
+    def silent(client: object, futures: list[object], given_out: list[tuple[Block, int]]) -> list[None]:
+        asked.update(str(block.index) for block, _ in given_out)
+        return [None for _ in futures]
 
-    monkeypatch.setattr(segem.execute.local_cluster, "_outcome", silent)
+    monkeypatch.setattr(segem.execute.tasks, "_outcomes", silent)
     volume, plan = empty_result(tmp_path / "v.ome.zarr", 3)
     summary, recorded = run(plan, NoiseWork(volume.path, tmp_path / "log"), DASK, tmp_path)
-    assert set(asked.values()) == {segem.execute.local_cluster.ATTEMPTS}
+    assert set(asked.values()) == {segem.execute.tasks.ATTEMPTS}
     assert len(summary.failed) == 3
     assert all("no worker has answered for this block in 5 attempts" in str(why) for why in summary.failed.values())
     assert recorded == 0

@@ -17,9 +17,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import segem.execute.run
 from segem.config import ExecutionConfig, parse
 from segem.execute.loop import run_loop
-from segem.execute.run import ENGINES
 from segem.execute.work import BlockOutcome, BlockWork, Outcomes, Sweep
 from segem.io.ledger import LedgerRow
 from segem.io.workspace import Workspace
@@ -109,7 +109,7 @@ def do(workspace: Workspace, job: Job) -> Seen:
         starts.add(type(sweep.work.arithmetic).__module__)  # type: ignore[attr-defined]
         return run_loop(replace(sweep, work=Traced(sweep.work)), execution, on_voxels)
 
-    ENGINES["loop"] = traced_loop
+    segem.execute.run.engine_of = lambda execution: traced_loop
     _called_in.clear()
     step = STEPS[job.step]
     step.run(job.volume, job.run, parse(step.config, job.config), execution=QUIET, workspace=workspace)

@@ -20,9 +20,9 @@ from segem.io.run import load_run
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.learn.artefact import Artefact
+from segem.stages.segmentation.block_work import StepWork
 from segem.stages.segmentation.crf import refine_volume
 from segem.stages.segmentation.segment import segment
-from segem.stages.segmentation.step import StepWork
 from segem.stages.segmentation.verify import verify
 from tests.integration.conftest import make_volume
 

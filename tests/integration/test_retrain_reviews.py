@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import tifffile
 import yaml
+from scipy import ndimage
 
 from segem.config import GateConfig, SynthConfig, TrainConfig, load_manifest
 from segem.config.retrain import RetrainConfig, with_rehearsal
 from segem.errors import ConfigError
+from segem.io.review_standing import count_decided
 from segem.io.reviewed import open_log
 from segem.io.reviewed_labels import ReviewedVolume, open_reviewed
 from segem.io.versions import read_promotion
@@ -24,11 +26,11 @@ from segem.kernels.synth import synthesize
 from segem.kernels.truth import UNKNOWN
 from segem.learn.artefact import load_artefact, model_record
 from segem.records.card import TrainedOn
-from segem.records.review import Decision, Place
+from segem.records.review import SHEET, Decision, Draft, Place
 from segem.stages.reporting.gain import find_gain, tabulate_gain
 from segem.stages.training.again import plan_again
-from segem.stages.training.gate.judge import choose_judged_sections
-from segem.stages.training.gate.predictions import read_truth
+from segem.stages.training.gate.judge import Contender, JudgedSections, choose_judged_sections, judge_volume
+from segem.stages.training.gate.predictions import Prediction, hide_unsure, read_truth
 from segem.stages.training.job import compute_training_digest, open_training
 from segem.stages.training.labelled import LabelledVolume, open_labelled_volumes, read_labelled_sections
 from segem.stages.training.retrain import judge_candidate, open_retraining, prepare_retraining, train_candidate
@@ -115,12 +117,35 @@ def test_what_is_read_to_train_on_is_the_tissue_around_the_regions(
 def test_a_model_is_not_judged_by_where_exactly_the_old_one_ended_a_membrane(space: Workspace) -> None:
     decide(space, place(0))
     (volume,) = open_reviewed(space, RUN)
-    whole, judged = volume.truth(0), read_truth(volume, 0)
+    whole = read_truth(volume, 0)
+    judged = hide_unsure(whole, volume)
     border = (whole[:, 1:] != whole[:, :-1]) & (whole[:, 1:] != UNKNOWN) & (whole[:, :-1] != UNKNOWN)
     assert (judged[:, 1:][border] == UNKNOWN).all()
     assert (judged[:, :-1][border] == UNKNOWN).all()
     assert np.array_equal(judged[judged != UNKNOWN], whole[judged != UNKNOWN])
     assert {0, 1} <= set(np.unique(judged))
+
+
+def test_cells_that_run_together_in_reviewed_regions_are_seen(space: Workspace) -> None:
+    for z in (2, 5):
+        decide(space, place(z).model_copy(update={"height": SIZE, "width": SIZE}))
+    (volume,) = open_reviewed(space, RUN)
+
+    def find(masks: np.ndarray) -> Contender:
+        return Contender(None, lambda _, sections: (Prediction(masks[z] * np.uint8(255), masks[z]) for z in sections))
+
+    truth, leaking = tissue().truth, tissue().truth.copy()
+    cross = ndimage.generate_binary_structure(2, 1)[np.newaxis]
+    thick = ndimage.binary_dilation(truth, cross).astype(np.uint8)
+    leaking[:, ::16], leaking[:, :, ::16] = 0, 0
+    judged = judge_volume(find(leaking), find(truth), JudgedSections(volume, range(2, 6)), GATE)
+    assert judged.v_rand is not None
+    assert judged.v_rand.incumbent == 1
+    assert judged.v_rand.difference < -0.1
+    assert judged.harm
+    # One pixel more on each side is no difference that people have decided on.
+    judged = judge_volume(find(thick), find(truth), JudgedSections(volume, range(2, 6)), GATE)
+    assert judged.iou.candidate > 0.99
 
 
 def test_the_last_sections_judge_and_those_before_them_choose_the_threshold(space: Workspace) -> None:
@@ -191,6 +216,19 @@ def test_regions_in_sections_that_a_manifest_labels_are_left_to_it(
         assert isinstance(one.volume, ReviewedVolume)
         assert set(one.volume.reviewed_sections()) <= set(range(*one.train))
     assert "regions of sections 0 and 3 and 5 are left out: a manifest labels them" in capsys.readouterr().err
+
+
+def test_what_is_entered_apart_is_work_and_no_label(space: Workspace) -> None:
+    decide(space, place(0))
+    apart = place(1).model_copy(update={"volume": f"{NAME}{SHEET}second{SHEET}Bo"})
+    detail: dict[str, str | int] = {"decision": "fix", "note": ""}
+    entry = Draft(id="ab" * 8, kind="decision", place=apart, active_seconds=7, detail=detail)
+    with open_log(space, RUN) as log:
+        log.append(entry, "Bo", log.head().entries, lambda _: np.zeros((REGION, REGION), bool))
+        assert count_decided(log) == 1
+    (volume,) = open_reviewed(space, RUN)
+    assert volume.reviewed_sections() == [0]
+    assert (volume.origin.regions, volume.origin.people, volume.origin.active_seconds) == (1, ("Ana", "Bo"), 67)
 
 
 def test_old_volumes_get_their_share_of_the_crops_beside_reviews_alone(space: Workspace, tmp_path: Path) -> None:

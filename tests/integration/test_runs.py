@@ -7,11 +7,13 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from segem.io.files import locked
+from segem.io.holder import this_process
 from segem.io.run import note_failure
 from segem.io.workspace import Workspace
 from tests.fabricate import add_volume, tissue
@@ -68,6 +70,13 @@ def test_a_lock_of_a_killed_process_is_no_running_one(segem: Shell, workspace: W
     lock = workspace.run("r") / ".retina.volume.lock"
     lock.write_text(f"process {dead.stdout.strip()} on {socket.gethostname()}")
     assert listed(segem)["r"][0] == "failed"
+    me = this_process()
+    # The number of a process that has ended, given to this one since.
+    for other in (replace(me, started=me.started + 1), replace(me, boot="before-it-was-switched-off")):
+        lock.write_text(other.text())
+        assert listed(segem)["r"][0] == "failed"
+    lock.write_text(me.text())
+    assert listed(segem)["r"][0] == "running"
     lock.write_text(f"process {dead.stdout.strip()} on another-machine")
     assert listed(segem)["r"][0] == "running", "nobody can tell from here whether it lives"
 

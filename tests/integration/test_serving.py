@@ -294,7 +294,8 @@ def test_a_key_of_another_certificate_is_one_clear_error(tmp_path: Path) -> None
 WAIT = """
 import sys, time
 from tests.integration.test_serving import APP, TOKEN
-from segem.serving import exit_on_sigterm, listen, serve
+from segem.serving import listen, serve
+from segem.signals import exit_on_sigterm
 try:
     with exit_on_sigterm(), listen() as listener, serve(APP, listener, TOKEN):
         print("at", listener.address, flush=True)

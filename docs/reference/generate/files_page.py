@@ -33,6 +33,8 @@ workspace/
   runs/<run>/
     run.json                     the record of the run: every volume, each step's state, settings, model and findings
     ledger.sqlite                one row for each finished block
+    receipts/<volume>/           of array jobs: what tasks compute, and a file for each block that is not collected yet
+    slurm/                       logs of the jobs of --cluster slurm
     reviews.sqlite               what reviewers did, only ever added to; labels/reviewed of a volume is replayed from it
     <volume>.ome.zarr            image: probability (uint8, value / 255); labels/membrane and labels/baseline (0 or 1)
     report/                      index.html, iou.csv, report.json; pictures, sections, pages of volumes

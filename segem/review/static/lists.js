@@ -73,8 +73,11 @@ export class Regions {
     // Whoever began in the middle has open ones before.
     const ahead = step < 0 ? before.reverse() : openOnly ? [...after, ...before] : after;
     const next = ahead.find((region) => !openOnly || this.isFree(region));
-    if (next) this.open(next);
-    return Boolean(next);
+    if (!next) return false;
+    this.open(next);
+    // In the middle, so that what comes then is seen too.
+    this.list.querySelector("[aria-current]")?.scrollIntoView({ block: "center" });
+    return true;
   }
 
   // The regions to come, to be fetched ahead.

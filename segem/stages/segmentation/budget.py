@@ -43,12 +43,15 @@ class Budget:
         Longest edge of a tile.
     resident : int
         Bytes it takes besides its tiles.
+    elsewhere : bool
+        Whether it runs on another machine, whose cores are not known here.
     """
 
     memory: int
     voxel_bytes: float
     tile_px: int
     resident: int
+    elsewhere: bool = False
 
     @classmethod
     def of(cls, artefact: Artefact, execution: ExecutionConfig, scale: Scale = AS_IS) -> Budget:
@@ -97,9 +100,12 @@ class Budget:
                 fix="raise --memory",
             )
         # The machine decides how many tiles are computed at once, never how large they are: that could change bytes.
-        share = half_of_the_machine() // execution.workers
-        # Nor do other steps beside it.
-        return cls((memory or max(DEFAULT_MEMORY, share)) - execution.reserved, voxel_bytes, tile_px, resident)
+        # Other machines may be smaller than this one.
+        elsewhere = execution.cluster is not None
+        share = 0 if elsewhere else half_of_the_machine() // execution.workers
+        # Nor do other steps beside it, which take nothing from machines elsewhere.
+        allowed = (memory or max(DEFAULT_MEMORY, share)) - (0 if elsewhere else execution.reserved)
+        return cls(allowed, voxel_bytes, tile_px, resident, elsewhere)
 
     def require(self, plan: Plan) -> None:
         """Raise unless one tile of a plan fits; tiles of a size chosen by hand may not.
@@ -119,9 +125,10 @@ class Budget:
             )
 
     def threads(self, plan: Plan) -> int:
-        """Return how many tiles of a plan fit side by side, at least one and no more than there are cores."""
+        """Return how many tiles of a plan fit side by side, at least one and no more than there are cores here."""
         tile = plan.tile_extent(1) * plan.tile_extent(2) * self.voxel_bytes
-        return max(1, min(len(os.sched_getaffinity(0)), int((self.memory - self.resident) / tile)))
+        fit = max(1, int((self.memory - self.resident) / tile))
+        return fit if self.elsewhere else min(len(os.sched_getaffinity(0)), fit)
 
 
 def half_of_the_machine() -> int:

@@ -180,9 +180,10 @@ def _recompute_volume(
     if geometry.halo_px is None or (config.halo_px is not None and config.halo_px < geometry.halo_px):
         return
     runtime = choose_runtime(config.runtime, device)
-    net, context = net_at(artefact, scale), geometry.context_sections
-    with Engine(net, device, context, views=config.views, runtime=runtime) as engine:
-        halo = Halo(context // 2, geometry.halo_px, geometry.halo_px)
+    with Engine(
+        net_at(artefact, scale), device, geometry.context_sections, views=config.views, runtime=runtime
+    ) as engine:
+        halo = Halo(geometry.context_sections // 2, geometry.halo_px, geometry.halo_px)
         computer = Recomputer(engine, halo, geometry.stride_px, lambda box: read_tissue(source, box), source.statistics)
         chosen: Sequence[Box] = choose_places(plan, count)
         with track(f"recompute {name}", len(chosen), "place") as advance:

@@ -7,9 +7,11 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
-from segem.config import ExecutionConfig, SegmentConfig
+from segem.config import Device, ExecutionConfig, SegmentConfig
 from segem.errors import ConfigError
+from segem.execute.work import BlockEngine
 from segem.geometry import Halo, VoxelSize
 from segem.io.cache import bytes_to_decode_once
 from segem.io.run import StepRequest
@@ -63,6 +65,7 @@ def segment(
     *,
     replace: bool = False,
     like: StepRecord | None = None,
+    engine: BlockEngine | None = None,
 ) -> SegmentResult:
     """Write the membrane probability and mask of a volume, skipping every block that is finished already.
 
@@ -76,7 +79,7 @@ def segment(
         Device, engine, workers: nothing that changes it.
     workspace : Workspace
         Where both live.
-    replace, like
+    replace, like, engine
         See `segem.stages.segmentation.step.run_step`.
 
     Returns
@@ -93,10 +96,10 @@ def segment(
     artefact = find_model(config.model, workspace)
 
     def prepare(source: Volume, result: Volume) -> BlockStep[SegmentFacts]:
-        return _prepare(source, result, artefact, config, execution, workspace.run(run))
+        return prepare_segmentation(source, result, artefact, config, execution, workspace.run(run))
 
     request = request_segmentation(volume, run, config, artefact)
-    outcome = run_step(request, prepare, execution, workspace, replace=replace, like=like)
+    outcome = run_step(request, prepare, execution, workspace, replace=replace, like=like, engine=engine)
     facts = outcome.facts
     return SegmentResult(
         outcome.result.path,
@@ -115,9 +118,10 @@ def request_segmentation(volume: str, run: str, config: SegmentConfig, artefact:
     return StepRequest("segment", run, volume, config, ("probability", "membrane"), model_record(artefact))
 
 
-def _prepare(
+def prepare_segmentation(
     source: Volume, result: Volume, artefact: Artefact, config: SegmentConfig, execution: ExecutionConfig, folder: Path
 ) -> BlockStep[SegmentFacts]:
+    """Return the step that writes probability and mask, ready to run; an 8-bit model is made below `folder`."""
     card, volume = artefact.card, source.name
     scale = choose_scale(source.voxel_size, card) if config.resample == "auto" else AS_IS
     if scale != AS_IS:
@@ -144,7 +148,8 @@ def _prepare(
         source.path,
         artefact.path,
         artefact.digest,
-        execution.device,
+        # As chosen here: with "auto" each worker would take what it has, and blocks of two kinds would mix.
+        cast(Device, device.type),
         plan,
         threshold,
         # Not part of the identity of a block, see `SegmentArithmetic.token`.

@@ -8,35 +8,31 @@ computes the rest on any engine, audits every block and builds the pyramids. So 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass
+from functools import partial
 from typing import Generic
-
-import numpy as np
 
 from segem.config import ExecutionConfig
 from segem.errors import ConfigError, IncompleteError
 from segem.execute.run import execute
-from segem.execute.work import BlockOutcome, Summary, Sweep
+from segem.execute.work import BlockEngine, Summary, Sweep
 from segem.geometry import ZYX, Box
-from segem.io.blocks import block_digest
 from segem.io.layers import label_of, layers_of
 from segem.io.ledger import Ledger, LedgerRow, PhaseKey
+from segem.io.receipts import receipts_of, require_no_other_array
 from segem.io.replacing import require_same_request
 from segem.io.run import StepRequest, recorded, result_volume, volume_lock
-from segem.io.shards import Array
-from segem.io.volume import Volume, write_block
+from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.plan import Block, Plan
 from segem.progress import track
 from segem.records.run import F, ModelRecord, PhaseRecord, StepFacts, StepRecord, TilingRecord
-from segem.stages.segmentation.arithmetic.block import Arithmetic, Computed, Voxels
+from segem.stages.segmentation.arithmetic.block import Arithmetic
+from segem.stages.segmentation.block_work import StepWork
 from segem.stages.segmentation.identity import code_digest
-from segem.stages.segmentation.verify import damage, fault_of_block
+from segem.stages.segmentation.verify import damage
 
 Values = Mapping[str, tuple[bytes, ...]]
 """What the blocks of each finished phase have left in the ledger, by the name of the phase."""
@@ -101,6 +97,7 @@ def run_step(
     *,
     replace: bool = False,
     like: StepRecord | None = None,
+    engine: BlockEngine | None = None,
 ) -> StepOutcome[F]:
     """Carry out a step of block work, skipping every block that is finished already.
 
@@ -118,6 +115,8 @@ def run_step(
         Also where the run holds a result of this volume that was made in another way, which is then lost.
     like : StepRecord, optional
         How the result was made; refused unless every block would be made in the same way now.
+    engine : callable, optional
+        What finishes the blocks, instead of what `execution` asks for, while others may write them.
 
     Returns
     -------
@@ -135,9 +134,17 @@ def run_step(
     source = Volume.open(workspace.volume(request.volume))
     # From here on nobody else writes this result, so what is found on disk stays true until the end.
     with volume_lock(workspace, request.run, request.volume):
-        if not replace and like is None:
+        if replace:
+            receipts_of(workspace, request.run, request.volume).drop()
+        elif like is None:
             require_same_request(workspace, request)
-        result = result_volume(workspace, request.run, request.volume)
+            require_no_other_array(workspace, request)
+        result = (
+            result_volume(workspace, request.run, request.volume)
+            if engine is None
+            # Where others write, nothing of theirs is removed as left over.
+            else Volume.open(workspace.result(request.run, request.volume))
+        )
         step = prepare(source, result)
         # A repair: the blocks that are whole stay, so the others must be made exactly as they were.
         if like is not None:
@@ -146,7 +153,7 @@ def run_step(
         phases = tuple(_record_phase(phase) for phase in step.phases)
         with recorded(workspace, request, source, phases, step.facts, request.model or step.model) as state:
             try:
-                counts, values = _sweep(request, step, result, execution, workspace)
+                counts, values = _sweep(request, step, result, execution, workspace, engine)
             # Nets and threads are given back even after an error: the process may go on to another volume.
             finally:
                 step.release()
@@ -161,7 +168,12 @@ def run_step(
 
 
 def _sweep(
-    request: StepRequest, step: BlockStep[F], result: Volume, execution: ExecutionConfig, workspace: Workspace
+    request: StepRequest,
+    step: BlockStep[F],
+    result: Volume,
+    execution: ExecutionConfig,
+    workspace: Workspace,
+    engine: BlockEngine | None,
 ) -> tuple[Summary, Values]:
     """Run the phases one after the other; return the counts of the last one and what all have left in the ledger."""
     values: dict[str, tuple[bytes, ...]] = {}
@@ -184,8 +196,9 @@ def _sweep(
                 order=phase.order,
                 tiles_at_once=phase.tiles_at_once,
                 one_at_a_time=phase.one_at_a_time,
+                fence=f".{request.volume}.sweep",
             )
-            summary = execute(sweep, execution, partial(ledger.record, key), advance)
+            summary = execute(sweep, execution, partial(ledger.record, key), advance, engine)
             # Read back, not kept from the sweep: the ledger alone says what is finished.
             rows = ledger.rows(key)
             _audit(summary, phase, rows, result, request.volume)
@@ -308,84 +321,3 @@ def _record_phase(phase: Phase) -> PhaseRecord:
             step_px=tiling.step_px,
         ),
     )
-
-
-@dataclass(frozen=True)
-class LoadedBlock:
-    """What a block is made of, and its row in the ledger where it is finished and intact."""
-
-    block: Block
-    identity: str
-    voxels: Voxels
-    finished: LedgerRow | None
-
-
-@dataclass(frozen=True)
-class StepWork:
-    """Finishes one block of a phase: leaves it alone if it is finished, else computes and writes it.
-
-    It is sent to workers, so it holds names and paths, and opens them where it is used.
-    """
-
-    arithmetic: Arithmetic
-    plan: Plan
-    result: Volume
-    layers: tuple[str, ...]
-    code: str
-    """sha256 of what computes, see `segem.stages.segmentation.identity`."""
-
-    def load(self, block: Block, known: LedgerRow | None) -> LoadedBlock:
-        """Read what a block is made of, and find out whether it is finished already."""
-        # Read even where it may turn out finished: the identity is of the voxels as they are now.
-        voxels = self.arithmetic.read(block)
-        identity = self.identity(block, voxels)
-        return LoadedBlock(block, identity, voxels, self._intact(known, identity, block))
-
-    def compute(
-        self, loaded: LoadedBlock, threads: int | None, on_voxels: Callable[[int], None]
-    ) -> tuple[LoadedBlock, Computed]:
-        """Return the content of a block; nothing for one that is finished."""
-        if loaded.finished is not None:
-            on_voxels(loaded.block.write.size)
-            return loaded, Computed()
-        return loaded, self.arithmetic.compute(loaded.block, loaded.voxels, threads, on_voxels)
-
-    def store(self, computed: tuple[LoadedBlock, Computed]) -> BlockOutcome:
-        """Write a block durably, and return its row for the ledger."""
-        loaded, found = computed
-        block = loaded.block
-        if loaded.finished is not None:
-            return BlockOutcome(block.index, loaded.finished, computed=False)
-        # A kill between two layers leaves one of them old; the digest below covers both, so no row fits that block.
-        for array, voxels in zip(self.arrays, found.layers, strict=True):
-            write_block(array, block.write, voxels)
-        digest = block_digest(found.layers) if self.layers else hashlib.sha256(found.value).hexdigest()
-        return BlockOutcome(block.index, LedgerRow(loaded.identity, digest, found.value), computed=True)
-
-    def identity(self, block: Block, voxels: Voxels) -> str:
-        """Return the sha256 of everything that makes a block, as 64 hexadecimal digits."""
-        # Whatever can change a byte of the block, and nothing else: engine, workers and cores are left out on purpose.
-        made_of = {
-            **self.arithmetic.made_of(block),
-            "tiling": asdict(self.plan.tiling),
-            "shape": self.plan.shape,
-            "write": str(block.write),
-            "code": self.code,
-            "voxels": [f"{array.dtype} {array.shape}" for array in voxels],
-        }
-        # Types and shapes are above, since the bytes of two arrays in a row do not tell where one ends.
-        digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode())
-        for array in voxels:
-            digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()
-
-    def _intact(self, known: LedgerRow | None, identity: str, block: Block) -> LedgerRow | None:
-        """Return the ledger's row of a block if its identity is the same and its bytes are on disk as written."""
-        if known is None or known.identity != identity:
-            return None
-        return known if fault_of_block(known, self.arrays, block) is None else None
-
-    @cached_property
-    def arrays(self) -> tuple[Array, ...]:
-        """The layers that are written."""
-        return layers_of(self.result, self.layers)

@@ -23,10 +23,10 @@ def test_a_read_only_ledger_is_read_with_the_rows_of_a_killed_process(
 ) -> None:
     path = tmp_path / "ledger.sqlite"
     with Ledger(path) as ledger:
-        ledger.record(KEY, (0, 0, 0), LedgerRow("a", "b"))
+        ledger.record(KEY, {(0, 0, 0): LedgerRow("a", "b")})
     # Not closed, as after a kill: the second row is in the log beside the file.
     killed = Ledger(path)
-    killed.record(KEY, (0, 0, 1), LedgerRow("c", "d"))
+    killed.record(KEY, {(0, 0, 1): LedgerRow("c", "d")})
     before = {name: (tmp_path / name).read_bytes() for name in listed(tmp_path)}
     monkeypatch.setattr(os, "access", lambda *_: False)
     with read_ledger(path) as ledger:
@@ -59,5 +59,5 @@ def test_a_ledger_that_is_in_use_is_waited_for_and_not_moved(tmp_path: Path, mon
         other = connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(WorkspaceError, match=r"database is locked.*Fix: wait until the other process has ended"):
-            ledger.record(KEY, (0, 0, 0), LedgerRow("a", "b"))
+            ledger.record(KEY, {(0, 0, 0): LedgerRow("a", "b")})
         other.close()

@@ -247,3 +247,10 @@ def test_every_button_has_a_key_and_no_place_on_the_keyboard_two_meanings():
     assert set(re.findall(r'data-action="([a-z-]+)"', page.read_text(encoding="utf-8"))) <= set(actions)
     # By place (`code`), never by the letter that a layout has there.
     assert all(re.fullmatch(r"(Shift\+)?(Key[A-Z]|Digit\d|[A-Z][a-zA-Z]+)", code) for code in codes)
+
+
+def test_no_two_actions_have_the_same_key():
+    text = (FILES["keys.js"]).read_text(encoding="utf-8")
+    keys = re.findall(r'\["([a-z0-9-]+)", "((?:Shift\+)?[A-Z][A-Za-z0-9]+)", "', text)
+    assert len(keys) > 40
+    assert len({code for _, code in keys}) == len(keys)

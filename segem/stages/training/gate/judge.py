@@ -23,7 +23,7 @@ from segem.learn.artefact import Artefact
 from segem.progress import track
 from segem.records.card import TrainedOn
 from segem.records.promotion import DifferenceInterval, Judgement, ScorePair
-from segem.stages.training.gate.predictions import Mask, Predict, Prediction, predict_with, read_truth
+from segem.stages.training.gate.predictions import Mask, Predict, Prediction, hide_unsure, predict_with, read_truth
 from segem.stages.training.labelled import LabelledVolume
 from segem.stages.training.provenance import check_unseen, find_calibrated
 
@@ -80,7 +80,8 @@ def choose_judged_sections(volumes: Sequence[LabelledVolume], config: GateConfig
 
 def compose_blocks(judged: JudgedSections, config: GateConfig) -> NDArray[np.int64]:
     """Return the numbers of membrane and background voxels of each block with labels, (blocks, 2)."""
-    counts = [_composition(read_truth(judged.volume, z), config) for z in judged.labelled]
+    truths = (hide_unsure(read_truth(judged.volume, z), judged.volume) for z in judged.labelled)
+    counts = [_composition(truth, config) for truth in truths]
     blocks = _pool_cubes(counts, judged, config)
     return blocks[blocks.any(axis=1), :2]
 
@@ -119,9 +120,10 @@ def judge_volume(candidate: Contender, incumbent: Contender, judged: JudgedSecti
     with track(f"judge {volume.name}", len(sections), "section") as advance:
         for z, *pair in zip(sections, *predictions, strict=True):
             truth = read_truth(volume, z)
+            pixels = hide_unsure(truth, volume)
             for tally, found in zip(tallies, pair, strict=True):
-                tally.add(truth, found, config.block_px)
-            held.append(_composition(truth, config))
+                tally.add(truth, pixels, found, config.block_px)
+            held.append(_composition(pixels, config))
             cells += int(label_cells(truth == 0).max())
             advance(1)
     # Blocks without labels are no observations.
@@ -160,8 +162,8 @@ class _Tally:
     within: list[NDArray[np.int64]] = field(default_factory=list)
     """The sums of V_rand in each tile, for each threshold."""
 
-    def add(self, truth: Mask, found: Prediction, block_px: int) -> None:
-        self.counts.append(count_tiles(truth, found.mask, block_px))
+    def add(self, truth: Mask, pixels: Mask, found: Prediction, block_px: int) -> None:
+        self.counts.append(count_tiles(pixels, found.mask, block_px))
         sums, within = score_tiles(truth, found.probability, block_px)
         self.sums += sums
         self.within.append(within)

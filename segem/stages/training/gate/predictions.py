@@ -57,12 +57,18 @@ def predict_with_kmeans(volume: Volume, sections: Sequence[int]) -> Iterator[Pre
 
 
 def read_truth(volume: Volume, z: int) -> Mask:
-    """Return the truth of a section, as far as models may be judged by it."""
+    """Return the truth of a section."""
     if isinstance(volume, ReviewedVolume):
-        # The mask that people corrected was a model's own. They mend gaps and spurs, not where exactly a membrane ends,
-        # so there the truth would still be what that model said.
-        return hide_borders(volume.truth(z))
+        return volume.truth(z)
     return read_section(volume.label("truth"), z, _ingest_again(volume))
+
+
+def hide_unsure(truth: Mask, volume: Volume) -> Mask:
+    """Return the truth of a section as far as pixels may be compared with it."""
+    # The mask that people corrected was a model's own. They mend gaps and spurs, not where exactly a membrane ends, so
+    # there the truth would still be what that model said. Cells are compared with the whole truth: parted from each
+    # other by unknown pixels, none could run together.
+    return hide_borders(truth) if isinstance(volume, ReviewedVolume) else truth
 
 
 def _predict_with_net(model: Artefact, device: Device) -> Predict:
