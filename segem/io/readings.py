@@ -76,6 +76,19 @@ class TwoReadings:
         return (None not in words and words[0] != words[1]) or both < _AGREE * either
 
 
+def list_left(log: ReviewLog, volume: str, read: ReadMask) -> Iterator[tuple[Place, str, NDArray[np.bool_]]]:
+    """Yield the controls about which people have decided, what they said, and the mask that they have left there.
+
+    It is without the planted pixels, whatever was done about them, and without what others have corrected.
+    """
+    decided = {one.place: str(one.detail["decision"]) for one in _own(log, volume, "decision")}
+    for plant in _own(log, volume, "plant"):
+        place, planted = read_plant(plant)
+        if place in decided:
+            own = log.mask(place, _read_nothing) & ~planted
+            yield place.model_copy(update={"volume": volume}), decided[place], read(place) ^ own
+
+
 def list_controls(log: ReviewLog, volume: str) -> Iterator[Control]:
     """Yield the regions of a volume in which an error is planted, and about which its person has decided."""
     decided = {one.place: one for one in _own(log, volume, "decision")}

@@ -39,7 +39,7 @@ class Sampled(Record):
     """Of the volume."""
     chosen: int
     decided: int
-    """Accepted or fixed so far; the estimate is made of these."""
+    """Accepted or fixed, of those that were drawn before the first one that is open; the estimate is made of these."""
     iou: float | None
     interval: Interval | TooFew
 

@@ -7,6 +7,9 @@ from typing import Literal
 from segem.geometry import Range
 from segem.records.base import Record
 
+INSIDE = "inside a tile"
+"""What meets at a place where nothing does."""
+
 
 class RecomputedPlace(Record):
     """A place of one section where a probability was computed anew, and how far what is stored is from that."""
@@ -42,6 +45,8 @@ class Recomputed(Record):
     """How far a place may be off: by rounding, and where another kind of processor or precision has computed."""
     why: str | None = None
     """Why no place was computed; null where there are some."""
+    of: str | None = None
+    """The run whose probability was computed anew, where that was refined afterwards."""
     compared: str | None = None
     """sha256 of the blocks that were compared, and of how tiles were laid."""
 
@@ -60,13 +65,15 @@ class Recomputed(Record):
         worst, places = self.worst, "1 place" if len(self.places) == 1 else f"{len(self.places)} places"
         if worst is None:
             return f"no place was computed anew: {self.why}"
+        stored = "what is stored" if self.of is None else f"what run {self.of} holds, from which this was refined,"
         if self.off:
             return (
-                f"what is stored is not what the model gives {self.manner}, in {len(self.off)} of {places} computed "
-                f"anew, most of all in {worst.describe()}"
+                f"{stored} is not what the model gives {self.manner}, in {len(self.off)} of {places} computed anew, "
+                f"most of all in {worst.describe()}"
             )
+        where = " where tiles or blocks meet" if any(one.plane != INSIDE for one in self.places) else ""
         within = "exactly" if not worst.levels else f"within {worst.levels} of 256 levels"
-        return f"{places} where tiles or blocks meet, computed anew {self.manner}, are {within} what is stored"
+        return f"{places}{where}, computed anew {self.manner}, are {within} {stored.removesuffix(',')}"
 
 
 class SeamAudit(Record):
@@ -95,8 +102,8 @@ class SeamAudit(Record):
         --------
         >>> place = RecomputedPlace(section=0, rows=(0, 64), columns=(0, 64), plane="inside", share=0.5, levels=9)
         >>> found = SeamAudit(planes=2, ratio=1.0).beside(Recomputed(places=(place,), most_levels=1))
-        >>> found.shows, found.describe()[:60]
-        (True, 'seams show: what is stored is not what the model gives in one ')
+        >>> found.shows, found.describe()[:54]
+        (True, 'seams show: what is stored is not what the model gives')
         """
         changes: dict[str, object] = {"recomputed": recomputed}
         if recomputed is not None and recomputed.off:

@@ -45,15 +45,15 @@ def add_people(app: FastAPI, review: Review) -> None:
     """Add the routes of several people to those of a review."""
 
     @app.get("/api/progress/{volume}")
-    def show_progress(person: Person, volume: str) -> dict[str, Any]:
-        return find_progress(review, person, volume, list_reviewers(review.log)).model_dump()
+    def show_progress(person: Person, volume: str, drawn: bool = False) -> dict[str, Any]:
+        return find_progress(review, person, volume, list_reviewers(review.log), drawn=drawn).model_dump()
 
     @app.post("/api/claims")
     def claim(sent: Claimed, person: Person) -> Response:
         if sent.name not in {person, *list_reviewers(review.log)}:
             raise no_such("person")
         volume = sent.places[0].volume
-        known = {place_of(one) for one in review.regions(volume)}
+        known = {place_of(one) for one in review.listed(volume)}
         decided = list_decisions(review, person, volume)
         if not known.issuperset(sent.places):
             raise no_such("region")

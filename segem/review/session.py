@@ -77,7 +77,9 @@ class Review:
         verify_review(workspace, run)
         self.log: ReviewLog = open_log(workspace, run)
         self.apart = Apart(self.log, checks)
-        self._regions: dict[str, list[Region]] = {chosen[0].volume: list(chosen[:MOST_REGIONS])} if chosen else {}
+        self._regions: dict[tuple[str, bool], list[Region]] = {}
+        if chosen:
+            self._regions[chosen[0].volume, False] = list(chosen[:MOST_REGIONS])
         self._questions: dict[tuple[str, int], dict[str, Question]] = {}
         self._patches: dict[tuple[str, str], list[Patch]] = {}
         self._busy = threading.RLock()
@@ -105,23 +107,27 @@ class Review:
             raise InputError("no such volume", fix="reload the page")
         return found
 
-    def regions(self, name: str) -> list[Region]:
-        """Return the regions of a volume, those where looking is worth most first.
+    def regions(self, name: str, *, drawn: bool = False) -> list[Region]:
+        """Return the regions of a volume, those where looking is worth most first, or some that are drawn at random.
 
         Without a probability nothing is known of where errors are, and they come in their order.
         """
-        held = self.volume(name)
+        held, key = self.volume(name), (name, drawn and not self.labelling)
         # One at a time: two pages that open a review would compute the same twice.
         with self._busy:
-            if name not in self._regions:
-                if self.apart.checks.sample:
+            if key not in self._regions:
+                if key[1]:
                     found = draw_sample(self.apart, held)
                 elif held.probability is not None:
                     found = rank_regions(self.workspace, self.run, name)
                 else:
                     found = list_in_order(held)
-                self._regions[name] = found[:MOST_REGIONS]
-            return self._regions[name]
+                self._regions[key] = found[:MOST_REGIONS]
+            return self._regions[key]
+
+    def listed(self, name: str) -> list[Region]:
+        """Return the regions of a volume that pages list: its queue, and those drawn at random where it was asked."""
+        return [*self.regions(name), *self._regions.get((name, True), ())]
 
     def questions(self, name: str, z: int) -> dict[str, Question]:
         """Return the questions about a section by their key, those worth most first; none without a probability."""
@@ -151,7 +157,7 @@ class Review:
                 if not self.apart.controls(person, name):
                     places = [entry.place for entry in self.log.entries(WORK, name) if entry.place]
                     touched = {cell for place in places for cell in held.lattice.cells(place)}
-                    cells = (place_of(one) for one in self.regions(name))
+                    cells = (place_of(one) for one in self.regions(name, drawn=self.apart.checks.sample > 0))
                     queue = [one for one in cells if one not in touched]
                     planned = plan_controls(self.apart, person, queue, held, levels[0] if levels else None)
                     self.apart.plant(person, name, planned, held)

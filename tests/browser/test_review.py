@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from itertools import takewhile
+
 import numpy as np
 import pytest
 import tifffile
@@ -224,6 +227,79 @@ def test_a_region_is_taken_from_between_its_neighbours_and_taken_back(open_page,
     assert np.array_equal(mask_of(workspace, z), before)
 
 
+def test_regions_drawn_at_random_say_by_key_what_the_volume_is(open_page, workspace):
+    page = open_page()
+    page.keyboard.press("h")
+    assert "drawn at random" in page.locator("#keys").inner_text()
+    page.keyboard.press("h")
+    page.wait_for_selector("#help:not([open])", state="attached")
+    page.keyboard.press("Shift+R")
+    page.wait_for_selector("#sampled:has-text('are drawn at random, each as likely as any other')")
+    with open_log(workspace, "monday") as log:
+        chosen = [Place(**one) for one in json.loads(str(log.entries(("sample",), "cortex")[-1].detail["regions"]))]
+    shown = page.locator("#region-list .where")
+    assert [text.split(" at ") for text in shown.all_inner_texts()] == [
+        [f"Section {one.z}", f"{one.x}, {one.y}"] for one in chosen
+    ]
+    # One is cleared and fixed, the other taken as it is.
+    for number, keys in enumerate((("w", "2"), ("1",))):
+        shown.nth(number).click()
+        settle(page)
+        for key in keys:
+            page.keyboard.press(key)
+            settle(page)
+    read = reader_of(open_mask(workspace, "monday", "cortex"))
+    with open_log(workspace, "monday") as log:
+        decided = {one.place: one.detail["decision"] for one in log.entries(("decision",), "cortex")}
+        # In their order, up to the first that is open.
+        right = [one for one in takewhile(decided.__contains__, chosen) if decided[one] in {"accept", "fix"}]
+        pairs = [(read(one), log.mask(one, read)) for one in right]
+    assert set(chosen[:2]) <= set(right)
+    iou = sum((a & b).sum() for a, b in pairs) / sum((a | b).sum() for a, b in pairs)
+    page.wait_for_selector(
+        f"#sampled:has-text('{len(right)} accepted or fixed, the mask of the volume has an IoU of {iou:.3f}')"
+    )
+    # It stays so after a reload, with the region that was open.
+    here = page.locator("#region-list [aria-current] .where").inner_text()
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    assert page.locator("[data-action=drawn]").get_attribute("aria-pressed") == "true"
+    assert page.locator("#region-list [aria-current] .where").inner_text() == here
+    page.locator("[data-action=drawn]").click()
+    page.wait_for_selector("#region-list .why:has-text('drawn at random')", state="detached")
+    page.wait_for_selector("#sampled", state="hidden")
+
+
+def test_what_is_not_in_sight_is_neither_decided_nor_changed(open_page, workspace):
+    def count():
+        with open_log(workspace, "monday") as log:
+            return len(log.entries(("decision", "correction")))
+
+    page = open_page()
+    before = count()
+    page.keyboard.press("q")
+    settle(page)
+    for key in "1w":
+        page.keyboard.press(key)
+        settle(page)
+    assert page.locator("[data-action=clear]").is_hidden()
+    assert count() == before
+    # After a click, Space hides the mask, and does not press the button again.
+    page.locator("#tab-regions").click()
+    page.locator("[data-action=accept]").click()
+    settle(page)
+    page.keyboard.down("Space")
+    assert page.locator("[data-action=hide]").get_attribute("aria-pressed") == "true"
+    page.keyboard.up("Space")
+    assert page.locator("[data-action=hide]").get_attribute("aria-pressed") == "false"
+    settle(page)
+    assert count() == before + 1
+    # A click on Hide lasts until the next one.
+    for hidden in ("true", "false"):
+        page.locator("[data-action=hide]").click()
+        assert page.locator("[data-action=hide]").get_attribute("aria-pressed") == hidden
+
+
 def test_polygon_and_fill_are_painted(open_page, workspace):
     page = open_page("cortex/3/400.4/400.4/2")
     left, top, width, height = stage_of(page)
@@ -231,7 +307,8 @@ def test_polygon_and_fill_are_painted(open_page, workspace):
     page.keyboard.press("g")
     for dx, dy in ((-100, -100), (100, -100), (100, 100), (-100, 100)):
         page.mouse.click(left + width / 2 + dx, top + height / 2 + dy)
-    page.keyboard.press("Enter")
+    page.wait_for_selector("#message:has-text('the first corner closes it')")
+    page.mouse.click(left + width / 2 - 97, top + height / 2 - 98)
     settle(page)
     square = mask_of(workspace, 3)
     assert square[350:451, 350:451].all()

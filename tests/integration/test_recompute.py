@@ -151,6 +151,7 @@ def test_a_volume_shown_at_another_pixel_size_agrees_too(
     assert recompute("r", workspace, 6, "cpu") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [{"halo_px": 4}, {"stitch": "gaussian"}, {"stitch": "hann"}])
 def test_what_makes_no_whole_is_computed_tile_by_tile(
     workspace: Workspace, artefact: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
@@ -184,6 +185,7 @@ def test_blending_by_weights_that_the_plan_does_not_have_is_found(
     assert check_of(workspace).off
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [{"views": 8}, {"runtime": "torch"}, {"runtime": "openvino-int8"}])
 def test_views_and_runtimes_are_those_of_the_run(
     workspace: Workspace, artefact: Artefact, tmp_path: Path, more: dict[str, Any]
@@ -217,10 +219,11 @@ def test_a_refined_probability_is_judged_by_the_one_it_was_made_from(
     refine_volume("noise", "refined", RefineConfig(of="r"), QUIET, workspace)
     facts = load_run(workspace, "refined").volumes["noise"].membrane_facts
     assert isinstance(facts, CrfFacts)
-    assert facts.recomputed == check_of(workspace)
+    assert facts.recomputed == check_of(workspace).model_copy(update={"of": "r"})
     (scores,) = evaluate("refined", workspace).volumes
     assert scores.seams is not None
     assert scores.seams.shows
+    assert scores.seams.describe().startswith("seams show: what run r holds, from which this was refined, is not what")
 
 
 def test_another_model_of_that_name_is_refused(workspace: Workspace, artefact: Artefact, tmp_path: Path) -> None:

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Mapping
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segem.geometry import Box
 from segem.io.blocks import read_block
-from segem.io.readings import Control, FindErrors, TwoReadings, list_controls, list_labelled, list_readings
-from segem.io.reviewed import has_log, open_log, open_mask, reader_of, reviewable, trusted_places
+from segem.io.readings import (
+    Control,
+    FindErrors,
+    TwoReadings,
+    list_controls,
+    list_labelled,
+    list_left,
+    list_readings,
+)
+from segem.io.reviewed import has_log, open_log, open_mask, reader_of, reviewable
 from segem.io.reviews import ReadMask, ReviewLog
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
@@ -24,6 +34,8 @@ from segem.records.review_findings import Reviewer, ReviewFindings, Sampled, See
 from segem.stages.reporting.words import count
 
 _SHARE = ratio_of((1, 0), (0, 1))
+
+_TRUSTED = {"accept", "fix"}
 
 
 def find_review(workspace: Workspace, run: str) -> ReviewFindings | None:
@@ -59,7 +71,7 @@ def find_review(workspace: Workspace, run: str) -> ReviewFindings | None:
             if source.has_label("truth"):
                 labelled += list_labelled(log, volume, read, _judge_by(source))
             readings += list_readings(log, volume, read)
-            sampled += estimate_sampled(log, volume, read)
+            sampled += estimate_sampled(log, volume, read, *_find_corrected(log, volume, read))
         return ReviewFindings(
             reviewers=_count_work(log, planted, labelled), agreement=_compare(readings), sampled=tuple(sampled)
         )
@@ -117,17 +129,50 @@ def _compare(readings: list[TwoReadings]) -> Ceiling | None:
     )
 
 
-def estimate_sampled(log: ReviewLog, volume: str, read: ReadMask) -> list[Sampled]:
-    """Return what the regions of a volume that were drawn last say of all of it; nothing where none were."""
+def _find_corrected(log: ReviewLog, volume: str, read: ReadMask) -> tuple[dict[Place, str], ReadMask]:
+    """Return what was decided about regions, and what reads their masks: as they count, or of a control alone."""
+    shared = {one.place: str(one.detail["decision"]) for one in log.entries(("decision",), volume) if one.place}
+    left = {place: (said, mask) for place, said, mask in list_left(log, volume, read)}
+
+    def read_corrected(place: Place) -> NDArray[np.bool_]:
+        return log.mask(place, read) if place in shared else left[place][1]
+
+    return {place: said for place, (said, _) in left.items()} | shared, read_corrected
+
+
+def estimate_sampled(
+    log: ReviewLog, volume: str, read: ReadMask, decided: Mapping[Place, str], read_corrected: ReadMask
+) -> list[Sampled]:
+    """Return what the regions of a volume that were drawn last say of all of it; nothing where none were.
+
+    They count in the order in which they were drawn, up to the first about which nobody has decided: what was decided
+    out of turn was chosen by somebody, as the worst of a queue, and not by chance.
+
+    Parameters
+    ----------
+    log : ReviewLog
+        Of the review.
+    volume : str
+        Name of the volume.
+    read : callable
+        Reads its mask as it was before any review.
+    decided : mapping
+        What was decided about regions.
+    read_corrected : callable
+        Reads the corrected mask of one of these.
+
+    Returns
+    -------
+    list of Sampled
+    """
     drawn = log.entries(("sample",), volume)
     if not drawn:
         return []
     chosen = [Place.model_validate(one) for one in json.loads(str(drawn[-1].detail["regions"]))]
-    among, trusted = int(drawn[-1].detail["among"]), set(trusted_places(log, volume))
-    counts = []
-    for place in chosen:
-        if place in trusted:
-            before, after = read(place), log.mask(place, read)
+    among, counts = int(drawn[-1].detail["among"]), []
+    for place in takewhile(decided.__contains__, chosen):
+        if decided[place] in _TRUSTED:
+            before, after = read(place), read_corrected(place)
             counts.append((int((before & after).sum()), int((before | after).sum())))
     table = np.array(counts, np.float64).reshape(-1, 2)
     return [

@@ -10,6 +10,7 @@ from typing import Literal
 
 from segem.geometry import ZYX, Box
 from segem.plan import Plan
+from segem.records.seams import INSIDE
 
 PLACE_PX = 64
 """Edge of a place. What its halo costs hardly depends on it, and faults of tiling are largest where tiles meet."""
@@ -55,8 +56,8 @@ def choose_places(plan: Plan, count: int, seed: str, *, beyond: bool = False) ->
     >>> plan = Plan((4, 512, 512), (1, 512, 512), crop_tiling((4, 512, 512), (1, 512, 512), Halo(0, 96, 96), 16, 128))
     >>> for place in choose_places(plan, 2, "r"):
     ...     print(place.box, place.plane)
-    [0:1, 224:288, 224:288] where tiles meet at row 256 and column 256
-    [2:3, 352:416, 30:94] where tiles meet at row 384
+    [0:1, 96:160, 96:160] where tiles meet at row 128 and column 128
+    [3:4, 96:160, 361:425] where tiles meet at row 128
     """
     rows, columns = _list_lines(plan, 1), _list_lines(plan, 2)
     ends = range(plan.write_block[0], plan.shape[0], plan.write_block[0])
@@ -116,6 +117,6 @@ def _around(at: ZYX, shape: ZYX, *, beyond: bool) -> Box:
 def _describe(row: Line | None, column: Line | None) -> str:
     lines = [(name, line) for name, line in (("row", row), ("column", column)) if line is not None]
     if not lines:
-        return "inside a tile"
+        return INSIDE
     what = "blocks" if any(line.blocks for _, line in lines) else "tiles"
     return f"where {what} meet at {' and '.join(f'{name} {line.at}' for name, line in lines)}"

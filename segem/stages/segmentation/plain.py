@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from segem.geometry import ZYX, Box, Halo, around
+from segem.geometry import ZYX, Box, Halo, around, round_up
 from segem.io.tissue import Tissue
 from segem.kernels.blend import axis_weights
 from segem.kernels.normalize import IntensityStatistics, zscore
@@ -50,11 +50,13 @@ class PlainModel:
         -------
         (y, x) uint8
         """
-        z, *starts = place.grow(Halo(0, halo_px, halo_px), Box.of_shape(shape)).start
-        stop = place.grow(Halo(0, halo_px, halo_px), Box.of_shape(shape)).stop
-        # From a point of the lattice of the net's poolings, as if it began at the corner of the section.
-        y, x = (start // self.stride_px * self.stride_px for start in starts)
-        window = Box((z, y, x), stop)
+        # Grown from the lattice of the net's poolings on: from a place in the middle of one of its cells, the net looks
+        # further than from its edge, where tiles end.
+        stride = self.stride_px
+        _, top, left = (start // stride * stride for start in place.start)
+        _, bottom, right = (round_up(stop, stride) for stop in place.stop)
+        cells = Box((place.start[0], top, left), (place.stop[0], bottom, right))
+        window = cells.grow(Halo(0, *[round_up(halo_px, stride)] * 2), Box.of_shape(shape))
         return self._store(self._look(window, shape)[place.relative_to(window.start).slices[1:]], place)
 
     def compute_tiled(self, place: Box, plan: Plan) -> NDArray[np.uint8]:

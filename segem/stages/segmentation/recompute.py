@@ -43,7 +43,7 @@ MIXED = (2, 0.25)
 """The same where a GPU has computed in 16 bits: on a processor, these move 2 % of the voxels, each by one level."""
 SHARE, FEWEST, MOST = 0.01, 6, 24
 """Such a share of what a run computes is computed anew; but so many places at least and at most."""
-_FEWEST_TILED = 2
+FEWEST_TILED = 2
 """The same where a place takes whole tiles."""
 
 Evaluate = Callable[[NDArray[np.float32]], Map]
@@ -94,7 +94,7 @@ class _Made:
             for size, core in zip(section, tiling.core_px, strict=True)
         ]
         wanted = SHARE * self.plan.overhead() * self.plan.shape[0] * section[0] * section[1] / (edges[0] * edges[1])
-        return min(MOST, max(FEWEST if whole else _FEWEST_TILED, int(wanted)))
+        return min(MOST, max(FEWEST if whole else FEWEST_TILED, int(wanted)))
 
 
 def check_places(
@@ -247,6 +247,7 @@ def compare_place(place: Place, anew: NDArray[np.uint8], stored: NDArray[np.uint
 
     Examples
     --------
+    >>> from segem.geometry import Box
     >>> place = Place(Box((0, 0, 0), (1, 1, 4)), "inside a tile")
     >>> found = compare_place(place, np.array([[0, 9, 9, 9]], np.uint8), np.array([[0, 9, 6, 9]], np.uint8))
     >>> found.share, found.levels
@@ -296,6 +297,6 @@ def _find_same_model(name: str, step: StepRecord, workspace: Workspace) -> Artef
             where=name,
             expected=step.model.digest[:12] if step.model else None,
             found=artefact.digest[:12],
-            fix="verify without --recompute, or put back that version of the model",
+            fix="put back that version of the model; `segem verify` without --recompute does without it",
         )
     return artefact

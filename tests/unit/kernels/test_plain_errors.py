@@ -22,7 +22,7 @@ def test_a_border_that_is_off_by_less_than_the_tolerance_is_right(truth):
     assert not find_plain_errors(np.isin(np.indices(truth.shape)[1], range(26, 34)), truth, 2).any()
     # Beyond it, both what is missing and what is false: a column of each.
     off = find_plain_errors(np.roll(truth, 3, 1) == 1, truth, 2)
-    assert off.any(axis=0).nonzero()[0].tolist() == [28, 34]
+    assert np.flatnonzero(off.any(axis=0)).tolist() == [28, 34]
 
 
 def test_a_gap_and_a_false_membrane_are_found_where_they_are(truth):
@@ -33,7 +33,7 @@ def test_a_gap_and_a_false_membrane_are_found_where_they_are(truth):
     assert (found & ~(mask ^ (truth == 1))).sum() == 0
     assert found[22:30, 28:32].all()
     # What touches a true membrane is no error yet, and what lies beyond the region is not known.
-    assert found[40:43].any(axis=0).nonzero()[0].tolist() == list(range(34, 58))
+    assert np.flatnonzero(found[40:43].any(axis=0)).tolist() == list(range(34, 58))
     assert not find_plain_errors(mask, np.full_like(truth, UNKNOWN), 2).any()
 
 

@@ -28,6 +28,7 @@ from segem.records.review import SHEET, WORK, Draft, Place
 from segem.records.review_findings import Seen
 from segem.review.apart import Apart, Checks
 from segem.review.app import make_app
+from segem.review.progress import find_progress
 from segem.review.session import Review
 from segem.review.volumes import place_of
 from segem.serving import listen, serve
@@ -47,7 +48,7 @@ def space(tmp_path_factory):
     image, truth = tissue(SHAPE)
     add_volume(made, "v", image)
     Volume.open(made.volume("v")).build_pyramid(None)
-    for run in ("one", "other", "two", "sampled"):
+    for run in ("one", "other", "two", "sampled", "controls"):
         add_model(made, run, "v", guess(truth))
         for label in (None, "membrane"):
             Volume.open(made.result(run, "v")).build_pyramid(label)
@@ -445,15 +446,43 @@ def test_where_a_volume_has_labels_they_say_whether_an_error_of_the_model_was_se
 
 
 def test_controls_of_who_is_invited_meanwhile_are_there_before_they_come(space):
-    review = Review(space, "two", checks=Checks(control_every=15))
+    review = Review(space, "other", checks=Checks(control_every=15))
     ahead = threading.Thread(target=review.prepare, args=("Ana",))
     ahead.start()
     invite(review.log, "Dora", "Ana")
-    sheet = review.apart.sheet("Dora", "v")
+    sheet, patience = review.apart.sheet("Dora", "v"), time.monotonic() + 120
     while not review.log.entries(("plant",), sheet):
+        assert time.monotonic() < patience
         time.sleep(0.05)
     review.close()
     ahead.join()
+
+
+def test_regions_drawn_at_random_count_in_their_order_and_controls_among_them_without_their_error(space):
+    review = Review(space, "controls", checks=Checks(control_every=4, sample=8))
+    held, planted = review.held("Ana", "v"), review.apart.controls("Ana", "v")
+    assert len(planted) == 2
+    kept, regions = {}, review.regions("v", drawn=True)
+    # What is decided out of turn counts when all before it are decided.
+    for at, counted in zip((2, 0, 1, 3, 4, 5, 6, 7), (0, 1, 3, 4, 5, 6, 7, 8), strict=True):
+        region = regions[at]
+        place, dot = place_of(region), np.zeros((region.height_px, region.width_px), bool)
+        dot[:20, :20] = True
+        # The planted error is not seen, and something else is mended.
+        review.append(draft("correction", place, dot, {"tool": "brush"}), "Ana", review.log.head().entries)
+        decided = draft("decision", place, None, {"decision": "fix", "note": ""})
+        review.append(decided, "Ana", review.log.head().entries)
+        kept[place] = held.read(place) ^ (dot & ~planted.get(place, np.zeros_like(dot)))
+        assert find_progress(review, "Ana", "v", (), drawn=True).sampled.decided == counted
+    both, either = (
+        sum(int(op(held.read(place), mask).sum()) for place, mask in kept.items())
+        for op in (np.logical_and, np.logical_or)
+    )
+    shown = find_progress(review, "Ana", "v", (), drawn=True).sampled
+    (found,) = find_review(space, "controls").sampled
+    review.close()
+    assert shown == found
+    assert found.iou == pytest.approx(both / either)
 
 
 def draft(kind, place, flips, detail):
@@ -470,7 +499,7 @@ def test_regions_drawn_at_random_say_what_the_volume_is(space, monkeypatch):
     found = {}
     for count in (12, 32):
         review = Review(space, "sampled", checks=Checks(sample=count))
-        regions = review.regions("v")
+        regions = review.regions("v", drawn=True)
         assert len({(one.z, one.y, one.x) for one in regions}) == len(regions) == count
         held = review.volumes["v"]
         for region in regions:
@@ -483,6 +512,9 @@ def test_regions_drawn_at_random_say_what_the_volume_is(space, monkeypatch):
                 draft("decision", place, None, {"decision": "fix", "note": ""}), "Ana", review.log.head().entries
             )
         (found[count],) = find_review(space, "sampled").sampled
+        # The page says the same, by what its person sees.
+        shown = find_progress(review, "Ana", "v", (), drawn=True).sampled
+        assert shown == found[count]
         review.close()
     mask = Volume.open(space.result("sampled", "v")).label("membrane")[:] == 1
     iou = (mask & truth).sum() / (mask | truth).sum()
