@@ -1,6 +1,6 @@
 """Measures what a review gives the next model: the first tenth of the queue is put right, and the model is retrained.
 
-    .venv/bin/python benchmarks/review_loop.py --data-root DIR --work FOLDER [--steps 300]
+    .venv/bin/python benchmarks/review_loop.py --data-root DIR --work FOLDER [--steps 300] [--case ac3]
 
 A model that has learned from a fly segments the first sections of mouse cortex. A simulated reviewer makes the first
 tenth of the queue what the truth says, `segem retrain --from-reviews` takes these regions and nothing else, and both
@@ -56,14 +56,25 @@ ORDERS = ("queue", "random")
 
 LEARNED, FOLD = ("isbi", "stack1"), 0
 """Tissue that the model before the review has learned from, a fly's, and the fold of it that was kept from it."""
-VOLUME, REVIEWED, JUDGED = "ac4", (0, 16), (18, 24)
-"""Tissue that it has not seen, mouse cortex, and which sections are reviewed and judged."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Tissue that the model has not seen, mouse cortex, and which of its sections are reviewed and judged."""
+
+    volume: str
+    reviewed: tuple[int, int]
+    judged: tuple[int, int]
+
+
+CASES = {case.volume: case for case in (Case("ac4", (0, 16), (18, 24)), Case("ac3", (0, 5), (6, 8)))}
 
 
 @dataclass
 class Outcome:
     """What one review gave."""
 
+    volume: str
     order: str
     regions: int
     minutes: float
@@ -72,17 +83,17 @@ class Outcome:
     """Before and after."""
 
 
-def measure(base: Artefact, data_root: Path, work: Workspace, steps: int) -> Iterator[Outcome]:
+def measure(case: Case, base: Artefact, data_root: Path, work: Workspace, steps: int) -> Iterator[Outcome]:
     """Review a volume in both orders, retrain on each, and judge."""
-    entry = next(one for one in load_manifest(MANIFEST, data_root).volumes if one.name == VOLUME)
+    entry = next(one for one in load_manifest(MANIFEST, data_root).volumes if one.name == case.volume)
     whole = Volume.open(ingest(entry.ingest_config(), work).path)
-    first, stop = REVIEWED
+    first, stop = case.reviewed
     # As a volume of its own and without its truth: nothing else of it can be learned.
-    unseen = {"name": "cortex-unseen", "labels": None, "box": f"{first}:{stop},:,:"}
+    unseen = {"name": f"{case.volume}-unseen", "labels": None, "box": f"{first}:{stop},:,:"}
     reviewed = ingest(entry.ingest_config().model_copy(update=unseen), work).path
     name_of = Volume.open(reviewed).name
     for order in ORDERS:
-        run = f"cortex-{order}"
+        run = f"{case.volume}-{order}"
         segment(name_of, run, SegmentConfig(model=str(base.path)), ExecutionConfig(), work)
         regions = choose_regions(rank_regions(work, run, name_of), order)
         seconds = review(work, run, regions, whole, first)
@@ -98,8 +109,8 @@ def measure(base: Artefact, data_root: Path, work: Workspace, steps: int) -> Ite
             promotion = retrain(None, config, work.root)
             made = load_artefact(work.models / run / promotion.version)
             print(f"{run}: {'promoted' if promotion.promoted else 'kept aside: ' + promotion.reason}", flush=True)
-        judged, cl_dice = judge(made, base, whole, range(*JUDGED))
-        yield Outcome(order, len(regions), seconds / 60, judged, cl_dice)
+        judged, cl_dice = judge(made, base, whole, range(*case.judged))
+        yield Outcome(case.volume, order, len(regions), seconds / 60, judged, cl_dice)
 
 
 def choose_regions(ranked: Sequence[Region], order: str) -> list[Region]:
@@ -169,6 +180,7 @@ def tell(one: Outcome) -> None:
     assert judged.v_rand_interval is not None
     gain = judged.iou.difference / one.minutes
     cells = (
+        one.volume,
         one.order,
         one.regions,
         f"{one.minutes:.0f}",
@@ -200,15 +212,17 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True, help="workspace of models and runs")
     parser.add_argument("--steps", type=int, default=300, help="for each training")
+    parser.add_argument("--case", choices=CASES, action="append", help="all when absent")
     arguments = parser.parse_args()
     print(provenance(), flush=True)
     work = Workspace(arguments.work.resolve())
     work.prepare()
-    print("| regions | count | minutes | IoU | gain | gain a minute | V_rand | within blocks | clDice |")
-    print("|---" * 9 + "|", flush=True)
+    print("| volume | regions | count | minutes | IoU | gain | gain a minute | V_rand | within blocks | clDice |")
+    print("|---" * 10 + "|", flush=True)
     base = base_of("cortex-base", arguments.data_root, work, arguments.steps)
-    for outcome in measure(base, arguments.data_root, work, arguments.steps):
-        tell(outcome)
+    for name in arguments.case or CASES:
+        for outcome in measure(CASES[name], base, arguments.data_root, work, arguments.steps):
+            tell(outcome)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""Breaks the tiling of a model on purpose, and counts how often the seam audit says so; and how often of whole runs.
+"""Breaks the tiling of a model on purpose, and counts how often that is found; and how often in whole runs.
 
-    .venv/bin/python benchmarks/seams.py --data-root DIR [--model unet-em] [--synthetic 150] [--crops 20] [--faulty 8]
+    .venv/bin/python benchmarks/seams.py --data-root DIR [--model unet-em] [--synthetic 150] [--crops 20] [--faulty 5]
 
-Real inference, tile by tile as the engine does it, on crops of 8 sections of 512 x 512 with tiles of 128, and on
-synthetic stacks of 4 sections with tiles of 256. Each fault is made here, where the tiles are put together: none of it
-is in the product. The audit looks at the output alone; `segem verify --recompute` computes four places of each crop
-anew, in one piece, and compares. Beside each fault stands what it changes of the stored probability, in its 256
+Real inference, tile by tile as the engine does it, on crops of 3 sections of 512 x 512 with tiles of 128, and on
+synthetic stacks of 2 sections with tiles of 256. Each fault is made here, where the tiles are put together: none of it
+is in the product. Two things are asked of each: whether a seam shows in the output (`segem.kernels.metrics.seam`), and
+whether as many places as a segmentation computes anew at its end are what is stored
+(`segem.stages.segmentation.recompute`). Beside each fault stands what it changes of the stored probability, in its 256
 levels: what changes nothing there cannot be found.
 """
 
@@ -14,13 +15,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cached_property, partial, reduce
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from machine import provenance
 from numpy.typing import NDArray
+from torch.nn import Module
 
 from segem.config import SynthConfig
 from segem.geometry import ZYX, Box, Halo
@@ -32,11 +34,14 @@ from segem.kernels.synth import synthesize
 from segem.kernels.threshold import quantize_probability
 from segem.learn.artefact import Artefact, find_model, geometry_of, load_net
 from segem.learn.engine import Engine, choose_device, tile_channels
+from segem.learn.predict import predict_section
 from segem.plan import Block, Plan, Tile, blend_tiling, crop_tiling
-from segem.records.seams import SeamAudit
-from segem.stages.segmentation.recompute import Difference, Recomputer, choose_places
+from segem.records.seams import Recomputed, SeamAudit
+from segem.stages.segmentation.places import choose_places
+from segem.stages.segmentation.plain import PlainModel
+from segem.stages.segmentation.recompute import FEWEST, FEWEST_TILED, ROUNDING, compare_place
 
-SECTIONS, PLACES = 8, 4
+SECTIONS, SYNTHETIC_SECTIONS = 3, 2
 STACKS = ("isbi2012/train-volume.tif", "isbi2012/test-volume.tif", "vnc/stack1/raw", "vnc/stack2/raw", "snemi/ac4/raw")
 
 AXES: tuple[Literal[1, 2], ...] = (1, 2)
@@ -46,11 +51,11 @@ Map = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Made:
-    """A stored probability, where its tiles meet, and how places of it differ from the model's own in one piece."""
+    """A stored probability, and whether its tiles show: in itself, and beside what was computed anew."""
 
     probability: Voxels
-    seams: Seams
-    differences: tuple[Difference, ...] = ()
+    audit: SeamAudit
+    recomputed: Recomputed
 
 
 @dataclass(frozen=True)
@@ -89,23 +94,24 @@ def main() -> None:
     parser.add_argument("--model", default="unet-em", help="name, or path of a model's folder")
     parser.add_argument("--synthetic", type=int, default=150, help="synthetic stacks that are computed rightly")
     parser.add_argument("--crops", type=int, default=20, help="real crops that are computed rightly")
-    parser.add_argument("--faulty", type=int, default=8, help="real crops that each fault is made in")
+    parser.add_argument("--faulty", type=int, default=5, help="real crops that each fault is made in")
     arguments = parser.parse_args()
     artefact = find_model(arguments.model)
     print(provenance())
-    with Engine(load_net(artefact), choose_device("auto"), geometry_of(artefact.card).context_sections) as engine:
+    print("| fault | shows | computed anew | either | ratio | off at a place, at most | changes of what is stored |")
+    print("|---" * 7 + "|")
+    with Engine(load_net(artefact), choose_device("cpu"), geometry_of(artefact.card).context_sections) as engine:
         bench, coarse = _Bench(engine, artefact, 128), _Bench(engine, artefact, 256)
         crops = list(_crops(arguments.data_root, arguments.crops))
         right = [bench.compute(crop, Making()) for crop in crops]
-        _tell("whole, real", right)
+        _tell("none, tiles cropped", right)
         blended = [bench.compute(crop, Making(window="gaussian")) for crop in crops]
-        _tell("whole, real, blended", blended)
+        _tell("none, tiles blended", blended)
         for name, making in FAULTS.items():
             made = [bench.compute(crop, making) for crop in crops[: arguments.faulty]]
-            changes = _describe_changes(made, blended if making.window else right)
-            _tell(name, made, changes)
+            _tell(name, made, _describe_changes(made, blended if making.window else right))
         stacks = (coarse.compute(stack, Making()) for stack in _stacks(arguments.synthetic))
-        _tell("whole, synthetic", list(stacks))
+        _tell("none, synthetic", list(stacks))
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,11 @@ class _Bench:
     engine: Engine
     artefact: Artefact
     tile_px: int
+
+    @cached_property
+    def net(self) -> Module:
+        """The net as it is."""
+        return load_net(self.artefact)
 
     def compute(self, voxels: Voxels, making: Making) -> Made:
         """Return the stored probability, and where its tiles meet."""
@@ -139,22 +150,31 @@ class _Bench:
             out[tile.write.slices][0] += part * mass
             weight[tile.write.slices][0] += mass
         rows, columns = (tuple(border for window in plan.windows(axis) for border in window) for axis in AXES)
-        stored = quantize_probability(out / weight)
-        # Blended tiles are no whole, so nothing can be computed anew in one piece.
-        differences = () if making.window else tuple(self._recompute(voxels, stored, statistics, plan))
-        return Made(stored, Seams(rows, columns, stride_px=geometry.stride_px), differences)
+        seams, stored = Seams(rows, columns, stride_px=geometry.stride_px), quantize_probability(out / weight)
+        sums = reduce(SeamSums.__add__, (SeamSums.count(section, seams) for section in stored))
+        return Made(stored, sums.audit(seams, shape), self._recompute(voxels, stored, statistics, plan))
 
-    def _recompute(
-        self, voxels: Voxels, stored: Voxels, statistics: IntensityStatistics, plan: Plan
-    ) -> Iterator[Difference]:
-        """Compute places anew as `segem verify --recompute` does."""
-        geometry = geometry_of(self.artefact.card)
-        halo = Halo(geometry.context_sections // 2, geometry.halo_px or 0, geometry.halo_px or 0)
-        again = Recomputer(
-            self.engine, halo, geometry.stride_px, lambda box: Tissue(voxels[box.slices], None), statistics
+    def _recompute(self, voxels: Voxels, stored: Voxels, statistics: IntensityStatistics, plan: Plan) -> Recomputed:
+        """Compute places anew as `segem.stages.segmentation.recompute.compare_places` does."""
+        geometry, blended = geometry_of(self.artefact.card), plan.tiling.window is not None
+        model = PlainModel(
+            partial(predict_section, self.net),
+            lambda box: Tissue(voxels[box.slices], None),
+            statistics,
+            geometry.context_sections,
+            geometry.stride_px,
         )
-        for place in choose_places(plan, PLACES):
-            yield again.compare(place, plan.shape, stored[place.slices][0])
+        places = choose_places(plan, FEWEST_TILED if blended else FEWEST, str(statistics.mean), beyond=blended)
+        found = []
+        for place in places:
+            box = place.box
+            anew = (
+                model.compute_tiled(box, plan)
+                if blended
+                else model.compute_whole(box, plan.shape, geometry.halo_px or 0)
+            )
+            found.append(compare_place(place, anew, stored[box.slices][0]))
+        return Recomputed(places=tuple(found), most_levels=ROUNDING[0], most_share=ROUNDING[1])
 
     def _is_black(self, tile: Tile) -> bool:
         return sum(start // self.tile_px for start in tile.write.start[1:]) % 2 == 0
@@ -188,30 +208,20 @@ def _weigh(shape: tuple[int, ...], window: str | None) -> Map:
     return np.outer(y, x).astype(np.float32)
 
 
-def _audit(made: Made) -> SeamAudit:
-    sums = reduce(SeamSums.__add__, (SeamSums.count(section, made.seams) for section in made.probability))
-    return sums.audit(made.seams, made.probability.shape)
-
-
 def _tell(name: str, made: list[Made], changes: str = "") -> None:
-    audits = [_audit(one) for one in made]
-    ratios = sorted(audit.ratio for audit in audits if audit.ratio is not None)
-    shown = f"ratio {ratios[0]:.2f} to {ratios[-1]:.2f}, median {np.median(ratios):.2f}"
-    seen = f"seams show in {sum(audit.shows for audit in audits)} of {len(audits)}"
-    found = [one.differences for one in made if one.differences]
-    if found:
-        levels = max(one.levels for places in found for one in places)
-        off = sum(any(not one.sound for one in places) for places in found)
-        seen += f", {PLACES} places computed anew differ in {off} of {len(found)} (by {levels} levels at most"
-        share = max(one.share for places in found for one in places)
-        seen += f" and in {share:.3%} of a place)"
-    print(f"{name}: {seen}; {shown}{changes}", flush=True)
+    ratios = sorted(one.audit.ratio for one in made if one.audit.ratio is not None)
+    shows, off = [one.audit.shows for one in made], [bool(one.recomputed.off) for one in made]
+    either = [one.audit.beside(one.recomputed).shows for one in made]
+    places = [place for one in made for place in one.recomputed.places]
+    worst = f"{100 * max(one.share for one in places):.2f} %, {max(one.levels for one in places)} levels"
+    counts = " | ".join(f"{sum(found)} of {len(made)}" for found in (shows, off, either))
+    print(f"| {name} | {counts} | {ratios[0]:.2f} to {ratios[-1]:.2f} | {worst} | {changes} |", flush=True)
 
 
 def _describe_changes(made: list[Made], right: list[Made]) -> str:
     pairs = zip(made, right, strict=False)
     off = np.concatenate([np.abs(a.probability.astype(int) - b.probability).ravel() for a, b in pairs])
-    return f"; changes {np.mean(off > 0):.2%} of the voxels, by {off.max()} levels at most, {off.mean():.3f} on average"
+    return f"{100 * np.mean(off > 0):.1f} % of the voxels, {off.mean():.2f} levels on average"
 
 
 def _crops(root: Path, count: int) -> Iterator[Voxels]:
@@ -229,7 +239,7 @@ def _crops(root: Path, count: int) -> Iterator[Voxels]:
 
 def _stacks(count: int) -> Iterator[Voxels]:
     for seed in range(count):
-        yield synthesize(SynthConfig(shape=(4, 512, 512), seed=seed)).image
+        yield synthesize(SynthConfig(shape=(SYNTHETIC_SECTIONS, 512, 512), seed=seed)).image
 
 
 if __name__ == "__main__":

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 from uuid import UUID
 
 from prefect import flow, get_run_logger
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
@@ -19,6 +17,7 @@ from flows.baseline import baseline_step
 from flows.ingest import ingest_step
 from flows.links import RUN_LABEL, is_watched
 from flows.notices import told_when_red
+from flows.pages import show_bar
 from flows.report import Scored, publish, report_step, score_step, show_scores, show_status
 from flows.segment import segment_step
 from flows.side_by_side import carry_out
@@ -40,6 +39,7 @@ from segem.stages.side_by_side import Course, StepName
 from segem.stages.status import StatusBoard
 
 DEFAULT_EXECUTION = ExecutionConfig()
+PROGRESS = "campaign-progress"
 
 
 @dataclass(frozen=True)
@@ -140,9 +140,10 @@ def _find_all_membranes(job: Campaign, execution: ExecutionConfig, board: Status
     failed: dict[str, str] = {}
     scored = Scored()
     places, execution = place_steps(job, execution)
-    bar = cast(UUID, create_progress_artifact(0.0, key="campaign-progress", description="Volumes done"))
+    bar = show_bar(PROGRESS, None, 0.0, "Volumes done")
 
     def note(courses: Sequence[Course], course: Course, error: Exception | None) -> None:
+        nonlocal bar
         if course.running:
             board.begin(course.volume, course.ahead[0])
             return
@@ -152,7 +153,9 @@ def _find_all_membranes(job: Campaign, execution: ExecutionConfig, board: Status
             record_failure(course.volume, job.run, failed[course.volume], job.workspace)
         board.end(course.volume, failed.get(course.volume))
         show_status(board.status())
-        update_progress_artifact(bar, 100.0 * sum(not each.ahead for each in courses) / len(courses))
+        if not course.ahead:
+            show_scores(job.run, [one.scores for one in scored.volumes.values()], passing=True)
+        bar = show_bar(PROGRESS, bar, sum(not each.ahead for each in courses) / len(courses), "Volumes done")
 
     courses = [Course(volume.name, volume.priority) for volume in job.manifest.volumes]
     carry_out(courses, places, lambda volume, step: _take_step(step, volume, job, execution, scored), note)
@@ -171,7 +174,6 @@ def _take_step(step: StepName, name: str, job: Campaign, execution: ExecutionCon
             segment_step(name, job.run, manifest.segment_config(), execution, workspace, job.replace)
         case "score":
             score_step(name, job.run, workspace, scored)
-            show_scores(job.run, [one.scores for one in scored.volumes.values()])
 
 
 def _raise_if_any(failed: dict[str, str], job: Campaign) -> None:

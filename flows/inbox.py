@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from prefect import flow
-from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.campaign import campaign
+from flows.pages import show_table
 from flows.steps import step
 from segem.config import ExecutionConfig
 from segem.config.service import InboxConfig
@@ -73,7 +73,7 @@ def campaign_on_new_data(
     rows = [{"stack": one.name, "run": one.run, "what": failed.get(one.name, "done")} for one in _stacks(look)]
     rows += [{"stack": name, "run": "-", "what": remark} for name, remark in look.remarks.items()]
     if rows:
-        create_table_artifact(rows, key="new-stacks", description=f"Stacks that are new in {config.inbox}")
+        show_table("new-stacks", rows, f"Stacks that are new in {config.inbox}")
     if failed:
         raise IncompleteError(
             f"{len(failed)} of {len(_stacks(look))} new stacks failed",

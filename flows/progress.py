@@ -6,12 +6,11 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
 from uuid import UUID
 
 from prefect import get_run_logger
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
+from flows.pages import show_bar
 from segem.progress import followed
 
 SECONDS_BETWEEN_BARS = 5.0
@@ -33,24 +32,19 @@ def progress_shown() -> Iterator[None]:
 class _Page:
     def __init__(self) -> None:
         self.logger = get_run_logger()
-        self.bars: dict[str, UUID] = {}
+        self.bars: dict[str, UUID | None] = {}
         self.told: dict[str, float] = {}
 
     def show(self, what: str, share: float | None, line: str) -> None:
         if time.monotonic() - self.told.get(what, float("-inf")) >= SECONDS_BETWEEN_LINES:
             self.told[what] = time.monotonic()
             self.logger.info(line)
-        if share is None:
-            return
-        if what in self.bars:
-            update_progress_artifact(self.bars[what], 100 * share, description=line)
-        else:
-            made = create_progress_artifact(100 * share, key=key_of(what), description=line)
-            self.bars[what] = cast(UUID, made)
+        if share is not None:
+            self.bars[what] = show_bar(key_of(what), self.bars.get(what), share, line)
 
     def fill(self) -> None:
         for what, bar in self.bars.items():
-            update_progress_artifact(bar, 100.0, description=f"{what}: done")
+            show_bar(key_of(what), bar, 1.0, f"{what}: done")
 
 
 def key_of(what: str) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prefect import flow
-from prefect.artifacts import create_link_artifact, create_table_artifact
 
 from flows.links import link_to_report
+from flows.pages import show_link, show_table
 from flows.steps import step
 from segem.io.workspace import open_workspace
 from segem.records.scores import IoU, VolumeScores
@@ -60,9 +60,7 @@ def report_run(run: str, workspace: Path = Path("workspace")) -> ReportResult:
 def publish(run: str, pages: ReportResult) -> None:
     """Put the scores of a run and a link to its report on the page of the flow run."""
     show_scores(run, read_report(pages.index.parent).volumes)
-    create_link_artifact(
-        link_to_report(run, pages.index), link_text=f"Report of {run}", key="report", description=str(pages.index)
-    )
+    show_link("report", link_to_report(run, pages.index), f"Report of {run}", str(pages.index))
 
 
 def show_status(status: CampaignStatus) -> None:
@@ -71,13 +69,13 @@ def show_status(status: CampaignStatus) -> None:
         {"volume": volume.name, **{name: step.state for name, step in volume.steps.items()}, "why": volume.reason or ""}
         for volume in status.volumes
     ]
-    create_table_artifact(rows, key="status", description=f"{status.run}: volumes and steps, {status.changed}")
+    show_table("status", rows, f"{status.run}: volumes and steps, {status.changed}", passing=True)
 
 
-def show_scores(run: str, volumes: Sequence[VolumeScores]) -> None:
+def show_scores(run: str, volumes: Sequence[VolumeScores], *, passing: bool = False) -> None:
     """Put the scores of the volumes that have any so far on the page of the flow run."""
     rows = [_row_of(volume) for volume in volumes]
-    create_table_artifact(rows, key="iou-of-volumes", description=f"Membrane IoU of each volume of {run}")
+    show_table("iou-of-volumes", rows, f"Membrane IoU of each volume of {run}", passing=passing)
 
 
 def _row_of(volume: VolumeScores) -> dict[str, str]:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import cast
 
 from prefect import flow
-from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from flows.pages import show_table
 from flows.report import publish as publish_report
 from flows.report import report_step
 from flows.segment import segment_step
@@ -130,7 +130,7 @@ def _segment_again(ready: PreparedRetraining, decided: Promotion) -> None:
 def publish(decided: Promotion) -> None:
     """Put the judged volumes with their intervals on the page of the flow run."""
     rows = [_row(volume) for volume in decided.judged]
-    create_table_artifact(rows, key="judged-volumes", description=_describe(decided))
+    show_table("judged-volumes", rows, _describe(decided))
 
 
 def _describe(decided: Promotion) -> str:

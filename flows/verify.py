@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prefect import flow
-from prefect.artifacts import create_table_artifact
 
+from flows.pages import show_table
 from flows.steps import step
 from segem.errors import IncompleteError
 from segem.io.workspace import open_workspace
@@ -42,10 +42,10 @@ def verify_weekly(workspace: Path = Path("workspace"), runs: Sequence[str] = ())
     rows = [
         {"run": run, "volume": fault.volume, "fault": fault.what} for run, faults in found.items() for fault in faults
     ]
-    create_table_artifact(
+    show_table(
+        "verified-runs",
         rows or [{"run": run, "volume": "-", "fault": "whole"} for run in names],
-        key="verified-runs",
-        description=f"{len(names)} runs read back",
+        f"{len(names)} runs read back",
     )
     if rows:
         damaged = sorted({row["run"] for row in rows})

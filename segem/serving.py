@@ -167,6 +167,7 @@ def serve(
     >>> import secrets
     >>> import httpx
     >>> from starlette.applications import Starlette
+    >>> from starlette.responses import PlainTextResponse
     >>> from starlette.routing import Route
     >>> app = Starlette(routes=[Route("/", lambda request: PlainTextResponse("hello"))])
     >>> token = secrets.token_urlsafe(32)

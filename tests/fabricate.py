@@ -83,6 +83,13 @@ def add_baseline(
     note_step(workspace, run, volume, record)
 
 
+def add_pyramids(workspace: Workspace, run: str, volume: str) -> None:
+    """Make the coarser levels of a volume and of the mask that a run holds of it, which a page shows from afar."""
+    source, result = Volume.open(workspace.volume(volume)), Volume.open(workspace.result(run, volume))
+    for made, label in ((source, None), (result, None), (result, "membrane")):
+        made.build_pyramid(label)
+
+
 def add_model(
     workspace: Workspace,
     run: str,

@@ -9,32 +9,13 @@ is held.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
-
-@dataclass(frozen=True)
-class Holder:
-    """A process of a machine, told from any other that had or will have its number."""
-
-    host: str
-    boot: str
-    pid: int
-    started: int
-    """Clock ticks from boot to its start."""
-
-    def lives(self) -> bool:
-        """Return whether the process is there; on another machine nobody here can say, so that it counts as alive."""
-        if self.host != socket.gethostname():
-            return True
-        return self.boot == boot_id() and started_at(self.pid) == self.started
+from segem.io.holder import Holder, this_host, this_process
 
 
 @dataclass(frozen=True)
@@ -56,42 +37,20 @@ class Lease:
 
     def holders(self) -> list[Holder]:
         """Return who has taken it, the worker first."""
-        with suppress(OSError, ValueError, TypeError):
-            return [Holder(**json.loads(line)) for line in self.path.read_text(encoding="utf-8").splitlines()]
+        with suppress(OSError, ValueError):
+            lines = self.path.read_text(encoding="utf-8").splitlines()
+            return [holder for line in lines if (holder := Holder.parse(line)) is not None]
         return []
 
     def process(self) -> Holder | None:
         """Return the process of the run, if it has begun and lives on this machine."""
-        begun = [one for one in self.holders()[1:] if one.host == socket.gethostname() and one.lives()]
+        begun = [one for one in self.holders()[1:] if one.is_here() and one.lives()]
         return begun[-1] if begun else None
 
     def worker_lives(self) -> bool:
         """Return whether the worker that picked the run up is there."""
         holders = self.holders()
         return bool(holders) and holders[0].lives()
-
-
-def boot_id() -> str:
-    """Return what tells this boot of the machine from any other."""
-    try:
-        return BOOT_ID.read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
-
-
-def started_at(pid: int) -> int | None:
-    """Return when a process started, in clock ticks since the boot; None where there is none, or only a zombie."""
-    try:
-        # The name of the program may hold spaces and brackets; it ends at the last bracket.
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in {"Z", "X"} else int(fields[19])
-
-
-def this_process() -> Holder:
-    """Return this process as the holder of a lease."""
-    return Holder(socket.gethostname(), boot_id(), os.getpid(), started_at(os.getpid()) or 0)
 
 
 def take(folder: Path, flow_run: str) -> int:
@@ -165,7 +124,7 @@ def expired(lease: Lease) -> Iterator[bool]:
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield _is(lease.path, descriptor) and all(one.host == socket.gethostname() for one in lease.holders())
+        yield _is(lease.path, descriptor) and all(one.host == this_host() for one in lease.holders())
     except BlockingIOError:
         yield False
     finally:
@@ -180,4 +139,4 @@ def _is(path: Path, descriptor: int) -> bool:
 
 
 def _sign(descriptor: int) -> None:
-    os.write(descriptor, f"{json.dumps(asdict(this_process()))}\n".encode())
+    os.write(descriptor, f"{this_process().text()}\n".encode())

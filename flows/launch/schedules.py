@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from flows.launch.history import serve_history
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from prefect.client.schemas.responses import DeploymentResponse
 
 CAMPAIGN, INBOX = "campaign/campaign", "campaign-on-new-data/campaign-on-new-data"
+STARTING_SECONDS = 60.0
+"""How long a service that has just been started may take to answer, and to enter its deployments."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -60,16 +65,25 @@ def connect(service: Service) -> Iterator[SyncPrefectClient]:
 
     refresh_global_settings_context()
     with get_client(sync_client=True) as client:
-        try:
-            client.api_version()
-        except Exception as error:
-            raise ServerError(
-                "the service runs, but does not answer",
-                where=service.address(),
-                found=error,
-                fix="wait until it has printed its address; if that takes minutes, stop it and start it again",
-            ) from error
+        _ask(client.api_version, "the service runs, but does not answer", service)
         yield client
+
+
+def _ask(question: Callable[[], T], silence: str, service: Service) -> T:
+    """Return an answer of the service, which may still be starting."""
+    ends = time.monotonic() + STARTING_SECONDS
+    while True:
+        try:
+            return question()
+        except Exception as error:
+            if time.monotonic() > ends or service.running() is None:
+                raise ServerError(
+                    silence,
+                    where=service.address(),
+                    found=str(error) or type(error).__name__,
+                    fix="stop the service and start it again; its logs are in the folder .service of the workspace",
+                ) from error
+        time.sleep(0.5)
 
 
 def add_schedule(service: Service, name: str, parameters: dict[str, Any], config: ScheduleConfig) -> Scheduled:
@@ -116,7 +130,8 @@ def add_schedule(service: Service, name: str, parameters: dict[str, Any], config
                 where=slug,
                 fix=f"remove it first (segem schedule remove {slug}), or give another --name",
             )
-        deployment = client.read_deployment_by_name(INBOX if "config" in parameters else CAMPAIGN)
+        flow = INBOX if "config" in parameters else CAMPAIGN
+        deployment = _ask(lambda: client.read_deployment_by_name(flow), f"the service does not know {flow}", service)
         wanted = DeploymentScheduleCreate(schedule=when, parameters=parameters, slug=slug)
         client.create_deployment_schedules(deployment.id, [wanted])
         return _describe(*_one(client, slug))
@@ -138,7 +153,8 @@ def switch_schedule(service: Service, name: str, *, active: bool) -> Scheduled:
     """
     with connect(service) as client:
         deployment, found = _one(client, slug_of(name))
-        client.update_deployment_schedule(deployment.id, found.id, active=active)
+        # With its parameters: the server forgets those that it is not told again.
+        client.update_deployment_schedule(deployment.id, found.id, active=active, parameters=found.parameters)
         return _describe(*_one(client, slug_of(name)))
 
 

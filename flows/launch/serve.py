@@ -1,7 +1,8 @@
 """The service of a workspace: Prefect's server, a worker, the schedules and the reaper, as long as this process runs.
 
 The server is a thread of this process, the worker and the flow runs are processes of their own. Flow runs outlive a
-worker that is killed, and this process too: the next service finds them by their leases.
+worker that is killed. They go on without this process too, and wait some minutes for an answer where they need one; the
+next service knows by their leases which of them live, and starts the others again.
 """
 
 from __future__ import annotations

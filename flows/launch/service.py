@@ -139,6 +139,9 @@ class Service:
             "PREFECT_SERVER_API_AUTH_STRING": settings[PASSWORD],
             "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": settings[URL].removesuffix("/api"),
             "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
+            # On disk: a run that goes on while the service is started again keeps its slot. From memory it would be
+            # lost, so that Prefect ends the run at the next look, and the slot of one that died meanwhile stays taken.
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
             # Home and database can be set independently; both must be this service's own.
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{self.database}",
             # A SQLite that is busy for a moment fills pages with tracebacks; clients are told to come back, and do.

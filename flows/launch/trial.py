@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flows.launch.local import use_prefect
 from segem.config import ExecutionConfig
-from segem.stages.forecast import Trial, measure_disk
+from segem.stages.forecast import Trial, measure_disk, measure_peak
 
 
 def take_trials(
@@ -46,5 +46,6 @@ def take_trials(
         for number, (manifest, depth) in enumerate(zip(manifests, depths, strict=True)):
             workspace, begun = folder / str(number), time.monotonic()
             campaign(manifest, "trial", workspace, None, execution)
-            trials.append(Trial(depth, time.monotonic() - begun, measure_disk(workspace)))
+            took = time.monotonic() - begun
+            trials.append(Trial(depth, took, measure_disk(workspace), measure_peak()))
     return first, trials

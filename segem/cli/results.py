@@ -150,8 +150,8 @@ def verify(
             "--recompute",
             min=0,
             metavar="PLACES",
-            help="Also compute so many places of each volume anew, where tiles meet, and compare them with what is "
-            "stored: by the model, in one piece.",
+            help="Also compute so many places of each volume anew, where tiles or blocks meet, and compare them with "
+            "what is stored, as each segmentation does at its end.",
         ),
     ] = 0,
     repair: Annotated[

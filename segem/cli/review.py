@@ -195,7 +195,7 @@ def _label(workspace: Workspace, labels: LabelConfig, config: ReviewConfig, as_j
 def _serve(workspace: Workspace, run: str, config: ReviewConfig, as_json: bool, chosen: Sequence[Region] = ()) -> None:
     from segem.cli.review_goal import watch_goal
     from segem.io.reviewed import open_log, replay
-    from segem.io.reviewers import check_reviewer, find_reviewer, list_reviewers
+    from segem.io.reviewers import check_reviewer, find_reviewer
     from segem.records.review import SHEET
     from segem.review.apart import Checks
     from segem.review.app import make_app
@@ -224,8 +224,7 @@ def _serve(workspace: Workspace, run: str, config: ReviewConfig, as_json: bool, 
             serve(make_app(opened, three_d=config.three_d), listener, identify),
         ):
             volumes = ", ".join(opened.volumes)
-            ahead = (person, *list_reviewers(opened.log))
-            threading.Thread(target=opened.prepare, args=(ahead,), name="prepare", daemon=True).start()
+            threading.Thread(target=opened.prepare, args=(person,), name="prepare", daemon=True).start()
             show({"volumes": volumes, "review": f"{listener.address}/?token={own}"}, as_json, run=run)
             signal.pause()
     finally:

@@ -79,7 +79,8 @@ def serve(
 def schedule_add(
     manifest: ManifestArgument,
     config: Annotated[
-        ScheduleConfig, Options({"": ("cron", Option("timezone", default="that of this machine"), "name")})
+        ScheduleConfig,
+        Options({"": ("cron", Option("timezone", default="that of this machine"), "name"), RUN: ("restarts",)}),
     ],
     inbox: Annotated[InboxConfig | None, Options({"New data": ("inbox", "settle_seconds")})],
     execution: ExecutionOptions,
@@ -93,15 +94,6 @@ def schedule_add(
         ),
     ] = None,
     data_root: DataRootOption = None,
-    restarts: Annotated[
-        int,
-        typer.Option(
-            "--restarts",
-            min=0,
-            help="How often a campaign whose process died is started again; it continues where it was.",
-            rich_help_panel=RUN,
-        ),
-    ] = 3,
 ) -> None:
     """Run the campaign of a manifest by the clock, or whenever a new stack lies in an inbox.
 
@@ -115,7 +107,7 @@ def schedule_add(
         "manifest": str(manifest.resolve()),
         "workspace": str(workspace_at(common.workspace).root),
         "execution": execution.model_dump(mode="json"),
-        "restarts": restarts,
+        "restarts": config.restarts,
     }
     if inbox is not None:
         rooted = inbox.model_copy(update={"inbox": inbox.inbox.resolve()})

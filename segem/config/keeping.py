@@ -2,36 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
+from segem.config.amounts import parse_age
 from segem.config.base import Config
-
-_UNITS = {"h": "hours", "d": "days", "w": "weeks"}
-
-
-def parse_age(value: Any) -> Any:
-    """Return the time that a text such as ``90d`` means; any other value is returned unchanged.
-
-    Raises
-    ------
-    ValueError
-        When the text is no such time.
-
-    Examples
-    --------
-    >>> parse_age("90d").days, parse_age("12w").days, parse_age("36h").total_seconds()
-    (90, 84, 129600.0)
-    """
-    if not isinstance(value, str):
-        return value
-    found = re.fullmatch(r"\s*([0-9]{1,5})\s*([hdw])\s*", value)
-    if found is None:
-        raise ValueError("give hours, days or weeks, as in 36h, 90d or 12w")
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
 class PurgeConfig(Config):

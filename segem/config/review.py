@@ -92,8 +92,9 @@ class ReviewConfig(Config):
     """Share of regions that two people read, the second as the model left them: how far they agree is in the report. It
     is chosen once, when a review begins."""
     sample: int = Field(default=0, ge=0, le=2000)
-    """Show so many regions of each volume, drawn at random, instead of those that are most likely wrong: what is
-    corrected in them says what IoU the mask of the whole volume has."""
+    """Begin with so many regions of each volume, drawn at random, instead of those that are most likely wrong: what is
+    corrected in them says what IoU the mask of the whole volume has. The page switches between the two; 0 begins with
+    those most likely wrong."""
     receipt: Path | None = None
     """Write what was decided, by whom and when, as a table (.csv) or pages (.pdf), and do not serve the page."""
     person: str = Field(default_factory=getpass.getuser)

@@ -38,6 +38,8 @@ class ScheduleConfig(Config):
     """Whose clock it is, as in ``Europe/Berlin``."""
     name: str | None = None
     """Name of the schedule; that of the manifest when absent."""
+    restarts: int = Field(default=3, ge=0)
+    """How often a campaign whose process died is started again; it continues where it was."""
 
 
 class InboxConfig(Config):

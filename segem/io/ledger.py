@@ -10,7 +10,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -199,7 +199,7 @@ def read_ledger(path: Path) -> Iterator[Ledger]:
         When it cannot be read.
     """
     with disk_errors(path):
-        shared = shared_kind(path.parent) is not None
+        shared = path.parent.exists() and shared_kind(path.parent) is not None
     if not shared and os.access(path.parent, os.W_OK) and os.access(path, os.W_OK):
         with Ledger(path) as ledger:
             yield ledger
@@ -219,7 +219,8 @@ def _copy(path: Path, copy: Path) -> None:
         for ending in ("", "-wal", "-journal"):
             part, taken = (file.with_name(f"{file.name}{ending}") for file in (path, copy))
             taken.unlink(missing_ok=True)
-            with suppress(FileNotFoundError) if ending else nullcontext():
+            # A run that has none has no rows.
+            with suppress(FileNotFoundError):
                 shutil.copyfile(part, taken)
         with suppress(sqlite3.Error), closing(sqlite3.connect(copy)) as db:
             if db.execute("PRAGMA quick_check").fetchone() == ("ok",):

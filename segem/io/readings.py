@@ -1,10 +1,10 @@
-"""What a log says of those who wrote it: the errors planted for them, and the regions that two of them have read."""
+"""What a log says of those who wrote it: the errors they had to see, and the regions that two of them have read."""
 
 from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,10 +21,12 @@ _AGREE = 0.9
 """IoU of two readings above which nobody is asked to decide between them: edges of membranes differ by a pixel."""
 _RIGHT = {"accept": True, "fix": True, "reject": False}
 
+FindErrors = Callable[[Place, NDArray[np.bool_]], NDArray[np.bool_]]
+
 
 @dataclass(frozen=True)
 class Control:
-    """A region with a planted error, about which the person it was planted for has decided."""
+    """A region about which a person has decided, and of which it is known what is wrong: by plan, or by labels."""
 
     person: str
     place: Place
@@ -74,8 +76,21 @@ class TwoReadings:
         return (None not in words and words[0] != words[1]) or both < _AGREE * either
 
 
+def list_left(log: ReviewLog, volume: str, read: ReadMask) -> Iterator[tuple[Place, str, NDArray[np.bool_]]]:
+    """Yield the controls about which people have decided, what they said, and the mask that they have left there.
+
+    It is without the planted pixels, whatever was done about them, and without what others have corrected.
+    """
+    decided = {one.place: str(one.detail["decision"]) for one in _own(log, volume, "decision")}
+    for plant in _own(log, volume, "plant"):
+        place, planted = read_plant(plant)
+        if place in decided:
+            own = log.mask(place, _read_nothing) & ~planted
+            yield place.model_copy(update={"volume": volume}), decided[place], read(place) ^ own
+
+
 def list_controls(log: ReviewLog, volume: str) -> Iterator[Control]:
-    """Yield the controls of a volume about which somebody has decided."""
+    """Yield the regions of a volume in which an error is planted, and about which its person has decided."""
     decided = {one.place: one for one in _own(log, volume, "decision")}
     for plant in _own(log, volume, "plant"):
         place = plant.place
@@ -85,6 +100,35 @@ def list_controls(log: ReviewLog, volume: str) -> Iterator[Control]:
         mended = log.mask(place, _read_nothing) & planted
         seen = 2 * int(mended.sum()) >= int(planted.sum()) or last.detail["decision"] == "reject"
         yield Control(str(plant.detail["name"]), place.model_copy(update={"volume": volume}), seen)
+
+
+def list_labelled(log: ReviewLog, volume: str, read: ReadMask, find_errors: FindErrors) -> Iterator[Control]:
+    """Yield the regions of a volume that were plainly wrong, by its labels, when a person came to them.
+
+    Parameters
+    ----------
+    log : ReviewLog
+        Of the review.
+    volume : str
+        Name of the volume.
+    read : callable
+        Reads its mask as it was before any review.
+    find_errors : callable
+        Returns the pixels of a rectangle where a mask is plainly wrong, (y, x) bool.
+    """
+    planted = {one.place for one in _own(log, volume, "plant")}
+    made: dict[tuple[str, Place], Entry] = {}
+    for one in (*log.entries(("decision",), volume), *_own(log, volume, "decision")):
+        if one.place is not None and one.place not in planted:
+            made[one.author, one.place] = one
+    for (person, place), last in made.items():
+        first = log.first_entry(place, person) or last
+        before, after = (log.mask(place, read, upto) for upto in (first.number - 1, last.number))
+        shared = place.model_copy(update={"volume": volume})
+        wrong = int(find_errors(shared, before).sum())
+        if wrong:
+            left = int(find_errors(shared, after).sum())
+            yield Control(person, shared, 2 * left <= wrong or last.detail["decision"] == "reject")
 
 
 def write_plant(place: Place, planted: NDArray[np.bool_], person: str, kind: str) -> Draft:

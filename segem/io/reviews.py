@@ -304,11 +304,11 @@ class ReviewLog:
             raise _changed(self.path, "it is not the log that the report of the run was written of")
         return Head(entries=count, digest=previous)
 
-    def first_author(self, place: Place) -> str | None:
-        """Return who was the first to change or to decide about a part of a rectangle; None where nobody has."""
+    def first_entry(self, place: Place, author: str | None = None) -> Entry | None:
+        """Return the first change of, or decision about, a part of a rectangle: by anybody, or by one person."""
+        worked = f"{_TOUCHES} AND kind IN ({', '.join('?' * len(WORK))}) AND (? IS NULL OR author = ?)"
         with self._lock, self._faults():
-            first = self._entries(f"{_TOUCHES} AND kind IN ({', '.join('?' * len(WORK))})", *_corners(place), *WORK)
-        return first[0].author if first else None
+            return next(iter(self._entries(worked, *_corners(place), *WORK, author, author)), None)
 
     def _digest_before(self, draft: Draft, read: ReadMask) -> str | None:
         """Return the digest of the mask that a draft changes; None where it changes nothing."""

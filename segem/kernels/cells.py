@@ -7,67 +7,19 @@ between two regions decides: its mean probability says whether it is a membrane 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from segem.kernels.merging import Borders, join_borders, merge_basins
+
 STRIP_PX = 2**20
 """Pixels that are worked on at once: what is held for each is some 60 bytes."""
 _TRUNCATE = 4.0
 """Standard deviations at which a Gaussian is cut."""
 _OUTSIDE = np.finfo(np.float32).max
-
-
-@dataclass(frozen=True)
-class Borders:
-    """The borders between the basins of a section, one for each two that touch.
-
-    Parameters
-    ----------
-    one, other : (k,) int64
-        Numbers of the two basins, the smaller one first.
-    total : (k,) float64
-        Sum over the pairs of pixels that touch across the border, one in each basin: the larger probability of the
-        two, in steps of 1 / 255. A whole number, so that no order of adding changes it.
-    length : (k,) float64
-        Number of these pairs.
-    """
-
-    one: NDArray[np.int64]
-    other: NDArray[np.int64]
-    total: NDArray[np.float64]
-    length: NDArray[np.float64]
-
-    @property
-    def mean(self) -> NDArray[np.float64]:
-        """Mean probability of each border, 0 to 1."""
-        return self.total / self.length / 255
-
-    def take(self, chosen: NDArray[np.bool_]) -> Borders:
-        """Return some of the borders."""
-        return Borders(self.one[chosen], self.other[chosen], self.total[chosen], self.length[chosen])
-
-    @classmethod
-    def gather(
-        cls,
-        one: NDArray[np.integer[Any]],
-        other: NDArray[np.integer[Any]],
-        total: NDArray[Any],
-        length: NDArray[Any] | None = None,
-    ) -> Borders:
-        """Add up what belongs to the same two basins, in whichever order they are named; one pair each by default."""
-        low, high = np.minimum(one, other).astype(np.int64), np.maximum(one, other).astype(np.int64)
-        count = int(high.max(initial=0)) + 1
-        keys, which = np.unique(low * count + high, return_inverse=True)
-        return cls(
-            keys // count,
-            keys % count,
-            np.bincount(which, total, keys.size).astype(np.float64),
-            np.bincount(which, length, keys.size).astype(np.float64),
-        )
 
 
 def find_cells(
@@ -96,8 +48,8 @@ def find_cells(
 
     Notes
     -----
-    Basins of the smoothed probability (`find_basins`), merged from the weakest border on (`merge_basins`). How well it
-    does is in docs/explanation/cells.md.
+    Basins of the smoothed probability (`find_basins`), merged from the weakest border on
+    (`segem.kernels.merging.merge_basins`). How well it does is in docs/explanation/cells.md.
 
     Examples
     --------
@@ -116,7 +68,7 @@ def find_cells(
     return cells
 
 
-def close_membrane(mask: NDArray[np.uint8], cells: NDArray[np.uint32]) -> NDArray[np.uint8]:
+def close_membrane(mask: NDArray[np.uint8], cells: NDArray[np.uint32], *, in_place: bool = False) -> NDArray[np.uint8]:
     """Draw the borders between cells into a membrane mask.
 
     Parameters
@@ -125,6 +77,8 @@ def close_membrane(mask: NDArray[np.uint8], cells: NDArray[np.uint32]) -> NDArra
         1 = membrane.
     cells : (y, x) uint32
         Numbers of the cells; 0 outside, where nothing is drawn.
+    in_place : bool
+        Draw into `mask` itself.
 
     Returns
     -------
@@ -136,7 +90,7 @@ def close_membrane(mask: NDArray[np.uint8], cells: NDArray[np.uint32]) -> NDArra
     >>> close_membrane(np.zeros((1, 4), np.uint8), np.array([[1, 1, 2, 2]], np.uint32)).tolist()
     [[0, 1, 0, 0]]
     """
-    closed = mask.copy()
+    closed = mask if in_place else mask.copy()
     for rows in _strips(cells.shape):
         beyond = min(rows.stop + 1, cells.shape[0])
         here, below = cells[rows], cells[rows.start + 1 : beyond]
@@ -166,7 +120,7 @@ def find_basins(
     Each pixel leads to the lowest of itself and the four that share an edge with it, of equal ones to the first in
     reading order; so there are no plateaus, and nothing depends on the order of work (a watershed by topographic
     distance: F. Meyer, Signal Processing 38(1) (1994), doi:10.1016/0165-1684(94)90060-4). Flat ground has several
-    minima in this order, of which `merge_basins` makes one again.
+    minima in this order, of which merging makes one again.
 
     Examples
     --------
@@ -209,97 +163,24 @@ def measure_borders(basins: NDArray[np.integer[Any]], probability: NDArray[np.ui
     >>> found.one.tolist(), found.other.tolist(), found.total.tolist(), found.length.tolist()
     ([1], [2], [26.0], [3.0])
     """
-    parts = []
-    for rows in _strips(basins.shape):
-        stop = min(rows.stop + 1, basins.shape[0])
-        here, height = basins[rows], probability[rows]
-        below, height_below = basins[rows.start + 1 : stop], probability[rows.start + 1 : stop]
-        pairs = (
-            (here[:, :-1], here[:, 1:], height[:, :-1], height[:, 1:]),
-            (here[: len(below)], below, height[: len(below)], height_below),
-        )
-        for a, b, p, q in pairs:
-            touch = _differ(a, b)
-            parts.append(Borders.gather(a[touch], b[touch], np.maximum(p[touch], q[touch])))
-    return Borders.gather(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("one", "other", "total", "length"))
+    parts = [_measure_strip(basins, probability, rows) for rows in _strips(basins.shape)]
+    return join_borders(parts)
+
+
+def _measure_strip(basins: NDArray[np.integer[Any]], probability: NDArray[np.uint8], rows: slice) -> Borders:
+    """Return the borders within some rows, and with the row below them."""
+    stop = min(rows.stop + 1, basins.shape[0])
+    here, height = basins[rows], probability[rows]
+    below, height_below = basins[rows.start + 1 : stop], probability[rows.start + 1 : stop]
+    pairs = (
+        (here[:, :-1], here[:, 1:], height[:, :-1], height[:, 1:]),
+        (here[: len(below)], below, height[: len(below)], height_below),
     )
-
-
-def merge_basins(borders: Borders, count: int, below: float) -> NDArray[np.uint32]:
-    """Merge basins from the weakest border on, until no border is weaker than `below`.
-
-    Parameters
-    ----------
-    borders : Borders
-        Between basins 1 to `count`.
-    count : int
-        Number of basins.
-    below : float
-        Mean probability, 0 to 1.
-
-    Returns
-    -------
-    (count + 1,) uint32
-        The number of the cell that each basin belongs to, from 1; of 0 it is 0.
-
-    Notes
-    -----
-    Where two basins become one, their borders with a third one become one border. Its mean is never below both of
-    theirs, so two basins that are each other's weakest border stay so until they are merged, whatever else is merged
-    before. All such pairs are merged at once: the outcome is that of one pair after the other in rising order
-    (reducibility; F. Murtagh, The Computer Journal 26(4) (1983), doi:10.1093/comjnl/26.4.354).
-
-    Examples
-    --------
-    >>> chain = Borders.gather(np.array([1, 2, 3]), np.array([2, 3, 4]), np.array([25, 230, 51]))
-    >>> merge_basins(chain, 4, below=0.5).tolist()
-    [0, 1, 1, 2, 2]
-    """
-    belongs = np.arange(count + 1)
-    for _, step in merge_rounds(borders, count, below):
-        belongs = step[belongs]
-    _, numbers = np.unique(belongs, return_inverse=True)
-    return numbers.astype(np.uint32)
-
-
-def merge_rounds(borders: Borders, count: int, below: float) -> Iterator[tuple[Borders, NDArray[np.int64]]]:
-    """Merge basins as `merge_basins` does, and yield what is merged at once, round by round.
-
-    Parameters
-    ----------
-    borders, count, below
-        See `merge_basins`.
-
-    Yields
-    ------
-    Borders
-        The borders that vanish, no two of them of one basin.
-    (count + 1,) int64
-        What each basin is called afterwards: where two become one, by the smaller number.
-
-    Examples
-    --------
-    >>> chain = Borders.gather(np.array([1, 2]), np.array([2, 3]), np.array([25, 51]))
-    >>> [(gone.one.tolist(), gone.other.tolist(), step.tolist()) for gone, step in merge_rounds(chain, 3, below=0.5)]
-    [([1], [2], [0, 1, 1, 3]), ([1], [3], [0, 1, 2, 1])]
-    """
-    while True:
-        # A total order: of equal borders, the one of the first basins.
-        rank = np.empty(borders.one.size, np.int64)
-        rank[np.lexsort((borders.other, borders.one, borders.mean))] = np.arange(rank.size)
-        weakest = np.full(count + 1, rank.size)
-        for side in (borders.one, borders.other):
-            np.minimum.at(weakest, side, rank)
-        merged = (weakest[borders.one] == rank) & (weakest[borders.other] == rank) & (borders.mean < below)
-        if not merged.any():
-            return
-        step = np.arange(count + 1)
-        step[borders.other[merged]] = borders.one[merged]
-        yield borders.take(merged), step
-        one, other = step[borders.one], step[borders.other]
-        kept = one != other
-        borders = Borders.gather(one[kept], other[kept], borders.total[kept], borders.length[kept])
+    parts = []
+    for a, b, p, q in pairs:
+        touch = _differ(a, b)
+        parts.append(Borders.gather(a[touch], b[touch], np.maximum(p[touch], q[touch])))
+    return join_borders(parts)
 
 
 def _relief(

@@ -9,14 +9,14 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from segem.kernels.cells import Borders, merge_rounds
+from segem.kernels.merging import Borders, merge_rounds
 
 Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class MergeTree:
-    """All links by which parts become one, see `segem.kernels.cells.merge_basins`; a link comes after those within it.
+    """All links by which parts become one (`segem.kernels.merging.merge_basins`); a link comes after those within it.
 
     Parameters
     ----------

@@ -1,39 +1,34 @@
-"""How far a review can be relied on: what its people saw of planted errors, how they agree, what a sample says."""
+"""How far a review can be relied on: which errors its people saw, how they agree, and what a sample says."""
 
 from __future__ import annotations
 
 from segem.records.base import Record
-from segem.records.intervals import Interval, TooFew
+from segem.records.intervals import Ceiling, Interval, TooFew
+
+
+class Seen(Record):
+    """How many of the errors that are known one person has seen."""
+
+    regions: int
+    """With such errors, that they have decided about."""
+    seen: int
+    """Of those, the ones in which they mended at least half of the errors, or which they rejected."""
+    rate: Interval | TooFew
+    """Between which limits the share of regions lies in which they see the errors."""
 
 
 class Reviewer(Record):
-    """What one person has done, and how many planted errors they have seen."""
+    """What one person has done, and what they have seen of errors that are known."""
 
     name: str
     decided: int
     """Regions."""
     active_seconds: float
     """At work, without breaks."""
-    controls: int
-    """Regions with a planted error that they have decided about."""
-    seen: int
-    """Of those, the ones in which they mended at least half of it, or which they rejected."""
-    hit_rate: Interval | TooFew
-    """Between which limits the share of errors lies that they see."""
-
-
-class Agreement(Record):
-    """How far two people agree who have read the same regions, the second without knowing of the first.
-
-    No model can be shown to be better than that: it is the ceiling for scores against labels of such people.
-    """
-
-    regions: int
-    iou: float
-    iou_interval: Interval | TooFew
-    v_rand: float
-    """Of the cells of one reading in those of the other, within regions."""
-    v_rand_interval: Interval | TooFew
+    planted: Seen
+    """Errors that were planted for them."""
+    labelled: Seen
+    """Errors of the model that the labels of the volume show."""
 
 
 class Sampled(Record):
@@ -44,7 +39,7 @@ class Sampled(Record):
     """Of the volume."""
     chosen: int
     decided: int
-    """Accepted or fixed so far; the estimate is made of these."""
+    """Accepted or fixed, of those that were drawn before the first one that is open; the estimate is made of these."""
     iou: float | None
     interval: Interval | TooFew
 
@@ -53,6 +48,7 @@ class ReviewFindings(Record):
     """What a review says of its people and of the mask."""
 
     reviewers: tuple[Reviewer, ...] = ()
-    agreement: Agreement | None = None
-    """None where nobody has read a region that somebody else had read."""
+    agreement: Ceiling | None = None
+    """How far two people agree who have read the same regions, the second without knowing of the first, as ``iou`` and
+    ``v_rand``, both within regions; None where nobody has read a region that somebody else had read."""
     sampled: tuple[Sampled, ...] = ()

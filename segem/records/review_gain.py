@@ -22,5 +22,5 @@ class ReviewGain(Record):
 
     @computed
     def minutes(self) -> float:
-        """How long people were at work on the review."""
+        """How long people were at work on the review: on controls, second readings and verdicts too."""
         return sum(one.active_seconds for one in self.reviewed) / 60

@@ -12,6 +12,7 @@ from segem.config.baseline import BaselineMethod
 from segem.geometry import ZYX
 from segem.records.card import FittedOn, HeldOutScore, TrainedOn
 from segem.records.reference import Reference
+from segem.records.seams import Recomputed
 
 SCHEMA: Literal[2] = 2
 """Increased whenever an older record could be misread."""
@@ -112,6 +113,8 @@ class SegmentFacts(StepFacts):
     reference: Reference | None = None
     """What the model's estimates without truth were fitted on."""
     int8: Int8Facts | None = None
+    recomputed: Recomputed | None = None
+    """Places of the probability, computed anew once all of it was written; None until then."""
 
 
 class CrfFacts(StepFacts):
@@ -131,6 +134,8 @@ class CrfFacts(StepFacts):
     calibrated_on: tuple[FittedOn, ...] = ()
     int8: Int8Facts | None = None
     """Of the model behind that probability, as are `trained_on` and `calibrated_on`."""
+    recomputed: Recomputed | None = None
+    """The same of the probability that was refined."""
 
 
 class CellsFacts(StepFacts):

@@ -41,7 +41,7 @@ class Checks:
     second_share : float
         Share of regions that are read by two people; what it was when the review began holds.
     sample : int
-        Show so many regions of each volume, drawn at random, instead of those that are most likely wrong; 0 for none.
+        Begin with so many regions of each volume, drawn at random, instead of those that are most likely wrong.
     """
 
     control_every: int = 0
@@ -142,7 +142,7 @@ class Apart:
 
     def is_blind(self, person: str, cell: Place) -> bool:
         """Return whether a region is read by two, and somebody else was the first."""
-        return self.is_twice(cell) and self.log.first_author(cell) not in {None, person}
+        return self.is_twice(cell) and (first := self.log.first_entry(cell)) is not None and first.author != person
 
     def is_own(self, person: str, cell: Place) -> bool:
         """Return whether what a person does about a region is kept apart."""
@@ -198,6 +198,11 @@ class Apart:
             elif self.is_blind(person, cell):
                 mask[here] = base[here] ^ own[here]
         return mask
+
+    def left(self, person: str, cell: Place, held: Known) -> NDArray[np.bool_]:
+        """Return the mask of a region as a person sees it, but for an error that was planted there."""
+        mask, planted = self.see(person, cell, held), self.controls(person, cell.volume).get(cell)
+        return mask if planted is None else np.where(planted, held.read(cell), mask)
 
     def route(self, person: str, draft: Draft, held: Known) -> list[Draft]:
         """Cut what a person changes by regions, and name those that are kept apart."""

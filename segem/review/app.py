@@ -169,6 +169,7 @@ def _add_reading(app: FastAPI, review: Review, presence: Presence, three_d: bool
             "run": review.run,
             "person": person,
             "labelling": review.labelling,
+            "drawn": review.apart.checks.sample > 0,
             "three_d": three_d,
             "tile_px": TILE_PX,
             "volumes": [
@@ -200,10 +201,10 @@ def _add_reading(app: FastAPI, review: Review, presence: Presence, three_d: bool
         return pack_bits(review.propose(person, place, of))
 
     @app.get("/api/queue/{volume}")
-    def show_queue(person: Person, volume: str) -> list[dict[str, Any]]:
+    def show_queue(person: Person, volume: str, drawn: bool = False) -> list[dict[str, Any]]:
         decided, claimed = list_decisions(review, person, volume), list_claims(review, volume)
         shown = []
-        for region in review.regions(volume):
+        for region in review.regions(volume, drawn=drawn):
             place = place_of(region)
             last = decided.get(place)
             shown.append(

@@ -13,7 +13,7 @@ from segem.io.readings import TwoReadings, list_readings
 from segem.io.reviewers import list_reviewers
 from segem.records.base import Record
 from segem.records.review import Draft, Place
-from segem.review.asked import Id, Person, pack_bits
+from segem.review.asked import Id, Person, Seconds, pack_bits
 from segem.review.pictures import no_such
 from segem.review.progress import find_progress, list_decisions
 from segem.review.session import Review
@@ -38,21 +38,22 @@ class Verdict(Record):
     id: Id
     place: Place
     take: Literal["first", "second"]
+    active_seconds: Seconds = 0.0
 
 
 def add_people(app: FastAPI, review: Review) -> None:
     """Add the routes of several people to those of a review."""
 
     @app.get("/api/progress/{volume}")
-    def show_progress(person: Person, volume: str) -> dict[str, Any]:
-        return find_progress(review, person, volume, list_reviewers(review.log)).model_dump()
+    def show_progress(person: Person, volume: str, drawn: bool = False) -> dict[str, Any]:
+        return find_progress(review, person, volume, list_reviewers(review.log), drawn=drawn).model_dump()
 
     @app.post("/api/claims")
     def claim(sent: Claimed, person: Person) -> Response:
         if sent.name not in {person, *list_reviewers(review.log)}:
             raise no_such("person")
         volume = sent.places[0].volume
-        known = {place_of(one) for one in review.regions(volume)}
+        known = {place_of(one) for one in review.listed(volume)}
         decided = list_decisions(review, person, volume)
         if not known.issuperset(sent.places):
             raise no_such("region")
@@ -87,7 +88,8 @@ def add_people(app: FastAPI, review: Review) -> None:
     def decide_between(sent: Verdict, person: Person) -> Response:
         place = sent.place
         found = _find_open(review, person, place.volume, (place.z, place.y, place.x))
-        review.take_reading(found, sent.id, person, second=sent.take == "second")
+        second, seconds = sent.take == "second", sent.active_seconds
+        review.take_reading(found, sent.id, person, second=second, active_seconds=seconds)
         return JSONResponse({"taken": sent.take}, 201)
 
 

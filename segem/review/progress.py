@@ -28,14 +28,16 @@ class Progress(Record):
     seconds_each: float | None
     """At work, for each region that they have decided about; None where there was none."""
     last: Place | None
-    """What they did last."""
+    """The region that they decided last."""
     people: tuple[str, ...]
     """Who has a part in the review."""
     sampled: Sampled | None
-    """What is known of the whole volume, where its regions were drawn at random."""
+    """What regions drawn at random say of the whole volume, by what this person sees; None where others are shown."""
 
 
-def find_progress(review: Review, person: str, volume: str, people: tuple[str, ...]) -> Progress:
+def find_progress(
+    review: Review, person: str, volume: str, people: tuple[str, ...], *, drawn: bool = False
+) -> Progress:
     """Return how far a person has come with a volume; see `Progress`.
 
     Parameters
@@ -48,25 +50,34 @@ def find_progress(review: Review, person: str, volume: str, people: tuple[str, .
         Its name.
     people : tuple of str
         Who may review.
+    drawn : bool
+        Of the regions drawn at random.
 
     Returns
     -------
     Progress
     """
     decided, claims = list_decisions(review, person, volume), list_claims(review, volume)
-    places = [place_of(one) for one in review.regions(volume)]
+    places = [place_of(one) for one in review.regions(volume, drawn=drawn)]
     own = [one for one in review.entries(person, volume) if one.author == person]
     done = {one.place for one in own if one.kind == "decision"}
     free = [one for one in places if one not in decided and (one not in claims or claims[one].person == person)]
-    sampled = estimate_sampled(review.log, volume, review.volume(volume).read) if review.apart.checks.sample else []
+    sampled = _estimate(review, person, volume, decided) if drawn else []
     return Progress(
         decided=sum(one in decided for one in places),
         open=len(free),
         seconds_each=sum(one.active_seconds for one in own) / len(done) if done else None,
-        last=own[-1].place if own else None,
+        last=next((one.place for one in reversed(own) if one.kind == "decision"), None),
         people=tuple(sorted({person, *people, *(one.author for one in decided.values())})),
         sampled=sampled[0] if sampled else None,
     )
+
+
+def _estimate(review: Review, person: str, volume: str, decided: dict[Place, Entry]) -> list[Sampled]:
+    # By what this person sees alone: a number that does not grow by a decision would tell a control from all else.
+    held = review.held(person, volume)
+    said = {place: str(one.detail["decision"]) for place, one in decided.items()}
+    return estimate_sampled(review.log, volume, held.read, said, lambda place: review.apart.left(person, place, held))
 
 
 def list_claims(review: Review, volume: str) -> dict[Place, Claim]:

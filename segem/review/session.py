@@ -16,6 +16,7 @@ from segem.geometry import Box, ceil_div
 from segem.io.blocks import read_block
 from segem.io.readings import TwoReadings
 from segem.io.reviewed import open_log, reviewable, verify_review
+from segem.io.reviewers import list_reviewers
 from segem.io.reviews import REGION_PX, Appended, Outdated, ReviewLog
 from segem.io.shards import shape_of
 from segem.io.workspace import Workspace
@@ -34,6 +35,8 @@ from segem.review.volumes import MOST_REGIONS, Reviewed, list_in_order, open_rev
 
 Neighbour = Literal["below", "above", "between"]
 NO_CHECKS = Checks()
+_INVITED_SECONDS = 1.0
+"""How often it is looked whether somebody was invited."""
 
 
 class Review:
@@ -74,17 +77,21 @@ class Review:
         verify_review(workspace, run)
         self.log: ReviewLog = open_log(workspace, run)
         self.apart = Apart(self.log, checks)
-        self._regions: dict[str, list[Region]] = {chosen[0].volume: list(chosen[:MOST_REGIONS])} if chosen else {}
+        self._regions: dict[tuple[str, bool], list[Region]] = {}
+        if chosen:
+            self._regions[chosen[0].volume, False] = list(chosen[:MOST_REGIONS])
         self._questions: dict[tuple[str, int], dict[str, Question]] = {}
         self._patches: dict[tuple[str, str], list[Patch]] = {}
         self._busy = threading.RLock()
         # Whose a region is, and what is added to it, must be one step.
         self._adding = threading.Lock()
+        self._closed = threading.Event()
         self.on_decision: Callable[[], None] = lambda: None
         """Called after each decision that was added to the log."""
 
     def close(self) -> None:
         """Close the log."""
+        self._closed.set()
         self.log.__exit__()
 
     def volume(self, name: str) -> Reviewed:
@@ -100,23 +107,27 @@ class Review:
             raise InputError("no such volume", fix="reload the page")
         return found
 
-    def regions(self, name: str) -> list[Region]:
-        """Return the regions of a volume, those where looking is worth most first.
+    def regions(self, name: str, *, drawn: bool = False) -> list[Region]:
+        """Return the regions of a volume, those where looking is worth most first, or some that are drawn at random.
 
         Without a probability nothing is known of where errors are, and they come in their order.
         """
-        held = self.volume(name)
+        held, key = self.volume(name), (name, drawn and not self.labelling)
         # One at a time: two pages that open a review would compute the same twice.
         with self._busy:
-            if name not in self._regions:
-                if self.apart.checks.sample:
+            if key not in self._regions:
+                if key[1]:
                     found = draw_sample(self.apart, held)
                 elif held.probability is not None:
                     found = rank_regions(self.workspace, self.run, name)
                 else:
                     found = list_in_order(held)
-                self._regions[name] = found[:MOST_REGIONS]
-            return self._regions[name]
+                self._regions[key] = found[:MOST_REGIONS]
+            return self._regions[key]
+
+    def listed(self, name: str) -> list[Region]:
+        """Return the regions of a volume that pages list: its queue, and those drawn at random where it was asked."""
+        return [*self.regions(name), *self._regions.get((name, True), ())]
 
     def questions(self, name: str, z: int) -> dict[str, Question]:
         """Return the questions about a section by their key, those worth most first; none without a probability."""
@@ -146,7 +157,7 @@ class Review:
                 if not self.apart.controls(person, name):
                     places = [entry.place for entry in self.log.entries(WORK, name) if entry.place]
                     touched = {cell for place in places for cell in held.lattice.cells(place)}
-                    cells = (place_of(one) for one in self.regions(name))
+                    cells = (place_of(one) for one in self.regions(name, drawn=self.apart.checks.sample > 0))
                     queue = [one for one in cells if one not in touched]
                     planned = plan_controls(self.apart, person, queue, held, levels[0] if levels else None)
                     self.apart.plant(person, name, planned, held)
@@ -156,12 +167,18 @@ class Review:
                 ]
         return held
 
-    def prepare(self, people: Sequence[str]) -> None:
-        """Do ahead what people would wait for who open the first volume; the server does it beside its start."""
-        for person in people:
-            # The review may have ended meanwhile; who opens a volume that cannot be read is told so.
+    def prepare(self, person: str) -> None:
+        """Do ahead what the person who serves, and whoever is invited, would wait for when they open the first volume.
+
+        It ends with the review: who is invited meanwhile opens their address some seconds later.
+        """
+        while self.apart.seed:
+            # The log may be closed by now; who opens a volume that cannot be read is told so.
             with suppress(SegemError):
-                self.held(person, next(iter(self.volumes)))
+                for one in (person, *list_reviewers(self.log)):
+                    self.held(one, next(iter(self.volumes)))
+            if self._closed.wait(_INVITED_SECONDS):
+                return
 
     def amend(self, person: str, key: str) -> Amend:
         """Return what makes pictures of a probability agree with the mask that a person sees."""
@@ -268,7 +285,9 @@ class Review:
         whole = {"id": draft.id, "place": place, "runs": draft.runs, "active_seconds": draft.active_seconds}
         return Appended(done.entry.model_copy(update=whole), done.others)
 
-    def take_reading(self, readings: TwoReadings, draft_id: str, author: str, *, second: bool) -> None:
+    def take_reading(
+        self, readings: TwoReadings, draft_id: str, author: str, *, second: bool, active_seconds: float
+    ) -> None:
         """Let one of two readings of a region count, and note who has decided between them."""
         held, chosen = self.volume(readings.place.volume), readings.second if second else readings.first
         with self._adding:
@@ -282,6 +301,8 @@ class Review:
                 Draft.model_validate({"id": f"{draft_id}-{k}", "kind": kind, "place": readings.place, "detail": detail})
                 for k, (kind, detail) in enumerate(about.items())
             ]
+            # The decision is there in each case.
+            drafts[1] = drafts[1].model_copy(update={"active_seconds": active_seconds})
             drafts[-1] = drafts[-1].model_copy(update={"runs": encode_runs(flips)})
             self.log.append_all(drafts if flips.any() else drafts[:-1], author, 0, held.read, lambda: ())
 

@@ -12,12 +12,11 @@ import os
 import resource
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Protocol
 
 from segem.amounts import size_text
 from segem.config import ExecutionConfig, VolumeEntry
@@ -37,15 +36,6 @@ DEPTHS = 3
 """How many times deeper the larger trial is than the smaller one."""
 
 
-class TakeTrials(Protocol):
-    """Takes manifests of one volume to their reports, one after the other, and returns what each took."""
-
-    def __call__(
-        self, folder: Path, manifests: Sequence[Path], depths: Sequence[int], execution: ExecutionConfig
-    ) -> tuple[float, Sequence[Trial]]:
-        """Return also when, by the clock, the first one began."""
-
-
 @dataclass(frozen=True)
 class Trial:
     """What so many sections took."""
@@ -53,6 +43,13 @@ class Trial:
     sections: int
     seconds: float
     disk_bytes: int
+    peak_bytes: int
+    """The most memory that the process has held until then, this trial and those before it."""
+
+
+TakeTrials = Callable[[Path, Sequence[Path], Sequence[int], ExecutionConfig], tuple[float, Sequence[Trial]]]
+"""Given a folder, manifests of one volume, their depths and the settings, takes each manifest to its report, one after
+the other; returns when, by the clock, the first began, and what each took."""
 
 
 @dataclass(frozen=True)
@@ -66,15 +63,14 @@ class Trials:
     small: Trial
     """The same once more."""
     large: Trial
-    memory_bytes: int
 
     def extrapolate(self, sections: int) -> tuple[float, int]:
         """Return the seconds and the bytes on disk that so many sections take.
 
         Examples
         --------
-        >>> small, large = Trial(2, 5.0, 1200), Trial(6, 9.0, 2000)
-        >>> Trials(3.0, Trial(2, 6.0, 1200), small, large, 10**9).extrapolate(100)
+        >>> small, large = Trial(2, 5.0, 1200, 0), Trial(6, 9.0, 2000, 0)
+        >>> Trials(3.0, Trial(2, 6.0, 1200, 0), small, large).extrapolate(100)
         (103.0, 20800)
         """
         small, large = self.small, self.large
@@ -84,6 +80,14 @@ class Trials:
         # A busy machine may make the larger trial the quicker one.
         gained = max(0.0, large.seconds - small.seconds)
         return small.seconds + share * gained, round(small.disk_bytes + share * (large.disk_bytes - small.disk_bytes))
+
+    @property
+    def memory_bytes(self) -> int:
+        """What a process holds at most: that of the first trial, and what more sections add to that of the second.
+
+        What a second campaign adds in the same process is none of a process that takes one.
+        """
+        return self.first.peak_bytes + self.large.peak_bytes - self.small.peak_bytes
 
     @property
     def start_seconds(self) -> float:
@@ -241,11 +245,15 @@ def _send_trials(
     found: Trials | SegemError
     try:
         begun, (first, small, large) = take(folder, manifests, depths, execution)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        found = Trials(begun - started, first, small, large, peak)
+        found = Trials(begun - started, first, small, large)
     except SegemError as error:
         found = error
     there.send(found)
+
+
+def measure_peak() -> int:
+    """Return the most memory that this process has held so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def measure_disk(workspace: Path) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +16,7 @@ from typing import Literal
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from segem.amounts import time_text
-from segem.errors import SegemError
+from segem.errors import SegemError, WorkspaceError
 from segem.io.files import append_line, write_text
 from segem.io.run import now
 from segem.io.volume import Volume
@@ -25,6 +26,8 @@ from segem.stages.side_by_side import STEPS, StepName
 
 PAGE, JSON, USAGE = "status.html", "status.json", "usage.jsonl"
 REFRESH_SECONDS = 10.0
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -126,7 +129,8 @@ class StatusBoard:
                 cpu_seconds=round(volume.cpu_seconds, 3),
                 gpu_seconds=round(seconds, 3) if step in self.on_gpu else 0.0,
             )
-        append_line(self.folder / USAGE, usage.model_dump_json())
+        with _told_only(self.run):
+            append_line(self.folder / USAGE, usage.model_dump_json())
         self.write()
 
     def fail(self, reasons: dict[str, str]) -> None:
@@ -151,16 +155,15 @@ class StatusBoard:
     def write(self) -> None:
         """Write the page and the JSON."""
         status = self.status()
-        write_text(self.folder / JSON, status.model_dump_json(indent=2) + "\n")
-        write_text(self.folder / PAGE, render_status(status))
+        with _told_only(self.run):
+            write_text(self.folder / JSON, status.model_dump_json(indent=2) + "\n")
+            write_text(self.folder / PAGE, render_status(status))
 
     def _refresh(self) -> None:
         while not self._over.wait(REFRESH_SECONDS):
             with self._changing:
                 self._share_cpu()
-            # A full disk stops the steps with an error that says so; the page is the least of it.
-            with suppress(SegemError):
-                self.write()
+            self.write()
 
     def _measure(self, name: str) -> float | None:
         """Return how large a volume is, once it is ingested."""
@@ -235,6 +238,15 @@ def _cpu_seconds() -> float:
     """Return what this process and those of its workers that have ended took of the processor."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
+
+
+@contextmanager
+def _told_only(run: str) -> Iterator[None]:
+    """Log what the body cannot write: a full disk stops the steps by themselves, and the page is the least of it."""
+    try:
+        yield
+    except WorkspaceError as error:
+        logger.warning("%s: the status is not up to date: %s", run, error)
 
 
 def read_usage(file: Path) -> list[StepUsage]:

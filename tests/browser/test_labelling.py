@@ -15,7 +15,8 @@ from segem.review.app import make_app
 from segem.review.labelling import open_labelling
 from segem.review.session import Review
 from segem.serving import listen, serve
-from tests.fabricate import add_model, add_volume, guess, new_workspace, tissue
+from tests.browser.review_page import opening, settle
+from tests.fabricate import add_model, add_pyramids, add_volume, guess, new_workspace, tissue
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -27,10 +28,9 @@ TOKEN = "ana-" * 8
 def workspace(tmp_path_factory):
     space = new_workspace(tmp_path_factory.mktemp("label") / "w")
     image, truth = tissue(SHAPE)
-    add_volume(space, "cortex", image).build_pyramid()
+    add_volume(space, "cortex", image)
     add_model(space, "monday", "cortex", guess(truth))
-    for label in (None, "membrane"):
-        Volume.open(space.result("monday", "cortex")).build_pyramid(label)
+    add_pyramids(space, "monday", "cortex")
     return space
 
 
@@ -50,30 +50,8 @@ def addresses(workspace):
 
 @pytest.fixture
 def open_page(browser):
-    contexts = []
-
-    def open_at(address, place=""):
-        contexts.append(browser.new_context(viewport={"width": 1280, "height": 800}))
-        page = contexts[-1].new_page()
-        page.complaints = []
-        page.on("console", lambda message: page.complaints.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: page.complaints.append(str(error)))
-        page.goto(f"{address}/?token={TOKEN}")
-        page.wait_for_selector("body[data-ready]")
-        if place:
-            page.evaluate("place => { location.hash = place; }", place)
-        settle(page)
-        return page
-
-    yield open_at
-    for context in contexts:
-        context.close()
-
-
-def settle(page):
-    page.wait_for_selector("#saved.saved")
-    page.wait_for_selector("#mask[data-drawn=all]")
-    page.wait_for_timeout(250)
+    with opening(browser) as open_at:
+        yield lambda address, place="": open_at(address, TOKEN, place)
 
 
 def cheapest(cost, start, end):

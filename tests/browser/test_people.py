@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import uuid
-from contextlib import ExitStack
 
 import httpx
 import numpy as np
 import pytest
 
 from segem.io.reviewed import open_mask, reader_of
-from segem.io.volume import Volume
 from segem.kernels.runs import encode_runs
 from segem.records.review import Place
 from segem.review.apart import Checks
 from segem.review.app import make_app
 from segem.review.session import Review
 from segem.serving import listen, serve
-from tests.fabricate import add_model, add_volume, guess, new_workspace, tissue
+from tests.browser.review_page import opening
+from tests.fabricate import add_model, add_pyramids, add_volume, guess, new_workspace, tissue
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -54,9 +53,7 @@ def served(tmp_path_factory):
     image, truth = tissue(SHAPE)
     add_volume(space, "cortex", image)
     add_model(space, "monday", "cortex", guess(truth))
-    source, result = Volume.open(space.volume("cortex")), Volume.open(space.result("monday", "cortex"))
-    for volume, label in ((source, None), (result, None), (result, "membrane")):
-        volume.build_pyramid(label)
+    add_pyramids(space, "monday", "cortex")
     review = Review(space, "monday", checks=Checks(second_share=1.0))
     with listen() as listener, serve(make_app(review), listener, TOKENS.get):
         yield space, review, listener.address
@@ -64,21 +61,8 @@ def served(tmp_path_factory):
 
 @pytest.fixture
 def open_page(browser, served):
-    """Return a function that opens the review for somebody; what the page complains of is noted on it."""
-    with ExitStack() as stack:
-
-        def open_for(token, width=1280, height=900):
-            context = stack.enter_context(browser.new_context(viewport={"width": width, "height": height}))
-            page = context.new_page()
-            page.complaints = []
-            page.on("console", lambda m: page.complaints.append(m.text) if m.type == "error" else None)
-            page.on("pageerror", lambda error: page.complaints.append(str(error)))
-            page.goto(f"{served[2]}/?token={token}")
-            page.wait_for_selector("body[data-ready]")
-            page.wait_for_selector("#mask[data-drawn=all]")
-            return page
-
-        yield open_for
+    with opening(browser) as open_at:
+        yield lambda token, size=(1280, 900): open_at(served[2], token, size=size)
 
 
 def post(address, token, path, body):
@@ -137,7 +121,7 @@ def test_a_third_person_decides_between_two_readings_by_keys(served, open_page, 
         marks.append(base ^ flips)
         post(address, token, "corrections", {"place": place, "runs": encode_runs(flips), "tool": "brush"})
         post(address, token, "decisions", {"place": place, "decision": "fix"})
-    page = open_page(ANA, width, 1000)
+    page = open_page(ANA, (width, 1000))
     page.wait_for_selector("#tab-compare:not([hidden])")
     page.keyboard.press("v")
     page.wait_for_selector("#caption-second:has-text('fixed')")

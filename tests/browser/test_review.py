@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from itertools import takewhile
+
 import numpy as np
 import pytest
 import tifffile
 
 from segem.io.reviewed import open_log, open_mask, reader_of
-from segem.io.volume import Volume
 from segem.kernels.questions import draw_ridge, erase_ridge
 from segem.records.review import Place
 from segem.review.app import make_app
 from segem.review.session import Review
 from segem.serving import listen, serve
 from segem.stages.segmentation.export import export
-from tests.fabricate import add_model, add_volume, guess, new_workspace, tissue
+from tests.browser.review_page import opening, settle
+from tests.fabricate import add_model, add_pyramids, add_volume, guess, new_workspace, tissue
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -29,9 +32,7 @@ def workspace(tmp_path_factory):
     image, truth = tissue(SHAPE)
     add_volume(space, "cortex", image)
     add_model(space, "monday", "cortex", guess(truth))
-    source, result = Volume.open(space.volume("cortex")), Volume.open(space.result("monday", "cortex"))
-    for volume, label in ((source, None), (result, None), (result, "membrane")):
-        volume.build_pyramid(label)
+    add_pyramids(space, "monday", "cortex")
     return space
 
 
@@ -43,35 +44,8 @@ def address(workspace):
 
 @pytest.fixture
 def open_page(browser, address):
-    """Return a function that opens the review; what the page complains of is noted on it."""
-    contexts = []
-
-    def open_at(place="", *, token=ANA, width=1280, height=800, scale=1, context=None):
-        context = context or browser.new_context(
-            viewport={"width": width, "height": height}, device_scale_factor=scale, accept_downloads=False
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.complaints = []
-        page.on("console", lambda message: page.complaints.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: page.complaints.append(str(error)))
-        page.goto(f"{address}/?token={token}")
-        page.wait_for_selector("body[data-ready]")
-        if place:
-            page.evaluate("place => { location.hash = place; }", place)
-        settle(page)
-        return page
-
-    yield open_at
-    for context in contexts:
-        context.close()
-
-
-def settle(page):
-    """Wait until all is saved, and the mask is drawn where it will stay."""
-    page.wait_for_selector("#saved.saved")
-    page.wait_for_selector("#mask[data-drawn=all]")
-    page.wait_for_timeout(250)
+    with opening(browser) as open_at:
+        yield lambda place="", *, token=ANA, **options: open_at(address, token, place, **options)
 
 
 def mask_of(workspace, z):
@@ -253,6 +227,79 @@ def test_a_region_is_taken_from_between_its_neighbours_and_taken_back(open_page,
     assert np.array_equal(mask_of(workspace, z), before)
 
 
+def test_regions_drawn_at_random_say_by_key_what_the_volume_is(open_page, workspace):
+    page = open_page()
+    page.keyboard.press("h")
+    assert "drawn at random" in page.locator("#keys").inner_text()
+    page.keyboard.press("h")
+    page.wait_for_selector("#help:not([open])", state="attached")
+    page.keyboard.press("Shift+R")
+    page.wait_for_selector("#sampled:has-text('are drawn at random, each as likely as any other')")
+    with open_log(workspace, "monday") as log:
+        chosen = [Place(**one) for one in json.loads(str(log.entries(("sample",), "cortex")[-1].detail["regions"]))]
+    shown = page.locator("#region-list .where")
+    assert [text.split(" at ") for text in shown.all_inner_texts()] == [
+        [f"Section {one.z}", f"{one.x}, {one.y}"] for one in chosen
+    ]
+    # One is cleared and fixed, the other taken as it is.
+    for number, keys in enumerate((("w", "2"), ("1",))):
+        shown.nth(number).click()
+        settle(page)
+        for key in keys:
+            page.keyboard.press(key)
+            settle(page)
+    read = reader_of(open_mask(workspace, "monday", "cortex"))
+    with open_log(workspace, "monday") as log:
+        decided = {one.place: one.detail["decision"] for one in log.entries(("decision",), "cortex")}
+        # In their order, up to the first that is open.
+        right = [one for one in takewhile(decided.__contains__, chosen) if decided[one] in {"accept", "fix"}]
+        pairs = [(read(one), log.mask(one, read)) for one in right]
+    assert set(chosen[:2]) <= set(right)
+    iou = sum((a & b).sum() for a, b in pairs) / sum((a | b).sum() for a, b in pairs)
+    page.wait_for_selector(
+        f"#sampled:has-text('{len(right)} accepted or fixed, the mask of the volume has an IoU of {iou:.3f}')"
+    )
+    # It stays so after a reload, with the region that was open.
+    here = page.locator("#region-list [aria-current] .where").inner_text()
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    assert page.locator("[data-action=drawn]").get_attribute("aria-pressed") == "true"
+    assert page.locator("#region-list [aria-current] .where").inner_text() == here
+    page.locator("[data-action=drawn]").click()
+    page.wait_for_selector("#region-list .why:has-text('drawn at random')", state="detached")
+    page.wait_for_selector("#sampled", state="hidden")
+
+
+def test_what_is_not_in_sight_is_neither_decided_nor_changed(open_page, workspace):
+    def count():
+        with open_log(workspace, "monday") as log:
+            return len(log.entries(("decision", "correction")))
+
+    page = open_page()
+    before = count()
+    page.keyboard.press("q")
+    settle(page)
+    for key in "1w":
+        page.keyboard.press(key)
+        settle(page)
+    assert page.locator("[data-action=clear]").is_hidden()
+    assert count() == before
+    # After a click, Space hides the mask, and does not press the button again.
+    page.locator("#tab-regions").click()
+    page.locator("[data-action=accept]").click()
+    settle(page)
+    page.keyboard.down("Space")
+    assert page.locator("[data-action=hide]").get_attribute("aria-pressed") == "true"
+    page.keyboard.up("Space")
+    assert page.locator("[data-action=hide]").get_attribute("aria-pressed") == "false"
+    settle(page)
+    assert count() == before + 1
+    # A click on Hide lasts until the next one.
+    for hidden in ("true", "false"):
+        page.locator("[data-action=hide]").click()
+        assert page.locator("[data-action=hide]").get_attribute("aria-pressed") == hidden
+
+
 def test_polygon_and_fill_are_painted(open_page, workspace):
     page = open_page("cortex/3/400.4/400.4/2")
     left, top, width, height = stage_of(page)
@@ -260,7 +307,8 @@ def test_polygon_and_fill_are_painted(open_page, workspace):
     page.keyboard.press("g")
     for dx, dy in ((-100, -100), (100, -100), (100, 100), (-100, 100)):
         page.mouse.click(left + width / 2 + dx, top + height / 2 + dy)
-    page.keyboard.press("Enter")
+    page.wait_for_selector("#message:has-text('the first corner closes it')")
+    page.mouse.click(left + width / 2 - 97, top + height / 2 - 98)
     settle(page)
     square = mask_of(workspace, 3)
     assert square[350:451, 350:451].all()
@@ -313,7 +361,7 @@ def test_two_people_in_one_region_see_each_other_and_lose_nothing(open_page, wor
 @pytest.mark.parametrize("width", [820, 1280])
 def test_the_page_is_no_wider_than_the_window_and_readable(open_page, width):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-    page = open_page(width=width, height=1000)
+    page = open_page(size=(width, 1000))
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     for key in ("", "q", "h"):
         if key:

@@ -11,7 +11,8 @@ from tests.clusters.slurm_machine import Slurm, slurm
 from tests.processes import ROOT
 
 
-@pytest.fixture(scope="session")
+# Not for longer: what the tests of other files start must not find this environment.
+@pytest.fixture(scope="module")
 def slurm_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
     with pytest.MonkeyPatch.context() as patch:
         # dask-jobqueue writes a file into the user's configuration when it is imported.

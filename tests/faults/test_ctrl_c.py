@@ -28,6 +28,8 @@ from segem.stages.segmentation.verify import verify
 from tests.faults import harness
 from tests.faults.conftest import Undisturbed
 
+pytestmark = pytest.mark.slow
+
 
 def command(words: list[str], log: Path) -> None:
     """Run the command line, its stderr into a file."""
@@ -84,7 +86,6 @@ def test_a_run_that_is_stopped_says_so_and_goes_on(undisturbed: Undisturbed, tmp
     assert verify("r", workspace) == []
 
 
-@pytest.mark.slow
 def test_a_training_that_is_stopped_keeps_what_it_has_learned(undisturbed: Undisturbed, tmp_path: Path) -> None:
     em = synthesize(SynthConfig(shape=(3, 64, 64), seed=1))
     tifffile.imwrite(tmp_path / "t.tif", em.image, photometric="minisblack")

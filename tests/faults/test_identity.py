@@ -94,7 +94,10 @@ JOBS = {
     "crf": (Job("crf", "eight", "crf", {"of": "torch"}), {"segem.kernels.crf", "segem.kernels.threshold"}),
     "segment, 16 bits": (Job("segment", "sixteen", "deep", {"model": "tiny"}), {"segem.kernels.normalize"}),
     "crf, 16 bits": (Job("crf", "sixteen", "deep-crf", {"of": "deep"}), {"segem.kernels.pictures"}),
-    "cells": (Job("cells", "eight", "torch", {}), {"segem.kernels.cells", "segem.kernels.threshold"}),
+    "cells": (
+        Job("cells", "eight", "torch", {}),
+        {"segem.kernels.cells", "segem.kernels.merging", "segem.kernels.threshold"},
+    ),
     "kmeans": (Job("baseline", "eight", "kmeans", {"method": "kmeans"}), {"segem.kernels.kmeans"}),
     "kmeans-features": (
         Job("baseline", "eight", "features", {"method": "kmeans-features"}),

@@ -21,6 +21,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterId,
 )
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.client.schemas.sorting import ArtifactSort
 from prefect.states import Failed
 from prefect.utilities.callables import parameter_schema
 
@@ -71,10 +72,11 @@ def task_runs(state: State[Any]) -> list[TaskRun]:
 
 
 def artifacts(state: State[Any]) -> dict[str | None, Any]:
-    """Return the data of each artifact of a flow run by key."""
+    """Return the data of each artifact of a flow run by key: of several the one that its page shows, the last."""
     this = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id(state)]))
     with get_client(sync_client=True) as client:
-        return {found.key: found.data for found in client.read_artifacts(artifact_filter=this)}
+        newest_first = client.read_artifacts(artifact_filter=this, sort=ArtifactSort.CREATED_DESC)
+    return {found.key: found.data for found in reversed(newest_first)}
 
 
 def run_campaign(manifest: Path, workspace: Path, run: str | None = "r1") -> State[CampaignOutcome]:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-import socket
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import pytest
-
-from flows.launch.lease import Holder, Lease, boot_id, expired, join, leases_in, started_at, take, this_process
+from flows.launch.lease import Lease, expired, leases_in, take
+from segem.io.holder import this_process
 from tests.processes import ROOT, clean_environment
 
 HOLD = """
@@ -91,7 +87,7 @@ def test_a_run_whose_worker_died_before_it_began_is_dead_and_does_not_begin(tmp_
 
 def test_a_lease_that_is_taken_again_forgets_who_held_it(tmp_path: Path) -> None:
     os.close(take(tmp_path, "run"))
-    (tmp_path / "run.lease").write_text("no JSON\n")
+    (tmp_path / "run.lease").write_text("nobody\n")
     held = take(tmp_path, "run")
     assert Lease(tmp_path / "run.lease").holders() == [this_process()]
     os.close(held)
@@ -103,33 +99,6 @@ def test_a_lease_that_names_nobody_is_one_of_a_worker_killed_at_once(tmp_path: P
     assert not Lease(tmp_path / "run.lease").worker_lives()
 
 
-@pytest.mark.parametrize(
-    ("change", "lives"),
-    [
-        ({}, True),
-        ({"boot": "another"}, False),
-        ({"started": 1}, False),
-        ({"pid": 2**22 + 1}, False),
-        ({"host": "elsewhere", "pid": 1}, True),
-    ],
-)
-def test_a_process_is_told_from_others_of_its_number(change: dict[str, Any], lives: bool) -> None:
-    me = this_process()
-    assert me == Holder(socket.gethostname(), boot_id(), os.getpid(), started_at(os.getpid()))
-    assert replace(me, **change).lives() is lives
-
-
 def test_a_lease_of_another_machine_is_never_found_expired(tmp_path: Path) -> None:
-    me = this_process()
-    other = {"host": "elsewhere", "boot": me.boot, "pid": me.pid, "started": me.started}
-    (tmp_path / "run.lease").write_text(json.dumps(other) + "\n")
+    (tmp_path / "run.lease").write_text(replace(this_process(), host="elsewhere").text() + "\n")
     assert not is_expired(tmp_path)
-
-
-def test_a_zombie_is_no_process() -> None:
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    while Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
-        time.sleep(0.01)
-    assert started_at(child.pid) is None
-    child.wait()
-    assert join(Path("/nowhere/run.lease")) is None

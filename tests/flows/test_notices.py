@@ -34,12 +34,12 @@ class Box:
 @pytest.fixture
 def box() -> Iterator[tuple[Box, int]]:
     found, port = Box(), free_port()
-    controller = Controller(found, hostname="127.0.0.1", port=port)  # type: ignore[no-untyped-call]
-    controller.start()  # type: ignore[no-untyped-call]
+    controller = Controller(found, hostname="127.0.0.1", port=port)
+    controller.start()
     try:
         yield found, port
     finally:
-        controller.stop()  # type: ignore[no-untyped-call]
+        controller.stop()
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from segem.records.review import Head
 from segem.stages.campaign import ReviewStanding
 from tests.processes import ROOT, clean_environment, free_port, listening, started, wait_for
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 PREFECT = [sys.executable, "-m", "prefect"]
 PASSWORD = "segem:loopback-only"  # it guards a server that lives for a minute
@@ -165,7 +165,12 @@ def test_a_campaign_runs_by_hand(server: Server, job: dict[str, str]) -> None:
     report = Path(job["workspace"]) / "runs/r1/report"
     assert json.loads((report / "report.json").read_text())["volumes"][0]["name"] == "alpha"
     artifacts = server.api("POST", "/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}})
-    assert {artifact["key"] for artifact in artifacts} == {"campaign-progress", "iou-of-volumes", "report"}
+    assert {artifact["key"] for artifact in artifacts} == {
+        "campaign-progress",
+        "iou-of-volumes",
+        "report",
+        "status",
+    }
 
     def told() -> list[str]:
         lines = server.api("POST", "/logs/filter", {"logs": {"flow_run_id": {"any_": [run["id"]]}}})

@@ -177,7 +177,7 @@ def test_an_unknown_model_is_refused_before_anything_starts(segem: Shell, stack:
 def test_a_loop_has_no_workers(segem: Shell, tmp_path: Path) -> None:
     line = segem.refused("segment", "v", "--engine", "loop", "--workers", 4)
     assert "--engine dask --workers 4" in line
-    assert "less than or equal to 256" in segem.refused("segment", "v", "--workers", 1000)
+    assert "less than or equal to 1024" in segem.refused("segment", "v", "--workers", 2000)
 
 
 @pytest.mark.parametrize(

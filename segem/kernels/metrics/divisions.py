@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segem.config import CellsConfig
-from segem.kernels.cells import find_basins, measure_borders, merge_basins
+from segem.kernels.cells import find_basins, measure_borders
+from segem.kernels.merging import merge_basins
 from segem.kernels.metrics.contingency import Contingency
 from segem.kernels.metrics.information import information_score
 from segem.kernels.metrics.rand import rand_score

@@ -3,6 +3,10 @@
 import { decodeRuns, encodeRuns, unpackBits } from "./runs.js";
 
 export const PAGE = crypto.randomUUID();
+// As others see it: a page that is loaded again is no second tab.
+const isAgain = performance.getEntriesByType("navigation")[0]?.type === "reload";
+export const TAB = (isAgain && sessionStorage.getItem("segem-tab")) || PAGE;
+sessionStorage.setItem("segem-tab", TAB);
 const RETRY_MS = 1500;
 
 export async function getJson(path) {

@@ -6,7 +6,7 @@ const WORDS = { accept: "accepted", fix: "fixed", reject: "rejected", unsure: "u
 const $ = (id) => document.getElementById(id);
 
 export class Compare {
-  // `on` has: opened(place), drawn(canvas, square, pixels) and say(text).
+  // `on` has: opened(place), drawn(canvas, square, pixels), say(text), and seconds(), at work since the last entry.
   constructor(on) { Object.assign(this, { on, all: [], at: 0 }); }
 
   get current() { return this.all[this.at]; }
@@ -45,7 +45,7 @@ export class Compare {
     const { current } = this;
     if (!current) return;
     const headers = { "Content-Type": "application/json" };
-    const body = JSON.stringify({ id: crypto.randomUUID(), place: current.place, take: which });
+    const body = JSON.stringify({ id: crypto.randomUUID(), place: current.place, take: which, active_seconds: this.on.seconds() });
     const answer = await fetch("api/verdicts", { method: "POST", headers, body });
     if (!answer.ok) { this.on.say(`Not saved: ${(await answer.json()).detail}`); return; }
     this.all.splice(this.all.indexOf(current), 1);

@@ -29,6 +29,7 @@ export const KEYS = [
     ["accept", "Digit1", "Accept"], ["fix", "Digit2", "Fixed: right after my corrections"], ["reject", "Digit3", "Reject: not worth mending"],
     ["unsure", "Digit4", "Unsure"], ["note-focus", "KeyT", "Write a note"], ["next", "KeyX", "Next region or question"],
     ["previous", "Shift+KeyX", "Region or question before"],
+    ["drawn", "Shift+KeyR", "Regions drawn at random: decide all, and the IoU of the whole volume follows; or those most likely wrong"],
     ["keep", "KeyI", "Keep the next ten regions, for you or whom you have chosen"], ["release", "Shift+KeyI", "Let go of them"],
   ]],
   ["Questions", [
@@ -58,6 +59,8 @@ export function listen(act, release) {
   addEventListener("keydown", (event) => {
     // Whoever came into a field by Tab gets the keys of the review back.
     if (event.code === "Escape" && event.target.closest(FIELDS)) event.target.blur();
+    // What opens the help closes it.
+    if (event.code === "KeyH" && event.target.closest("#help")) { act("help"); return; }
     if (event.altKey || event.metaKey || event.target.closest(TYPED)) return;
     if (event.target.closest(MOVED) && event.code.startsWith("Arrow")) return;
     if (event.target.closest(PRESSED) && ["Space", "Enter"].includes(event.code)) return;

@@ -20,7 +20,7 @@ export function renamePage(volume) {
   document.querySelector("h1").textContent = `Label ${volume}`;
   document.getElementById("tab-regions").textContent = "Patches";
   document.getElementById("tab-questions").hidden = true;
-  button("fix").hidden = button("unsure").hidden = true;
+  button("drawn").hidden = button("fix").hidden = button("unsure").hidden = true;
   Object.assign(button("accept"), { textContent: "Done", title: "All membrane of this patch is painted: train on it" });
   Object.assign(button("reject"), { textContent: "Leave out", title: "Nobody can tell here: no part of the labels" });
   document.getElementById("what-to-do").textContent =

@@ -11,14 +11,14 @@ function describeReview(all) { return `${all.filter(({ decision }) => decision).
 export class Regions {
   // `on` has: opened(region); `words` and `describe` say what was decided, and how far one has come.
   constructor(on, { words, describe } = { words: WORDS, describe: describeReview }) {
-    Object.assign(this, { on, words, describe, all: [], current: null, isShown: () => true, isFree: ({ decision }) => !decision, describeKept: () => "" });
+    Object.assign(this, { on, words, describe, all: [], current: null, drawn: false, isShown: () => true, isFree: ({ decision }) => !decision, describeKept: () => "" });
     this.list = document.getElementById("region-list");
   }
 
   async load(volume) {
     const same = this.volume === volume;
     this.volume = volume;
-    this.all = await getJson(`api/queue/${encodeURIComponent(volume)}`);
+    this.all = await getJson(`api/queue/${encodeURIComponent(volume)}?drawn=${this.drawn}`);
     this.current = same ? this.current : null;
     this.show();
   }
@@ -58,9 +58,13 @@ export class Regions {
     this.list.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
   }
 
-  open(region) {
+  choose(region) {
     this.current = region;
     this.show();
+  }
+
+  open(region) {
+    this.choose(region);
     return this.on.opened(region);
   }
 
@@ -134,6 +138,9 @@ const KINDS = { correction: "corrected", answer: "answered a question", revert: 
 
 export async function showHistory(volume, open, revert) {
   const made = await getJson(`api/history/${encodeURIComponent(volume)}`);
+  // The newest first: what was taken back itself takes nothing back.
+  const gone = new Set();
+  for (const { kind, number, detail } of made) if (kind === "revert" && !gone.has(number)) gone.add(detail.of);
   document.getElementById("history-list").replaceChildren(...made.map((entry) => {
     const item = document.createElement("li");
     const { detail, place } = entry;
@@ -147,7 +154,8 @@ export async function showHistory(volume, open, revert) {
     );
     button.addEventListener("click", () => open(place));
     item.append(button);
-    if (entry.changes) {
+    if (gone.has(entry.number)) button.append(Object.assign(document.createElement("span"), { className: "state unsure", textContent: "taken back" }));
+    else if (entry.changes) {
       const back = Object.assign(document.createElement("button"), { type: "button", className: "revert", textContent: "Take back" });
       back.setAttribute("aria-label", `Take back entry ${entry.number}`);
       back.addEventListener("click", () => revert(entry));

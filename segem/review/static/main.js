@@ -1,6 +1,6 @@
 // Puts the page together: what is shown, what keys and buttons do, and what goes to and fro with the server.
 
-import { Activity, PAGE, Saver, getBits, getJson } from "./api.js";
+import { Activity, Saver, TAB, getBits, getJson } from "./api.js";
 import { Compare } from "./compare.js";
 import { endIntroduction, introduce } from "./intro.js";
 import { listen, showKeys } from "./keys.js";
@@ -8,7 +8,7 @@ import { LABELLING, renamePage } from "./labelling.js";
 import { Questions, Regions, showHistory } from "./lists.js";
 import { Mask } from "./mask.js";
 import { Painter } from "./painting.js";
-import { People } from "./people.js";
+import { People, within } from "./people.js";
 import { Strip } from "./strip.js";
 import { openThreeD } from "./threed.js";
 import { MASK_COLOUR, Stage } from "./viewer.js";
@@ -16,11 +16,13 @@ import { MASK_COLOUR, Stage } from "./viewer.js";
 const NEWS_MS = 3000;
 const CROP_PX = 140;
 const HINT_MS = 4000;
+const CLICK_MS = 300;
 const PREFETCHED = 3;
 const tabs = ["regions", "questions", "history", "compare"];
 const $ = (id) => document.getElementById(id);
 
 const info = await getJson("api/review");
+const DRAWN = `segem-drawn ${info.run} ${info.person}`;
 const LAST = `segem-volume ${info.run} ${info.person}`;
 const activity = new Activity();
 let volume = null;
@@ -30,6 +32,7 @@ let mode = "regions";
 let opening = 0;
 let opened = Promise.resolve();
 let hint = 0;
+let hiding = 0;
 
 const saver = new Saver(info.run, info.person, {
   changed: showSaved,
@@ -57,12 +60,13 @@ const painter = new Painter(stage, saver, activity, {
   keyOf: (of) => ({ key: of.probability ?? of.raw, isProbability: Boolean(of.probability) }),
 });
 const regions = new Regions({ opened: (region) => openRegion(region) }, info.labelling ? LABELLING : undefined);
+regions.drawn = (localStorage.getItem(DRAWN) ?? String(info.drawn)) === "true" && !info.labelling;
 const strip = new Strip(drawCrop);
 const questions = new Questions({ asked: (question) => ask(question), finished: () => { stage.ridge = null; stage.redraw(); } });
 
 const people = new People(regions, info.person, { say });
 const compare = new Compare({
-  say, drawn: (canvas, square, pixels) => drawCrop(canvas, square, pixels),
+  say, seconds: () => activity.take(), drawn: (canvas, square, pixels) => drawCrop(canvas, square, pixels),
   opened: async (place) => { await openSection(volume, place.z); stage.region = place; stage.fit(place); },
 });
 
@@ -87,6 +91,7 @@ function showTools() {
   press("outline", stage.outlined);
   press("probability", probability);
   press("strip", strip.shown);
+  press("drawn", regions.drawn);
   $("size").value = painter.size;
   $("size-px").textContent = `${painter.size} px`;
   document.querySelector("[data-action=undo]").disabled = !painter.done.length;
@@ -149,8 +154,9 @@ async function openRegion(region) {
   const { place } = region;
   await openSection(volume, place.z);
   stage.region = place;
-  stage.fit(place);
+  // First, as it takes room from the stage.
   showStrip();
+  stage.fit(place);
   prefetch();
 }
 
@@ -168,7 +174,7 @@ async function hear() {
   const [name, section, mask] = [volume.name, z, stage.mask];
   const seen = saver.seenOf({ volume: name, z: section });
   const { y, x } = stage.isReady ? stage.centre() : { y: 0, x: 0 };
-  const at = new URLSearchParams({ page: PAGE, seen, y: Math.round(y), x: Math.round(x) });
+  const at = new URLSearchParams({ page: TAB, seen, y: Math.round(y), x: Math.round(x) });
   const news = await getJson(`api/changes/${encodeURIComponent(name)}/${section}?${at}`);
   if (mask !== stage.mask) return;
   // What this page has sent itself is on the mask already, whether or not it was acknowledged by now.
@@ -181,7 +187,8 @@ async function hear() {
 
 function decide(decision) {
   const region = regions.current;
-  if (!region) { say("Choose a region first."); return; }
+  // Elsewhere than among regions, none is in sight.
+  if (!region || mode !== "regions") { say(region ? "Open the regions first." : "Choose a region first."); return; }
   const { place } = region;
   const body = { place, decision, note: $("note").value.trim(), active_seconds: activity.take() };
   Object.assign(region, { decision, note: body.note, person: info.person });
@@ -190,7 +197,7 @@ function decide(decision) {
   opened.then(() => saver.send("api/decisions", place, body));
   endIntroduction();
   const done = regions.words[decision].replace(/^./, (letter) => letter.toUpperCase());
-  if (regions.go(1, true)) { say(`${done}. Here is the next; Shift X goes back.`); return; }
+  if (regions.go(1, true)) { say(`${done}. Here is the next; the list or Shift X goes back.`); return; }
   regions.show();
   say(`${done}. That was the last open one of the list.`);
 }
@@ -279,16 +286,32 @@ function answer(word) {
   questions.go(1);
 }
 
+// The region that is open and seen: elsewhere than among regions, none is marked.
+function marked() {
+  const place = mode === "regions" ? regions.current?.place : null;
+  return place?.z === z ? place : null;
+}
+
+// Marks the region of a place, where the list has one, and leaves the view as it is.
+function mark(at) {
+  const found = regions.all.find(({ place }) => ["z", "y", "x"].every((axis) => within(place, at, axis)));
+  if (!found) return;
+  regions.choose(found);
+  stage.region = found.place;
+  showStrip();
+  stage.redraw();
+}
+
 async function clearRegion() {
-  const place = regions.current?.place;
-  if (!place || place.z !== z) { say("Choose a region of this section first."); return; }
+  const place = marked();
+  if (!place) { say("Choose a region of this section first."); return; }
   await stage.mask.whenLoaded(place);
   if (!painter.replace(place, new Uint8Array(place.height * place.width), "clear")) say("It is clear already.");
 }
 
 async function takeNeighbour(of, tool) {
-  const place = regions.current?.place;
-  if (!place || place.z !== z) { say("Choose a region of this section first."); return; }
+  const place = marked();
+  if (!place) { say("Choose a region of this section first."); return; }
   const mask = stage.mask;
   const at = ["z", "y", "x", "height", "width"].map((key) => place[key]).join("/");
   try {
@@ -298,6 +321,21 @@ async function takeNeighbour(of, tool) {
   } catch (error) {
     say(error.message);
   }
+}
+
+// Regions that are most likely wrong, or others drawn at random, by which the whole volume is judged.
+async function showDrawn() {
+  if (info.labelling) { say("What is labelled is chosen, and not drawn."); return; }
+  regions.drawn = !regions.drawn;
+  localStorage.setItem(DRAWN, regions.drawn);
+  showTools();
+  setMode("regions");
+  await loadLists(volume.name);
+  const first = regions.all.find((region) => people.isFree(region)) ?? regions.all[0];
+  if (first) await regions.open(first);
+  // What the list says of the volume, above it.
+  $("regions").scrollTop = 0;
+  say(regions.drawn ? "Regions drawn at random." : "The queue again.");
 }
 
 function listed() { return { questions, compare }[mode] ?? regions; }
@@ -342,6 +380,7 @@ function loadHistory() {
   return showHistory(volume.name, open, revert).catch((error) => say(error.message));
 }
 
+function hide(hidden) { stage.hidden = hidden; press("hide", hidden); stage.redraw(); }
 function setSize(size) { painter.setSize(size); showTools(); }
 function setOpacity(percent) { stage.opacity = percent / 100; $("opacity").value = percent; stage.redraw(); }
 function setContrast(percent) { $("contrast").value = percent; stage.setContrast(Number($("contrast").value)); }
@@ -361,7 +400,7 @@ const ACTIONS = {
     if (info.three_d) openThreeD(volume, { z, ...stage.centre() }).catch((error) => say(error.message));
     else say("Start segem review with --3d to see places in three dimensions.");
   },
-  hide: () => { stage.hidden = true; stage.redraw(); },
+  hide: () => hide(true),
   outline: () => { stage.outlined = !stage.outlined; showTools(); stage.redraw(); },
   probability: () => {
     if (!volume.probability) { say("This mask came without a probability."); return; }
@@ -377,6 +416,7 @@ const ACTIONS = {
   accept: () => decide("accept"), fix: () => decide("fix"), reject: () => decide("reject"), unsure: () => decide("unsure"),
   "note-focus": () => $("note").focus(),
   next: () => listed().go(1), previous: () => listed().go(-1),
+  drawn: () => showDrawn().catch((error) => say(error.message)),
   keep: () => people.keep(volume.name).catch((error) => say(error.message)),
   release: () => people.release(volume.name).catch((error) => say(error.message)),
   compare: () => { if ($("tab-compare").hidden) say("No two people have read a region differently."); else setMode(mode === "compare" ? "regions" : "compare"); },
@@ -387,7 +427,7 @@ const ACTIONS = {
 };
 
 function release(action) {
-  if (action === "hide" && stage.hidden) { stage.hidden = false; stage.redraw(); }
+  if (action === "hide" && stage.hidden) hide(false);
 }
 
 // The address says what is shown, so that it can be sent to others and a reload comes back to it.
@@ -404,9 +444,14 @@ async function openAddress(hash = location.hash) {
   if (found && scale > 0) {
     await openSection(found, section || 0, () => stage.goTo({ y, x, scale }, true));
     stage.goTo({ y, x, scale }, true);
+    mark({ z, y, x });
     return;
   }
-  const next = found ?? info.volumes.find((one) => one.name === localStorage.getItem(LAST)) ?? info.volumes[0];
+  await openVolume(found ?? info.volumes.find((one) => one.name === localStorage.getItem(LAST)) ?? info.volumes[0]);
+}
+
+// Opens a volume where this person has stopped.
+async function openVolume(next) {
   await loadLists(next.name);
   const first = people.resume(regions.all);
   await openSection(next, first?.place.z ?? 0, first && (() => stage.fit(first.place, true)));
@@ -420,7 +465,11 @@ introduce(info.labelling);
 document.querySelector("[data-action=three-d]").hidden = !info.three_d;
 $("volume-label").hidden = info.volumes.length === 1;
 $("volume").replaceChildren(...info.volumes.map(({ name }) => new Option(name, name)));
-$("volume").addEventListener("change", () => openSection(info.volumes.find(({ name }) => name === $("volume").value), 0));
+$("volume").addEventListener("change", () => {
+  regions.current = null;
+  setMode("regions");
+  openVolume(info.volumes.find(({ name }) => name === $("volume").value)).catch((error) => say(error.message));
+});
 $("z").addEventListener("change", () => openSection(volume, Math.round(Number($("z").value) || 0)));
 // So that keys are those of the review again.
 for (const id of ["volume", "z", "filter", "whose", "keeper"]) $(id).addEventListener("change", () => stage.marksCanvas.focus({ preventScroll: true }));
@@ -432,14 +481,19 @@ $("whose").addEventListener("change", () => { people.whose = $("whose").value; r
 $("note").addEventListener("keydown", (event) => { if (["Enter", "Escape"].includes(event.key)) stage.marksCanvas.focus(); });
 for (const button of document.querySelectorAll("[data-action]")) {
   if (button.dataset.action === "hide") {
-    button.addEventListener("pointerdown", () => ACTIONS.hide());
-    for (const event of ["pointerup", "pointerleave", "pointercancel"]) button.addEventListener(event, () => release("hide"));
+    button.addEventListener("pointerdown", () => { hiding = stage.hidden ? 0 : performance.now(); ACTIONS.hide(); });
+    button.addEventListener("pointerup", () => { if (performance.now() - hiding > CLICK_MS) release("hide"); });
+    button.addEventListener("pointercancel", () => release("hide"));
     button.addEventListener("keydown", (event) => { if (["Space", "Enter"].includes(event.code)) ACTIONS.hide(); });
     button.addEventListener("keyup", () => release("hide"));
   } else {
     button.addEventListener("click", () => ACTIONS[button.dataset.action]());
   }
 }
+// Whoever uses the pointer has the keys of the review, not those of the button: Space hides the mask, and presses nothing.
+addEventListener("click", ({ detail, target }) => {
+  if (detail && target.closest("button, summary") && !target.closest("dialog")) stage.marksCanvas.focus({ preventScroll: true });
+});
 for (const name of tabs) {
   $(`tab-${name}`).addEventListener("click", () => setMode(name));
   $(`tab-${name}`).addEventListener("keydown", (event) => {

@@ -6,6 +6,8 @@ import { Stroke, inverse } from "./strokes.js";
 
 const MOST_UNDO = 100;
 const LARGEST_FILL = 400_000;
+// On the screen: so near to the first corner, a click closes a polygon.
+const NEAR_PX = 8;
 
 export class Painter {
   // `on` has: changed() after what can be undone has changed, say(text) for people, keyOf(volume) as `LineTool` has it.
@@ -43,7 +45,7 @@ export class Painter {
   obstacle() {
     if (this.stage.drawn?.level > 0) return "Zoom in to paint: single pixels are not shown at this scale.";
     if (!this.stage.drawn || this.stage.drawn.missing) return "The mask is still loading.";
-    return this.stage.hidden ? "The mask is hidden." : "";
+    return this.stage.hidden ? "The mask is hidden: Hide shows it again." : "";
   }
 
   down(event) {
@@ -63,8 +65,7 @@ export class Painter {
     if (obstacle) { this.on.say(obstacle); return; }
     const pixel = stage.pixelAt(event.offsetX, event.offsetY);
     if (this.tool === "polygon") {
-      (stage.polygon ??= []).push(pixel);
-      stage.redraw();
+      this.corner(pixel);
     } else if (this.tool === "fill") {
       this.fill(pixel);
     } else if (this.tool === "line") {
@@ -138,6 +139,18 @@ export class Painter {
     else this.closePolygon();
   }
 
+  corner(pixel) {
+    const { stage } = this;
+    const [first] = stage.polygon ?? [];
+    if (first && stage.polygon.length > 2 && Math.hypot(pixel[0] - first[0], pixel[1] - first[1]) * stage.view().scale < NEAR_PX) {
+      this.closePolygon();
+      return;
+    }
+    if (!first) this.on.say("Click the other corners; Enter, a double click or the first corner closes it.");
+    (stage.polygon ??= []).push(pixel);
+    stage.redraw();
+  }
+
   closePolygon() {
     const { polygon } = this.stage;
     this.stage.polygon = null;
@@ -203,6 +216,7 @@ export class Painter {
     if (changes.length) {
       this.send(changes, tool);
       to.push(changes);
+      this.stage.reveal(place);
     }
     this.stage.redraw();
     this.on.changed();

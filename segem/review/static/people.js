@@ -26,7 +26,7 @@ export class People {
   }
 
   async load(volume) {
-    const progress = await getJson(`api/progress/${encodeURIComponent(volume)}`);
+    const progress = await getJson(`api/progress/${encodeURIComponent(volume)}?drawn=${this.regions.drawn}`);
     if (this.regions.volume !== volume) return;
     this.progress = progress;
     this.show();
@@ -35,7 +35,7 @@ export class People {
   show() {
     const { seconds_each: each, open, people, sampled } = this.progress;
     document.getElementById("time-left").textContent = each && open ? `Share the work: about ${describeTime(each * open)} left` : "Share the work";
-    document.getElementById("sampled").textContent = sampled ? describeSample(sampled) : "";
+    Object.assign(document.getElementById("sampled"), { hidden: !sampled, textContent: sampled ? describeSample(sampled) : "" });
     for (const [id, first] of [["whose", new Option("anybody", "")], ["keeper", null]]) {
       const select = document.getElementById(id);
       const { value } = select;
@@ -81,7 +81,7 @@ export class People {
   }
 }
 
-function within(place, last, axis) {
+export function within(place, last, axis) {
   const edge = { z: 1, y: place.height, x: place.width }[axis];
   return last[axis] >= place[axis] && last[axis] < place[axis] + edge;
 }
@@ -91,9 +91,11 @@ function describeTime(seconds) {
   return minutes < 90 ? `${minutes} min` : `${Math.round(minutes / 60)} h`;
 }
 
-function describeSample({ iou, interval, decided, chosen }) {
-  const done = `${decided} of ${chosen} drawn regions`;
-  if (iou === null) return "";
-  const sure = interval.too_few ? `; ${interval.too_few}` : ` (${interval.low.toFixed(3)} to ${interval.high.toFixed(3)})`;
-  return `IoU of the volume by ${done}: ${iou.toFixed(3)}${sure}`;
+// What the number means, for somebody who has never heard of it.
+function describeSample({ iou, interval, decided, chosen, regions }) {
+  const drawn = `These ${chosen} of ${regions} regions are drawn at random, each as likely as any other. `;
+  if (iou === null) return `${drawn}Correct and decide them in this order, also the tedious ones: then it is known how good the whole mask is.`;
+  const sure = interval.too_few ? `From ten regions on, it is said how sure that is` : `With 95 % confidence, it lies between ${interval.low.toFixed(3)} and ${interval.high.toFixed(3)}`;
+  return `${drawn}By the first of them, ${decided} accepted or fixed, the mask of the volume has an IoU of ${iou.toFixed(3)}: of what it or ` +
+    `its correction calls membrane, both do so for ${(100 * iou).toFixed(0)} %. ${sure}.`;
 }

@@ -6,6 +6,8 @@ import { outline } from "./mask.js";
 
 export const MASK_COLOUR = [240, 150, 30];
 const MARK = "#5ec8ff";
+// What the overview takes of the width of the stage.
+const OVERVIEW_PX = 148;
 
 export class Stage {
   // `on` has: moved() after the view has changed.
@@ -95,9 +97,20 @@ export class Stage {
     this.redraw();
   }
 
+  // Moves to a rectangle, unless some of it is in view.
+  reveal({ y, x, height, width }) {
+    const { clientWidth, clientHeight } = this.marksCanvas;
+    const view = this.view();
+    const [top, left] = [view.y + y * view.scale, view.x + x * view.scale];
+    const isSeen = top < clientHeight && left < clientWidth && top + height * view.scale > 0 && left + width * view.scale > 0;
+    if (!isSeen) this.goTo({ y: y + height / 2, x: x + width / 2 });
+  }
+
   fit({ y, x, height, width }, immediately = false) {
     const { clientWidth, clientHeight } = this.marksCanvas;
-    const scale = Math.min(4, 0.8 * Math.min(clientWidth / width, clientHeight / height));
+    // Beside the overview, which would cover a corner, where there is room for that.
+    const free = Math.max(clientWidth - 2 * OVERVIEW_PX, 0.6 * clientWidth);
+    const scale = Math.min(4, 0.8 * clientHeight / height, 0.8 * clientWidth / width, free / width);
     this.goTo({ y: y + height / 2, x: x + width / 2, scale }, immediately);
   }
 

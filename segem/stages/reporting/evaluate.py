@@ -262,6 +262,8 @@ def _score_finished(
     flags, quality, damage = _read_quality(source)
     seen = tuple(find_seen(made.facts, source.attributes)) if made.facts else ()
     seams = total.seams.audit(made.seams, source.shape) if made.model else None
+    if seams is not None and made.facts is not None:
+        seams = seams.beside(made.facts.recomputed)
     blocks = keep_blocks(grid, source.shape, total) if measured else None
     ceiling = None
     if measured and layers.second is not None:

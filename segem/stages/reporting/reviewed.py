@@ -14,23 +14,30 @@ def list_findings(found: ReviewFindings | None) -> Iterator[str]:
 
     Examples
     --------
-    >>> few = TooFew(too_few="3 controls; 10 or more are needed")
-    >>> ana = {"name": "Ana", "decided": 40, "active_seconds": 1260, "hit_rate": few}
-    >>> list(list_findings(ReviewFindings(reviewers=[{**ana, "controls": 3, "seen": 2}])))
+    >>> few = TooFew(too_few="3 regions with known errors; 10 or more are needed")
+    >>> planted, labelled = ({"regions": count, "seen": seen, "rate": few} for count, seen in ((3, 2), (0, 0)))
+    >>> ana = {"name": "Ana", "decided": 40, "active_seconds": 1260, "planted": planted, "labelled": labelled}
+    >>> list(list_findings(ReviewFindings(reviewers=[ana])))
     ['Ana decided 40 regions in 21 minutes and saw 2 of 3 planted errors (too few to say more: 10 or more are needed).']
     """
     if found is None:
         return
     for person in found.reviewers:
         done = f"{person.name} decided {count(person.decided, 'region')} in {_say_time(person.active_seconds)}"
-        seen = f" and saw {person.seen} of {count(person.controls, 'planted error')}{_bound(person.hit_rate)}"
-        yield f"{done}{seen if person.controls else ''}."
+        one, other = person.planted, person.labelled
+        seen = f" and saw {one.seen} of {count(one.regions, 'planted error')}{_bound(one.rate)}"
+        yield f"{done}{seen if one.regions else ''}."
+        if other.regions:
+            yield (
+                f"Of {count(other.regions, 'region')} that were plainly wrong by the labels of their volumes, "
+                f"{person.name} put {other.seen} right or rejected them{_bound(other.rate)}."
+            )
     if found.agreement is not None:
-        one = found.agreement
+        both = found.agreement
+        iou, v_rand = (f"{say_score(both.scores[name])}{_bound(both.intervals[name])}" for name in ("iou", "v_rand"))
         yield (
-            f"Two people who read {count(one.regions, 'region')} without knowing of each other agree to an IoU of "
-            f"{say_score(one.iou)}{_bound(one.iou_interval)} and a V_rand of {say_score(one.v_rand)}"
-            f"{_bound(one.v_rand_interval)}: by their labels, no mask can be shown to be better than that."
+            f"In {both.source}, the second without knowing of the first, they agree to an IoU of {iou} and a V_rand of "
+            f"{v_rand}: by their labels, no mask can be shown to be better than that."
         )
     for sampled in found.sampled:
         if sampled.iou is not None:

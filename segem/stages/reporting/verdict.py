@@ -75,7 +75,7 @@ def _apply(rule: Rule, volume: VolumeScores) -> RuleOutcome:
     if value is not None:
         sentence = rule.describe(value)
         return RuleOutcome(rule=str(rule), met=rule.holds(value), value=value, sentence=sentence)
-    if rule.score == "seam_ratio" and volume.seams is not None and volume.seams.planes == 0:
+    if rule.score == "seam_ratio" and volume.seams is not None and not (volume.seams.planes or volume.seams.shows):
         # Measured, in a way: what is not there cannot show.
         return RuleOutcome(rule=str(rule), met=True, value=None, sentence=volume.seams.describe())
     why = _explain(rule.criterion, volume)

@@ -14,6 +14,7 @@ from segem.io.workspace import Workspace
 from segem.kernels.crf import bytes_per_pixel, halo_px, spacing
 from segem.plan import Plan, crop_tiling
 from segem.records.run import CrfFacts, SegmentFacts, StepRecord
+from segem.records.seams import Recomputed
 from segem.stages.segmentation.arithmetic.crf import CrfArithmetic
 from segem.stages.segmentation.budget import Budget
 from segem.stages.segmentation.identity import code_digest, versions_of
@@ -128,6 +129,7 @@ def _prepare(
         trained_on=known.trained_on,
         calibrated_on=known.calibrated_on,
         int8=known.int8,
+        recomputed=_name_origin(known.recomputed, config.of),
     )
     arithmetic = CrfArithmetic(
         source,
@@ -152,3 +154,8 @@ def _prepare(
     return BlockStep(
         (phase,), facts, model=made.model, source_fraction=known.membrane_fraction, check_inputs=check_probability
     )
+
+
+def _name_origin(recomputed: Recomputed | None, of: str) -> Recomputed | None:
+    """Say of which run a probability was computed anew: the first where it was refined several times."""
+    return recomputed and recomputed.model_copy(update={"of": recomputed.of or of})

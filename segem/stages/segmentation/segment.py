@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -30,6 +31,7 @@ from segem.stages.segmentation.arithmetic.segment import READ_CACHE_BYTES, Segme
 from segem.stages.segmentation.budget import Budget
 from segem.stages.segmentation.identity import code_digest, versions_of
 from segem.stages.segmentation.quantize import quantized
+from segem.stages.segmentation.recompute import check_places, find_check
 from segem.stages.segmentation.step import BlockStep, Phase, run_step
 
 BLENDED_TILE_PX = 512
@@ -96,7 +98,11 @@ def segment(
     artefact = find_model(config.model, workspace)
 
     def prepare(source: Volume, result: Volume) -> BlockStep[SegmentFacts]:
-        return prepare_segmentation(source, result, artefact, config, execution, workspace.run(run))
+        before = find_check(volume, run, workspace)
+        step = prepare_segmentation(source, result, artefact, config, execution, workspace.run(run))
+        return dataclasses.replace(
+            step, conclude=lambda facts, _: check_places(volume, run, facts, workspace, execution.device, before)
+        )
 
     request = request_segmentation(volume, run, config, artefact)
     outcome = run_step(request, prepare, execution, workspace, replace=replace, like=like, engine=engine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import pairwise
 
 import numpy as np
@@ -12,14 +13,8 @@ from hypothesis.extra.numpy import arrays
 from skimage.measure import label
 
 import segem.kernels.cells
-from segem.kernels.cells import (
-    Borders,
-    close_membrane,
-    find_basins,
-    find_cells,
-    measure_borders,
-    merge_basins,
-)
+from segem.kernels.cells import close_membrane, find_basins, find_cells, measure_borders
+from segem.kernels.merging import Borders, merge_basins
 from segem.kernels.metrics.divisions import score_divisions
 
 SECTIONS = arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.integers(0, 255))
@@ -206,6 +201,26 @@ def test_the_strips_that_are_worked_on_change_nothing(monkeypatch, strip_px):
     for sigma, cells, line in zip((0, 2), whole, closed, strict=True):
         assert np.array_equal(find_cells(section, sigma, 0.5, outside), cells)
         assert np.array_equal(close_membrane(mask, cells), line)
+
+
+def test_a_section_of_noise_takes_nine_bytes_a_pixel(monkeypatch):
+    # What is held for each pixel of a strip is small beside a large section, so here strips are small as well.
+    monkeypatch.setattr(segem.kernels.cells, "STRIP_PX", 2**15)
+    section = np.random.default_rng(0).integers(0, 256, (1024, 1024), np.uint8)
+    tracemalloc.start()
+    try:
+        cells = find_cells(section, 2, 0.4)
+        assert tracemalloc.get_traced_memory()[1] < 9 * section.size
+        mask = (section > 127).astype(np.uint8)
+        expected = close_membrane(mask, cells)
+        assert not np.array_equal(mask, expected)
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        assert close_membrane(mask, cells, in_place=True) is mask
+        assert tracemalloc.get_traced_memory()[1] - before < 0.5 * section.size
+        assert np.array_equal(mask, expected)
+    finally:
+        tracemalloc.stop()
 
 
 def test_each_limit_is_scored_as_the_cells_it_gives():

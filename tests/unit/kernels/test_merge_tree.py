@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segem.kernels.cells import Borders, merge_basins
 from segem.kernels.merge_tree import MergeTree
+from segem.kernels.merging import Borders, merge_basins
 
 PARTS = 9
 

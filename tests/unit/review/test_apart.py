@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import secrets
+import threading
+import time
 import uuid
 from contextlib import ExitStack, contextmanager
 
@@ -15,19 +18,23 @@ from segem.io.readings import list_readings
 from segem.io.review_standing import count_decided
 from segem.io.reviewed import replay, trusted_places
 from segem.io.reviewed_labels import open_reviewed
+from segem.io.reviewers import invite
 from segem.io.reviews import LOG, ReviewLog
 from segem.io.volume import Volume
 from segem.kernels.intervals import bound_share
 from segem.kernels.plants import disguise, plant_gap, plant_spur
 from segem.kernels.runs import encode_runs
-from segem.records.review import SHEET, Draft, Place
+from segem.records.review import SHEET, WORK, Draft, Place
+from segem.records.review_findings import Seen
 from segem.review.apart import Apart, Checks
 from segem.review.app import make_app
+from segem.review.progress import find_progress
 from segem.review.session import Review
 from segem.review.volumes import place_of
 from segem.serving import listen, serve
 from segem.stages.reporting.findings import find_review
 from segem.stages.reporting.read import read_report
+from segem.stages.reporting.reviewed import list_findings
 from segem.stages.reporting.write import report
 from tests.fabricate import add_model, add_volume, guess, new_workspace, tissue
 
@@ -41,7 +48,7 @@ def space(tmp_path_factory):
     image, truth = tissue(SHAPE)
     add_volume(made, "v", image)
     Volume.open(made.volume("v")).build_pyramid(None)
-    for run in ("one", "other", "two", "sampled"):
+    for run in ("one", "other", "two", "sampled", "controls"):
         add_model(made, run, "v", guess(truth))
         for label in (None, "membrane"):
             Volume.open(made.result(run, "v")).build_pyramid(label)
@@ -349,7 +356,9 @@ def test_two_readings_that_differ_are_decided_by_a_third_who_sees_both(twice, sp
     for which, flips in (("first", first), ("second", second)):
         packed = np.frombuffer(http.get("Cy", f"/api/readings/{which}/{where}").content, np.uint8)
         assert np.array_equal(np.unpackbits(packed)[: flips.size].reshape(flips.shape), base ^ flips)
-    assert http.post("Cy", "verdicts", {"place": place, "take": "second"}, 0).status_code == 201
+    said = {"place": place, "take": "second", "active_seconds": 4.5}
+    assert http.post("Cy", "verdicts", said, 0).status_code == 201
+    assert sum(one.active_seconds for one in review.log.entries(WORK) if one.author == "Cy") == 4.5
     assert http.post("Cy", "verdicts", {"place": place, "take": "first"}, 0).status_code == 404
     assert place not in [one["place"] for one in http.get("Cy", "/api/disagreements/v").json()]
     reviewed = np.asarray(replay(space, "two", "v", review.log)[place["z"]])
@@ -364,9 +373,9 @@ def test_two_readings_that_differ_are_decided_by_a_third_who_sees_both(twice, sp
         True,
         True,
     ]
-    assert agreement.regions == 2
-    assert 0.2 < agreement.iou < 1
-    assert agreement.iou_interval.too_few == "2 regions read twice; 10 or more are needed"
+    assert agreement.source == "2 regions that two people have read"
+    assert 0.2 < agreement.scores["iou"] < 1
+    assert agreement.intervals["iou"].too_few == "2 regions read twice; 10 or more are needed"
 
 
 def test_the_hit_rate_counts_what_was_mended_or_rejected(space):
@@ -394,8 +403,7 @@ def test_the_hit_rate_counts_what_was_mended_or_rejected(space):
         words = {"decision": "reject" if number == 0 else "accept", "note": ""}
         review.append(draft("decision", cell, None, words), "Eve", seen)
     eve = find_review(space, "other").reviewers[-1]
-    assert (eve.name, eve.controls, eve.seen, eve.decided) == ("Eve", 12, 7, 12)
-    assert eve.hit_rate == bound_share(7, 12)
+    assert (eve.name, eve.decided, eve.planted) == ("Eve", 12, Seen(regions=12, seen=7, rate=bound_share(7, 12)))
     page = report("other", space).index
     said = "Eve decided 12 regions in 1 minute and saw 7 of 12 planted errors (0.320 to 0.807)."
     assert said in page.read_text(encoding="utf-8")
@@ -403,18 +411,95 @@ def test_the_hit_rate_counts_what_was_mended_or_rejected(space):
     review.close()
 
 
+def test_where_a_volume_has_labels_they_say_whether_an_error_of_the_model_was_seen(space):
+    _, truth = tissue((1, 256, 1024), seed=5)
+    add_volume(space, "labelled", truth * 99, truth)
+    mask = truth == 1
+    cells = [Place(volume="labelled", z=0, y=0, x=256 * k, height=256, width=256) for k in range(4)]
+    wrong = [np.zeros((256, 256), bool) for _ in cells[:3]]
+    for cell, flips in zip(cells, wrong, strict=False):
+        flips[100:140, 100:140] = mask[0, 100:140, cell.x + 100 : cell.x + 140]
+        mask[0, :, cell.x : cell.x + 256] ^= flips
+    add_model(space, "known", "labelled", mask * np.uint8(255))
+    review = Review(space, "known")
+    done = [
+        ("Ana", 0, wrong[0], "fix"),
+        ("Ana", 1, None, "accept"),
+        ("Ana", 2, None, "reject"),
+        # Where nothing is wrong, or no longer, there is nothing to see; what another did not see still is.
+        ("Ana", 3, None, "accept"),
+        ("Bo", 0, None, "accept"),
+        ("Bo", 1, wrong[1], "fix"),
+    ]
+    for person, k, flips, decision in done:
+        if flips is not None:
+            stroke = draft("correction", cells[k], flips, {"tool": "brush"})
+            review.append(stroke, person, review.log.head().entries)
+        decided = draft("decision", cells[k], None, {"decision": decision, "note": ""})
+        review.append(decided, person, review.log.head().entries)
+    review.close()
+    ana, bo = find_review(space, "known").reviewers
+    assert (ana.labelled.regions, ana.labelled.seen, bo.labelled.regions, bo.labelled.seen) == (3, 2, 1, 1)
+    assert ana.planted.regions == 0
+    said = "Of 3 regions that were plainly wrong by the labels of their volumes, Ana put 2 right or rejected them"
+    assert any(one.startswith(said) for one in list_findings(find_review(space, "known")))
+
+
+def test_controls_of_who_is_invited_meanwhile_are_there_before_they_come(space):
+    review = Review(space, "other", checks=Checks(control_every=15))
+    ahead = threading.Thread(target=review.prepare, args=("Ana",))
+    ahead.start()
+    invite(review.log, "Dora", "Ana")
+    sheet, patience = review.apart.sheet("Dora", "v"), time.monotonic() + 120
+    while not review.log.entries(("plant",), sheet):
+        assert time.monotonic() < patience
+        time.sleep(0.05)
+    review.close()
+    ahead.join()
+
+
+def test_regions_drawn_at_random_count_in_their_order_and_controls_among_them_without_their_error(space):
+    review = Review(space, "controls", checks=Checks(control_every=4, sample=8))
+    held, planted = review.held("Ana", "v"), review.apart.controls("Ana", "v")
+    assert len(planted) == 2
+    kept, regions = {}, review.regions("v", drawn=True)
+    # What is decided out of turn counts when all before it are decided.
+    for at, counted in zip((2, 0, 1, 3, 4, 5, 6, 7), (0, 1, 3, 4, 5, 6, 7, 8), strict=True):
+        region = regions[at]
+        place, dot = place_of(region), np.zeros((region.height_px, region.width_px), bool)
+        dot[:20, :20] = True
+        # The planted error is not seen, and something else is mended.
+        review.append(draft("correction", place, dot, {"tool": "brush"}), "Ana", review.log.head().entries)
+        decided = draft("decision", place, None, {"decision": "fix", "note": ""})
+        review.append(decided, "Ana", review.log.head().entries)
+        kept[place] = held.read(place) ^ (dot & ~planted.get(place, np.zeros_like(dot)))
+        assert find_progress(review, "Ana", "v", (), drawn=True).sampled.decided == counted
+    both, either = (
+        sum(int(op(held.read(place), mask).sum()) for place, mask in kept.items())
+        for op in (np.logical_and, np.logical_or)
+    )
+    shown = find_progress(review, "Ana", "v", (), drawn=True).sampled
+    (found,) = find_review(space, "controls").sampled
+    review.close()
+    assert shown == found
+    assert found.iou == pytest.approx(both / either)
+
+
 def draft(kind, place, flips, detail):
     runs = () if flips is None else encode_runs(flips)
     return Draft(id=uuid.uuid4().hex, kind=kind, place=place, runs=runs, detail=detail, active_seconds=2)
 
 
-def test_regions_drawn_at_random_say_what_the_volume_is(space):
+def test_regions_drawn_at_random_say_what_the_volume_is(space, monkeypatch):
     """The reviewer's answer is the truth, so the estimate of all regions is the IoU of the volume."""
+    # The same seed each time: of an interval of 95 %, one draw in twenty must lie outside.
+    drawn = secrets.token_hex
+    monkeypatch.setattr(secrets, "token_hex", lambda count: "5e" * count if count == 32 else drawn(count))
     truth = tissue(SHAPE)[1] == 1
     found = {}
     for count in (12, 32):
         review = Review(space, "sampled", checks=Checks(sample=count))
-        regions = review.regions("v")
+        regions = review.regions("v", drawn=True)
         assert len({(one.z, one.y, one.x) for one in regions}) == len(regions) == count
         held = review.volumes["v"]
         for region in regions:
@@ -427,6 +512,9 @@ def test_regions_drawn_at_random_say_what_the_volume_is(space):
                 draft("decision", place, None, {"decision": "fix", "note": ""}), "Ana", review.log.head().entries
             )
         (found[count],) = find_review(space, "sampled").sampled
+        # The page says the same, by what its person sees.
+        shown = find_progress(review, "Ana", "v", (), drawn=True).sampled
+        assert shown == found[count]
         review.close()
     mask = Volume.open(space.result("sampled", "v")).label("membrane")[:] == 1
     iou = (mask & truth).sum() / (mask | truth).sum()

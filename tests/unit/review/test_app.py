@@ -17,7 +17,7 @@ from segem.kernels.runs import decode_runs, encode_runs
 from segem.review.app import FILES, make_app
 from segem.review.session import Review
 from segem.serving import listen, serve
-from tests.fabricate import add_model, add_volume, guess, new_workspace, tissue
+from tests.fabricate import add_model, add_pyramids, add_volume, guess, new_workspace, tissue
 
 SHAPE = (3, 300, 700)
 ANA, BO = "ana-" * 8, "bo--" * 8
@@ -29,9 +29,7 @@ def workspace(tmp_path_factory):
     image, truth = tissue(SHAPE)
     add_volume(space, "v", image.astype(np.uint16) * 100)
     add_model(space, "r", "v", guess(truth))
-    for volume, labels in ((Volume.open(space.volume("v")), ()), (Volume.open(space.result("r", "v")), ("membrane",))):
-        for label in (None, *labels):
-            volume.build_pyramid(label)
+    add_pyramids(space, "r", "v")
     return space
 
 

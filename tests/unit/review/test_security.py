@@ -78,6 +78,7 @@ def routes(review):
     return found
 
 
+@pytest.mark.slow
 def test_no_route_answers_without_a_token_or_to_another_site(routes, ana, address):
     port = address.rpartition(":")[2]
     with httpx.Client(base_url=address, trust_env=False) as nobody:
@@ -144,6 +145,7 @@ UP = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("holder", ["/static/{}", "/tiles/{}/0/0/0/0", "/api/queue/{}", "/api/progress/{}", "/{}"])
 def test_thirty_ways_out_lead_nowhere(address, holder):
     assert len(UP) == 30
@@ -161,6 +163,7 @@ def test_thirty_ways_out_lead_nowhere(address, holder):
     connection.close()
 
 
+@pytest.mark.slow
 def test_a_malformed_body_is_refused_and_changes_nothing(routes, ana, review):
     before = review.log.head()
     bodies = [b"", b"{", b"\xff", b"[1]", b"null", b'{"a":' * 5000, b"[" * 100_000, b'{"id": 1e999}', b"\x00" * 100]
@@ -174,6 +177,7 @@ def test_a_malformed_body_is_refused_and_changes_nothing(routes, ana, review):
     assert review.log.head() == before
 
 
+@pytest.mark.slow
 def test_an_oversized_body_is_refused_without_being_held(routes, ana):
     """24 bodies of 64 MB, told or not told to be so long, leave the process as large as it was."""
 

@@ -17,7 +17,12 @@ MB = 10**6
 
 
 def trials_of(disk_a_section: int, memory: int) -> Trials:
-    return Trials(3.0, Trial(2, 9.0, MB), Trial(2, 4.0, MB), Trial(6, 8.0, MB + 4 * disk_a_section), memory)
+    return Trials(
+        3.0,
+        Trial(2, 9.0, MB, memory),
+        Trial(2, 4.0, MB, memory + MB),
+        Trial(6, 8.0, MB + 4 * disk_a_section, memory + MB),
+    )
 
 
 def test_what_a_volume_takes_by_itself_is_told_from_its_sections() -> None:
@@ -27,10 +32,14 @@ def test_what_a_volume_takes_by_itself_is_told_from_its_sections() -> None:
     assert trials.start_seconds == 8.0, "what is loaded once, and the start of the process"
 
 
+def test_what_a_second_campaign_of_a_process_holds_is_no_part_of_the_first() -> None:
+    assert Trials(0.0, Trial(2, 1.0, 1, 70), Trial(2, 1.0, 1, 90), Trial(6, 1.0, 1, 95)).memory_bytes == 75
+
+
 def test_a_larger_trial_that_was_quicker_makes_no_section_free_of_time_before_it() -> None:
-    trials = Trials(0.0, Trial(2, 5.0, 1), Trial(2, 5.0, 10), Trial(6, 4.0, 30), 1)
+    trials = Trials(0.0, Trial(2, 5.0, 1, 1), Trial(2, 5.0, 10, 1), Trial(6, 4.0, 30, 1))
     assert trials.extrapolate(1002) == (5.0, 5010)
-    assert Trials(0.0, Trial(2, 1.0, 1), Trial(2, 5.0, 1), Trial(6, 9.0, 2), 1).start_seconds == 0.0
+    assert Trials(0.0, Trial(2, 1.0, 1, 1), Trial(2, 5.0, 1, 1), Trial(6, 9.0, 2, 1)).start_seconds == 0.0
 
 
 @pytest.mark.parametrize("shape", [(1, 64, 64), (30, 512, 512), (4, 4096, 4096), (1000, 20_000, 20_000)])
@@ -73,7 +82,7 @@ def test_what_does_not_fit_is_refused_with_the_reason(
     monkeypatch.setattr(module, "_try", lambda *_: trials_of(MB // 8, memory * MB))
     job = open_campaign(manifest, "r", tmp_path / "w")
 
-    def never(*_: object) -> tuple[float, list[Trial]]:
+    def never(*_: object, **__: object) -> tuple[float, list[Trial]]:
         raise AssertionError("trials are taken by another process")
 
     found = forecast_campaign(job, ExecutionConfig(memory=1500 * MB), never)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from segem.errors import WorkspaceError
 from segem.geometry import VoxelSize
 from segem.io.reviewed import open_log
 from segem.io.run import enter_volumes
@@ -119,6 +120,20 @@ def test_the_end_is_said(
     assert read(workspace).state == state
     assert "refresh" not in page(workspace)
     assert reason is None or reason in page(workspace)
+
+
+def test_a_page_that_cannot_be_written_stops_no_step(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise WorkspaceError("the disk is full")
+
+    monkeypatch.setattr(module, "write_text", refuse)
+    monkeypatch.setattr(module, "append_line", refuse)
+    with StatusBoard("r", "p", ["a"], workspace) as board:
+        board.begin("a", "ingest")
+        board.end("a", None)
+    assert "r: the status is not up to date: the disk is full" in caplog.messages
 
 
 def test_a_name_or_a_reason_cannot_change_the_page(workspace: Workspace) -> None:

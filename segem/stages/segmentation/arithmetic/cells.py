@@ -54,7 +54,8 @@ class CellsArithmetic:
         found = []
         for z, section in enumerate(probability):
             cells = find_cells(section, self.sigma_px, self.merge_below, outside[0][z] if outside else None)
-            found.append((cells, close_membrane(threshold_probability(section, self.threshold), cells)))
+            mask = threshold_probability(section, self.threshold)
+            found.append((cells, close_membrane(mask, cells, in_place=True)))
             on_voxels(section.size)
         # A large section is alone in its block, and not copied.
         cells, closed = found[0] if len(found) == 1 else map(np.stack, zip(*found, strict=True))

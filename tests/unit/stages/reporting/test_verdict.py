@@ -10,7 +10,7 @@ from segem.config import parse_rules
 from segem.config.accept import CRITERIA
 from segem.records.run import ModelRecord
 from segem.records.scores import CellScore, LayerScores, Scores, VolumeScores
-from segem.records.seams import SeamAudit
+from segem.records.seams import Recomputed, RecomputedPlace, SeamAudit
 from segem.records.verdict import State
 from segem.stages.reporting.verdict import NO_RULES, judge_run, judge_volume, read_criterion
 
@@ -80,6 +80,34 @@ def test_seams_that_show_reject_whatever_the_rules_say() -> None:
         state, sentence = judge(scored(seams=BROKEN), *rules)
         assert state == "rejected"
         assert "Seams show at row 256" in sentence
+
+
+@pytest.mark.parametrize("planes", [0, 3])
+def test_places_that_are_not_what_is_stored_reject_whatever_the_rules_say(planes: int) -> None:
+    place = RecomputedPlace(
+        section=2, rows=(96, 160), columns=(0, 64), plane="where tiles meet at row 128", share=0.125, levels=9
+    )
+    sound = place.model_copy(update={"share": 0.0001, "levels": 1})
+    anew = Recomputed(places=(sound, place, sound), most_levels=1, most_share=0.002)
+    seams = WHOLE.model_copy(update={"planes": planes}).beside(anew)
+    state, sentence = judge(scored(seams=seams), "iou >= .6", "seam_ratio <= 99")
+    assert state == "rejected"
+    assert sentence == (
+        "fly: rejected. Seams show: what is stored is not what the model gives in one piece, in 1 of 3 places computed "
+        "anew, most of all in section 2, rows 96 to 159, columns 0 to 63 (where tiles meet at row 128): 12.50 % of the "
+        "voxels differ, by up to 9 of 256 levels."
+    )
+    seen = BROKEN.beside(anew).describe()
+    assert seen.endswith("256 levels; at row 256: much"), "both are told"
+
+
+def test_places_that_are_what_is_stored_are_told_of() -> None:
+    place = RecomputedPlace(section=0, rows=(0, 64), columns=(0, 64), plane="inside a tile", share=0.0, levels=0)
+    anew = Recomputed(places=(place, place), most_levels=1, most_share=0.002)
+    assert judge(scored(seams=WHOLE.beside(anew)), "iou >= .6")[0] == "accepted"
+    assert anew.describe() == "2 places, computed anew in one piece, are exactly what is stored"
+    assert WHOLE.describe_recomputed().endswith("so seams are judged by what shows alone")
+    assert Recomputed(why="the model is gone").describe() == "no place was computed anew: the model is gone"
 
 
 def test_where_no_seam_can_be_none_shows() -> None:

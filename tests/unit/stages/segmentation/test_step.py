@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.plan import Block, Plan, crop_tiling
 from segem.records.run import BaselineFacts
-from segem.stages.segmentation import step
+from segem.stages.segmentation import block_work, step
 from segem.stages.segmentation.arithmetic.block import Computed, Voxels, count_membrane
 from segem.stages.segmentation.baseline import baseline
 from segem.stages.segmentation.crf import refine_volume
@@ -91,10 +92,16 @@ def halve(workspace: Workspace, *, poisoned: bool = False, engine: ExecutionConf
     return run_step(request, prepare, engine, workspace)
 
 
+# A worker imports this module to find the arithmetic, and must know its code as the fixture below does.
+if multiprocessing.parent_process() is not None:
+    vars(block_work)["code_digest"] = str
+
+
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     # The arithmetic of these steps lies outside of segem, where no block can be known by its code.
-    monkeypatch.setattr(step, "code_digest", lambda module: module)
+    for module in (step, block_work):
+        monkeypatch.setattr(module, "code_digest", str)
     space = new_workspace(tmp_path / "w")
     image = np.random.default_rng(0).integers(0, 100, SHAPE).astype(np.uint8)
     image[19, 5, 5] = 200

@@ -140,7 +140,7 @@ def test_the_public_sets_are_named_with_what_their_labels_mean() -> None:
         for volume in load_manifest(DATA / "manifests" / "all.yaml").volumes
         if volume.labels is not None
     }
-    numbered = ("borders", 36.0, "membrane")
+    numbered = ("borders", 24.0, "membrane_with_border")
     assert meanings == {
         "isbi": ("zero", None, None),
         "stack1": ("nonzero", None, None),
