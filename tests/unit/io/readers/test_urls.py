@@ -317,7 +317,7 @@ def test_a_server_that_is_not_there(name: str, monkeypatch: pytest.MonkeyPatch) 
 def test_a_store_without_what_reads_it(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
     assert "what reads such URLs is not installed" in (told := refused(Url(text)))
-    assert told.endswith("Fix: pip install segem[cloud]")
+    assert told.endswith("Fix: pip install segem[s3]")
 
 
 def test_a_file_larger_than_the_disk(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
