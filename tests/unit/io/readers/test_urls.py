@@ -26,7 +26,8 @@ from segem.geometry import Box
 from segem.io.readers import fingerprint_files, open_stack, remote, version_of
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
-from segem.stages.volumes.ingest import describe_settings, ingest
+from segem.stages.volumes.ingest import ingest
+from segem.stages.volumes.settings import describe_settings
 from tests.unit.io.readers.sources import read, refused
 
 DATA = np.random.default_rng(0).integers(1, 256, (6, 40, 60), np.uint8)
