@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, product
 from typing import Literal
 
 from segem.geometry import ZYX, Box
 from segem.plan import Plan
 from segem.records.seams import INSIDE
 
-PLACE_PX = 64
-"""Edge of a place. What its halo costs hardly depends on it, and faults of tiling are largest where tiles meet."""
-_KINDS: tuple[tuple[bool, bool], ...] = ((True, True), (True, False), (True, True), (False, True))
-"""Whether a place lies on a border along y and on one along x: every other one where two cross."""
+PLACE_PX = 96
+"""Edge of a place. Most of what it costs is its halo; a tile that it touches is seen where it may differ most."""
+_EVERY = 3
+"""Of so many places, one lies on a single border, one of blocks where there are any; the others where two cross."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,10 @@ class Line:
 
     at: int
     blocks: bool
+
+
+Crossing = tuple[Line | None, Line | None]
+"""A border along y and one along x, where there are any."""
 
 
 def choose_places(plan: Plan, count: int, seed: str, *, beyond: bool = False) -> list[Place]:
@@ -56,10 +60,11 @@ def choose_places(plan: Plan, count: int, seed: str, *, beyond: bool = False) ->
     >>> plan = Plan((4, 512, 512), (1, 512, 512), crop_tiling((4, 512, 512), (1, 512, 512), Halo(0, 96, 96), 16, 128))
     >>> for place in choose_places(plan, 2, "r"):
     ...     print(place.box, place.plane)
-    [0:1, 96:160, 96:160] where tiles meet at row 128 and column 128
-    [3:4, 96:160, 361:425] where tiles meet at row 128
+    [0:1, 336:432, 80:176] where tiles meet at row 384 and column 128
+    [3:4, 80:176, 80:176] where tiles meet at row 128 and column 128
     """
     rows, columns = _list_lines(plan, 1), _list_lines(plan, 2)
+    crossings = _shuffle([*product(_cover(rows), _cover(columns))], seed)
     ends = range(plan.write_block[0], plan.shape[0], plan.write_block[0])
     places = []
     for k in range(count):
@@ -69,10 +74,15 @@ def choose_places(plan: Plan, count: int, seed: str, *, beyond: bool = False) ->
         if plan.write_block[0] > 1 and ends and k % 2:
             end = ends[int(w * len(ends))]
             z, before = end - (k // 2) % 2, f", blocks end before section {end}"
-        # Of every four places two lie on borders of blocks, where there are any.
-        on_rows, on_columns = _KINDS[k % len(_KINDS)]
-        y, row = _pick(rows if on_rows else (), plan.shape[1], u, blocks=k % 4 > 1)
-        x, column = _pick(columns if on_columns else (), plan.shape[2], v, blocks=k % 4 > 1)
+        if k % _EVERY < _EVERY - 1 or not (rows or columns):
+            row, column = crossings[(k - k // _EVERY) % len(crossings)]
+        elif rows and (k // _EVERY % 2 == 0 or not columns):
+            row, column = _pick(rows, u), None
+        else:
+            row, column = None, _pick(columns, v)
+        y, x = (
+            line.at if line else int(t * n) for line, t, n in zip((row, column), (u, v), plan.shape[1:], strict=True)
+        )
         places.append(Place(_around((z, y, x), plan.shape, beyond=beyond), _describe(row, column) + before))
     return list({place.box: place for place in places}.values())
 
@@ -99,12 +109,19 @@ def _list_lines(plan: Plan, axis: Literal[1, 2]) -> tuple[Line, ...]:
     return tuple(Line(at, at in blocks) for at in sorted(found))
 
 
-def _pick(lines: Sequence[Line], size: int, u: float, *, blocks: bool) -> tuple[int, Line | None]:
-    lines = [line for line in lines if line.blocks] or lines if blocks else lines
-    if not lines:
-        return int(u * size), None
-    line = lines[int(u * len(lines))]
-    return line.at, line
+def _cover(lines: Sequence[Line]) -> Sequence[Line | None]:
+    """Return every other border, and the last: no tile lies beside none of them, so that few crossings touch all."""
+    return [*lines[::2], *lines[-1:]] if len(lines) % 2 == 0 and lines else lines[::2] or [None]
+
+
+def _shuffle(crossings: list[Crossing], seed: str) -> list[Crossing]:
+    order = sorted(range(len(crossings)), key=lambda i: hashlib.sha256(f"{seed} {i}".encode()).digest())
+    return [crossings[i] for i in order]
+
+
+def _pick(lines: Sequence[Line], u: float) -> Line:
+    lines = [line for line in lines if line.blocks] or lines
+    return lines[int(u * len(lines))]
 
 
 def _around(at: ZYX, shape: ZYX, *, beyond: bool) -> Box:

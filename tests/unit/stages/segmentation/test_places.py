@@ -53,13 +53,30 @@ def test_places_lie_in_the_volume_on_the_border_they_name(
             assert box.start[0] in (end - 1, end)
 
 
-def test_half_of_the_places_are_where_two_borders_cross_and_half_where_blocks_meet() -> None:
+def test_two_thirds_of_the_places_are_where_borders_cross_and_the_others_on_borders_of_blocks() -> None:
     plan = plan_crop((8, 1024, 1024), (1, 512, 512), 128)
-    places = choose_places(plan, 16, "r")
+    places = choose_places(plan, 15, "r")
     planes = [place.plane for place in places]
-    assert sum(" and " in plane for plane in planes) == 8
-    assert sum("blocks" in plane for plane in planes) >= 8
-    assert choose_places(plan, 16, "another run") != places
+    assert sum(" and " in plane for plane in planes) == 10
+    assert {plane for plane in planes if " and " not in plane} == {
+        "where blocks meet at row 512",
+        "where blocks meet at column 512",
+    }
+    assert choose_places(plan, 15, "another run") != places
+
+
+@given(st.sampled_from([(512, 512, 6), (500, 640, 9), (128, 700, 9), (1100, 900, 38)]), st.text(max_size=5))
+def test_no_tile_of_a_small_section_is_left_out(size: tuple[int, int, int], seed: str) -> None:
+    height, width, count = size
+    plan = plan_crop((3, height, width), (1, 2048, 2048), 128)
+    touched = {
+        (row, column)
+        for place in choose_places(plan, count, seed)
+        for row, (y0, y1) in enumerate(plan.windows(1))
+        for column, (x0, x1) in enumerate(plan.windows(2))
+        if place.box.intersect(Box((0, y0, x0), (3, y1, x1))).size
+    }
+    assert len(touched) == plan.tiles_per_section
 
 
 def test_along_z_places_lie_on_either_side_of_the_ends_of_blocks() -> None:
