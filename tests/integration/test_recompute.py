@@ -135,7 +135,10 @@ def test_faults_of_the_tiling_are_found(
     assert "Seams show: what is stored is not what the model gives in one piece, in" in scores.verdict.sentence
 
 
+<<<<<<< HEAD
+=======
 @pytest.mark.slow
+>>>>>>> core
 @pytest.mark.parametrize(("learned_nm", "resampled"), [(3.0, (4, 3)), (7.5, (1, 2))])
 def test_a_volume_shown_at_another_pixel_size_agrees_too(
     workspace: Workspace, artefact: Artefact, tmp_path: Path, learned_nm: float, resampled: tuple[int, int]

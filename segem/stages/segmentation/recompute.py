@@ -276,12 +276,27 @@ def _opened(made: _Made, workspace: Workspace, device_name: Device) -> Iterator[
     if quantized is None:
         yield None
         return
+<<<<<<< HEAD
+    runtime = choose_runtime(config.runtime, device)
+    with Engine(
+        net_at(artefact, scale), device, geometry.context_sections, views=config.views, runtime=runtime
+    ) as engine:
+        halo = Halo(geometry.context_sections // 2, geometry.halo_px, geometry.halo_px)
+        computer = Recomputer(engine, halo, geometry.stride_px, lambda box: read_tissue(source, box), source.statistics)
+        chosen: Sequence[Box] = choose_places(plan, count)
+        with track(f"recompute {name}", len(chosen), "place") as advance:
+            for place in chosen:
+                stored = read_block(result.raw, place, f"see `segem verify {run}`, then run again")
+                yield computer.compare(place, result.shape, stored[0])
+                advance(1)
+=======
     # Sums of 8 bits are whole numbers, so they are the same in one window as in tiles.
     runtime = open_runtime(net, "openvino-int8", choose_device("cpu"), made.geometry.context_sections, 1, quantized)
     try:
         yield lambda channels: next(runtime.evaluate([np.ascontiguousarray(channels)]))
     finally:
         runtime.close()
+>>>>>>> core
 
 
 def _find_quantized(folder: Path, runtime: str) -> Path | None:
