@@ -6,6 +6,7 @@
     ├── ConfigError       a manifest, an option or a setting is wrong
     ├── InputError        the source data are missing, damaged or inconsistent
     ├── WorkspaceError    the workspace cannot be read or written, or is in use
+    │   └── StorageError  its arrays lie in an object store that cannot be used
     ├── ModelError        a model artefact is missing, damaged or unsuitable
     ├── BlockError        one block of a run could not be computed
     ├── ServerError       a server cannot start
@@ -87,6 +88,10 @@ class InputError(SegemError):
 
 class WorkspaceError(SegemError):
     """The workspace cannot be read or written, or another run is using it."""
+
+
+class StorageError(WorkspaceError):
+    """The object store that holds the arrays of the workspace refuses or does not answer; no array is damaged by it."""
 
 
 class ModelError(SegemError):

@@ -24,6 +24,7 @@ from segem.cli import (
     runs,
     service,
     steps,
+    storage,
     training,
 )
 from segem.cli.exits import exit_code_of
@@ -53,6 +54,7 @@ for module in (
 ):
     app.add_typer(module.theme.app)
 app.add_typer(service.app, name="schedule", rich_help_panel=service.theme.panel)
+app.add_typer(storage.app, name="storage", rich_help_panel=keeping.theme.panel)
 app.add_typer(data.app, name="data", rich_help_panel=steps.theme.panel)
 app.add_typer(models.app, name="models", rich_help_panel=training.theme.panel)
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segem.errors import WorkspaceError
+from segem.errors import StorageError, WorkspaceError
 from segem.geometry import ZYX, Box, grid
 from segem.io.chunks import Array, Layout, decode_chunks
-from segem.io.files import disk_errors, fsync, fsync_directory
-from segem.io.shards import path_of, shape_of, shard_file, shard_files, shard_of, write_block
+from segem.io.files import disk_errors
+from segem.io.shards import files_of, shape_of, shard_files, shard_key, shard_keys, shard_of, write_block
 
 UNREADABLE = (ValueError, RuntimeError, OSError)
 """What reading may raise for a bad checksum, a bad shard index or a short file."""
@@ -64,19 +64,23 @@ def read_chunks(array: Array, layout: Layout, chunks: Iterable[ZYX], fix: str) -
         dz, dy, dx = layout.chunks_a_shard
         cell = (z % dz, y % dy, x % dx)
         by_shard.setdefault((z // dz, y // dy, x // dx), []).append(((z, y, x), cell))
+    files = files_of(array)
     for shard, wanted in by_shard.items():
-        file = shard_file(array, shard)
+        key = shard_key(array, shard)
         try:
-            decoded = decode_chunks(file, [cell for _, cell in wanted], layout)
+            with files.opened(key) as content:
+                decoded = decode_chunks(content, [cell for _, cell in wanted], layout)
         except FileNotFoundError:
             # Never the fill value: zeros would pass for tissue without membrane.
-            raise WorkspaceError("a block of the volume is missing", where=file, fix=fix) from None
+            raise WorkspaceError("a block of the volume is missing", where=files.name(key), fix=fix) from None
         except PermissionError as error:
             # Nothing is lost: to make it again, as `fix` says, would be the wrong advice.
-            with disk_errors(file):
+            with disk_errors(files.name(key)):
                 raise error from None
         except UNREADABLE as error:
-            raise WorkspaceError("a block of the volume cannot be read", where=file, found=error, fix=fix) from error
+            raise WorkspaceError(
+                "a block of the volume cannot be read", where=files.name(key), found=error, fix=fix
+            ) from error
         yield from zip((index for index, _ in wanted), decoded, strict=True)
 
 
@@ -134,17 +138,24 @@ def layer_digest(array: Array, fix: str) -> str:
 
 
 def stored_digest(arrays: Iterable[Array], box: Box) -> str | None:
-    """Return the `block_digest` of a box as it lies on disk; None where a file is missing or does not decode."""
+    """Return the `block_digest` of a box as it lies on disk; None where a file is missing or does not decode.
+
+    Raises
+    ------
+    StorageError
+        When a storage cannot be asked, which says nothing about the block.
+    """
     try:
         return block_digest(read_block(array, box, "") for array in arrays)
+    except StorageError:
+        raise
     except WorkspaceError:
         return None
 
 
 def shard_path(array: Array, box: Box) -> Path:
-    """Return the file that holds a block; the box must start on the shard grid."""
-    z, y, x = (start // edge for start, edge in zip(box.start, shard_of(array), strict=True))
-    return shard_file(array, (z, y, x))
+    """Return the file on disk that holds a block; the box must start on the shard grid."""
+    return shard_files(array, box)[0]
 
 
 def put_block(array: Array, box: Box, data: NDArray[Any]) -> bool:
@@ -170,6 +181,8 @@ def put_block(array: Array, box: Box, data: NDArray[Any]) -> bool:
     """
     try:
         written = np.array_equal(read_block(array, box, ""), data)
+    except StorageError:
+        raise
     except WorkspaceError:
         # Missing or damaged: either way it is written again.
         written = False
@@ -177,8 +190,6 @@ def put_block(array: Array, box: Box, data: NDArray[Any]) -> bool:
         write_block(array, box, data)
         return True
     # The process that wrote them may have been killed before it synced them.
-    with disk_errors(path_of(array)):
-        for file in shard_files(array, box):
-            fsync(file)
-            fsync_directory(file.parent)
+    for key in shard_keys(array, box):
+        files_of(array).settle(key)
     return False

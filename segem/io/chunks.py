@@ -16,7 +16,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, product
@@ -33,12 +32,15 @@ from zarr.core.metadata import ArrayV3Metadata
 
 from segem.errors import WorkspaceError
 from segem.geometry import ZYX, Box, ceil_div, grid
+from segem.io.shard_files import ShardBytes
 
 Array: TypeAlias = zarr.Array[ArrayV3Metadata]
 
 _CRC_BYTES = 4
 _ABSENT = 2**64 - 1
 """Start and length of a chunk that was never written."""
+_LONGEST = 2**42
+"""More bytes than any shard file has."""
 # Chunks that a thread takes at once, so that handing over costs little beside the work.
 _CHUNKS_A_TASK = 8
 
@@ -183,12 +185,12 @@ def encode_shard(voxels: NDArray[Any], layout: Layout) -> list[bytes]:
     return [*payloads, _checksummed(index.tobytes())]
 
 
-def decode_chunks(file: Path, cells: Sequence[ZYX], layout: Layout) -> list[NDArray[Any]]:
+def decode_chunks(content: ShardBytes, cells: Sequence[ZYX], layout: Layout) -> list[NDArray[Any]]:
     """Return chunks of a shard file.
 
     Parameters
     ----------
-    file : Path
+    content : ShardBytes
         The file.
     cells : sequence of (z, y, x)
         Which chunks, counted within the shard.
@@ -205,39 +207,24 @@ def decode_chunks(file: Path, cells: Sequence[ZYX], layout: Layout) -> list[NDAr
     ValueError
         When the file is too short, or a checksum does not match.
     OSError
-        When it is not there, or the disk refuses.
+        When the disk refuses.
     """
-    # Not memory-mapped: a file truncated while it is read would kill the process (SIGBUS).
-    with closing(_Reader(file)) as reader:
-        index = reader.index(layout)
-        # Read by the thread that decodes, so that the bytes are still in its cache. After an error, others may still
-        # read from the closed descriptor; what they get is dropped.
-        return _spread(lambda at: _decode(reader, at, layout), [tuple(map(int, index[cell])) for cell in cells])
+    index = _read_index(content, layout)
+    places = [(int(start), int(length)) for start, length in (index[cell] for cell in cells)]
+    # A store cannot be asked for what no object can hold.
+    if any(start + length > _LONGEST for start, length in places if length != _ABSENT):
+        raise ValueError("the file is too short")
+    content.expect([place for place in places if place[1] != _ABSENT])
+    # Read by the thread that decodes, so that the bytes are still in its cache. After an error, others may still read
+    # from what is closed; what they get is dropped.
+    return _spread(lambda place: _decode(content, place, layout), places)
 
 
-class _Reader:
-    def __init__(self, file: Path) -> None:
-        self._descriptor = os.open(file, os.O_RDONLY)
-
-    def close(self) -> None:
-        os.close(self._descriptor)
-
-    def read(self, start: int, length: int) -> bytes:
-        # In a truncated file the index would start before 0, for which pread has an error of its own.
-        data = os.pread(self._descriptor, length, start) if 0 <= start <= self._size - length else b""
-        if len(data) < length or length < _CRC_BYTES:
-            raise ValueError("the file is too short")
-        return data
-
-    def index(self, layout: Layout) -> NDArray[np.uint64]:
-        length = 16 * prod(layout.chunks_a_shard) + _CRC_BYTES
-        # Read first and checked first: without its checksum, a flipped bit would send reads to another chunk.
-        entries = _checked(self.read(self._size - length, length), "the index")
-        return np.frombuffer(entries, "<u8").reshape(*layout.chunks_a_shard, 2)
-
-    @property
-    def _size(self) -> int:
-        return os.fstat(self._descriptor).st_size
+def _read_index(content: ShardBytes, layout: Layout) -> NDArray[np.uint64]:
+    length = 16 * prod(layout.chunks_a_shard) + _CRC_BYTES
+    # Read first and checked first: without its checksum, a flipped bit would send reads to another chunk.
+    entries = _checked(content.read_end(length), length, "the index")
+    return np.frombuffer(entries, "<u8").reshape(*layout.chunks_a_shard, 2)
 
 
 def _encode(voxels: NDArray[Any], layout: Layout) -> bytes:
@@ -256,12 +243,12 @@ def _encode(voxels: NDArray[Any], layout: Layout) -> bytes:
     )
 
 
-def _decode(reader: _Reader, at: tuple[int, ...], layout: Layout) -> NDArray[Any]:
-    start, length = at
+def _decode(content: ShardBytes, place: tuple[int, int], layout: Layout) -> NDArray[Any]:
+    start, length = place
     if length == _ABSENT:
         return np.zeros(layout.chunk, layout.dtype)
     size = prod(layout.chunk) * layout.dtype.itemsize
-    body = _checked(reader.read(start, length), "a chunk")
+    body = _checked(content.read(start, length), length, "a chunk")
     try:
         data = imagecodecs.blosc_decode(body, out=size) if layout.by_bit else imagecodecs.zstd_decode(body, out=size)
     except (imagecodecs.ZstdError, imagecodecs.BloscError, ValueError) as error:
@@ -275,7 +262,9 @@ def _checksummed(data: bytes | bytearray) -> bytes:
     return bytes(data) + _crc32c(data)
 
 
-def _checked(data: bytes, what: str) -> bytes:
+def _checked(data: bytes, length: int, what: str) -> bytes:
+    if len(data) < length or length < _CRC_BYTES:
+        raise ValueError("the file is too short")
     body = data[:-_CRC_BYTES]
     if _crc32c(body) != data[-_CRC_BYTES:]:
         raise ValueError(f"the checksum of {what} does not match")

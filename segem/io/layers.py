@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from segem.errors import InputError, WorkspaceError
 from segem.geometry import Box
 from segem.io.blocks import read_block
-from segem.io.shards import Array, missing_shards, shape_of
+from segem.io.shards import Array, files_of, missing_shards, shape_of
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 
@@ -110,7 +110,8 @@ def require_whole(array: Array, fix: str) -> None:
     # Every shard has a file, even one of zeros (see `write_block`), so a file that is absent is a loss.
     missing = missing_shards(array)
     if missing:
-        raise WorkspaceError(f"{len(missing)} blocks are missing", where=missing[0], fix=fix)
+        where = files_of(array).name(missing[0])
+        raise WorkspaceError(f"{len(missing)} blocks are missing", where=where, fix=fix)
 
 
 def read_section(array: Array, z: int, fix: str = "run `segem verify` to see the extent") -> NDArray[Any]:

@@ -9,7 +9,7 @@ from segem.errors import ConfigError, InputError, WorkspaceError
 from segem.geometry import Box
 from segem.io.layers import layer_of
 from segem.io.run import StepRequest, load_run
-from segem.io.shards import shape_of, shard_files
+from segem.io.shards import missing_shards, shape_of, shard_keys
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.records.run import ModelRecord
@@ -83,7 +83,9 @@ def _holds(workspace: Workspace, run: str, volume: str, layers: tuple[str, ...])
     try:
         result = Volume.open(workspace.result(run, volume))
         arrays = [layer_of(result, layer) for layer in layers]
-        return any(file.is_file() for array in arrays for file in shard_files(array, Box.of_shape(shape_of(array))))
+        return any(
+            len(missing_shards(array)) < len(shard_keys(array, Box.of_shape(shape_of(array)))) for array in arrays
+        )
     except InputError:
         # There is no result volume.
         return False

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from segem.io.files import PARTIAL, disk_errors, sweep_partials
+from segem.io.files import PARTIAL, disk_errors
 from segem.io.reviews import LOG
 from segem.io.run import campaign_lock, load_run, volume_lock
 from segem.io.runs import RunSummary, list_runs
+from segem.io.storage import storage_of
 from segem.io.workspace import Workspace
 
 _STAYING = {"running": "a process works on it", "unreadable": "its record cannot be read"}
@@ -76,15 +77,24 @@ def remove_run(workspace: Workspace, run: str) -> None:
             held.enter_context(volume_lock(workspace, run, volume))
         with disk_errors(folder):
             folder.rename(gone)
-    with disk_errors(folder):
-        shutil.rmtree(gone)
+    _remove(workspace, gone)
 
 
 def sweep_removed(workspace: Workspace) -> None:
     """Remove what killed removals have left of runs."""
     folder = workspace.root / "runs"
     for left in folder.glob(".*.partial") if folder.is_dir() else ():
-        sweep_partials(folder, PARTIAL.sub("", left.name).removeprefix("."))
+        if PARTIAL.search(left.name):
+            _remove(workspace, left)
+
+
+def _remove(workspace: Workspace, gone: Path) -> None:
+    # First what is named only here: after a kill, the next call still finds it.
+    storage = storage_of(workspace)
+    if storage is not None:
+        storage.remove(gone)
+    with disk_errors(gone):
+        shutil.rmtree(gone)
 
 
 def _look_at(workspace: Workspace, summary: RunSummary, *, reviewed: bool) -> OldRun:

@@ -20,6 +20,7 @@ import segem
 from segem.config import Config, ReviewGoal
 from segem.errors import InputError, SegemError, WorkspaceError
 from segem.io.files import disk_errors, locked, sweep_partials, write_text
+from segem.io.storage import choose_place
 from segem.io.volume import Volume, create_volume
 from segem.io.workspace import Workspace
 from segem.records.run import AFTERWARDS, SCHEMA, F, ModelRecord, PhaseRecord, RunRecord, StepRecord, VolumeRecord
@@ -269,6 +270,7 @@ def result_volume(workspace: Workspace, run: str, volume: str) -> Volume:
         voxel_size=source.voxel_size,
         labels=RESULT_LABELS,
         attributes={"layer": "probability", "scale": "probability = value / 255", "segem_version": segem.__version__},
+        place=choose_place(workspace, path),
     )
 
 

@@ -20,7 +20,8 @@ from segem.errors import WorkspaceError
 from segem.geometry import ZYX, Box, ceil_div, grid, round_up
 from segem.io.chunks import Array as Array
 from segem.io.chunks import Layout, encode_shard
-from segem.io.files import disk_errors, fsync_directory, write_bytes
+from segem.io.shard_files import FolderShards, ShardFiles
+from segem.io.shard_store import ShardStore
 
 CHUNK: ZYX = (1, 256, 256)
 AXES = ("z", "y", "x")
@@ -29,11 +30,6 @@ _SHARD_VOXELS = 4_194_304
 _SHARD_EDGE = 2048
 _ZSTD_LEVEL = 1
 """Higher levels take longer, and save less than 2 % on probabilities of real sections."""
-
-_durable: set[Path] = set()
-"""Folders whose names this process has synced."""
-# Bounds the memory of a process that writes many volumes; a folder that is forgotten is only synced once more.
-_MOST_DURABLE = 4096
 
 
 def shard_shape(shape: ZYX) -> ZYX:
@@ -122,32 +118,47 @@ def write_block(array: Array, box: Box, data: NDArray[Any]) -> None:
         )
     layout = Layout.of(array)
     first = _zyx(a // s for a, s in zip(box.start, shards, strict=True))
+    files = files_of(array)
     for index, part in grid(box.shape, shards):
-        file = shard_file(array, _zyx(a + i for a, i in zip(first, index, strict=True)))
+        key = shard_key(array, _zyx(a + i for a, i in zip(first, index, strict=True)))
         # Chunks of zeros are written too, unlike zarr's default: a shard of background then has a file, and a missing
         # file always means a lost shard.
-        parts = encode_shard(data[part.slices], layout)
-        _make_folder(file.parent, where)
-        write_bytes(file, *parts)
+        files.write(key, encode_shard(data[part.slices], layout))
 
 
-def shard_files(array: Array, box: Box) -> list[Path]:
-    """Return the files that a box of an array lies in, whether they exist or not."""
+def files_of(array: Array) -> ShardFiles:
+    """Return where the shard files of an array lie."""
+    return array.store.shards if isinstance(array.store, ShardStore) else FolderShards(path_of(array))
+
+
+def shard_keys(array: Array, box: Box) -> list[str]:
+    """Return the keys of the shard files that a box of an array lies in, whether they exist or not."""
     shards = shard_of(array)
     first = (a // s for a, s in zip(box.start, shards, strict=True))
     past = (ceil_div(b, s) for b, s in zip(box.stop, shards, strict=True))
     indices = product(*(range(a, b) for a, b in zip(first, past, strict=True)))
-    return [shard_file(array, _zyx(index)) for index in indices]
+    return [shard_key(array, _zyx(index)) for index in indices]
 
 
-def shard_file(array: Array, index: ZYX) -> Path:
-    """Return the file of the shard with this index."""
-    return path_of(array) / array.metadata.encode_chunk_key(index)
+def shard_files(array: Array, box: Box) -> list[Path]:
+    """Return the files that a box of an array on disk lies in, whether they exist or not."""
+    return [path_of(array) / key for key in shard_keys(array, box)]
 
 
-def missing_shards(array: Array) -> list[Path]:
-    """Return the shard files of an array that do not exist; their voxels would read as 0 without an error."""
-    return [file for file in shard_files(array, Box.of_shape(shape_of(array))) if not file.is_file()]
+def shard_key(array: Array, index: ZYX) -> str:
+    """Return the key of the shard with this index."""
+    return array.metadata.encode_chunk_key(index)
+
+
+def missing_shards(array: Array, box: Box | None = None) -> list[str]:
+    """Return the keys of the shard files that do not exist, of a box or of all; their voxels would read as 0.
+
+    Raises
+    ------
+    StorageError
+        When they lie in a storage that cannot be asked.
+    """
+    return files_of(array).missing(shard_keys(array, box or Box.of_shape(shape_of(array))))
 
 
 def shard_of(array: Array) -> ZYX:
@@ -163,27 +174,9 @@ def shape_of(array: Array) -> ZYX:
 
 
 def path_of(array: Array) -> Path:
-    """Return the folder of an array on the local disk."""
+    """Return the folder of an array in its volume on the local disk, where its shards may or may not be."""
     root = getattr(array.store, "root", None)
     return Path(str(root or array.store)) / array.path
-
-
-def _make_folder(folder: Path, array: Path) -> None:
-    """Make a folder below an array, with all names on the way to it durable.
-
-    An existing folder may just have been made by another process that has not synced it yet, so its name is synced too,
-    once per process.
-    """
-    # The array's own folder was made durable when the volume was created.
-    if folder == array or (folder in _durable and folder.is_dir()):
-        return
-    _make_folder(folder.parent, array)
-    with disk_errors(folder):
-        folder.mkdir(exist_ok=True)
-        fsync_directory(folder.parent)
-    if len(_durable) == _MOST_DURABLE:
-        _durable.clear()
-    _durable.add(folder)
 
 
 def _aligned(box: Box, shards: ZYX, shape: tuple[int, ...]) -> bool:

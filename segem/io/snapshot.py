@@ -31,7 +31,7 @@ _LIVE = ("-wal", "-shm", "-journal", ".lock")
 
 
 @dataclass
-class _Sorted:
+class SortedFiles:
     """The files of a workspace in the order in which they are copied."""
 
     records: list[Path] = field(default_factory=list)
@@ -92,7 +92,7 @@ def take_snapshot(root: Path, into: Path, *, keep: int | None = None) -> tuple[P
 def _copy_all(root: Path, into: Path) -> tuple[Path, Snapshot]:
     for left in into.glob(".*.partial"):
         sweep_partials(into, PARTIAL.sub("", left.name).removeprefix("."))
-    found, before = _sort_files(root), list_snapshots(into)
+    found, before = sort_files(root), list_snapshots(into)
     last = before[-1] if before else None
     known = read_snapshot(last).files if last else {}
     created = datetime.now(UTC)
@@ -184,7 +184,7 @@ def restore_snapshot(folder: Path, root: Path) -> Snapshot:
         advance = stack.enter_context(track("restore", total, "byte"))
         stack.enter_context(disk_errors(root))
         for name, known in snapshot.files.items():
-            source, copy = folder / FILES / _within(name), partial / name
+            source, copy = folder / FILES / require_within(name), partial / name
             copy.parent.mkdir(parents=True, exist_ok=True)
             if not source.is_file():
                 raise _damaged(source, "it is missing")
@@ -192,7 +192,7 @@ def restore_snapshot(folder: Path, root: Path) -> Snapshot:
                 raise _damaged(source, "its content has changed since")
             shutil.copystat(source, copy)
         for name, target in snapshot.links.items():
-            link = partial / _within(name)
+            link = partial / require_within(name)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(target)
     return snapshot
@@ -209,7 +209,7 @@ def _find(folder: Path) -> Path:
     return found[-1]
 
 
-def _within(name: str) -> str:
+def require_within(name: str) -> str:
     """Return the path of a file in a workspace; a list that was tampered with must not lead elsewhere."""
     path = Path(name)
     if path.is_absolute() or ".." in path.parts:
@@ -225,27 +225,36 @@ def _damaged(path: Path, how: str) -> WorkspaceError:
     )
 
 
-def _sort_files(root: Path) -> _Sorted:
-    found = _Sorted()
+def sort_files(root: Path, *, hidden: bool = True) -> SortedFiles:
+    """Return the files below a folder of a workspace, without unfinished ones and those of a living process.
+
+    Whether those are among them whose name, or whose folder's name, begins with a dot, is said by `hidden`.
+    """
+    found = SortedFiles()
     with disk_errors(root):
         for folder, below, names in os.walk(root):
             here = Path(folder)
             found.links += [here / name for name in below if (here / name).is_symlink()]
-            below[:] = sorted(name for name in below if not PARTIAL.search(name))
+            below[:] = sorted(name for name in below if not _is_left_out(name, hidden))
             for name in sorted(names):
                 path = here / name
-                if PARTIAL.search(name) or name.endswith(_LIVE):
+                if _is_left_out(name, hidden) or name.endswith(_LIVE):
                     continue
                 if path.is_symlink():
                     found.links.append(path)
                 # Neither sockets nor pipes.
                 elif path.is_file():
-                    databases = found.databases if _is_database(path) else found.rest
+                    databases = found.databases if is_database(path) else found.rest
                     (found.records if name == "run.json" else databases).append(path)
     return found
 
 
-def _is_database(path: Path) -> bool:
+def _is_left_out(name: str, hidden: bool) -> bool:
+    return bool(PARTIAL.search(name)) or (name.startswith(".") and not hidden)
+
+
+def is_database(path: Path) -> bool:
+    """Return whether a file is a database of SQLite."""
     with suppress(FileNotFoundError), path.open("rb") as file:
         return file.read(len(_SQLITE)) == _SQLITE
     return False
@@ -260,8 +269,8 @@ def _size(path: Path) -> int:
 def _copy(path: Path, copy: Path, known: CopiedFile | None, old: Path | None, advance: Advance) -> CopiedFile:
     """Copy a file, or link the copy of the last backup where the file has not changed since."""
     stat = path.stat()
-    if _is_database(path):
-        _copy_database(path, copy)
+    if is_database(path):
+        copy_database(path, copy)
         digest = _digest(copy)
         advance(stat.st_size)
     elif (
@@ -284,7 +293,14 @@ def _link(old: Path | None, copy: Path) -> bool:
     return False
 
 
-def _copy_database(path: Path, copy: Path) -> None:
+def copy_database(path: Path, copy: Path) -> None:
+    """Copy a database as one consistent state, while others may write to it.
+
+    Raises
+    ------
+    WorkspaceError
+        When it cannot be read.
+    """
     try:
         with (
             closing(sqlite3.connect(f"file:{path.as_posix()}?mode=ro", uri=True, timeout=60)) as source,

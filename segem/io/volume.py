@@ -15,13 +15,24 @@ import zarr
 from numpy.typing import DTypeLike
 from yaozarrs import v05
 
+from segem.config import Url
 from segem.errors import InputError, WorkspaceError
 from segem.geometry import ZYX, VoxelSize
 from segem.io.blocks import put_block
 from segem.io.files import PARTIAL, disk_errors, new_directory, write_text
-from segem.io.multiscale import Level, multiscale_of, plan_levels
+from segem.io.multiscale import multiscale_of, plan_levels
 from segem.io.pyramid import PyramidBlock, pyramid_blocks
-from segem.io.shards import AXES, CHUNK, Array, create_sharded, path_of, shape_of, shard_of, shard_shape, write_block
+from segem.io.shard_store import ShardStore, open_elsewhere, send_elsewhere
+from segem.io.shards import AXES, CHUNK, Array, path_of, shape_of, shard_of, shard_shape, write_block
+from segem.io.volume_metadata import (
+    create_group,
+    create_image,
+    create_label,
+    damaged,
+    list_labels,
+    read_attributes,
+    read_json,
+)
 from segem.io.workspace import VOLUME_SUFFIX
 from segem.kernels.normalize import IntensityStatistics
 from segem.kernels.pyramid import Reduction
@@ -77,7 +88,7 @@ class Volume:
             raise InputError("no such volume", where=path, fix=f"make it with: {_command_for(path)}")
         volume = cls(path)
         if PARTIAL.search(path.name):
-            raise _damaged(path, "a volume that was never finished", f"make it again with: {_command_for(path)}")
+            raise damaged(path, "a volume that was never finished", f"make it again with: {_command_for(path)}")
         # Opens every level, so a volume with a missing or damaged array is refused here and not in the middle of work.
         image = volume._grids(None)
         for name in volume.labels():
@@ -124,9 +135,16 @@ class Volume:
         return VoxelSize(*(float(n) for n in transforms[0]["scale"]))
 
     @property
+    def place(self) -> Url | None:
+        """Where its shards lie, in folders like those of the metadata; None where they lie beside them."""
+        store = self.raw.store
+        level = self._levels(None)[0].relative_to(self.path).as_posix()
+        return Url(store.shards.objects.url.removesuffix(f"/{level}")) if isinstance(store, ShardStore) else None
+
+    @property
     def attributes(self) -> dict[str, Any]:
         """Facts about the volume that segem keeps in its metadata, read from disk."""
-        noted = _metadata(self.path).get(ATTRIBUTES, {})
+        noted = read_attributes(self.path).get(ATTRIBUTES, {})
         return dict(noted) if isinstance(noted, dict) else {}
 
     @cached_property
@@ -154,7 +172,7 @@ class Volume:
         """Return the names of the labels."""
         if not (self.path / "labels").is_dir():
             return []
-        names = _metadata(self.path / "labels").get("ome", {}).get("labels", [])
+        names = read_attributes(self.path / "labels").get("ome", {}).get("labels", [])
         return [str(name) for name in names]
 
     def has_label(self, name: str) -> bool:
@@ -223,17 +241,19 @@ class Volume:
         with disk_errors(self.path):
             # A folder without a group, or a list that names what is not there, makes the volume damaged; so the group
             # comes first, then the label, then the list that names it.
-            _create_group(folder)
+            create_group(folder)
             names = [*self.labels(), name]
             with new_directory(folder / name) as partial:
-                _create_label(partial, dtype, self.shape, self.voxel_size)
-            _list_labels(folder, names)
+                create_label(partial, dtype, self.shape, self.voxel_size)
+                if self.place is not None:
+                    send_elsewhere(partial, Url(f"{self.place}/labels/{name}"))
+            list_labels(folder, names)
         self.__dict__.pop("outside", None)
 
     def set_attributes(self, **values: Any) -> None:
         """Add facts to `attributes`, in one atomic step."""
         path = self.path / "zarr.json"
-        metadata = _read_json(path)
+        metadata = read_json(path)
         noted = metadata.setdefault("attributes", {}).setdefault(ATTRIBUTES, {})
         noted.update(values)
         write_text(path, json.dumps(metadata, indent=2, allow_nan=False))
@@ -243,12 +263,12 @@ class Volume:
     def _multiscale(self, label: str | None) -> dict[str, Any]:
         folder = self._folder(label)
         try:
-            multiscale = _metadata(folder)["ome"]["multiscales"][0]
+            multiscale = read_attributes(folder)["ome"]["multiscales"][0]
             axes = tuple(axis["name"] for axis in multiscale["axes"])
         except (KeyError, IndexError, TypeError):
-            raise _damaged(folder, "metadata without an OME-Zarr 0.5 image") from None
+            raise damaged(folder, "metadata without an OME-Zarr 0.5 image") from None
         if axes != AXES:
-            raise _damaged(folder, f"axes {', '.join(axes)}")
+            raise damaged(folder, f"axes {', '.join(axes)}")
         return dict(multiscale)
 
     def _levels(self, label: str | None) -> list[Path]:
@@ -263,7 +283,7 @@ class Volume:
                 dataset["coordinateTransformations"][0]["scale"] for dataset in self._multiscale(label)["datasets"]
             ]
         except (KeyError, IndexError, TypeError):
-            raise _damaged(self._folder(label), "levels without a scale") from None
+            raise damaged(self._folder(label), "levels without a scale") from None
         return list(zip(shapes, scales, strict=True))
 
     def _folder(self, label: str | None) -> Path:
@@ -278,6 +298,7 @@ def create_volume(
     voxel_size: VoxelSize,
     labels: Mapping[str, DTypeLike],
     attributes: dict[str, Any],
+    place: Url | None = None,
 ) -> Volume:
     """Create a volume without any voxel written.
 
@@ -295,6 +316,8 @@ def create_volume(
         Names and types of the labels.
     attributes : dict
         Facts to keep about the volume.
+    place : Url, optional
+        Where its shards are to lie, instead of beside the metadata.
 
     Returns
     -------
@@ -303,38 +326,20 @@ def create_volume(
     Raises
     ------
     WorkspaceError
-        When the disk refuses.
+        When the disk or the storage refuses.
     """
     levels = plan_levels(shape, voxel_size)
     multiscale = multiscale_of(levels, voxel_size)
     # In one step: a volume that has a name is complete in its metadata, whatever is killed meanwhile.
     with disk_errors(path), new_directory(path) as partial:
-        _create_image(partial, v05.Image(multiscales=[multiscale]), levels, dtype, {ATTRIBUTES: attributes})
+        create_image(partial, v05.Image(multiscales=[multiscale]), levels, dtype, {ATTRIBUTES: attributes})
         if labels:
             for name, kind in labels.items():
-                _create_label(partial / "labels" / name, kind, shape, voxel_size)
-            _list_labels(partial / "labels", list(labels))
+                create_label(partial / "labels" / name, kind, shape, voxel_size)
+            list_labels(partial / "labels", list(labels))
+        if place is not None:
+            send_elsewhere(partial, place)
     return Volume(path)
-
-
-def _create_label(path: Path, dtype: DTypeLike, shape: ZYX, voxel_size: VoxelSize) -> None:
-    levels = plan_levels(shape, voxel_size)
-    described = v05.ImageLabel(source=v05.LabelSource(image="../../"))
-    image = v05.LabelImage(multiscales=[multiscale_of(levels, voxel_size)], **{"image-label": described})
-    _create_image(path, image, levels, dtype, {}, by_bit=True)
-
-
-def _list_labels(folder: Path, names: list[str]) -> None:
-    """Name the labels of an image, in one atomic step."""
-    _create_group(folder)
-    metadata = _read_json(folder / "zarr.json")
-    metadata.setdefault("attributes", {})["ome"] = _dump(v05.LabelsGroup(labels=names))
-    write_text(folder / "zarr.json", json.dumps(metadata, indent=2, allow_nan=False))
-
-
-def _create_group(folder: Path) -> None:
-    if not (folder / "zarr.json").is_file():
-        zarr.create_group(str(folder), zarr_format=3)
 
 
 def _put(block: PyramidBlock) -> None:
@@ -342,55 +347,16 @@ def _put(block: PyramidBlock) -> None:
     put_block(block.coarse, block.box, block.voxels())
 
 
-def _create_image(
-    path: Path,
-    image: v05.Image,
-    levels: list[Level],
-    dtype: DTypeLike,
-    attributes: dict[str, Any],
-    *,
-    by_bit: bool = False,
-) -> None:
-    group = zarr.create_group(str(path), zarr_format=3, attributes={"ome": _dump(image), **attributes})
-    for index, level in enumerate(levels):
-        create_sharded(group, str(index), level.shape, dtype, by_bit=by_bit)
-
-
-def _dump(model: v05.Image | v05.LabelsGroup) -> dict[str, Any]:
-    return dict(model.model_dump(mode="json", exclude_none=True, by_alias=True))
-
-
 def _open_array(path: Path) -> Array:
     try:
-        array = zarr.open_array(str(path), mode="r+", zarr_format=3)
+        store = open_elsewhere(path)
+        array = zarr.open_array(store or str(path), mode="r" if store else "r+", zarr_format=3)
     except Exception as error:
         # zarr answers a broken store with a dozen unrelated types of error.
-        raise _damaged(path, f"{type(error).__name__}: {error}") from error
+        raise damaged(path, f"{type(error).__name__}: {error}") from error
     if array.ndim != 3:
-        raise _damaged(path, f"{array.ndim} axes")
+        raise damaged(path, f"{array.ndim} axes")
     return array
-
-
-def _metadata(folder: Path) -> dict[str, Any]:
-    attributes = _read_json(folder / "zarr.json").get("attributes", {})
-    return attributes if isinstance(attributes, dict) else {}
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise _damaged(path, "no such file")
-    try:
-        with disk_errors(path):
-            values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise _damaged(path, f"{type(error).__name__}: {error}") from error
-    if not isinstance(values, dict):
-        raise _damaged(path, type(values).__name__)
-    return values
-
-
-def _damaged(path: Path, found: str, fix: str = "make it again, or restore it from a copy") -> WorkspaceError:
-    return WorkspaceError("not a whole OME-Zarr 0.5 volume", where=path, found=found, fix=fix)
 
 
 def _command_for(path: Path) -> str:

@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 from segem.errors import ConfigError
 from segem.guard import OWN_HEADERS, STILL
 from segem.io.run import load_run
+from segem.io.storage import storage_of
 from segem.io.workspace import Workspace
 from segem.review.session import Review
 
@@ -63,8 +64,15 @@ def add_three_d(review: Review) -> APIRouter:
     Raises
     ------
     ConfigError
-        When Neuroglancer is not installed.
+        When Neuroglancer is not installed, or the volumes lie in a storage.
     """
+    if (storage := storage_of(review.workspace)) is not None:
+        raise ConfigError(
+            "--3d shows volumes on the disk of this machine",
+            where=review.run,
+            found=f"they lie in {storage.objects.url}",
+            fix="review without --3d, and open their URLs there in Neuroglancer",
+        )
     files, router = find_client(), APIRouter(prefix="/3d")
     opened = {name: _layers_of(review.workspace, review.run, name) for name in review.volumes}
     images = {layer["key"]: layer["path"] for layers in opened.values() for layer in layers}

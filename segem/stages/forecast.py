@@ -20,11 +20,12 @@ from pathlib import Path
 
 from segem.amounts import size_text
 from segem.config import ExecutionConfig, VolumeEntry
-from segem.errors import SegemError
+from segem.errors import ConfigError, SegemError
 from segem.geometry import ZYX
 from segem.io.files import locked
 from segem.io.readers import open_stack
 from segem.io.shards import shard_shape
+from segem.io.storage import storage_of
 from segem.learn.artefact import find_model
 from segem.progress import track
 from segem.records.forecast import CampaignForecast, VolumeForecast
@@ -114,9 +115,18 @@ def forecast_campaign(job: Campaign, execution: ExecutionConfig, take: TakeTrial
 
     Raises
     ------
+    ConfigError
+        When the arrays of the workspace lie in a storage.
     WorkspaceError
         When another process makes a forecast in this workspace, or the disk refuses.
     """
+    if (storage := storage_of(job.workspace)) is not None:
+        raise ConfigError(
+            "a forecast is made of trials on the disk of the workspace",
+            where=job.run,
+            found=f"its arrays lie in {storage.objects.url}",
+            fix="plan in a workspace without a storage",
+        )
     free, used, starts = free_bytes(job.workspace), 0, [0.0]
     volumes = []
     with locked(job.workspace.root / ".plan.lock"), track("plan", len(job.volumes), "volume") as advance:

@@ -9,6 +9,7 @@ from segem.config import IngestConfig
 from segem.config.inspection import InspectConfig
 from segem.errors import InputError
 from segem.io.readers import open_stack
+from segem.io.storage import storage_of
 from segem.io.workspace import Workspace
 from segem.stages.volumes.inspect import free_bytes, inspect
 
@@ -34,8 +35,8 @@ def require_room(config: IngestConfig, workspace: Workspace) -> None:
     InputError
         When it does not fit, or the source is missing, damaged or of a type that is not supported.
     """
-    # What is there is only kept, or made anew in its place.
-    if workspace.volume(config.name).exists():
+    # What is there is only kept, or made anew in its place; a storage has no room that could be asked for.
+    if workspace.volume(config.name).exists() or storage_of(workspace) is not None:
         return
     with open_stack(config.source, config) as stack:
         size = math.prod(config.box_within(stack.shape).shape)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
-from segem.config import IngestConfig, LabelSource
+from segem.config import ExecutionConfig, IngestConfig, LabelSource, SegmentConfig
 from segem.geometry import ZYX, Halo
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
@@ -17,6 +18,7 @@ from segem.kernels.normalize import histogram
 from segem.learn.artefact import find_model, geometry_of, load_net
 from segem.learn.engine import Engine, choose_device
 from segem.plan import Plan, blend_tiling, crop_tiling
+from segem.stages.segmentation.segment import segment
 from segem.stages.volumes.ingest import ingest
 
 
@@ -94,3 +96,21 @@ def test_the_model_beats_kmeans_on_a_section_it_never_saw(isbi: Volume) -> None:
     truth = np.asarray(isbi.label("truth")[22])
     mask = (predict(isbi, plan, 22)[0] >= threshold).astype(np.uint8)
     assert Confusion.count(truth, mask).iou > 0.6
+
+
+def test_the_open_model_knows_a_mouse_that_it_has_not_seen(em_data: Path, tmp_path: Path) -> None:
+    """AC3 is another volume of the tissue that it learned from."""
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "ids").mkdir()
+    for kind in ("raw", "ids"):
+        for path in sorted((em_data / "snemi" / "ac3" / kind).iterdir())[3:6]:
+            tifffile.imwrite(tmp_path / kind / path.name, tifffile.imread(path)[256:768, 256:768])
+    labels = LabelSource(source=tmp_path / "ids", membrane="borders", border_nm=24, zero_means="membrane_with_border")
+    workspace = Workspace(tmp_path / "w")
+    ingest(IngestConfig(name="ac3", source=tmp_path / "raw", voxel_nm=(30, 6, 6), labels=labels), workspace)
+    segment("ac3", "r", SegmentConfig(model="unet-em-open"), ExecutionConfig(device="cpu"), workspace)
+    volume = Volume.open(workspace.volume("ac3"))
+    image, truth = np.asarray(volume.raw[:]), np.asarray(volume.label("truth")[:])
+    found = Confusion.count(truth, np.asarray(Volume.open(workspace.result("r", "ac3")).label("membrane")[:])).iou
+    clustered = Confusion.count(truth, mark_membrane(image, fit_two_means(histogram(image)))).iou
+    assert found > clustered + 0.2

@@ -109,7 +109,7 @@ def calls(text: str) -> list[tuple[str, set[str]]]:
     found = []
     for line in CALL.findall("\n".join(CODE.findall(text))):
         words = re.findall(r"--[a-z-]+|[a-z]+(?:-[a-z]+)*", line)
-        name = " ".join(words[:2]) if words[0] in {"data", "models", "schedule"} else words[0]
+        name = " ".join(words[:2]) if words[0] in {"data", "models", "schedule", "storage"} else words[0]
         found.append((name, {word for word in words if word.startswith("--")}))
     return found
 

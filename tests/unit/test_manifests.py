@@ -22,6 +22,7 @@ MANIFESTS = (
     "unet-em-calibration",
     "unet-em-context",
     "unet-em-finish",
+    "unet-em-open",
     "unet-em-train",
     "vnc-five",
 )
@@ -46,7 +47,7 @@ def test_every_manifest_is_tested() -> None:
 def test_manifest_is_named_after_its_file(name: str, tmp_path: Path) -> None:
     loaded = manifest(name, tmp_path)
     assert loaded.name == name
-    assert loaded.model == BUNDLED_MODEL
+    assert loaded.model == (name if name == "unet-em-open" else BUNDLED_MODEL)
 
 
 @pytest.mark.parametrize("name", MANIFESTS)

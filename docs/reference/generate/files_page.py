@@ -23,6 +23,7 @@ them it is `./workspace`.
 workspace/
   volumes/<name>.ome.zarr        an ingested volume: raw intensities, labels/truth when it came with labels
       quality.csv                measures of each section, and its flags
+      elsewhere.json             in place of an array: where its shards lie, if not here (`segem storage use`)
   models/<name>/<version>/       a trained model: weights.safetensors and model.json
       promotion.json             what was decided about it; `unjudged` marks a candidate that nobody has decided about
       training.png, .json        how its training went
@@ -42,6 +43,7 @@ workspace/
     marks.json                   what readers have marked on the page
   comparisons/<run>+<run>/       index.html, comparison.json and pictures of several runs side by side
   inbox/<name>-<digest>/         stacks.json: what was found in an inbox; manifests of what was taken
+  storage.json                   the object store that its arrays lie in, if not here
   .prefect/                      the history of the private Prefect server
   .service/                      what `segem serve` keeps: settings.env (its password), schedules, history, logs, leases
 ```

@@ -110,7 +110,7 @@ def explain(url: Url, error: BaseException) -> InputError:
             where=url,
             found=error.name or error,
             # The versions of gcsfs are not those of s3fs, so that both do not always go together.
-            fix=f"pip install {'gcsfs' if url.startswith('gs:') else 'segem[cloud]'}",
+            fix=f"pip install {'gcsfs' if url.startswith('gs:') else 'segem[s3]'}",
         )
     if isinstance(error, TimeoutError) or "Timeout" in kind:
         return InputError(

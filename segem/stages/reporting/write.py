@@ -12,6 +12,7 @@ from segem.config.accept import Rule
 from segem.errors import SegemError
 from segem.io.files import disk_errors, locked, new_directory, sweep_partials, write_text
 from segem.io.run import load_run
+from segem.io.storage_copy import kept
 from segem.io.workspace import Workspace
 from segem.records.error_map import ErrorMap
 from segem.records.scores import Report, VolumeScores
@@ -77,7 +78,7 @@ def report(
     scores = scores.model_copy(update={"marks": marks.marks if marks else ()})
     folder = workspace.report(run)
     # Two processes that write the report of one run would sweep away each other's hidden folder.
-    with locked(folder.with_name(".report.lock"), wait=True):
+    with kept(workspace), locked(folder.with_name(".report.lock"), wait=True):
         sweep_partials(folder.parent, folder.name)
         # In one step, so that page, table and pictures are always those of the same scores.
         with new_directory(folder) as partial:

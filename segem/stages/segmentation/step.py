@@ -24,6 +24,7 @@ from segem.io.ledger import Ledger, LedgerRow, PhaseKey
 from segem.io.receipts import receipts_of, require_no_other_array
 from segem.io.replacing import require_same_request
 from segem.io.run import StepRequest, recorded, result_volume, volume_lock
+from segem.io.storage_copy import kept
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.plan import Block, Plan
@@ -133,7 +134,8 @@ def run_step(
     """
     source = Volume.open(workspace.volume(request.volume))
     # From here on nobody else writes this result, so what is found on disk stays true until the end.
-    with volume_lock(workspace, request.run, request.volume):
+    path = workspace.result(request.run, request.volume)
+    with volume_lock(workspace, request.run, request.volume), kept(workspace, path):
         if replace:
             receipts_of(workspace, request.run, request.volume).drop()
         elif like is None:
@@ -143,7 +145,7 @@ def run_step(
             result_volume(workspace, request.run, request.volume)
             if engine is None
             # Where others write, nothing of theirs is removed as left over.
-            else Volume.open(workspace.result(request.run, request.volume))
+            else Volume.open(path)
         )
         step = prepare(source, result)
         # A repair: the blocks that are whole stay, so the others must be made exactly as they were.

@@ -7,13 +7,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from segem.errors import SegemError, WorkspaceError
+from segem.errors import SegemError, StorageError, WorkspaceError
 from segem.geometry import ZYX, Box, Halo
 from segem.io.blocks import block_digest, layer_digest, stored_digest, voxel_digest
 from segem.io.layers import label_of, layers_of, read_section
 from segem.io.ledger import LedgerRow, PhaseKey, blocks_digest, read_ledger
 from segem.io.run import failure_of, fault_of, load_run, source_digest
-from segem.io.shards import Array, path_of, shard_files
+from segem.io.shards import Array, missing_shards, path_of, shard_keys
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.plan import Block, Plan, Tiling
@@ -22,6 +22,8 @@ from segem.records.run import CellsFacts, CrfFacts, PhaseRecord, RunRecord, Step
 
 Part = Literal["run", "source", "source pyramid", "result", "step", "pyramid"]
 """What is damaged: the run as a whole, the ingested voxels, or something that can be computed again."""
+
+_MISSING = "its file is missing"
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,8 @@ def _source_faults(source: Volume) -> Iterator[Fault]:
         # Section by section, as ingest has hashed them; the digest does not depend on shards.
         sound = voxel_digest(read_section(source.raw, z) for z in range(source.shape[0])) == digest
         lost = None if sound else f"the ingested voxels are not those that were read from the source. Fix: {again}"
+    except StorageError:
+        raise
     except WorkspaceError as error:
         lost = str(error)
     if lost is not None:
@@ -171,6 +175,8 @@ def _lost(layer: Array, fix: str) -> str | None:
     """Return which block of a layer is missing or does not decode, or None."""
     try:
         layer_digest(layer, fix)
+    except StorageError:
+        raise
     except WorkspaceError as error:
         return str(error)
     return None
@@ -223,26 +229,32 @@ def damage(
         Called with 1 after each block.
     """
     found: dict[ZYX, str] = {}
+    # Asked once for all blocks: a storage answers that in less time than for each.
+    missing = [(array, set(missing_shards(array))) for array in arrays]
     for block in plan.blocks():
         row = rows.get(block.index)
-        fault = "the ledger has no record of it" if row is None else fault_of_block(row, arrays, block, deep=deep)
+        if row is None:
+            fault: str | None = "the ledger has no record of it"
+        elif any(lost.intersection(shard_keys(array, block.write)) for array, lost in missing):
+            fault = _MISSING
+        else:
+            fault = fault_of_block(row, arrays, block) if deep or not arrays else None
         if fault is not None:
             found[block.index] = fault
         on_block(1)
     return found
 
 
-def fault_of_block(row: LedgerRow, arrays: Sequence[Array], block: Block, *, deep: bool = True) -> str | None:
-    """Return what is wrong with a block that the ledger knows, or None."""
+def fault_of_block(row: LedgerRow, arrays: Sequence[Array], block: Block) -> str | None:
+    """Return what is wrong with a block that the ledger knows, or None; every voxel is read back."""
     if not arrays:
         sound = hashlib.sha256(row.value).hexdigest() == row.digest
         return None if sound else "its value is not the one that was found"
-    # Files first: that needs no reading, and tells a lost block from a damaged one.
-    if not all(file.is_file() for array in arrays for file in shard_files(array, block.write)):
-        return "its file is missing"
-    if deep and stored_digest(arrays, block.write) != row.digest:
-        return "its voxels are not those that were written"
-    return None
+    if stored_digest(arrays, block.write) == row.digest:
+        return None
+    # Tells a lost block from a damaged one.
+    lost = any(missing_shards(array, block.write) for array in arrays)
+    return _MISSING if lost else "its voxels are not those that were written"
 
 
 def probability_digest(workspace: Workspace, run: str, volume: str) -> str:

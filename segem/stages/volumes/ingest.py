@@ -8,42 +8,31 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import segem
 from segem.config import IngestConfig, Selection, Url, place_source
-from segem.errors import InputError, SegemError, WorkspaceError
+from segem.errors import InputError, SegemError, StorageError
 from segem.geometry import ZYX
 from segem.io.files import locked, new_directory, sweep_partials
 from segem.io.readers import Stack, fingerprint_files, open_labels, open_stack, version_of
 from segem.io.readers.voxel_size import SettledVoxelSize, describe_size, settle_voxel_size
-from segem.io.replacing import refuse_others
-from segem.io.shards import missing_shards
+from segem.io.shards import files_of, missing_shards
+from segem.io.storage import choose_place
+from segem.io.storage_copy import kept
 from segem.io.volume import OUTSIDE, Volume, create_volume
 from segem.io.workspace import Workspace
 from segem.kernels.axes import AxisTally, say_swapped
 from segem.progress import track
 from segem.stages.volumes.image import ImageTally
 from segem.stages.volumes.intensities import check_type, choose_scaling, warn_of_scaling, window_of
-from segem.stages.volumes.labels import write_values
 from segem.stages.volumes.outside import write_outside
 from segem.stages.volumes.placement import place_labels
 from segem.stages.volumes.quality import measure_quality
+from segem.stages.volumes.settings import describe_settings, require_same_settings
 from segem.stages.volumes.slabs import count_sections, read_slabs, write_behind
 from segem.stages.volumes.truth import SECOND, TRUTH, GivenTruth
 
 logger = logging.getLogger(__name__)
-
-_OF_LABELS = (
-    "labels",
-    "membrane",
-    "border_nm",
-    "zero_means",
-    "labels_dataset",
-    "labels_unwritten",
-    "ignore",
-    "unpainted",
-)
 
 
 @dataclass(frozen=True)
@@ -130,12 +119,12 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
             skipped=True,
             warnings=tuple(present.attributes["warnings"]),
         )
-    with locked(path.with_name(f".{path.name}.lock")):
+    with locked(path.with_name(f".{path.name}.lock")), kept(workspace, path):
         # Under the lock no other ingest of this name is alive, so what is unfinished was left by a killed one.
         for partial in sweep_partials(path.parent, path.name):
             logger.warning("%s: removed %s, left by an ingest that was killed", config.name, partial.name)
         if not replace:
-            _require_same(path, config)
+            require_same_settings(path, config)
         with ExitStack() as stack:
             whole = stack.enter_context(open_stack(config.source, config))
             voxel = settle_voxel_size(
@@ -157,7 +146,8 @@ def ingest(config: IngestConfig, workspace: Workspace, *, again: bool = False, r
             }
             check_type(raw)
             with new_directory(path) as partial:
-                warnings = _write(partial, config, raw, truths, voxel, fingerprint)
+                place = choose_place(workspace, path)
+                warnings = _write(partial, config, raw, truths, voxel, fingerprint, place)
                 # Before the volume gets its name: sections of two versions of a source must not stand side by side.
                 if fingerprint_source(config) != fingerprint:
                     raise InputError(
@@ -184,62 +174,6 @@ def fingerprint_source(config: IngestConfig) -> str:
     return digest.hexdigest()
 
 
-def describe_settings(config: IngestConfig) -> dict[str, Any]:
-    """Return the settings that define a volume, named as on the command line, with resolved paths."""
-    settings: dict[str, Any] = {
-        "source": _name_whole(config.source),
-        "dataset": config.dataset,
-        "axes": config.axes,
-        "channel": config.channel,
-        "box": config.box,
-        "window": None if config.window is None else ",".join(f"{end:g}" for end in config.window),
-        "unwritten": config.unwritten,
-        "missing": config.missing,
-        "voxel_nm": None if config.voxel_nm is None else ",".join(f"{size:g}" for size in config.voxel_nm),
-        **dict.fromkeys(_OF_LABELS),
-        "second_labels": None if config.second_labels is None else _name_whole(config.second_labels.source),
-    }
-    if config.labels is not None:
-        settings |= {
-            "labels": _name_whole(config.labels.source),
-            "membrane": write_values(config.labels.membrane),
-            "border_nm": config.labels.border_nm,
-            "zero_means": config.labels.zero_means,
-            "labels_dataset": config.labels.dataset,
-            "labels_unwritten": config.labels.unwritten,
-            # One value as the number that earlier versions of segem noted.
-            "ignore": write_values(config.labels.ignored) if len(config.labels.ignored) > 1 else config.labels.ignore,
-            "unpainted": config.labels.unpainted,
-        }
-    return settings
-
-
-def _require_same(path: Path, config: IngestConfig) -> None:
-    """Raise if another volume would be overwritten; labels may be added to one that has none."""
-    if not path.exists() and not path.is_symlink():
-        return
-    fix = "give another name, or --replace to `segem ingest`, `run`, `train` or `retrain` to lose what is there"
-    try:
-        held = Volume(path).attributes.get("settings", {})
-    except SegemError as error:
-        # It may have been made of another source, which nobody could make it from again.
-        raise WorkspaceError(
-            "there is a volume of this name that cannot be read", where=config.name, found=error, fix=fix
-        ) from error
-    if held:
-        # Volumes ingested by earlier versions of segem have no such settings.
-        held = {"ignore": None, "unpainted": None if held.get("labels") is None else "labelled"} | held
-    asked = describe_settings(config)
-    new = {name for names in (_OF_LABELS, ("second_labels",)) if held.get(names[0]) is None for name in names}
-    refuse_others(
-        held,
-        {key: value for key, value in asked.items() if key in held and key not in new},
-        what="there is another volume of this name",
-        where=config.name,
-        fix=fix,
-    )
-
-
 def _find_current(path: Path, config: IngestConfig, fingerprint: str) -> Volume | None:
     """Return the existing volume, if it is the one that this ingest would make."""
     if not path.exists():
@@ -248,7 +182,9 @@ def _find_current(path: Path, config: IngestConfig, fingerprint: str) -> Volume 
         volume = Volume.open(path)
         noted = volume.attributes
         layers = [volume.raw, *(volume.label(name) for name in volume.labels())]
-        lost = [file for layer in layers for file in missing_shards(layer)]
+        lost = [files_of(layer).name(key) for layer in layers for key in missing_shards(layer)]
+    except StorageError:
+        raise
     except SegemError as error:
         logger.warning("%s: ingested again, it is damaged: %s", config.name, error)
         return None
@@ -274,11 +210,6 @@ def _sources_of(config: IngestConfig) -> list[tuple[Path | Url, Selection]]:
     return [(one.source, one) for one in (config, config.labels, config.second_labels) if one is not None]
 
 
-def _name_whole(source: Path | Url) -> str:
-    """Return a source so that it is the same from any folder."""
-    return source if isinstance(source, Url) else str(source.resolve())
-
-
 def _write(
     partial: Path,
     config: IngestConfig,
@@ -286,6 +217,7 @@ def _write(
     truths: Mapping[str, GivenTruth],
     voxel: SettledVoxelSize,
     fingerprint: str,
+    place: Url | None,
 ) -> tuple[str, ...]:
     scaling, not_numbers = choose_scaling(raw, config)
     volume = create_volume(
@@ -295,6 +227,7 @@ def _write(
         voxel_size=voxel.size,
         labels={name: kind for label, truth in truths.items() for name, kind in truth.list_layers(label).items()},
         attributes={},
+        place=place,
     )
     image, painted = ImageTally(raw.shape, scaling.dtype, each=TRUTH in truths), {}
     with track(f"ingest {config.name}", (1 + len(truths)) * raw.shape[0], "section") as advance:

@@ -162,7 +162,7 @@ def test_statistics_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     volume.set_attributes(statistics=first.to_dict())
     assert volume.statistics == first
     with monkeypatch.context() as patch:
-        patch.setattr("segem.io.volume._metadata", lambda _: pytest.fail("read again"))
+        patch.setattr("segem.io.volume.read_attributes", lambda _: pytest.fail("read again"))
         assert volume.statistics == first
     other = IntensityStatistics(3.5, 2.5, 0, 9, {"1": 0.0, "50": 1.0, "99": 9.0})
     volume.set_attributes(statistics=other.to_dict())
@@ -260,7 +260,7 @@ def test_a_failed_creation_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("segem.io.volume.create_sharded", full)
+    monkeypatch.setattr("segem.io.volume_metadata.create_sharded", full)
     with pytest.raises(WorkspaceError, match="No space left on device"):
         volume_at(tmp_path / "v")
     assert list(tmp_path.iterdir()) == []

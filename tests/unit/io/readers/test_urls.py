@@ -26,7 +26,8 @@ from segem.geometry import Box
 from segem.io.readers import fingerprint_files, open_stack, remote, version_of
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
-from segem.stages.volumes.ingest import describe_settings, ingest
+from segem.stages.volumes.ingest import ingest
+from segem.stages.volumes.settings import describe_settings
 from tests.unit.io.readers.sources import read, refused
 
 DATA = np.random.default_rng(0).integers(1, 256, (6, 40, 60), np.uint8)
@@ -317,7 +318,7 @@ def test_a_server_that_is_not_there(name: str, monkeypatch: pytest.MonkeyPatch) 
 def test_a_store_without_what_reads_it(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
     assert "what reads such URLs is not installed" in (told := refused(Url(text)))
-    assert told.endswith("Fix: pip install segem[cloud]")
+    assert told.endswith("Fix: pip install segem[s3]")
 
 
 def test_a_file_larger_than_the_disk(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

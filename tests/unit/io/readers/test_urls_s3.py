@@ -13,9 +13,7 @@ from segem.config import Selection, Url
 from segem.errors import InputError
 from segem.geometry import Box
 from segem.io.readers import fingerprint_files, open_stack
-
-s3fs = pytest.importorskip("s3fs")
-moto_server = pytest.importorskip("moto.server")
+from tests.machine import missing
 
 pytestmark = [
     pytest.mark.slow,
@@ -29,7 +27,12 @@ DATA = np.random.default_rng(0).integers(1, 256, (6, 40, 60), np.uint8)
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Url]:
     """Serve a public bucket with a zarr group and a TIFF in it."""
-    server = moto_server.ThreadedMotoServer(port=0, verbose=False)
+    try:
+        import s3fs
+        from moto import server as moto_server
+    except ImportError as error:
+        missing(f"{error.name} is not installed")
+    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     folder = tmp_path_factory.mktemp("bucket")
