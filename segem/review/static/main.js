@@ -443,8 +443,9 @@ async function openAddress(hash = location.hash) {
   const [section, y, x, scale] = numbers.map(Number);
   if (found && scale > 0) {
     await openSection(found, section || 0, () => stage.goTo({ y, x, scale }, true));
-    stage.goTo({ y, x, scale }, true);
+    // First, as the strip takes room from the stage.
     mark({ z, y, x });
+    stage.goTo({ y, x, scale }, true);
     return;
   }
   await openVolume(found ?? info.volumes.find((one) => one.name === localStorage.getItem(LAST)) ?? info.volumes[0]);

@@ -37,6 +37,9 @@ export class Stage {
       immediateRender: true,
       preserveImageSizeOnResize: true,
     });
+    // OpenSeadragon holds each new size against the one before, which at first is this very object, changed by then: the
+    // first resize, when the strip appears, would scale the image.
+    this.viewer.viewport.containerSize = this.viewer.viewport.containerSize.clone();
     this.viewer.canvas.tabIndex = -1;
     for (const event of ["animation", "resize", "update-viewport"]) this.viewer.addHandler(event, () => this.redraw());
     this.viewer.addHandler("animation-finish", () => this.on.moved());
