@@ -23,6 +23,7 @@ MANIFESTS = (
     "unet-em-context",
     "unet-em-finish",
     "unet-em-open",
+    "unet-em-open-calibration",
     "unet-em-train",
     "vnc-five",
 )
@@ -47,7 +48,7 @@ def test_every_manifest_is_tested() -> None:
 def test_manifest_is_named_after_its_file(name: str, tmp_path: Path) -> None:
     loaded = manifest(name, tmp_path)
     assert loaded.name == name
-    assert loaded.model == (name if name == "unet-em-open" else BUNDLED_MODEL)
+    assert loaded.model == ("unet-em-open" if name.startswith("unet-em-open") else BUNDLED_MODEL)
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
