@@ -7,7 +7,6 @@ import json
 import shutil
 import sqlite3
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,11 @@ import pytest
 import yaml
 
 from segem.config import ExecutionConfig
-from segem.io.workspace import Workspace
 from segem.learn.artefact import find_model
 from segem.stages.campaign import BYTES_BESIDE, open_campaign, place_steps
 from segem.stages.forecast import measure_disk
 from segem.stages.segmentation.budget import Budget
-from segem.stages.segmentation.verify import verify
-from tests.processes import ROOT, clean_environment, python, started, wait_for
+from tests.processes import ROOT, clean_environment, python
 
 COMMAND = "from segem.cli import main; main()"
 
@@ -65,35 +62,6 @@ def test_two_steps_take_no_more_memory_than_one_was_allowed(
     alone, beside = (Budget.of(find_model(job.manifest.model, job.workspace), each) for each in (asked, shared))
     assert beside.tile_px == alone.tile_px, "tiles of another size would give other bytes"
     assert beside.memory == alone.memory - reserved
-
-
-@pytest.mark.slow
-@pytest.mark.server
-def test_volumes_side_by_side_leave_the_same_bytes_after_kills_too(
-    manifest_of: Callable[..., Path], tmp_path: Path
-) -> None:
-    manifest = manifest_of("alpha", "Beta_2", "gamma")
-    done = subprocess.run(
-        command(limited(manifest, 1), tmp_path / "one"), env=clean_environment(), cwd=ROOT, check=False, timeout=300
-    )
-    assert done.returncode == 0
-    alone = digest_shards(tmp_path / "one")
-    assert len(alone) >= 9, "three layers of three volumes"
-
-    together, log = limited(manifest, 3), tmp_path / "log"
-    for begun in ("alpha", "gamma"):
-        with started(command(together, tmp_path / "three"), log, clean_environment()) as process:
-            wait_for(lambda name=begun: (tmp_path / f"three/runs/r1/{name}.ome.zarr").exists(), 120, log)  # type: ignore[misc]
-            time.sleep(0.2)
-            process.kill()
-            process.wait(30)
-    done = subprocess.run(
-        command(together, tmp_path / "three"), env=clean_environment(), cwd=ROOT, check=False, timeout=300
-    )
-
-    assert done.returncode == 0
-    assert digest_shards(tmp_path / "three") == alone
-    assert verify("r1", Workspace(tmp_path / "three")) == []
 
 
 def write_endless(path: Path, free: int) -> None:

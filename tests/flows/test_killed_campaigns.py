@@ -1,4 +1,5 @@
-"""A campaign of a real service whose processes are killed at random moments: every volume is whole in the end.
+"""A campaign of a real service whose processes are killed at random moments: every volume is whole in the end, and the
+same as where volumes were worked on one after the other and nobody was killed.
 
 SEGEM_CAMPAIGN_KILLS is the number of kills of each kind, SEGEM_CAMPAIGN_VOLUMES that of volumes. Unless asked for,
 only the flow run and the service are killed, and blocks are computed without dask, whose workers take long to start.
@@ -30,7 +31,7 @@ from segem.io.workspace import Workspace
 from segem.stages.reporting.read import read_report
 from segem.stages.segmentation.verify import verify
 from tests.flows.conftest import RunningService, serving
-from tests.flows.test_campaigns import command, digest_shards
+from tests.flows.test_campaigns import command, digest_shards, limited
 from tests.processes import ROOT, clean_environment, free_port, wait_for
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -40,6 +41,8 @@ VICTIMS = ("flow", "worker", "dask worker", "service") * KILLS or ("flow", "serv
 VOLUMES = int(os.environ.get("SEGEM_CAMPAIGN_VOLUMES", "2"))
 SHAPE = (64, 64, 64)
 """Eight blocks of eight sections."""
+AT_ONCE = 2
+"""Volumes that are computed side by side."""
 EXECUTION: dict[str, Any] = {"device": "cpu", "engine": "dask", "workers": 2} if KILLS else {"device": "cpu"}
 LAYERS = {"segment": ("probability", "membrane"), "baseline": ("baseline",)}
 
@@ -119,7 +122,7 @@ def kill(victim: str, campaign: Campaign, flow: psutil.Process) -> None:
     flow.kill()
     psutil.wait_procs([flow, *family], 60)
     workspace = Workspace(campaign.workspace)
-    assert count_lost(workspace, campaign.runs[-1]) <= EXECUTION.get("workers", 1) * (WRITERS + 1)
+    assert count_lost(workspace, campaign.runs[-1]) <= AT_ONCE * EXECUTION.get("workers", 1) * (WRITERS + 1)
 
 
 def count_lost(workspace: Workspace, run: str) -> int:
@@ -144,8 +147,9 @@ def count_lost(workspace: Workspace, run: str) -> int:
 
 @pytest.mark.timeout(600 + 600 * KILLS)
 def test_a_campaign_is_whole_whatever_is_killed(manifest: Path, tmp_path: Path) -> None:
+    one_by_one, side_by_side = limited(manifest, 1), limited(manifest, AT_ONCE)
     done = subprocess.run(
-        command(manifest, tmp_path / "undisturbed"), env=clean_environment(), cwd=ROOT, check=False, timeout=600
+        command(one_by_one, tmp_path / "undisturbed"), env=clean_environment(), cwd=ROOT, check=False, timeout=600
     )
     assert done.returncode == 0
     alone = digest_shards(tmp_path / "undisturbed")
@@ -153,7 +157,7 @@ def test_a_campaign_is_whole_whatever_is_killed(manifest: Path, tmp_path: Path) 
 
     rng = random.Random(0)
     victims = rng.sample(VICTIMS, len(VICTIMS))
-    campaign = Campaign(manifest, tmp_path)
+    campaign = Campaign(side_by_side, tmp_path)
     with campaign.stack:
         campaign.serve()
         campaign.begin()
