@@ -25,7 +25,7 @@ class MergeTree:
     link_of : (k,) int64
         At which link the two sides of each border come together.
     one, other : (n,) int64
-        The two sides of each link, each named by the smallest of its parts.
+        The two sides of each link, each named by the largest of its parts; the first one gives its name to both.
     strength : (n,) float64
         Mean probability of all borders between the two sides, 0 to 1.
     pixels : (n, 2) int64
@@ -61,9 +61,9 @@ class MergeTree:
         >>> chain = Borders.gather(np.array([1, 2]), np.array([2, 3]), np.array([204, 51]))
         >>> tree = MergeTree.grow(chain, np.array([0, 10, 20, 30]))
         >>> tree.strength.tolist(), tree.pixels.tolist(), tree.link_of.tolist()
-        ([0.2, 0.8], [[20, 30], [10, 50]], [1, 0])
+        ([0.2, 0.8], [[30, 20], [50, 10]], [1, 0])
         >>> [side.tolist() for side in tree.sides(1)]
-        [[1], [2, 3]]
+        [[3, 2], [1]]
         """
         count = pixels.size - 1
         area, held = pixels.copy(), np.ones(count + 1, np.int64)
@@ -71,7 +71,7 @@ class MergeTree:
         link_of, newest = np.full(borders.one.size, -1), np.full(count + 1, -1)
         rounds, found = [], 0
         for gone, step in merge_rounds(borders, count, np.inf):
-            one, other = gone.one, gone.other
+            one, other = gone.other, gone.one
             rounds.append((one, other, gone.mean, area[one], area[other], held[one], held[other]))
             area[one] += area[other]
             held[one] += held[other]

@@ -95,7 +95,9 @@ def merge_basins(borders: Borders, count: int, below: float) -> NDArray[np.uint3
     -----
     Where two basins become one, their borders with a third one become one border. Its mean is never below both of
     theirs, so two basins that are each other's weakest border stay so until they are merged, whatever else is merged
-    before. All such pairs are merged at once: the outcome is that of one pair after the other in rising order
+    before. Of equal borders, that of the first basins is the weaker; two basins that become one are named by the larger
+    number, so that no border comes before both of those that it is made of then either. All such pairs are merged at
+    once: the outcome is that of one pair after the other in rising order
     (reducibility; F. Murtagh, The Computer Journal 26(4) (1983), doi:10.1093/comjnl/26.4.354).
 
     Examples
@@ -125,13 +127,13 @@ def merge_rounds(borders: Borders, count: int, below: float) -> Iterator[tuple[B
     Borders
         The borders that vanish, no two of them of one basin.
     (count + 1,) int64
-        What each basin is called afterwards: where two become one, by the smaller number.
+        What each basin is called afterwards: where two become one, by the larger number.
 
     Examples
     --------
     >>> chain = Borders.gather(np.array([1, 2]), np.array([2, 3]), np.array([25, 51]))
     >>> [(gone.one.tolist(), gone.other.tolist(), step.tolist()) for gone, step in merge_rounds(chain, 3, below=0.5)]
-    [([1], [2], [0, 1, 1, 3]), ([1], [3], [0, 1, 2, 1])]
+    [([1], [2], [0, 2, 2, 3]), ([2], [3], [0, 1, 3, 3])]
     """
     while True:
         # A total order: of equal borders, the one of the first basins.
@@ -147,7 +149,7 @@ def merge_rounds(borders: Borders, count: int, below: float) -> Iterator[tuple[B
         if not merged.any():
             return
         step = np.arange(count + 1)
-        step[borders.other[merged]] = borders.one[merged]
+        step[borders.one[merged]] = borders.other[merged]
         yield borders.take(merged), step
         one, other = step[borders.one], step[borders.other]
         kept = one != other

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from skimage.measure import label
@@ -145,10 +145,10 @@ def merge_one_by_one(borders, count, below):
         (a, b), (total, length) = min(sums.items(), key=lambda item: (item[1][0] / item[1][1], item[0]))
         if total / length / 255 >= below:
             break
-        belongs[belongs == b] = a
+        belongs[belongs == a] = b
         joined: dict[tuple[int, int], tuple[int, int]] = {}
         for pair, (t, n) in sums.items():
-            one, other = sorted(a if side == b else side for side in pair)
+            one, other = sorted(b if side == a else side for side in pair)
             if one != other:
                 before = joined.get((one, other), (0, 0))
                 joined[one, other] = (before[0] + t, before[1] + n)
@@ -162,6 +162,7 @@ def test_basins_are_those_of_the_steepest_way(section):
 
 
 @given(st.one_of(SECTIONS, FLAT), st.floats(0.05, 0.95))
+@example(np.array([[90, 90, 255, 90, 90, 0, 90], [90, 90, 90, 90, 0, 90, 90]], np.uint8), 0.5)
 def test_merging_at_once_is_merging_one_after_the_other(section, below):
     basins = find_basins(section, 0)
     borders, count = measure_borders(basins, section), int(basins.max())

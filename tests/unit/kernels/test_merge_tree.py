@@ -68,9 +68,9 @@ def test_a_cut_parts_all_that_is_connected_and_keeps_the_sides_together(found):
 def test_what_touches_both_sides_goes_with_the_one_it_is_less_parted_from():
     # 1 and 2 merge first, at 0.2; 3 has a border of 0.8 with 1, and one of 0.4 with 2.
     tree = grow(Borders.gather(np.array([1, 1, 2]), np.array([2, 3, 3]), np.array([51, 204, 102])))
-    assert [side.tolist() for side in tree.sides(0)] == [[1], [2]]
-    assert [side.tolist() for side in tree.cut(0)] == [[1], [2, 3]]
-    assert [side.tolist() for side in tree.cut(1)] == [[1, 2], [3]]
+    assert [side.tolist() for side in tree.sides(0)] == [[2], [1]]
+    assert [side.tolist() for side in tree.cut(0)] == [[2, 3], [1]]
+    assert [side.tolist() for side in tree.cut(1)] == [[3], [1, 2]]
     assert tree.strength.round(2).tolist() == [0.2, 0.6]
 
 

@@ -102,9 +102,11 @@ def test_the_fence_holds_what_lies_between_the_percentiles(image: NDArray[np.uin
     found = IntensityStatistics.from_histogram(histogram(image))
     assert found.low is not None
     assert found.high is not None
-    assert (
-        found.minimum <= found.low <= found.percentiles["1"] <= found.percentiles["99"] <= found.high <= found.maximum
-    )
+    first, last = found.percentiles["1"], found.percentiles["99"]
+    # The extremes may be bars that were drawn into the image, which take no part, and a percentile may be one of them.
+    assert found.minimum <= found.low <= found.percentiles["50"] <= found.high <= found.maximum
+    assert found.low <= first or first == found.minimum
+    assert last <= found.high or last == found.maximum
     clipped = found.clip(image)
     assert (clipped.min(), clipped.max()) == (found.low, found.high)
     assert np.array_equal(found.clip(clipped), clipped)
