@@ -118,6 +118,7 @@ def test_the_cut_into_blocks_changes_nothing(workspace, tmp_path, monkeypatch, c
 
 def test_blocks_so_large_that_they_come_one_at_a_time_are_the_same(workspace, tmp_path, monkeypatch):
     divide(workspace)
+    monkeypatch.setattr("segem.stages.segmentation.arithmetic.cells.LARGE_VOXELS", 0)
     monkeypatch.setattr(stage, "LARGE_VOXELS", 0)
     monkeypatch.setattr("segem.io.shards._SHARD_VOXELS", 1)
     other = segmented(tmp_path / "other")
