@@ -145,7 +145,6 @@ def measure_borders(basins: Rows, probability: Rows, count: int, below: float = 
     >>> found.one.tolist(), found.other.tolist(), found.total.tolist(), found.length.tolist()
     ([1], [2], [26.0], [3.0])
     """
-    height = basins.shape[0]
     # Basins that have a weak border, and those that go on below the strip: no other ever merges.
     weak, further = np.zeros(count + 1, bool), np.zeros(count + 1, bool)
     finished: list[Borders] = []

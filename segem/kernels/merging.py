@@ -42,16 +42,16 @@ class Borders:
         """Return some of the borders."""
         return Borders(self.one[chosen], self.other[chosen], self.total[chosen], self.length[chosen])
 
-    def key(self, count: int) -> NDArray[np.int64]:
-        """Return a number for each border, by which they are in the order of their basins, of which there are `count`."""
+    def number(self, count: int) -> NDArray[np.int64]:
+        """Return a number for each border, in the order of its basins, of which there are `count`."""
         key = self.one.astype(np.int64)
         key *= count + 1
         key += self.other
         return key
 
-    def sorted(self, count: int) -> Borders:
+    def sort(self, count: int) -> Borders:
         """Return the borders in the order of their basins, of which there are `count`."""
-        return self.take(np.argsort(self.key(count)))
+        return self.take(np.argsort(self.number(count)))
 
     @classmethod
     def gather(
@@ -154,12 +154,12 @@ def merge_rounds(borders: Borders, count: int, below: float) -> Iterator[Borders
     weakest, first = np.full(count + 1, np.inf), np.full(count + 1, _LAST)
     name, chosen = np.arange(count + 1, dtype=borders.one.dtype), np.zeros(count + 1, bool)
     while True:
-        borders = drop_settled(borders, chosen, below)
+        borders = _drop_settled(borders, chosen, below)
         if not borders.one.size:
             return
         # The weakest border of each basin, in a total order: of equal ones, that of the first basins.
         mean, sides = borders.mean, (borders.one, borders.other)
-        key = borders.key(count)
+        key = borders.number(count)
         for side in sides:
             np.minimum.at(weakest, side, mean)
         for side in sides:
@@ -170,14 +170,23 @@ def merge_rounds(borders: Borders, count: int, below: float) -> Iterator[Borders
             weakest[side], first[side] = np.inf, _LAST
         # A large section has millions of borders: here and below, what is not needed any more goes first.
         del mean, sides, key
-        gone = borders.take(merged).sorted(count)
+        gone = borders.take(merged).sort(count)
         name[gone.one] = gone.other
         yield gone
-        borders = _rename(borders.take(~merged), gone, name, chosen)
-        del merged
+        borders = borders.take(~merged)
+        for side in (gone.one, gone.other):
+            chosen[side] = True
+        changed = chosen[borders.one] | chosen[borders.other]
+        for side in (gone.one, gone.other):
+            chosen[side] = False
+        moved, borders = borders.take(changed), borders.take(~changed)
+        del merged, changed
+        moved = Borders.gather(name[moved.one], name[moved.other], moved.total, moved.length)
+        borders = concatenate_borders([borders, moved])
+        del moved
 
 
-def drop_settled(borders: Borders, chosen: NDArray[np.bool_], below: float) -> Borders:
+def _drop_settled(borders: Borders, chosen: NDArray[np.bool_], below: float) -> Borders:
     """Leave out the borders of basins that merge with no other, whatever else is merged.
 
     Of such a basin no border is weaker than `below`, and no border that two of them become is. `chosen` is false for
@@ -190,15 +199,3 @@ def drop_settled(borders: Borders, chosen: NDArray[np.bool_], below: float) -> B
     for side in (borders.one, borders.other):
         chosen[side[weak]] = False
     return borders if kept.all() else borders.take(kept)
-
-
-def _rename(borders: Borders, gone: Borders, name: NDArray[Any], chosen: NDArray[np.bool_]) -> Borders:
-    """Return the borders that are left when some have gone, which `name` knows already."""
-    for side in (gone.one, gone.other):
-        chosen[side] = True
-    changed = chosen[borders.one] | chosen[borders.other]
-    for side in (gone.one, gone.other):
-        chosen[side] = False
-    moved = borders.take(changed)
-    moved = Borders.gather(name[moved.one], name[moved.other], moved.total, moved.length)
-    return concatenate_borders([borders.take(~changed), moved])

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from segem.errors import WorkspaceError
 from segem.io.scratch import ScratchBox, SectionOf
@@ -17,19 +19,26 @@ from segem.io.scratch import ScratchBox, SectionOf
 SHAPE = (3, 5, 7)
 
 
+Part = tuple[slice, slice, slice]
+
+
 @st.composite
-def parts(draw: st.DrawFn) -> tuple[slice, ...]:
-    cuts = (sorted(draw(st.tuples(st.integers(0, n), st.integers(0, n)))) for n in SHAPE)
-    return tuple(draw(st.sampled_from([slice(a, b), slice(None)])) for a, b in cuts)
+def cuts(draw: st.DrawFn, length: int) -> slice:
+    start, stop = sorted(draw(st.tuples(st.integers(0, length), st.integers(0, length))))
+    return draw(st.sampled_from([slice(start, stop), slice(None)]))
 
 
-@given(st.lists(parts(), max_size=5), parts(), st.sampled_from([np.uint8, np.uint32]))
+PARTS = st.tuples(cuts(3), cuts(5), cuts(7))
+
+
+@given(st.lists(PARTS, max_size=5), PARTS, st.sampled_from([np.uint8, np.uint32]))
 def test_a_box_in_a_file_holds_what_an_array_would(
-    tmp_path_factory: pytest.TempPathFactory, written: list[tuple[slice, ...]], read: tuple[slice, ...], dtype: type
+    tmp_path_factory: pytest.TempPathFactory, written: list[Part], read: Part, dtype: type[np.unsignedinteger]
 ) -> None:
-    box, array = ScratchBox(tmp_path_factory.getbasetemp(), SHAPE, dtype), np.zeros(SHAPE, dtype)
+    box = ScratchBox(tmp_path_factory.getbasetemp(), SHAPE, dtype)
+    array: NDArray[Any] = np.zeros(SHAPE, dtype)
     for number, part in enumerate(written):
-        values = np.random.default_rng(number).integers(0, 256, array[part].shape).astype(dtype)
+        values: NDArray[Any] = np.random.default_rng(number).integers(0, 256, array[part].shape).astype(dtype)
         box[part], array[part] = values, values
     found = box[read]
     assert found.dtype == array.dtype

@@ -218,7 +218,7 @@ def test_strips_of_any_height_give_the_same(section, data, sigma_px, below):
             assert np.array_equal(find_basins(section, sigma_px, outside), basins)
             assert np.array_equal(find_cells(section, sigma_px, below, outside), cells)
             assert np.array_equal(close_membrane(np.zeros_like(section), cells), closed)
-            found = measure_borders(basins, section, count).sorted(count)
+            found = measure_borders(basins, section, count).sort(count)
         for one, other in zip(vars(found).values(), vars(borders).values(), strict=True):
             assert np.array_equal(one, other)
 
