@@ -62,16 +62,16 @@ class Basins:
         # beyond is looked up when all strips are done. Complements of places are larger than the number of any basin,
         # as not even one pixel in two is a minimum.
         crossed = np.zeros((2 * max(0, len(parts) - 1), width), np.uint32)
-        place = np.arange(crossed.size, dtype=np.uint32).reshape(crossed.shape)
+        row = np.arange(width, dtype=np.uint32)
         count = 0
         for k, rows in enumerate(parts):
             ends = _follow(_descend(_relief(probability, rows, sigma_px, outside)))
             hidden = None if outside is None else outside[rows] != 0
             names = np.zeros(ends.shape, np.uint32)
             if k > 0:
-                names[0] = ~place[2 * k - 2]
+                names[0] = ~(row + np.uint32((2 * k - 2) * width))
             if k < len(parts) - 1:
-                names[-1] = ~place[2 * k + 1]
+                names[-1] = ~(row + np.uint32((2 * k + 1) * width))
             within = ends[1:-1]
             minima = within == np.arange(width, width + within.size).reshape(within.shape)
             if hidden is not None:

@@ -145,7 +145,7 @@ def measure_borders(basins: Rows, probability: Rows, count: int, below: float = 
     >>> found.one.tolist(), found.other.tolist(), found.total.tolist(), found.length.tolist()
     ([1], [2], [26.0], [3.0])
     """
-    # Basins that have a weak border, and those that go on below the strip: no other ever merges.
+    # Basins that have a weak border, and those that go on below the strip: no other will ever merge.
     weak, further = np.zeros(count + 1, bool), np.zeros(count + 1, bool)
     finished: list[Borders] = []
     left: list[Borders] = []
@@ -160,10 +160,18 @@ def measure_borders(basins: Rows, probability: Rows, count: int, below: float = 
         for side in (done.one, done.other):
             weak[side[~strong]] = True
         finished.append(done)
-        alive = weak | further
-        finished[-2:] = [part.take(alive[part.one] & alive[part.other]) for part in finished[-2:]]
+        # Most basins of a strip have ended in the next one; all others are seen to in the end.
+        _keep_between(finished, slice(-2, None), weak | further)
         further[below_them] = False
-    return concatenate_borders([part.take(weak[part.one] & weak[part.other]) for part in [*finished, *left]])
+    _keep_between(finished, slice(None), weak)
+    return concatenate_borders([*finished, *left])
+
+
+def _keep_between(parts: list[Borders], where: slice, chosen: NDArray[np.bool_]) -> None:
+    """Keep only the borders between basins that are chosen, in some of the parts."""
+    # One after the other, so that not all are held twice.
+    for k in range(len(parts))[where]:
+        parts[k] = parts[k].take(chosen[parts[k].one] & chosen[parts[k].other])
 
 
 def _measure_strip(basins: Rows, probability: Rows, rows: slice) -> Iterator[Borders]:
