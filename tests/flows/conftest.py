@@ -84,6 +84,7 @@ def manifest_of(tmp_path: Path, tiny_stacks: Path, tiny_model: Path) -> Callable
 
 
 NAP = "napping/napping"
+ENDS = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
 def make_gate(folder: Path) -> Path:

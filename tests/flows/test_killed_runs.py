@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from flows.launch.lease import Lease
-from tests.flows.conftest import NAP, RunningService, make_gate
+from tests.flows.conftest import ENDS, NAP, RunningService, make_gate
 from tests.processes import wait_for
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -21,7 +21,6 @@ pytestmark = [pytest.mark.server, pytest.mark.slow]
 KILLS = int(os.environ.get("SEGEM_FLOW_KILLS", "1"))
 HEALTHY = int(os.environ.get("SEGEM_HEALTHY_RUNS", "2"))
 LONG = 600.0
-ENDS = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -19,12 +19,10 @@ import pytest
 
 from flows.launch.deployments import read_deployments
 from flows.launch.service import PASSWORD
-from tests.flows.conftest import NAP, RunningService, make_gate, serving
+from tests.flows.conftest import ENDS, NAP, RunningService, make_gate, serving
 from tests.processes import ROOT, clean_environment, free_port, listening, wait_for
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
-
-ENDS = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
 def status(service: RunningService, path: str, method: str = "GET", **headers: str) -> int:
