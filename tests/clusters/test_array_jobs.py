@@ -26,6 +26,7 @@ PROOF = "SEGEM_CLUSTER_BLOCKS" in os.environ
 BLOCKS = int(os.environ.get("SEGEM_CLUSTER_BLOCKS", "4"))
 # In the proof blocks take so long that tasks are hit between two of them.
 TASKS, EDGE_PX, VIEWS = (8, 512, 8) if PROOF else (2, 64, 1)
+SECONDS = 3600 if PROOF else 550
 CONFIG = SegmentConfig(model="tiny", runtime="torch", views=VIEWS)
 
 
@@ -61,12 +62,12 @@ class Disturber(threading.Thread):
         try:
             for way in self.ways:
                 self._wait_for_receipts(len(self._files()) + PROOF)
-                self.ended.append(getattr(self, way)(self.machine.jobs()[-1]))
+                self.ended.append(getattr(self, way)(self.machine.running()[-1]))
         except Exception:
             self.failure = traceback.format_exc()
 
     def _wait_for_receipts(self, least: int) -> None:
-        wait_for(lambda: len(self._files()) >= least and self.machine.jobs() != [], 180)
+        wait_for(lambda: len(self._files()) >= least, 180)
 
     def _files(self) -> list[Path]:
         return list(self.receipts.glob("*/*.json"))
@@ -105,7 +106,7 @@ def test_an_array_is_whole_without_a_hand(slurm_machine: Slurm, tmp_path: Path) 
     environment = {**os.environ, "PATH": path, "SEGEM_WORKSPACE": str(workspace.root)}
     script = scripts(tmp_path)
     submitted = subprocess.run(
-        ["bash", script.name], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=550
+        ["bash", script.name], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=SECONDS
     )
     disturber.join()
 
