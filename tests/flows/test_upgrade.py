@@ -146,7 +146,7 @@ def require_resumed(running: RunningService, flow_run: str, kept: int, shards: d
     """Wait until the half-done run is whole, by a flow run that the service has started in place of the stopped one."""
     root = running.service.workspace
     assert running.state(flow_run) == "CRASHED", "what ran was stopped"
-    wait_for(lambda: running.runs_in_place_of(flow_run) == ["COMPLETED"], 300, running.service.flows_log)
+    wait_for(lambda: running.runs_in_place_of(flow_run) == ["COMPLETED"], 600, running.service.flows_log)
     facts = [volume.steps["segment"].facts for volume in load_run(Workspace(root), "r1").volumes.values()]
     assert [sum(one.skipped for one in facts), sum(one.computed for one in facts)] == [kept, VOLUMES * BLOCKS - kept]
     assert verify("r1", Workspace(root)) == []
@@ -158,11 +158,12 @@ def require_fired(running: RunningService) -> None:
     since = datetime.now(UTC).isoformat()
     wanted = {"expected_start_time": {"after_": since}, "tags": {"all_": ["auto-scheduled"]}}
     ended = {"flow_runs": wanted | {"state": {"type": {"any_": list(ENDS)}}}}
-    wait_for(lambda: running.api("POST", "/flow_runs/filter", ended) != [], 240, running.service.flows_log)
+    wait_for(lambda: running.api("POST", "/flow_runs/filter", ended) != [], 600, running.service.flows_log)
     for found in running.api("POST", "/flow_runs/filter", ended):
         assert found["state_type"] == "COMPLETED", found["state"]["message"]
 
 
+@pytest.mark.timeout(1800)
 def test_a_half_done_run_and_a_schedule_outlive_an_upgrade_and_the_way_back(manifest: Path, tmp_path: Path) -> None:
     shards = digest_undisturbed(manifest, tmp_path / "undisturbed")
     root, log, port, backups = tmp_path / "w", tmp_path / "log", free_port(), tmp_path / "backups"
@@ -217,4 +218,5 @@ def test_a_database_of_a_newer_prefect_is_named(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert "segem restore" in error
+    assert "Can't locate revision identified by '0123456789ab'" in error
+    assert "a newer version of Prefect has changed it, go back by a backup (segem restore)" in error
