@@ -19,6 +19,8 @@ export const LABEL_KEYS = {
   next: "Next patch", previous: "Patch before", ask: null, yes: null, no: null, unknown: null, compare: null, "take-first": null, "take-second": null,
 };
 
+export const renameText = (text) => text.replaceAll("region", "patch").replaceAll("Region", "Patch");
+
 // Renames what the page says of a review; before keys are written on buttons.
 export function renamePage(volume) {
   const button = (action) => document.querySelector(`[data-action=${action}]`);

@@ -4,7 +4,7 @@ import { Activity, Saver, TAB, getBits, getJson } from "./api.js";
 import { Compare } from "./compare.js";
 import { endIntroduction, introduce } from "./intro.js";
 import { listen, showKeys } from "./keys.js";
-import { LABELLING, LABEL_KEYS, renamePage } from "./labelling.js";
+import { LABELLING, LABEL_KEYS, renamePage, renameText } from "./labelling.js";
 import { Questions, Regions, showHistory } from "./lists.js";
 import { Mask } from "./mask.js";
 import { Painter } from "./painting.js";
@@ -557,7 +557,8 @@ for (const name of tabs) {
 addEventListener("hashchange", ({ newURL }) => openAddress(new URL(newURL).hash));
 addEventListener("beforeunload", (event) => { if (saver.waiting.length) event.preventDefault(); });
 listen((action) => { if (!info.labelling || LABEL_KEYS[action] !== null) ACTIONS[action](); }, release);
-showKeys($("keys"), info.labelling ? LABEL_KEYS : {});
+if (info.labelling) showKeys($("keys"), LABEL_KEYS, renameText);
+else showKeys($("keys"), {});
 await saver.takeUp();
 await openAddress();
 setMode("regions");
