@@ -9,6 +9,8 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip
 ARGS   ?=
 NAME   ?=
+# What `make wheels` packs beside segem's own requirements.
+EXTRAS ?= cpu
 # Tests use a process for each core; more than eight would need more memory than most machines have.
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n > 8 ? 8 : n)))
 
@@ -20,7 +22,7 @@ INPUTS    := pyproject.toml constraints.txt
 WAIT := "Installing into $(VENV); the first time takes a few minutes and 2 GB of disk, 7 GB with a CUDA build of torch."
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo check test slow proof format programs clean
+.PHONY: help install dev demo check test slow proof format wheels programs clean
 
 help: ## this text
 	@echo "segem finds neural membranes in electron-microscopy image stacks."
@@ -28,7 +30,8 @@ help: ## this text
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=python3.12    use this Python (3.11 or newer) when the venv is made"
-	@echo "  ARGS='-k plan -x'    options for pytest, or for segem demo"
+	@echo "  ARGS='-k plan -x'    options for pytest, segem demo or pip wheel"
+	@echo "  EXTRAS=cpu,s3        what make wheels packs with segem; cpu, if not said"
 	@echo "  WORKERS=4            how many processes test side by side; one for each core, at most 8, if not said"
 	@echo
 	@echo "First time here?  make demo   then read README.md."
@@ -60,6 +63,10 @@ proof: $(DEV_STAMP) programs ## one promise in full numbers: NAME=faults, proper
 format: $(DEV_STAMP) ## put the code in the one format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+wheels: | $(BIN)/pip ## all that an install without a network needs, in build/wheels
+	rm -rf build/wheels build/lib build/bdist.*
+	$(PIP) wheel -c constraints.txt --wheel-dir build/wheels $(ARGS) '.[$(EXTRAS)]'
 
 vendor: ## the files of others that the review page uses, anew from their npm packages; needs npm
 	@.ci/vendor

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import UUID
 
 from prefect import flow, get_run_logger
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed
@@ -17,7 +15,7 @@ from flows.baseline import baseline_step
 from flows.ingest import ingest_step
 from flows.links import RUN_LABEL, is_watched
 from flows.notices import told_when_red
-from flows.pages import show_bar
+from flows.pages import label_run, show_bar
 from flows.report import Scored, publish, report_step, score_step, show_scores, show_status
 from flows.segment import segment_step
 from flows.side_by_side import carry_out
@@ -102,7 +100,8 @@ def campaign(
     with told_when_red(workspace, run or manifest.stem):
         job = open_campaign(manifest, run, workspace, data_root, replace=replace)
         if run is None and is_watched():
-            _keep_name(job.run)
+            # The name was made of today's date: who starts the campaign again may do so tomorrow.
+            label_run(RUN_LABEL, job.run)
         return _take_campaign(job, execution)
 
 
@@ -127,12 +126,6 @@ def _take_campaign(job: Campaign, execution: ExecutionConfig) -> State[CampaignO
         return Completed(data=outcome)
     tell(waits_for)
     return Completed(name="AwaitingReview", message=waits_for, data=outcome)
-
-
-def _keep_name(run: str) -> None:
-    """Let the server know the name that was made of today's date: who starts the campaign again may do so tomorrow."""
-    with get_client(sync_client=True) as client:
-        client.update_flow_run_labels(UUID(flow_run.get_id()), {RUN_LABEL: run})
 
 
 def _find_all_membranes(job: Campaign, execution: ExecutionConfig, board: StatusBoard) -> tuple[dict[str, str], Scored]:

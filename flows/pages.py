@@ -1,4 +1,4 @@
-"""What the page of a flow run shows beside Prefect's own: tables, links and bars.
+"""What the page of a flow run shows beside Prefect's own: tables, links, bars and labels.
 
 They are made by clients of their own, which Prefect lets fail at once where nobody answers, while the flow run itself
 waits for its server to come back. A page that lacks a table for a while is no reason to end hours of work.
@@ -19,10 +19,12 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.client.orchestration import get_client
+from prefect.runtime import flow_run
 
 T = TypeVar("T")
 PATIENCE_S = 300.0
-"""How long what tells the outcome waits for the server, which the run cannot end without anyway."""
+"""How long what matters later waits for the server, which the run cannot end without anyway."""
 PAUSE_S = 2.0
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,16 @@ def show_table(key: str, rows: Sequence[dict[str, Any]], description: str, *, pa
 def show_link(key: str, address: str, text: str, description: str) -> None:
     """Show a link."""
     _put(lambda: create_link_artifact(address, link_text=text, key=key, description=description), key, PATIENCE_S)
+
+
+def label_run(label: str, value: str) -> None:
+    """Label the flow run that this is called in."""
+    _put(lambda: _label(label, value), label, PATIENCE_S)
+
+
+def _label(label: str, value: str) -> None:
+    with get_client(sync_client=True) as client:
+        client.update_flow_run_labels(UUID(flow_run.get_id()), {label: value})
 
 
 def show_bar(key: str, bar: UUID | None, share: float, description: str | None = None) -> UUID | None:

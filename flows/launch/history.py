@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import subprocess
@@ -69,12 +70,24 @@ def serve_history(service: Service, port: int = 0, *, passing: bool = False) -> 
             raise WorkspaceError(
                 "Prefect's server does not start",
                 where=service.home,
-                found=error.found,
-                fix="check `segem doctor` and the free space; if the database is damaged, restore this folder",
+                found=_find_fault() or error.found,
+                fix="check `segem doctor` and the free space; where the database is damaged, or a newer version of "
+                "Prefect has changed it, go back by a backup (segem restore) or install that version again",
             ) from error
         finally:
             if passing:
                 service.prepare(int(before.rpartition(":")[2]))
+
+
+def _find_fault() -> str | None:
+    """Return why the database cannot be brought up to date, which the server itself tells nobody; None where it can."""
+    from prefect.server.database.dependencies import provide_database_interface
+
+    try:
+        asyncio.run(provide_database_interface().create_db())
+    except Exception as error:
+        return " ".join(str(error).split())
+    return None
 
 
 def _register(service: Service) -> None:

@@ -19,7 +19,8 @@ class Fence:
     """The right of one sweep to write: it holds as long as the file says so.
 
     A worker on another machine outlives a coordinator that was killed, and may hold a block then. The same command
-    may have been given again by that time, with another model. So a worker asks before it writes.
+    may have been given again by that time, with another model. So a worker asks before it writes; and before it
+    computes, which would be in vain.
     """
 
     file: Path

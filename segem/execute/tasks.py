@@ -122,6 +122,8 @@ def _in_worker(
     # Errors come back as values, so that dask retries a block only when its worker died.
     try:
         with _ONE_BLOCK:
+            # Before it begins too: a block may take minutes, which nobody waits for once the sweep was stopped.
+            fence.require(block)
             computed = work.compute(work.load(block, known), threads or _threads_of_worker(), lambda _: None)
             fence.require(block)
             return work.store(computed)

@@ -53,7 +53,7 @@ NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={n1} CPUs=2 RealMemory=1
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={n2} CPUs=2 RealMemory=16000
 PartitionName=main Nodes=n1,n2 Default=YES MaxTime=30
 """
-_SECONDS = 30
+_SECONDS = 60
 
 
 class Slurm:
@@ -93,6 +93,17 @@ class Slurm:
     def jobs(self, state: str = "running") -> list[str]:
         """Return the numbers of the jobs in a state, oldest first; tasks of an array as 12_3."""
         return sorted(self.run("squeue", "-h", "-o", "%i", "-t", state).split(), key=_number)
+
+    def running(self, least: int = 1) -> list[str]:
+        """Wait for so many jobs to run, and return them, oldest first."""
+        found: list[str] = []
+
+        def enough() -> bool:
+            found[:] = self.jobs()
+            return len(found) >= least
+
+        wait_for(enough, 90)
+        return found
 
     def state(self, job: str) -> str:
         """Return what has become of a job, also when it is over."""

@@ -62,12 +62,12 @@ class Disturber(threading.Thread):
         try:
             for way in self.ways:
                 self._wait_for_receipts(len(self._files()) + PROOF)
-                self.ended.append(getattr(self, way)(self.machine.jobs()[-1]))
+                self.ended.append(getattr(self, way)(self.machine.running()[-1]))
         except Exception:
             self.failure = traceback.format_exc()
 
     def _wait_for_receipts(self, least: int) -> None:
-        wait_for(lambda: len(self._files()) >= least and self.machine.jobs() != [], 180)
+        wait_for(lambda: len(self._files()) >= least, 180)
 
     def _files(self) -> list[Path]:
         return list(self.receipts.glob("*/*.json"))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,23 +19,25 @@ import pytest
 import segem.execute.remote_scheduler as engine
 from segem.config import ExecutionConfig, SegmentConfig
 from segem.errors import BlockError, ConfigError, ServerError
-from segem.execute.fence import fenced
+from segem.execute.fence import Fence, fenced
 from segem.execute.run import execute
-from segem.execute.tasks import _in_worker
+from segem.execute.tasks import IN_FLIGHT_PER_WORKER, _in_worker
 from segem.execute.work import BlockOutcome, Summary, Sweep
-from segem.io.ledger import Ledger, PhaseKey
+from segem.io.ledger import Ledger, LedgerRow, PhaseKey
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
+from segem.plan import Block
 from segem.stages.segmentation.arithmetic import segment as arithmetic
 from segem.stages.segmentation.block_work import StepWork
 from segem.stages.segmentation.segment import segment
 from tests.clusters.dask_machines import TLS, Authority, scheduler_command, tls_cluster
-from tests.faults.blockwork import NoiseWork, empty_result
+from tests.faults.blockwork import GatedNoise, NoiseWork, Voxels, empty_result
 from tests.integration.conftest import make_artefact, make_volume
 from tests.processes import clean_environment, listening, started, wait_for
 
 KEY = PhaseKey("v", "noise", "blocks")
 BLOCKS = int(os.environ.get("SEGEM_CLUSTER_BLOCKS", "16"))
+WORKERS = 2
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +48,24 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 @pytest.fixture(scope="module")
 def cluster(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[Any]]]:
     with (
-        tls_cluster(tmp_path_factory.mktemp("dask"), authority, workers=2) as started,
+        tls_cluster(tmp_path_factory.mktemp("dask"), authority, workers=WORKERS) as started,
         dask.config.set(authority.settings()),
     ):
+        await_workers(started[0])
         yield started
+
+
+def await_workers(file: Path) -> None:
+    with engine._connected(engine.address_of(str(file))) as client:
+        client.wait_for_workers(WORKERS, timeout=120)
+
+
+def tasks_of_worker(dask_worker: Any) -> int:
+    return len(dask_worker.state.tasks)
+
+
+def tasks_of_scheduler(dask_scheduler: Any) -> int:
+    return len(dask_scheduler.tasks)
 
 
 def run(folder: Path, execution: ExecutionConfig, work: NoiseWork, sweep: Sweep) -> Summary:
@@ -65,12 +81,14 @@ def test_a_killed_worker_changes_no_byte(cluster: tuple[Path, list[Any]], tmp_pa
     run(tmp_path / "loop", ExecutionConfig(), work, Sweep(plan, work, {}, tmp_path / "loop"))
 
     result, _ = empty_result(tmp_path / "dask.ome.zarr", BLOCKS)
-    work = NoiseWork(result.path, tmp_path / "log", seconds=0.1)
+    gate = tmp_path / "gate"
+    gate.touch()
+    work = GatedNoise(result.path, tmp_path / "log", seconds=0.1, gate=gate, last=list(plan.blocks())[-1].index)
 
     def kill() -> None:
         wait_for(lambda: len(work.takers()) >= BLOCKS // 3, 60)
-        with suppress(ProcessLookupError):
-            os.kill(work.takers()[-1][0], signal.SIGKILL)
+        os.kill(work.takers()[-1][0], signal.SIGKILL)
+        gate.unlink()
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -84,6 +102,7 @@ def test_a_killed_worker_changes_no_byte(cluster: tuple[Path, list[Any]], tmp_pa
     # One worker, two blocks in its hands or before it, and an answer on its way.
     assert len(takers) <= BLOCKS + 3
     assert not (tmp_path / ".sweep").exists()
+    await_workers(cluster[0])
 
 
 def model_loads(_: object = None) -> int:
@@ -118,16 +137,15 @@ def test_a_sweep_that_is_stopped_leaves_the_workers_idle(cluster: tuple[Path, li
     work = NoiseWork(result.path, tmp_path / "log", seconds=0.2)
     sweep = Sweep(plan, work, {}, tmp_path)
     outcomes = engine.run_remote_scheduler(sweep, ExecutionConfig(cluster=str(cluster[0])), lambda _: None)
-    for _ in range(3):
-        next(outcomes)
+    finished = sum(len(next(outcomes)) for _ in range(3))
     # What Ctrl-C comes to.
     outcomes.close()
     assert not (tmp_path / ".sweep").exists()
     with engine._connected(engine.address_of(str(cluster[0]))) as client:
-        wait_for(lambda: not any(client.processing().values()), 20)
-    taken = len(work.takers())
-    time.sleep(0.6)
-    assert len(work.takers()) == taken <= 3 + 2 * 4
+        # What a client knows of is not enough: a block that was taken back stays in a worker's hands until it is done.
+        wait_for(lambda: client.run_on_scheduler(tasks_of_scheduler) == 0, 60)
+        wait_for(lambda: not any(client.run(tasks_of_worker).values()), 60)
+    assert finished <= len(work.takers()) <= finished + IN_FLIGHT_PER_WORKER * WORKERS
 
 
 @pytest.mark.slow
@@ -158,10 +176,18 @@ def test_a_scheduler_that_dies_is_named(tmp_path: Path) -> None:
     sweep = Sweep(plan, NoiseWork(result.path, tmp_path / "log"), {}, tmp_path)
     with started(scheduler_command(file, []), tmp_path / "log.txt", clean_environment()) as scheduler:
         wait_for(file.is_file, 60, tmp_path / "log.txt")
-        threading.Timer(2, scheduler.kill).start()
+
+        def kill() -> None:
+            with engine._connected(engine.address_of(str(file))) as client:
+                wait_for(lambda: client.run_on_scheduler(tasks_of_scheduler) > 0, 60)
+                scheduler.kill()
+
+        killer = threading.Thread(target=kill)
+        killer.start()
         outcomes = engine.run_remote_scheduler(sweep, ExecutionConfig(cluster=str(file)), lambda _: None)
         with pytest.raises(ServerError, match=r"the dask scheduler is gone.*finished blocks are kept"):
             next(outcomes)
+        killer.join()
 
 
 @pytest.mark.parametrize("address", ["tcp://head:8786", "tcp://192.0.2.1:8786", "tcp://[2001:db8::1]:8786"])
@@ -209,7 +235,20 @@ def test_settings_that_contradict_each_other_are_refused(values: dict[str, Any],
         ExecutionConfig(**values)
 
 
-def test_a_worker_whose_sweep_is_over_writes_nothing(tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class StoppedNoise(NoiseWork):
+    """Noise whose sweep is stopped while a block is computed."""
+
+    fence: Fence = field(kw_only=True)
+
+    def compute(
+        self, loaded: tuple[Block, LedgerRow | None], threads: int | None, on_voxels: Callable[[int], None]
+    ) -> tuple[Block, LedgerRow | None, Voxels]:
+        self.fence.file.unlink()
+        return super().compute(loaded, threads, on_voxels)
+
+
+def test_a_worker_whose_sweep_is_over_begins_nothing(tmp_path: Path) -> None:
     result, plan = empty_result(tmp_path / "v.ome.zarr", 2)
     first, second = plan.blocks()
     work = NoiseWork(result.path, tmp_path / "log")
@@ -222,7 +261,19 @@ def test_a_worker_whose_sweep_is_over_writes_nothing(tmp_path: Path) -> None:
             assert "is over" in str(outcome)
     assert isinstance(_in_worker(work, second, None, 1, old), BlockError)
     assert np.asarray(result.raw[:8]).any()
-    assert not np.asarray(result.raw[8:]).any()
+    assert [block for _, block in work.takers()] == [str(first.index)]
+
+
+def test_a_worker_whose_sweep_ends_meanwhile_writes_nothing(tmp_path: Path) -> None:
+    result, plan = empty_result(tmp_path / "v.ome.zarr", 1)
+    (block,) = plan.blocks()
+    with fenced(tmp_path / ".sweep") as fence:
+        work = StoppedNoise(result.path, tmp_path / "log", fence=fence)
+        outcome = _in_worker(work, block, None, 1, fence)
+    assert isinstance(outcome, BlockError)
+    assert "is over" in str(outcome)
+    assert len(work.takers()) == 1
+    assert not np.asarray(result.raw[:]).any()
 
 
 def test_a_worker_with_other_code_computes_nothing(tmp_path: Path) -> None:

@@ -19,9 +19,8 @@ from segem.execute.run import execute
 from segem.execute.work import Sweep
 from segem.io.ledger import Ledger, PhaseKey
 from segem.plan import Plan
-from tests.clusters.gated import GatedNoise
 from tests.clusters.slurm_machine import Slurm
-from tests.faults.blockwork import NoiseWork, empty_result
+from tests.faults.blockwork import GatedNoise, NoiseWork, empty_result
 from tests.processes import listening, wait_for
 
 KEY = PhaseKey("v", "noise", "blocks")
@@ -56,8 +55,7 @@ class Disturber(threading.Thread):
         wait_for(lambda: len(self.work.takers()) >= min(taken, BLOCKS), 90)
 
     def _running(self) -> str:
-        wait_for(lambda: self.machine.jobs() != [], 60)
-        return self.machine.jobs()[0]
+        return self.machine.running()[0]
 
     def _cancel(self) -> None:
         job = self._running()
@@ -70,9 +68,9 @@ class Disturber(threading.Thread):
         self._note(job, "TIMEOUT")
 
     def _kill_node(self) -> None:
-        wait_for(lambda: len(self.machine.jobs()) == 2, 60)
-        self.nodes = {self.machine.node_of(job) for job in self.machine.jobs()}
-        self.machine.kill_node(self.machine.node_of(self._running()))
+        jobs = self.machine.running(2)
+        self.nodes = {self.machine.node_of(job) for job in jobs}
+        self.machine.kill_node(self.machine.node_of(jobs[0]))
 
     def _note(self, job: str, state: str) -> None:
         wait_for(lambda: self.machine.state(job) == state, 90)
@@ -112,7 +110,7 @@ def test_jobs_that_end_are_replaced_and_no_byte_changes(
     assert not [path for path in (tmp_path / "run").iterdir() if path.name.startswith(".dask-")], (
         "certificates are gone"
     )
-    wait_for(lambda: slurm_machine.jobs("running,pending") == [], 30)
+    wait_for(lambda: slurm_machine.jobs("running,pending") == [], 90)
 
 
 def last_of(plan: Plan) -> Any:

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +59,22 @@ class NoiseWork:
             return []
         words = (line.split(" ", 1) for line in self.log.read_text().splitlines())
         return [(int(pid), block) for pid, block in words]
+
+
+@dataclass(frozen=True)
+class GatedNoise(NoiseWork):
+    """Noise whose last block is computed only once the gate, a file, is gone."""
+
+    gate: Path = field(default=Path(), kw_only=True)
+    last: ZYX = field(default=(0, 0, 0), kw_only=True)
+
+    def compute(
+        self, loaded: tuple[Block, LedgerRow | None], threads: int | None, on_voxels: Callable[[int], None]
+    ) -> tuple[Block, LedgerRow | None, Voxels]:
+        """Wait for the gate, and compute."""
+        while loaded[0].index == self.last and self.gate.exists():
+            time.sleep(0.05)
+        return super().compute(loaded, threads, on_voxels)
 
 
 def empty_result(path: Path, blocks: int) -> tuple[Volume, Plan]:

@@ -74,7 +74,8 @@ def test_a_run_that_is_stopped_says_so_and_goes_on(undisturbed: Undisturbed, tmp
         words = ["segment", "noise", "--model", "tiny", "--run", "r", "--runtime", "torch", "--device", "cpu"]
         words += ["--workspace", str(workspace.root)]
         code = run(undisturbed.context, words, log, partial(begun, workspace))
-        if code != 0:  # on a busy machine the run may be over before it is looked at again
+        # On a busy machine all blocks may be there before it is looked at again.
+        if code != 0 and harness.finished_blocks(workspace) < harness.BLOCKS:
             break
     assert (code, log.read_text()) == (INTERRUPTED, f"error: stopped by Ctrl-C{RESUMES}\n")
     (fault,) = verify("r", workspace)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
 import sys
 import time
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -24,10 +26,22 @@ def segment_by_command(root: Path) -> None:
         main()
 
 
+def is_held(lock: Path) -> bool:
+    with lock.open("r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 @pytest.mark.slow
 def test_a_second_process_is_refused_while_the_first_one_lives(undisturbed: Undisturbed, tmp_path: Path) -> None:
     refused = 0
-    for attempt in range(max(4, harness.TIMES * 2 // 5)):
+    for attempt in count():
+        if refused == max(4, harness.TIMES * 2 // 5):
+            break
+        assert attempt < 100, "the first one is always done before it can be stopped"
         workspace = undisturbed.copy(tmp_path / str(attempt))
         first = undisturbed.context.Process(target=harness.segment_noise, args=(workspace.root,))
         first.start()
@@ -37,13 +51,16 @@ def test_a_second_process_is_refused_while_the_first_one_lives(undisturbed: Undi
             time.sleep(0.001)
         os.kill(first.pid, signal.SIGSTOP)
         try:
+            if not is_held(lock):
+                # On a busy machine it may be done before it is stopped.
+                continue
             second = undisturbed.context.Process(target=segment_by_command, args=(workspace.root,))
             second.start()
             second.join()
             error = (workspace.root / f"{second.pid}.err").read_text().splitlines()
         finally:
             os.kill(first.pid, signal.SIGCONT)
-        first.join()
+            first.join()
         assert first.exitcode == 0
         assert harness.output_digest(workspace) == undisturbed.digest, "the first one is not disturbed"
         assert (second.exitcode, len(error)) == (1, 1), error
@@ -51,4 +68,3 @@ def test_a_second_process_is_refused_while_the_first_one_lives(undisturbed: Undi
         assert f"process {first.pid} on {socket.gethostname()}" in error[0]
         assert "Fix: wait" in error[0]
         refused += 1
-    assert refused >= 4

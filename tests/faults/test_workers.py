@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import random
 import signal
-import threading
+import time
 import urllib.request
 from collections import Counter
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,8 @@ import segem.execute.tasks
 from segem.config import ExecutionConfig
 from segem.execute.run import execute
 from segem.execute.work import Summary, Sweep
-from segem.io.ledger import Ledger, PhaseKey
+from segem.geometry import ZYX
+from segem.io.ledger import Ledger, LedgerRow, PhaseKey
 from segem.io.volume import Volume
 from segem.plan import Block, Plan
 from tests.faults.blockwork import NoiseWork, empty_result
@@ -34,11 +35,18 @@ KILLS = 8
 BLOCKS_BETWEEN_KILLS = 6
 
 
-def run(plan: Plan, work: NoiseWork, config: ExecutionConfig, folder: Path) -> tuple[Summary, int]:
-    """Return how a plan went, and how many blocks the ledger holds then."""
+def run(
+    plan: Plan, work: NoiseWork, config: ExecutionConfig, folder: Path, disturb: Callable[[], None] = lambda: None
+) -> tuple[Summary, int]:
+    """Return how a plan went, and how many blocks the ledger holds then; `disturb` is called as it grows."""
     with Ledger(folder / "ledger.sqlite") as ledger:
+
+        def record(rows: Mapping[ZYX, LedgerRow]) -> None:
+            ledger.record(KEY, rows)
+            disturb()
+
         sweep = Sweep(plan, work, ledger.rows(KEY), folder)
-        summary = execute(sweep, config, partial(ledger.record, KEY))
+        summary = execute(sweep, config, record)
         return summary, len(ledger.rows(KEY))
 
 
@@ -46,25 +54,25 @@ def voxels(volume: Volume) -> np.ndarray:
     return np.asarray(volume.raw[:])
 
 
-class Killer(threading.Thread):
-    """Kills the processes that take blocks, in time with the work."""
+class Killer:
+    """Kills the processes that take blocks, in step with the work, whose coordinator calls it."""
 
     def __init__(self, work: NoiseWork) -> None:
-        super().__init__(daemon=True)
-        self.work, self.killed, self.over = work, 0, threading.Event()
+        self.work, self.killed, self.due = work, set[int](), BLOCKS_BETWEEN_KILLS
+        self.rng = random.Random(0)
 
-    def run(self) -> None:
-        rng, due = random.Random(0), BLOCKS_BETWEEN_KILLS
-        while self.killed < KILLS and not self.over.wait(0.02):
-            living = [pid for pid in sorted({pid for pid, _ in self.work.takers()}) if psutil.pid_exists(pid)]
-            if not living or len(self.work.takers()) < due:
-                continue
-            # One by one at first; then all at once, so that nothing is left of what the workers hold.
-            for pid in rng.sample(living, 1) if self.killed < KILLS // 2 else living:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                    self.killed += 1
-            due = len(self.work.takers()) + BLOCKS_BETWEEN_KILLS
+    def __call__(self) -> None:
+        if len(self.killed) >= KILLS or len(self.work.takers()) < self.due:
+            return
+        # At any moment of the blocks that the workers hold.
+        time.sleep(self.rng.uniform(0, 0.1))
+        living = sorted({pid for pid, _ in self.work.takers()} - self.killed)
+        # One by one at first; then all at once, so that nothing is left of what the workers hold.
+        for pid in self.rng.sample(living, min(1, len(living))) if len(self.killed) < KILLS // 2 else living:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                self.killed.add(pid)
+        self.due = len(self.work.takers()) + BLOCKS_BETWEEN_KILLS
 
 
 @pytest.mark.slow
@@ -76,17 +84,14 @@ def test_killed_workers_lose_no_block(tmp_path: Path) -> None:
     by_dask, _ = empty_result(tmp_path / "dask.ome.zarr", BLOCKS)
     work = NoiseWork(by_dask.path, tmp_path / "dask.log", seconds=0.05)
     killer = Killer(work)
-    killer.start()
-    summary, recorded = run(plan, work, DASK, tmp_path)
-    killer.over.set()
-    killer.join()
+    summary, recorded = run(plan, work, DASK, tmp_path, killer)
 
-    assert killer.killed >= KILLS
+    assert len(killer.killed) >= KILLS
     assert summary.failed == {}
     assert (summary.computed, recorded) == (BLOCKS, BLOCKS)
     assert np.array_equal(voxels(by_dask), voxels(by_loop))
     # A worker takes with it what it holds: the block in its hands, those that wait, an answer on its way.
-    assert len(work.takers()) <= BLOCKS + 3 * killer.killed
+    assert len(work.takers()) <= BLOCKS + 3 * len(killer.killed)
 
 
 @pytest.mark.slow
@@ -111,7 +116,7 @@ def test_a_block_that_kills_its_worker_fails_alone(tmp_path: Path) -> None:
 def test_nothing_of_the_cluster_can_be_reached_from_outside(tmp_path: Path) -> None:
     with segem.execute.local_cluster._cluster(1, tmp_path) as client:
         address = client.cluster.dashboard_link.removesuffix("/status")
-        assert urllib.request.urlopen(f"{address}/health", timeout=10).read() == b"ok"
+        assert urllib.request.urlopen(f"{address}/health", timeout=60).read() == b"ok"
         listening = {
             connection.laddr.ip
             for process in (psutil.Process(), *psutil.Process().children(recursive=True))

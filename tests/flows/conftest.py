@@ -84,6 +84,16 @@ def manifest_of(tmp_path: Path, tiny_stacks: Path, tiny_model: Path) -> Callable
 
 
 NAP = "napping/napping"
+ENDS = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+
+def make_gate(folder: Path) -> Path:
+    """Return a file that keeps a napping flow asleep until it is removed."""
+    gate = folder / f"gate-{len(list(folder.glob('gate-*')))}"
+    gate.touch()
+    return gate
+
+
 COMMANDS = """
 import json, sys
 from typer.testing import CliRunner
@@ -119,6 +129,15 @@ class RunningService:
         )
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
+
+    def drain(self, gate: Path) -> None:
+        """Drain the service; open the gate once nothing new is started, and wait until the service has ended."""
+        command = [sys.executable, "-m", "segem", "serve", "--drain", "--workspace", str(self.service.workspace)]
+        with started(command, self.log.with_name("drain.log"), clean_environment()) as drain:
+            wait_for(lambda: b"drain: nothing new is started" in self.log.read_bytes(), 240, self.log)
+            gate.unlink()
+            assert self.process.wait(240) == 0
+            assert drain.wait(240) == 0
 
     def commands(self, *commands: tuple[str, ...]) -> list[str]:
         """Run several commands on the workspace in one process, and return what each one prints or complains of."""
@@ -180,7 +199,7 @@ class RunningService:
         """Return the state of a run, as in ``"COMPLETED"``."""
         return str(self.api("GET", f"/flow_runs/{flow_run}")["state_type"])
 
-    def wait(self, flow_run: str, *states: str, seconds: float = 120) -> None:
+    def wait(self, flow_run: str, *states: str, seconds: float = 240) -> None:
         """Wait until a run is in one of some states."""
         wait_for(lambda: self.state(flow_run) in states, seconds, self.service.flows_log)
 

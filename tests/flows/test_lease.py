@@ -82,7 +82,7 @@ def test_a_run_whose_worker_died_before_it_began_is_dead_and_does_not_begin(tmp_
         # It waits for the lock, or comes after it: either way it must not work on what was found dead.
         time.sleep(0.5)
         (tmp_path / "run.lease").unlink()
-    assert late.communicate(timeout=30)[0].strip() == "gone"
+    assert late.communicate(timeout=120)[0].strip() == "gone"
 
 
 def test_a_lease_that_is_taken_again_forgets_who_held_it(tmp_path: Path) -> None:

@@ -287,7 +287,7 @@ class TestPrivateServer:
                 assert listening(process.pid) == {"127.0.0.1"}
                 assert psutil.Process(process.pid).children() == [], "there is no second process to leave behind"
                 process.send_signal(number)
-                ended.append(process.wait(30))
+                ended.append(process.wait(120))
         assert ended == [-signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGKILL]
         assert states(home) == ["CRASHED", "CRASHED", "RUNNING"]
 

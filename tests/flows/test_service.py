@@ -9,9 +9,9 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import time
-from collections.abc import Callable
-from contextlib import closing
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
@@ -19,12 +19,10 @@ import pytest
 
 from flows.launch.deployments import read_deployments
 from flows.launch.service import PASSWORD
-from tests.flows.conftest import NAP, RunningService, serving
+from tests.flows.conftest import ENDS, NAP, RunningService, make_gate, serving
 from tests.processes import ROOT, clean_environment, free_port, listening, wait_for
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
-
-ENDS = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
 def status(service: RunningService, path: str, method: str = "GET", **headers: str) -> int:
@@ -164,6 +162,28 @@ def test_a_campaign_runs_and_its_report_opens_behind_the_password(
     assert httpx.get(address, trust_env=False).status_code == 401
 
 
+@contextmanager
+def growing_until_the_end(growing: Path, moving: Path, moved: Path, looked_at: Callable[[], bool]) -> Iterator[None]:
+    """Let two files grow while the body runs, one of which is renamed as soon as it is looked at."""
+    over = threading.Event()
+
+    def grow() -> None:
+        while not over.wait(0.05):
+            if moving.exists() and looked_at():
+                moving.rename(moved)
+            for path in (growing, moved if moved.exists() else moving):
+                with path.open("ab") as file:
+                    file.write(b"x")
+
+    writer = threading.Thread(target=grow)
+    writer.start()
+    try:
+        yield
+    finally:
+        over.set()
+        writer.join()
+
+
 def test_the_inbox_takes_each_good_stack_once_and_names_the_rest(
     service: RunningService, manifest_of: Callable[..., Path], tiny_stacks: Path, tmp_path: Path
 ) -> None:
@@ -181,28 +201,19 @@ def test_the_inbox_takes_each_good_stack_once_and_names_the_rest(
     before = {path.name: path.read_bytes() for path in inbox.iterdir()}
     parameters = {"manifest": str(manifest_of("alpha")), "config": {"inbox": str(inbox), "settle_seconds": 3}}
 
-    def look(*states: str) -> dict[str, str]:
+    def look(state: str) -> dict[str, str]:
         flow_run = service.start("campaign-on-new-data/campaign-on-new-data", **parameters)
-        if states == ("FAILED",):
-            # While the flow waits for the stacks to settle.
-            service.wait(flow_run, "RUNNING")
-            while service.state(flow_run) == "RUNNING" and not list(
-                (service.service.workspace / "inbox").glob("*/*.yaml")
-            ):
-                if moving.exists():
-                    moving.rename(moved)
-                for path in (growing, moved):
-                    with path.open("ab") as file:
-                        file.write(b"x")
-                time.sleep(0.3)
-        service.wait(flow_run, "COMPLETED", "FAILED", "CRASHED")
+        service.wait(flow_run, *ENDS)
         found = service.api("GET", f"/flow_runs/{flow_run}")
-        assert found["state_type"] in states, found["state"]["message"]
+        assert found["state_type"] == state, found["state"]["message"]
         artifacts = service.api("POST", "/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [flow_run]}}})
         (rows,) = [json.loads(one["data"]) for one in artifacts if one["key"] == "new-stacks"] or [[]]
         return {row["stack"]: row["what"] for row in rows}
 
-    what = look("FAILED")
+    with growing_until_the_end(
+        growing, moving, moved, lambda: list((service.service.workspace / "inbox").glob("*/.lock")) != []
+    ):
+        what = look("FAILED")
     assert sorted((what["good.tif"], what["duplicate.tif"])) == ["done", "the same as duplicate.tif"]
     assert what["other.tif"] == "done"
     assert "corrupt.tif" in what["corrupt.tif"]
@@ -219,10 +230,12 @@ def test_a_service_that_ends_finds_everything_again(manifest_of: Callable[..., P
     with serving(root, log, port) as first:
         login = first.service.settings()[PASSWORD]
         first.deploy_napping()
-        stopped = first.start(NAP, seconds=5, restarts=1)
+        gate = make_gate(tmp_path)
+        stopped = first.start(NAP, gate=str(gate), restarts=1)
         first.wait(stopped, "RUNNING")
         first.process.send_signal(signal.SIGINT)
-        assert first.process.wait(60) == 0
+        assert first.process.wait(240) == 0
+        gate.unlink()
         assert first.service.running() is None
     # Without a server, the same commands do the same.
     said = first.commands(
@@ -236,24 +249,26 @@ def test_a_service_that_ends_finds_everything_again(manifest_of: Callable[..., P
     with serving(root, log, port) as second:
         assert second.service.settings()[PASSWORD] == login
         assert second.state(stopped) == "CRASHED", "what ran was stopped"
-        wait_for(lambda: second.runs_in_place_of(stopped) == ["COMPLETED"], 120, second.service.flows_log)
+        wait_for(lambda: second.runs_in_place_of(stopped) == ["COMPLETED"], 240, second.service.flows_log)
         assert [one["slug"] for one in second.api("GET", "/deployments/name/campaign/campaign")["schedules"]] == [
             "tiny"
         ]
-        outlives = second.start(NAP, seconds=20, restarts=1)
+        gate = make_gate(tmp_path)
+        outlives = second.start(NAP, gate=str(gate), restarts=1)
         second.wait(outlives, "RUNNING")
         second.process.kill()
         second.process.wait()
+        gate.unlink()
     with serving(root, log, port) as third:
         # It was at work all the time, and waited for an answer where it needed one.
         third.wait(outlives, *ENDS)
         assert third.state(outlives) == "COMPLETED"
         # Drained: what runs is finished, and nothing new is begun.
-        finished = third.start(NAP, seconds=5)
+        gate = make_gate(tmp_path)
+        finished = third.start(NAP, gate=str(gate))
         third.wait(finished, "PENDING", "RUNNING")
-        waiting = third.start(NAP, seconds=0)
-        third.segem("serve", "--drain")
-        assert third.process.wait(60) == 0
+        waiting = third.start(NAP)
+        third.drain(gate)
     with closing(sqlite3.connect(third.service.database)) as database:
         left = dict(database.execute("select id, state_type from flow_run").fetchall())
     assert (left[finished], left[waiting]) == ("COMPLETED", "SCHEDULED")
