@@ -29,6 +29,7 @@ from segem.records.review_findings import Seen
 from segem.review import session
 from segem.review.apart import Apart, Checks
 from segem.review.app import make_app
+from segem.review.controls import plan_controls
 from segem.review.progress import find_progress
 from segem.review.session import Review
 from segem.review.volumes import place_of
@@ -465,13 +466,13 @@ def test_the_second_volume_is_planted_ahead_and_keeps_nobody_waiting_at_the_firs
         add_volume(space, name, image)
         add_model(space, "run", name, guess(truth))
     review = Review(space, "run", checks=Checks(control_every=2))
-    plan, begun, let_on = session.plan_controls, threading.Event(), threading.Event()
+    begun, let_on = threading.Event(), threading.Event()
 
     def plan_slowly(apart, person, queue, held, probability):
         if held.name == "second":
             begun.set()
             assert let_on.wait(120)
-        return plan(apart, person, queue, held, probability)
+        return plan_controls(apart, person, queue, held, probability)
 
     monkeypatch.setattr(session, "plan_controls", plan_slowly)
     ahead = threading.Thread(target=review.prepare, args=("Ana",))
@@ -512,7 +513,12 @@ def test_regions_drawn_at_random_count_in_their_order_and_controls_among_them_wi
     (found,) = find_review(space, "controls").sampled
     # What was counted once is not read again, but for the region that has changed since.
     asked, left = [], review.apart.left
-    monkeypatch.setattr(review.apart, "left", lambda person, cell, held: asked.append(cell) or left(person, cell, held))
+
+    def read(person, cell, held):
+        asked.append(cell)
+        return left(person, cell, held)
+
+    monkeypatch.setattr(review.apart, "left", read)
     assert find_progress(review, "Ana", "v", (), drawn=True).sampled == shown
     assert asked == []
     third = place_of(regions[2])
