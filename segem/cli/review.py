@@ -33,6 +33,7 @@ theme = Theme(results.panel, typer.Typer())
 SERVED = "Page"
 PEOPLE = "People"
 CHECKED = "Is the reviewer right?"
+ENDED = "Ctrl-C here; every stroke and decision is kept"
 WITHOUT = "Without a run"
 LABELS = "Ground truth from nothing"
 EDITED = "Corrections from elsewhere"
@@ -225,7 +226,8 @@ def _serve(workspace: Workspace, run: str, config: ReviewConfig, as_json: bool, 
         ):
             volumes = ", ".join(opened.volumes)
             threading.Thread(target=opened.prepare, args=(person,), name="prepare", daemon=True).start()
-            show({"volumes": volumes, "review": f"{listener.address}/?token={own}"}, as_json, run=run)
+            shown = {"volumes": volumes, "review": f"{listener.address}/?token={own}", "end": ENDED}
+            show(shown, as_json, run=run)
             signal.pause()
     finally:
         opened.close()

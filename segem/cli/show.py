@@ -16,6 +16,7 @@ from segem.amounts import size_text, time_text
 from segem.cli.exits import complain
 from segem.cli.tables import print_table
 from segem.geometry import name_sections
+from segem.learn.processor import NO_BYTE_UNITS
 
 if TYPE_CHECKING:
     # What is shown is made by stages that load torch; `segem --help` does not wait for that.
@@ -141,6 +142,8 @@ def show_speeds(bench: BenchResult) -> None:
     for speed in bench.runtimes:
         if speed.unavailable:
             typer.echo(f"{speed.runtime}: {speed.unavailable}")
+    if bench.byte_units == ():
+        typer.echo(NO_BYTE_UNITS)
     before, after = bench.gemm_gflops
     typer.echo(f"matrix multiplication: {before:.0f} Gflop/s before, {after:.0f} after")
     if after < 0.9 * before:

@@ -35,8 +35,8 @@ class SweepConfig(Config):
     as they are."""
     runtime: RuntimeName = "auto"
     """Library that evaluates the net: ``torch``, ``openvino`` (faster on a CPU, the same result except for rounding) or
-    ``openvino-int8`` (8 bits: much faster, and checked against float32). ``auto`` takes OpenVINO on a CPU where it is
-    installed, else torch."""
+    ``openvino-int8`` (8 bits: checked against float32, and much faster on a processor that multiplies them, which
+    ``segem doctor`` tells). ``auto`` takes OpenVINO on a CPU where it is installed, else torch."""
     int8_tolerance: float = Field(default=0.005, ge=0, le=1)
     """Largest share of sampled voxels whose mask may differ in 8 bits; above it the volume is computed in float32."""
 

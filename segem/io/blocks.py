@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +15,76 @@ from segem.errors import StorageError, WorkspaceError
 from segem.geometry import ZYX, Box, grid
 from segem.io.chunks import Array, Layout, decode_chunks
 from segem.io.files import disk_errors
-from segem.io.shards import files_of, shape_of, shard_files, shard_key, shard_keys, shard_of, write_block
+from segem.io.shards import CHUNK, files_of, shape_of, shard_files, shard_key, shard_keys, shard_of, write_block
 
 UNREADABLE = (ValueError, RuntimeError, OSError)
 """What reading may raise for a bad checksum, a bad shard index or a short file."""
+
+_PIECE_VOXELS = 2**22
+
+
+class Content(Protocol):
+    """The voxels of a box: an array, or what fetches them from the disk where they are too many to be held."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Extent along (z, y, x)."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of a voxel."""
+
+    def __getitem__(self, part: tuple[slice, slice, slice], /) -> NDArray[Any]:
+        """Return some of them, (z, y, x)."""
+
+
+@dataclass(frozen=True)
+class StoredBox:
+    """A box of a layer, read from the disk anew whenever a part of it is asked for.
+
+    Parameters
+    ----------
+    box : Box
+        Of the layer.
+    dtype : dtype
+        Of the layer.
+    read : callable
+        Returns the voxels of any box of the layer, as `read_block` does.
+    """
+
+    box: Box
+    dtype: np.dtype[Any]
+    read: Callable[[Box], NDArray[Any]]
+
+    @property
+    def shape(self) -> ZYX:
+        """Extent along (z, y, x)."""
+        return self.box.shape
+
+    def __getitem__(self, part: tuple[slice, slice, slice], /) -> NDArray[Any]:
+        """Return some voxels, (z, y, x); see `read_block`."""
+        z, y, x = (range(a, b)[cut] for a, b, cut in zip(self.box.start, self.box.stop, part, strict=True))
+        return self.read(Box((z.start, y.start, x.start), (z.stop, y.stop, x.stop)))
+
+
+def pieces_of(content: Content) -> Iterator[NDArray[Any]]:
+    """Yield the voxels of a box in the order of their bytes, some millions at a time: whole sections, or rows of one.
+
+    Examples
+    --------
+    >>> [piece.shape for piece in pieces_of(np.zeros((9, 1024, 1024), np.uint8))]
+    [(4, 1024, 1024), (4, 1024, 1024), (1, 1024, 1024)]
+    """
+    depth, height, width = content.shape
+    sections = _PIECE_VOXELS // max(1, height * width)
+    if sections:
+        yield from (content[z : z + sections, :, :] for z in range(0, depth, sections))
+        return
+    # Whole rows of chunks where they fit, so that none is decoded twice.
+    rows = max(1, _PIECE_VOXELS // width)
+    rows -= rows % CHUNK[1] if rows > CHUNK[1] else 0
+    for z in range(depth):
+        yield from (content[z : z + 1, y : y + rows, :] for y in range(0, height, rows))
 
 
 def read_block(array: Array, box: Box, fix: str) -> NDArray[Any]:
@@ -48,6 +115,11 @@ def read_block(array: Array, box: Box, fix: str) -> NDArray[Any]:
     for index, chunk in read_chunks(array, layout, pieces, fix):
         voxels[pieces[index].in_box] = chunk[pieces[index].in_chunk]
     return voxels
+
+
+def open_box(array: Array, box: Box, fix: str) -> StoredBox:
+    """Return a box of a layer whose parts are read when they are asked for, as `read_block` reads them."""
+    return StoredBox(box, Layout.of(array).dtype, lambda part: read_block(array, part, fix))
 
 
 def read_chunks(array: Array, layout: Layout, chunks: Iterable[ZYX], fix: str) -> Iterator[tuple[ZYX, NDArray[Any]]]:
@@ -98,7 +170,7 @@ def voxel_digest(arrays: Iterable[NDArray[Any]]) -> str:
     return digest.hexdigest()
 
 
-def block_digest(layers: Iterable[NDArray[np.unsignedinteger[Any]]]) -> str:
+def block_digest(layers: Iterable[Content]) -> str:
     """Return the sha256 that a ledger keeps of a block; masks are hashed as bits, which takes an eighth of the time.
 
     Parameters
@@ -118,11 +190,32 @@ def block_digest(layers: Iterable[NDArray[np.unsignedinteger[Any]]]) -> str:
     """
     digest = hashlib.sha256()
     for layer in layers:
-        bits = layer.size == 0 or layer.max() <= 1
         # Shape and packing are hashed too: packed bits are padded, and could equal the bytes of other voxels.
-        digest.update(f"{layer.shape} {'bits' if bits else 'bytes'}".encode())
-        digest.update((np.packbits(layer) if bits else np.ascontiguousarray(layer)).data)
+        bits = digest.copy()
+        bits.update(f"{layer.shape} bits".encode())
+        if _add_bits(bits, layer):
+            digest = bits
+            continue
+        digest.update(f"{layer.shape} bytes".encode())
+        for piece in pieces_of(layer):
+            digest.update(np.ascontiguousarray(piece).data)
     return digest.hexdigest()
+
+
+def _add_bits(digest: hashlib._Hash, layer: Content) -> bool:
+    """Add a mask to a digest, eight voxels to a byte, and return whether it is one: 0 and 1 only."""
+    left = np.empty(0, np.uint8)
+    for piece in pieces_of(layer):
+        if piece.size and piece.max() > 1:
+            return False
+        flat = piece.reshape(-1)
+        if left.size:
+            flat = np.concatenate([left, flat])
+        whole = flat.size - flat.size % 8
+        digest.update(np.packbits(flat[:whole]).data)
+        left = flat[whole:]
+    digest.update(np.packbits(left).data)
+    return True
 
 
 def layer_digest(array: Array, fix: str) -> str:
@@ -146,7 +239,7 @@ def stored_digest(arrays: Iterable[Array], box: Box) -> str | None:
         When a storage cannot be asked, which says nothing about the block.
     """
     try:
-        return block_digest(read_block(array, box, "") for array in arrays)
+        return block_digest(open_box(array, box, "") for array in arrays)
     except StorageError:
         raise
     except WorkspaceError:

@@ -304,6 +304,12 @@ class ReviewLog:
             raise _changed(self.path, "it is not the log that the report of the run was written of")
         return Head(entries=count, digest=previous)
 
+    def last_entry(self, place: Place) -> int:
+        """Return the number of the last entry about a part of a rectangle, 0 where there is none."""
+        with self._lock, self._faults():
+            row = self._db.execute(f"SELECT max(number) FROM entries {_TOUCHES}", _corners(place)).fetchone()  # noqa: S608
+            return int(row[0] or 0)
+
     def first_entry(self, place: Place, author: str | None = None) -> Entry | None:
         """Return the first change of, or decision about, a part of a rectangle: by anybody, or by one person."""
         worked = f"{_TOUCHES} AND kind IN ({', '.join('?' * len(WORK))}) AND (? IS NULL OR author = ?)"

@@ -6,20 +6,14 @@ between two regions decides: its mean probability says whether it is a membrane 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from segem.kernels.merging import Borders, join_borders, merge_basins
-
-STRIP_PX = 2**20
-"""Pixels that are worked on at once: what is held for each is some 60 bytes."""
-_TRUNCATE = 4.0
-"""Standard deviations at which a Gaussian is cut."""
-_OUTSIDE = np.finfo(np.float32).max
+from segem.kernels.basins import Basins, Rows, Sheet, strips
+from segem.kernels.merging import Borders, concatenate_borders, merge_basins
 
 
 def find_cells(
@@ -60,15 +54,30 @@ def find_cells(
     >>> find_cells(section, sigma_px=0, merge_below=0.5)[0].tolist()
     [1, 1, 1, 1, 2, 2, 2]
     """
-    basins = find_basins(probability, sigma_px, outside)
-    merged = merge_basins(measure_borders(basins, probability), int(basins.max(initial=0)), merge_below)
-    cells = basins.view(np.uint32) if basins.dtype == np.int32 else basins.astype(np.uint32)
-    for rows in _strips(cells.shape):
-        cells[rows] = merged[cells[rows]]
+    cells = np.empty(probability.shape, np.uint32)
+    find_cells_by_rows(probability, sigma_px, merge_below, outside, cells)
     return cells
 
 
-def close_membrane(mask: NDArray[np.uint8], cells: NDArray[np.uint32], *, in_place: bool = False) -> NDArray[np.uint8]:
+def find_cells_by_rows(
+    probability: Rows, sigma_px: float, merge_below: float, outside: Rows | None, cells: Sheet
+) -> None:
+    """Do the same where not even one number for each pixel is to be held, see `segem.kernels.basins.Rows`.
+
+    Parameters
+    ----------
+    probability, sigma_px, merge_below, outside
+        See `find_cells`.
+    cells : Sheet
+        (y, x) uint32, where the numbers are to go; what is there does not matter.
+    """
+    basins = Basins.find(probability, sigma_px, outside, cells)
+    merged = merge_basins(measure_borders(basins, probability, basins.count, merge_below), basins.count, merge_below)
+    for rows in strips(cells.shape):
+        cells[rows] = merged[basins[rows]]
+
+
+def close_membrane(mask: NDArray[np.uint8], cells: NDArray[np.uint32]) -> NDArray[np.uint8]:
     """Draw the borders between cells into a membrane mask.
 
     Parameters
@@ -77,8 +86,6 @@ def close_membrane(mask: NDArray[np.uint8], cells: NDArray[np.uint32], *, in_pla
         1 = membrane.
     cells : (y, x) uint32
         Numbers of the cells; 0 outside, where nothing is drawn.
-    in_place : bool
-        Draw into `mask` itself.
 
     Returns
     -------
@@ -90,68 +97,43 @@ def close_membrane(mask: NDArray[np.uint8], cells: NDArray[np.uint32], *, in_pla
     >>> close_membrane(np.zeros((1, 4), np.uint8), np.array([[1, 1, 2, 2]], np.uint32)).tolist()
     [[0, 1, 0, 0]]
     """
-    closed = mask if in_place else mask.copy()
-    for rows in _strips(cells.shape):
-        beyond = min(rows.stop + 1, cells.shape[0])
-        here, below = cells[rows], cells[rows.start + 1 : beyond]
-        line = closed[rows]
-        line[:, :-1] |= _differ(here[:, :-1], here[:, 1:])
-        line[: len(below)] |= _differ(here[: len(below)], below)
+    closed = mask.copy()
+    for rows in strips(cells.shape):
+        draw_borders(closed[rows], rows, cells)
     return closed
 
 
-def find_basins(
-    probability: NDArray[np.uint8], sigma_px: float, outside: NDArray[np.uint8] | None = None
-) -> NDArray[np.int32] | NDArray[np.int64]:
-    """Divide a section into the basins of its smoothed probability, by where water on the steepest way ends.
+def draw_borders(mask: NDArray[np.uint8], rows: slice, cells: Rows) -> None:
+    """Draw the borders between cells into some rows of a membrane mask, as `close_membrane` does.
 
     Parameters
     ----------
-    probability, sigma_px, outside
-        See `find_cells`.
-
-    Returns
-    -------
-    (y, x) int32, or int64 for sections of 2**31 pixels and more
-        Numbers from 1, in the order of the minima; 0 outside.
-
-    Notes
-    -----
-    Each pixel leads to the lowest of itself and the four that share an edge with it, of equal ones to the first in
-    reading order; so there are no plateaus, and nothing depends on the order of work (a watershed by topographic
-    distance: F. Meyer, Signal Processing 38(1) (1994), doi:10.1016/0165-1684(94)90060-4). Flat ground has several
-    minima in this order, of which merging makes one again.
-
-    Examples
-    --------
-    >>> find_basins(np.array([[0, 1, 9, 1, 0]], np.uint8), sigma_px=0).tolist()
-    [[1, 1, 1, 2, 2]]
+    mask : (rows, x) uint8
+        1 = membrane; changed in place.
+    rows : slice
+        Which rows of the section these are.
+    cells : (y, x) uint32
+        Numbers of the cells of the whole section.
     """
-    shape, width = probability.shape, probability.shape[1]
-    # What each pixel leads to, by its number in reading order. In the end it is overwritten by the number of its basin,
-    # so that a large section needs no second array.
-    leads = np.empty(shape, np.int32 if probability.size < 2**31 else np.int64)
-    for rows in _strips(shape):
-        leads[rows] = _descend(_relief(probability, rows, sigma_px, outside))
-        leads[rows] += np.arange(rows.start * width, rows.stop * width, dtype=leads.dtype).reshape(-1, width)
-    flat = leads.reshape(-1)
-    parts = [slice(rows.start * width, rows.stop * width) for rows in _strips(shape)]
-    # Each round at least doubles the way that is left behind.
-    while sum(_shorten(flat, part) for part in parts):
-        pass
-    _number(flat, parts, None if outside is None else outside.reshape(-1))
-    return leads
+    seen = cells[rows.start : rows.stop + 1]
+    here, below = seen[: len(mask)], seen[1:]
+    mask[:, :-1] |= _differ(here[:, :-1], here[:, 1:])
+    mask[: len(below)] |= _differ(here[: len(below)], below)
 
 
-def measure_borders(basins: NDArray[np.integer[Any]], probability: NDArray[np.uint8]) -> Borders:
+def measure_borders(basins: Rows, probability: Rows, count: int, below: float = np.inf) -> Borders:
     """Return the borders between the basins of a section; those with what is outside are left out.
 
     Parameters
     ----------
     basins : (y, x) int
-        Numbers from 1; 0 outside.
+        Numbers from 1, those of each basin connected by pixels that share an edge; 0 outside.
     probability : (y, x) uint8
         Membrane probability, 255 = certain, not smoothed.
+    count : int
+        Number of basins.
+    below : float
+        Borders that could not merge at this limit, whatever merges before, may be left out.
 
     Returns
     -------
@@ -159,102 +141,56 @@ def measure_borders(basins: NDArray[np.integer[Any]], probability: NDArray[np.ui
 
     Examples
     --------
-    >>> found = measure_borders(np.array([[1, 1, 2], [1, 2, 2]]), np.array([[0, 9, 8], [8, 3, 0]], np.uint8))
+    >>> found = measure_borders(np.array([[1, 1, 2], [1, 2, 2]]), np.array([[0, 9, 8], [8, 3, 0]], np.uint8), 2)
     >>> found.one.tolist(), found.other.tolist(), found.total.tolist(), found.length.tolist()
     ([1], [2], [26.0], [3.0])
     """
-    parts = [_measure_strip(basins, probability, rows) for rows in _strips(basins.shape)]
-    return join_borders(parts)
+    # Basins that have a weak border, and those that go on below the strip: no other will ever merge.
+    weak, further = np.zeros(count + 1, bool), np.zeros(count + 1, bool)
+    finished: list[Borders] = []
+    left: list[Borders] = []
+    for rows in strips(basins.shape):
+        found = _add_up([*left, *_measure_strip(basins, probability, rows)])
+        below_them = basins[rows.stop : rows.stop + 1].reshape(-1)
+        further[below_them] = True
+        # Basins are connected, so a border grows no more when one of its basins has ended.
+        grows = further[found.one] & further[found.other]
+        done, left = found.take(~grows), [found.take(grows)]
+        strong = done.mean >= below
+        for side in (done.one, done.other):
+            weak[side[~strong]] = True
+        finished.append(done)
+        # Most basins of a strip have ended in the next one; all others are seen to in the end.
+        _keep_between(finished, slice(-2, None), weak | further)
+        further[below_them] = False
+    _keep_between(finished, slice(None), weak)
+    return concatenate_borders([*finished, *left])
 
 
-def _measure_strip(basins: NDArray[np.integer[Any]], probability: NDArray[np.uint8], rows: slice) -> Borders:
-    """Return the borders within some rows, and with the row below them."""
-    stop = min(rows.stop + 1, basins.shape[0])
-    here, height = basins[rows], probability[rows]
-    below, height_below = basins[rows.start + 1 : stop], probability[rows.start + 1 : stop]
-    pairs = (
-        (here[:, :-1], here[:, 1:], height[:, :-1], height[:, 1:]),
-        (here[: len(below)], below, height[: len(below)], height_below),
-    )
-    parts = []
-    for a, b, p, q in pairs:
-        touch = _differ(a, b)
-        parts.append(Borders.gather(a[touch], b[touch], np.maximum(p[touch], q[touch])))
-    return join_borders(parts)
+def _keep_between(parts: list[Borders], where: slice, chosen: NDArray[np.bool_]) -> None:
+    """Keep only the borders between basins that are chosen, in some of the parts."""
+    # One after the other, so that not all are held twice.
+    for k in range(len(parts))[where]:
+        parts[k] = parts[k].take(chosen[parts[k].one] & chosen[parts[k].other])
 
 
-def _relief(
-    probability: NDArray[np.uint8], rows: slice, sigma_px: float, outside: NDArray[np.uint8] | None
-) -> NDArray[np.float32]:
-    """Return the smoothed probability of some rows with one pixel around them: infinite beyond the section."""
-    height, width = probability.shape
-    start, stop = max(0, rows.start - 1), min(height, rows.stop + 1)
-    # Rows that the Gaussian reaches are smoothed along, so that strips give what the whole section would.
-    reach = int(_TRUNCATE * sigma_px + 0.5)
-    first = max(0, start - reach)
-    seen = probability[first : min(height, stop + reach)]
-    smooth = ndimage.gaussian_filter(seen, sigma_px, output=np.float32, mode="nearest", truncate=_TRUNCATE)
-    relief = np.full((rows.stop - rows.start + 2, width + 2), np.inf, np.float32)
-    within = relief[start - rows.start + 1 : stop - rows.start + 1, 1:-1]
-    within[:] = smooth[start - first : stop - first]
-    if outside is not None:
-        # Higher than any tissue, so that no way leads there.
-        within[outside[start:stop] != 0] = _OUTSIDE
-    return relief
-
-
-def _descend(relief: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return how much further in reading order the lowest neighbour of each pixel is, inside a border of one pixel."""
-    width = relief.shape[1] - 2
-    best = relief[2:, 1:-1].copy()
-    step = np.full(best.shape, width)
-    # From the last in reading order to the first, so that the first of equal ones remains.
-    for offset, height in (
-        (1, relief[1:-1, 2:]),
-        (0, relief[1:-1, 1:-1]),
-        (-1, relief[1:-1, :-2]),
-        (-width, relief[:-2, 1:-1]),
+def _measure_strip(basins: Rows, probability: Rows, rows: slice) -> Iterator[Borders]:
+    """Yield the borders within some rows, and those with the row below them."""
+    seen, height = (section[rows.start : rows.stop + 1] for section in (basins, probability))
+    here, below = slice(0, rows.stop - rows.start), slice(1, None)
+    for one, other in (
+        ((here, slice(None, -1)), (here, slice(1, None))),
+        ((slice(0, len(seen) - 1), slice(None)), (below, slice(None))),
     ):
-        lower = height <= best
-        best[lower] = height[lower]
-        step[lower] = offset
-    return step
+        touch = _differ(seen[one], seen[other])
+        yield Borders.gather(seen[one][touch], seen[other][touch], np.maximum(height[one][touch], height[other][touch]))
 
 
-def _shorten(leads: NDArray[Any], part: slice) -> bool:
-    """Let some pixels lead to where those lead that they lead to, and return whether that changed anything."""
-    further = leads[leads[part]]
-    changed = not np.array_equal(further, leads[part])
-    leads[part] = further
-    return changed
-
-
-def _number(leads: NDArray[Any], parts: list[slice], outside: NDArray[np.uint8] | None) -> None:
-    """Replace the minimum that each pixel leads to by its number, counted from 1 over those that are tissue."""
-    count = 0
-    for part in parts:
-        minima = part.start + np.flatnonzero(leads[part] == np.arange(part.start, part.stop))
-        tissue = np.ones(minima.size, bool) if outside is None else outside[minima] == 0
-        numbers = np.where(tissue, count + np.cumsum(tissue), 0)
-        # Below zero, which nothing leads to, until every pixel has found its minimum.
-        leads[minima] = -1 - numbers
-        count += int(np.count_nonzero(tissue))
-    for part in parts:
-        here = leads[part]
-        here[:] = np.where(here < 0, here, leads[np.maximum(here, 0)])
-    for part in parts:
-        leads[part] = -1 - leads[part]
-        if outside is not None:
-            leads[part][outside[part] != 0] = 0
+def _add_up(parts: Iterable[Borders]) -> Borders:
+    return Borders.gather(*vars(concatenate_borders(list(parts))).values())
 
 
 def _differ(a: NDArray[np.integer[Any]], b: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
     """Return where two pixels are of different basins or cells, both of tissue."""
     differ: NDArray[np.bool_] = (a != b) & (a != 0) & (b != 0)
     return differ
-
-
-def _strips(shape: tuple[int, ...]) -> Iterator[slice]:
-    """Yield the rows of a section, so many at a time that they hold about `STRIP_PX` pixels."""
-    height = max(1, STRIP_PX // max(1, shape[1]))
-    yield from (slice(start, min(start + height, shape[0])) for start in range(0, shape[0], height))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from segem.kernels.cells import find_basins
+from segem.kernels.basins import find_basins
 from segem.kernels.merge_tree import MergeTree
 from segem.kernels.merging import Borders
 from segem.kernels.metrics.segments import thin_segments

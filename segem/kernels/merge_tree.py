@@ -70,7 +70,7 @@ class MergeTree:
         belongs, last, follows = np.arange(count + 1), np.arange(count + 1), np.zeros(count + 1, np.int64)
         link_of, newest = np.full(borders.one.size, -1), np.full(count + 1, -1)
         rounds, found = [], 0
-        for gone, step in merge_rounds(borders, count, np.inf):
+        for gone in merge_rounds(borders, count, np.inf):
             one, other = gone.other, gone.one
             rounds.append((one, other, gone.mean, area[one], area[other], held[one], held[other]))
             area[one] += area[other]
@@ -78,6 +78,8 @@ class MergeTree:
             follows[last[one]], last[one] = other, last[other]
             newest[one] = found + np.arange(one.size)
             found += one.size
+            step = np.arange(count + 1)
+            step[gone.one] = gone.other
             belongs = step[belongs]
             together = (link_of < 0) & (belongs[borders.one] == belongs[borders.other])
             link_of[together] = newest[belongs[borders.one[together]]]

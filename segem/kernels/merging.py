@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_COLUMNS = ("one", "other", "total", "length")
+_LAST = np.iinfo(np.int64).max
+
 
 @dataclass(frozen=True)
 class Borders:
@@ -16,7 +19,7 @@ class Borders:
 
     Parameters
     ----------
-    one, other : (k,) int64
+    one, other : (k,) int
         Numbers of the two basins, the smaller one first.
     total : (k,) float64
         Sum over the pairs of pixels that touch across the border, one in each basin: the larger probability of the
@@ -25,8 +28,8 @@ class Borders:
         Number of these pairs.
     """
 
-    one: NDArray[np.int64]
-    other: NDArray[np.int64]
+    one: NDArray[Any]
+    other: NDArray[Any]
     total: NDArray[np.float64]
     length: NDArray[np.float64]
 
@@ -35,9 +38,20 @@ class Borders:
         """Mean probability of each border, 0 to 1."""
         return self.total / self.length / 255
 
-    def take(self, chosen: NDArray[np.bool_]) -> Borders:
+    def take(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> Borders:
         """Return some of the borders."""
         return Borders(self.one[chosen], self.other[chosen], self.total[chosen], self.length[chosen])
+
+    def number(self, count: int) -> NDArray[np.int64]:
+        """Return a number for each border, in the order of its basins, of which there are `count`."""
+        key = self.one.astype(np.int64)
+        key *= count + 1
+        key += self.other
+        return key
+
+    def sort(self, count: int) -> Borders:
+        """Return the borders in the order of their basins, of which there are `count`."""
+        return self.take(np.argsort(self.number(count)))
 
     @classmethod
     def gather(
@@ -63,15 +77,13 @@ class Borders:
             else np.add.reduceat(values[order], first, dtype=np.float64)
             for values in (total, length)
         )
-        return cls(keys // count, keys % count, total, length)
+        dtype = np.result_type(one, other)
+        return cls((keys // count).astype(dtype), (keys % count).astype(dtype), total, length)
 
 
-def join_borders(parts: list[Borders]) -> Borders:
-    """Add up the borders of parts of a section; the list is emptied, as they are as large as what is made of them."""
-    names = ("one", "other", "total", "length")
-    columns = [np.concatenate([getattr(part, name) for part in parts]) for name in names]
-    parts.clear()
-    return Borders.gather(*columns)
+def concatenate_borders(parts: list[Borders]) -> Borders:
+    """Return the borders of several lists as one; no two basins may have a border in two of them."""
+    return Borders(*(np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS))
 
 
 def merge_basins(borders: Borders, count: int, below: float) -> NDArray[np.uint32]:
@@ -108,13 +120,17 @@ def merge_basins(borders: Borders, count: int, below: float) -> NDArray[np.uint3
     """
     belongs, rounds = np.arange(count + 1), merge_rounds(borders, count, below)
     del borders
-    for _, step in rounds:
-        belongs = step[belongs]
-    _, numbers = np.unique(belongs, return_inverse=True)
-    return numbers.astype(np.uint32)
+    for gone in rounds:
+        belongs[gone.one] = gone.other
+    # Each basin now leads to a larger one that it has become part of; in the end to the one that names them all.
+    while not np.array_equal(further := belongs[belongs], belongs):
+        belongs = further
+    named = belongs == np.arange(count + 1)
+    numbers = np.cumsum(named, dtype=np.uint32) - np.uint32(1)
+    return numbers[belongs]
 
 
-def merge_rounds(borders: Borders, count: int, below: float) -> Iterator[tuple[Borders, NDArray[np.int64]]]:
+def merge_rounds(borders: Borders, count: int, below: float) -> Iterator[Borders]:
     """Merge basins as `merge_basins` does, and yield what is merged at once, round by round.
 
     Parameters
@@ -125,35 +141,61 @@ def merge_rounds(borders: Borders, count: int, below: float) -> Iterator[tuple[B
     Yields
     ------
     Borders
-        The borders that vanish, no two of them of one basin.
-    (count + 1,) int64
-        What each basin is called afterwards: where two become one, by the larger number.
+        The borders that vanish, no two of them of one basin, in the order of their basins. Of the two basins of each,
+        the larger number is the name of both afterwards.
 
     Examples
     --------
     >>> chain = Borders.gather(np.array([1, 2]), np.array([2, 3]), np.array([25, 51]))
-    >>> [(gone.one.tolist(), gone.other.tolist(), step.tolist()) for gone, step in merge_rounds(chain, 3, below=0.5)]
-    [([1], [2], [0, 2, 2, 3]), ([2], [3], [0, 1, 3, 3])]
+    >>> [(gone.one.tolist(), gone.other.tolist()) for gone in merge_rounds(chain, 3, below=0.5)]
+    [([1], [2]), ([2], [3])]
     """
+    # Made once for all rounds, as many basins are merged in the first few and the rounds to come are many and small.
+    weakest, first = np.full(count + 1, np.inf), np.full(count + 1, _LAST)
+    name, chosen = np.arange(count + 1, dtype=borders.one.dtype), np.zeros(count + 1, bool)
     while True:
-        # A total order: of equal borders, the one of the first basins.
-        mean = borders.mean
-        rank = np.empty(mean.size, np.int64)
-        rank[np.lexsort((borders.other, borders.one, mean))] = np.arange(rank.size)
-        weakest = np.full(count + 1, rank.size)
-        for side in (borders.one, borders.other):
-            np.minimum.at(weakest, side, rank)
-        merged = (weakest[borders.one] == rank) & (weakest[borders.other] == rank) & (mean < below)
-        # A large section has millions of borders: here and below, what is not needed any more goes first.
-        del mean, rank, weakest
-        if not merged.any():
+        borders = _drop_settled(borders, chosen, below)
+        if not borders.one.size:
             return
-        step = np.arange(count + 1)
-        step[borders.one[merged]] = borders.other[merged]
-        yield borders.take(merged), step
-        one, other = step[borders.one], step[borders.other]
-        kept = one != other
-        left = (one[kept], other[kept], borders.total[kept], borders.length[kept])
-        del one, other, borders
-        borders = Borders.gather(*left)
-        del left
+        # The weakest border of each basin, in a total order: of equal ones, that of the first basins.
+        mean, sides = borders.mean, (borders.one, borders.other)
+        key = borders.number(count)
+        for side in sides:
+            np.minimum.at(weakest, side, mean)
+        for side in sides:
+            equal = mean == weakest[side]
+            np.minimum.at(first, side[equal], key[equal])
+        merged = (mean < below) & (first[borders.one] == key) & (first[borders.other] == key)
+        for side in sides:
+            weakest[side], first[side] = np.inf, _LAST
+        # A large section has millions of borders: here and below, what is not needed any more goes first.
+        del mean, sides, key
+        gone = borders.take(merged).sort(count)
+        name[gone.one] = gone.other
+        yield gone
+        borders = borders.take(~merged)
+        for side in (gone.one, gone.other):
+            chosen[side] = True
+        changed = chosen[borders.one] | chosen[borders.other]
+        for side in (gone.one, gone.other):
+            chosen[side] = False
+        moved, borders = borders.take(changed), borders.take(~changed)
+        del merged, changed
+        moved = Borders.gather(name[moved.one], name[moved.other], moved.total, moved.length)
+        borders = concatenate_borders([borders, moved])
+        del moved
+
+
+def _drop_settled(borders: Borders, chosen: NDArray[np.bool_], below: float) -> Borders:
+    """Leave out the borders of basins that merge with no other, whatever else is merged.
+
+    Of such a basin no border is weaker than `below`, and no border that two of them become is. `chosen` is false for
+    every basin, before and after.
+    """
+    weak = borders.mean < below
+    for side in (borders.one, borders.other):
+        chosen[side[weak]] = True
+    kept = chosen[borders.one] & chosen[borders.other]
+    for side in (borders.one, borders.other):
+        chosen[side[weak]] = False
+    return borders if kept.all() else borders.take(kept)

@@ -128,6 +128,9 @@ def find_doubts(section: DividedSection, limit: float, count: int) -> list[Doubt
             break
         if k < links:
             ridge, width_px, sides = _find_missing(section, k)
+            # Basins within the mask are linked as well: what lies in it all along parts already whatever it could part.
+            if (section.depth.flat[ridge] > 0).all():
+                continue
         else:
             ridge, width_px, sides = _find_surplus(section, k - links)
         if ridge.size:

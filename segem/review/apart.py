@@ -199,6 +199,11 @@ class Apart:
                 mask[here] = base[here] ^ own[here]
         return mask
 
+    def last_entry(self, person: str, place: Place) -> int:
+        """Return the number of the last entry that can have changed what a person sees of a rectangle, 0 for none."""
+        sheet = place.model_copy(update={"volume": self.sheet(person, place.volume)})
+        return max(self.log.last_entry(place), self.log.last_entry(sheet))
+
     def left(self, person: str, cell: Place, held: Known) -> NDArray[np.bool_]:
         """Return the mask of a region as a person sees it, but for an error that was planted there."""
         mask, planted = self.see(person, cell, held), self.controls(person, cell.volume).get(cell)

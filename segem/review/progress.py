@@ -9,7 +9,7 @@ from segem.records.review import SHEET, Entry, Place
 from segem.records.review_findings import Sampled
 from segem.review.session import Review
 from segem.review.volumes import place_of
-from segem.stages.reporting.findings import estimate_sampled
+from segem.stages.reporting.findings import count_overlap, estimate_sampled
 
 
 class Claim(Record):
@@ -77,7 +77,16 @@ def _estimate(review: Review, person: str, volume: str, decided: dict[Place, Ent
     # By what this person sees alone: a number that does not grow by a decision would tell a control from all else.
     held = review.held(person, volume)
     said = {place: str(one.detail["decision"]) for place, one in decided.items()}
-    return estimate_sampled(review.log, volume, held.read, said, lambda place: review.apart.left(person, place, held))
+
+    def find_overlap(place: Place) -> tuple[int, int]:
+        # After each decision all are asked for, and one has changed: a count holds until the next entry about it.
+        last, key = review.apart.last_entry(person, place), (person, place)
+        if review.overlaps.get(key, (-1,))[0] != last:
+            counted = count_overlap(held.read(place), review.apart.left(person, place, held))
+            review.overlaps[key] = (last, *counted)
+        return review.overlaps[key][1:]
+
+    return estimate_sampled(review.log, volume, said, find_overlap)
 
 
 def list_claims(review: Review, volume: str) -> dict[Place, Claim]:

@@ -6,6 +6,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -21,10 +22,10 @@ from segem.io.reviews import REGION_PX, Appended, Outdated, ReviewLog
 from segem.io.shards import shape_of
 from segem.io.workspace import Workspace
 from segem.kernels.between import interpolate_masks
-from segem.kernels.questions import draw_ridge, erase_ridge
 from segem.kernels.runs import encode_runs
 from segem.records.review import SHEET, WORK, Draft, Entry, Kind, Place
 from segem.records.review_queue import Question, Region
+from segem.review.answering import flip_by_answer, place_question
 from segem.review.apart import Apart, Checks
 from segem.review.controls import Patch, patch_probability, plan_controls
 from segem.review.pictures import TILE_PX, Amend, no_such
@@ -81,8 +82,11 @@ class Review:
         if chosen:
             self._regions[chosen[0].volume, False] = list(chosen[:MOST_REGIONS])
         self._questions: dict[tuple[str, int], dict[str, Question]] = {}
+        self.overlaps: dict[tuple[str, Place], tuple[int, int, int]] = {}
+        """Of a person and a region: the last entry about it, and how its mask agreed with its correction then."""
         self._patches: dict[tuple[str, str], list[Patch]] = {}
-        self._busy = threading.RLock()
+        # One a volume: what is done ahead for one of them keeps nobody at another waiting.
+        self._busy = {name: threading.RLock() for name in names}
         # Whose a region is, and what is added to it, must be one step.
         self._adding = threading.Lock()
         self._closed = threading.Event()
@@ -114,7 +118,7 @@ class Review:
         """
         held, key = self.volume(name), (name, drawn and not self.labelling)
         # One at a time: two pages that open a review would compute the same twice.
-        with self._busy:
+        with self._busy[name]:
             if key not in self._regions:
                 if key[1]:
                     found = draw_sample(self.apart, held)
@@ -134,7 +138,7 @@ class Review:
         held = self.volume(name)
         if not 0 <= z < held.shape[0]:
             raise InputError("no such section", fix="reload the page")
-        with self._busy:
+        with self._busy[name]:
             if (name, z) not in self._questions:
                 found = [] if held.probability is None else list_questions(self.workspace, self.run, name, z)
                 self._questions[name, z] = {_key_of(one): one for one in found}
@@ -151,7 +155,7 @@ class Review:
         held = self.volume(name)
         if not self.apart.seed or (person, name) in self._patches:
             return held
-        with self._busy:
+        with self._busy[name]:
             if (person, name) not in self._patches:
                 levels = [] if held.probability is None else held.probability.flat_levels
                 if not self.apart.controls(person, name):
@@ -168,15 +172,19 @@ class Review:
         return held
 
     def prepare(self, person: str) -> None:
-        """Do ahead what the person who serves, and whoever is invited, would wait for when they open the first volume.
+        """Do ahead what the person who serves, and whoever is invited, would wait for when they open a volume.
 
         It ends with the review: who is invited meanwhile opens their address some seconds later.
         """
         while self.apart.seed:
             # The log may be closed by now; who opens a volume that cannot be read is told so.
             with suppress(SegemError):
-                for one in (person, *list_reviewers(self.log)):
-                    self.held(one, next(iter(self.volumes)))
+                people = (person, *list_reviewers(self.log))
+                # The first volume first, of everybody: it is the one that opens.
+                for name, one in product(self.volumes, people):
+                    if self._closed.is_set():
+                        return
+                    self.held(one, name)
             if self._closed.wait(_INVITED_SECONDS):
                 return
 
@@ -226,27 +234,11 @@ class Review:
     def answer(self, draft: Draft, question: Question, author: str, seen: int) -> Appended | Outdated:
         """Change the mask as an answer says, and note it; see `ReviewLog.append` for what is returned."""
         held = self.held(author, question.volume)
-        _, height, width = held.shape
-        ys, xs = zip(*question.ridge, strict=True)
-        margin = question.width_px
-        place = place_between(
-            question.volume,
-            question.z,
-            max(0, min(ys) - margin),
-            max(0, min(xs) - margin),
-            min(height, max(ys) + margin + 1),
-            min(width, max(xs) + margin + 1),
-        )
-        mask = self.apart.see(author, place, held, seen).astype(np.uint8)
-        ridge = [(y - place.y, x - place.x) for y, x in question.ridge]
-        answer = draft.detail["answer"]
-        # What the mask says already needs no pixel changed, and the answer still counts.
-        changed = mask
-        if answer == "yes" and not question.has_membrane:
-            changed = draw_ridge(mask, ridge, question.width_px)
-        elif answer == "no" and question.has_membrane:
-            changed = erase_ridge(mask, ridge, question.width_px)
-        answered = draft.model_copy(update={"place": place, "runs": encode_runs(changed != mask)})
+        place = place_question(question, held.shape)
+        mask = self.apart.see(author, place, held, seen)
+        made = [one for one in self.changes(author, held.name, question.z, 0) if one.number <= seen]
+        flips = flip_by_answer(question, draft.detail, mask, place, made)
+        answered = draft.model_copy(update={"place": place, "runs": encode_runs(flips)})
         return self._append(answered, author, seen, held)
 
     def append(self, draft: Draft, author: str, seen: int) -> Appended | Outdated:

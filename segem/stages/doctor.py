@@ -13,6 +13,7 @@ from segem.errors import SegemError
 from segem.io.workspace import Workspace, check_writable
 from segem.learn.artefact import list_models
 from segem.learn.engine import gpu_name
+from segem.learn.processor import NO_BYTE_UNITS, find_byte_units
 
 PACKAGES = (
     "prefect",
@@ -56,6 +57,7 @@ def doctor(workspace: Workspace) -> list[Finding]:
         *(_check_package(name, "bad", "not installed; install segem again") for name in PACKAGES),
         *(_check_package(name, "note", f"not installed; {gain}. {GET_FASTER}") for name, gain in FASTER.items()),
         Finding("cpu", "ok", f"{len(os.sched_getaffinity(0))} cores"),
+        _check_byte_units(),
         Finding("gpu", "ok" if gpu else "note", gpu or "none; inference runs on the CPU"),
         _check_models(workspace),
         _check_workspace(workspace),
@@ -70,6 +72,15 @@ def _check_package(name: str, state: State, missing: str) -> Finding:
         return Finding(name, "ok", importlib.metadata.version(name))
     except importlib.metadata.PackageNotFoundError:
         return Finding(name, state, missing)
+
+
+def _check_byte_units() -> Finding:
+    units = find_byte_units()
+    if units is None:
+        return Finding("8 bits", "note", "this system does not tell; measure with `segem bench`")
+    if units:
+        return Finding("8 bits", "ok", f"the processor multiplies in 8 bits ({', '.join(units)})")
+    return Finding("8 bits", "note", NO_BYTE_UNITS)
 
 
 def _check_models(workspace: Workspace) -> Finding:

@@ -146,8 +146,17 @@ def test_patches_are_labelled_from_a_proposal_beside_their_neighbours(open_page,
     with open_log(workspace, run) as log:
         places = trusted_places(log, "cortex")
         assert [place.z for place in places] == [1, 3]
-        assert first == f"Section 1 at {places[0].x}, {places[0].y}"
+        assert first == f"Section 1 at x {places[0].x}, y {places[0].y}"
         assert not log.mask(places[0], reader_of(open_mask(workspace, run, "cortex"))).any()
+    # The help names what there is here, and keys of what there is not do nothing.
+    page.keyboard.press("h")
+    keys = page.locator("#keys").inner_text()
+    assert "Done: all membrane" in keys
+    assert not any(word in keys for word in ("Fixed", "Unsure", "random", "Questions"))
+    page.keyboard.press("h")
+    page.keyboard.press("2")
+    settle(page)
+    assert progress.inner_text().startswith("2 of 18 patches labelled; ")
     page.locator("#region-list button", has_text="Section 2").nth(1).click()
     settle(page)
     page.get_by_role("button", name="Done").click()

@@ -89,7 +89,7 @@ def test_what_one_keeps_is_not_given_to_others_who_go_on_where_they_stopped(serv
     bo = open_page(BO)
     places = queue_of(address, BO)
     current = bo.locator("#region-list [aria-current] .where")
-    assert current.inner_text() == f"Section {places[10]['z']} at {places[10]['x']}, {places[10]['y']}"
+    assert current.inner_text() == f"Section {places[10]['z']} at x {places[10]['x']}, y {places[10]['y']}"
     bo.locator("#filter").select_option("free")
     assert bo.locator("#region-list li").count() == len(places) - 10
     bo.locator("#filter").select_option("kept")
@@ -101,7 +101,7 @@ def test_what_one_keeps_is_not_given_to_others_who_go_on_where_they_stopped(serv
     ana.goto(address)
     ana.wait_for_selector("body[data-ready]")
     assert ana.locator("#region-list [aria-current] .where").inner_text() == (
-        f"Section {places[3]['z']} at {places[3]['x']}, {places[3]['y']}"
+        f"Section {places[3]['z']} at x {places[3]['x']}, y {places[3]['y']}"
     )
     assert "left" in ana.locator("#time-left").inner_text()
     ana.keyboard.press("Shift+I")

@@ -133,7 +133,13 @@ def test_every_word_of_a_chart_is_inside_its_drawing(open_page, width):
 @pytest.mark.parametrize("width", [390, 820, 1280])
 def test_no_wider_than_the_window(open_page, width):
     page = open_page(width)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= width
+    # Nor does a cell of the table of volumes lie where nobody looks: on small screens, each volume is a card.
+    cells = page.locator("#summary tbody :is(th, td)")
+    edges = cells.evaluate_all("all => all.map(one => one.getBoundingClientRect().right)")
+    assert max(edges) <= width
+    label = "getComputedStyle(document.querySelector('#summary td'), '::before').content"
+    assert page.evaluate(label) == ('"Verdict"' if width < 1024 else "none")
 
 
 def test_no_wider_than_paper(open_page):

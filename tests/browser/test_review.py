@@ -179,7 +179,8 @@ def test_a_review_by_keys_is_all_there_after_a_reload(open_page, workspace):
 def test_questions_are_answered_by_one_key_each(open_page, workspace):
     z = 3
     asked = list(Review(workspace, "monday").questions("cortex", z).values())[:3]
-    expected = mask_of(workspace, z).astype(np.uint8)
+    before = mask_of(workspace, z)
+    expected = before.astype(np.uint8)
     page = open_page(f"cortex/{z}/310.4/550.3/1")
     page.keyboard.press("q")
     for number, (question, key) in enumerate(zip(asked, "ynu", strict=True), 1):
@@ -191,6 +192,17 @@ def test_questions_are_answered_by_one_key_each(open_page, workspace):
         page.keyboard.press(key)
     page.wait_for_selector("#question-progress:has-text(', 3 answered')")
     settle(page)
+    assert np.array_equal(mask_of(workspace, z), expected)
+    # Undo takes answers back, the last one first, and asks again.
+    for number in (3, 2, 1):
+        page.keyboard.press("Control+z")
+        page.wait_for_selector(f"#question-progress:has-text('Question {number} of')")
+        settle(page)
+    assert np.array_equal(mask_of(workspace, z), before)
+    for number, key in enumerate("ynu", 1):
+        page.keyboard.press(key)
+        page.wait_for_selector(f"#question-progress:has-text(', {number} answered')")
+        settle(page)
     assert np.array_equal(mask_of(workspace, z), expected)
     page.reload()
     page.wait_for_selector("body[data-ready]")
@@ -204,7 +216,7 @@ def test_a_region_is_taken_from_between_its_neighbours_and_taken_back(open_page,
     before = mask_of(workspace, z)
     region = next(one for one in Review(workspace, "monday").regions("cortex") if one.z == z)
     window = np.s_[region.y : region.y + region.height_px, region.x : region.x + region.width_px]
-    page.locator("#region-list button", has_text=f"Section {z} at {region.x}, {region.y}").first.click()
+    page.locator("#region-list button", has_text=f"Section {z} at x {region.x}, y {region.y}").first.click()
     settle(page)
     with page.expect_response("**/api/corrections"):
         page.keyboard.press("k")
@@ -234,12 +246,12 @@ def test_regions_drawn_at_random_say_by_key_what_the_volume_is(open_page, worksp
     page.keyboard.press("h")
     page.wait_for_selector("#help:not([open])", state="attached")
     page.keyboard.press("Shift+R")
-    page.wait_for_selector("#sampled:has-text('are drawn at random, each as likely as any other')")
+    page.wait_for_selector("#sampled:has-text('regions, in random order')")
     with open_log(workspace, "monday") as log:
         chosen = [Place(**one) for one in json.loads(str(log.entries(("sample",), "cortex")[-1].detail["regions"]))]
     shown = page.locator("#region-list .where")
     assert [text.split(" at ") for text in shown.all_inner_texts()] == [
-        [f"Section {one.z}", f"{one.x}, {one.y}"] for one in chosen
+        [f"Section {one.z}", f"x {one.x}, y {one.y}"] for one in chosen
     ]
     # One is cleared and fixed, the other taken as it is.
     for number, keys in enumerate((("w", "2"), ("1",))):
@@ -256,9 +268,7 @@ def test_regions_drawn_at_random_say_by_key_what_the_volume_is(open_page, worksp
         pairs = [(read(one), log.mask(one, read)) for one in right]
     assert set(chosen[:2]) <= set(right)
     iou = sum((a & b).sum() for a, b in pairs) / sum((a | b).sum() for a, b in pairs)
-    page.wait_for_selector(
-        f"#sampled:has-text('{len(right)} accepted or fixed, the mask of the volume has an IoU of {iou:.3f}')"
-    )
+    page.wait_for_selector(f"#sampled:has-text('{len(right)} accepted or fixed, the mask has an IoU of {iou:.3f}')")
     # It stays so after a reload, with the region that was open.
     here = page.locator("#region-list [aria-current] .where").inner_text()
     page.reload()
@@ -284,8 +294,27 @@ def test_what_is_not_in_sight_is_neither_decided_nor_changed(open_page, workspac
         settle(page)
     assert page.locator("[data-action=clear]").is_hidden()
     assert count() == before
-    # After a click, Space hides the mask, and does not press the button again.
+    # A place stays where it is in other sections and pictures, and is decided about where it can be seen.
     page.locator("#tab-regions").click()
+    settle(page)
+    section = page.locator("#z").input_value()
+    for _ in range(2):
+        page.keyboard.press("Equal")
+        settle(page)
+    place = page.evaluate("location.hash").split("/")[2:]
+    away = "a" if section == str(SHAPE[0] - 1) else "d"
+    for key in (away, "p"):
+        page.keyboard.press(key)
+        settle(page)
+        assert page.evaluate("location.hash").split("/")[2:] == place
+    page.keyboard.press("p")
+    page.keyboard.press("1")
+    page.wait_for_selector(f"#message:has-text('The region is in section {section}')")
+    settle(page)
+    assert page.locator("#z").input_value() == section
+    assert count() == before
+    # After a click, Space hides the mask, and does not press the button again.
+    here = page.locator("[aria-current] .where").inner_text()
     page.locator("[data-action=accept]").click()
     settle(page)
     page.keyboard.down("Space")
@@ -293,6 +322,11 @@ def test_what_is_not_in_sight_is_neither_decided_nor_changed(open_page, workspac
     page.keyboard.up("Space")
     assert page.locator("[data-action=hide]").get_attribute("aria-pressed") == "false"
     settle(page)
+    assert count() == before + 1
+    assert page.locator("[aria-current] .where").inner_text() != here
+    page.keyboard.press("z")
+    settle(page)
+    assert page.locator("[aria-current] .where").inner_text() == here
     assert count() == before + 1
     # A click on Hide lasts until the next one.
     for hidden in ("true", "false"):
@@ -319,6 +353,21 @@ def test_polygon_and_fill_are_painted(open_page, workspace):
     page.mouse.click(left + width / 2, top + height / 2)
     settle(page)
     assert np.array_equal(mask_of(workspace, 3), square), "the hole of the eraser is filled again"
+    # On membrane it empties all that hangs together, but for what lies beyond the region that is marked.
+    page.mouse.click(left + width / 2, top + height / 2)
+    page.wait_for_selector("#message:has-text('of membrane are gone')")
+    settle(page)
+    emptied = square & ~mask_of(workspace, 3)
+    (cell,) = (
+        one
+        for one in Review(workspace, "monday").regions("cortex")
+        if one.z == 3 and 0 <= 400 - one.y < one.height_px and 0 <= 400 - one.x < one.width_px
+    )
+    inside = np.s_[cell.y : cell.y + cell.height_px, cell.x : cell.x + cell.width_px]
+    assert emptied.sum() == emptied[inside].sum() > 101 * 101 / 4
+    page.keyboard.press("z")
+    settle(page)
+    assert np.array_equal(mask_of(workspace, 3), square)
 
 
 def test_strokes_made_without_a_connection_are_sent_when_it_is_back(open_page, workspace):

@@ -26,6 +26,7 @@ PROOF = "SEGEM_CLUSTER_BLOCKS" in os.environ
 BLOCKS = int(os.environ.get("SEGEM_CLUSTER_BLOCKS", "4"))
 # In the proof blocks take so long that tasks are hit between two of them.
 TASKS, EDGE_PX, VIEWS = (8, 512, 8) if PROOF else (2, 64, 1)
+SECONDS = 3600 if PROOF else 550
 CONFIG = SegmentConfig(model="tiny", runtime="torch", views=VIEWS)
 
 
@@ -105,7 +106,7 @@ def test_an_array_is_whole_without_a_hand(slurm_machine: Slurm, tmp_path: Path) 
     environment = {**os.environ, "PATH": path, "SEGEM_WORKSPACE": str(workspace.root)}
     script = scripts(tmp_path)
     submitted = subprocess.run(
-        ["bash", script.name], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=550
+        ["bash", script.name], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=SECONDS
     )
     disturber.join()
 

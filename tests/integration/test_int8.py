@@ -12,8 +12,10 @@ from segem.io.run import load_run
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.learn.artefact import Artefact
+from segem.learn.processor import NO_BYTE_UNITS
 from segem.records.run import Int8Facts, SegmentFacts
 from segem.stages.reporting.evaluate import evaluate
+from segem.stages.segmentation import segment as stage
 from segem.stages.segmentation.quantize import sample_tiles
 from segem.stages.segmentation.segment import segment
 from tests.integration.conftest import make_volume
@@ -51,11 +53,15 @@ def test_eight_bits_are_used_where_they_agree_and_a_resumed_run_takes_the_same_m
     assert 0 < np.abs(found - expected).mean() < 10
 
 
-def test_eight_bits_are_refused_where_the_mask_changes_too_much(ingested: Workspace) -> None:
+def test_eight_bits_are_refused_where_the_mask_changes_too_much(
+    ingested: Workspace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(stage, "find_byte_units", lambda: ())
     refused = segment("noise", "r", config(int8_tolerance=0), QUIET, ingested)
     _, int8 = facts_of(ingested, "r")
     assert int8.used is False
     assert int8.disagreement > 0
+    assert f"noise: {NO_BYTE_UNITS}" in caplog.text
     exact = segment("noise", "exact", config(runtime="openvino"), QUIET, ingested)
     assert np.array_equal(Volume.open(refused.path).raw[:], Volume.open(exact.path).raw[:])
     (scores,) = evaluate("r", ingested).volumes

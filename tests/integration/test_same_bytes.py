@@ -22,6 +22,7 @@ from segem.learn.runtimes.base import TilePool
 from segem.plan import Block
 from segem.stages.segmentation import segment as stage
 from tests.integration.conftest import make_artefact, make_volume
+from tests.processes import listening
 
 # Windows that overlap within and across blocks: voxels are sums, and a sum depends on its order.
 BLENDED = SegmentConfig(model="tiny", stitch="hann", tile_px=96)
@@ -108,6 +109,8 @@ def test_dask_gives_the_same_result(
 ) -> None:
     with segem.execute.local_cluster._cluster(workers, tmp_path) as client:
         assert len(client.scheduler_info()["workers"]) == workers
+        # Scheduler, workers and what shows them to people.
+        assert listening(os.getpid()) == {"127.0.0.1"}
 
         @contextmanager
         def running(*_: object) -> Iterator[Any]:

@@ -45,6 +45,18 @@ def test_the_table_of_nets_is_true() -> None:
     assert rows == expected
 
 
+def test_every_row_of_the_comparison_has_its_command() -> None:
+    compared = {
+        words.split(" + ")[0]
+        for words in re.findall(r"^\| `([a-z0-9 +-]+)` \| [\d,]+ \|.* \| \d\.\d{4} \|", PAGE, re.M)
+    }
+    commands = {out: options for options, out in re.findall(r"^\$ZOO --model (.+) --out zoo-(\S+)$", PAGE, re.M)}
+    assert set(commands) == set(ZOO) == compared - {"kmeans", "kmeans-features", "watershed", "ncut"}
+    for name, words in commands.items():
+        narrowed = " --option width=16" if "width" in ZOO[name].options.model_fields else ""
+        assert words == name + narrowed
+
+
 def test_the_tests_it_names_exist() -> None:
     tests = DOCS.parent / "tests"
     known = {name for path in tests.rglob("test_*.py") for name in TEST.findall(path.read_text(encoding="utf-8"))}

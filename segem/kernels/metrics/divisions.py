@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segem.config import CellsConfig
-from segem.kernels.cells import find_basins, measure_borders
+from segem.kernels.basins import find_basins
+from segem.kernels.cells import measure_borders
 from segem.kernels.merging import merge_basins
 from segem.kernels.metrics.contingency import Contingency
 from segem.kernels.metrics.information import information_score
@@ -89,7 +90,8 @@ def score_divisions(
     if not cells.any():
         return None
     basins = find_basins(probability, sigma_px)
-    borders, count = measure_borders(basins, probability), int(basins.max())
+    count = int(basins.max())
+    borders = measure_borders(basins, probability, count)
     merits = []
     for limit in limits:
         table = Contingency.count(cells, merge_basins(borders, count, limit)[basins])

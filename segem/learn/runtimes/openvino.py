@@ -209,12 +209,24 @@ def _converted(net: nn.Module, channels: int) -> Any:
             # The converter traces the net with a function that torch has deprecated.
             for kind in (DeprecationWarning, FutureWarning):
                 warnings.simplefilter("ignore", kind)
-            return ov.convert_model(folded(net), example_input=example)
+            return _without_self(ov.convert_model(folded(net), example_input=example))
     except Exception as error:
         # The converter raises a dozen types of errors.
         raise ModelError(
             "OpenVINO cannot convert this net", found=f"{type(error).__name__}: {error}", fix=_USE_TORCH
         ) from error
+
+
+def _without_self(model: Any) -> Any:
+    """Remove the argument `self` of the traced method, in place, where the converter has left it.
+
+    The converter removes it if nothing uses it, but counts nodes as users that it has thrown away and not yet freed.
+    So it stays now and then, by chance, and such a model cannot be compiled.
+    """
+    # The image is the last argument.
+    for parameter in model.get_parameters()[:-1]:
+        model.remove_parameter(parameter)
+    return model
 
 
 @contextmanager

@@ -82,23 +82,25 @@ const REPEATED = new Set([
   "contrast-less", "contrast-more",
 ]);
 
-// Fills the help with tables of the keys, and says on buttons which key does the same.
-export async function showKeys(container) {
+// Fills the help with tables of the keys, and says on buttons which key does the same; `own` has what some actions are
+// called here, and null for those that there are none of, and `rename` the words of this page.
+export async function showKeys(container, own, rename = (text) => text) {
   const layout = await navigator.keyboard?.getLayoutMap?.().catch(() => null);
   const nameOf = (code) => code.split("+").map((part) => NAMES[part] ?? layout?.get(part)?.toUpperCase() ?? part.replace(/^(Key|Digit)/, "")).join(" ");
-  container.replaceChildren(...KEYS.map(([title, keys]) => {
+  const here = KEYS.map(([title, keys]) => [title, keys.filter(([action]) => own[action] !== null)]).filter(([, keys]) => keys.length);
+  container.replaceChildren(...here.map(([title, keys]) => {
     const section = document.createElement("section");
-    const heading = Object.assign(document.createElement("h3"), { textContent: title });
+    const heading = Object.assign(document.createElement("h3"), { textContent: rename(title) });
     const list = document.createElement("dl");
-    for (const [, code, what] of keys) {
+    for (const [action, code, what] of keys) {
       const term = document.createElement("dt");
       term.append(Object.assign(document.createElement("kbd"), { textContent: nameOf(code) }));
-      list.append(term, Object.assign(document.createElement("dd"), { textContent: what }));
+      list.append(term, Object.assign(document.createElement("dd"), { textContent: own[action] ?? rename(what) }));
     }
     section.append(heading, list);
     return section;
   }));
-  for (const [action, code, what] of KEYS.flatMap(([, keys]) => keys)) {
+  for (const [action, code, what] of here.flatMap(([, keys]) => keys)) {
     const button = document.querySelector(`button[data-action="${action}"]`);
     if (!button) continue;
     button.title = `${button.title || what} (${nameOf(code)})`;

@@ -13,6 +13,14 @@ export const LABELLING = {
   },
 };
 
+// What keys do here instead; null for what there is nothing of.
+export const LABEL_KEYS = {
+  accept: "Done: all membrane of the patch is painted", reject: "Leave out: nobody can tell here", fix: null, unsure: null, drawn: null,
+  next: "Next patch", previous: "Patch before", ask: null, yes: null, no: null, unknown: null, compare: null, "take-first": null, "take-second": null,
+};
+
+export const renameText = (text) => text.replaceAll("region", "patch").replaceAll("Region", "Patch");
+
 // Renames what the page says of a review; before keys are written on buttons.
 export function renamePage(volume) {
   const button = (action) => document.querySelector(`[data-action=${action}]`);
@@ -20,6 +28,8 @@ export function renamePage(volume) {
   document.querySelector("h1").textContent = `Label ${volume}`;
   document.getElementById("tab-regions").textContent = "Patches";
   document.getElementById("tab-questions").hidden = true;
+  document.getElementById("of-region").textContent = "Patch:";
+  document.getElementById("help-title").textContent = "Label by keys";
   button("drawn").hidden = button("fix").hidden = button("unsure").hidden = true;
   Object.assign(button("accept"), { textContent: "Done", title: "All membrane of this patch is painted: train on it" });
   Object.assign(button("reject"), { textContent: "Leave out", title: "Nobody can tell here: no part of the labels" });

@@ -40,7 +40,7 @@ export class Regions {
       button.type = "button";
       if (this.isCurrent(region)) button.setAttribute("aria-current", "true");
       const { z, y, x } = region.place;
-      const where = Object.assign(document.createElement("span"), { className: "where", textContent: `Section ${z} at ${x}, ${y}` });
+      const where = Object.assign(document.createElement("span"), { className: "where", textContent: `Section ${z} at x ${x}, y ${y}` });
       const why = Object.assign(document.createElement("span"), { className: "why", textContent: region.reason });
       button.append(where);
       if (region.decision) {
@@ -55,8 +55,11 @@ export class Regions {
       item.append(button);
       return item;
     }));
-    this.list.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
+    this.reveal();
   }
+
+  // Scrolls to the current region; once more when what stands above the list has grown.
+  reveal() { this.list.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" }); }
 
   choose(region) {
     this.current = region;
@@ -100,7 +103,7 @@ export class Regions {
 export class Questions {
   // `on` has: asked(question) and finished().
   constructor(on) {
-    Object.assign(this, { on, all: [], at: -1 });
+    Object.assign(this, { on, all: [], at: -1, turn: 0 });
     this.progress = document.getElementById("question-progress");
   }
 
@@ -110,11 +113,22 @@ export class Questions {
     const key = `${volume} ${z}`;
     if (this.key === key && this.current) { this.on.asked(this.current); return; }
     this.key = key;
+    const turn = (this.turn += 1);
     this.progress.textContent = "Looking for questions …";
     [this.all, this.at] = [[], -1];
     const all = await getJson(`api/questions/${encodeURIComponent(volume)}/${z}`);
-    if (this.key !== key) return;
+    if (this.turn !== turn) return;
     this.all = all;
+    this.go(1);
+  }
+
+  // Asks once more what was answered.
+  async again({ volume, z, key }) {
+    await this.load(volume, z);
+    const at = this.all.findIndex((one) => one.key === key);
+    if (at < 0) return;
+    this.all[at].answer = null;
+    this.at = at - 1;
     this.go(1);
   }
 
@@ -134,7 +148,17 @@ export class Questions {
   }
 }
 
-const KINDS = { correction: "corrected", answer: "answered a question", revert: "took back", decision: "decided" };
+const TOOLS = {
+  brush: "painted", eraser: "erased", polygon: "painted a polygon", fill: "filled or emptied an area", line: "drew a line", undo: "undid a stroke",
+  redo: "redid a stroke", copy: "copied a region", interpolate: "took what lies between", clear: "cleared a region", import: "imported an edited mask",
+  verdict: "decided between two readings",
+};
+
+function describeEntry({ kind, detail }) {
+  if (kind === "decision") return WORDS[detail.decision];
+  if (kind === "answer") return `answered ${detail.answer === "unknown" ? "don’t know" : detail.answer}`;
+  return kind === "revert" ? `took back ${detail.of}` : (TOOLS[detail.tool] ?? `corrected by ${detail.tool}`);
+}
 
 export async function showHistory(volume, open, revert) {
   const made = await getJson(`api/history/${encodeURIComponent(volume)}`);
@@ -143,9 +167,8 @@ export async function showHistory(volume, open, revert) {
   for (const { kind, number, detail } of made) if (kind === "revert" && !gone.has(number)) gone.add(detail.of);
   document.getElementById("history-list").replaceChildren(...made.map((entry) => {
     const item = document.createElement("li");
-    const { detail, place } = entry;
-    const more = detail.decision ? `: ${WORDS[detail.decision]}` : detail.answer ? `: ${detail.answer}` : detail.of ? ` entry ${detail.of}` : ` by ${detail.tool}`;
-    const what = `${entry.author} ${KINDS[entry.kind]}${more}`;
+    const { place } = entry;
+    const what = `${entry.author} ${describeEntry(entry)}`;
     const when = new Date(entry.time).toLocaleString();
     const button = Object.assign(document.createElement("button"), { type: "button" });
     button.append(

@@ -4,7 +4,7 @@ import { Activity, Saver, TAB, getBits, getJson } from "./api.js";
 import { Compare } from "./compare.js";
 import { endIntroduction, introduce } from "./intro.js";
 import { listen, showKeys } from "./keys.js";
-import { LABELLING, renamePage } from "./labelling.js";
+import { LABELLING, LABEL_KEYS, renamePage, renameText } from "./labelling.js";
 import { Questions, Regions, showHistory } from "./lists.js";
 import { Mask } from "./mask.js";
 import { Painter } from "./painting.js";
@@ -39,6 +39,7 @@ const saver = new Saver(info.run, info.person, {
   others: (where, changes) => { if (isHere(where)) stage.mask.note(changes); },
   saved(item, entry) {
     if (isHere(item.where)) stage.mask.note([entry], Boolean(item.body.runs));
+    if (item.body.answer) describeAnswer(item.body, entry.runs.length > 1);
     if (entry.kind !== "decision") return;
     regions.decided(entry.place, item.body.decision, item.body.note, entry.author);
     people.load(volume.name).catch(() => {});
@@ -56,7 +57,9 @@ const saver = new Saver(info.run, info.person, {
 });
 const stage = new Stage(info.tile_px, { moved: noteAddress });
 const painter = new Painter(stage, saver, activity, {
-  changed: showTools, say,
+  // Whoever paints knows by now, and the introduction lies above the image.
+  changed: () => { showTools(); if (painter.done.length) endIntroduction(); },
+  say, within: () => marked(),
   keyOf: (of) => ({ key: of.probability ?? of.raw, isProbability: Boolean(of.probability) }),
 });
 const regions = new Regions({ opened: (region) => openRegion(region) }, info.labelling ? LABELLING : undefined);
@@ -97,7 +100,15 @@ function showTools() {
   document.querySelector("[data-action=undo]").disabled = !painter.done.length;
   document.querySelector("[data-action=redo]").disabled = !painter.undone.length;
   document.querySelector("[data-action=probability]").disabled = !volume?.probability;
+  for (const [action, of] of [["copy-below", "below"], ["copy-above", "above"], ["interpolate", "between"]])
+    document.querySelector(`[data-action=${action}]`).disabled = Boolean(volume && describeMissing(of));
   stage.marksCanvas.classList.toggle("moving", painter.tool === "move");
+}
+
+// Why a section has no such neighbour; empty where it has.
+function describeMissing(of) {
+  if (of !== "above" && z === 0) return "There is no section before this one.";
+  return of !== "below" && z === volume.shape[0] - 1 ? "There is no section after this one." : "";
 }
 
 function press(action, pressed) {
@@ -139,7 +150,7 @@ async function showSection(next, section, look) {
   stage.mask = openMask();
   stage.ridge = null;
   Object.assign($("z"), { value: z, max: volume.shape[0] - 1 });
-  $("depth").textContent = `of ${volume.shape[0] - 1}`;
+  $("depth").textContent = `(0 to ${volume.shape[0] - 1})`;
   $("volume").value = volume.name;
   await Promise.all([stage.show(volume, z, shownKey(), look), hear()]);
   if (turn !== opening) return;
@@ -153,6 +164,8 @@ function shownKey() { return probability && volume.probability ? volume.probabil
 async function openRegion(region) {
   const { place } = region;
   await openSection(volume, place.z);
+  // Somebody who is quick is elsewhere by now.
+  if (mode !== "regions" || !regions.isCurrent(region)) return;
   stage.region = place;
   // First, as it takes room from the stage.
   showStrip();
@@ -190,11 +203,17 @@ function decide(decision) {
   // Elsewhere than among regions, none is in sight.
   if (!region || mode !== "regions") { say(region ? "Open the regions first." : "Choose a region first."); return; }
   const { place } = region;
+  if (place.z !== z) {
+    openRegion(region);
+    say(`The region is in section ${place.z}: here it is. Decide when you have looked.`);
+    return;
+  }
   const body = { place, decision, note: $("note").value.trim(), active_seconds: activity.take() };
   Object.assign(region, { decision, note: body.note, person: info.person });
   $("note").value = "";
   // Not before it is known what others have done in the section: a decision is about what was seen.
   opened.then(() => saver.send("api/decisions", place, body));
+  painter.note({ undo: () => decideAgain(place) });
   endIntroduction();
   const done = regions.words[decision].replace(/^./, (letter) => letter.toUpperCase());
   if (regions.go(1, true)) { say(`${done}. Here is the next; the list or Shift X goes back.`); return; }
@@ -270,10 +289,35 @@ async function ask(question) {
   }
 }
 
-function describeAnswer(word, hadMembrane) {
-  if (word === "unknown") return "Left as it is.";
-  if (word === "yes") return hadMembrane ? "Yes: the mask has it already." : "Yes: drawn. History takes it back.";
-  return hadMembrane ? "No: taken away. History takes it back." : "No: the mask has none.";
+// What an answer has done, by the pixels that came back; nothing of one that was taken back meanwhile.
+function describeAnswer({ question: key, answer: word }, changed) {
+  if (!questions.all.find((one) => one.key === key)?.answer) return;
+  const said = { yes: "Yes", no: "No", unknown: "Don’t know" }[word];
+  const done = word === "yes" ? "drawn" : "taken away";
+  say(changed && word !== "unknown" ? `${said}: ${done}. Undo takes it back.` : `${said}: the mask stays as it is.`);
+}
+
+// Takes the last answer back, and asks again: whoever does not know leaves the mask as it was.
+function askAgain(question) {
+  if (question.volume !== volume.name) { say(`The last answer is about ${question.volume}: go there to undo it.`); return false; }
+  question.answer = null;
+  const body = { volume: question.volume, z: question.z, question: question.key, answer: "unknown", active_seconds: activity.take() };
+  saver.send("api/answers", question, body);
+  if (mode !== "questions") setMode("questions");
+  questions.again(question).catch((error) => say(error.message));
+  say("Answer taken back. Here is the question again.");
+  return true;
+}
+
+// Comes back to a region that was decided: a decision is replaced by another one.
+function decideAgain(place) {
+  const region = regions.all.find((one) => ["volume", "z", "y", "x"].every((key) => one.place[key] === place[key]));
+  if (!region) { say(`The last decision is about section ${place.z} of ${place.volume}: go there to change it.`); return false; }
+  regions.choose(region);
+  if (mode === "regions") openRegion(region);
+  else setMode("regions");
+  say(`Here you decided: ${regions.words[region.decision]}. Decide again to change it.`);
+  return true;
 }
 
 function answer(word) {
@@ -282,7 +326,7 @@ function answer(word) {
   const body = { volume: volume.name, z, question: question.key, answer: word, active_seconds: activity.take() };
   saver.send("api/answers", { volume: volume.name, z }, body);
   question.answer = word;
-  say(describeAnswer(word, question.has_membrane));
+  painter.note({ undo: () => askAgain(question) });
   questions.go(1);
 }
 
@@ -312,6 +356,8 @@ async function clearRegion() {
 async function takeNeighbour(of, tool) {
   const place = marked();
   if (!place) { say("Choose a region of this section first."); return; }
+  const missing = describeMissing(of);
+  if (missing) { say(missing); return; }
   const mask = stage.mask;
   const at = ["z", "y", "x", "height", "width"].map((key) => place[key]).join("/");
   try {
@@ -335,7 +381,7 @@ async function showDrawn() {
   if (first) await regions.open(first);
   // What the list says of the volume, above it.
   $("regions").scrollTop = 0;
-  say(regions.drawn ? "Regions drawn at random." : "The queue again.");
+  say(regions.drawn ? "Regions drawn at random." : "Again those first that are most likely wrong.");
 }
 
 function listed() { return { questions, compare }[mode] ?? regions; }
@@ -471,6 +517,7 @@ $("volume").addEventListener("change", () => {
   setMode("regions");
   openVolume(info.volumes.find(({ name }) => name === $("volume").value)).catch((error) => say(error.message));
 });
+$("z").addEventListener("click", () => $("z").select());
 $("z").addEventListener("change", () => openSection(volume, Math.round(Number($("z").value) || 0)));
 // So that keys are those of the review again.
 for (const id of ["volume", "z", "filter", "whose", "keeper"]) $(id).addEventListener("change", () => stage.marksCanvas.focus({ preventScroll: true }));
@@ -509,8 +556,9 @@ for (const name of tabs) {
 // The address that was followed: by now the page may have noted another one over it.
 addEventListener("hashchange", ({ newURL }) => openAddress(new URL(newURL).hash));
 addEventListener("beforeunload", (event) => { if (saver.waiting.length) event.preventDefault(); });
-listen((action) => ACTIONS[action](), release);
-showKeys($("keys"));
+listen((action) => { if (!info.labelling || LABEL_KEYS[action] !== null) ACTIONS[action](); }, release);
+if (info.labelling) showKeys($("keys"), LABEL_KEYS, renameText);
+else showKeys($("keys"), {});
 await saver.takeUp();
 await openAddress();
 setMode("regions");

@@ -10,7 +10,8 @@ const LARGEST_FILL = 400_000;
 const NEAR_PX = 8;
 
 export class Painter {
-  // `on` has: changed() after what can be undone has changed, say(text) for people, keyOf(volume) as `LineTool` has it.
+  // `on` has: changed() after what can be undone has changed, say(text) for people, keyOf(volume) as `LineTool` has it,
+  // and within(), the rectangle that a fill which begins in it does not leave.
   constructor(stage, saver, activity, on) {
     Object.assign(this, { stage, saver, activity, on, tool: "brush", size: 5, stroke: null, last: null });
     Object.assign(this, { done: [], undone: [], pointers: new Map(), panning: null, penSeen: false });
@@ -161,9 +162,15 @@ export class Painter {
   }
 
   fill([y, x]) {
-    if (this.mask.get(y, x) === undefined) return;
+    const old = this.mask.get(y, x);
+    if (old === undefined) return;
     const stroke = new Stroke(this.mask, 1);
-    if (stroke.fill(y, x, LARGEST_FILL)) { this.finish(stroke, "fill"); return; }
+    if (stroke.fill(y, x, LARGEST_FILL, this.on.within())) {
+      // All membrane hangs together: more may go than whoever pointed at a piece of it meant.
+      if (old) this.on.say(`Emptied: ${stroke.flipped.size.toLocaleString("en")} px of membrane are gone. Undo brings them back.`);
+      this.finish(stroke, "fill");
+      return;
+    }
     stroke.cancel();
     this.on.say("This area is not closed, or too large to fill.");
     this.stage.redraw();
@@ -181,10 +188,7 @@ export class Painter {
     const changes = stroke.changes();
     if (changes.length) {
       this.send(changes, tool);
-      this.done.push(changes);
-      this.done.splice(0, Math.max(0, this.done.length - MOST_UNDO));
-      this.undone = [];
-      this.on.changed();
+      this.note(changes);
     }
     this.stage.redraw();
     return changes.length > 0;
@@ -197,6 +201,14 @@ export class Painter {
     }
   }
 
+  // Notes something else than a stroke that undo takes back: `step.undo()` returns false where it cannot be done here.
+  note(step) {
+    this.done.push(step);
+    this.done.splice(0, Math.max(0, this.done.length - MOST_UNDO));
+    this.undone = [];
+    this.on.changed();
+  }
+
   undo() { return this.turn(this.done, this.undone, "undo"); }
   redo() { return this.turn(this.undone, this.done, "redo"); }
 
@@ -204,6 +216,11 @@ export class Painter {
     this.cancel();
     const step = from.at(-1);
     if (!step) { this.on.say(`Nothing to ${tool}.`); return; }
+    if (step.undo) {
+      if (step.undo() !== false) from.pop();
+      this.on.changed();
+      return;
+    }
     const { mask } = this;
     const [{ place }] = step;
     if (place.volume !== mask.volume.name || place.z !== mask.z) {
@@ -216,7 +233,7 @@ export class Painter {
     if (changes.length) {
       this.send(changes, tool);
       to.push(changes);
-      this.stage.reveal(place);
+      if (this.stage.reveal(place)) this.on.say(`Out of sight till now: here is what was ${tool === "undo" ? "undone" : "redone"}.`);
     }
     this.stage.redraw();
     this.on.changed();

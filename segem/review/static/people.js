@@ -34,7 +34,7 @@ export class People {
 
   show() {
     const { seconds_each: each, open, people, sampled } = this.progress;
-    document.getElementById("time-left").textContent = each && open ? `Share the work: about ${describeTime(each * open)} left` : "Share the work";
+    document.getElementById("time-left").textContent = each && open ? `about ${describeTime(each * open)} left` : "";
     Object.assign(document.getElementById("sampled"), { hidden: !sampled, textContent: sampled ? describeSample(sampled) : "" });
     for (const [id, first] of [["whose", new Option("anybody", "")], ["keeper", null]]) {
       const select = document.getElementById(id);
@@ -43,6 +43,7 @@ export class People {
       select.replaceChildren(...(first ? [first] : []), ...names);
       select.value = people.includes(value) || (first && !value) ? value : first ? "" : this.person;
     }
+    this.regions.reveal();
   }
 
   // The open region that follows what this person did last; from the beginning where all that follow are done.
@@ -93,9 +94,9 @@ function describeTime(seconds) {
 
 // What the number means, for somebody who has never heard of it.
 function describeSample({ iou, interval, decided, chosen, regions }) {
-  const drawn = `These ${chosen} of ${regions} regions are drawn at random, each as likely as any other. `;
-  if (iou === null) return `${drawn}Correct and decide them in this order, also the tedious ones: then it is known how good the whole mask is.`;
-  const sure = interval.too_few ? `From ten regions on, it is said how sure that is` : `With 95 % confidence, it lies between ${interval.low.toFixed(3)} and ${interval.high.toFixed(3)}`;
-  return `${drawn}By the first of them, ${decided} accepted or fixed, the mask of the volume has an IoU of ${iou.toFixed(3)}: of what it or ` +
-    `its correction calls membrane, both do so for ${(100 * iou).toFixed(0)} %. ${sure}.`;
+  const drawn = chosen < regions ? `${chosen} of ${regions} regions, drawn at random. ` : `All ${regions} regions, in random order. `;
+  if (iou === null) return `${drawn}Correct and decide them in this order, the tedious ones too: then you know how good the whole mask is.`;
+  const sure = interval.too_few ? "an interval follows from ten on" : `95 % interval ${interval.low.toFixed(3)} to ${interval.high.toFixed(3)}`;
+  return `${drawn}By the first ${decided} accepted or fixed, the mask has an IoU of ${iou.toFixed(3)} (${sure}): it and its correction ` +
+    `agree on ${(100 * iou).toFixed(0)} % of all that either calls membrane.`;
 }

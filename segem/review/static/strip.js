@@ -15,14 +15,18 @@ export class Strip {
     const turn = (this.turn += 1);
     this.element.hidden = !this.shown || !place;
     if (this.element.hidden) return;
-    for (const [name, offset] of [["below", -1], ["above", 1]]) {
+    const sides = [["below", -1], ["above", 1]].map(([name, offset]) => {
       const z = place.z + offset;
       const there = z >= 0 && z < volume.shape[0];
-      const size = Math.max(place.height, place.width);
       const canvas = document.getElementById(`strip-${name}`);
       canvas.classList.toggle("none", !there);
+      // What was shown there before belongs to another caption.
+      canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
       document.getElementById(`strip-caption-${name}`).textContent = there ? `Section ${z}` : `No section ${offset < 0 ? "before" : "after"}`;
-      if (!there) continue;
+      return { name, z, there, canvas };
+    });
+    const size = Math.max(place.height, place.width);
+    for (const { name, z, canvas } of sides.filter(({ there }) => there)) {
       const at = [place.z, place.y, place.x, place.height, place.width].join("/");
       const { pixels, width } = await getBits(`api/neighbour/${name}/${encodeURIComponent(place.volume)}/${at}`);
       if (turn !== this.turn) return;

@@ -48,13 +48,16 @@ export class Stroke {
     points.forEach((point, index) => this.line(point, points[(index + 1) % points.length], 1));
   }
 
-  // The area of equal pixels around one, by their four neighbours; false where it is larger than `most` or not all here.
-  fill(y, x, most) {
+  // The area of equal pixels around one, by their four neighbours; within a rectangle, where it begins in one of this
+  // section. False where it is larger than `most` or not all here.
+  fill(y, x, most, region = null) {
     const old = this.mask.get(y, x);
+    const isInside = (cy, cx) => cy >= region.y && cx >= region.x && cy < region.y + region.height && cx < region.x + region.width;
+    const isBounded = region?.z === this.mask.z && isInside(y, x);
     const waiting = [[y, x]];
     while (waiting.length) {
       const [cy, cx] = waiting.pop();
-      if (this.mask.get(cy, cx) !== old) continue;
+      if (this.mask.get(cy, cx) !== old || (isBounded && !isInside(cy, cx))) continue;
       this.set(cy, cx, 1 - old);
       if (this.flipped.size > most) return false;
       waiting.push([cy - 1, cx], [cy + 1, cx], [cy, cx - 1], [cy, cx + 1]);

@@ -33,6 +33,8 @@ export class Stage {
       minZoomImageRatio: 0.5,
       maxZoomPixelRatio: 24,
       visibilityRatio: 0.2,
+      // Or each section, which replaces the one before, would be shown whole: a place is compared through the stack.
+      preserveViewport: true,
       imageLoaderLimit: 6,
       immediateRender: true,
       preserveImageSizeOnResize: true,
@@ -100,13 +102,14 @@ export class Stage {
     this.redraw();
   }
 
-  // Moves to a rectangle, unless some of it is in view.
+  // Moves to a rectangle, unless some of it is in view; returns whether it had to.
   reveal({ y, x, height, width }) {
     const { clientWidth, clientHeight } = this.marksCanvas;
     const view = this.view();
     const [top, left] = [view.y + y * view.scale, view.x + x * view.scale];
     const isSeen = top < clientHeight && left < clientWidth && top + height * view.scale > 0 && left + width * view.scale > 0;
     if (!isSeen) this.goTo({ y: y + height / 2, x: x + width / 2 });
+    return !isSeen;
   }
 
   fit({ y, x, height, width }, immediately = false) {
@@ -178,7 +181,10 @@ export class Stage {
     };
     if (this.region) {
       const { y, x, height, width } = this.region;
+      // Dashed in the sections beside its own.
+      context.setLineDash(this.region.z === this.mask.z ? [] : [6 * ratio, 6 * ratio]);
       trace(1.5, MARK, () => context.rect(...at(y, x), width * view.scale, height * view.scale));
+      context.setLineDash([]);
     }
     if (this.ridge && !this.hidden) {
       context.fillStyle = MARK;
@@ -197,10 +203,14 @@ export class Stage {
       context.globalAlpha = 1;
     }
     if (this.polygon?.length) {
-      trace(1.5, MARK, () => {
-        for (const [y, x] of [...this.polygon, ...(this.cursor ? [this.cursor.pixel] : [])]) context.lineTo(...at(y + 0.5, x + 0.5));
-        context.closePath();
-      });
+      const follow = (corners) => { for (const [y, x] of corners) context.lineTo(...at(y + 0.5, x + 0.5)); };
+      // What Enter paints, and dashed what a click here would add.
+      trace(1.5, MARK, () => { follow(this.polygon); context.closePath(); });
+      if (this.cursor) {
+        context.setLineDash([4 * ratio, 4 * ratio]);
+        trace(1, MARK, () => follow([this.polygon.at(-1), this.cursor.pixel, this.polygon[0]]));
+        context.setLineDash([]);
+      }
     }
     if (this.cursor?.size) {
       const [y, x] = this.cursor.pixel;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import takewhile
 
 import numpy as np
@@ -33,8 +33,10 @@ from segem.records.review import WORK, Place
 from segem.records.review_findings import Reviewer, ReviewFindings, Sampled, Seen
 from segem.stages.reporting.words import count
 
-_SHARE = ratio_of((1, 0), (0, 1))
+FindOverlap = Callable[[Place], tuple[int, int]]
+"""Says of a region in how many pixels its mask and its correction both have membrane, and in how many either has."""
 
+_SHARE = ratio_of((1, 0), (0, 1))
 _TRUSTED = {"accept", "fix"}
 
 
@@ -71,7 +73,7 @@ def find_review(workspace: Workspace, run: str) -> ReviewFindings | None:
             if source.has_label("truth"):
                 labelled += list_labelled(log, volume, read, _judge_by(source))
             readings += list_readings(log, volume, read)
-            sampled += estimate_sampled(log, volume, read, *_find_corrected(log, volume, read))
+            sampled += estimate_sampled(log, volume, *_find_corrected(log, volume, read))
         return ReviewFindings(
             reviewers=_count_work(log, planted, labelled), agreement=_compare(readings), sampled=tuple(sampled)
         )
@@ -129,19 +131,30 @@ def _compare(readings: list[TwoReadings]) -> Ceiling | None:
     )
 
 
-def _find_corrected(log: ReviewLog, volume: str, read: ReadMask) -> tuple[dict[Place, str], ReadMask]:
-    """Return what was decided about regions, and what reads their masks: as they count, or of a control alone."""
+def _find_corrected(log: ReviewLog, volume: str, read: ReadMask) -> tuple[dict[Place, str], FindOverlap]:
+    """Return what was decided about regions, and what compares their masks: as they count, or of a control alone."""
     shared = {one.place: str(one.detail["decision"]) for one in log.entries(("decision",), volume) if one.place}
     left = {place: (said, mask) for place, said, mask in list_left(log, volume, read)}
 
-    def read_corrected(place: Place) -> NDArray[np.bool_]:
-        return log.mask(place, read) if place in shared else left[place][1]
+    def find_overlap(place: Place) -> tuple[int, int]:
+        return count_overlap(read(place), log.mask(place, read) if place in shared else left[place][1])
 
-    return {place: said for place, (said, _) in left.items()} | shared, read_corrected
+    return {place: said for place, (said, _) in left.items()} | shared, find_overlap
+
+
+def count_overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> tuple[int, int]:
+    """Return how many pixels are membrane in both of two masks, and in either.
+
+    Examples
+    --------
+    >>> count_overlap(np.array([True, True, False]), np.array([True, False, False]))
+    (1, 2)
+    """
+    return int((one & other).sum()), int((one | other).sum())
 
 
 def estimate_sampled(
-    log: ReviewLog, volume: str, read: ReadMask, decided: Mapping[Place, str], read_corrected: ReadMask
+    log: ReviewLog, volume: str, decided: Mapping[Place, str], find_overlap: FindOverlap
 ) -> list[Sampled]:
     """Return what the regions of a volume that were drawn last say of all of it; nothing where none were.
 
@@ -154,12 +167,10 @@ def estimate_sampled(
         Of the review.
     volume : str
         Name of the volume.
-    read : callable
-        Reads its mask as it was before any review.
     decided : mapping
         What was decided about regions.
-    read_corrected : callable
-        Reads the corrected mask of one of these.
+    find_overlap : callable
+        Returns what `count_overlap` says of one of these, as it was before any review and as it is corrected.
 
     Returns
     -------
@@ -169,11 +180,9 @@ def estimate_sampled(
     if not drawn:
         return []
     chosen = [Place.model_validate(one) for one in json.loads(str(drawn[-1].detail["regions"]))]
-    among, counts = int(drawn[-1].detail["among"]), []
-    for place in takewhile(decided.__contains__, chosen):
-        if decided[place] in _TRUSTED:
-            before, after = read(place), read_corrected(place)
-            counts.append((int((before & after).sum()), int((before | after).sum())))
+    among = int(drawn[-1].detail["among"])
+    in_turn = takewhile(decided.__contains__, chosen)
+    counts = [find_overlap(place) for place in in_turn if decided[place] in _TRUSTED]
     table = np.array(counts, np.float64).reshape(-1, 2)
     return [
         Sampled(

@@ -19,6 +19,7 @@ from segem.io.volume import Volume, create_volume
 from segem.io.workspace import Workspace
 from segem.kernels.synth import draw_sections
 from segem.learn.artefact import Artefact, find_model
+from segem.learn.processor import find_byte_units
 from segem.learn.speed import gemm_gflops
 from segem.progress import track
 from segem.stages.segmentation.budget import Budget
@@ -60,6 +61,8 @@ class BenchResult:
         Matrix multiplication before and after; a lower second figure means that other programs disturbed.
     runtimes : tuple of RuntimeSpeed
         One for each runtime.
+    byte_units : tuple of str or None
+        Instructions that multiply in 8 bits; None where it cannot be told whether there are any.
     """
 
     model: str
@@ -68,6 +71,7 @@ class BenchResult:
     shape: ZYX
     gemm_gflops: tuple[float, float]
     runtimes: tuple[RuntimeSpeed, ...]
+    byte_units: tuple[str, ...] | None
 
 
 def bench(config: BenchConfig, workspace: Workspace) -> BenchResult:
@@ -117,7 +121,13 @@ def bench(config: BenchConfig, workspace: Workspace) -> BenchResult:
                 voxels = [depth * config.size_px**2 for depth in depths]
                 speeds.append(_speed(runtime, voxels, seconds, effort * math.prod(config.shape)))
     return BenchResult(
-        artefact.card.name, cores, config.size_px, config.shape, (before, gemm_gflops(cores)), tuple(speeds)
+        artefact.card.name,
+        cores,
+        config.size_px,
+        config.shape,
+        (before, gemm_gflops(cores)),
+        tuple(speeds),
+        find_byte_units(),
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from segem.errors import ConfigError
 from segem.execute.work import BlockOutcome
-from segem.io.blocks import block_digest
+from segem.io.blocks import block_digest, pieces_of
 from segem.io.layers import layers_of
 from segem.io.ledger import LedgerRow
 from segem.io.shards import Array
@@ -91,7 +91,8 @@ class StepWork:
         # Types and shapes are above, since the bytes of two arrays in a row do not tell where one ends.
         digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode())
         for array in voxels:
-            digest.update(np.ascontiguousarray(array).data)
+            for piece in pieces_of(array):
+                digest.update(np.ascontiguousarray(piece).data)
         return digest.hexdigest()
 
     def _require_code(self) -> None:

@@ -15,7 +15,7 @@ from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.plan import Plan, crop_tiling
 from segem.records.run import CellsFacts, SegmentFacts, StepRecord
-from segem.stages.segmentation.arithmetic.cells import CellsArithmetic
+from segem.stages.segmentation.arithmetic.cells import LARGE_VOXELS, CellsArithmetic
 from segem.stages.segmentation.identity import code_digest, versions_of
 from segem.stages.segmentation.probability import require_probability
 from segem.stages.segmentation.step import BlockStep, Phase, run_step
@@ -24,8 +24,6 @@ from segem.stages.segmentation.verify import probability_digest
 CELLS, CLOSED = "cells", "membrane-closed"
 LAYERS: dict[str, DTypeLike] = {CELLS: np.uint32, CLOSED: np.uint8}
 """What is written beside the probability, and its types."""
-LARGE_VOXELS = 2**25
-"""Voxels from which on a process holds one block at a time: at some 8 bytes each, six of them would take 1.6 GB."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from segem.io.workspace import Workspace
 from segem.learn.allocator import keep_activations
 from segem.learn.artefact import Artefact, find_model, model_record
 from segem.learn.engine import choose_device
+from segem.learn.processor import NO_BYTE_UNITS, find_byte_units
 from segem.learn.runtimes.choice import choose_runtime
 from segem.learn.scale import AS_IS, Scale, choose_scale, geometry_at
 from segem.plan import MAX_TILE_PX, Block, Plan, Tiling, blend_tiling, crop_tiling
@@ -144,6 +145,8 @@ def prepare_segmentation(
     runtime, int8, code = choose_runtime(config.runtime, device), None, code_digest(SegmentArithmetic.__module__)
     model = None
     if runtime == "openvino-int8":
+        if find_byte_units() == ():
+            logger.warning("%s: %s", volume, NO_BYTE_UNITS)
         # Calibrated on this volume, and tried here: the outcome must be known before the first block.
         coarse = quantized(artefact, source, threshold, config.int8_tolerance, folder / ".int8" / volume, code, scale)
         model = coarse.model

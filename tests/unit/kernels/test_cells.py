@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import tracemalloc
+from contextlib import contextmanager
 from itertools import pairwise
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from skimage.measure import label
 
-import segem.kernels.cells
-from segem.kernels.cells import close_membrane, find_basins, find_cells, measure_borders
+import segem.kernels.basins
+from segem.io.scratch import ScratchBox, SectionOf
+from segem.kernels.basins import find_basins, strips
+from segem.kernels.cells import close_membrane, find_cells, find_cells_by_rows, measure_borders
 from segem.kernels.merging import Borders, merge_basins
 from segem.kernels.metrics.divisions import score_divisions
 
@@ -165,7 +169,8 @@ def test_basins_are_those_of_the_steepest_way(section):
 @example(np.array([[90, 90, 255, 90, 90, 0, 90], [90, 90, 90, 90, 0, 90, 90]], np.uint8), 0.5)
 def test_merging_at_once_is_merging_one_after_the_other(section, below):
     basins = find_basins(section, 0)
-    borders, count = measure_borders(basins, section), int(basins.max())
+    count = int(basins.max())
+    borders = measure_borders(basins, section, count)
     assert are_equivalent(merge_basins(borders, count, below)[basins], merge_one_by_one(borders, count, below)[basins])
 
 
@@ -190,38 +195,109 @@ def test_a_higher_limit_only_merges(section, limits):
         assert np.unique(np.stack([fine, coarse]).reshape(2, -1), axis=1).shape[1] == fine.max()
 
 
-@pytest.mark.parametrize("strip_px", [1, 50, 333])
-def test_the_strips_that_are_worked_on_change_nothing(monkeypatch, strip_px):
-    rng = np.random.default_rng(0)
-    section = rng.integers(0, 256, (61, 47), np.uint8)
-    outside = (rng.random(section.shape) < 0.05).astype(np.uint8)
-    mask = (section > 128).astype(np.uint8)
-    whole = [find_cells(section, sigma, 0.5, outside) for sigma in (0, 2)]
-    closed = [close_membrane(mask, cells) for cells in whole]
-    monkeypatch.setattr(segem.kernels.cells, "STRIP_PX", strip_px)
-    for sigma, cells, line in zip((0, 2), whole, closed, strict=True):
-        assert np.array_equal(find_cells(section, sigma, 0.5, outside), cells)
-        assert np.array_equal(close_membrane(mask, cells), line)
+# By strips of rows: however high they are, nothing changes.
 
 
-def test_a_section_of_noise_takes_nine_bytes_a_pixel(monkeypatch):
-    # What is held for each pixel of a strip is small beside a large section, so here strips are small as well.
-    monkeypatch.setattr(segem.kernels.cells, "STRIP_PX", 2**15)
-    section = np.random.default_rng(0).integers(0, 256, (1024, 1024), np.uint8)
+@contextmanager
+def strips_of(rows, section):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(segem.kernels.basins, "STRIP_PX", rows * section.shape[1])
+        yield
+
+
+@given(st.one_of(SECTIONS, FLAT), st.data(), st.sampled_from([0.0, 0.5, 2.0]), st.floats(0.05, 0.95))
+def test_strips_of_any_height_give_the_same(section, data, sigma_px, below):
+    outside = data.draw(st.one_of(st.none(), arrays(np.uint8, section.shape, elements=st.sampled_from([0, 0, 0, 1]))))
+    assert next(strips(section.shape)).stop == len(section)
+    basins, cells = find_basins(section, sigma_px, outside), find_cells(section, sigma_px, below, outside)
+    count = int(basins.max())
+    borders = measure_borders(basins, section, count)
+    closed = close_membrane(np.zeros_like(section), cells)
+    for height in range(1, len(section)):
+        with strips_of(height, section):
+            assert np.array_equal(find_basins(section, sigma_px, outside), basins)
+            assert np.array_equal(find_cells(section, sigma_px, below, outside), cells)
+            assert np.array_equal(close_membrane(np.zeros_like(section), cells), closed)
+            found = measure_borders(basins, section, count).sort(count)
+        for one, other in zip(vars(found).values(), vars(borders).values(), strict=True):
+            assert np.array_equal(one, other)
+
+
+def test_a_way_may_cross_a_border_between_strips_any_number_of_times():
+    # A channel that goes up and down between walls, and falls from one end to the other.
+    section = np.full((13, 41), 255, np.uint8)
+    way = [(y, x) for x in range(0, 41, 2) for y in (range(13) if x % 4 == 0 else range(12, -1, -1))]
+    ends = [(12 if x % 4 == 1 else 0, x) for x in range(1, 41, 2)]
+    order = sorted([*way, *ends], key=lambda at: (at[1], at[0] if at[1] % 4 == 0 else -at[0]))
+    for height, at in zip(range(254, -1, -1), order, strict=False):
+        section[at] = height
+    whole = find_basins(section, 0)
+    assert np.unique(whole[[at[0] for at in order[:254]], [at[1] for at in order[:254]]]).size == 1
+    assert are_equivalent(whole, basins_one_by_one(section))
+    for height in (1, 2, 5, 6, 12):
+        with strips_of(height, section):
+            assert np.array_equal(find_basins(section, 0), whole)
+
+
+def test_strips_of_a_real_section_give_the_same(em_data):
+    with tifffile.TiffFile(em_data / "isbi2012" / "train-volume.tif") as file:
+        image = file.asarray(key=0)[:200, :300]
+    # Darkness is no probability, but has the grain and the shapes of one.
+    section = 255 - image
+    outside = np.zeros_like(section)
+    outside[150:, :40] = 1
+    cells = find_cells(section, 2, 0.5, outside)
+    assert 50 < cells.max() < 5000
+    for height in (1, 7, 64):
+        with strips_of(height, section):
+            assert np.array_equal(find_cells(section, 2, 0.5, outside), cells)
+
+
+@given(st.one_of(SECTIONS, FLAT), st.floats(0.05, 0.95), st.integers(1, 12))
+def test_borders_that_could_never_merge_make_no_difference(section, below, height):
+    basins = find_basins(section, 0)
+    count = int(basins.max())
+    every = measure_borders(basins, section, count)
+    with strips_of(height, section):
+        some = measure_borders(basins, section, count, below)
+    assert set(zip(some.one.tolist(), some.other.tolist(), strict=True)) <= set(
+        zip(every.one.tolist(), every.other.tolist(), strict=True)
+    )
+    assert np.array_equal(merge_basins(some, count, below), merge_basins(every, count, below))
+
+
+def test_borders_between_basins_that_stay_as_they_are_are_left_out():
+    basins = np.array([[1, 1, 2, 3, 4, 4]])
+    section = np.array([[0, 0, 9, 200, 0, 0]], np.uint8)
+    found = measure_borders(basins, section, 4, below=0.5)
+    assert (found.one.tolist(), found.other.tolist()) == ([1], [2])
+
+
+def traced(call):
+    """Return the most memory that a call has taken, in bytes."""
     tracemalloc.start()
     try:
-        cells = find_cells(section, 2, 0.4)
-        assert tracemalloc.get_traced_memory()[1] < 9 * section.size
-        mask = (section > 127).astype(np.uint8)
-        expected = close_membrane(mask, cells)
-        assert not np.array_equal(mask, expected)
-        tracemalloc.reset_peak()
-        before = tracemalloc.get_traced_memory()[0]
-        assert close_membrane(mask, cells, in_place=True) is mask
-        assert tracemalloc.get_traced_memory()[1] - before < 0.5 * section.size
-        assert np.array_equal(mask, expected)
+        call()
+        return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+def test_what_is_held_is_what_basins_need_and_nothing_for_a_pixel(monkeypatch, tmp_path):
+    # What is held for each pixel of a strip is small beside a large section, so here strips are small as well.
+    monkeypatch.setattr(segem.kernels.basins, "STRIP_PX", 2**14)
+    section = np.random.default_rng(0).integers(0, 256, (4096, 256), np.uint8)
+    low = section[:1024]
+    cells = [SectionOf(ScratchBox(tmp_path, (1, *rows.shape), np.uint32), 0) for rows in (low, section)]
+    some, all_ = (
+        traced(lambda rows=rows, into=into: find_cells_by_rows(rows, 2, 0.4, None, into))
+        for rows, into in zip((low, section), cells, strict=True)
+    )
+    # A basin for each 70 pixels of noise, and the basins of two rows of 64.
+    assert all_ - some < 0.75 * (section.size - low.size)
+    assert np.array_equal(cells[0][:], find_cells(low, 2, 0.4))
+    # In memory, the numbers of the cells are held as well.
+    assert traced(lambda: find_cells(section, 2, 0.4)) - all_ < 4.5 * section.size
 
 
 def test_each_limit_is_scored_as_the_cells_it_gives():

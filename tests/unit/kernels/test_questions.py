@@ -67,6 +67,16 @@ def test_a_wall_that_is_hardly_there_is_asked_about_and_no_removes_it():
     assert np.array_equal(opened[:, :20], mask[:, :20])
 
 
+def test_what_the_mask_has_all_along_is_not_asked():
+    """A wall of 15 px holds a basin: the line around it would part nothing that the mask does not part."""
+    probability = np.full((20, 60), 10, np.uint8)
+    probability[:, 20:35] = 150
+    probability[5:15, 25:30] = 130
+    mask = (probability > 128).astype(np.uint8)
+    # Whether there is a wall at all is.
+    assert [one.has_membrane for one in ask(probability, mask)] == [True]
+
+
 def test_what_is_certain_is_not_asked():
     probability = rooms([250] * 10, [250] * 10)
     assert ask(probability, probability > 128) == []

@@ -26,6 +26,7 @@ from segem.kernels.plants import disguise, plant_gap, plant_spur
 from segem.kernels.runs import encode_runs
 from segem.records.review import SHEET, WORK, Draft, Place
 from segem.records.review_findings import Seen
+from segem.review import session
 from segem.review.apart import Apart, Checks
 from segem.review.app import make_app
 from segem.review.progress import find_progress
@@ -458,7 +459,36 @@ def test_controls_of_who_is_invited_meanwhile_are_there_before_they_come(space):
     ahead.join()
 
 
-def test_regions_drawn_at_random_count_in_their_order_and_controls_among_them_without_their_error(space):
+def test_the_second_volume_is_planted_ahead_and_keeps_nobody_waiting_at_the_first(tmp_path, monkeypatch):
+    space, (image, truth) = new_workspace(tmp_path / "w"), tissue((2, 256, 512))
+    for name in ("first", "second"):
+        add_volume(space, name, image)
+        add_model(space, "run", name, guess(truth))
+    review = Review(space, "run", checks=Checks(control_every=2))
+    plan, begun, let_on = session.plan_controls, threading.Event(), threading.Event()
+
+    def plan_slowly(apart, person, queue, held, probability):
+        if held.name == "second":
+            begun.set()
+            assert let_on.wait(120)
+        return plan(apart, person, queue, held, probability)
+
+    monkeypatch.setattr(session, "plan_controls", plan_slowly)
+    ahead = threading.Thread(target=review.prepare, args=("Ana",))
+    ahead.start()
+    assert begun.wait(120)
+    assert review.apart.controls("Ana", "first")
+    assert review.regions("first")
+    assert review.tile("Ana", "first", 0, 0, (0, 0))[1].shape == (256, 512)
+    assert not review.log.entries(("plant",), review.apart.sheet("Ana", "second"))
+    let_on.set()
+    review.held("Ana", "second")
+    assert review.log.entries(("plant",), review.apart.sheet("Ana", "second"))
+    review.close()
+    ahead.join()
+
+
+def test_regions_drawn_at_random_count_in_their_order_and_controls_among_them_without_their_error(space, monkeypatch):
     review = Review(space, "controls", checks=Checks(control_every=4, sample=8))
     held, planted = review.held("Ana", "v"), review.apart.controls("Ana", "v")
     assert len(planted) == 2
@@ -480,6 +510,16 @@ def test_regions_drawn_at_random_count_in_their_order_and_controls_among_them_wi
     )
     shown = find_progress(review, "Ana", "v", (), drawn=True).sampled
     (found,) = find_review(space, "controls").sampled
+    # What was counted once is not read again, but for the region that has changed since.
+    asked, left = [], review.apart.left
+    monkeypatch.setattr(review.apart, "left", lambda person, cell, held: asked.append(cell) or left(person, cell, held))
+    assert find_progress(review, "Ana", "v", (), drawn=True).sampled == shown
+    assert asked == []
+    third = place_of(regions[2])
+    stroke = draft("correction", third, np.ones((third.height, third.width), bool), {"tool": "brush"})
+    review.append(stroke, "Ana", review.log.head().entries)
+    assert find_progress(review, "Ana", "v", (), drawn=True).sampled != shown
+    assert asked == [third]
     review.close()
     assert shown == found
     assert found.iou == pytest.approx(both / either)

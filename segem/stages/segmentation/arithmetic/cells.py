@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
-from segem.io.blocks import read_block
-from segem.io.volume import Volume
-from segem.kernels.cells import close_membrane, find_cells
+from segem.geometry import Box
+from segem.io.blocks import StoredBox, pieces_of, read_block
+from segem.io.cache import CachedReader
+from segem.io.chunks import Array
+from segem.io.scratch import ScratchBox, SectionOf
+from segem.io.volume import CHUNK, Volume
+from segem.kernels.basins import strips
+from segem.kernels.cells import draw_borders, find_cells_by_rows
 from segem.kernels.threshold import threshold_probability
 from segem.plan import Block
-from segem.stages.segmentation.arithmetic.block import Computed, Voxels, count_membrane
+from segem.stages.segmentation.arithmetic.block import Computed, Voxels
+
+LARGE_VOXELS = 2**25
+"""Voxels of a block from which on they stay on the disk, and a process works on one block at a time."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +40,12 @@ class CellsArithmetic:
 
     def read(self, block: Block) -> Voxels:
         """Return the stored probability of a block, and what is outside where there is any."""
-        probability = read_block(self.probability.raw, block.read, f"run `segem verify {self.run} --repair`")
+        probability = _open(self.probability.raw, block.read, f"run `segem verify {self.run} --repair`")
         if self.source.outside is None:
             return (probability,)
         again = f"run `segem ingest` for {self.source.name} with --again"
-        outside = read_block(self.source.outside, block.read, again)
-        return (probability, outside) if outside.any() else (probability,)
+        outside = _open(self.source.outside, block.read, again)
+        return (probability, outside) if any(piece.any() for piece in pieces_of(outside)) else (probability,)
 
     def made_of(self, block: Block) -> Mapping[str, Any]:  # noqa: ARG002 - every block is made of the same
         """Return the settings."""
@@ -44,20 +53,45 @@ class CellsArithmetic:
 
     def compute(
         self,
-        block: Block,  # noqa: ARG002 - its voxels say all
+        block: Block,
         voxels: Voxels,
         _threads: int | None,
         on_voxels: Callable[[int], None],
     ) -> Computed:
         """Return the cells and the closed mask of a block, section by section."""
         probability, *outside = voxels
-        found = []
-        for z, section in enumerate(probability):
-            cells = find_cells(section, self.sigma_px, self.merge_below, outside[0][z] if outside else None)
-            mask = threshold_probability(section, self.threshold)
-            found.append((cells, close_membrane(mask, cells, in_place=True)))
-            on_voxels(section.size)
-        # A large section is alone in its block, and not copied.
-        cells, closed = found[0] if len(found) == 1 else map(np.stack, zip(*found, strict=True))
-        cells, closed = cells.reshape(probability.shape), closed.reshape(probability.shape)
-        return Computed((cells, closed), count_membrane(closed))
+        cells, closed = (self._room(block.write, dtype) for dtype in (np.uint32, np.uint8))
+        membrane = 0
+        for z in range(probability.shape[0]):
+            section, numbers, lines = (SectionOf(layer, z) for layer in (probability, cells, closed))
+            nowhere = SectionOf(outside[0], z) if outside else None
+            find_cells_by_rows(section, self.sigma_px, self.merge_below, nowhere, numbers)
+            for rows in strips(section.shape):
+                mask = threshold_probability(section[rows], self.threshold)
+                draw_borders(mask, rows, numbers)
+                lines[rows] = mask
+                membrane += int(np.count_nonzero(mask))
+            on_voxels(section.shape[0] * section.shape[1])
+        return Computed((cells, closed), str(membrane).encode())
+
+    def _room(self, box: Box, dtype: DTypeLike) -> NDArray[Any]:
+        """Return room for a layer of a block: in memory, or on the disk of the run."""
+        if box.size <= LARGE_VOXELS:
+            return np.empty(box.shape, dtype)
+        return _as_array(ScratchBox(self.probability.path.parent, box.shape, dtype))
+
+
+def _open(array: Array, box: Box, fix: str) -> NDArray[Any]:
+    """Return a box of a layer, which stays on the disk if it is large."""
+    if box.size <= LARGE_VOXELS:
+        return read_block(array, box, fix)
+    # Strips are lower than chunks where sections are wide, so each chunk is wanted several times in a row.
+    wide = box.shape[2] + 2 * CHUNK[2]
+    reader = CachedReader(array, 3 * CHUNK[1] * wide * array.dtype.itemsize, fix)
+    return _as_array(StoredBox(box, array.dtype, reader.read))
+
+
+def _as_array(content: StoredBox | ScratchBox) -> NDArray[Any]:
+    # It is none, but handled like one by all that takes the voxels of a block. To say so in `Voxels` and `Computed`
+    # would change the code behind the blocks of every step, and with it their identity.
+    return cast(NDArray[Any], content)

@@ -19,7 +19,7 @@ from segem.learn.runtimes import choice
 from segem.learn.runtimes.base import TilePool
 from segem.learn.runtimes.choice import choose_runtime, open_runtime, runtime_identity
 from segem.learn.runtimes.eager import EagerBatches
-from segem.learn.runtimes.openvino import quantize, quantized_digest
+from segem.learn.runtimes.openvino import _without_self, import_openvino, quantize, quantized_digest
 
 CPU = torch.device("cpu")
 
@@ -54,6 +54,23 @@ def test_a_runtime_gives_what_torch_gives(net: nn.Module, runtime: str, threads:
     for a, b, c in zip(found, expected(net, tiles), again, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
         assert np.array_equal(a, c)
+
+
+def test_what_the_converter_left_of_self_is_removed() -> None:
+    ov = import_openvino()
+    operators = ov.opset13
+    self = operators.parameter(ov.PartialShape.dynamic(), name="self")
+    image = operators.parameter(ov.PartialShape([1, 3, -1, -1]), name="x")
+    # A node outside the model that is still alive: the reason why the converter takes `self` for used.
+    user = operators.relu(self)
+    model = ov.Model([operators.relu(image)], [self, image])
+    core = ov.Core()
+    with pytest.raises(RuntimeError, match="Operation name: self"):
+        core.compile_model(model, "CPU")
+    compiled = core.compile_model(_without_self(model), "CPU")
+    x = np.array([[[[-1, 2]], [[3, -4]], [[-5, 6]]]], np.float32)
+    assert compiled({0: x})[0].tolist() == [[[[0, 2]], [[3, 0]], [[0, 6]]]]
+    del user
 
 
 @pytest.mark.parametrize("runtime", ["torch", "openvino"])
