@@ -15,6 +15,7 @@ from hypothesis.extra.numpy import arrays
 from skimage.measure import label
 
 import segem.kernels.basins
+from segem.errors import InputError
 from segem.io.scratch import ScratchBox, SectionOf
 from segem.kernels.basins import find_basins, strips
 from segem.kernels.cells import close_membrane, find_cells, find_cells_by_rows, measure_borders
@@ -237,6 +238,17 @@ def test_a_way_may_cross_a_border_between_strips_any_number_of_times():
     for height in (1, 2, 5, 6, 12):
         with strips_of(height, section):
             assert np.array_equal(find_basins(section, 0), whole)
+
+
+def test_numbers_that_could_be_taken_for_places_are_refused(monkeypatch):
+    section = np.array([[0, 1, 0, 1]] * 3, np.uint8)
+    monkeypatch.setattr(segem.kernels.basins, "STRIP_PX", 4)
+    # Two basins, and two rows of four beside each of two borders between strips.
+    monkeypatch.setattr(segem.kernels.basins, "_NUMBERS", 19)
+    assert find_basins(section, 0).max() == 2
+    monkeypatch.setattr(segem.kernels.basins, "_NUMBERS", 18)
+    with pytest.raises(InputError, match="too many basins"):
+        find_basins(section, 0)
 
 
 def test_strips_of_a_real_section_give_the_same(em_data):
