@@ -119,10 +119,7 @@ def merge_basins(borders: Borders, count: int, below: float) -> NDArray[np.uint3
     [0, 1, 1, 2, 2]
     """
     merging = Merging(count, below)
-    # Handed over, since a large section has millions of borders, which need not be held twice.
-    given = [borders]
-    del borders
-    merging.merge(given.pop())
+    merging.merge(borders)
     return merging.cells()
 
 
@@ -165,10 +162,8 @@ class Merging:
         # Numbered anew in the same order, as those that are left are few beside all basins.
         basins = np.unique(np.concatenate([borders.one, borders.other]))
         one, other = (np.searchsorted(basins, side).astype(np.uint32) for side in (borders.one, borders.other))
-        borders = Borders(one, other, borders.total, borders.length)
-        del one, other
-        rounds = merge_rounds(borders, basins.size, self.below, None if ended is None else ended[basins])
-        del borders
+        numbered = Borders(one, other, borders.total, borders.length)
+        rounds = merge_rounds(numbered, basins.size, self.below, None if ended is None else ended[basins])
         while True:
             try:
                 gone = next(rounds)
@@ -239,7 +234,7 @@ def merge_rounds(
             return borders
         for side in sides:
             weakest[side], first[side] = np.inf, _LAST
-        # A large section has millions of borders: here and below, what is not needed any more goes first.
+        # There may be millions of borders: here and below, what is not needed any more goes first.
         del mean, sides, key
         gone = borders.take(merged).sort(count)
         name[gone.one] = gone.other
