@@ -21,10 +21,11 @@ from segem.cli.shared import DATA, CommonOptions, workspace_at
 from segem.cli.show import show
 from segem.cli.steps import IngestOptions
 from segem.config import NAME_PATTERN, Url
-from segem.config.inspection import InspectConfig
+from segem.config.inspection import InspectConfig, InspectedLabels
+from segem.config.segment import BUNDLED_MODEL
 
 if TYPE_CHECKING:
-    from segem.records.inspection import Inspection
+    from segem.records.inspection import InspectedLabelSource, Inspection
 
 theme = Theme("Single steps", typer.Typer())
 
@@ -32,6 +33,8 @@ INGEST: Options = get_args(IngestOptions)[1]
 """The options of ingest, which inspect takes too, and of which the command is made that it proposes."""
 COLUMNS, INDENT = 80, 15
 _MOST_LISTED, _FEWEST = 4, 3
+_MOST_CLASSES = 16
+"""Labels with more values are numbers of cells rather than kinds of tissue."""
 _SAYING_NOTHING = ("raw", "image", "images", "sections", "data")
 
 
@@ -44,7 +47,7 @@ def inspect(
         typer.Option(
             "--picture",
             metavar="OUT.png",
-            help="Write a picture of the first, middle and last section there, labels outlined.",
+            help="Write a picture of the first, middle and last section there, with the labels.",
             rich_help_panel=DATA,
         ),
     ] = None,
@@ -56,7 +59,7 @@ def inspect(
     from segem.stages.volumes.inspect import inspect as stage
 
     found = stage(config, workspace_at(common.workspace), picture=picture)
-    following = propose_ingest(config, found)
+    following = propose_look(config) if found.looks_like_labels else propose_ingest(config, found)
     if common.as_json:
         show({**found.model_dump(mode="json"), "next": " ".join(following)}, as_json=True)
     else:
@@ -76,6 +79,11 @@ def _show(found: Inspection, following: list[str]) -> None:
     typer.echo(_fold(following))
 
 
+def propose_look(config: InspectConfig) -> list[str]:
+    """Return the words of the command that looks at an image with what looks like its labels."""
+    return ["segem", "inspect", "IMAGE", "--labels", _shortest(config.source)]
+
+
 def propose_ingest(config: InspectConfig, found: Inspection) -> list[str]:
     """Return the words of the command that ingests what was inspected; what is still to be said is in capitals.
 
@@ -88,11 +96,11 @@ def propose_ingest(config: InspectConfig, found: Inspection) -> list[str]:
     """
     stated = (found.voxel.z_nm, found.voxel.y_nm, found.voxel.x_nm) if found.voxel else (None, None, None)
     # What the source states need not be said again; but where it states a part, all must be said.
-    voxel = ",".join(axis if size is None else f"{size:g}" for axis, size in zip("ZYX", stated, strict=True))
+    voxel = ",".join(axis if size is None else _say_nm(size) for axis, size in zip("ZYX", stated, strict=True))
     told = dict.fromkeys(found.tentative, "VALUE") | {
         "name": config.name or _name_after(config.source),
         "voxel_nm": config.voxel_nm or (voxel if None in stated else None),
-        "labels.membrane": (config.labels.membrane or "VALUE") if config.labels else None,
+        "labels.membrane": _name_membrane(config.labels),
     }
     words = ["segem", "ingest", _shortest(config.source)]
     positional = {option if isinstance(option, str) else option.key for option in INGEST.arguments}
@@ -106,6 +114,13 @@ def propose_ingest(config: InspectConfig, found: Inspection) -> list[str]:
         elif value is not None and value is not False:
             words += [option.flag, _typed(value)]
     return words
+
+
+def _name_membrane(labels: InspectedLabels | None) -> Any:
+    if labels is None:
+        return None
+    # Which may be 0.
+    return "VALUE" if labels.membrane is None else labels.membrane
 
 
 def _setting(config: Any, key: str) -> tuple[Any, Any]:
@@ -174,7 +189,7 @@ def _describe(found: Inspection) -> Iterator[tuple[str, str]]:
     low, high = (found.percentiles[key] for key in ("0", "100"))
     shown = ", ".join(f"{percent} %: {found.percentiles[percent]:g}" for percent in ("1", "5", "50", "95", "99"))
     yield "intensities", f"{low:g} to {high:g}; {shown}"
-    if found.outside:
+    if found.outside and not found.looks_like_labels:
         yield "outside", f"{found.outside:.1%} of the pixels show no tissue"
     if found.numbers:
         gaps = f"missing between {'; '.join(found.gaps[:_MOST_LISTED])}" if found.gaps else "none missing"
@@ -190,6 +205,14 @@ def _describe(found: Inspection) -> Iterator[tuple[str, str]]:
         )
         if found.labels.membrane_share is not None:
             yield "membrane", f"{found.labels.membrane_share:.1%} of what is labelled"
+        else:
+            yield "membrane", f"not said: give {_say_choice(found.labels)}"
+    if found.looks_like_labels:
+        # Its quality as tissue, and how long a model takes, would only mislead.
+        yield from (("warning", warning) for warning in found.warnings[:_MOST_LISTED])
+        if found.picture:
+            yield "picture", found.picture
+        return
     of = "all" if len(found.sampled) == z else f"{len(found.sampled)} of {z}"
     if len(found.sampled) < _FEWEST:
         yield "quality", "too few sections to compare"
@@ -211,9 +234,24 @@ def _describe_voxel(found: Inspection) -> str:
     if voxel is None:
         said = f"{found.unitless} is stated without a unit" if found.unitless else "not stated"
         return f"{said}: give --voxel-nm Z,Y,X"
-    sizes = " x ".join("?" if size is None else f"{size:g}" for size in (voxel.z_nm, voxel.y_nm, voxel.x_nm))
+    sizes = " x ".join("?" if size is None else _say_nm(size) for size in (voxel.z_nm, voxel.y_nm, voxel.x_nm))
+    missing = [axis for axis, size in zip("ZYX", (voxel.z_nm, voxel.y_nm, voxel.x_nm), strict=True) if size is None]
+    lacking = f"; {' and '.join(missing)} not stated: give --voxel-nm Z,Y,X" if missing else ""
     offset = "" if found.offset_nm is None else f"; starts at {', '.join(f'{n:g}' for n in found.offset_nm)} nm"
-    return f"{sizes} nm ({voxel.origin}){offset}"
+    return f"{sizes} nm ({voxel.origin}){lacking}{offset}"
+
+
+def _say_nm(size: float) -> str:
+    """Return a size as one would write it: that a source states 6.00002, its unit and its factor have left over."""
+    near = round(size, 3)
+    return f"{near:g}" if abs(near - size) < 1e-5 * size else f"{size:g}"
+
+
+def _say_choice(labels: InspectedLabelSource) -> str:
+    """Return how to say what is membrane."""
+    if labels.distinct > _MOST_CLASSES:
+        return "--membrane borders, with --border-nm and --zero-means, if each cell has a number of its own"
+    return "--membrane and the value, or several; the picture shows where they are"
 
 
 def _describe_job(found: Inspection) -> str:
@@ -221,7 +259,7 @@ def _describe_job(found: Inspection) -> str:
     tight = "" if job.volume_bytes + job.run_bytes < job.free_bytes else "; THAT IS TOO LITTLE"
     return (
         f"estimated: ingest {_duration(job.ingest_seconds)} and {size_text(job.volume_bytes)}; segment "
-        f"{_duration(job.segment_seconds)} with the bundled model, at most {size_text(job.run_bytes)}; "
+        f"{_duration(job.segment_seconds)} by {BUNDLED_MODEL}, at most {size_text(job.run_bytes)}; "
         f"{size_text(job.free_bytes)} are free{tight}"
     )
 

@@ -98,6 +98,8 @@ class Inspection(Record):
     flags: tuple[SectionFlag, ...]
     """Sections of the sample that stand out from those around them."""
     labels: InspectedLabelSource | None
+    looks_like_labels: bool
+    """Whether the image itself does: what is said of its tissue means nothing then."""
     warnings: tuple[str, ...]
     estimate: JobEstimate
     picture: str | None

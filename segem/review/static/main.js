@@ -506,6 +506,8 @@ async function openVolume(next) {
 }
 
 $("run").textContent = info.run;
+// Where the name does not fit.
+document.querySelector("h1").title = info.run;
 document.title = `Review ${info.run}`;
 if (info.labelling) renamePage(info.volumes[0].name);
 introduce(info.labelling);

@@ -98,5 +98,5 @@ function describeSample({ iou, interval, decided, chosen, regions }) {
   if (iou === null) return `${drawn}Correct and decide them in this order, the tedious ones too: then you know how good the whole mask is.`;
   const sure = interval.too_few ? "an interval follows from ten on" : `95 % interval ${interval.low.toFixed(3)} to ${interval.high.toFixed(3)}`;
   return `${drawn}By the first ${decided} accepted or fixed, the mask has an IoU of ${iou.toFixed(3)} (${sure}): it and its correction ` +
-    `agree on ${(100 * iou).toFixed(0)} % of all that either calls membrane.`;
+    `agree on ${(100 * iou).toFixed(1)} % of all that either calls membrane.`;
 }

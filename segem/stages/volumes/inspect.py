@@ -128,6 +128,7 @@ def inspect(config: InspectConfig, workspace: Workspace, *, picture: Path | None
             # What stands in for a missing section is alike another one by design.
             flags=tuple(flag for flag in seen.flags if not tentative or flag.section not in raw.filled),
             labels=_describe_labels(labels, truth, seen),
+            looks_like_labels=seen.doubt() is not None,
             warnings=(
                 *raw.warnings,
                 *seen.warnings(),
@@ -214,10 +215,14 @@ class _Seen:
         values = (min(self.extremes), *within, max(self.extremes))
         return dict(zip(_PERCENTILES, map(float, values), strict=True))
 
+    def doubt(self) -> str | None:
+        """Return why the image may be labels."""
+        return doubt_levels(np.array(sorted(self.levels)), self.painted)
+
     def warnings(self) -> Iterator[str]:
         """Yield what is doubtful about the image."""
         yield from self.swapped
-        if doubt := doubt_levels(np.array(sorted(self.levels)), self.painted):
+        if doubt := self.doubt():
             yield doubt
         if self.constant:
             yield f"{self.constant} of the {len(self.sampled)} sections that were looked at hold one intensity only"
@@ -267,7 +272,7 @@ def _look(
                     seen.painted.add(section)
                     # Those of a part of the section only are not drawn.
                     drawn = painted if painted is not None and painted.shape == stored.shape else None
-                    seen.shown.append(ShownSection(raw.label_of(z), z, stored, drawn))
+                    seen.shown.append(ShownSection(raw.label_of(z), z, stored, drawn, truth is not None))
                 seen.sampled.append(z)
                 advance(1)
             seen.flags += tally.find_flags()
@@ -291,7 +296,7 @@ def _choose_scaling(raw: Stack, runs: list[Range], window: tuple[float, float] |
 
 
 def _look_at_labels(labels: PlacedLabels, truth: TruthTally | None, z: int, seen: _Seen) -> NDArray[Any] | None:
-    """Count the labels of a section of the image and return them, if there are any."""
+    """Count the labels of a section of the image and return them, if there are any: as truth, where that is known."""
     at = z - labels.place.start[0]
     if not 0 <= at < labels.stack.shape[0]:
         return None
@@ -299,9 +304,7 @@ def _look_at_labels(labels: PlacedLabels, truth: TruthTally | None, z: int, seen
     values, counts = np.unique(section, return_counts=True)
     seen.values.update(dict(zip(values.astype(float).tolist(), counts.tolist(), strict=True)))
     seen.label_pixels += section.size
-    if truth is not None:
-        truth.add(at, section)
-    return section
+    return section if truth is None else truth.add(at, section)
 
 
 def _describe_labels(labels: PlacedLabels | None, truth: TruthTally | None, seen: _Seen) -> InspectedLabelSource | None:

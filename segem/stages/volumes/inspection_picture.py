@@ -1,4 +1,4 @@
-"""The picture of `segem inspect`: the first, middle and last section side by side, labels outlined."""
+"""The picture of `segem inspect`: the first, middle and last section side by side, with labels or membrane."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from segem.kernels.pictures import draw_outlines, find_shrink_factor, stretch_contrast
+from segem.kernels.pictures import draw_outlines, draw_overlay, find_shrink_factor, stretch_contrast
+from segem.kernels.truth import is_membrane
 
 PANEL_PX = 512
 MARGIN_PX, LINE_PX = 12, 20
@@ -28,6 +29,8 @@ class ShownSection:
     z: int
     raw: NDArray[Any]
     labels: NDArray[Any] | None
+    as_truth: bool = False
+    """Whether the labels are truth by now: 1 on membrane."""
 
 
 def draw_inspection(sections: Sequence[ShownSection], black: float, white: float) -> bytes:
@@ -60,7 +63,8 @@ def draw_inspection(sections: Sequence[ShownSection], black: float, white: float
         enlarged = np.repeat(np.repeat(panel, times, axis=0), times, axis=1)
         picture.paste(Image.fromarray(enlarged).convert("RGB"), (left, MARGIN_PX + LINE_PX))
     what = "black is the 1st percentile of the intensities, white the 99th"
-    what += "; orange: borders of the labels" if any(one.labels is not None for one in sections) else ""
+    if any(one.labels is not None for one in sections):
+        what += "; teal: membrane by the labels" if sections[0].as_truth else "; orange: borders of the labels"
     draw.text((MARGIN_PX, MARGIN_PX + LINE_PX + height + 4), what, fill=INK, font=FONT)
     file = io.BytesIO()
     picture.save(file, "PNG")
@@ -70,7 +74,12 @@ def draw_inspection(sections: Sequence[ShownSection], black: float, white: float
 def _draw_panel(one: ShownSection, black: float, white: float) -> NDArray[np.uint8]:
     factor = find_shrink_factor(one.raw.shape, PANEL_PX)
     grey = stretch_contrast(one.raw, black, white, factor)
-    return grey if one.labels is None else draw_outlines(grey, one.labels, factor)
+    if one.labels is None:
+        return grey
+    # Outlines are alike whichever side is membrane: where it is known, the side is shown.
+    return (
+        draw_overlay(grey, is_membrane(one.labels), factor) if one.as_truth else draw_outlines(grey, one.labels, factor)
+    )
 
 
 def _fit(text: str, width: int) -> str:

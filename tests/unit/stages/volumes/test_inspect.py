@@ -203,6 +203,32 @@ def test_what_is_not_known_stays_to_be_filled_in(source, capsys):
     words = shlex.split(told["next"])
     assert words[words.index("--voxel-nm") + 1] == "Z,Y,X"
     assert words[words.index("--membrane") + 1] == "VALUE"
+    said = shell(capsys, "inspect", source, "--labels", source.with_name("truth.tif"), "--membrane", "0", "--json")
+    words = shlex.split(json.loads(said)["next"])
+    assert words[words.index("--membrane") + 1] == "0"
+
+
+def test_how_to_name_membrane_is_said_by_the_labels(source, tmp_path, capsys):
+    said = shell(capsys, "inspect", source, "--labels", source.with_name("truth.tif"))
+    assert "not said: give --membrane and the value" in said
+    cells = np.kron(np.arange(20 * 6).reshape(6, 4, 5), np.ones((1, 20, 24))).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "cells.tif", cells, photometric="minisblack")
+    said = shell(capsys, "inspect", source, "--labels", tmp_path / "cells.tif")
+    assert "not said: give --membrane borders" in said
+
+
+def test_the_side_that_is_membrane_is_seen(source, tmp_path):
+    truth = tifffile.imread(source.with_name("truth.tif"))[0]
+    pictures = []
+    for value in (0, 7):
+        labels = InspectedLabels(source=source.with_name("truth.tif"), membrane=value)
+        look(source, labels=labels, picture=tmp_path / f"{value}.png")
+        drawn = np.asarray(Image.open(tmp_path / f"{value}.png")).astype(int)
+        teal = (drawn[..., 2] - drawn[..., 0] > 20).sum()
+        pictures.append(teal / (truth == value).sum())
+    # As many times enlarged, whichever value it is.
+    assert pictures[0] == pytest.approx(pictures[1], rel=0.35)
+    assert min(pictures) > 1
 
 
 def test_of_two_sections_none_can_stand_out(tmp_path, capsys):
@@ -289,13 +315,18 @@ def test_a_source_that_is_whole_is_refused_nothing(source):
     assert (found.refusal, found.tentative) == (None, {})
 
 
-def test_a_mask_in_place_of_the_image_is_told(source, tmp_path):
+def test_a_mask_in_place_of_the_image_is_told(source, tmp_path, capsys):
     truth = source.with_name("truth.tif")
     warnings = [*look(truth).warnings]
     result = ingest(IngestConfig(name="v", source=truth, voxel_nm=(50, 4, 4)), Workspace(tmp_path / "w"))
     for told in (warnings, result.warnings):
         assert any("holds only two values (0 and 7), which looks like labels" in one for one in told)
     assert not any("looks like labels" in one for one in look(source).warnings)
+    # What is said of tissue would mislead, and so would the command that takes it for an image.
+    out = shell(capsys, "inspect", truth)
+    assert "--labels" in out.split("next:")[1]
+    assert "segem inspect IMAGE" in out
+    assert not any(word in out for word in ("ingest", "quality", "outside", "estimated"))
 
 
 def test_cells_in_place_of_the_image_are_told(tmp_path):
