@@ -133,13 +133,12 @@ def die_half_way(job: str, source: Path, target: Path, files: int) -> None:
 
 
 def age(root: Path) -> None:
-    """Leave the service as an older version would: its database, and deployments that are not those of this one."""
+    """Leave the database of the service as an older version of Prefect would."""
     service = Service(root)
     command = [sys.executable, "-m", "prefect", "server", "database", "downgrade", "-y", "-r", f"-{EARLIER}"]
     environment = clean_environment(**service.server_environment())
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
-    (service.root / "registered").write_text("by an older version", encoding="ascii")
 
 
 def require_resumed(running: RunningService, flow_run: str, kept: int, shards: dict[str, str]) -> None:
@@ -185,7 +184,8 @@ def test_a_half_done_run_and_a_schedule_outlive_an_upgrade_and_the_way_back(mani
     assert list_snapshots(backups) == []
     take_snapshot(root, backups)
 
-    # The new version.
+    # The new version, whose deployments are not those that are registered.
+    (Service(root).root / "registered").write_text("by an older version", encoding="ascii")
     with serving(root, log, port) as after:
         assert revision_of(root) == newest
         require_resumed(after, flow_run, kept, shards)
