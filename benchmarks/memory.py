@@ -30,7 +30,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = """
 import sys
 sys.path[:0] = [{benchmarks!r}, {root!r}]
-import free_net
+# Only where its net is used: with it comes torch, which no other command loads.
+if sys.argv[1] == "segment":
+    import free_net
 from segem.cli import app
 app(sys.argv[1:], standalone_mode=False)
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))

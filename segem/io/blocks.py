@@ -185,7 +185,7 @@ def block_digest(layers: Iterable[Content]) -> str:
 
     Examples
     --------
-    >>> block_digest([np.array([0, 1], np.uint8)]) == block_digest([np.array([0, 2], np.uint8)])
+    >>> block_digest([np.array([[[0, 1]]], np.uint8)]) == block_digest([np.array([[[0, 2]]], np.uint8)])
     False
     """
     digest = hashlib.sha256()

@@ -10,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from segem.errors import InputError
+
 STRIP_PX = 2**20
 """Pixels that are worked on at once: what is held for each is some 60 bytes."""
 _TRUNCATE = 4.0
 """Standard deviations at which a Gaussian is cut."""
+_NUMBERS = 2**32
 _OUTSIDE = np.finfo(np.float32).max
 
 
@@ -59,8 +62,7 @@ class Basins:
         """Divide a section as `find_basins` does, with what is held for each pixel in `into`, (y, x) uint32."""
         parts, width = list(strips(probability.shape)), probability.shape[1]
         # A way may cross borders between strips any number of times. It is followed to the first crossing; what lies
-        # beyond is looked up when all strips are done. Complements of places are larger than the number of any basin,
-        # as not even one pixel in two is a minimum.
+        # beyond is looked up when all strips are done.
         crossed = np.zeros((2 * max(0, len(parts) - 1), width), np.uint32)
         row = np.arange(width, dtype=np.uint32)
         count = 0
@@ -87,6 +89,14 @@ class Basins:
             if k < len(parts) - 1:
                 crossed[2 * k] = numbers[-1]
             into[rows] = numbers
+        # Else a complement could be the number of a basin.
+        if count + crossed.size >= _NUMBERS:
+            raise InputError(
+                "the section has too many basins to number them",
+                expected=f"fewer than {_NUMBERS - crossed.size}",
+                found=count,
+                fix="smooth it more, with a larger --sigma-px",
+            )
         return cls(into, _look_up(crossed.reshape(-1), count), count)
 
     @property

@@ -13,7 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segem.kernels.basins import Basins, Rows, Sheet, strips
-from segem.kernels.merging import Borders, concatenate_borders, merge_basins
+from segem.kernels.merging import Borders, Merging, concatenate_borders
+
+MERGED_AT = 2**18
+"""Borders that are held before basins are merged between them."""
 
 
 def find_cells(
@@ -72,7 +75,9 @@ def find_cells_by_rows(
         (y, x) uint32, where the numbers are to go; what is there does not matter.
     """
     basins = Basins.find(probability, sigma_px, outside, cells)
-    merged = merge_basins(measure_borders(basins, probability, basins.count, merge_below), basins.count, merge_below)
+    merging = Merging(basins.count, merge_below)
+    merging.merge(measure_borders(basins, probability, basins.count, merging))
+    merged = merging.cells()
     for rows in strips(cells.shape):
         cells[rows] = merged[basins[rows]]
 
@@ -121,7 +126,7 @@ def draw_borders(mask: NDArray[np.uint8], rows: slice, cells: Rows) -> None:
     mask[: len(below)] |= _differ(here[: len(below)], below)
 
 
-def measure_borders(basins: Rows, probability: Rows, count: int, below: float = np.inf) -> Borders:
+def measure_borders(basins: Rows, probability: Rows, count: int, merging: Merging | None = None) -> Borders:
     """Return the borders between the basins of a section; those with what is outside are left out.
 
     Parameters
@@ -132,12 +137,13 @@ def measure_borders(basins: Rows, probability: Rows, count: int, below: float = 
         Membrane probability, 255 = certain, not smoothed.
     count : int
         Number of basins.
-    below : float
-        Borders that could not merge at this limit, whatever merges before, may be left out.
+    merging : Merging, optional
+        Merges basins as soon as all their borders are known, so that few borders are held at a time.
 
     Returns
     -------
     Borders
+        All of them; or those that `merging` has to know yet.
 
     Examples
     --------
@@ -147,8 +153,10 @@ def measure_borders(basins: Rows, probability: Rows, count: int, below: float = 
     """
     # Basins that have a weak border, and those that go on below the strip: no other will ever merge.
     weak, further = np.zeros(count + 1, bool), np.zeros(count + 1, bool)
+    below = np.inf if merging is None else merging.below
     finished: list[Borders] = []
     left: list[Borders] = []
+    limit = MERGED_AT
     for rows in strips(basins.shape):
         found = _add_up([*left, *_measure_strip(basins, probability, rows)])
         below_them = basins[rows.stop : rows.stop + 1].reshape(-1)
@@ -162,6 +170,11 @@ def measure_borders(basins: Rows, probability: Rows, count: int, below: float = 
         finished.append(done)
         # Most basins of a strip have ended in the next one; all others are seen to in the end.
         _keep_between(finished, slice(-2, None), weak | further)
+        held = sum(part.one.size for part in finished)
+        if merging is not None and held > limit:
+            finished = [merging.merge(concatenate_borders(finished), ~further)]
+            # What is left is looked at again only when it is half of what is there.
+            limit = max(MERGED_AT, 2 * finished[0].one.size)
         further[below_them] = False
     _keep_between(finished, slice(None), weak)
     return concatenate_borders([*finished, *left])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,31 +118,93 @@ def merge_basins(borders: Borders, count: int, below: float) -> NDArray[np.uint3
     >>> merge_basins(chain, 4, below=0.5).tolist()
     [0, 1, 1, 2, 2]
     """
-    belongs, rounds = np.arange(count + 1), merge_rounds(borders, count, below)
-    del borders
-    for gone in rounds:
-        belongs[gone.one] = gone.other
-    # Each basin now leads to a larger one that it has become part of; in the end to the one that names them all.
-    while not np.array_equal(further := belongs[belongs], belongs):
-        belongs = further
-    named = belongs == np.arange(count + 1)
-    numbers = np.cumsum(named, dtype=np.uint32) - np.uint32(1)
-    return numbers[belongs]
+    merging = Merging(count, below)
+    merging.merge(borders)
+    return merging.cells()
 
 
-def merge_rounds(borders: Borders, count: int, below: float) -> Iterator[Borders]:
+class Merging:
+    """Merges basins as `merge_basins` does, while borders of others are still being measured.
+
+    Parameters
+    ----------
+    count : int
+        Number of basins.
+    below : float
+        Mean probability, 0 to 1.
+
+    Examples
+    --------
+    >>> merging = Merging(3, below=0.5)
+    >>> chain = Borders.gather(np.array([1, 2]), np.array([2, 3]), np.array([25, 51]))
+    >>> left = merging.merge(chain, np.array([True, True, True, False]))
+    >>> left.one.tolist(), left.other.tolist()
+    ([2], [3])
+    >>> merging.cells().tolist()
+    [0, 1, 1, 2]
+    """
+
+    def __init__(self, count: int, below: float) -> None:
+        self.below = below
+        self._belongs = np.arange(count + 1, dtype=np.uint32)
+
+    def merge(self, borders: Borders, ended: NDArray[np.bool_] | None = None) -> Borders:
+        """Merge what can be merged, and return the borders that may matter to what is merged later.
+
+        Parameters
+        ----------
+        borders : Borders
+            Those that the call before has left, and others.
+        ended : (count + 1,) bool, optional
+            Whether all borders of a basin are among them; all basins when absent. Only such are merged: each other's
+            weakest border is known of them, and what is merged before makes no difference.
+        """
+        # Numbered anew in the same order, as those that are left are few beside all basins.
+        basins = np.unique(np.concatenate([borders.one, borders.other]))
+        one, other = (np.searchsorted(basins, side).astype(np.uint32) for side in (borders.one, borders.other))
+        numbered = Borders(one, other, borders.total, borders.length)
+        rounds = merge_rounds(numbered, basins.size, self.below, None if ended is None else ended[basins])
+        while True:
+            try:
+                gone = next(rounds)
+            except StopIteration as end:
+                left: Borders = end.value
+                return Borders(basins[left.one], basins[left.other], left.total, left.length)
+            self._belongs[basins[gone.one]] = basins[gone.other]
+
+    def cells(self) -> NDArray[np.uint32]:
+        """Return the number of the cell that each basin belongs to, from 1; of 0 it is 0."""
+        belongs = self._belongs
+        # Each basin leads to a larger one that it has become part of; in the end to the one that names them all.
+        while not np.array_equal(further := belongs[belongs], belongs):
+            belongs = further
+        named = belongs == np.arange(belongs.size)
+        numbers = np.cumsum(named, dtype=np.uint32) - np.uint32(1)
+        return numbers[belongs]
+
+
+def merge_rounds(
+    borders: Borders, count: int, below: float, ended: NDArray[np.bool_] | None = None
+) -> Generator[Borders, None, Borders]:
     """Merge basins as `merge_basins` does, and yield what is merged at once, round by round.
 
     Parameters
     ----------
     borders, count, below
-        See `merge_basins`.
+        See `merge_basins`; here basins may be numbered from 0.
+    ended : (count + 1,) or (count,) bool, optional
+        See `Merging.merge`.
 
     Yields
     ------
     Borders
         The borders that vanish, no two of them of one basin, in the order of their basins. Of the two basins of each,
         the larger number is the name of both afterwards.
+
+    Returns
+    -------
+    Borders
+        Those that may matter to what is merged later.
 
     Examples
     --------
@@ -154,9 +216,7 @@ def merge_rounds(borders: Borders, count: int, below: float) -> Iterator[Borders
     weakest, first = np.full(count + 1, np.inf), np.full(count + 1, _LAST)
     name, chosen = np.arange(count + 1, dtype=borders.one.dtype), np.zeros(count + 1, bool)
     while True:
-        borders = _drop_settled(borders, chosen, below)
-        if not borders.one.size:
-            return
+        borders = _drop_settled(borders, chosen, below, ended)
         # The weakest border of each basin, in a total order: of equal ones, that of the first basins.
         mean, sides = borders.mean, (borders.one, borders.other)
         key = borders.number(count)
@@ -165,10 +225,16 @@ def merge_rounds(borders: Borders, count: int, below: float) -> Iterator[Borders
         for side in sides:
             equal = mean == weakest[side]
             np.minimum.at(first, side[equal], key[equal])
-        merged = (mean < below) & (first[borders.one] == key) & (first[borders.other] == key)
+        merged = mean < below
+        for side in sides:
+            merged &= first[side] == key
+            if ended is not None:
+                merged &= ended[side]
+        if not merged.any():
+            return borders
         for side in sides:
             weakest[side], first[side] = np.inf, _LAST
-        # A large section has millions of borders: here and below, what is not needed any more goes first.
+        # There may be millions of borders: here and below, what is not needed any more goes first.
         del mean, sides, key
         gone = borders.take(merged).sort(count)
         name[gone.one] = gone.other
@@ -186,16 +252,21 @@ def merge_rounds(borders: Borders, count: int, below: float) -> Iterator[Borders
         del moved
 
 
-def _drop_settled(borders: Borders, chosen: NDArray[np.bool_], below: float) -> Borders:
+def _drop_settled(
+    borders: Borders, chosen: NDArray[np.bool_], below: float, ended: NDArray[np.bool_] | None
+) -> Borders:
     """Leave out the borders of basins that merge with no other, whatever else is merged.
 
     Of such a basin no border is weaker than `below`, and no border that two of them become is. `chosen` is false for
     every basin, before and after.
     """
     weak = borders.mean < below
-    for side in (borders.one, borders.other):
+    sides = (borders.one, borders.other)
+    for side in sides:
         chosen[side[weak]] = True
-    kept = chosen[borders.one] & chosen[borders.other]
-    for side in (borders.one, borders.other):
+    kept = np.ones(weak.size, bool)
+    for side in sides:
+        kept &= chosen[side] if ended is None else chosen[side] | ~ended[side]
+    for side in sides:
         chosen[side[weak]] = False
     return borders if kept.all() else borders.take(kept)

@@ -5,8 +5,6 @@ Two versions of Prefect are not at hand. A database of an older one is made by t
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import signal
 import sqlite3
 import subprocess
@@ -15,8 +13,6 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
-from functools import partial
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -37,13 +33,29 @@ from segem.stages.segmentation.verify import verify
 from segem.stages.volumes.ingest import ingest
 from tests.flows.conftest import ENDS, RunningService, serving
 from tests.flows.test_campaigns import digest_shards
-from tests.processes import ROOT, clean_environment, free_port, wait_for
+from tests.processes import ROOT, clean_environment, free_port, python, wait_for
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 VOLUMES, BLOCKS = 2, 8
 EARLIER = 2
 """Migrations that are taken back."""
+DIE = """
+import os, signal, sys
+from itertools import count
+from pathlib import Path
+from segem.io import snapshot
+job, source, target, last = getattr(snapshot, sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
+seen = count()
+
+def strike(event, arguments):
+    writes = event == "open" and (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR)
+    if writes and str(arguments[0]).startswith(str(target.parent)) and next(seen) == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(strike)
+job(source, target)
+"""
 EXECUTION = ExecutionConfig(device="cpu")
 SECONDS_BETWEEN = 60
 
@@ -114,32 +126,19 @@ def stop_half_way(running: RunningService, flow_run: str, last: Callable[[], obj
     return count_segmented(root)
 
 
-def die_half_way(job: Callable[[], object], files: int) -> None:
-    """Do a job in a process that is killed when it opens the file in the middle."""
-    seen = count()
-
-    def strike(event: str, arguments: tuple[object, ...]) -> None:
-        if event == "open" and int(arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR) and next(seen) == files // 2:  # type: ignore[call-overload]
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def run() -> None:
-        sys.addaudithook(strike)
-        job()
-
-    process = multiprocessing.get_context("fork").Process(target=run)
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+def die_half_way(job: str, source: Path, target: Path, files: int) -> None:
+    """Do a job of `segem.io.snapshot` in a process that is killed when it writes the file in the middle."""
+    command = [*python(DIE), job, str(source), str(target), str(files // 2)]
+    assert subprocess.run(command, cwd=ROOT, timeout=240).returncode == -signal.SIGKILL
 
 
 def age(root: Path) -> None:
-    """Leave the service as an older version would: its database, and deployments that are not those of this one."""
+    """Leave the database of the service as an older version of Prefect would."""
     service = Service(root)
     command = [sys.executable, "-m", "prefect", "server", "database", "downgrade", "-y", "-r", f"-{EARLIER}"]
     environment = clean_environment(**service.server_environment())
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
-    (service.root / "registered").write_text("by an older version", encoding="ascii")
 
 
 def require_resumed(running: RunningService, flow_run: str, kept: int, shards: dict[str, str]) -> None:
@@ -181,18 +180,19 @@ def test_a_half_done_run_and_a_schedule_outlive_an_upgrade_and_the_way_back(mani
     assert older != newest
 
     files = len([path for path in root.rglob("*") if path.is_file()])
-    die_half_way(partial(take_snapshot, root, backups), files)
+    die_half_way("take_snapshot", root, backups, files)
     assert list_snapshots(backups) == []
     take_snapshot(root, backups)
 
-    # The new version.
+    # The new version, whose deployments are not those that are registered.
+    (Service(root).root / "registered").write_text("by an older version", encoding="ascii")
     with serving(root, log, port) as after:
         assert revision_of(root) == newest
         require_resumed(after, flow_run, kept, shards)
 
     # And the way back from it, with all that it has done lost.
     root.rename(tmp_path / "newer")
-    die_half_way(partial(restore_snapshot, backups, root), files)
+    die_half_way("restore_snapshot", backups, root, files)
     assert not root.exists()
     restore_snapshot(backups, root)
     assert (revision_of(root), count_segmented(root)) == (older, kept)

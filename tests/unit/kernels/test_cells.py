@@ -15,10 +15,12 @@ from hypothesis.extra.numpy import arrays
 from skimage.measure import label
 
 import segem.kernels.basins
+import segem.kernels.cells
+from segem.errors import InputError
 from segem.io.scratch import ScratchBox, SectionOf
 from segem.kernels.basins import find_basins, strips
 from segem.kernels.cells import close_membrane, find_cells, find_cells_by_rows, measure_borders
-from segem.kernels.merging import Borders, merge_basins
+from segem.kernels.merging import Borders, Merging, merge_basins
 from segem.kernels.metrics.divisions import score_divisions
 
 SECTIONS = arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.integers(0, 255))
@@ -202,6 +204,7 @@ def test_a_higher_limit_only_merges(section, limits):
 def strips_of(rows, section):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(segem.kernels.basins, "STRIP_PX", rows * section.shape[1])
+        patch.setattr(segem.kernels.cells, "MERGED_AT", 10)
         yield
 
 
@@ -239,6 +242,17 @@ def test_a_way_may_cross_a_border_between_strips_any_number_of_times():
             assert np.array_equal(find_basins(section, 0), whole)
 
 
+def test_numbers_that_could_be_taken_for_places_are_refused(monkeypatch):
+    section = np.array([[0, 1, 0, 1]] * 3, np.uint8)
+    monkeypatch.setattr(segem.kernels.basins, "STRIP_PX", 4)
+    # Two basins, and two rows of four beside each of two borders between strips.
+    monkeypatch.setattr(segem.kernels.basins, "_NUMBERS", 19)
+    assert find_basins(section, 0).max() == 2
+    monkeypatch.setattr(segem.kernels.basins, "_NUMBERS", 18)
+    with pytest.raises(InputError, match="too many basins"):
+        find_basins(section, 0)
+
+
 def test_strips_of_a_real_section_give_the_same(em_data):
     with tifffile.TiffFile(em_data / "isbi2012" / "train-volume.tif") as file:
         image = file.asarray(key=0)[:200, :300]
@@ -253,24 +267,43 @@ def test_strips_of_a_real_section_give_the_same(em_data):
             assert np.array_equal(find_cells(section, 2, 0.5, outside), cells)
 
 
-@given(st.one_of(SECTIONS, FLAT), st.floats(0.05, 0.95), st.integers(1, 12))
-def test_borders_that_could_never_merge_make_no_difference(section, below, height):
+@given(st.one_of(SECTIONS, FLAT), st.floats(0.05, 0.95), st.integers(1, 12), st.sampled_from([0, 3, 100]))
+def test_merging_while_borders_are_measured_is_merging_when_all_are_known(section, below, height, held):
     basins = find_basins(section, 0)
     count = int(basins.max())
-    every = measure_borders(basins, section, count)
-    with strips_of(height, section):
-        some = measure_borders(basins, section, count, below)
-    assert set(zip(some.one.tolist(), some.other.tolist(), strict=True)) <= set(
-        zip(every.one.tolist(), every.other.tolist(), strict=True)
-    )
-    assert np.array_equal(merge_basins(some, count, below), merge_basins(every, count, below))
+    merging = Merging(count, below)
+    with strips_of(height, section), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(segem.kernels.cells, "MERGED_AT", held)
+        left = measure_borders(basins, section, count, merging)
+    merging.merge(left)
+    assert np.array_equal(merging.cells(), merge_basins(measure_borders(basins, section, count), count, below))
 
 
 def test_borders_between_basins_that_stay_as_they_are_are_left_out():
     basins = np.array([[1, 1, 2, 3, 4, 4]])
     section = np.array([[0, 0, 9, 200, 0, 0]], np.uint8)
-    found = measure_borders(basins, section, 4, below=0.5)
+    found = measure_borders(basins, section, 4, Merging(4, below=0.5))
     assert (found.one.tolist(), found.other.tolist()) == ([1], [2])
+
+
+def test_few_borders_are_held_where_many_are_merged(monkeypatch):
+    section = np.random.default_rng(0).integers(0, 256, (2048, 256), np.uint8)
+    basins = find_basins(section, 1)
+    count = int(basins.max())
+    monkeypatch.setattr(segem.kernels.basins, "STRIP_PX", 2**13)
+    monkeypatch.setattr(segem.kernels.cells, "MERGED_AT", 500)
+    merging, given = Merging(count, 0.65), []
+    merge = merging.merge
+    monkeypatch.setattr(
+        merging, "merge", lambda borders, ended: given.append(borders.one.size) or merge(borders, ended)
+    )
+    left = measure_borders(basins, section, count, merging)
+    every = measure_borders(basins, section, count)
+    assert len(given) > 20
+    assert max(given) < every.one.size / 10
+    merge(left)
+    assert np.array_equal(merging.cells(), merge_basins(every, count, 0.65))
+    assert merging.cells().max() < 0.7 * count
 
 
 def traced(call):

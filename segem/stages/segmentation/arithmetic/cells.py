@@ -22,7 +22,7 @@ from segem.plan import Block
 from segem.stages.segmentation.arithmetic.block import Computed, Voxels
 
 LARGE_VOXELS = 2**25
-"""Voxels of a block from which on they stay on the disk, and a process works on one block at a time."""
+"""Most voxels of a block that are held; those of a larger one stay on the disk, and a process has one at a time."""
 
 
 @dataclass(frozen=True)
