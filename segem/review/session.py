@@ -6,7 +6,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from itertools import product
+from itertools import islice, product
 from typing import Literal
 
 import numpy as np
@@ -36,6 +36,8 @@ from segem.review.volumes import MOST_REGIONS, Reviewed, list_in_order, open_rev
 
 Neighbour = Literal["below", "above", "between"]
 NO_CHECKS = Checks()
+_AHEAD = 8
+"""Volumes that are prepared for each person: what is held for them of each is some megabytes."""
 _INVITED_SECONDS = 1.0
 """How often it is looked whether somebody was invited."""
 
@@ -172,7 +174,7 @@ class Review:
         return held
 
     def prepare(self, person: str) -> None:
-        """Do ahead what the person who serves, and whoever is invited, would wait for when they open a volume.
+        """Do ahead what who serves, and whoever is invited, would wait for when they open one of the first volumes.
 
         It ends with the review: who is invited meanwhile opens their address some seconds later.
         """
@@ -181,7 +183,7 @@ class Review:
             with suppress(SegemError):
                 people = (person, *list_reviewers(self.log))
                 # The first volume first, of everybody: it is the one that opens.
-                for name, one in product(self.volumes, people):
+                for name, one in product(islice(self.volumes, _AHEAD), people):
                     if self._closed.is_set():
                         return
                     self.held(one, name)
