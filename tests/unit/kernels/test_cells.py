@@ -294,9 +294,12 @@ def test_few_borders_are_held_where_many_are_merged(monkeypatch):
     monkeypatch.setattr(segem.kernels.cells, "MERGED_AT", 500)
     merging, given = Merging(count, 0.65), []
     merge = merging.merge
-    monkeypatch.setattr(
-        merging, "merge", lambda borders, ended: given.append(borders.one.size) or merge(borders, ended)
-    )
+
+    def watched(borders, ended):
+        given.append(borders.one.size)
+        return merge(borders, ended)
+
+    monkeypatch.setattr(merging, "merge", watched)
     left = measure_borders(basins, section, count, merging)
     every = measure_borders(basins, section, count)
     assert len(given) > 20
