@@ -60,6 +60,16 @@ def stage_of(page):
     return box["x"], box["y"], box["width"], box["height"]
 
 
+def region_at(workspace, z, y, x):
+    """Return the region that holds a pixel."""
+    (found,) = (
+        one
+        for one in Review(workspace, "monday").regions("cortex")
+        if one.z == z and 0 <= y - one.y < one.height_px and 0 <= x - one.x < one.width_px
+    )
+    return found
+
+
 def brushed(path, size):
     """Return a function of pixels (y, x): whether a round brush that follows a path of pixels covers them."""
 
@@ -247,6 +257,8 @@ def test_regions_drawn_at_random_say_by_key_what_the_volume_is(open_page, worksp
     page.wait_for_selector("#help:not([open])", state="attached")
     page.keyboard.press("Shift+R")
     page.wait_for_selector("#sampled:has-text('regions, in random order')")
+    # Asked for beside it, and maybe there later.
+    page.wait_for_selector("#region-list .why:has-text('drawn at random')")
     with open_log(workspace, "monday") as log:
         chosen = [Place(**one) for one in json.loads(str(log.entries(("sample",), "cortex")[-1].detail["regions"]))]
     shown = page.locator("#region-list .where")
@@ -297,21 +309,21 @@ def test_what_is_not_in_sight_is_neither_decided_nor_changed(open_page, workspac
     # A place stays where it is in other sections and pictures, and is decided about where it can be seen.
     page.locator("#tab-regions").click()
     settle(page)
-    section = page.locator("#z").input_value()
-    for _ in range(2):
-        page.keyboard.press("Equal")
-        settle(page)
-    place = page.evaluate("location.hash").split("/")[2:]
-    away = "a" if section == str(SHAPE[0] - 1) else "d"
-    for key in (away, "p"):
+    section, place = 1, "310.00/550.00/1.5000"
+    cell = region_at(workspace, section, 310, 550)
+    page.evaluate("place => { location.hash = place; }", f"cortex/{section}/{place}")
+    page.wait_for_selector(f"[aria-current] .where:has-text('Section {section} at x {cell.x}, y {cell.y}')")
+    settle(page)
+    for key in "dp":
         page.keyboard.press(key)
+        page.wait_for_function("z => document.getElementById('z').value === z", arg=str(section + 1))
         settle(page)
-        assert page.evaluate("location.hash").split("/")[2:] == place
+        assert page.evaluate("location.hash") == f"#cortex/{section + 1}/{place}"
     page.keyboard.press("p")
     page.keyboard.press("1")
     page.wait_for_selector(f"#message:has-text('The region is in section {section}')")
     settle(page)
-    assert page.locator("#z").input_value() == section
+    assert page.locator("#z").input_value() == str(section)
     assert count() == before
     # After a click, Space hides the mask, and does not press the button again.
     here = page.locator("[aria-current] .where").inner_text()
@@ -358,11 +370,7 @@ def test_polygon_and_fill_are_painted(open_page, workspace):
     page.wait_for_selector("#message:has-text('of membrane are gone')")
     settle(page)
     emptied = square & ~mask_of(workspace, 3)
-    (cell,) = (
-        one
-        for one in Review(workspace, "monday").regions("cortex")
-        if one.z == 3 and 0 <= 400 - one.y < one.height_px and 0 <= 400 - one.x < one.width_px
-    )
+    cell = region_at(workspace, 3, 400, 400)
     inside = np.s_[cell.y : cell.y + cell.height_px, cell.x : cell.x + cell.width_px]
     assert emptied.sum() == emptied[inside].sum() > 101 * 101 / 4
     page.keyboard.press("z")
