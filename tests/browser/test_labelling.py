@@ -98,8 +98,11 @@ def test_a_line_takes_the_cheapest_way_over_the_probability(open_page, addresses
     page.keyboard.press("r")
     for y, x in (start, end):
         page.mouse.click(middle[0] + (x + 0.5 - 350.4) * 2, middle[1] + (y + 0.5 - 260.4) * 2)
+        if (y, x) == start:
+            page.wait_for_selector("#message:has-text('Enter or a double click ends the line')")
     page.wait_for_selector("[data-action=undo]:not([disabled])")
     page.keyboard.press("Enter")
+    page.wait_for_selector("#message", state="hidden")
     settle(page)
     with open_log(workspace, "monday") as log:
         # An entry for each region that it crosses.

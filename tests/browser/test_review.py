@@ -355,6 +355,7 @@ def test_polygon_and_fill_are_painted(open_page, workspace):
         page.mouse.click(left + width / 2 + dx, top + height / 2 + dy)
     page.wait_for_selector("#message:has-text('the first corner closes it')")
     page.mouse.click(left + width / 2 - 97, top + height / 2 - 98)
+    assert page.locator("#message").is_hidden(), "nobody is asked for corners of what is closed"
     settle(page)
     square = mask_of(workspace, 3)
     assert square[350:451, 350:451].all()

@@ -4,6 +4,7 @@ import { Ways, costOf, medianWidth, readWindow } from "./ridge.js";
 import { Stroke } from "./strokes.js";
 
 const WIDTH_PX = 256;
+const GO_ON = "Click further along the membrane; Enter or a double click ends the line.";
 
 export class LineTool {
   // `keyOf(volume)` gives the picture that is followed, and whether it is a probability.
@@ -30,7 +31,7 @@ export class LineTool {
       from = way.at(-1);
       await this.draw(way);
     } else {
-      this.painter.on.say("Click further along the membrane; Enter or a double click ends the line.");
+      this.painter.on.say(GO_ON);
     }
     const { key, isProbability } = this.keyOf(mask.volume);
     const window = await readWindow(key, mask.volume, mask.z, from);
@@ -72,6 +73,7 @@ export class LineTool {
     this.turn += 1;
     this.ways = null;
     this.stage.path = null;
+    this.painter.on.withdraw(GO_ON);
     this.stage.redraw();
   }
 }

@@ -59,7 +59,7 @@ const stage = new Stage(info.tile_px, { moved: noteAddress });
 const painter = new Painter(stage, saver, activity, {
   // Whoever paints knows by now, and the introduction lies above the image.
   changed: () => { showTools(); if (painter.done.length) endIntroduction(); },
-  say, within: () => marked(),
+  say, withdraw, within: () => marked(),
   keyOf: (of) => ({ key: of.probability ?? of.raw, isProbability: Boolean(of.probability) }),
 });
 const regions = new Regions({ opened: (region) => openRegion(region) }, info.labelling ? LABELLING : undefined);
@@ -80,6 +80,9 @@ function say(text) {
   Object.assign($("message"), { textContent: text, hidden: !text });
   if (text) hint = setTimeout(() => say(""), HINT_MS);
 }
+
+// Takes back what was said, if it is still to be read.
+function withdraw(text) { if ($("message").textContent === text) say(""); }
 
 function showSaved() {
   const count = saver.waiting.length;

@@ -8,10 +8,11 @@ const MOST_UNDO = 100;
 const LARGEST_FILL = 400_000;
 // On the screen: so near to the first corner, a click closes a polygon.
 const NEAR_PX = 8;
+const GO_ON = "Click the other corners; Enter, a double click or the first corner closes it.";
 
 export class Painter {
-  // `on` has: changed() after what can be undone has changed, say(text) for people, keyOf(volume) as `LineTool` has it,
-  // and within(), the rectangle that a fill which begins in it does not leave.
+  // `on` has: changed() after what can be undone has changed, say(text) for people and withdraw(text) to take it back,
+  // keyOf(volume) as `LineTool` has it, and within(), the rectangle that a fill which begins in it does not leave.
   constructor(stage, saver, activity, on) {
     Object.assign(this, { stage, saver, activity, on, tool: "brush", size: 5, stroke: null, last: null });
     Object.assign(this, { done: [], undone: [], pointers: new Map(), panning: null, penSeen: false });
@@ -130,7 +131,7 @@ export class Painter {
   cancel() {
     this.cancelStroke();
     this.line.end();
-    this.stage.polygon = null;
+    this.takePolygon();
     this.stage.redraw();
   }
 
@@ -147,14 +148,21 @@ export class Painter {
       this.closePolygon();
       return;
     }
-    if (!first) this.on.say("Click the other corners; Enter, a double click or the first corner closes it.");
+    if (!first) this.on.say(GO_ON);
     (stage.polygon ??= []).push(pixel);
     stage.redraw();
   }
 
-  closePolygon() {
+  // Ends the polygon that is being drawn, and returns its corners.
+  takePolygon() {
     const { polygon } = this.stage;
     this.stage.polygon = null;
+    this.on.withdraw(GO_ON);
+    return polygon;
+  }
+
+  closePolygon() {
+    const polygon = this.takePolygon();
     if (!polygon || polygon.length < 3) { this.stage.redraw(); return; }
     const stroke = new Stroke(this.mask, 1);
     stroke.polygon(polygon);
