@@ -397,6 +397,8 @@ function take(which) {
 function setMode(next) {
   // Whoever comes back from a question or the history is where they were before.
   if (next === "regions" && mode !== "regions" && regions.current) openRegion(regions.current);
+  // What was said is about what is not to be seen any more.
+  if (next !== mode) say("");
   mode = next;
   for (const name of tabs) {
     $(name).hidden = name !== mode;
