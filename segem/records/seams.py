@@ -81,6 +81,8 @@ class SeamAudit(Record):
 
     planes: int
     """Borders inside the volume, along all axes; 0 where nothing was cut."""
+    planes_z: int = 0
+    """Those of them between sections, where blocks end."""
     ratio: float | None = None
     """About 1 where no seam shows; null where there is no border, or no plane to compare one with."""
     low: float | None = None
@@ -94,6 +96,11 @@ class SeamAudit(Record):
     """Where it shows most, in words."""
     recomputed: Recomputed | None = None
     """Places that the model computed anew; null where nobody has: a result of others, or of an earlier version."""
+
+    @property
+    def within_sections(self) -> int:
+        """How many borders cut a section."""
+        return self.planes - self.planes_z
 
     def beside(self, recomputed: Recomputed | None) -> SeamAudit:
         """Return the audit with what was computed anew, by which it is judged as well.
@@ -116,6 +123,8 @@ class SeamAudit(Record):
             return f"seams show{':' if self.recomputed and self.recomputed.off else ''} {self.where}"
         if self.planes == 0:
             return "no seam can show: the volume has no borders inside"
+        if not self.within_sections:
+            return "no seam can show within a section: each was computed in one piece"
         if self.ratio is None:
             return "seams were not measured: there is nothing beside the borders to compare them with"
         return f"no seam shows: at borders the probability jumps {self.ratio:.2f} times as much as beside them"

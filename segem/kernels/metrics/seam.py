@@ -144,6 +144,7 @@ class SeamSums:
         low, high = within.interval() if within else (None, None)
         return SeamAudit(
             planes=len(seams.rows) + len(seams.columns) + len(seams.sections),
+            planes_z=len(seams.sections),
             ratio=within.ratio if within else None,
             low=low,
             high=high,

@@ -75,9 +75,10 @@ def _apply(rule: Rule, volume: VolumeScores) -> RuleOutcome:
     if value is not None:
         sentence = rule.describe(value)
         return RuleOutcome(rule=str(rule), met=rule.holds(value), value=value, sentence=sentence)
-    if rule.score == "seam_ratio" and volume.seams is not None and not (volume.seams.planes or volume.seams.shows):
+    seams = volume.seams
+    if rule.score == "seam_ratio" and seams is not None and not (seams.within_sections or seams.shows):
         # Measured, in a way: what is not there cannot show.
-        return RuleOutcome(rule=str(rule), met=True, value=None, sentence=volume.seams.describe())
+        return RuleOutcome(rule=str(rule), met=True, value=None, sentence=seams.describe())
     why = _explain(rule.criterion, volume)
     return RuleOutcome(
         rule=str(rule), met=False, value=None, why=why, sentence=f"{rule.criterion.title} cannot be judged: {why}"

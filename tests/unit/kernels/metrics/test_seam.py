@@ -83,6 +83,11 @@ def test_borders_at_the_edge_of_the_volume_are_none() -> None:
     assert found.describe() == "no seam can show: the volume has no borders inside"
 
 
+def test_borders_between_sections_are_told_from_those_within() -> None:
+    found = audit(draw_map(4), Seams(rows=(128,), columns=(64, 128), sections=(2,)))
+    assert (found.planes, found.planes_z, found.within_sections) == (4, 1, 3)
+
+
 def test_where_there_is_nothing_to_compare_with_nothing_is_measured() -> None:
     flat = np.zeros((1, 64, 64), np.uint8)
     found = audit(flat, Seams(rows=(32,)))

@@ -112,6 +112,14 @@ def test_places_that_are_what_is_stored_are_told_of() -> None:
 
 def test_where_no_seam_can_be_none_shows() -> None:
     assert judge(scored(seams=SeamAudit(planes=0)), "seam_ratio <= 1.1")[0] == "accepted"
+    # Blocks that end between sections cut none of them.
+    between = SeamAudit(planes=2, planes_z=2, ratio_z=1.0)
+    assert judge(scored(seams=between), "seam_ratio <= 1.1")[0] == "accepted"
+    assert between.describe() == "no seam can show within a section: each was computed in one piece"
+    shown = between.model_copy(update={"shows": True, "where": "before section 8"})
+    assert judge(scored(seams=shown), "seam_ratio <= 1.1")[0] == "rejected"
+    state, _ = judge(scored(seams=SeamAudit(planes=3, planes_z=2), model=MODEL), "seam_ratio <= 1.1")
+    assert state == "review"
     state, sentence = judge(scored(seams=SeamAudit(planes=1), model=MODEL), "seam_ratio <= 1.1")
     assert state == "review"
     assert "seams were not measured" in sentence
