@@ -226,8 +226,9 @@ def _serve(workspace: Workspace, run: str, config: ReviewConfig, as_json: bool, 
         ):
             volumes = ", ".join(opened.volumes)
             threading.Thread(target=opened.prepare, args=(person,), name="prepare", daemon=True).start()
-            shown = {"volumes": volumes, "review": f"{listener.address}/?token={own}", "end": ENDED}
-            show(shown, as_json, run=run)
+            shown = {"volumes": volumes, "review": f"{listener.address}/?token={own}"}
+            # For people: programs know how to end what they have started.
+            show(shown if as_json else {**shown, "end": ENDED}, as_json, run=run)
             signal.pause()
     finally:
         opened.close()
