@@ -457,3 +457,23 @@ def test_scripts_in_notes_do_not_run(open_page):
     notes = page.locator(".state").all_inner_texts()
     assert all(any(script in note for note in notes) for script in SCRIPTS)
     assert page.evaluate("window.ran") is None
+
+
+def test_a_region_is_whole_in_a_window_of_another_size_too_unless_somebody_has_moved(open_page):
+    def shown():
+        page.wait_for_timeout(400)
+        settle(page)
+        return page.evaluate("location.hash")
+
+    page = open_page()
+    page.keyboard.press("0")
+    first = shown()
+    page.set_viewport_size({"width": 820, "height": 640})
+    fitted = shown()
+    page.keyboard.press("0")
+    assert shown() == fitted != first, "as if it had been asked for anew"
+    page.keyboard.press("=")
+    scale = shown().split("/")[-1]
+    page.set_viewport_size({"width": 1280, "height": 800})
+    assert shown().split("/")[-1] == scale, "what somebody looks at stays as large"
+    assert page.complaints == []

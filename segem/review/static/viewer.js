@@ -44,6 +44,10 @@ export class Stage {
     this.viewer.viewport.containerSize = this.viewer.viewport.containerSize.clone();
     this.viewer.canvas.tabIndex = -1;
     for (const event of ["animation", "resize", "update-viewport"]) this.viewer.addHandler(event, () => this.redraw());
+    // In a window of another size, what was fitted is fitted again, unless somebody has zoomed or moved since.
+    // OpenSeadragon keeps the scale by a step that comes after this event.
+    const refit = () => { if (this.fitted) this.fit(this.fitted, true); };
+    this.viewer.addHandler("after-resize", () => requestAnimationFrame(refit));
     this.viewer.addHandler("animation-finish", () => this.on.moved());
     new ResizeObserver(() => this.redraw()).observe(document.getElementById("stage"));
   }
@@ -96,6 +100,7 @@ export class Stage {
   }
 
   goTo({ y, x, scale }, immediately = false) {
+    this.fitted = null;
     const { viewport } = this.viewer;
     viewport.panTo(this.item.imageToViewportCoordinates(x, y), immediately);
     if (scale) viewport.zoomTo(this.item.imageToViewportZoom(scale), null, immediately);
@@ -118,16 +123,19 @@ export class Stage {
     const free = Math.max(clientWidth - 2 * OVERVIEW_PX, 0.6 * clientWidth);
     const scale = Math.min(4, 0.8 * clientHeight / height, 0.8 * clientWidth / width, free / width);
     this.goTo({ y: y + height / 2, x: x + width / 2, scale }, immediately);
+    this.fitted = { y, x, height, width };
   }
 
   zoomBy(factor, x = this.marksCanvas.clientWidth / 2, y = this.marksCanvas.clientHeight / 2) {
     const { viewport } = this.viewer;
+    this.fitted = null;
     viewport.zoomBy(factor, viewport.pointFromPixel(new OpenSeadragon.Point(x, y), true));
     viewport.applyConstraints();
   }
 
   panBy(dx, dy) {
     const { viewport } = this.viewer;
+    this.fitted = null;
     viewport.panBy(viewport.deltaPointsFromPixels(new OpenSeadragon.Point(-dx, -dy), true), true);
   }
 
