@@ -61,8 +61,12 @@ def _family(pid: int) -> list[psutil.Process]:
         return []
 
 
+PATIENCE = float(os.environ.get("SEGEM_PATIENCE", "1"))
+
+
 def wait_for(what: Callable[[], bool], seconds: float, log: Path | None = None) -> None:
-    """Return as soon as `what` holds; fail the test when it never does."""
+    """Return as soon as `what` holds; fail the test when it never does, a slow machine given SEGEM_PATIENCE times as long."""
+    seconds *= PATIENCE
     deadline = time.monotonic() + seconds
     while not what():
         if time.monotonic() > deadline:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -41,6 +42,12 @@ class Lease:
             lines = self.path.read_text(encoding="utf-8").splitlines()
             return [holder for line in lines if (holder := Holder.parse(line)) is not None]
         return []
+
+    def age_seconds(self) -> float:
+        """Return how long ago it was last taken or joined; 0 when it is gone."""
+        with suppress(FileNotFoundError):
+            return time.time() - self.path.stat().st_mtime
+        return 0.0
 
     def process(self) -> Holder | None:
         """Return the process of the run, if it has begun and lives on this machine."""

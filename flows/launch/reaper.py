@@ -39,6 +39,8 @@ ATTEMPT, FIRST = "segem.attempt", "segem.first-run"
 """Labels of a run that was started in place of a dead one."""
 DIED = "its process ended unexpectedly"
 STOPPED = "it was cancelled, and its process has ended"
+LATE_SECONDS = 60.0
+"""How long after it has taken the lease the request of a worker may still reach the server, though the worker is dead."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,11 @@ def _reap(folder: Path, client: SyncPrefectClient) -> Iterator[Reaped]:
                 _help_to_cancel(lease, client)
                 continue
             try:
-                found = _close(client.read_flow_run(UUID(lease.flow_run)), client)
+                run = client.read_flow_run(UUID(lease.flow_run))
+                # The server may be about to hear that the run is pending, from a worker that was killed meanwhile.
+                if run.state is not None and run.state.is_scheduled() and lease.age_seconds() < LATE_SECONDS:
+                    continue
+                found = _close(run, client)
             except ObjectNotFound:
                 found = None  # somebody deleted the run
             # Last of all: killed before this line, the reaper finds the lease again and does the same once more.

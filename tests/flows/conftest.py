@@ -26,7 +26,7 @@ from segem.learn.artefact import save_artefact
 from segem.learn.models.registry import build
 from segem.records.card import ModelCard
 from segem.stages.volumes.synth import synth
-from tests.processes import ROOT, clean_environment, free_port, started, wait_for
+from tests.processes import PATIENCE, ROOT, clean_environment, free_port, started, wait_for
 
 OPTIONS = {"features": 2, "depth": 2}
 
@@ -156,7 +156,7 @@ class RunningService:
     def api(self, method: str, path: str, body: object = None) -> Any:
         """Send a request as somebody who knows the password, and return what is answered."""
         user, _, password = self.service.settings()[PASSWORD].partition(":")
-        with httpx.Client(base_url=self.url, auth=(user, password), trust_env=False, timeout=30) as client:
+        with httpx.Client(base_url=self.url, auth=(user, password), trust_env=False, timeout=30 * PATIENCE) as client:
             token = client.get("/csrf-token", params={"client": "tests"}).json()["token"]
             headers = {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "tests"}
             # A busy server asks its clients to come back; Prefect's own do.

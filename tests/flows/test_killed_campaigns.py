@@ -32,7 +32,7 @@ from segem.stages.reporting.read import read_report
 from segem.stages.segmentation.verify import verify
 from tests.flows.conftest import RunningService, serving
 from tests.flows.test_campaigns import command, digest_shards, limited
-from tests.processes import ROOT, clean_environment, free_port, wait_for
+from tests.processes import PATIENCE, ROOT, clean_environment, free_port, wait_for
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -149,11 +149,15 @@ def count_lost(workspace: Workspace, run: str) -> int:
     return lost
 
 
-@pytest.mark.timeout(600 + 600 * KILLS)
+@pytest.mark.timeout(PATIENCE * (600 + 600 * KILLS))
 def test_a_campaign_is_whole_whatever_is_killed(manifest: Path, tmp_path: Path) -> None:
     one_by_one, side_by_side = limited(manifest, 1), limited(manifest, AT_ONCE)
     done = subprocess.run(
-        command(one_by_one, tmp_path / "undisturbed"), env=clean_environment(), cwd=ROOT, check=False, timeout=600
+        command(one_by_one, tmp_path / "undisturbed"),
+        env=clean_environment(),
+        cwd=ROOT,
+        check=False,
+        timeout=600 * PATIENCE,
     )
     assert done.returncode == 0
     alone = digest_shards(tmp_path / "undisturbed")

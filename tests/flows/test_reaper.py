@@ -17,7 +17,7 @@ from prefect.client.schemas.objects import ConcurrencyOptions, FlowRun, State, S
 from prefect.states import Cancelling, Completed, Crashed, Failed, Paused, Pending, Running, Scheduled
 
 from flows.launch.lease import leases_in, take
-from flows.launch.reaper import ATTEMPT, reap
+from flows.launch.reaper import ATTEMPT, LATE_SECONDS, reap
 from flows.links import RUN_LABEL
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -70,6 +70,12 @@ def held(folder: Path, run: FlowRun) -> Iterator[None]:
         os.close(descriptor)
 
 
+def make_older(folder: Path, seconds: float) -> None:
+    for lease in leases_in(folder):
+        taken = lease.path.stat().st_mtime - seconds
+        os.utime(lease.path, (taken, taken))
+
+
 @pytest.mark.parametrize("states", [(Pending(),), (Pending(), Running())], ids=["pending", "running"])
 def test_a_run_whose_lease_expired_is_crashed_and_its_slot_comes_back(
     client: SyncPrefectClient, deployment: UUID, tmp_path: Path, states: tuple[State[Any], ...]
@@ -111,9 +117,24 @@ def test_what_is_over_or_waits_is_not_touched(
     before = client.read_flow_run(run.id).state
     with held(tmp_path, run):
         pass
+    make_older(tmp_path, LATE_SECONDS)
     assert reap(tmp_path, client) == []
     assert client.read_flow_run(run.id).state.id == before.id
     assert leases_in(tmp_path) == [], "its lease is of no use any more"
+
+
+def test_a_worker_that_is_killed_while_it_tells_the_server_leaves_no_run_pending(
+    client: SyncPrefectClient, deployment: UUID, tmp_path: Path
+) -> None:
+    run = begin(client, deployment)
+    with held(tmp_path, run):
+        pass
+    assert reap(tmp_path, client) == [], "its request may be on the way"
+    client.set_flow_run_state(run.id, Pending())
+    (found,) = reap(tmp_path, client)
+    assert found.flow_run == str(run.id)
+    assert state_of(client, run) == StateType.CRASHED
+    assert leases_in(tmp_path) == []
 
 
 @pytest.mark.parametrize("ends_by_itself", [False, True], ids=["killed", "told to stop"])

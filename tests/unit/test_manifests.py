@@ -22,6 +22,7 @@ MANIFESTS = (
     "unet-em-calibration",
     "unet-em-context",
     "unet-em-finish",
+    "unet-em-joint",
     "unet-em-open",
     "unet-em-open-calibration",
     "unet-em-train",
