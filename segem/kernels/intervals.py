@@ -187,7 +187,7 @@ def compare_means(first: NDArray[np.float64], second: NDArray[np.float64]) -> In
     section. So pieces of a third of the stack, as in `bound_mean`, would be far too few. How far the mean scatters is
     told by the slowest waves in the differences, cosines of half a turn, one turn and so on along the stack: one for
     each degree of freedom of Student's t. That is exact for normal differences that have nothing to do with each other,
-    and too sure where they go on for long. The number of waves is that of [1]_, and at least two.
+    and too sure where they go on for long. The number of waves is that of [1]_, rounded, and at least two.
 
     Parameters
     ----------
