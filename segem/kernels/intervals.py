@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import fft, stats
 
 from segem.errors import InputError
 from segem.kernels.pieces import Counts, Pieces, Score
@@ -125,8 +125,16 @@ def bound_mean(scores: NDArray[np.float64]) -> Interval | TooFew:
     >>> bound_mean(np.array([.9, .8, .9])).too_few
     '3 sections with a score; 6 or more are needed'
     """
-    pieces = _join_sections(scores)
-    return pieces if isinstance(pieces, TooFew) else pieces.interval(_mean_of)
+    count = len(scores)
+    if count < FEWEST_SECTIONS:
+        return _too_few_sections(count)
+    # Three pieces, which is as much as a short stack can say of errors that go on from section to section. Spans chosen
+    # by the correlation found in 24 sections held the truth 68 % of the time, and the slow waves of `compare_means`
+    # 85 to 94 %: so few sections do not show it.
+    span = min(round(count / 3), _LONGEST_SPAN)
+    sums = np.stack([scores, np.ones(count)], axis=1)[:, np.newaxis, np.newaxis]
+    pieces = Pieces.overlap(sums, (span, 1, 1), f"bootstrap of {span} neighbours among {count} sections")
+    return pieces.interval(_mean_of)
 
 
 def compare_pooled(first: Counts, second: Counts, edge_nm: float) -> dict[str, Interval | TooFew]:
@@ -175,6 +183,12 @@ def compare_pooled(first: Counts, second: Counts, edge_nm: float) -> dict[str, I
 def compare_means(first: NDArray[np.float64], second: NDArray[np.float64]) -> Interval | TooFew:
     """Return the 95 % interval of the first mean over sections less the second, of two masks of one volume.
 
+    What makes the tissue hard for both cancels out in each section, and with it nearly all that goes on from section to
+    section. So pieces of a third of the stack, as in `bound_mean`, would be far too few. How far the mean scatters is
+    told by the slowest waves in the differences, cosines of half a turn, one turn and so on along the stack: one for
+    each degree of freedom of Student's t. That is exact for normal differences that have nothing to do with each other,
+    and too sure where they go on for long. The number of waves is that of [1]_, rounded, and at least two.
+
     Parameters
     ----------
     first, second : array (sections,)
@@ -189,6 +203,11 @@ def compare_means(first: NDArray[np.float64], second: NDArray[np.float64]) -> In
     InputError
         When the sections are not the same.
 
+    References
+    ----------
+    .. [1] Lazarus, Lewis, Stock and Watson (2018), HAR inference: recommendations for practice, Journal of Business and
+       Economic Statistics 36, doi:10.1080/07350015.2018.1506926
+
     Examples
     --------
     >>> found = compare_means(np.linspace(.8, .9, 12), np.linspace(.7, .8, 12))
@@ -196,12 +215,14 @@ def compare_means(first: NDArray[np.float64], second: NDArray[np.float64]) -> In
     (0.1, 0.1)
     """
     _require_alike(first, second)
-    differences = first - second
-    pieces = _join_sections(differences)
-    if isinstance(pieces, TooFew):
-        return pieces
-    half, value = pieces.half_width(pieces.draw(_mean_of)), float(differences.mean())
-    return Interval(low=value - half, high=value + half, method=pieces.method)
+    differences, count = first - second, len(first)
+    if count < FEWEST_SECTIONS:
+        return _too_few_sections(count)
+    number = max(2, round(0.4 * count ** (2 / 3)))
+    waves = fft.dct(differences, norm="ortho")[1 : number + 1]
+    value = float(differences.mean())
+    half = math.sqrt(float((waves**2).mean()) / count) * float(stats.t.ppf(0.975, number))
+    return Interval(low=value - half, high=value + half, method=f"{number} slow waves among {count} sections")
 
 
 def _require_alike(first: Counts, second: Counts) -> None:
@@ -214,16 +235,9 @@ def _require_alike(first: Counts, second: Counts) -> None:
         )
 
 
-def _join_sections(scores: NDArray[np.float64]) -> Pieces | TooFew:
-    count = len(scores)
-    if count < FEWEST_SECTIONS:
-        few = "1 section" if count == 1 else f"{count} sections"
-        return TooFew(too_few=f"{few} with a score; {FEWEST_SECTIONS} or more are needed")
-    # Three pieces, which is as much as a short stack can say of errors that go on from section to section. Spans chosen
-    # by the correlation found in 24 sections held the truth 68 % of the time: so few sections do not show it.
-    span = min(round(count / 3), _LONGEST_SPAN)
-    sums = np.stack([scores, np.ones(count)], axis=1)[:, np.newaxis, np.newaxis]
-    return Pieces.overlap(sums, (span, 1, 1), f"bootstrap of {span} neighbours among {count} sections")
+def _too_few_sections(count: int) -> TooFew:
+    few = "1 section" if count == 1 else f"{count} sections"
+    return TooFew(too_few=f"{few} with a score; {FEWEST_SECTIONS} or more are needed")
 
 
 def _mean_of(sums: Counts) -> NDArray[np.float64]:

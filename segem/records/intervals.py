@@ -12,7 +12,7 @@ class Interval(Record):
     low: float
     high: float
     method: str
-    """What was drawn with replacement, and how much of it there is."""
+    """How it was found, such as what was drawn with replacement, and from how much."""
 
 
 class TooFew(Record):

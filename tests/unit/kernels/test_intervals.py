@@ -140,10 +140,45 @@ def test_interval_of_a_mean_by_hand() -> None:
     assert found.method == "bootstrap of 2 neighbours among 6 sections"
 
 
+def test_difference_of_means_by_hand() -> None:
+    differences = np.array([0.3, 0.1, 0.1, 0.1, 0.1, 0.1])
+    found = known(compare_means(0.5 + differences, np.full(6, 0.5)))
+    # Two waves, sqrt(1 / 3) * cos(15 and 30 degrees) at the first section, where alone the differences are not .1.
+    scatter = 0.2 * np.sqrt((np.cos(np.pi / 12) ** 2 + np.cos(np.pi / 6) ** 2) / 3 / 2)
+    half = 4.3027 * scatter / np.sqrt(6)
+    assert (found.low, found.high) == pytest.approx((0.8 / 6 - half, 0.8 / 6 + half), abs=1e-5)
+    assert found.method == "2 slow waves among 6 sections"
+    assert known(compare_means(np.ones(24), np.ones(24))).method == "3 slow waves among 24 sections"
+
+
 def test_means_that_differ_by_a_constant_differ_by_it() -> None:
     scores = np.random.default_rng(2).uniform(0.6, 0.9, 30)
     found = known(compare_means(scores + 0.05, scores))
     assert (found.low, found.high) == pytest.approx((0.05, 0.05))
+    equal = known(compare_means(scores, scores))
+    assert (equal.low, equal.high) == (0, 0)
+
+
+@given(arrays(np.float64, st.integers(6, 40), elements=st.floats(0, 1)), st.floats(-1, 1))
+@settings(max_examples=25)
+def test_differences_of_means_shift_and_do_not_know_up_from_down(scores: np.ndarray, shift: float) -> None:
+    zero = np.zeros_like(scores)
+    found, turned, swapped = (
+        known(compare_means(*pair)) for pair in ((scores, zero), (scores[::-1], zero), (zero, scores))
+    )
+    moved = known(compare_means(scores + shift, zero))
+    assert (turned.low, turned.high) == pytest.approx((found.low, found.high), abs=1e-9)
+    assert (-swapped.high, -swapped.low) == pytest.approx((found.low, found.high), abs=1e-9)
+    assert (moved.low - shift, moved.high - shift) == pytest.approx((found.low, found.high), abs=1e-9)
+
+
+@pytest.mark.parametrize("count", [6, 24])
+def test_differences_that_are_normal_are_held_as_often_as_said(count: int) -> None:
+    """To be checked of so simple a case: three standard errors of a share of 2000."""
+    drawn = np.random.default_rng(3).normal(0.02, 0.05, (2000, count))
+    found = [known(compare_means(one, np.zeros(count))) for one in drawn]
+    held = np.mean([one.low <= 0.02 <= one.high for one in found])
+    assert held == pytest.approx(0.95, abs=3 * np.sqrt(0.95 * 0.05 / 2000))
 
 
 @pytest.mark.slow
