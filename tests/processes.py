@@ -62,10 +62,11 @@ def _family(pid: int) -> list[psutil.Process]:
 
 
 PATIENCE = float(os.environ.get("SEGEM_PATIENCE", "1"))
+"""How many times as long as they need on a quiet machine tests wait for something to happen."""
 
 
 def wait_for(what: Callable[[], bool], seconds: float, log: Path | None = None) -> None:
-    """Return as soon as `what` holds; fail the test when it never does, a slow machine given SEGEM_PATIENCE times as long."""
+    """Return as soon as `what` holds; fail the test when it never does."""
     seconds *= PATIENCE
     deadline = time.monotonic() + seconds
     while not what():

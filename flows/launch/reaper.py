@@ -40,7 +40,7 @@ ATTEMPT, FIRST = "segem.attempt", "segem.first-run"
 DIED = "its process ended unexpectedly"
 STOPPED = "it was cancelled, and its process has ended"
 LATE_SECONDS = 60.0
-"""How long after it has taken the lease the request of a worker may still reach the server, though the worker is dead."""
+"""How long after taking a lease a worker's request may still reach the server, though the worker is dead by then."""
 
 
 @dataclass(frozen=True)
