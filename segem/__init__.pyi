@@ -20,6 +20,9 @@ from segem.io.volume import Volume as Volume
 from segem.io.workspace import Workspace as Workspace
 from segem.io.workspace import open_workspace as open_workspace
 from segem.learn.artefact import find_model as find_model
+from segem.learn.models.registry import build as build_net
+from segem.learn.models.upsampling import Upsampling as Upsampling
+from segem.stages.models.catalogue import list_architectures as list_architectures
 from segem.stages.models.export_model import export_model as export_model
 from segem.stages.models.import_model import import_model as import_model
 from segem.stages.reporting.evaluate import evaluate as evaluate_run
@@ -55,8 +58,10 @@ __all__ = [
     "SynthConfig",
     "Terms",
     "TrainConfig",
+    "Upsampling",
     "Volume",
     "Workspace",
+    "build_net",
     "calibrate_model",
     "evaluate_run",
     "export_layer",
@@ -65,6 +70,7 @@ __all__ = [
     "find_model",
     "import_model",
     "ingest_volume",
+    "list_architectures",
     "list_runs",
     "load_manifest",
     "open_workspace",

@@ -70,6 +70,9 @@ class TrainConfig(Config):
     """Seconds between checkpoints, from which the same command resumes; they do not change the result."""
     checkpoint_steps: int = Field(default=500, ge=1)
     """Most steps between checkpoints; they do not change the result."""
+    look_seconds: float = Field(default=10.0, gt=0, allow_inf_nan=False)
+    """Least seconds between looks at the validation sections, the points of a training's curve; looks take a twentieth
+    of the time at most and do not change the result."""
     seed: int = Field(default=0, ge=0)
     """Seed of all random choices."""
 

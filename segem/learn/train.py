@@ -130,7 +130,7 @@ def fit(
     # It wraps the averaged net and copies nothing, so every look sees the weights of that moment.
     judged = in_pieces(learner.average, geometry(config.model, config.architecture))
     reached = kept.restore(learner) if kept is not None else Reached()
-    watch = Watch()
+    watch = Watch(config.look_seconds)
     # Time used before an interruption counts: the budget belongs to the training, not to this process.
     started = time.monotonic() - reached.seconds
 

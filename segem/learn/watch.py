@@ -10,7 +10,6 @@ from segem.config import Config
 
 SHARE_OF_TIME = 0.05
 """Largest share of the time that looks may take, except for the first one."""
-SECONDS_BETWEEN = 10.0
 LOOKS = 200
 """Looks become rarer in a long training, so that the curve of a day is hardly longer than that of an hour."""
 
@@ -29,15 +28,21 @@ class Snapshot(Config):
 class Watch:
     """Decides when to look, so that looks take a small share of the time; they do not change the result.
 
+    Parameters
+    ----------
+    seconds : float
+        Least time between looks.
+
     Examples
     --------
-    >>> watch = Watch()
+    >>> watch = Watch(10.0)
     >>> watch.due()
     False
     """
 
-    def __init__(self) -> None:
-        self._due = time.monotonic() + SECONDS_BETWEEN
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._due = time.monotonic() + seconds
 
     def due(self) -> bool:
         """Return whether it is time for a look."""
@@ -50,4 +55,4 @@ class Watch:
         yield
         ended = time.monotonic()
         # A look at large sections may take minutes, so its cost decides when the next one is due.
-        self._due = ended + max(SECONDS_BETWEEN, (ended - started) / SHARE_OF_TIME, seconds / LOOKS)
+        self._due = ended + max(self._seconds, (ended - started) / SHARE_OF_TIME, seconds / LOOKS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -36,20 +37,32 @@ def manifest(tmp_path: Path) -> Manifest:
     return Manifest(name="m", volumes=(entry(tmp_path / "a", split=SPLIT),))
 
 
-@pytest.fixture
-def plain(workspace: Workspace, manifest: Manifest) -> Artefact:
-    """A model as it was before models were calibrated."""
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of models: `mine`, and `plain` as it was before models were calibrated."""
+    root = tmp_path_factory.mktemp("models")
+    space = Workspace(root / "w")
+    space.prepare()
     torch.set_num_threads(1)
-    made = load_artefact(train(manifest, "mine", CONFIG, workspace, device="cpu").path)
+    learned = Manifest(name="m", volumes=(entry(root / "a", split=SPLIT),))
+    made = load_artefact(train(learned, "mine", CONFIG, space, device="cpu").path)
     net = load_net(made, calibrate=False)
     with torch.no_grad():
         net.get_parameter("head.bias").add_(2)  # far too sure of membrane, however well the training went
-    volume = Volume.open(workspace.volume("tissue"))
+    volume = Volume.open(space.volume("tissue"))
     probability = predict_section(net, zscore(np.asarray(volume.raw[:1]), volume.statistics))
     # However such a short training goes, masks hold both classes: three tenths of this section are membrane.
     threshold = float(np.quantile(probability, 0.7))
     card = made.card.model_copy(update={"name": "plain", "calibration": Calibration(), "threshold": threshold})
-    return save_artefact(workspace.models / "plain" / "1", card, net)
+    save_artefact(space.models / "plain" / "1", card, net)
+    return space.models
+
+
+@pytest.fixture
+def plain(models: Path, workspace: Workspace) -> Artefact:
+    """Return the model `plain` of a workspace that holds a copy of both."""
+    shutil.copytree(models, workspace.models, dirs_exist_ok=True)
+    return find_model("plain", workspace)
 
 
 def layers(workspace: Workspace, run: str) -> tuple[np.ndarray, np.ndarray]:

@@ -54,11 +54,27 @@ def output_of(workspace: Workspace, run: str = "r") -> str:
     return digest.hexdigest()
 
 
-@pytest.fixture
-def segmented(workspace: Workspace, artefact: Artefact, tmp_path: Path) -> Workspace:
-    make_volume(workspace, tmp_path / "source")
+def segment_noise(folder: Path) -> Workspace:
+    """Ingest and segment a volume below a folder, and return its workspace."""
+    workspace = Workspace(folder / "workspace")
+    workspace.prepare()
+    make_artefact(workspace, seed=0)
+    make_volume(workspace, folder / "source")
     segment("noise", "r", TILED, QUIET, workspace)
     return workspace
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with such a workspace, which no test changes."""
+    return segment_noise(tmp_path_factory.mktemp("finished")).root.parent
+
+
+@pytest.fixture
+def segmented(finished: Path, tmp_path: Path) -> Workspace:
+    """Return a copy of that workspace; its source is another file now, so it is not ingested again."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    return Workspace(tmp_path / "workspace")
 
 
 def test_every_voxel_is_written_and_recorded(segmented: Workspace) -> None:
@@ -91,7 +107,8 @@ def test_a_second_run_computes_nothing(segmented: Workspace) -> None:
     assert output_of(segmented) == before
 
 
-def test_what_changes_decides_what_is_computed_again(segmented: Workspace, tmp_path: Path) -> None:
+def test_what_changes_decides_what_is_computed_again(tmp_path: Path) -> None:
+    segmented = segment_noise(tmp_path)
     make_volume(segmented, tmp_path / "source", change=17)
     # One voxel moves the statistics of the volume, so every block is made of something else.
     assert segment("noise", "r", TILED, QUIET, segmented).computed == 3
@@ -290,7 +307,8 @@ def test_pixels_of_a_size_that_the_model_never_saw_are_warned_of(
     assert "pixels of 4 x 4 nm, and tiny learned at 7 to 8 nm" in warned[0]
 
 
-def test_a_volume_ingested_anew_makes_old_masks_worthless(segmented: Workspace, tmp_path: Path) -> None:
+def test_a_volume_ingested_anew_makes_old_masks_worthless(tmp_path: Path) -> None:
+    segmented = segment_noise(tmp_path)
     baseline("noise", "r", BaselineConfig(), segmented)
     make_volume(segmented, tmp_path / "source", change=3)
     changed = "the volume has changed since the segmentation; run again"

@@ -286,7 +286,7 @@ def test_one_section_cannot_both_train_and_validate(workspace: Workspace, tmp_pa
 @pytest.mark.parametrize("damage", ["lost", "flipped"])
 def test_a_damaged_volume_is_one_clear_error(workspace: Workspace, tmp_path: Path, layer: str, damage: str) -> None:
     volume = entry(tmp_path / "a")
-    trained(workspace, volume)
+    ingest(volume.ingest_config(), workspace)
     shard = workspace.volume("tissue") / layer / "c" / "0" / "0" / "0"
     content = bytearray(shard.read_bytes())
     content[50] ^= 1

@@ -18,6 +18,7 @@ from segem.cli import app
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs" / "reference"
 PAPERS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "data").rglob("*.md")])
+NOTEBOOKS = sorted((ROOT / "docs").rglob("*.ipynb"))
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(#[^)\s]+)?\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
@@ -49,7 +50,7 @@ def test_the_papers_are_found() -> None:
     assert {"README.md", "architecture.md", "SECURITY.md"} <= {path.name for path in PAPERS}
 
 
-@pytest.mark.parametrize("paper", PAPERS, ids=lambda path: path.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("paper", [*PAPERS, *NOTEBOOKS], ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(paper: Path) -> None:
     assert dead_links(paper) == []
 
@@ -58,7 +59,7 @@ def test_every_page_is_reached_from_the_readme() -> None:
     seen, ahead = set(), [ROOT / "README.md"]
     while ahead:
         paper = ahead.pop().resolve()
-        if paper not in seen and paper.suffix == ".md":
+        if paper not in seen and paper.suffix in {".md", ".ipynb"}:
             seen.add(paper)
             ahead += [paper.parent / target for target, _ in LINK.findall(paper.read_text(encoding="utf-8")) if target]
             ahead += [
@@ -67,7 +68,7 @@ def test_every_page_is_reached_from_the_readme() -> None:
                 if target.endswith("adr/")
                 for page in (paper.parent / target).glob("*.md")
             ]
-    assert {path for path in PAPERS if path.is_relative_to(ROOT / "docs")} <= seen
+    assert {path for path in [*PAPERS, *NOTEBOOKS] if path.is_relative_to(ROOT / "docs")} <= seen
 
 
 NAMED = re.compile(r"`((?:segem|flows|tests|benchmarks|docs|data)/[\w./-]+)(?: [^`]*)?`|\bbenchmarks/[\w/]+\.py")

@@ -28,8 +28,8 @@ probability = segem.Volume.open(workspace.result("monday", "cortex")).raw
 
 `import segem` loads nothing; each name below is imported at its first use. Steps take a frozen configuration, whose
 fields the page on [manifest keys](manifest.md) lists, and keep what they make in the workspace. Calling a step again
-resumes it. Every error that a user can cause is a `segem.SegemError`. The [notebook](../start/segem.ipynb) shows the
-steps at work.
+resumes it. Every error that a user can cause is a `segem.SegemError`. The notebooks show
+[the steps](../start/segem.ipynb) and [the nets](../start/zoo.ipynb) at work.
 """
 
 

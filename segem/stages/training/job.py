@@ -26,7 +26,7 @@ from segem.stages.training.labelled import LabelledVolume, open_labelled_volumes
 from segem.stages.training.memory import require_section_memory, require_training_memory
 from segem.stages.training.reviewed import NO_REVIEWS, Reviews, assign_reviewed
 
-HOW_OFTEN = {"checkpoint_seconds", "checkpoint_steps"}
+HOW_OFTEN = {"checkpoint_seconds", "checkpoint_steps", "look_seconds"}
 """Settings that do not change the result."""
 _TRAINER = "segem.learn.train"
 """The module whose function trains: the code that decides the weights is all that it reaches."""

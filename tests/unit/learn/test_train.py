@@ -80,14 +80,14 @@ def test_looking_at_what_is_reached_changes_nothing_and_survives_a_kill(
     ways = [striped()], [striped("w"), striped("x")]
     blind = fit(*ways, config(steps=6))
     assert [point.step for point in blind.history] == [6]
-    monkeypatch.setattr("segem.learn.watch.SECONDS_BETWEEN", 0.0)
     monkeypatch.setattr("segem.learn.watch.SHARE_OF_TIME", 1e9)
     monkeypatch.setattr("segem.learn.watch.LOOKS", 1e9)
+    often = config(steps=6, look_seconds=1e-9)
     shown: list[tuple[tuple[int, ...], int]] = []
     said: list[float | None] = []
     watched = fit(
         *ways,
-        config(steps=6),
+        often,
         on_look=lambda probability, points: shown.append((probability.shape, len(points))),
         on_step=lambda now: said.append(now.validation_iou),
     )
@@ -102,8 +102,8 @@ def test_looking_at_what_is_reached_changes_nothing_and_survives_a_kill(
 
     kept = Checkpoints(tmp_path / "c", 1e9, 1)
     with pytest.raises(KeyboardInterrupt):
-        fit(*ways, config(steps=6), on_look=killed, kept=kept)
-    again = fit(*ways, config(steps=6), kept=kept)
+        fit(*ways, often, on_look=killed, kept=kept)
+    again = fit(*ways, often, kept=kept)
     assert [point.step for point in again.history] == [1, 2, 3, 4, 5, 6, 6]
     assert [p.validation_iou for p in again.history] == [p.validation_iou for p in watched.history]
 
@@ -111,7 +111,7 @@ def test_looking_at_what_is_reached_changes_nothing_and_survives_a_kill(
 def test_looks_take_a_twentieth_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr("segem.learn.watch.time.monotonic", lambda: clock[0])
-    watch, spent = Watch(), 0.0
+    watch, spent = Watch(10.0), 0.0
     while clock[0] < 3600:
         if watch.due():
             with watch.measure(clock[0]):

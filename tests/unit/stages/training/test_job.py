@@ -24,7 +24,7 @@ def section(**changed: Any) -> LabelledSection:
 def test_the_same_training_has_the_same_digest_however_often_it_is_saved() -> None:
     first = compute_training_digest(JOB, [section()])
     assert compute_training_digest(JOB, [section()]) == first
-    often = replace(JOB, config=JOB.config.model_copy(update={"checkpoint_steps": 3}))
+    often = replace(JOB, config=JOB.config.model_copy(update={"checkpoint_steps": 3, "look_seconds": 1.0}))
     assert compute_training_digest(often, [section()]) == first
 
 
