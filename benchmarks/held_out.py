@@ -39,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--model", default="unet-em", help="name, or path of a model's folder")
-    parser.add_argument("--manifest", type=Path, default=ROOT / "data" / "manifests" / "unet-em-train.yaml")
+    parser.add_argument("--manifest", type=Path, default=ROOT / "data" / "manifests" / "unet-em-calibration.yaml")
     parser.add_argument("--views", type=int, default=1, choices=(1, 2, 4, 8), help="flips and turns to average")
     arguments = parser.parse_args()
     artefact = find_model(arguments.model)

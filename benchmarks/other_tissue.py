@@ -1,4 +1,4 @@
-"""Scores a model, and K-means, on mouse cortex (SNEMI3D): another animal, stain and pixel size than that of unet-em.
+"""Scores a model, and K-means, on mouse cortex (SNEMI3D): whole stacks of another animal, stain and pixel size.
 
     .venv/bin/python benchmarks/other_tissue.py --data-root DIR [--model unet-em] [--resample never]
 
