@@ -8,7 +8,9 @@ import random
 import signal
 import sqlite3
 import time
-from contextlib import closing
+import traceback
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -109,12 +111,24 @@ def test_a_list_leads_nowhere_else(root: Path, tmp_path: Path, name: str) -> Non
         restore_snapshot(place, tmp_path / "again")
 
 
-def _back_up(root: Path, into: Path) -> None:
-    take_snapshot(root, into)
+def _back_up(root: Path, into: Path, fault: Path) -> None:
+    with _told(fault):
+        take_snapshot(root, into)
 
 
-def _restore(into: Path, root: Path) -> None:
-    restore_snapshot(into, root)
+def _restore(into: Path, root: Path, fault: Path) -> None:
+    with _told(fault):
+        restore_snapshot(into, root)
+
+
+@contextmanager
+def _told(fault: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        # What a child process prints, pytest does not show.
+        fault.write_text(traceback.format_exc())
+        raise
 
 
 def test_killed_at_any_moment_it_is_whole_or_not_there(root: Path, tmp_path: Path) -> None:
@@ -124,15 +138,15 @@ def test_killed_at_any_moment_it_is_whole_or_not_there(root: Path, tmp_path: Pat
     started = time.perf_counter()
     take_snapshot(root, tmp_path / "other")
     took = time.perf_counter() - started
-    killed = random.Random(0)
+    killed, fault = random.Random(0), tmp_path / "fault"
     for _ in range(TIMES):
         for job, source, target in (_back_up, root, tmp_path / "b"), (_restore, tmp_path / "other", tmp_path / "again"):
-            process = context.Process(target=job, args=(source, target))
+            process = context.Process(target=job, args=(source, target, fault))
             process.start()
             time.sleep(killed.uniform(0, took))
             process.kill()
             process.join()
-            assert process.exitcode in {-signal.SIGKILL, 0}
+            assert process.exitcode in {-signal.SIGKILL, 0}, fault.read_text()
             for place in list_snapshots(tmp_path / "b"):
                 assert set(content(place / FILES)) == set(read_snapshot(place).files)
             if (tmp_path / "again").exists():

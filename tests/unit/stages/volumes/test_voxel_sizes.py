@@ -134,7 +134,7 @@ def test_pixels_far_from_those_are_warned_of_with_both_numbers(y: float, x: floa
 
 def test_the_bundled_model_says_what_it_learned_at() -> None:
     model = find_model("unet-em")
-    assert model.card.learned_at == LearnedAt(pixel_nm=(4.0, 4.6), section_nm=(50.0, 50.0))
+    assert model.card.learned_at == LearnedAt(pixel_nm=(4.0, 6.0), section_nm=(30.0, 50.0))
 
 
 def test_a_card_says_which_pixel_sizes_crops_were_resampled_to() -> None:
