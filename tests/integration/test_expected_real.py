@@ -1,4 +1,4 @@
-"""What the bundled model expects of real sections that it has not seen, of its own tissue and of another."""
+"""What the bundled model expects of real sections that it has not seen, of tissue that it knows and of another look."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from segem.config import ExecutionConfig, IngestConfig, SegmentConfig
 from segem.io.volume import Volume
@@ -21,12 +22,12 @@ RUN = "r"
 
 
 @pytest.mark.slow
-def test_the_bundled_model_knows_fly_and_abstains_on_cortex(em_data: Path, tmp_path: Path) -> None:
-    """Cortex is given as if its pixels were those of the fly: its looks have to give it away."""
+def test_the_bundled_model_knows_fly_and_abstains_on_another_microscope(em_data: Path, tmp_path: Path) -> None:
+    """A focused ion beam's sections are given as if their voxels were those of the fly: their looks give them away."""
     workspace, truth = Workspace(tmp_path / "w"), tifffile.imread(em_data / "isbi2012" / "train-labels.tif")[21:23]
     fly = tifffile.imread(em_data / "isbi2012" / "train-volume.tif")[21:23]
-    cortex = np.stack([tifffile.imread(path) for path in sorted((em_data / "snemi" / "ac4" / "raw").iterdir())[12:13]])
-    for name, image in {"fly": fly, "cortex": cortex[:, :512, :512]}.items():
+    milled = np.stack([np.asarray(Image.open(path)) for path in sorted((em_data / "fibsem" / "raw").iterdir())[:2]])
+    for name, image in {"fly": fly, "milled": milled}.items():
         tifffile.imwrite(tmp_path / f"{name}.tif", image, photometric="minisblack")
         ingest(IngestConfig(name=name, source=tmp_path / f"{name}.tif", voxel_nm=(50, 4, 4)), workspace)
         segment(name, RUN, SegmentConfig(runtime="torch"), ExecutionConfig(device="cpu"), workspace)
@@ -37,6 +38,6 @@ def test_the_bundled_model_knows_fly_and_abstains_on_cortex(em_data: Path, tmp_p
     assert found["fly"].like == "isbi"
     assert found["fly"].iou.low < measured < found["fly"].iou.high
     assert found["fly"].iou.high - found["fly"].iou.low < 0.15
-    assert isinstance(found["cortex"], Abstains)
-    assert "too unlike" in found["cortex"].abstains
-    assert len(found["cortex"].reasons) == 3
+    assert isinstance(found["milled"], Abstains)
+    assert "too unlike" in found["milled"].abstains
+    assert len(found["milled"].reasons) == 3
