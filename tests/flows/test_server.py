@@ -164,12 +164,10 @@ def test_a_campaign_runs_by_hand(server: Server, job: dict[str, str]) -> None:
     report = Path(job["workspace"]) / "runs/r1/report"
     assert json.loads((report / "report.json").read_text())["volumes"][0]["name"] == "alpha"
     artifacts = server.api("POST", "/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}})
-    assert {artifact["key"] for artifact in artifacts} == {
-        "campaign-progress",
-        "iou-of-volumes",
-        "report",
-        "status",
-    }
+    keys = {artifact["key"] for artifact in artifacts}
+    # On a slow machine, steps last long enough to have a bar of their own.
+    bars = {f"{step}-alpha" for step in ("ingest", "baseline", "segment")}
+    assert keys - bars == {"campaign-progress", "iou-of-volumes", "report", "status"}
 
     def told() -> list[str]:
         lines = server.api("POST", "/logs/filter", {"logs": {"flow_run_id": {"any_": [run["id"]]}}})
