@@ -31,7 +31,8 @@ def status(service: RunningService, path: str, method: str = "GET", **headers: s
 
 
 def test_every_deployment_is_there_without_a_clone(service: RunningService) -> None:
-    found = service.api("POST", "/deployments/filter", {})
+    # Tests that were run before this one deploy a flow of their own.
+    found = [one for one in service.api("POST", "/deployments/filter", {}) if one["name"] != NAP.partition("/")[2]]
     flows = {flow["id"]: flow["name"] for flow in service.api("POST", "/flows/filter", {})}
     assert {f"{flows[one['flow_id']]}/{one['name']}" for one in found} == {
         f"{one['name']}/{one['name']}" for one in read_deployments()
