@@ -95,7 +95,8 @@ def profile(taken: Taken) -> str:
         kind = "the net" if "segment" in running else "other steps" if running else "no step"
         seconds[kind] += end - start
         used[kind] += after - before
-    return ", ".join(f"{kind} {seconds[kind]:.0f} s ({used[kind] / seconds[kind]:.2f} cores)" for kind in kinds)
+    told = (f"{kind} {seconds[kind]:.0f} s ({used[kind] / seconds[kind]:.2f} cores)" for kind in kinds if seconds[kind])
+    return ", ".join(told)
 
 
 def run(manifest: Path, data_root: Path, cpu: int) -> Taken:

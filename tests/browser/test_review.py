@@ -460,20 +460,27 @@ def test_scripts_in_notes_do_not_run(open_page):
 
 
 def test_a_region_is_whole_in_a_window_of_another_size_too_unless_somebody_has_moved(open_page):
-    def shown():
-        page.wait_for_timeout(400)
+    def resized(width, height):
+        before = stage_of(page)[2]
+        page.set_viewport_size({"width": width, "height": height})
+        page.wait_for_function(
+            "before => Math.abs(document.getElementById('stage').clientWidth - before) > 100", arg=before
+        )
+        return settled()
+
+    def settled():
         settle(page)
         return page.evaluate("location.hash")
 
     page = open_page()
     page.keyboard.press("0")
-    first = shown()
-    page.set_viewport_size({"width": 820, "height": 640})
-    fitted = shown()
+    first = settled()
+    fitted = resized(820, 640)
+    assert fitted != first
     page.keyboard.press("0")
-    assert shown() == fitted != first, "as if it had been asked for anew"
+    assert settled() == fitted, "as if it had been asked for anew"
     page.keyboard.press("=")
-    scale = shown().split("/")[-1]
-    page.set_viewport_size({"width": 1280, "height": 800})
-    assert shown().split("/")[-1] == scale, "what somebody looks at stays as large"
+    page.wait_for_function("fitted => location.hash !== fitted", arg=fitted)
+    scale = settled().split("/")[-1]
+    assert resized(1280, 800).split("/")[-1] == scale, "what somebody looks at stays as large"
     assert page.complaints == []
