@@ -461,10 +461,11 @@ def test_scripts_in_notes_do_not_run(open_page):
 
 def test_a_region_is_whole_in_a_window_of_another_size_too_unless_somebody_has_moved(open_page):
     def resized(width, height):
-        before = stage_of(page)[2]
         page.set_viewport_size({"width": width, "height": height})
         page.wait_for_function(
-            "before => Math.abs(document.getElementById('stage').clientWidth - before) > 100", arg=before
+            """width => innerWidth === width
+                && document.getElementById("mask").width === document.getElementById("stage").clientWidth""",
+            arg=width,
         )
         return settled()
 
