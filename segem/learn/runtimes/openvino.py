@@ -73,6 +73,8 @@ class OpenVinoCpu:
             # One thread for each stream, so that the number of cores does not change the order of sums.
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": threads,
+            # Every process would otherwise bind its threads to the same first cores, and all workers share those.
+            "ENABLE_CPU_PINNING": False,
             # On processors that have it, OpenVINO would otherwise compute in bfloat16.
             "INFERENCE_PRECISION_HINT": "f32",
         }

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +74,30 @@ def test_what_the_converter_left_of_self_is_removed() -> None:
     x = np.array([[[[-1, 2]], [[3, -4]], [[-5, 6]]]], np.float32)
     assert compiled({0: x})[0].tolist() == [[[[0, 2]], [[3, 0]], [[0, 6]]]]
     del user
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="with one core there is nothing to bind to")
+@pytest.mark.parametrize("runtime", ["torch", "openvino"])
+def test_no_thread_is_bound_to_a_core_which_other_workers_would_be_bound_to_as_well(
+    net: nn.Module, runtime: str
+) -> None:
+    opened = open_runtime(net, runtime, CPU, 3, 1)  # type: ignore[arg-type]
+    done, seen = threading.Event(), set()
+
+    def watch() -> None:
+        while not done.is_set():
+            for thread in os.listdir("/proc/self/task"):
+                with suppress(ProcessLookupError):
+                    seen.add(frozenset(os.sched_getaffinity(int(thread))))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for _ in opened.evaluate(iter(inputs((512, 512), (512, 512)))):
+        pass
+    done.set()
+    watcher.join()
+    opened.close()
+    assert seen == {frozenset(os.sched_getaffinity(0))}
 
 
 @pytest.mark.parametrize("runtime", ["torch", "openvino"])
