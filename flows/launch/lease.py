@@ -19,6 +19,10 @@ from pathlib import Path
 from segem.io.holder import Holder, this_host, this_process
 
 
+CLOSED = b"closed"
+"""Line of a lease whose run was closed."""
+
+
 @dataclass(frozen=True)
 class Lease:
     """A lease as it lies on disk.
@@ -43,8 +47,19 @@ class Lease:
             return [holder for line in lines if (holder := Holder.parse(line)) is not None]
         return []
 
+    def is_closed(self) -> bool:
+        """Return whether its run was closed since it was last taken."""
+        with suppress(OSError):
+            return CLOSED in self.path.read_bytes().splitlines()
+        return False
+
+    def close(self) -> None:
+        """Write down that its run was closed; nobody can join it any more. To be called while it is expired."""
+        with self.path.open("ab") as file:
+            file.write(CLOSED + b"\n")
+
     def age_seconds(self) -> float:
-        """Return how long ago it was last taken or joined; 0 when it is gone."""
+        """Return how long ago it was last taken, joined or closed; 0 when it is gone."""
         with suppress(FileNotFoundError):
             return time.time() - self.path.stat().st_mtime
         return 0.0
@@ -98,15 +113,15 @@ def join(path: Path) -> int | None:
     Returns
     -------
     int or None
-        The descriptor that holds the lock until the process ends. None when the lease is gone: the run was found dead,
-        and maybe started again, so that this process must not work on it.
+        The descriptor that holds the lock until the process ends. None when the lease is closed or gone: the run was
+        found dead, and maybe started again, so that this process must not work on it.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
     except FileNotFoundError:
         return None
     fcntl.flock(descriptor, fcntl.LOCK_SH)
-    if _is(path, descriptor):
+    if _is(path, descriptor) and not Lease(path).is_closed():
         _sign(descriptor)
         return descriptor
     os.close(descriptor)

@@ -40,7 +40,7 @@ ATTEMPT, FIRST = "segem.attempt", "segem.first-run"
 DIED = "its process ended unexpectedly"
 STOPPED = "it was cancelled, and its process has ended"
 LATE_SECONDS = 60.0
-"""How long after taking a lease a worker's request may still reach the server, though the worker is dead by then."""
+"""How long a request may still reach the server of a process that is dead by then."""
 
 
 @dataclass(frozen=True)
@@ -79,34 +79,44 @@ def _reap(folder: Path, client: SyncPrefectClient) -> Iterator[Reaped]:
             if not dead:
                 _help_to_cancel(lease, client)
                 continue
-            try:
-                run = client.read_flow_run(UUID(lease.flow_run))
-                # The server may be about to hear that the run is pending, from a worker that was killed meanwhile.
-                if run.state is not None and run.state.is_scheduled() and lease.age_seconds() < LATE_SECONDS:
-                    continue
-                found = _close(run, client)
-            except ObjectNotFound:
-                found = None  # somebody deleted the run
-            # Last of all: killed before this line, the reaper finds the lease again and does the same once more.
-            lease.path.unlink(missing_ok=True)
+            found = _look_at(lease, client)
         if found is not None:
             yield found
 
 
-def _close(run: FlowRun, client: SyncPrefectClient) -> Reaped | None:
-    """Bring a run to its end whose process is gone; None where nothing was amiss."""
-    state = run.state.type if run.state else None
-    open_still = state in UNFINISHED
-    if not open_still and state != StateType.CRASHED:
-        return None
+def _look_at(lease: Lease, client: SyncPrefectClient) -> Reaped | None:
+    """Close the run of a lease that nobody holds; None where nothing was amiss, or what was amiss is told already."""
+    try:
+        run = client.read_flow_run(UUID(lease.flow_run))
+        state = run.state.type if run.state else None
+        closed, late = lease.is_closed(), lease.age_seconds() < LATE_SECONDS
+        if closed and state in UNFINISHED:
+            # The last request of its process has arrived after all.
+            _end(run, client)
+        elif not closed and (state in UNFINISHED or state == StateType.CRASHED):
+            stopped = _end(run, client)
+            again = None if stopped else _start_again(run, client)
+            # Last of all: killed before this line, the reaper does the same once more.
+            lease.close()
+            return Reaped(str(run.id), run.name, stopped, again)
+        # The server may be about to hear that the run is pending or runs, from a process that was killed meanwhile.
+        if late and (closed or state == StateType.SCHEDULED):
+            return None
+    except ObjectNotFound:
+        pass  # somebody deleted the run
+    lease.path.unlink(missing_ok=True)
+    return None
+
+
+def _end(run: FlowRun, client: SyncPrefectClient) -> bool:
+    """Bring a run to its end whose process is gone, and return whether somebody had stopped it."""
     # By its history: a process that is told to stop may have called itself crashed.
     stopped = any(one.type == StateType.CANCELLING for one in client.read_flow_run_states(run.id))
-    if open_still or stopped:
+    if stopped or run.state is None or run.state.type in UNFINISHED:
         end: State[Any] = Cancelled(message=STOPPED) if stopped else Crashed(message=DIED)
         client.set_flow_run_state(run.id, end, force=True)
     _close_tasks(run, client)
-    again = None if stopped else _start_again(run, client)
-    return Reaped(str(run.id), run.name, stopped, again)
+    return stopped
 
 
 def _close_tasks(run: FlowRun, client: SyncPrefectClient) -> None:

@@ -9,7 +9,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from flows.launch.lease import Lease, expired, leases_in, take
+from flows.launch.lease import Lease, expired, join, leases_in, take
 from segem.io.holder import this_process
 from tests.processes import ROOT, clean_environment
 
@@ -47,6 +47,23 @@ def kill(*processes: subprocess.Popen[str]) -> None:
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+def test_nobody_joins_a_closed_lease_until_it_is_taken_again(tmp_path: Path) -> None:
+    os.close(take(tmp_path, "run"))
+    (lease,) = leases_in(tmp_path)
+    holders = lease.holders()
+    assert not lease.is_closed()
+    lease.close()
+    assert lease.is_closed()
+    assert lease.holders() == holders
+    assert join(lease.path) is None
+    assert is_expired(tmp_path)
+    os.close(take(tmp_path, "run"))
+    assert not lease.is_closed()
+    descriptor = join(lease.path)
+    assert descriptor is not None
+    os.close(descriptor)
 
 
 def test_a_lease_is_held_until_the_last_of_its_processes_is_gone(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import ConcurrencyOptions, FlowRun, State, StateType
 from prefect.states import Cancelling, Completed, Crashed, Failed, Paused, Pending, Running, Scheduled
 
-from flows.launch.lease import leases_in, take
+from flows.launch.lease import Lease, join, leases_in, take
 from flows.launch.reaper import ATTEMPT, LATE_SECONDS, reap
 from flows.links import RUN_LABEL
 
@@ -61,6 +61,11 @@ def state_of(client: SyncPrefectClient, run: FlowRun) -> StateType:
     return client.read_flow_run(run.id).state.type
 
 
+def runs_beside(client: SyncPrefectClient, run: FlowRun) -> list[str]:
+    runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(not_any_=[run.id])))
+    return [str(one.id) for one in runs if one.deployment_id == run.deployment_id]
+
+
 @contextmanager
 def held(folder: Path, run: FlowRun) -> Iterator[None]:
     descriptor = take(folder, str(run.id))
@@ -92,7 +97,6 @@ def test_a_run_whose_lease_expired_is_crashed_and_its_slot_comes_back(
     assert (found.flow_run, found.stopped, found.again) == (str(run.id), False, None)
     assert state_of(client, run) == StateType.CRASHED
     assert client.read_task_run(task_run.id).state.type == StateType.CRASHED
-    assert leases_in(tmp_path) == []
     client.set_flow_run_state(waiting.id, Pending())
     assert state_of(client, waiting) == StateType.PENDING, "the slot is free"
     assert reap(tmp_path, client) == []
@@ -134,7 +138,49 @@ def test_a_worker_that_is_killed_while_it_tells_the_server_leaves_no_run_pending
     (found,) = reap(tmp_path, client)
     assert found.flow_run == str(run.id)
     assert state_of(client, run) == StateType.CRASHED
+
+
+@pytest.mark.parametrize("last", [Pending(), Running()], ids=["pending", "running"])
+@pytest.mark.parametrize("stopped", [False, True], ids=["killed", "stopped"])
+def test_a_request_that_arrives_after_its_process_was_found_dead_opens_no_run_for_good(
+    client: SyncPrefectClient, deployment: UUID, tmp_path: Path, last: State[Any], stopped: bool
+) -> None:
+    run = begin(client, deployment, Pending(), restarts=1)
+    if stopped:
+        client.set_flow_run_state(run.id, Cancelling(), force=True)
+    with held(tmp_path, run):
+        pass
+    (found,) = reap(tmp_path, client)
+    end = state_of(client, run)
+    assert end == (StateType.CANCELLED if stopped else StateType.CRASHED)
+    client.set_flow_run_state(run.id, last, force=True)
+    task_run = client.create_task_run(nap, run.id, "0", state=Running())
+    assert join(leases_in(tmp_path)[0].path) is None, "nobody may work on what was closed"
+
+    assert reap(tmp_path, client) == [], "it is told, and started again, once"
+    assert state_of(client, run) == end
+    assert client.read_task_run(task_run.id).state.type == StateType.CRASHED
+    assert runs_beside(client, run) == [found.again] * (not stopped)
+    make_older(tmp_path, LATE_SECONDS)
+    client.set_flow_run_state(run.id, last, force=True)
+    assert reap(tmp_path, client) == []
+    assert state_of(client, run) == end, "it is looked at once more when the time is over"
     assert leases_in(tmp_path) == []
+
+
+def test_a_closed_run_that_somebody_starts_again_is_one_like_any_other(
+    client: SyncPrefectClient, deployment: UUID, tmp_path: Path
+) -> None:
+    run = begin(client, deployment, Pending(), Running())
+    for _ in range(2):
+        with held(tmp_path, run):
+            assert reap(tmp_path, client) == []
+            assert state_of(client, run) == StateType.RUNNING
+        (found,) = reap(tmp_path, client)
+        assert (found.flow_run, state_of(client, run)) == (str(run.id), StateType.CRASHED)
+        for state in (Scheduled(), Pending(), Running()):
+            assert reap(tmp_path, client) == []
+            client.set_flow_run_state(run.id, state)
 
 
 @pytest.mark.parametrize("ends_by_itself", [False, True], ids=["killed", "told to stop"])
@@ -199,13 +245,12 @@ def test_a_reaper_that_was_killed_halfway_starts_nothing_twice(
         def die(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
 
-        killed.setattr(Path, "unlink", die)
+        killed.setattr(Lease, "close", die)
         with pytest.raises(KeyboardInterrupt):
             reap(tmp_path, client)
     assert state_of(client, run) == StateType.CRASHED
     (found,) = reap(tmp_path, client)
-    runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(not_any_=[run.id])))
-    assert [str(one.id) for one in runs if one.deployment_id == deployment] == [found.again]
+    assert runs_beside(client, run) == [found.again]
 
 
 def test_what_the_worker_has_found_dead_is_started_again_too(
