@@ -18,7 +18,6 @@ from pathlib import Path
 
 from segem.io.holder import Holder, this_host, this_process
 
-
 CLOSED = b"closed"
 """Line of a lease whose run was closed."""
 

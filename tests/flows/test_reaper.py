@@ -178,7 +178,8 @@ def test_a_closed_run_that_somebody_starts_again_is_one_like_any_other(
             assert state_of(client, run) == StateType.RUNNING
         (found,) = reap(tmp_path, client)
         assert (found.flow_run, state_of(client, run)) == (str(run.id), StateType.CRASHED)
-        for state in (Scheduled(), Pending(), Running()):
+        again: tuple[State[Any], ...] = (Scheduled(), Pending(), Running())
+        for state in again:
             assert reap(tmp_path, client) == []
             client.set_flow_run_state(run.id, state)
 
