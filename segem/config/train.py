@@ -56,8 +56,8 @@ class TrainConfig(Config):
     """Weight of distillation: on rehearsed volumes the net is trained on the output of the base model as well as on
     labels; 0 for labels alone."""
     defects: float = Field(default=0.05, ge=0, le=1)
-    """Share of the crops that get an artificial defect (dark, pale, dirt, fold, misalignment), so that the net copes
-    with real ones."""
+    """Share of the crops that get an artificial defect (dark, pale, dirt, fold, misalignment), and of those in which
+    the tissue ends, so that the net copes with real ones."""
     appearance: float = Field(default=0.0, ge=0, le=1)
     """Share of the crops that are made to look like another tissue or microscope: staining, shading, width of the
     membranes, sharpness and noise, for a net that is to be used on tissue it has not seen."""

@@ -21,6 +21,7 @@ from monai.transforms import (
 )
 from numpy.typing import NDArray
 
+from segem.kernels.truth import UNKNOWN
 from segem.learn.appearance import RandAppearanced
 
 IMAGE, LABEL, WEIGHT = "image", "label", "weight"
@@ -33,7 +34,7 @@ def build_augmentation(crop_px: int, seed: int, defects: float, appearance: floa
 
     Sections are cut at any angle, stretched by the knife and stained unevenly, so flips, rotations, smooth
     deformation, contrast and blur all yield images that the microscope could have taken. Some sections have defects,
-    and neighbouring sections used as context may be misaligned or missing.
+    neighbouring sections used as context may be misaligned or missing, and tissue may end within a crop.
 
     Parameters
     ----------
@@ -42,7 +43,7 @@ def build_augmentation(crop_px: int, seed: int, defects: float, appearance: floa
     seed : int
         Seed of all random choices.
     defects : float
-        Share of the crops that get a defect.
+        Share of the crops that get a defect, and of those that lie partly outside the tissue.
     appearance : float
         Share of the crops that are made to look like another tissue.
 
@@ -83,6 +84,8 @@ def build_augmentation(crop_px: int, seed: int, defects: float, appearance: floa
             RandGaussianSmoothd([IMAGE], sigma_x=(0.3, 1.2), sigma_y=(0.3, 1.2), prob=0.15),
             # Noise differs up to twofold between sections of one stack, and a net must not mistake it for texture.
             RandGaussianNoised([IMAGE], prob=0.6, std=0.45),
+            # Last, for a run shows what lies outside as exactly the mean.
+            RandOutsided([IMAGE], LABEL, WEIGHT, prob=defects),
         ]
     )
     transforms.set_random_state(seed)
@@ -183,6 +186,47 @@ class RandSectionDefectsd(Randomizable, MapTransform):
             # The same seed for each entry, so that the truth moves exactly as its section does.
             sections[middle] = DEFECTS[kind](sections[middle], np.random.default_rng(seed))
             out[key] = sections
+        return out
+
+
+class RandOutsided(Randomizable, MapTransform):
+    """Lets the tissue end along a straight line, beyond which a run shows the mean: a z-score of 0.
+
+    Parameters
+    ----------
+    keys : sequence of str
+        Entries that hold (C, H, W) z-scores.
+    label, weight : str
+        Entries of (1, H, W) truth and weights; beyond the line the truth is unknown and the weight 0.
+    prob : float
+        Probability of such a line. It lies at any angle, at least a quarter of the smaller edge away from the centre.
+
+    Examples
+    --------
+    >>> end = RandOutsided(["image"], "label", "weight", prob=1.0).set_random_state(0)
+    >>> ones = np.ones((1, 64, 64), np.float32)
+    >>> out = end({"image": ones, "label": ones, "weight": ones})
+    >>> bool(((out["image"] == 0) == (out["label"] == UNKNOWN)).all())
+    True
+    >>> bool(0 < (out["weight"] == 0).mean() < 0.5)
+    True
+    """
+
+    def __init__(self, keys: Sequence[str], label: str, weight: str, prob: float) -> None:
+        MapTransform.__init__(self, keys)
+        self.label, self.weight, self.prob = label, weight, prob
+
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
+        """Return the data, whole or partly outside."""
+        out = dict(data)
+        if self.R.random() >= self.prob:
+            return out
+        height, width = np.asarray(out[self.label]).shape[1:]
+        angle, away = self.R.uniform(0, 2 * np.pi), self.R.uniform(0.25, 0.45) * min(height, width)
+        y, x = np.arange(height)[:, np.newaxis] - (height - 1) / 2, np.arange(width) - (width - 1) / 2
+        outside = y * np.sin(angle) + x * np.cos(angle) > away
+        for key, beyond in {**dict.fromkeys(self.keys, 0), self.label: UNKNOWN, self.weight: 0}.items():
+            out[key] = np.where(outside, np.float32(beyond), np.asarray(out[key]))
         return out
 
 

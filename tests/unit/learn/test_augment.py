@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from segem.kernels.truth import UNKNOWN
 from segem.learn.augment import (
     DEFECTS,
     IMAGE,
     LABEL,
     WEIGHT,
     RandNeighbourDefectsd,
+    RandOutsided,
     RandSectionDefectsd,
     build_augmentation,
 )
@@ -26,7 +28,8 @@ def test_truth_and_weight_move_with_the_section_they_belong_to() -> None:
     augment = build_augmentation(64, seed=3, defects=0.5)
     for _ in range(10):
         out = augment({IMAGE: truth * 0, LABEL: truth, WEIGHT: 1 + truth})
-        assert np.array_equal(np.asarray(out[WEIGHT]), 1 + np.asarray(out[LABEL]))
+        label, weight = np.asarray(out[LABEL]), np.asarray(out[WEIGHT])
+        assert np.array_equal(weight, np.where(label == UNKNOWN, 0, 1 + label))
 
 
 def test_the_section_in_the_middle_is_never_touched() -> None:
@@ -122,6 +125,22 @@ def test_the_misaligned_part_is_shifted_along_a_cut(seed: int) -> None:
     (dx,) = set((image[0, cut:, 20:44] - ramp[0, cut:, 20:44]).ravel().tolist())
     assert 1 <= abs(dx) <= 16
     assert np.array_equal(truth, image)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_beyond_the_end_of_the_tissue_is_the_mean_and_nothing_is_known(seed: int) -> None:
+    ones = np.ones((1, 48, 64), np.float32)
+    end = RandOutsided([IMAGE], LABEL, WEIGHT, prob=1.0).set_random_state(seed)
+    out = end({IMAGE: np.concatenate([2 * ones] * 3), LABEL: ones, WEIGHT: ones})
+    outside = out[IMAGE][0] == 0
+    assert out[IMAGE].dtype == out[LABEL].dtype == out[WEIGHT].dtype == np.float32
+    assert all(np.array_equal(section, np.where(outside, 0, 2)) for section in out[IMAGE])
+    assert np.array_equal(out[LABEL][0], np.where(outside, UNKNOWN, 1))
+    assert np.array_equal(out[WEIGHT][0], ~outside)
+    assert 0 < outside.mean() < 0.5
+    y, x = np.indices(outside.shape)
+    centred = np.hypot(y - 23.5, x - 31.5) <= 12
+    assert not outside[centred].any(), "what a crop is about stays in it"
 
 
 def test_as_many_crops_have_a_defect_as_is_asked_for() -> None:
