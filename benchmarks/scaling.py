@@ -1,6 +1,6 @@
 """What a data set of 1 TB to 1 PB would take, and how many workers one coordinator can keep at work.
 
-    .venv/bin/python benchmarks/scaling.py [--blocks-per-second 2000] [--core 0.33] [--devices 5 20 80]
+    .venv/bin/python benchmarks/scaling.py [--blocks-per-second 2000] [--core 1.16] [--devices 5 20 80]
 
 Nothing of it is measured at that size: rates of one worker and of the coordinator (benchmarks/coordinator.py) are
 measured on one machine, and carried on by arithmetic and by a simulation. In the simulation each worker computes a
@@ -156,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--blocks-per-second", type=float, default=2000, help="what the coordinator takes")
-    parser.add_argument("--core", type=float, default=0.33, help="Mpx/s of one core of a processor")
+    parser.add_argument("--core", type=float, default=1.16, help="Mpx/s of one core of a processor")
     parser.add_argument("--devices", type=float, nargs="*", default=[5, 20, 80], help="Mpx/s of one GPU, assumed")
     parser.add_argument("--hours-between-failures", type=float, default=100)
     given = parser.parse_args(arguments)
