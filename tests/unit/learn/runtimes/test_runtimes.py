@@ -92,7 +92,7 @@ def test_no_thread_is_bound_to_a_core_which_other_workers_would_be_bound_to_as_w
 
     watcher = threading.Thread(target=look)
     watcher.start()
-    while len(looks) < 1000:
+    while len(looks) < 5000:
         list(opened.evaluate(iter(inputs((512, 512)))))
     done.set()
     watcher.join()
