@@ -2,12 +2,12 @@
 
     .venv/bin/python benchmarks/recipes.py --data-root DIR --plan benchmarks/plans/screening.yaml --work FOLDER
 
-A plan is a list of trainings: recipe, tissues taught, fold, seed and minutes. Each starts from random weights and has
-one core; its budget is processor time, so other programs cost it nothing. What is done is skipped, and what was stopped
-goes on from its last checkpoint: stop with Ctrl-C or `kill PID`, and start the same command to go on. While the file
---pause exists, the training stands still. Of each training a file stays in `results/recipes/`: settings, scores by
-section, learning curve, commit. `results/recipes/account.json` counts the processor time of all of it, and `--table`
-writes the tables anew.
+A plan is a list of trainings: recipe, tissues taught, fold, seed and minutes. Each starts from random weights, or goes
+on from the model of an earlier one that it names (`after`), and has one core; its budget is processor time, so other
+programs cost it nothing. What is done is skipped, and what was stopped goes on from its last checkpoint: stop with
+Ctrl-C or `kill PID`, and start the same command to go on. While the file --pause exists, the training stands still. Of
+each training a file stays in `results/recipes/`: settings, scores by section, learning curve, commit.
+`results/recipes/account.json` counts the processor time of all of it, and `--table` writes the tables anew.
 
 The folds are contiguous quarters of ISBI, VNC and AC4 (`folds.py`); AC3 is another volume of the tissue of AC4 and
 judges only. A model is judged on the fold of every tissue, also of those it was not taught. `zoo` in place of tissues
@@ -64,9 +64,11 @@ RECIPES: dict[str, dict[str, Any]] = {
     "appearance": THREE | {"appearance": 0.5},
     "pixel-sizes": THREE | {"pixel_nm": (3.0, 12.0)},
     "randomised": THREE | {"appearance": 0.5, "pixel_nm": (3.0, 12.0)},
+    "goes-on": THREE | {"learning_rate": 0.0015},
 }
-"""`unet-em` is how the bundled model is trained; each of the others changes one part of it. An architecture of the zoo
-is a recipe too, with its defaults and, where it is built on VGG16, 16 channels in the first stage."""
+"""`unet-em` is how the bundled model is trained; each of the others changes one part of it, and `goes-on` is for a
+training after another. An architecture of the zoo is a recipe too, with its defaults and, where it is built on VGG16,
+16 channels in the first stage."""
 TAUGHT: dict[str, tuple[str, ...]] = {
     "joint": ("isbi", "stack1", "ac4"),
     "fly": ("isbi", "stack1"),
@@ -87,6 +89,8 @@ class Job:
     minutes: float
     fold: int = 3
     seed: int = 0
+    after: str | None = None
+    """Name of the training whose model it goes on from; of the same fold, or it has seen what judges."""
 
     @property
     def name(self) -> str:
@@ -160,7 +164,7 @@ def _do(job: Job, arguments: argparse.Namespace, work: Workspace) -> None:
     """Train and judge."""
     count_processor_time()
     if trained(job.name, work) is None:
-        train(job.manifest(arguments.data_root), job.name, job.config(), work, device="cpu")
+        train(job.manifest(arguments.data_root), job.name, job.config(), work, base=job.after, device="cpu")
     model = trained(job.name, work)
     assert model is not None
     volumes = {
