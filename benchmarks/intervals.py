@@ -36,6 +36,8 @@ PIXEL_NM, SECTION_NM = 32.0, 50.0
 SMALL, LARGE = (24, 64, 64), (20, 128, 128)
 """2 x 2 x 1.2 micrometres, as the stack of ISBI 2012, and 4 x 4 x 1, as 20 sections of 1024 x 1024 at 4 nm."""
 FEW_SECTIONS = 8
+LONGEST, REACH = 20, 24
+"""Of an event, in sections; and how far it can come from, in sections or pixels."""
 
 Shape = tuple[int, int, int]
 Mask = NDArray[np.uint8]
@@ -82,12 +84,14 @@ def simulate_events(rng: np.random.Generator, shape: Shape, worse: float = 0.0) 
     depth, height, width = shape
     hard = np.zeros(shape, np.float32)
     y, x = np.ogrid[:height, :width]
-    for centre in rng.random((rng.poisson(depth * height * width / 3200), 3)) * shape:
+    # Beyond the volume too, as far as an event reaches: otherwise its first sections and its borders would have fewer.
+    extent = np.array(shape) + 2 * REACH
+    for centre in rng.random((rng.poisson(extent.prod() / 4800), 3)) * extent - REACH:
         for _ in range(rng.geometric(0.4)):
             start, cy, cx = centre + rng.normal(0, (2, 5, 5))
-            last = rng.geometric(0.15)
-            near = np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * rng.uniform(2, 8) ** 2))
-            hard[max(0, round(start)) : max(0, round(start) + min(last, 20))] += 1.6 * near
+            first_z, lasts, size = round(start), min(rng.geometric(0.15), LONGEST), rng.uniform(2, 8)
+            sections = slice(max(0, first_z), max(0, first_z + lasts))
+            hard[sections] += 1.6 * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * size**2))
     hard += (rng.random((depth, 1, 1)) < 1 / 12) * 0.4
     made = []
     for spot, threshold in zip(spots, (1.9, 1.9 - worse), strict=True):
