@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 
 from flows.launch.service import Service
+from segem.config.notices import load_notices
 from segem.errors import SegemError
 from segem.stages.doctor import LOW_DISK_GB, Finding
 
@@ -14,7 +15,7 @@ LARGE_GB = 2.0
 
 
 def check_service(service: Service) -> Iterator[Finding]:
-    """Check the service of a workspace without starting anything; nothing where there never was one.
+    """Check who is told of failures, and the service without starting anything; nothing where there never was any.
 
     Parameters
     ----------
@@ -24,8 +25,9 @@ def check_service(service: Service) -> Iterator[Finding]:
     Yields
     ------
     Finding
-        About the process, the database, the schedules and the leases.
+        About the notices, the process, the database, the schedules and the password.
     """
+    yield from _check_notices(service)
     if not service.database.exists():
         return
     process = service.running()
@@ -38,6 +40,19 @@ def check_service(service: Service) -> Iterator[Finding]:
     exposed = [path for path in (service.root, service.settings_file) if path.stat().st_mode & 0o077]
     if exposed:
         yield Finding("password", "bad", f"others can read {exposed[0]}; chmod go-rwx {exposed[0]}")
+
+
+def _check_notices(service: Service) -> Iterator[Finding]:
+    """Read who is told when a campaign fails: at the failure itself it is too late to learn that nobody is."""
+    try:
+        found = load_notices(service.workspace)
+    except SegemError as error:
+        yield Finding("notices", "bad", str(error))
+        return
+    told = [f"mail to {', '.join(found.mail.to)}"] if found.mail else []
+    told += ["a webhook"] if found.webhook else []
+    if told:
+        yield Finding("notices", "ok", f"failures are told by {' and by '.join(told)}")
 
 
 def _check_database(service: Service) -> Finding:

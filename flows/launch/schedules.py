@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from zoneinfo import ZoneInfo
+
+from pydantic import ValidationError
 
 from flows.launch.history import serve_history
 from flows.launch.service import Service
@@ -20,8 +22,9 @@ from segem.errors import ConfigError, ServerError
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
-    from prefect.client.schemas.objects import DeploymentSchedule
+    from prefect.client.schemas.objects import DeploymentSchedule, FlowRun
     from prefect.client.schemas.responses import DeploymentResponse
+    from prefect.client.schemas.schedules import CronSchedule
 
 CAMPAIGN, INBOX = "campaign/campaign", "campaign-on-new-data/campaign-on-new-data"
 STARTING_SECONDS = 60.0
@@ -110,18 +113,9 @@ def add_schedule(service: Service, name: str, parameters: dict[str, Any], config
         When there is a schedule of this name, or the times cannot be read.
     """
     from prefect.client.schemas.actions import DeploymentScheduleCreate
-    from prefect.client.schemas.schedules import CronSchedule
 
     slug = slug_of(name)
-    try:
-        when = CronSchedule(cron=config.cron, timezone=config.timezone)
-    except ValueError as error:
-        raise ConfigError(
-            "these times cannot be read",
-            where=f"--cron '{config.cron}' --timezone {config.timezone}",
-            found=" ".join(str(error).split()),
-            fix="give minute, hour, day, month and weekday, as in --cron '0 2 * * *' --timezone Europe/Berlin",
-        ) from error
+    when = _read_times(config)
     with connect(service) as client:
         known = _find(client)
         if any(one.slug == slug for _, one in known):
@@ -153,8 +147,9 @@ def switch_schedule(service: Service, name: str, *, active: bool) -> Scheduled:
     """
     with connect(service) as client:
         deployment, found = _one(client, slug_of(name))
-        # With its parameters: the server forgets those that it is not told again.
-        client.update_deployment_schedule(deployment.id, found.id, active=active, parameters=found.parameters)
+        with _keep_others(client, deployment, found):
+            # With its parameters: the server forgets those that it is not told again.
+            client.update_deployment_schedule(deployment.id, found.id, active=active, parameters=found.parameters)
         return _describe(*_one(client, slug_of(name)))
 
 
@@ -168,8 +163,13 @@ def remove_schedule(service: Service, name: str) -> Scheduled:
     """
     with connect(service) as client:
         deployment, found = _one(client, slug_of(name))
-        # By itself: a deployment that is registered with an empty list of schedules keeps those that it has.
-        client.delete_deployment_schedule(deployment.id, found.id)
+        with _keep_others(client, deployment, found):
+            # By itself: a deployment that is registered with an empty list of schedules keeps those that it has.
+            client.delete_deployment_schedule(deployment.id, found.id)
+        # The server does not remove those that were kept when another schedule was removed.
+        for run in _waiting(client, deployment, datetime.now(UTC)):
+            if _is_of(run, found):
+                client.delete_flow_run(run.id)
         return _describe(deployment, found)
 
 
@@ -182,6 +182,29 @@ def slug_of(name: str) -> str:
     'isbi-vnc-2'
     """
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _read_times(config: ScheduleConfig) -> CronSchedule:
+    """Return the times of a schedule; refuse those that never come: Prefect would plan nothing of their flow."""
+    from prefect.client.schemas.schedules import CronSchedule
+
+    where = f"--cron '{config.cron}' --timezone {config.timezone}"
+    try:
+        when = CronSchedule(cron=config.cron, timezone=config.timezone)
+    except ValidationError as error:
+        raise ConfigError(
+            "these times cannot be read",
+            where=where,
+            found="; ".join(one["msg"].removeprefix("Value error, ") for one in error.errors()),
+            fix="give minute, hour, day, month and weekday, as in --cron '0 2 * * *' --timezone Europe/Berlin",
+        ) from error
+    if _next(config.cron, config.timezone) is None:
+        raise ConfigError(
+            "these times never come",
+            where=where,
+            fix="give a day that the month has, as in --cron '0 2 28 2 *'",
+        )
+    return when
 
 
 def _find(client: SyncPrefectClient) -> list[tuple[DeploymentResponse, DeploymentSchedule]]:
@@ -199,6 +222,53 @@ def _one(client: SyncPrefectClient, slug: str) -> tuple[DeploymentResponse, Depl
         found=", ".join(sorted(one.slug or "one without a name" for _, one in known)) or "none at all",
         fix="see `segem schedule list`",
     )
+
+
+@contextmanager
+def _keep_others(client: SyncPrefectClient, deployment: DeploymentResponse, but: DeploymentSchedule) -> Iterator[None]:
+    """Let a deployment keep what its other schedules have planned, while one of them is changed.
+
+    The server forgets all that the deployment has planned, even what is due and waits for its turn, and plans anew
+    within a minute, from then on: what waits, or is due within that minute, would never run.
+    """
+    from prefect.states import Scheduled as Due
+
+    since = datetime.now(UTC)
+    waiting = [run for run in _waiting(client, deployment, since) if not _is_of(run, but)]
+    yield
+    for run in waiting:
+        client.create_flow_run_from_deployment(
+            deployment.id,
+            parameters=run.parameters,
+            state=Due(scheduled_time=run.next_scheduled_start_time),
+            name=run.name,
+            tags=run.tags,
+            # By which a server plans each time once: what it has kept is not made a second time.
+            idempotency_key=run.idempotency_key,
+        )
+    client.request(
+        "POST", "/deployments/{id}/schedule", {}, {"id": deployment.id}, json={"start_time": since.isoformat()}
+    ).raise_for_status()
+
+
+def _waiting(client: SyncPrefectClient, deployment: DeploymentResponse, now: datetime) -> list[FlowRun]:
+    """Return what a deployment's schedules have planned, is due, and was not started yet."""
+    from prefect.client.schemas import filters
+    from prefect.client.schemas.objects import StateType
+
+    found = client.read_flow_runs(
+        flow_run_filter=filters.FlowRunFilter(
+            deployment_id=filters.FlowRunFilterDeploymentId(any_=[deployment.id]),
+            state=filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+            next_scheduled_start_time=filters.FlowRunFilterNextScheduledStartTime(before_=now),
+        )
+    )
+    return [run for run in found if (run.idempotency_key or "").startswith("scheduled ")]
+
+
+def _is_of(run: FlowRun, schedule: DeploymentSchedule) -> bool:
+    """Return whether a schedule has planned a run: the server's key is `scheduled DEPLOYMENT SCHEDULE TIME`."""
+    return str(schedule.id) in str(run.idempotency_key).split()
 
 
 def _describe(deployment: DeploymentResponse, one: DeploymentSchedule) -> Scheduled:
@@ -222,5 +292,8 @@ def _describe(deployment: DeploymentResponse, one: DeploymentSchedule) -> Schedu
 def _next(cron: str, zone: str) -> str | None:
     from prefect.server.schemas.schedules import CronSchedule
 
-    dates = asyncio.run(CronSchedule(cron=cron, timezone=zone).get_dates(1, start=datetime.now(ZoneInfo(zone))))
+    try:
+        dates = asyncio.run(CronSchedule(cron=cron, timezone=zone).get_dates(1, start=datetime.now(ZoneInfo(zone))))
+    except ValueError:  # a 30th of February, which Prefect's page takes: it is listed all the same, so as to be removed
+        return None
     return dates[0].isoformat(sep=" ", timespec="minutes") if dates else None

@@ -218,7 +218,13 @@ def collect(
     if missing:
         typer.echo(tasks)
         return
-    show({"run": run, "volumes": [asdict(each) for each in collected]}, common.as_json)
+    if common.as_json:
+        show({"run": run, "volumes": [asdict(each) for each in collected]}, as_json=True)
+    else:
+        show(
+            {"run": run} | {each.volume: f"{each.finished} of {each.blocks} blocks" for each in collected},
+            as_json=False,
+        )
     if tasks:
         raise IncompleteError(
             f"{sum(each.blocks - each.finished for each in collected)} blocks are missing",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from segem.config.source import SECRET
 from segem.errors import ConfigError
@@ -56,7 +57,8 @@ def parse(kind: type[C], values: dict[str, Any], *, where: object = None, called
         return kind.model_validate(values)
     except ValidationError as error:
         errors = error.errors(include_url=False)
-        first, key = errors[0], _key(errors[0])
+        first = _first_of(errors)
+        key = _key(first)
         means = _description(kind, first["loc"])
         if first["type"] == "extra_forbidden":
             known = ", ".join((_holder(kind, first["loc"]) or kind).model_fields)
@@ -78,6 +80,13 @@ def parse(kind: type[C], values: dict[str, Any], *, where: object = None, called
         if first["type"] == SECRET:
             found = None
         raise ConfigError(f"{name}: {reason}", where=where, found=found, fix=f"correct {name}{means}") from None
+
+
+def _first_of(errors: list[ErrorDetails]) -> ErrorDetails:
+    """Return the error to tell; where a key is missing, rather an unknown one beside it, which may be meant for it."""
+    first = errors[0]
+    beside = [one for one in errors if one["type"] == "extra_forbidden" and one["loc"][:-1] == first["loc"][:-1]]
+    return beside[0] if beside and first["type"] == "missing" else first
 
 
 def _given_beside(missing: Mapping[str, Any], called: Callable[[str], str]) -> str | None:

@@ -26,6 +26,7 @@ from segem.io.workspace import Workspace
 from segem.records.run import AFTERWARDS, SCHEMA, F, ModelRecord, PhaseRecord, RunRecord, StepRecord, VolumeRecord
 
 RESULT_LABELS = {"membrane": np.dtype("uint8"), "baseline": np.dtype("uint8")}
+INTERRUPTED = "interrupted; run the same command again, it resumes from there"
 
 
 @dataclass(frozen=True)
@@ -366,7 +367,7 @@ def recorded(
         raise
     except BaseException:
         # Ctrl-C, or a signal from the system or a scheduler: nothing is wrong with the step itself.
-        note("failed", "interrupted; run the same command again, it resumes from there")
+        note("failed", INTERRUPTED)
         raise
     note("complete")
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from segem.errors import WorkspaceError
 from segem.io.holder import Holder
-from segem.io.run import load_run
+from segem.io.run import INTERRUPTED, load_run
 from segem.io.workspace import Workspace
 from segem.records.run import RunRecord, VolumeRecord
 
@@ -70,8 +70,9 @@ def _summary(workspace: Workspace, name: str) -> RunSummary:
 
 
 def _state_of(record: RunRecord, entry: VolumeRecord) -> State:
-    """Return the state of a volume by the record; a step that a killed process left as running counts as stopped."""
-    if entry.failure is not None or any(step.state == "failed" for step in entry.steps.values()):
+    """Return the state of a volume by the record; one that was interrupted or killed counts as stopped."""
+    failed = any(step.state == "failed" and step.reason != INTERRUPTED for step in entry.steps.values())
+    if entry.failure is not None or failed:
         return "failed"
     segments = record.model is not None or any(each.membrane is not None for each in record.volumes.values())
     step = entry.membrane if segments or entry.baseline is None else entry.baseline

@@ -167,6 +167,7 @@ def test_the_command_says_which_tasks_to_start_again(segem: Shell, pristine: Wor
     assert json.loads(out)["volumes"][0]["missing"] == [0, 2]
     assert "3 blocks are missing; found tasks 0,2 of 3 have not handed in all of theirs. Fix: start these again" in err
     assert "sbatch --array=0,2" in err
+    assert "noise: 2 of 5 blocks\n" in segem("collect", "r")[1]
     for number in (0, 2):
         segem(*task, f"{number}/{TASKS}")
     assert segem("collect", "r")[0] == 0

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from aiosmtpd.controller import Controller
 
+from flows.launch.checks import check_service
+from flows.launch.service import Service
 from flows.notices import tell_of, told_when_red
 from segem.config.notices import load_notices
 from segem.errors import ConfigError, IncompleteError
@@ -136,6 +138,19 @@ def test_wrong_settings_are_refused_before_anything_starts(tmp_path: Path, text:
     with pytest.raises(ConfigError, match=what) as caught, told_when_red(tmp_path, "monday"):
         pytest.fail("the body must not run")
     assert "abc" not in str(caught.value)
+
+
+def test_the_doctor_says_who_is_told_and_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SEGEM_WEBHOOK", raising=False)
+    assert list(check_service(Service(tmp_path))) == []
+    write(tmp_path, mail_to(25))
+    monkeypatch.setenv("SEGEM_WEBHOOK", "https://chat.example/token-abc")
+    (told,) = check_service(Service(tmp_path))
+    assert (told.state, told.text) == ("ok", "failures are told by mail to ann@lab.example and by a webhook")
+    write(tmp_path, 'webhook = "https://chat.example/token"', 0o644)
+    (wrong,) = check_service(Service(tmp_path))
+    assert wrong.state == "bad"
+    assert "others may read" in wrong.text
 
 
 def test_a_password_is_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

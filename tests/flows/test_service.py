@@ -12,12 +12,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 
-from flows.launch.deployments import read_deployments
+from flows.launch.deployments import POOL, read_deployments
 from flows.launch.service import PASSWORD
 from tests.flows.conftest import ENDS, NAP, RunningService, make_gate, serving
 from tests.processes import ROOT, clean_environment, free_port, listening, wait_for
@@ -113,6 +114,8 @@ def test_schedules_are_added_listed_paused_and_removed(
         ("schedule", "remove", "tiny"),
         ("schedule", "add", manifest, "--cron", "whenever"),
         ("doctor",),
+        ("schedule", "add", manifest, "--cron", "0 2 30 2 *"),
+        ("schedule", "list"),
     )
     assert json.loads(said[0])["name"] == "tiny"
     assert json.loads(said[0])["next"].endswith(" 02:00+00:00")
@@ -128,6 +131,47 @@ def test_schedules_are_added_listed_paused_and_removed(
     assert "these times cannot be read" in said[10]
     assert f"process {service.process.pid} at {service.service.address()}" in said[11]
     assert "weekly (next " in said[11]
+    assert "pydantic" not in said[10]
+    assert "these times never come" in said[12], "a server that tries them plans nothing else of the flow"
+    assert "tiny" not in said[13]
+
+
+def test_what_waits_outlives_a_change_of_another_schedule(
+    service: RunningService, manifest_of: Callable[..., Path]
+) -> None:
+    manifest, pool = str(manifest_of("alpha")), f"/work_pools/{POOL}"
+    deployment = service.api("GET", "/deployments/name/campaign/campaign")["id"]
+    service.commands(
+        ("schedule", "add", manifest, "--cron", "0 * * * *", "--timezone", "UTC", "--name", "hourly"),
+        ("schedule", "add", manifest, "--cron", "0 2 * * *", "--timezone", "UTC", "--name", "nightly"),
+    )
+    slugs = {one["slug"]: one["id"] for one in service.api("GET", f"/deployments/{deployment}")["schedules"]}
+
+    def planned() -> set[tuple[str, str]]:
+        body = {
+            "deployments": {"id": {"any_": [deployment]}},
+            "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
+        }
+        found = service.api("POST", "/flow_runs/filter", body)
+        return {(one["name"], one["expected_start_time"]) for one in found if slugs["hourly"] in one["idempotency_key"]}
+
+    service.api("PATCH", pool, {"is_paused": True})
+    try:
+        # As if they had waited for their turn for hours.
+        since = datetime.now(UTC) - timedelta(hours=3)
+        service.api("POST", f"/deployments/{deployment}/schedule", {"start_time": since.isoformat()})
+        before = planned()
+        due = {one for one in before if datetime.fromisoformat(one[1]) < datetime.now(UTC)}
+        assert len(due) >= 3
+        assert len(before) > len(due)
+        for change in ("pause", "resume", "remove"):
+            service.commands(("schedule", change, "nightly"))
+            assert due <= planned(), change
+            assert {time for _, time in planned()} >= {time for _, time in before}, change
+        service.commands(("schedule", "remove", "hourly"))
+        assert planned() == set()
+    finally:
+        service.api("PATCH", pool, {"is_paused": False})
 
 
 def test_forms_say_what_each_parameter_is(service: RunningService) -> None:

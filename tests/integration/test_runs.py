@@ -14,7 +14,7 @@ import pytest
 
 from segem.io.files import locked
 from segem.io.holder import this_process
-from segem.io.run import note_failure
+from segem.io.run import INTERRUPTED, load_run, note_failure
 from segem.io.workspace import Workspace
 from tests.fabricate import add_volume, tissue
 from tests.integration.conftest import make_artefact
@@ -62,6 +62,23 @@ def test_runs_are_listed_as_they_stand(segem: Shell, workspace: Workspace) -> No
     assert all(name in out for name in expected)
     assert "1 of 2" in out
     assert "torn: " in out
+
+
+def test_a_run_that_was_interrupted_or_cancelled_is_stopped(
+    segem: Shell, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("segem.io.run._require_same", stop)
+        segem("segment", "cortex", "--model", "tiny", "--run", "r")
+    step = load_run(workspace, "r").volumes["cortex"].membrane
+    assert step is not None
+    assert step.reason == INTERRUPTED
+    assert listed(segem)["r"] == ("stopped", 0, 1, "tiny")
+    assert segem("segment", "cortex", "--model", "tiny", "--run", "r")[0] == 0
+    assert listed(segem)["r"] == ("complete", 1, 1, "tiny")
 
 
 def test_a_lock_of_a_killed_process_is_no_running_one(segem: Shell, workspace: Workspace) -> None:

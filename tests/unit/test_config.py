@@ -103,6 +103,10 @@ def test_manifest_sources_count_from_its_folder_or_the_data_root(tmp_path: Path)
             "unknown key speed. Fix: keys there are name, model, volumes,",
         ),
         (
+            "name: m\nvolume:\n  - {name: a, source: a}\n",
+            "unknown key volume. Fix: keys there are name, model, volumes,",
+        ),
+        (
             "name: m\nvolumes:\n  - {name: a, source: a, voxel_nm: [50, 4, 4], splitt: {}}\n",
             "unknown key volumes.0.splitt. Fix: keys there are .*name, source, voxel_nm, .*labels, .*split",
         ),
