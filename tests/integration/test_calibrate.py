@@ -110,7 +110,12 @@ def test_probabilities_change_and_weights_and_masks_do_not(
     (found,) = evaluate("r", workspace).volumes
     assert isinstance(found.expected, Expected | Abstains)
     assert found.expected != Abstains(abstains=NO_REFERENCE)
-    assert np.array_equal(before[1], after[1])
+    # A probability on the edge between two stored values may be rounded to either: single voxels, where a mask
+    # that began a step too early or too late would change all those of one value.
+    least = before[0][before[1] == 1].min()
+    changed = before[1] != after[1]
+    assert np.isin(before[0][changed], [least - 1, least]).all()
+    assert changed.sum() <= 5 < 50 < min((before[0] == value).sum() for value in (least - 1, least))
     assert 0 < before[1].mean() < 1
     assert np.abs(after[0] - before[0]).mean() > 1
 
