@@ -21,24 +21,24 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 from judged import trained
 from machine import facts
 from pinned import count_processor_time, run_resumable
 from recipes import RESULTS as ACCOUNT
 
-from segem.config import GateConfig, Manifest, Split, TrainConfig, load_manifest
+from segem.config import GateConfig, Manifest, Split, TrainConfig, VolumeEntry, load_manifest
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.learn.artefact import Artefact, find_model, load_artefact
-from segem.records.promotion import Judgement
 from segem.stages.training.gate.judge import Contender, JudgedSections, judge_volume
 from segem.stages.training.train import train
 from segem.stages.volumes.ingest import ingest
 
 HERE = Path(__file__).resolve().parent
 ALL = HERE.parent / "data" / "manifests" / "all.yaml"
-RESULTS = HERE / "results"
+KEPT = HERE / "results" / "five_sections.json"
 FLIES, FLIES_AT = "segem/bundled/unet-em", "814864b"
 SPLITS = {
     "ac4": Split.model_validate({"train": [8, 12], "validation": [12, 13], "test": [18, 24]}),
@@ -57,19 +57,17 @@ def main() -> None:
     if arguments.train:
         _train(*arguments.train.split("-"), arguments, work)
         return
-    RESULTS.mkdir(exist_ok=True)
     for tissue in arguments.tissues:
         for how in (WARM, SCRATCH):
             name = f"{tissue}-{how}"
             if trained(name, work) is None:
                 command = [sys.executable, __file__, *sys.argv[1:], "--train", name]
                 run_resumable(name, command, work.root, account=ACCOUNT / "account.json", pause=arguments.pause)
-        found = [_judge(tissue, other, arguments, work) for other in ("the base model", SCRATCH, "unet-em")]
-        kept = json.loads(_kept().read_text()) if _kept().is_file() else {}
-        kept[tissue] = {"machine": facts(), "minutes": arguments.minutes, "rows": found}
-        _kept().write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
-    text = _table(json.loads(_kept().read_text()))
-    (RESULTS / "five_sections.md").write_text(text)
+        kept = json.loads(KEPT.read_text()) if KEPT.is_file() else {}
+        kept[tissue] = {"machine": facts(), "minutes": arguments.minutes, "rows": _judge(tissue, arguments, work)}
+        KEPT.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+    text = _table(kept)
+    KEPT.with_suffix(".md").write_text(text)
     print(text)
 
 
@@ -89,29 +87,35 @@ def base_of(tissue: str, work: Workspace) -> Artefact:
 
 def _train(tissue: str, how: str, arguments: argparse.Namespace, work: Workspace) -> None:
     count_processor_time()
-    (entry,) = (one for one in load_manifest(ALL, arguments.data_root).volumes if one.name == tissue)
+    entry = _entry(tissue, arguments)
     manifest = Manifest(name=f"{tissue}-five", volumes=(entry.model_copy(update={"split": SPLITS[tissue]}),))
-    config = TrainConfig(minutes=arguments.minutes)
     base = str(base_of(tissue, work).path) if how == WARM else None
-    train(manifest, f"{tissue}-{how}", config, work, base=base, device="cpu")
+    train(manifest, f"{tissue}-{how}", TrainConfig(minutes=arguments.minutes), work, base=base, device="cpu")
 
 
-def _judge(tissue: str, beside: str, arguments: argparse.Namespace, work: Workspace) -> dict[str, object]:
-    """Return how the model that went on from another compares with a third one."""
-    (entry,) = (one for one in load_manifest(ALL, arguments.data_root).volumes if one.name == tissue)
+def _judge(tissue: str, arguments: argparse.Namespace, work: Workspace) -> list[dict[str, Any]]:
+    """Return how the model that went on from another compares with that one, scratch, and the bundled model."""
     test = SPLITS[tissue].test
     assert test is not None
-    judged = JudgedSections(Volume.open(ingest(entry.ingest_config(), work).path), range(test.start, test.stop))
-    warm = trained(f"{tissue}-{WARM}", work)
-    known = {"unet-em": find_model("unet-em"), "the base model": base_of(tissue, work)}
-    other = known.get(beside) or trained(f"{tissue}-{SCRATCH}", work)
-    assert warm is not None
-    assert other is not None
-    one: Judgement = judge_volume(Contender.open(warm, "cpu"), Contender.open(other, "cpu"), judged, GateConfig())
-    return {"beside": beside, **one.model_dump(include={"iou", "iou_interval", "v_rand", "v_rand_interval"})}
+    volume = Volume.open(ingest(_entry(tissue, arguments).ingest_config(), work).path)
+    judged = JudgedSections(volume, range(test.start, test.stop))
+    warm, scratch = (trained(f"{tissue}-{how}", work) for how in (WARM, SCRATCH))
+    if warm is None or scratch is None:
+        raise SystemExit(f"a training on {tissue} failed: see the logs in {work.root}")
+    beside = {"the base model": base_of(tissue, work), SCRATCH: scratch, "unet-em": find_model("unet-em")}
+    rows = []
+    for name, other in beside.items():
+        one = judge_volume(Contender.open(warm, "cpu"), Contender.open(other, "cpu"), judged, GateConfig())
+        rows.append({"beside": name, **one.model_dump(include={"iou", "iou_interval", "v_rand", "v_rand_interval"})})
+    return rows
 
 
-def _table(kept: dict[str, dict[str, object]]) -> str:
+def _entry(tissue: str, arguments: argparse.Namespace) -> VolumeEntry:
+    (entry,) = (one for one in load_manifest(ALL, arguments.data_root).volumes if one.name == tissue)
+    return entry
+
+
+def _table(kept: dict[str, dict[str, Any]]) -> str:
     lines = [
         "Five labelled sections, the time that 15 minutes of two cores hold. IoU with the 95 % interval of its",
         "difference, V_rand at the best threshold with the 95 % interval of its difference within blocks.",
@@ -120,19 +124,15 @@ def _table(kept: dict[str, dict[str, object]]) -> str:
         "|---|---:|---|---:|---:|---:|---:|---:|---:|---|",
     ]
     for tissue, found in kept.items():
-        for row in found["rows"]:  # type: ignore[attr-defined]
+        for row in found["rows"]:
             iou, rand, within = row["iou"], row["v_rand"], row["v_rand_interval"]
             lines.append(
                 f"| {tissue} | {iou['candidate']:.3f} | {row['beside']} | {iou['incumbent']:.3f} | "
                 f"{row['iou_interval']['low']:+.3f} to {row['iou_interval']['high']:+.3f} | {rand['candidate']:.3f} | "
                 f"{rand['incumbent']:.3f} | {rand['candidate'] / rand['incumbent']:.1%} | "
-                f"{within['low']:+.4f} to {within['high']:+.4f} | {found['machine']['commit']} |"  # type: ignore[index]
+                f"{within['low']:+.4f} to {within['high']:+.4f} | {found['machine']['commit']} |"
             )
     return "\n".join(lines) + "\n"
-
-
-def _kept() -> Path:
-    return RESULTS / "five_sections.json"
 
 
 def _arguments() -> argparse.Namespace:

@@ -25,7 +25,7 @@ from segem.stages.segmentation.verify import verify
 from segem.stages.training.labelled import read_labelled_sections
 from segem.stages.volumes.ingest import ingest
 
-SIDE, EDGE, AT, NEAR_PX = 320, 512, slice(90, 410), 32
+SIDE, EDGE, AT = 320, 512, slice(90, 410)
 QUIET = ExecutionConfig(device="cpu")
 
 
@@ -63,12 +63,10 @@ def test_a_net_a_crf_and_scores_leave_out_what_is_no_tissue(tmp_path: Path) -> N
     for run, label in (("r", None), ("r", "membrane"), ("r", "baseline"), ("crf", None), ("crf", "membrane")):
         assert not layer(workspace, run, "spoiled", label)[outside].any()
     for label in ("membrane", "baseline"):
-        before, after = layer(workspace, "r", "clean", label), layer(workspace, "r", "spoiled", label)[:, AT, AT]
-        # Near the border the net sees the mean of the tissue in place of a mirrored one.
-        for inner, lost in ((slice(None), 0.05), (slice(NEAR_PX, -NEAR_PX), 0.02)):
-            truth, *masks = (one[:, inner, inner] for one in (drawn.truth, before, after))
-            clean_iou, spoiled_iou = (Confusion.count(truth, mask).iou for mask in masks)
-            assert spoiled_iou > clean_iou - lost, label
+        before = Confusion.count(drawn.truth, layer(workspace, "r", "clean", label)).iou
+        after = Confusion.count(drawn.truth, layer(workspace, "r", "spoiled", label)[:, AT, AT]).iou
+        # The bundled model has learned that tissue ends; one that has not loses .034 here.
+        assert after > before - 0.02, label
     assert verify("r", workspace) == verify("crf", workspace) == []
     for step in load_run(workspace, "r").volumes["spoiled"].steps.values():
         assert step.facts.outside_fraction == pytest.approx(outside.mean())
