@@ -157,15 +157,19 @@ class RunningService:
         """Send a request as somebody who knows the password, and return what is answered."""
         user, _, password = self.service.settings()[PASSWORD].partition(":")
         with httpx.Client(base_url=self.url, auth=(user, password), trust_env=False, timeout=30 * PATIENCE) as client:
-            token = client.get("/csrf-token", params={"client": "tests"}).json()["token"]
+
+            def ask(*request: str, **more: Any) -> httpx.Response:
+                # A busy server asks its clients to come back; Prefect's own do.
+                for _ in range(10):
+                    answer = client.request(*request, **more)
+                    if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                        break
+                    time.sleep(1)
+                return answer.raise_for_status()
+
+            token = ask("GET", "/csrf-token", params={"client": "tests"}).json()["token"]
             headers = {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "tests"}
-            # A busy server asks its clients to come back; Prefect's own do.
-            for _ in range(10):
-                answer = client.request(method, path, json=body, headers=headers)
-                if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-                    break
-                time.sleep(1)
-        answer.raise_for_status()
+            answer = ask(method, path, json=body, headers=headers)
         return answer.json() if answer.content else None
 
     def deploy_napping(self) -> None:
