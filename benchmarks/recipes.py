@@ -56,6 +56,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "one-section": {},
     "five-sections": {"architecture": {"context_sections": 5}},
     "wider": {"architecture": {"context_sections": 3, "features": 24}},
+    "fast": {"architecture": {"context_sections": 3, "shuffle_px": 2, "depth": 3}},
+    "folded-wide": {"architecture": {"context_sections": 3, "shuffle_px": 2, "depth": 3, "features": 32}},
     "no-border-weights": THREE | {"border_weight": 0.0},
     "more-border-weight": THREE | {"border_weight": 10.0},
     "no-average": THREE | {"ema_decay": 0.0},

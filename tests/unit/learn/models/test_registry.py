@@ -31,20 +31,34 @@ def test_parameter_count_by_hand() -> None:
     assert sum(p.numel() for p in UNet(features=2, depth=1).parameters()) == convolutions + norms + (4 * 4 * 2 + 2) + 3
 
 
+def test_squares_of_pixels_become_channels_and_pixels_again() -> None:
+    net = UNet(features=2, depth=1, shuffle_px=2)
+    inner = UNet(channels_in=4, classes=4, features=2, depth=1)
+    inner.load_state_dict(net.state_dict())
+    x = torch.randn(1, 1, 8, 12)
+    # By hand: channel 2 i + j is the pixel of row i and column j of each square.
+    squares = torch.stack([x[0, 0, i::2, j::2] for i in (0, 1) for j in (0, 1)])[None]
+    expected, found = inner.eval()(squares)[0], net.eval()(x)[0, 0]
+    for i, j in product((0, 1), (0, 1)):
+        assert torch.equal(found[i::2, j::2], expected[2 * i + j])
+
+
 def test_parameters_of_the_customary_size() -> None:
     assert sum(p.numel() for p in build("unet", {"features": 32, "depth": 4}).parameters()) == 7_762_465
 
 
+@pytest.mark.parametrize("shuffle_px", [1, 2, 3])
 @pytest.mark.parametrize("size", [(1, 1), (16, 16), (17, 31), (64, 5)])
-def test_any_input_size_gives_logits_of_that_size(size: tuple[int, int]) -> None:
-    net = UNet(features=2, depth=3).eval()
+def test_any_input_size_gives_logits_of_that_size(size: tuple[int, int], shuffle_px: int) -> None:
+    net = UNet(features=2, depth=3, shuffle_px=shuffle_px).eval()
     assert net(torch.zeros(2, 1, *size)).shape == (2, 1, *size)
 
 
-@pytest.mark.parametrize("depth", [1, 2, 3, 4])
-def test_the_halo_is_enough_and_a_stride_less_is_not(depth: int) -> None:
+@pytest.mark.parametrize(("depth", "shuffle_px"), [(1, 1), (2, 1), (3, 1), (4, 1), (1, 2), (2, 3), (3, 2)])
+def test_the_halo_is_enough_and_a_stride_less_is_not(depth: int, shuffle_px: int) -> None:
     torch.manual_seed(depth)
-    net, halo, stride = with_random_statistics(UNet(features=2, depth=depth)).double(), unet_halo_px(depth), 2**depth
+    net = with_random_statistics(UNet(features=2, depth=depth, shuffle_px=shuffle_px)).double()
+    halo, stride = unet_halo_px(depth, shuffle_px), shuffle_px * 2**depth
     core = 2 * stride
     x = torch.randn(1, 1, 3 * core + 2 * halo, 3 * core + 2 * halo, dtype=torch.float64)
     start, stop = core + halo, 2 * core + halo
