@@ -31,10 +31,12 @@ REVIEW = "Review"
 
 
 def _settle_job(values: Values) -> None:
-    """Fill in the default time budget, and refuse options of a rehearsal where there is none."""
+    """Fill in the default time budget, and refuse options of a rehearsal or of a teacher where there is none."""
     train = values.setdefault("train", {})
     if not train.keys() & {"minutes", "steps"}:
         train["minutes"] = TRAIN_MINUTES
+    if "teach" in train and "teacher" not in train:
+        raise ConfigError("--teach needs --teacher", fix="name with --teacher the model to learn from")
     if "rehearse" in values:
         # With reviews it is the model of the run.
         if not values.keys() & {"start", "from_reviews"}:
@@ -77,6 +79,7 @@ TrainOptions = Annotated[
                 "train.freeze",
                 "train.deep_supervision",
             ),
+            "Teacher": (Option("train.teacher", complete=complete_model), "train.teach"),
             "Training": (*BUDGET, "train.checkpoint_seconds", *OPTIMISATION),
             **SHARED,
         },

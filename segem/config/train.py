@@ -55,6 +55,11 @@ class TrainConfig(Config):
     remember: float = Field(default=2.0, ge=0, allow_inf_nan=False)
     """Weight of distillation: on rehearsed volumes the net is trained on the output of the base model as well as on
     labels; 0 for labels alone."""
+    teacher: str | None = None
+    """Trained model, by name or folder, whose output on every crop is learned beside the labels, as a small net does
+    from a large one. It sees as many sections as the net."""
+    teach: float = Field(default=2.0, ge=0, allow_inf_nan=False)
+    """Weight of what the teacher says, where that of the labels is 1."""
     defects: float = Field(default=0.05, ge=0, le=1)
     """Share of the crops that get an artificial defect (dark, pale, dirt, fold, misalignment), and of those in which
     the tissue ends, so that the net copes with real ones."""

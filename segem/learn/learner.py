@@ -5,18 +5,20 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from segem.config import Precision, TrainConfig
-from segem.errors import ModelError
+from segem.errors import ConfigError, ModelError
+from segem.learn.artefact import geometry_of, load_artefact, load_net
 from segem.learn.batches import Batch, derive_seed
+from segem.learn.distillation import compute_distillation, freeze_batch_norm
 from segem.learn.losses import MembraneLoss
-from segem.learn.models.registry import build, encoder_of, patch_px, pretrain, spec_of
+from segem.learn.models.registry import build, encoder_of, geometry, patch_px, pretrain, spec_of
 from segem.learn.patches import PatchClassifier
-from segem.learn.rehearsal import compute_distillation, freeze_batch_norm
 from segem.learn.supervision import supervise
 
 GRADIENT_NORM = 5.0
@@ -67,6 +69,7 @@ class Learner:
         if base is not None and config.remember and rehearses:
             self._base = _of_crops(copy.deepcopy(self.average), patches)
             freeze_batch_norm(net)
+        self._teacher = _of_crops(_load_teacher(config).to(device), patches) if config.teacher is not None else None
         self.rate = config.learning_rate or spec_of(config.model).learning_rate
         self.optimizer = torch.optim.AdamW(self._groups(), lr=self.rate, weight_decay=config.weight_decay)
         self._half = uses_mixed_precision(config.precision, self.device)
@@ -124,11 +127,14 @@ class Learner:
             finest = logits[1] if self.config.deep_supervision else logits
             # Labels say on which side of a border a pixel lies, the base model's output also how near it is: with both,
             # less is forgotten than with rehearsed labels alone.
-            distilled = (
-                compute_distillation(self._base, image, finest, batch.rehearsed) if self._base is not None else 0.0
-            )
+            distilled: Tensor | float = 0.0
+            if self._base is not None:
+                distilled += self.config.remember * compute_distillation(self._base, image, finest, batch.rehearsed)
+            if self._teacher is not None:
+                every = torch.ones_like(batch.rehearsed)
+                distilled += self.config.teach * compute_distillation(self._teacher, image, finest, every)
         fitted: Tensor = self._loss(logits, batch.truth.to(self.device), batch.weight.to(self.device))
-        return self.config.remember * distilled + fitted
+        return distilled + fitted
 
 
 def scale_learning_rate(fraction: float, warm_up: float = 0.03) -> float:
@@ -179,6 +185,22 @@ def _freeze(net: nn.Module, prefix: str) -> None:
     for name, module in net.named_modules():
         if f"{name}.".startswith(prefix):
             module.eval().requires_grad_(False)
+
+
+def _load_teacher(config: TrainConfig) -> nn.Module:
+    """Return the teacher, uncalibrated like the net that learns from it: both are calibrated after their training."""
+    found = load_artefact(Path(config.teacher or ""))
+    wanted = geometry(config.model, config.architecture).context_sections
+    seen = geometry_of(found.card).context_sections
+    if wanted != seen:
+        raise ConfigError(
+            "the teacher sees another number of sections",
+            where=found.path,
+            expected=f"--context-sections {seen}",
+            found=f"--context-sections {wanted}",
+            fix="give the net as many sections as its teacher sees, or take another teacher",
+        )
+    return load_net(found, calibrate=False).requires_grad_(False)
 
 
 def _of_crops(net: nn.Module, patches: bool) -> Callable[[Tensor], Any]:

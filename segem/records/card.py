@@ -107,6 +107,8 @@ class TrainingRecord(Record):
     deep_supervision: bool
     remember: float | None
     """Weight of the distillation from the base model; None where no volume was rehearsed."""
+    teach: float | None = None
+    """Weight of the distillation from the teacher; None where there was none."""
     defects: float
     appearance: float = 0.0
     pixel_nm: tuple[float, float] | None = None
@@ -120,10 +122,12 @@ class TrainingRecord(Record):
     validation_iou: float
     base: BaseRecord | None
     """The model that was fine-tuned; None for a training from scratch."""
+    teacher: BaseRecord | None = None
+    """The model whose output was learned beside the labels; None where labels alone taught."""
 
 
 class BaseRecord(Record):
-    """The model that a training started from."""
+    """The model that a training started from, or learned from."""
 
     digest: str
     training: TrainingRecord | None

@@ -247,6 +247,8 @@ def test_what_a_training_is_told_reaches_it(segem: Shell, stack: Path, tmp_path:
     given = (manifest, "--out", "mine", "--steps", "1")
     refused = segem.refused("train", *given, "--model", "segnet", "--deep-supervision")
     assert "segnet: this net has no coarser outputs" in refused
+    assert "--teach needs --teacher" in segem.refused("train", *given, "--teach", "2")
+    assert "nobody: no such model" in segem.refused("train", *given, "--teacher", "nobody")
     for command in ("train", "retrain"):
         refused = segem.refused(command, *given, "--defects", "1.5")
         assert "--defects: must be less than or equal to 1; found 1.5" in refused

@@ -312,7 +312,7 @@ def test_fine_tuning_starts_at_the_weights_of_the_base_model_and_keeps_its_histo
     assert all(torch.allclose(weights[key], kept[key], atol=1e-6) for key in weights if key.endswith("conv.weight"))
     assert torch.allclose(weights["head.weight"], kept["head.weight"], atol=1e-6)
     card = load_artefact(second.path).card
-    assert card.options == {"context_sections": 1, "features": 2, "depth": 2}
+    assert card.options == {"context_sections": 1, "features": 2, "depth": 2, "shuffle_px": 1}
     assert card.training.base.digest == load_artefact(first.path).digest
     assert card.training.base.training == load_artefact(first.path).card.training
     assert len(card.trained_on) == 2
@@ -329,6 +329,27 @@ def test_a_fine_tuned_model_keeps_the_terms_of_its_base(workspace: Workspace, tm
     assert (card.licence, card.citation) == ("CC0-1.0", "Bob 2026; Ada 2026")
     card = load_artefact(trained(workspace, source, config=further, base="mine", terms=own).path).card
     assert card.citation == "Bob 2026; Ada 2026"
+
+
+def test_a_smaller_net_learns_from_a_teacher_and_says_so(workspace: Workspace, tmp_path: Path) -> None:
+    source, terms = entry(tmp_path / "d"), Terms("CC-BY-4.0", "Ada 2026")
+    teacher = load_artefact(trained(workspace, source, terms=terms).path)
+    small = {"architecture": {"features": 1, "depth": 2}, "teacher": "mine"}
+    card = load_artefact(trained(workspace, source, config=SHORT.model_copy(update=small)).path).card
+    assert card.training is not None
+    assert card.training.teacher is not None
+    assert (card.options["features"], card.training.base, card.training.teach) == (1, None, 2.0)
+    assert (card.training.teacher.digest, card.training.teacher.training) == (teacher.digest, teacher.card.training)
+    # What the teacher has seen, this net knows too.
+    assert card.trained_on[1:] == teacher.card.trained_on
+    assert (card.licence, card.citation) == ("CC-BY-4.0", "Ada 2026")
+    for split in ({"train": [3, 4], "validation": [4, 5], "test": [0, 2]}, {"train": [3, 5], "validation": [2, 3]}):
+        taught = SHORT.model_copy(update={"teacher": str(teacher.path)})
+        with pytest.raises(ConfigError, match=f"sections it learned from.*unseen by {teacher.path}"):
+            trained(workspace, entry(tmp_path / "d", split=split), config=taught)
+    three = {"architecture": {"context_sections": 3, "features": 1, "depth": 2}, "teacher": str(teacher.path)}
+    with pytest.raises(ConfigError, match=r"another number of sections; expected --context-sections 1, found .* 3"):
+        trained(workspace, source, config=SHORT.model_copy(update=three))
 
 
 @pytest.mark.usefixtures("warnings_on_stderr")
@@ -455,7 +476,7 @@ def test_a_model_of_single_sections_is_fine_tuned_to_three(workspace: Workspace,
     wide = SHORT.model_copy(update={"architecture": {"context_sections": 3}})
     second = trained(workspace, source, config=wide, base=str(first.path))
     card = load_artefact(second.path).card
-    assert card.options == {"context_sections": 3, "features": 2, "depth": 2}
+    assert card.options == {"context_sections": 3, "features": 2, "depth": 2, "shuffle_px": 1}
     assert load_net(load_artefact(second.path)).state_dict()["down.0.0.weight"].shape[1] == 3
     with pytest.raises(ConfigError, match=r"not fewer; expected --context-sections 3 or more, found 1"):
         trained(

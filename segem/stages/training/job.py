@@ -15,7 +15,7 @@ from segem.config import Device, Manifest, TrainConfig
 from segem.errors import ConfigError
 from segem.geometry import Range
 from segem.io.workspace import Workspace
-from segem.learn.artefact import Artefact, find_model, geometry_of
+from segem.learn.artefact import Artefact, find_model, geometry_of, load_artefact
 from segem.learn.models.registry import encoder_of, recipe, side_outputs
 from segem.learn.runtimes.choice import choose_device, training_runtime
 from segem.learn.sections import LabelledSection
@@ -60,6 +60,13 @@ class TrainingJob:
     terms: Terms = NO_TERMS
     reviewed: tuple[ReviewedLabels, ...] = ()
     """Where labels are from that people have entered in reviews."""
+    teacher: Artefact | None = None
+    """The model whose output is learned as well; None where labels alone teach."""
+
+    @property
+    def learned_from(self) -> tuple[Artefact, ...]:
+        """The models whose knowledge goes into this one."""
+        return tuple(model for model in (self.base, self.teacher) if model is not None)
 
 
 def open_training(
@@ -99,7 +106,9 @@ def open_training(
     for one in labelled:
         warn_of_polarity(one.volume, range(*one.train))
     trained = {one.name: one.train for one in volumes}
-    return TrainingJob(config, base, volumes, trained, device, terms, tuple(one.origin for one in reviews.volumes))
+    teacher = load_artefact(Path(config.teacher)) if config.teacher is not None else None
+    reviewed = tuple(one.origin for one in reviews.volumes)
+    return TrainingJob(config, base, volumes, trained, device, terms, reviewed, teacher)
 
 
 def find_base(name: str | None, config: TrainConfig, workspace: Workspace) -> Artefact | None:
@@ -124,15 +133,21 @@ def find_base(name: str | None, config: TrainConfig, workspace: Workspace) -> Ar
     return find_model(name, workspace)
 
 
-def resolve_config(config: TrainConfig, base: Artefact | None, device: Device) -> TrainConfig:
+def resolve_config(config: TrainConfig, base: Artefact | None, workspace: Workspace, device: Device) -> TrainConfig:
     """Return the settings of a training with every default filled in, before any volume is opened.
+
+    A teacher that was named is given by its folder then.
 
     Raises
     ------
     ConfigError
         When the architecture is not that of the base model or lacks what is asked for, an encoder without trained
         weights is to be frozen, or the net does not fit the machine.
+    ModelError
+        When there is no such teacher, or it is damaged.
     """
+    if config.teacher is not None:
+        config = config.model_copy(update={"teacher": str(find_model(config.teacher, workspace).path.resolve())})
     if base is not None:
         config = _with_architecture_of(base, config)
     config = recipe(config)
@@ -203,8 +218,9 @@ def compute_training_digest(job: TrainingJob, sections: Sequence[LabelledSection
     pretrained = Path(config.pretrained) if config.pretrained is not None else None
     made_of: dict[str, Any] = {
         # How often checkpoints are written changes no result, so a training resumes with other intervals too.
-        "config": config.model_dump(mode="json", exclude=HOW_OFTEN),
+        "config": config.model_dump(mode="json", exclude=HOW_OFTEN | {"teacher"}),
         "base": base.digest if base is not None else None,
+        "teacher": job.teacher.digest if job.teacher is not None else None,
         "pretrained": sha256(pretrained.read_bytes()).hexdigest() if pretrained and pretrained.is_file() else None,
         # Without these, a changed trainer would go on from the checkpoints of the old one.
         "code": code_digest(_TRAINER),

@@ -201,21 +201,20 @@ def _resolve_start(
 ) -> tuple[TrainConfig, Artefact | None]:
     """Return the settings of the trainings from one start, and the base model, which brings its own architecture."""
     if start == SCRATCH:
-        return resolve_config(training, None, device), None
+        return resolve_config(training, None, workspace, device), None
     own = {key: value for key, value in training.architecture.items() if key == "context_sections"}
     budget = training.model_dump(exclude={"model", "architecture", "pretrained"}, exclude_unset=True)
     config = TrainConfig(architecture=own, **budget)
     base = find_base(start, config, workspace)
-    return resolve_config(config, base, device), base
+    return resolve_config(config, base, workspace, device), base
 
 
 def _refuse_known(job: TrainingJob, start: str) -> None:
-    """Raise where the base model has seen sections of the manifest: scores there say nothing about new tissue."""
-    if job.base is None:
-        return
+    """Raise where a model that is learned from has seen sections of the manifest: scores there would mean nothing."""
+    known = [used for model in job.learned_from for used in model.card.trained_on]
     for one in job.volumes:
         for sections in filter(None, (one.train, one.validation, one.test)):
-            for _, (first, stop) in find_known(job.base.card.trained_on, one.volume, sections):
+            for _, (first, stop) in find_known(known, one.volume, sections):
                 raise ConfigError(
                     "the model knows sections of this manifest, so its learning curve would mean nothing",
                     where=start,

@@ -127,7 +127,9 @@ def check_unseen(
             )
 
 
-def check_apart(volumes: Sequence[LabelledVolume], trained: Mapping[str, Range], base: Artefact | None) -> None:
+def check_apart(
+    volumes: Sequence[LabelledVolume], trained: Mapping[str, Range], learned_from: Sequence[Artefact]
+) -> None:
     """Raise where a new model would be calibrated or scored on sections it is trained on, under any name.
 
     Parameters
@@ -136,8 +138,8 @@ def check_apart(volumes: Sequence[LabelledVolume], trained: Mapping[str, Range],
         What the model is made from.
     trained : mapping of str to (int, int)
         The training sections of each volume.
-    base : Artefact or None
-        The model that is fine-tuned.
+    learned_from : sequence of Artefact
+        The model that is fine-tuned, and the teacher, where there are any.
 
     Raises
     ------
@@ -145,16 +147,16 @@ def check_apart(volumes: Sequence[LabelledVolume], trained: Mapping[str, Range],
         When it would.
     """
     own = record_trained_on(volumes, trained)
-    if base is not None:
-        warn_of_unknown_origin(base)
+    for model in learned_from:
+        warn_of_unknown_origin(model)
     for one in volumes:
         tests = one.test or (0, 0)
         check_unseen(own, "the new model", one.volume, one.validation, "calibrated", (LEARNED,))
         check_unseen(own, "the new model", one.volume, tests, "scored")
-        if base is not None:
-            # The threshold of the base model is not kept, so the sections that chose it may be tested.
+        for model in learned_from:
+            # The threshold of such a model is not kept, so the sections that chose it may be tested.
             for sections, done in ((one.validation, "calibrated"), (tests, "scored")):
-                check_unseen(base.card.trained_on, base.path, one.volume, sections, done, (LEARNED,))
+                check_unseen(model.card.trained_on, model.path, one.volume, sections, done, (LEARNED,))
 
 
 def _overlap(one: Range, other: Range) -> Iterator[Range]:

@@ -135,7 +135,7 @@ def open_retraining(
     loaded = _load_manifests(manifest, config, data_root, len(volumes))
     opened = open_workspace(workspace)
     base = find_base(config.start, config.train, opened)
-    training = resolve_config(config.train, base, config.device)
+    training = resolve_config(config.train, base, opened, config.device)
     against = _name_incumbent(config, opened)
     incumbent = None if against is None else find_model(against, opened)
     known = tuple(one for model in (base, incumbent) if model is not None for one in model.card.trained_on)
@@ -201,7 +201,7 @@ def prepare_retraining(opened: Retraining) -> PreparedRetraining:
     # All of this before hours of training, which would be lost: a model that has seen the test sections cannot be
     # judged.
     check_all_unseen(record_trained_on(job.volumes), "the new model", judged)
-    for model in filter(None, (opened.base, opened.incumbent)):
+    for model in filter(None, (*job.learned_from, opened.incumbent)):
         check_all_unseen(model.card.trained_on, model.path, judged)
     # Inverted labels would be learned and then confirmed by inverted test labels.
     if not config.force:

@@ -125,7 +125,7 @@ def train(
     """
     check_new_name(name)
     found = find_base(base, config, workspace)
-    resolved_config = resolve_config(config, found, device)
+    resolved_config = resolve_config(config, found, workspace, device)
     job = open_training(manifest, resolved_config, workspace, base=found, device=device, terms=terms, replace=replace)
     made = run_training(job, name, workspace.models / name)
     tell_if_not_in_use(made.path)
@@ -184,7 +184,7 @@ def run_training(
         Called after every step with how far the training is.
     """
     # First, since it needs no voxels: a model that cannot be scored honestly is not worth hours of training.
-    check_apart(job.volumes, job.trained, job.base)
+    check_apart(job.volumes, job.trained, job.learned_from)
     learned, validation = _read_sections(job)
     # Validation sections have no part in the weights, but they decide the threshold, so they identify a candidate too.
     made_by = compute_training_digest(job, learned + validation) if candidate else ""
@@ -292,7 +292,7 @@ def _fit(
 def _write_card(
     job: TrainingJob, name: str, fitted: Fitted, scores: tuple[HeldOutScore, ...], *, rehearsed: bool
 ) -> ModelCard:
-    config, base = job.config, job.base
+    config, known = job.config, [model.card for model in job.learned_from]
     return ModelCard(
         name=name,
         architecture=config.model,
@@ -301,14 +301,16 @@ def _write_card(
         threshold=fitted.threshold,
         merge_below=fitted.merge_below,
         halo=_measure_halo(job, fitted),
-        trained_on=record_trained_on(job.volumes, job.trained) + (base.card.trained_on if base is not None else ()),
+        # What a base model or a teacher has seen is known to this one as well.
+        trained_on=record_trained_on(job.volumes, job.trained)
+        + tuple(seen for card in known for seen in card.trained_on),
         reviewed=job.reviewed,
         learned_at=record_voxel_sizes(job.volumes, job.trained, config),
         scores=scores,
-        training=record_training(config, fitted, base, rehearsed=rehearsed),
-        # A fine-tuned model inherits the licence of its base model, and is cited together with it.
-        licence=job.terms.licence or (base.card.licence if base is not None else ""),
-        citation=cited_once(job.terms.citation, base.card.citation if base is not None else ""),
+        training=record_training(job, fitted, rehearsed=rehearsed),
+        # Of what it learned from, the base model before the teacher; it is cited together with both.
+        licence=job.terms.licence or next((card.licence for card in known if card.licence), ""),
+        citation=cited_once(job.terms.citation, *(card.citation for card in known)),
         versions={
             "segem": segem.__version__,
             "runtime": training_runtime(choose_device(job.device)),
@@ -317,9 +319,12 @@ def _write_card(
     )
 
 
-def record_training(config: TrainConfig, fitted: Fitted, base: Artefact | None, *, rehearsed: bool) -> TrainingRecord:
-    """Return what a card says of a training: its settings, its outcome, and the base model."""
-    settings = config.model_dump(include=set(TrainingRecord.model_fields), exclude={"steps", "minutes", "remember"})
+def record_training(job: TrainingJob, fitted: Fitted, *, rehearsed: bool) -> TrainingRecord:
+    """Return what a card says of a training: its settings, its outcome, and the models it learned from."""
+    config, base, teacher = job.config, job.base, job.teacher
+    settings = config.model_dump(
+        include=set(TrainingRecord.model_fields), exclude={"steps", "minutes", "remember", "teacher", "teach"}
+    )
     outcome = {
         "steps": fitted.steps,
         "minutes": round(fitted.minutes, 1),
@@ -332,9 +337,15 @@ def record_training(config: TrainConfig, fitted: Fitted, base: Artefact | None, 
         | {
             "options": resolved(config.model, config.architecture),
             "remember": config.remember if rehearsed else None,
-            "base": BaseRecord(digest=base.digest, training=base.card.training) if base is not None else None,
+            "teach": config.teach if teacher is not None else None,
+            "base": _record_model(base),
+            "teacher": _record_model(teacher),
         }
     )
+
+
+def _record_model(model: Artefact | None) -> BaseRecord | None:
+    return None if model is None else BaseRecord(digest=model.digest, training=model.card.training)
 
 
 def _measure_halo(job: TrainingJob, fitted: Fitted) -> MeasuredHalo | None:

@@ -12,12 +12,15 @@ import torch
 from torch import nn
 
 from segem.config import TrainConfig
+from segem.learn.artefact import load_net, save_artefact
 from segem.learn.batches import draw_batches
 from segem.learn.checkpoint import Checkpoints
+from segem.learn.distillation import compute_distillation
+from segem.learn.learner import Learner
 from segem.learn.models.registry import build
-from segem.learn.rehearsal import compute_distillation
 from segem.learn.sections import LabelledSection
 from segem.learn.train import Fitted, Progress, fit
+from segem.records.card import ModelCard
 
 TINY = TrainConfig(architecture={"features": 4, "depth": 2}, steps=40, batch=4, crop_px=64)
 
@@ -116,6 +119,27 @@ def test_layers_normalise_by_the_statistics_of_the_old_net() -> None:
 
     assert moved(0.0) == {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
     assert moved(1.0) == {"weight", "bias"}
+
+
+def test_what_a_teacher_says_of_every_crop_is_added_by_its_weight(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    card = ModelCard(name="old", architecture="unet", options=TINY.architecture, threshold=0.5)
+    old = save_artefact(tmp_path / "old", card, build("unet", TINY.architecture))
+    batch = next(draw_batches([section("v")], TINY))
+
+    def first_loss(teach: float) -> float:
+        config = TINY.model_copy(update={"teacher": str(old.path), "teach": teach, "precision": "float32"})
+        return Learner(config, None, rehearses=False, device="cpu").step(batch, 1, 0.0)
+
+    alone = Learner(TINY.model_copy(update={"precision": "float32"}), None, rehearses=False, device="cpu")
+    with torch.no_grad():
+        logits = alone.net(batch.image)
+        said, found = torch.sigmoid(load_net(old)(batch.image)), torch.sigmoid(logits)
+    # The divergence of two coins, a pixel, over all crops.
+    apart = said * torch.log(said / found) + (1 - said) * torch.log((1 - said) / (1 - found))
+    assert float(apart.mean()) > 0.01
+    assert first_loss(0.0) == pytest.approx(alone.step(batch, 1, 0.0), abs=1e-6)
+    assert first_loss(3.0) == pytest.approx(first_loss(0.0) + 3 * float(apart.mean()), abs=1e-4)
 
 
 def test_without_a_base_model_there_is_nothing_to_remember() -> None:
