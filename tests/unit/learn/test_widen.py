@@ -11,7 +11,9 @@ from segem.learn.widen import widened
 OPTIONS = {"features": 2, "depth": 1}
 
 
-@pytest.mark.parametrize(("name", "options"), [("unet", OPTIONS), ("deeplab-v1-msc", {"width": 2})])
+@pytest.mark.parametrize(
+    ("name", "options"), [("unet", OPTIONS), ("unet", OPTIONS | {"shuffle_px": 2}), ("deeplab-v1-msc", {"width": 2})]
+)
 def test_a_widened_net_gives_what_it_gave_before(name: str, options: dict[str, int]) -> None:
     torch.manual_seed(0)
     narrow, wide = build(name, options).eval(), build(name, options | {"context_sections": 5}).eval()
