@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from segem.config import Precision, TrainConfig
-from segem.errors import ConfigError, ModelError
-from segem.learn.artefact import geometry_of, load_artefact, load_net
+from segem.errors import ModelError
+from segem.learn.artefact import load_artefact, load_net
 from segem.learn.batches import Batch, derive_seed
 from segem.learn.distillation import compute_distillation, freeze_batch_norm
 from segem.learn.losses import MembraneLoss
-from segem.learn.models.registry import build, encoder_of, geometry, patch_px, pretrain, spec_of
+from segem.learn.models.registry import build, encoder_of, patch_px, pretrain, spec_of
 from segem.learn.patches import PatchClassifier
 from segem.learn.supervision import supervise
 
@@ -69,7 +69,11 @@ class Learner:
         if base is not None and config.remember and rehearses:
             self._base = _of_crops(copy.deepcopy(self.average), patches)
             freeze_batch_norm(net)
-        self._teacher = _of_crops(_load_teacher(config).to(device), patches) if config.teacher is not None else None
+        self._teacher: nn.Module | None = None
+        if config.teacher is not None:
+            # Not calibrated, like the net that learns from it: that is calibrated after its training.
+            self._teacher = load_net(load_artefact(Path(config.teacher)), calibrate=False)
+            self._teacher.requires_grad_(False).to(device)
         self.rate = config.learning_rate or spec_of(config.model).learning_rate
         self.optimizer = torch.optim.AdamW(self._groups(), lr=self.rate, weight_decay=config.weight_decay)
         self._half = uses_mixed_precision(config.precision, self.device)
@@ -185,22 +189,6 @@ def _freeze(net: nn.Module, prefix: str) -> None:
     for name, module in net.named_modules():
         if f"{name}.".startswith(prefix):
             module.eval().requires_grad_(False)
-
-
-def _load_teacher(config: TrainConfig) -> nn.Module:
-    """Return the teacher, uncalibrated like the net that learns from it: both are calibrated after their training."""
-    found = load_artefact(Path(config.teacher or ""))
-    wanted = geometry(config.model, config.architecture).context_sections
-    seen = geometry_of(found.card).context_sections
-    if wanted != seen:
-        raise ConfigError(
-            "the teacher sees another number of sections",
-            where=found.path,
-            expected=f"--context-sections {seen}",
-            found=f"--context-sections {wanted}",
-            fix="give the net as many sections as its teacher sees, or take another teacher",
-        )
-    return load_net(found, calibrate=False).requires_grad_(False)
 
 
 def _of_crops(net: nn.Module, patches: bool) -> Callable[[Tensor], Any]:

@@ -347,6 +347,9 @@ def test_a_smaller_net_learns_from_a_teacher_and_says_so(workspace: Workspace, t
         taught = SHORT.model_copy(update={"teacher": str(teacher.path)})
         with pytest.raises(ConfigError, match=f"sections it learned from.*unseen by {teacher.path}"):
             trained(workspace, entry(tmp_path / "d", split=split), config=taught)
+    patches = {"model": "patchnet", "architecture": {}, "teacher": str(teacher.path)}
+    with pytest.raises(ConfigError, match="patchnet: a net that learns from patches cannot have a teacher"):
+        trained(workspace, source, config=SHORT.model_copy(update=patches))
     three = {"architecture": {"context_sections": 3, "features": 1, "depth": 2}, "teacher": str(teacher.path)}
     with pytest.raises(ConfigError, match=r"another number of sections; expected --context-sections 1, found .* 3"):
         trained(workspace, source, config=SHORT.model_copy(update=three))

@@ -16,7 +16,7 @@ from segem.errors import ConfigError
 from segem.geometry import Range
 from segem.io.workspace import Workspace
 from segem.learn.artefact import Artefact, find_model, geometry_of, load_artefact
-from segem.learn.models.registry import encoder_of, recipe, side_outputs
+from segem.learn.models.registry import encoder_of, geometry, patch_px, recipe, side_outputs
 from segem.learn.runtimes.choice import choose_device, training_runtime
 from segem.learn.sections import LabelledSection
 from segem.records.review import ReviewedLabels
@@ -142,12 +142,10 @@ def resolve_config(config: TrainConfig, base: Artefact | None, workspace: Worksp
     ------
     ConfigError
         When the architecture is not that of the base model or lacks what is asked for, an encoder without trained
-        weights is to be frozen, or the net does not fit the machine.
+        weights is to be frozen, the teacher cannot teach such a net, or the net does not fit the machine.
     ModelError
         When there is no such teacher, or it is damaged.
     """
-    if config.teacher is not None:
-        config = config.model_copy(update={"teacher": str(find_model(config.teacher, workspace).path.resolve())})
     if base is not None:
         config = _with_architecture_of(base, config)
     config = recipe(config)
@@ -163,8 +161,34 @@ def resolve_config(config: TrainConfig, base: Artefact | None, workspace: Worksp
     if config.deep_supervision:
         # Raises where the architecture has no side outputs.
         side_outputs(config.model, config.architecture)
+    if config.teacher is not None:
+        teacher = find_model(config.teacher, workspace)
+        _require_teacher(teacher, config)
+        config = config.model_copy(update={"teacher": str(teacher.path.resolve())})
     require_training_memory(config, device)
     return config
+
+
+def _require_teacher(teacher: Artefact, config: TrainConfig) -> None:
+    """Raise unless a net can learn from the output of a teacher."""
+    if patch_px(config.model, config.architecture) is not None:
+        raise ConfigError(
+            "a net that learns from patches cannot have a teacher, which judges whole crops",
+            where=config.model,
+            fix="leave out --teacher, or take another architecture",
+        )
+    wanted, seen = (
+        geometry(config.model, config.architecture).context_sections,
+        geometry_of(teacher.card).context_sections,
+    )
+    if wanted != seen:
+        raise ConfigError(
+            "the teacher sees another number of sections",
+            where=teacher.path,
+            expected=f"--context-sections {seen}",
+            found=f"--context-sections {wanted}",
+            fix="give the net as many sections as its teacher sees, or take another teacher",
+        )
 
 
 def _with_architecture_of(base: Artefact, config: TrainConfig) -> TrainConfig:
