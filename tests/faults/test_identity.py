@@ -34,7 +34,7 @@ COMPUTE = {name: name for name in ("numpy", "scipy", "torch", "torchvision", "op
 """Packages of others that make numbers, and the names they are installed by."""
 TRAINING = {
     *("augment", "batches", "checkpoint", "checks", "exchange", "halo", "interrupt", "losses", "patches", "pieces"),
-    *("platt", "rehearsal", "sections", "speed", "supervision", "train", "watch"),
+    *("distillation", "platt", "sections", "speed", "supervision", "train", "watch"),
 }
 
 

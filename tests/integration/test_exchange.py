@@ -274,7 +274,7 @@ def foreign(folder: Path, artefact: Artefact) -> Path:
 def test_a_foreign_package_whose_net_is_named(foreign: Path, artefact: Artefact, workspace: Workspace) -> None:
     import_model(foreign, "theirs", workspace, Foreign("unet", {"features": "2", "depth": "2"}, threshold=0.3))
     theirs = find_model("theirs", workspace)
-    assert theirs.card.options == {"context_sections": 1, "features": 2, "depth": 2}
+    assert theirs.card.options == {"context_sections": 1, "features": 2, "depth": 2, "shuffle_px": 1}
     assert (theirs.card.threshold, theirs.card.licence) == (0.3, "MIT")
     assert "doi:10.1007/978-3-319-24574-4_28" in theirs.card.citation
     mine, other = (load_net(model).state_dict() for model in (artefact, theirs))

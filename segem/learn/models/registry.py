@@ -73,7 +73,7 @@ def resolved(name: str, architecture: dict[str, Any] | None = None) -> dict[str,
     Examples
     --------
     >>> resolved("unet", {"depth": 3})
-    {'context_sections': 1, 'features': 16, 'depth': 3}
+    {'context_sections': 1, 'features': 16, 'depth': 3, 'shuffle_px': 1}
     """
     return options_of(name, architecture).model_dump(mode="json")
 

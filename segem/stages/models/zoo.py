@@ -116,7 +116,7 @@ def explain(name: str) -> Explanation:
     Examples
     --------
     >>> [option.name for option in explain("unet").options]
-    ['context_sections', 'features', 'depth']
+    ['context_sections', 'features', 'depth', 'shuffle_px']
     """
     spec = spec_of(name)
     options = tuple(
