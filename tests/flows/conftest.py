@@ -159,9 +159,16 @@ class RunningService:
         with httpx.Client(base_url=self.url, auth=(user, password), trust_env=False, timeout=30 * PATIENCE) as client:
 
             def ask(*request: str, **more: Any) -> httpx.Response:
-                # A busy server asks its clients to come back; Prefect's own do.
-                for _ in range(10):
-                    answer = client.request(*request, **more)
+                # A busy server asks its clients to come back, or is silent for long; Prefect's own come back after
+                # both. What changes nothing may be asked again.
+                harmless = request[0] == "GET" or request[1].endswith("/filter")
+                for last in [False] * 9 + [True]:
+                    try:
+                        answer = client.request(*request, **more)
+                    except httpx.ReadTimeout:
+                        if last or not harmless:
+                            raise
+                        continue
                     if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
                         break
                     time.sleep(1)
