@@ -70,7 +70,7 @@ class Learner:
             self._base = _of_crops(copy.deepcopy(self.average), patches)
             freeze_batch_norm(net)
         self._teacher: nn.Module | None = None
-        if config.teacher is not None:
+        if config.teacher is not None and config.teach:
             # Not calibrated, like the net that learns from it: that is calibrated after its training.
             self._teacher = load_net(load_artefact(Path(config.teacher)), calibrate=False)
             self._teacher.requires_grad_(False).to(device)

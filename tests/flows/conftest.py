@@ -162,11 +162,11 @@ class RunningService:
                 # A busy server asks its clients to come back, or is silent for long; Prefect's own come back after
                 # both. What changes nothing may be asked again.
                 harmless = request[0] == "GET" or request[1].endswith("/filter")
-                for last in [False] * 9 + [True]:
+                for attempt in range(10):
                     try:
                         answer = client.request(*request, **more)
                     except httpx.ReadTimeout:
-                        if last or not harmless:
+                        if attempt == 9 or not harmless:
                             raise
                         continue
                     if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
