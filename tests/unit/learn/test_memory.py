@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from segem.learn import memory
+from segem.learn.fold import folded
 from segem.learn.memory import SCRATCH, activation_bytes
+from segem.learn.models.registry import ZOO, build
 
 
 class Doubles(nn.Module):
@@ -16,9 +22,12 @@ class Doubles(nn.Module):
         return x + (x + 1)
 
 
-class Views(nn.Module):
+class Splits(nn.Module):
+    """Makes four smaller images of one, as max-pooling fragments do, and joins them again."""
+
     def forward(self, x: Tensor) -> Tensor:
-        return x[:, :, ::2, ::2].view(1, 1, -1)[:, :, 1:]
+        images = torch.cat([x[..., y::2, z::2] for y in (0, 1) for z in (0, 1)])
+        return torch.nn.functional.pixel_shuffle(torch.cat(images.chunk(4), dim=1), 2)
 
 
 def test_what_is_alive_at_the_same_time_is_added_up() -> None:
@@ -47,3 +56,27 @@ def test_memory_grows_with_the_channels(channels: int) -> None:
     with torch.inference_mode():
         found = activation_bytes(net, (1, 64, 64)) / (64 * 64 * 4 * SCRATCH)
     assert channels < found <= 2 * channels + 1
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_a_batch_of_none_is_followed_as_a_batch_of_one_would_be(name: str) -> None:
+    net = folded(build(name))
+    found = activation_bytes(net, (1, 96, 96))
+    one = memory._follow(net.to("meta"), torch.zeros(1, 1, 96, 96, device="meta"))
+    assert found == int(max(one.peak + one.widest / 2, one.peak_wide) * SCRATCH)
+
+
+def test_images_that_a_net_makes_along_the_batch_count_too() -> None:
+    # The input, the images, and what is joined of them before and after it is shuffled.
+    assert activation_bytes(Splits(), (1, 16, 16)) == int(4 * 16 * 16 * 4 * SCRATCH)
+
+
+def test_asking_loads_no_compiler() -> None:
+    code = (
+        "import sys, torch\n"
+        "from segem.learn.memory import activation_bytes\n"
+        "from segem.learn.models.registry import build\n"
+        "activation_bytes(build('unet').eval(), (1, 512, 512))\n"
+        "sys.exit('torch._dynamo' in sys.modules or 'sympy' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
