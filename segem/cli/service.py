@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,12 +13,15 @@ from segem.cli.command import Theme
 from segem.cli.options import Option, Options
 from segem.cli.shared import RUN, CommonOptions, DataRootOption, ExecutionOptions, ManifestArgument, workspace_at
 from segem.cli.show import show
-from segem.config import check_name, load_manifest
+from segem.config import Manifest, check_name, load_manifest
 from segem.config.service import InboxConfig, ScheduleConfig, ServeConfig
+from segem.io.models import list_models
+from segem.io.workspace import Workspace
 
 if TYPE_CHECKING:
     from flows.launch.service import Service
 
+_LOG = logging.getLogger(__name__)
 theme = Theme("Service", typer.Typer())
 app = typer.Typer(
     help="Say which campaigns run by the clock, in the service of a workspace (`segem serve`).",
@@ -103,6 +107,7 @@ def schedule_add(
     from flows.launch.schedules import add_schedule
 
     loaded = load_manifest(manifest, data_root)
+    _tell_what_is_missing(loaded, workspace_at(common.workspace), sources=inbox is None)
     parameters: dict[str, Any] = {
         "manifest": str(manifest.resolve()),
         "workspace": str(workspace_at(common.workspace).root),
@@ -120,6 +125,18 @@ def schedule_add(
     show(asdict(added), common.as_json)
     if not common.as_json and _service(common.workspace).running() is None:
         typer.echo("It fires while `segem serve` runs.")
+
+
+def _tell_what_is_missing(manifest: Manifest, workspace: Workspace, *, sources: bool) -> None:
+    """Warn now of what a run would fail of in the night; it may come until then."""
+    model = manifest.model
+    there = Path(model).exists() if "/" in model else model in dict(list_models(workspace))
+    if not there:
+        _LOG.warning("%s: there is no such model yet, and runs fail until there is", model)
+    missing = [one for one in manifest.volumes if isinstance(one.source, Path) and not one.source.exists()]
+    if sources and missing:
+        first = f"{missing[0].name}: {missing[0].source} does not exist yet, and runs fail until it does"
+        _LOG.warning("%s%s", first, f"; so with {len(missing) - 1} more" if missing[1:] else "")
 
 
 @schedules.command("schedule list", "segem schedule list")

@@ -226,8 +226,9 @@ def collect(
             as_json=False,
         )
     if tasks:
+        absent = sum(each.blocks - each.finished for each in collected)
         raise IncompleteError(
-            f"{sum(each.blocks - each.finished for each in collected)} blocks are missing",
+            "a block is missing" if absent == 1 else f"{absent} blocks are missing",
             where=run,
             found=f"tasks {tasks} of {collected[0].shards} have not handed in all of theirs",
             fix=f"start these again (sbatch --array={tasks}), then repeat this command",

@@ -111,7 +111,8 @@ def require_whole(array: Array, fix: str) -> None:
     missing = missing_shards(array)
     if missing:
         where = files_of(array).name(missing[0])
-        raise WorkspaceError(f"{len(missing)} blocks are missing", where=where, fix=fix)
+        what = "a block is missing" if len(missing) == 1 else f"{len(missing)} blocks are missing"
+        raise WorkspaceError(what, where=where, fix=fix)
 
 
 def read_section(array: Array, z: int, fix: str = "run `segem verify` to see the extent") -> NDArray[Any]:

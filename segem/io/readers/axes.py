@@ -203,4 +203,6 @@ def _check_not_contradicted(axes: str, chosen: str, shape: tuple[int, ...], wher
 
 def _refusal(what: str, axes: Sequence[str], shape: tuple[int, ...], where: object, fix: str) -> InputError:
     found = ", ".join(f"{letter}: {n}" for letter, n in zip(axes, shape, strict=False)) or f"shape {shape}"
+    if "--" in fix:
+        fix += "; in a manifest, options are keys of the volume"
     return InputError(what, where=where, found=f"axes {found}", fix=fix)

@@ -161,11 +161,12 @@ def resolve_config(config: TrainConfig, base: Artefact | None, workspace: Worksp
     if config.deep_supervision:
         # Raises where the architecture has no side outputs.
         side_outputs(config.model, config.architecture)
+    teacher = None
     if config.teacher is not None:
         teacher = find_model(config.teacher, workspace)
         _require_teacher(teacher, config)
         config = config.model_copy(update={"teacher": str(teacher.path.resolve())})
-    require_training_memory(config, device)
+    require_training_memory(config, device, teacher.card if teacher is not None else None)
     return config
 
 

@@ -11,6 +11,7 @@ from segem.io.reviewed_labels import ReviewedVolume
 from segem.learn.cost import parameter_count, tile_bytes
 from segem.learn.models.registry import options_of, patch_px, spec_of
 from segem.learn.runtimes.choice import choose_device
+from segem.records.card import ModelCard
 from segem.stages.segmentation.budget import half_of_the_machine
 from segem.stages.training.labelled import AROUND_PX, LabelledVolume
 
@@ -20,10 +21,11 @@ _BYTES_A_PIXEL = 4 + 4 + 1
 """In training: its z-score and weight in float32, and its truth in 8 bits."""
 
 
-def require_training_memory(config: TrainConfig, device: Device) -> None:
+def require_training_memory(config: TrainConfig, device: Device, teacher: ModelCard | None = None) -> None:
     """Raise where the weights of a net or the crops of one step cannot fit the machine in training.
 
-    A crop is counted with the memory of evaluating it, a lower bound of what training takes.
+    A crop is counted with the memory of evaluating it, a lower bound of what training takes. A teacher evaluates the
+    same crops while the net's own layers are held.
 
     Raises
     ------
@@ -47,6 +49,10 @@ def require_training_memory(config: TrainConfig, device: Device) -> None:
     batch = config.batch or spec_of(model).batch
     # A net for patches evaluates sections in another way than patches, so its memory there says nothing.
     crop = 0 if patch_px(model, config.architecture) else tile_bytes(spec_of(model), options, config.crop_px)
+    if teacher is not None:
+        spec, taught = spec_of(teacher.architecture), options_of(teacher.architecture, teacher.options)
+        needed += 4 * parameter_count(spec, taught)
+        crop += tile_bytes(spec, taught, config.crop_px)
     if needed + batch * crop > there:
         raise ConfigError(
             "so many crops to a step do not fit this machine",

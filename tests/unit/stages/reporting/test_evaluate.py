@@ -274,7 +274,7 @@ def test_a_lost_file_is_a_failure_not_background(workspace, scored):
     shard.unlink()
     volume = only(evaluate(RUN, workspace))
     assert volume.state == "failed"
-    assert "1 blocks are missing" in volume.reason
+    assert "a block is missing" in volume.reason
 
 
 def test_a_flipped_bit_is_a_failure(workspace, scored):
