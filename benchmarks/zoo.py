@@ -1,14 +1,15 @@
-"""Trains every architecture of the zoo on the same sections with the same processor time, and judges all alike.
+"""Trains every net of the zoo on the same sections, each for as long as it needs to learn, and judges all alike.
 
-    .venv/bin/python benchmarks/zoo.py --data-root DIR --minutes 10 [--only NAME ...] [--work DIR] [--width 16]
+    .venv/bin/python benchmarks/zoo.py --data-root DIR [--only NAME ...] [--work DIR] [--width 16] [--minutes 7]
 
-Sections 0-17 of the ISBI stack teach (15-17 of them choose the threshold), 18-23 are judged. Each training has one core
-for itself and starts from random weights. The nets built on VGG16 take --width: 64 channels in their first stage are
-those of the papers, fewer take more steps in the same time. What is trained is kept in --work, and the same command
-carries on from there.
+Sections 0-17 of the ISBI stack teach (15-17 of them choose the threshold and the weights of the CRF), 18-23 are judged.
+Each training has one core for itself and starts from random weights. Its minutes grow with the net (`minutes_of`), or
+are --minutes for all. The nets built on VGG16 take --width: 64 channels in their first stage are those of the papers,
+fewer take more steps in the same time. What is trained is kept in --work, and the same command carries on from there;
+rows of nets that are left out stay as they are in results/zoo.json.
 
-Beside the table, a picture of what each model finds is drawn: of one judged section into --work, as images of the stack
-may not be passed on, and of a synthetic section for the documentation.
+Beside the table, learning curves are drawn, and a picture of what each model finds: of one judged section into --work,
+as images of the stack may not be passed on, and of a synthetic section for the documentation.
 """
 
 from __future__ import annotations
@@ -22,34 +23,38 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from judged import rand_and_info, seen, tested, trained
+from crf import CANDIDATES, Score, Section, named, score, sections_of
+from judged import seen, tested, trained
 from machine import facts, provenance
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from pinned import count_processor_time, run_pinned
+from zoo_curves import draw_curves
 
-from segem.config import BaselineConfig, CrfConfig, SynthConfig, TrainConfig, load_manifest
+from segem.config import BaselineConfig, SynthConfig, TrainConfig, load_manifest
 from segem.io.layers import read_section
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
-from segem.kernels.crf import refine
-from segem.kernels.metrics.iou import Confusion
-from segem.kernels.metrics.segmentation import SegmentationSums
 from segem.kernels.normalize import IntensityStatistics, histogram, zscore
 from segem.kernels.synth import draw_sections as synthetic
-from segem.kernels.threshold import quantize_probability, threshold_probability
+from segem.kernels.threshold import quantize_probability
 from segem.learn.artefact import Artefact, geometry_of, load_net
+from segem.learn.cost import parameter_count
 from segem.learn.engine import Engine, choose_device
-from segem.learn.models.registry import ZOO, build
+from segem.learn.models.registry import ZOO, options_of, spec_of
 from segem.stages.segmentation.baseline import baseline
-from segem.stages.training.train import train
+from segem.stages.training.train import HISTORY, train
 
 HERE = Path(__file__).resolve().parent
 MANIFEST = HERE.parent / "data" / "manifests" / "isbi-zoo.yaml"
+RESULTS = HERE / "results"
+CURVES = HERE.parent / "docs" / "images" / "zoo-curves.svg"
+POINTS = 40
+"""Most points of a learning curve that are kept."""
 UNSUPERVISED = ("kmeans", "kmeans-features", "watershed", "ncut")
 WITH_CRF = ("fcn8s", "deeplab")
 SHOWN_PX = 256
-Section = NDArray[np.uint8]
+Image8 = NDArray[np.uint8]
 
 
 def main() -> None:
@@ -65,7 +70,7 @@ def main() -> None:
     chosen = [name for name in ZOO if not arguments.only or name in arguments.only]
     missing = [name for name in chosen if trained(f"zoo-{name}", work) is None]
     run_pinned({name: [sys.executable, __file__, *sys.argv[1:], "--train", name] for name in missing}, work.root)
-    results = work.root / "zoo.json"
+    results = RESULTS / "zoo.json"
     rows: dict[str, dict[str, Any]] = json.loads(results.read_text()) if results.is_file() else {}
     for method in UNSUPERVISED:
         if method not in rows:
@@ -76,18 +81,36 @@ def main() -> None:
         if artefact is None:
             print(f"{name}: not trained, left out", file=sys.stderr)
             continue
-        found = judge_model(name, artefact, volume, judged)
-        rows |= found
-        results.write_text(json.dumps(rows, indent=2))
+        rows |= judge_model(name, artefact, volume, judged)
+        results.write_text(json.dumps(rows, indent=1) + "\n")
     draw(chosen, volume, judged.start, work)
-    text = table(rows, arguments)
-    (HERE / "results" / "zoo.md").write_text(text)
+    CURVES.write_text(draw_curves({name: row["curve"] for name, row in rows.items() if row.get("curve")}))
+    text = table(rows, arguments.width)
+    (RESULTS / "zoo.md").write_text(text)
     print(text)
 
 
+def minutes_of(name: str, width: int) -> float:
+    """Return the minutes of one core in which a net learns: 20, from 20 million weights on 60, and 90 on a ResNet.
+
+    Examples
+    --------
+    >>> [minutes_of(name, 16) for name in ("unet", "unet2015", "deeplab-v2-resnet101")]
+    [20, 60, 90]
+    """
+    if "resnet" in name:
+        return 90
+    return 60 if parameter_count(spec_of(name), options_of(name, narrowed(name, width))) > 20e6 else 20
+
+
+def narrowed(name: str, width: int) -> dict[str, Any]:
+    """Return the options of a net in this comparison."""
+    return {"width": width} if "width" in ZOO[name].options.model_fields else {}
+
+
 def _train(name: str, arguments: argparse.Namespace, work: Workspace) -> None:
-    narrowed = {"width": arguments.width} if "width" in ZOO[name].options.model_fields else {}
-    config = TrainConfig(model=name, architecture=narrowed, minutes=arguments.minutes)
+    minutes = arguments.minutes or minutes_of(name, arguments.width)
+    config = TrainConfig(model=name, architecture=narrowed(name, arguments.width), minutes=minutes)
     count_processor_time()
     train(load_manifest(MANIFEST, arguments.data_root), f"zoo-{name}", config, work, device="cpu")
 
@@ -98,55 +121,68 @@ def judge_mask(method: str, volume: Volume, judged: range, work: Workspace) -> d
     baseline(volume.name, method, BaselineConfig.model_validate({"method": method}), work)
     seconds = (time.perf_counter() - started) / (np.prod(volume.shape) / 1e6)
     mask = Volume.open(work.result(method, volume.name)).label("baseline")
-    sections = [read_section(mask, z) for z in judged]
-    scores = judge(volume, judged, [(255 * mask).astype(np.uint8) for mask in sections], 0.5)
-    return scores | {"parameters": 0, "seconds_per_mpx": seconds}
+    found = [
+        Section(read_section(volume.raw, z), read_section(volume.label("truth"), z), 255 * read_section(mask, z))
+        for z in judged
+    ]
+    return _scores(score(found, None, 0.5)) | {"parameters": 0, "seconds_per_mpx": seconds}
 
 
 def judge_model(name: str, artefact: Artefact, volume: Volume, judged: range) -> dict[str, dict[str, Any]]:
     """Return the row of a model, and that of it with the CRF behind it where the papers have one."""
-    context = geometry_of(artefact.card).context_sections
-    with Engine(load_net(artefact), choose_device("cpu"), context) as engine:
-        inputs = [seen(volume, z, context) for z in judged]
-        engine.probability(inputs[0])
+    geometry, chosen_on = geometry_of(artefact.card), artefact.card.trained_on[0].validation
+    with Engine(load_net(artefact), choose_device("cpu"), geometry.context_sections) as engine:
+
+        def predict(numbers: range) -> list[Section]:
+            return sections_of(volume, numbers, engine, geometry.context_sections, geometry.stride_px)
+
+        # The first section warms the engine up.
+        choosing = predict(range(*chosen_on))
         started = time.perf_counter()
-        stored = [quantize_probability(p) for p in engine.probabilities(inputs)]
-        seconds = (time.perf_counter() - started) / (len(judged) * stored[0].size / 1e6)
-    made = {
-        "parameters": sum(p.numel() for p in build(artefact.card.architecture, artefact.card.options).parameters()),
-        "steps": artefact.card.training.steps if artefact.card.training else None,
+        found = predict(judged)
+        seconds = (time.perf_counter() - started) / (sum(one.image.size for one in found) / 1e6)
+    made, threshold = _made(artefact), artefact.card.threshold
+    rows = {
+        name: _scores(score(found, None, threshold)) | made | {"seconds_per_mpx": seconds, "curve": _curve(artefact)}
     }
-    scores = judge(volume, judged, stored, artefact.card.threshold)
-    rows = {name: scores | made | {"seconds_per_mpx": seconds}}
     if name.startswith(WITH_CRF):
-        started = time.perf_counter()
-        images = [read_section(volume.raw, z) for z in judged]
-        refined = [
-            quantize_probability(refine((p / 255).astype(np.float32), image, CrfConfig()))
-            for p, image in zip(stored, images, strict=True)
-        ]
-        after = (time.perf_counter() - started) / (len(judged) * stored[0].size / 1e6)
-        scores = judge(volume, judged, refined, 0.5)
-        rows[f"{name} + crf"] = scores | made | {"seconds_per_mpx": seconds + after}
+        merits = {config: score(choosing, config, threshold) for config in CANDIDATES}
+        chosen = max(CANDIDATES, key=lambda config: merits[config].iou + merits[config].v_rand)
+        refined = score(found, chosen, threshold)
+        after = {"seconds_per_mpx": seconds + refined.seconds * 1e6 / 512**2, "crf": named(chosen)}
+        rows[f"{name} + crf"] = _scores(refined) | made | after
     return rows
 
 
-def judge(volume: Volume, judged: range, stored: list[Section], threshold: float) -> dict[str, Any]:
-    """Return IoU at a threshold, and V_rand and V_info at the best of eleven, as the ISBI challenge takes them."""
-    confusion, sums = Confusion(), SegmentationSums.nothing()
-    for z, probability in zip(judged, stored, strict=True):
-        truth = read_section(volume.label("truth"), z)
-        confusion += Confusion.count(truth, threshold_probability(probability, threshold))
-        sums += SegmentationSums.count(truth, probability)
-    v_rand, v_info = rand_and_info(sums)
-    return {"iou": confusion.iou, "v_rand": v_rand, "v_info": v_info}
+def _scores(found: Score) -> dict[str, Any]:
+    """Return IoU at the threshold, and V_rand and V_info at the best of eleven, as the ISBI challenge takes them."""
+    return {"iou": found.iou, "v_rand": found.v_rand, "v_info": found.v_info}
+
+
+def _made(artefact: Artefact) -> dict[str, Any]:
+    """Return how a model was made, for its row."""
+    card, where = artefact.card, facts()
+    return {
+        "parameters": parameter_count(spec_of(card.architecture), options_of(card.architecture, card.options)),
+        "steps": card.training.steps,
+        "minutes": round(card.training.minutes),
+        "commit": where["commit"],
+        "date": where["date"],
+    }
+
+
+def _curve(artefact: Artefact) -> list[tuple[float, int, float]]:
+    """Return (minutes, steps, IoU on the sections that choose the threshold) over a training, thinned out."""
+    history = json.loads((artefact.path / HISTORY).read_text())
+    thinned = {one["step"]: one for one in (*history[:: -(-len(history) // POINTS)], history[-1])}
+    return [(round(one["seconds"] / 60, 2), step, round(one["validation_iou"], 4)) for step, one in thinned.items()]
 
 
 def draw(names: list[str], volume: Volume, z: int, work: Workspace) -> None:
     """Draw what each model finds in a judged section, and in a synthetic one."""
     (drawn,) = synthetic(SynthConfig(shape=(1, SHOWN_PX, SHOWN_PX), seed=3))
     statistics = IntensityStatistics.from_histogram(histogram(drawn.image))
-    shown: list[tuple[str, Section, Section, Callable[[int], NDArray[np.float32]]]] = [
+    shown: list[tuple[str, Image8, Image8, Callable[[int], NDArray[np.float32]]]] = [
         (
             "isbi.png",
             read_section(volume.raw, z),
@@ -166,7 +202,7 @@ def draw(names: list[str], volume: Volume, z: int, work: Workspace) -> None:
         montage(panels).save(work.root / file, optimize=True)
 
 
-def montage(panels: dict[str, Section], columns: int = 6, caption_px: int = 16) -> Image.Image:
+def montage(panels: dict[str, Image8], columns: int = 6, caption_px: int = 16) -> Image.Image:
     """Return panels side by side, each under its name; membrane is dark."""
     rows = -(-len(panels) // columns)
     sheet = Image.new("L", (columns * (SHOWN_PX + 4), rows * (SHOWN_PX + caption_px + 4)), 255)
@@ -178,28 +214,30 @@ def montage(panels: dict[str, Section], columns: int = 6, caption_px: int = 16) 
     return sheet
 
 
-def table(rows: dict[str, dict[str, Any]], arguments: argparse.Namespace) -> str:
-    """Return the results as a Markdown table, with where and how they were made."""
-    found = facts()
+def table(rows: dict[str, dict[str, Any]], width: int) -> str:
+    """Return the results as a Markdown table, in the order of the zoo."""
     lines = [
-        f"{arguments.minutes:g} minutes of one core ({found['cpu']}) for each, commit {found['commit']}, "
-        f"{found['date']}; nets on VGG16 with {arguments.width} channels in the first stage (the papers have 64). "
-        "ISBI 2012, trained on sections 0-17, judged on 18-23.",
+        f"Minutes are those of one core ({facts()['cpu']}); nets on VGG16 have {width} channels in the first stage (the"
+        " papers have 64). ISBI 2012: sections 0-14 are trained on, 15-17 choose the threshold and the CRF's weights,"
+        " 18-23 are judged.",
         "",
-        "| model | parameters | steps | IoU | V_rand | V_info | s/Mpx |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        "| model | parameters | minutes | steps | IoU | V_rand | V_info | s/Mpx | commit |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---|",
     ]
-    for name, row in rows.items():
+    order = [*UNSUPERVISED, *(row for name in ZOO for row in (name, f"{name} + crf"))]
+    for name in (name for name in order if name in rows):
+        row = rows[name]
         scores = " | ".join(f"{row[key]:.4f}" for key in ("iou", "v_rand", "v_info"))
-        steps = f"{row['steps']:,}" if "steps" in row else ""
-        lines.append(f"| {name} | {row['parameters']:,} | {steps} | {scores} | {row['seconds_per_mpx']:.2f} |")
+        steps, minutes = (f"{row[key]:,g}" if key in row else "" for key in ("steps", "minutes"))
+        start = f"| `{name}` | {row['parameters']:,} | {minutes} | {steps} | {scores} "
+        lines.append(f"{start}| {row['seconds_per_mpx']:.2f} | {row.get('commit', '')} |")
     return "\n".join(lines) + "\n"
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=10.0, help="of one core, for each model")
+    parser.add_argument("--minutes", type=float, help="of one core, for every model alike")
     parser.add_argument("--width", type=int, default=16, help="channels of the first stage of nets on VGG16")
     parser.add_argument("--only", nargs="*", default=[], choices=list(ZOO), metavar="NAME")
     parser.add_argument("--work", type=Path, default=HERE / "work" / "zoo", help="where trained models are kept")
