@@ -25,6 +25,10 @@ Measured on U-Nets, FCN, a chain of such convolutions, and DeepLab v1, which tak
 """
 
 
+_SHUFFLES = {torch.pixel_shuffle: True, torch.pixel_unshuffle: False}
+"""Whether the image becomes larger."""
+
+
 def activation_bytes(net: nn.Module, shape: tuple[int, ...]) -> int:
     """Estimate the most bytes a net holds while it evaluates one input.
 
@@ -49,8 +53,8 @@ def activation_bytes(net: nn.Module, shape: tuple[int, ...]) -> int:
     device = next((parameter.device for parameter in net.parameters()), None)
     try:
         living = _follow(net, torch.zeros(0, *shape, device=device))
-    except _ImagesJoinedError:
-        # Not for every net: torch's meta functions take 1.5 s to import.
+    except RuntimeError:
+        # Some operations take no empty batch. Not for every net: torch's meta functions take 1.5 s to import.
         living = _follow(copy.deepcopy(net).to("meta"), torch.zeros(1, *shape, device="meta"))
     # The half of the scratch that is held to the end adds to the peak wherever that is; all of it adds to what is alive
     # at its own layer. The larger of the two is needed.
@@ -65,7 +69,7 @@ def _follow(net: nn.Module, x: Tensor) -> _Living:
     return living
 
 
-class _ImagesJoinedError(Exception):
+class _ImagesJoinedError(RuntimeError):
     """A net makes several images of one along the batch axis, where a batch of no images has nothing to count."""
 
 
@@ -83,7 +87,7 @@ class _Living(TorchFunctionMode):
         self._bytes: dict[int, int] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
+        out = _shuffled(*args, rise=_SHUFFLES[func]) if func in _SHUFFLES else func(*args, **(kwargs or {}))
         if func is torch.cat and not len(out) and (kwargs or {}).get("dim", *args[1:] or (0,)) == 0:
             raise _ImagesJoinedError
         for value in tree_flatten(out)[0]:
@@ -113,6 +117,14 @@ class _Living(TorchFunctionMode):
         if not self._seen[key]:
             del self._seen[key]
             self._alive -= self._bytes.pop(key)
+
+
+def _shuffled(x: Tensor, factor: int, *, rise: bool) -> Tensor:
+    # Torch gives these back as they are where they hold nothing.
+    images, channels, height, width = x.shape
+    if rise:
+        return x.new_empty(images, channels // factor**2, height * factor, width * factor)
+    return x.new_empty(images, channels * factor**2, height // factor, width // factor)
 
 
 def _bytes_of(tensor: Tensor) -> int:

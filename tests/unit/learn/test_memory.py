@@ -58,9 +58,17 @@ def test_memory_grows_with_the_channels(channels: int) -> None:
     assert channels < found <= 2 * channels + 1
 
 
-@pytest.mark.parametrize("name", ZOO)
-def test_a_batch_of_none_is_followed_as_a_batch_of_one_would_be(name: str) -> None:
-    net = folded(build(name))
+OPTIONS = [
+    *((name, {}) for name in ZOO),
+    ("unet", {"shuffle_px": 2}),
+    ("unet", {"shuffle_px": 4}),
+    ("deeplab-v2-resnet101", {"multi_scale": True}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), OPTIONS)
+def test_a_batch_of_none_is_followed_as_a_batch_of_one_would_be(name: str, options: dict[str, int]) -> None:
+    net = folded(build(name, options))
     found = activation_bytes(net, (1, 96, 96))
     one = memory._follow(net.to("meta"), torch.zeros(1, 1, 96, 96, device="meta"))
     assert found == int(max(one.peak + one.widest / 2, one.peak_wide) * SCRATCH)
