@@ -40,6 +40,18 @@ def warnings_on_stderr() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Keep tiny nets from waiting for threads that share a busy machine."""
+    # Not for every test: most need no torch, which takes a second to import.
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say at the end what was not tested on this machine, and why."""
     reasons = Counter(report.longrepr[2] for report in terminalreporter.stats.get("skipped", ()))

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
-import torch
 import yaml
 
 from segem.cli import main
@@ -25,13 +23,7 @@ SPLIT = {"train": [0, 3], "validation": [3, 4], "test": [4, 6]}
 TINY = ("--steps", 4, "--batch", 2, "--option", "features=2", "--option", "depth=2", "--device", "cpu")
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Keep tiny nets from waiting for threads that share a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def segem(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:

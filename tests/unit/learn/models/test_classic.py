@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -27,13 +26,7 @@ NETS: list[tuple[str, dict[str, Any]]] = [
 each_net = pytest.mark.parametrize(("name", "options"), NETS, ids=[f"{n}-{o.get('upsampling', '')}" for n, o in NETS])
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Keep tiny nets from waiting for threads that share a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def random_net(name: str, options: dict[str, Any]) -> nn.Module:
