@@ -57,6 +57,11 @@ RECIPES: dict[str, dict[str, Any]] = {
     "five-sections": {"architecture": {"context_sections": 5}},
     "wider": {"architecture": {"context_sections": 3, "features": 24}},
     "fast": {"architecture": {"context_sections": 3, "shuffle_px": 2, "depth": 3}},
+    "fast-randomised": {
+        "architecture": {"context_sections": 3, "shuffle_px": 2, "depth": 3},
+        "appearance": 0.5,
+        "pixel_nm": (3.0, 12.0),
+    },
     "folded-wide": {"architecture": {"context_sections": 3, "shuffle_px": 2, "depth": 3, "features": 32}},
     "no-border-weights": THREE | {"border_weight": 0.0},
     "more-border-weight": THREE | {"border_weight": 10.0},

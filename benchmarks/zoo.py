@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from pinned import count_processor_time, run_pinned
 from zoo_curves import draw_curves
+from zoo_table import UNSUPERVISED, expectations, results, thin_out
 
 from segem.config import BaselineConfig, SynthConfig, TrainConfig, load_manifest
 from segem.io.layers import read_section
@@ -49,9 +50,6 @@ HERE = Path(__file__).resolve().parent
 MANIFEST = HERE.parent / "data" / "manifests" / "isbi-zoo.yaml"
 RESULTS = HERE / "results"
 CURVES = HERE.parent / "docs" / "images" / "zoo-curves.svg"
-POINTS = 40
-"""Most points of a learning curve that are kept."""
-UNSUPERVISED = ("kmeans", "kmeans-features", "watershed", "ncut")
 WITH_CRF = ("fcn8s", "deeplab")
 SHOWN_PX = 256
 Image8 = NDArray[np.uint8]
@@ -70,23 +68,23 @@ def main() -> None:
     chosen = [name for name in ZOO if not arguments.only or name in arguments.only]
     missing = [name for name in chosen if trained(f"zoo-{name}", work) is None]
     run_pinned({name: [sys.executable, __file__, *sys.argv[1:], "--train", name] for name in missing}, work.root)
-    results = RESULTS / "zoo.json"
-    rows: dict[str, dict[str, Any]] = json.loads(results.read_text()) if results.is_file() else {}
+    kept = RESULTS / "zoo.json"
+    rows: dict[str, dict[str, Any]] = json.loads(kept.read_text()) if kept.is_file() else {}
     for method in UNSUPERVISED:
         if method not in rows:
             rows[method] = judge_mask(method, volume, judged, work)
-            results.write_text(json.dumps(rows, indent=2))
     for name in chosen:
         artefact = trained(f"zoo-{name}", work)
         if artefact is None:
             print(f"{name}: not trained, left out", file=sys.stderr)
             continue
         rows |= judge_model(name, artefact, volume, judged)
-        results.write_text(json.dumps(rows, indent=1) + "\n")
+    kept.write_text(json.dumps(rows, indent=1) + "\n")
     draw(chosen, volume, judged.start, work)
-    CURVES.write_text(draw_curves({name: row["curve"] for name, row in rows.items() if row.get("curve")}))
-    text = table(rows, arguments.width)
-    (RESULTS / "zoo.md").write_text(text)
+    curves = {name: rows[name]["curve"] for name in ZOO if "curve" in rows.get(name, {})}
+    CURVES.write_text(draw_curves(curves))
+    text = f"{results(rows, arguments.width)}\n{expectations(curves)}"
+    kept.with_suffix(".md").write_text(text)
     print(text)
 
 
@@ -142,9 +140,8 @@ def judge_model(name: str, artefact: Artefact, volume: Volume, judged: range) ->
         found = predict(judged)
         seconds = (time.perf_counter() - started) / (sum(one.image.size for one in found) / 1e6)
     made, threshold = _made(artefact), artefact.card.threshold
-    rows = {
-        name: _scores(score(found, None, threshold)) | made | {"seconds_per_mpx": seconds, "curve": _curve(artefact)}
-    }
+    curve = thin_out(json.loads((artefact.path / HISTORY).read_text()))
+    rows = {name: _scores(score(found, None, threshold)) | made | {"seconds_per_mpx": seconds, "curve": curve}}
     if name.startswith(WITH_CRF):
         merits = {config: score(choosing, config, threshold) for config in CANDIDATES}
         chosen = max(CANDIDATES, key=lambda config: merits[config].iou + merits[config].v_rand)
@@ -169,13 +166,6 @@ def _made(artefact: Artefact) -> dict[str, Any]:
         "commit": where["commit"],
         "date": where["date"],
     }
-
-
-def _curve(artefact: Artefact) -> list[tuple[float, int, float]]:
-    """Return (minutes, steps, IoU on the sections that choose the threshold) over a training, thinned out."""
-    history = json.loads((artefact.path / HISTORY).read_text())
-    thinned = {one["step"]: one for one in (*history[:: -(-len(history) // POINTS)], history[-1])}
-    return [(round(one["seconds"] / 60, 2), step, round(one["validation_iou"], 4)) for step, one in thinned.items()]
 
 
 def draw(names: list[str], volume: Volume, z: int, work: Workspace) -> None:
@@ -212,26 +202,6 @@ def montage(panels: dict[str, Image8], columns: int = 6, caption_px: int = 16) -
         pen.text((x + 2, y + 2), name, fill=0)
         sheet.paste(Image.fromarray(np.ascontiguousarray(panel[:SHOWN_PX, :SHOWN_PX])), (x, y + caption_px))
     return sheet
-
-
-def table(rows: dict[str, dict[str, Any]], width: int) -> str:
-    """Return the results as a Markdown table, in the order of the zoo."""
-    lines = [
-        f"Minutes are those of one core ({facts()['cpu']}); nets on VGG16 have {width} channels in the first stage (the"
-        " papers have 64). ISBI 2012: sections 0-14 are trained on, 15-17 choose the threshold and the CRF's weights,"
-        " 18-23 are judged.",
-        "",
-        "| model | parameters | minutes | steps | IoU | V_rand | V_info | s/Mpx | commit |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---|",
-    ]
-    order = [*UNSUPERVISED, *(row for name in ZOO for row in (name, f"{name} + crf"))]
-    for name in (name for name in order if name in rows):
-        row = rows[name]
-        scores = " | ".join(f"{row[key]:.4f}" for key in ("iou", "v_rand", "v_info"))
-        steps, minutes = (f"{row[key]:,g}" if key in row else "" for key in ("steps", "minutes"))
-        start = f"| `{name}` | {row['parameters']:,} | {minutes} | {steps} | {scores} "
-        lines.append(f"{start}| {row['seconds_per_mpx']:.2f} | {row.get('commit', '')} |")
-    return "\n".join(lines) + "\n"
 
 
 def _arguments() -> argparse.Namespace:
