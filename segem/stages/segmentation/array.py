@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from segem.config import ExecutionConfig, SegmentConfig, parse
 from segem.config.shard import Shard
-from segem.errors import BlockError, ConfigError, IncompleteError, InputError, WorkspaceError
+from segem.errors import BlockError, ConfigError, IncompleteError, WorkspaceError
 from segem.execute.run import execute
 from segem.execute.work import BlockOutcome, BlockWork, Outcomes, Sweep
 from segem.geometry import ZYX, ceil_div
@@ -223,9 +222,7 @@ def _shared_result(workspace: Workspace, run: str, volume: str) -> Volume:
     """Open the result volume of a run; whichever task comes first makes it."""
     with locked(workspace.run(run) / f".{volume}.making.lock", wait=True):
         # Not by `result_volume` where it is there: that removes what other tasks are just writing.
-        with suppress(InputError, WorkspaceError):
-            return Volume.open(workspace.result(run, volume))
-        return result_volume(workspace, run, volume)
+        return Volume.open_if_whole(workspace.result(run, volume)) or result_volume(workspace, run, volume)
 
 
 def _finished(workspace: Workspace, run: str, key: PhaseKey) -> dict[ZYX, LedgerRow]:
