@@ -222,10 +222,13 @@ class Volume:
         """Yield the blocks of the coarser levels, each after those it is made from.
 
         Images take means; masks (uint8) the largest value, so that thin membranes stay connected; wider labels,
-        which hold identities, the nearest value.
+        which hold identities, and images wider than any of intensities, the nearest value.
         """
         levels = self.levels(label)
-        how: Reduction = "mean" if label is None else "max" if levels[0].dtype == np.uint8 else "nearest"
+        bits = 8 * levels[0].dtype.itemsize
+        how: Reduction = "nearest"
+        if bits == 8 or (bits == 16 and label is None):
+            how = "mean" if label is None else "max"
         return pyramid_blocks(levels, how)
 
     def build_pyramid(self, label: str | None = None) -> None:
