@@ -13,9 +13,10 @@ from flows.pages import show_table
 from flows.steps import step
 from segem.config import ExecutionConfig
 from segem.config.service import InboxConfig
-from segem.errors import IncompleteError
+from segem.errors import IncompleteError, SegemError
 from segem.io.workspace import Workspace, open_workspace
 from segem.records.inbox import FoundStack
+from segem.stages.campaign import describe_failure
 from segem.stages.inbox import Batch, Look, close_batch, look_into
 from segem.stages.reporting.read import read_report
 
@@ -68,18 +69,29 @@ def campaign_on_new_data(
     space = open_workspace(workspace)
     look = look_step(config, manifest, space.root, data_root)
     failed: dict[str, str] = {}
+    held_up: dict[str, str] = {}
     for batch in look.batches:
-        failed |= _segment(batch, config, space, execution)
-    rows = [{"stack": one.name, "run": one.run, "what": failed.get(one.name, "done")} for one in _stacks(look)]
+        try:
+            failed |= _segment(batch, config, space, execution)
+        # As where the model of an earlier batch is gone: those that came later have nothing to do with it.
+        except SegemError as error:
+            held_up |= {one.name: describe_failure(error) for one in batch.stacks}
+    rows = [
+        {"stack": one.name, "run": one.run, "what": (failed | held_up).get(one.name, "done")} for one in _stacks(look)
+    ]
     rows += [{"stack": name, "run": "-", "what": remark} for name, remark in look.remarks.items()]
     if rows:
         show_table("new-stacks", rows, f"Stacks that are new in {config.inbox}")
-    if failed:
+    if failed or held_up:
+        ways = [
+            *(["drop a whole copy of each that failed, since these very files are not tried again"] if failed else []),
+            *([f"mend what holds up {', '.join(held_up)}: they are tried again at the next look"] if held_up else []),
+        ]
         raise IncompleteError(
-            f"{len(failed)} of {len(_stacks(look))} new stacks failed",
+            f"{len(failed | held_up)} of {len(_stacks(look))} new stacks failed",
             where=config.inbox,
-            found="; ".join(f"{name} ({reason})" for name, reason in failed.items()),
-            fix="drop a whole copy of each; these very files are not tried again",
+            found="; ".join(f"{name} ({reason})" for name, reason in (failed | held_up).items()),
+            fix="; ".join(ways),
         )
     names = [one.name for one in _stacks(look)]
     if not names:

@@ -222,6 +222,18 @@ def disk_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
+def is_refusal(error: BaseException | None) -> bool:
+    """Return whether an error says that something could not be read, which may be there and whole.
+
+    Examples
+    --------
+    >>> is_refusal(PermissionError()), is_refusal(FileNotFoundError()), is_refusal(ValueError())
+    (True, False, False)
+    """
+    absent = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+    return isinstance(error, OSError) and not isinstance(error, absent)
+
+
 @contextmanager
 def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold a lock file while the body runs; the system releases it when the process ends, however it ends.
@@ -377,9 +389,9 @@ def _fsync_tree(folder: Path) -> None:
 def _free_space(path: Path) -> str:
     # The path itself may not exist yet; the nearest folder above it that does tells which disk it would be on.
     place = path
-    while not place.exists() and place != place.parent:
-        place = place.parent
     try:
+        while not place.exists() and place != place.parent:
+            place = place.parent
         return f"{shutil.disk_usage(place).free / 1e6:.0f} MB free"
     except OSError:
         return "free space unknown"

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 import segem
 from segem.config import Config, ReviewGoal
-from segem.errors import InputError, SegemError, WorkspaceError
+from segem.errors import SegemError, WorkspaceError
 from segem.io.files import disk_errors, locked, sweep_partials, write_text
 from segem.io.storage import choose_place
 from segem.io.volume import Volume, create_volume
@@ -259,11 +259,10 @@ def result_volume(workspace: Workspace, run: str, volume: str) -> Volume:
     sweep_partials(path.parent, path.name)
     # A volume too damaged to be opened is made again, or no command could ever finish the run. Its ledger rows then
     # match no file, so every block is computed again.
-    with suppress(InputError, WorkspaceError):
-        existing = Volume.open(path)
-        if existing.shape == source.shape and existing.voxel_size == source.voxel_size:
-            sweep_partials(path)
-            return existing
+    existing = Volume.open_if_whole(path)
+    if existing and existing.shape == source.shape and existing.voxel_size == source.voxel_size:
+        sweep_partials(path)
+        return existing
     return create_volume(
         path,
         shape=source.shape,

@@ -19,7 +19,7 @@ from segem.config import Url
 from segem.errors import InputError, WorkspaceError
 from segem.geometry import ZYX, VoxelSize
 from segem.io.blocks import put_block
-from segem.io.files import PARTIAL, disk_errors, new_directory, write_text
+from segem.io.files import PARTIAL, disk_errors, is_refusal, new_directory, write_text
 from segem.io.multiscale import multiscale_of, plan_levels
 from segem.io.pyramid import PyramidBlock, pyramid_blocks
 from segem.io.shard_store import ShardStore, open_elsewhere, send_elsewhere
@@ -84,7 +84,9 @@ class Volume:
         WorkspaceError
             When there is something, but not a complete volume of segem's layout.
         """
-        if not path.is_dir():
+        with disk_errors(path):
+            there = path.is_dir()
+        if not there:
             raise InputError("no such volume", where=path, fix=f"make it with: {_command_for(path)}")
         volume = cls(path)
         if PARTIAL.search(path.name):
@@ -102,6 +104,22 @@ class Volume:
                     fix="make the label again from the image as it is now",
                 )
         return volume
+
+    @classmethod
+    def open_if_whole(cls, path: Path) -> Volume | None:
+        """Open a volume; return None where there is none, or one that is damaged and may be made again.
+
+        Raises
+        ------
+        WorkspaceError
+            When the disk refuses: nothing is known then of what is there.
+        """
+        try:
+            return cls.open(path)
+        except (InputError, WorkspaceError) as error:
+            if is_refusal(error.__cause__):
+                raise
+        return None
 
     @property
     def name(self) -> str:
@@ -204,10 +222,13 @@ class Volume:
         """Yield the blocks of the coarser levels, each after those it is made from.
 
         Images take means; masks (uint8) the largest value, so that thin membranes stay connected; wider labels,
-        which hold identities, the nearest value.
+        which hold identities, and images wider than any of intensities, the nearest value.
         """
         levels = self.levels(label)
-        how: Reduction = "mean" if label is None else "max" if levels[0].dtype == np.uint8 else "nearest"
+        bits = 8 * levels[0].dtype.itemsize
+        how: Reduction = "nearest"
+        if bits == 8 or (bits == 16 and label is None):
+            how = "mean" if label is None else "max"
         return pyramid_blocks(levels, how)
 
     def build_pyramid(self, label: str | None = None) -> None:
@@ -352,6 +373,9 @@ def _open_array(path: Path) -> Array:
         store = open_elsewhere(path)
         array = zarr.open_array(store or str(path), mode="r" if store else "r+", zarr_format=3)
     except Exception as error:
+        if is_refusal(error):
+            with disk_errors(path):
+                raise
         # zarr answers a broken store with a dozen unrelated types of error.
         raise damaged(path, f"{type(error).__name__}: {error}") from error
     if array.ndim != 3:

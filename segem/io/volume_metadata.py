@@ -62,7 +62,9 @@ def read_json(path: Path) -> dict[str, Any]:
     WorkspaceError
         When it is missing or no JSON object.
     """
-    if not path.is_file():
+    with disk_errors(path):
+        there = path.is_file()
+    if not there:
         raise damaged(path, "no such file")
     try:
         with disk_errors(path):

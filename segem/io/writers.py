@@ -22,6 +22,7 @@ from segem.io.volume import create_volume, write_block
 _CLASSIC_BYTES = 2**31
 """Above this, TIFF is written as BigTIFF, since a classic one ends at 4 GiB."""
 _LARGEST_RATIO = 2**32
+_PNG_BYTES = 2
 _NM_PER_INCH, _NM_PER_METRE = 2.54e7, 1e9
 
 
@@ -159,12 +160,14 @@ def write_png(out: Path, layer: Layer) -> None:
             found=f"{layer.shape[0]} sections",
             fix="give a name without an ending, as in sections, for a folder of them",
         )
+    _check_png(out, layer)
     with disk_errors(out), new_file(out) as partial:
         _save_png(partial, next(layer.sections()), layer.voxel_size)
 
 
 def write_png_series(out: Path, layer: Layer) -> None:
     """Write a folder with a PNG for each section, 0000.png and so on; each says how large its pixels are."""
+    _check_png(out, layer)
     _require_free(out)
     digits = max(4, len(str(layer.shape[0] - 1)))
     with disk_errors(out), new_directory(out) as partial:
@@ -183,6 +186,18 @@ WRITERS: dict[str, Write] = {
     ".png": write_png,
 }
 """What is written, by the ending of the name; the first that fits is taken."""
+
+
+def _check_png(out: Path, layer: Layer) -> None:
+    """Raise where the numbers of a layer, as those of cells, are too large for a PNG."""
+    if layer.dtype.itemsize > _PNG_BYTES:
+        raise ConfigError(
+            f"a PNG cannot hold the numbers of {layer.name}",
+            where=out,
+            expected="8 or 16 bits",
+            found=layer.dtype,
+            fix="write a TIFF (.tif), HDF5 (.h5) or OME-Zarr (.zarr)",
+        )
 
 
 def _save_png(path: Path, section: NDArray[Any], size: VoxelSize) -> None:

@@ -21,9 +21,10 @@ from pathlib import Path
 from segem.amounts import size_text
 from segem.config import ExecutionConfig, VolumeEntry
 from segem.errors import ConfigError, SegemError
-from segem.geometry import ZYX
+from segem.geometry import ZYX, Range
 from segem.io.files import locked
-from segem.io.readers import open_stack
+from segem.io.readers import Stack, open_labels, open_stack
+from segem.io.readers.voxel_size import settle_voxel_size
 from segem.io.shards import shard_shape
 from segem.io.storage import storage_of
 from segem.learn.artefact import find_model
@@ -32,6 +33,7 @@ from segem.records.forecast import CampaignForecast, VolumeForecast
 from segem.stages.campaign import Campaign, describe_failure
 from segem.stages.segmentation.budget import half_of_the_machine
 from segem.stages.volumes.inspect import free_bytes
+from segem.stages.volumes.placement import place_labels
 
 DEPTHS = 3
 """How many times deeper the larger trial is than the smaller one."""
@@ -169,9 +171,8 @@ def _forecast_volume(
     try:
         with open_stack(volume.source, volume) as stack:
             shape = volume.box_within(stack.shape).shape
-            start = volume.box_within(stack.shape).start[0]
-        depths = choose_depths(shape, len(os.sched_getaffinity(0)))
-        trials = _try(volume, job, execution, start, depths, take)
+            chosen = choose_sections(volume, stack, choose_depths(shape, len(os.sched_getaffinity(0))))
+        trials = _try(volume, job, execution, chosen, take)
     except SegemError as error:
         return VolumeForecast(name=volume.name, refusal=describe_failure(error)), 0.0
     seconds, disk = trials.extrapolate(shape[0])
@@ -193,13 +194,41 @@ def _forecast_volume(
     return found, trials.start_seconds
 
 
+def choose_sections(volume: VolumeEntry, stack: Stack, depths: Sequence[int]) -> list[Range]:
+    """Return the sections that each trial of a volume takes: the first of its source, or from the first labelled one.
+
+    Ingest refuses labels of which nothing is known, as those of other sections would be in a trial.
+
+    Parameters
+    ----------
+    volume : VolumeEntry
+        Of the manifest.
+    stack : Stack
+        Its source, all of it.
+    depths : sequence of int
+        How many sections each trial takes.
+
+    Raises
+    ------
+    InputError
+        When the labels cannot be read, or belong to no section.
+    """
+    box, first = volume.box_within(stack.shape), 0
+    if volume.labels is not None:
+        stated, where = stack.found, volume.source
+        voxel = settle_voxel_size(
+            volume.voxel_nm, stated.voxel, trusted=volume.trust_voxel, where=where, unitless=stated.unitless
+        )
+        with open_labels(volume.labels.source, volume.labels, stack) as labels:
+            placed = place_labels(labels, stack, box, voxel.size)
+            known = (z for z in range(placed.stack.shape[0]) if z not in placed.stack.masked)
+            first = placed.place.start[0] + next(known, 0)
+    starts = [box.start[0] + min(first, box.shape[0] - depth) for depth in depths]
+    return [(start, start + depth) for start, depth in zip(starts, depths, strict=True)]
+
+
 def _try(
-    volume: VolumeEntry,
-    job: Campaign,
-    execution: ExecutionConfig,
-    start: int,
-    depths: tuple[int, int],
-    take: TakeTrials,
+    volume: VolumeEntry, job: Campaign, execution: ExecutionConfig, ranges: Sequence[Range], take: TakeTrials
 ) -> Trials:
     # On the disk of the workspace, whose speed is part of the answer.
     folder = job.workspace.root / ".plan"
@@ -210,9 +239,10 @@ def _try(
     here, there = context.Pipe()
     found: Trials | SegemError
     # The first of a process meets what is loaded once.
-    twice = (depths[0], *depths)
-    manifests = [_write_manifest(folder, volume, job, start, depth) for depth in twice]
-    child = context.Process(target=_send_trials, args=(there, take, folder, manifests, twice, execution, time.time()))
+    twice = (ranges[0], *ranges)
+    manifests = [_write_manifest(folder, volume, job, sections) for sections in twice]
+    depths = [stop - start for start, stop in twice]
+    child = context.Process(target=_send_trials, args=(there, take, folder, manifests, depths, execution, time.time()))
     child.start()
     there.close()
     try:
@@ -229,15 +259,15 @@ def _try(
     return found
 
 
-def _write_manifest(folder: Path, volume: VolumeEntry, job: Campaign, start: int, depth: int) -> Path:
-    """Write a manifest of the first so many sections of one volume."""
+def _write_manifest(folder: Path, volume: VolumeEntry, job: Campaign, sections: Range) -> Path:
+    """Write a manifest of some sections of one volume."""
     _, y, x = (volume.box or ":,:,:").split(",")
     entry = volume.ingest_config().model_dump(mode="json", exclude_unset=True)
-    entry |= {"box": f"{start}:{start + depth},{y},{x}"}
+    entry |= {"box": f"{sections[0]}:{sections[1]},{y},{x}"}
     manifest = job.manifest.model_dump(mode="json", include={"name", "baseline", "segment"}, exclude_unset=True)
     # By its path, as the workspace of the trial has no models.
     manifest |= {"model": str(find_model(job.manifest.model, job.workspace).path), "volumes": [entry]}
-    path = folder / f"{depth}.json"
+    path = folder / f"{sections[1] - sections[0]}.json"
     path.write_text(json.dumps(manifest), encoding="utf-8")
     return path
 

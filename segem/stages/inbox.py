@@ -155,7 +155,9 @@ def _stamps(inbox: Path) -> dict[str, str]:
     with disk_errors(inbox):
         names = sorted(path.name for path in inbox.iterdir())
     stamps = {name: _stamp(inbox / name) for name in names if not _is_passed_over(name)}
-    return {name: stamp for name, stamp in stamps.items() if stamp is not None}
+    # Of files that make one stack together, by what their metadata say, the first stands for all.
+    first = {stamp: name for name, stamp in reversed(stamps.items())}
+    return {name: stamp for name, stamp in stamps.items() if stamp is not None and first[stamp] == name}
 
 
 def _is_passed_over(name: str) -> bool:
@@ -174,7 +176,7 @@ def _stamp(path: Path) -> str | None:
             return None
         state = [
             (str(file.relative_to(path.parent)), status.st_size, status.st_mtime_ns, status.st_ino)
-            for file in list_source_files(path)
+            for file in _files_of(path)
             for status in [file.stat()]
         ]
     except (OSError, SegemError):
@@ -183,11 +185,18 @@ def _stamp(path: Path) -> str | None:
     return hashlib.sha256(json.dumps(state).encode()).hexdigest()
 
 
+def _files_of(path: Path) -> list[Path]:
+    """Return the files of a stack, in an order that does not depend on which of them it is named by."""
+    files = list_source_files(path)
+    return files if path.is_dir() else sorted(files)
+
+
 def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    for file in list_source_files(path):
-        if file != path:
-            digest.update(str(file.relative_to(path)).encode() + b"\0")
+    digest, files = hashlib.sha256(), _files_of(path)
+    for file in files:
+        # What a single file is called does not matter.
+        if files != [path]:
+            digest.update(str(file.relative_to(path if path.is_dir() else path.parent)).encode() + b"\0")
         with file.open("rb") as opened:
             while chunk := opened.read(_CHUNK):
                 digest.update(chunk)
@@ -235,7 +244,8 @@ def _batches(log: InboxLog, folder: Path, config: InboxConfig, template: Manifes
 
 def _manifest_of(stacks: tuple[FoundStack, ...], inbox: Path, template: Manifest) -> str:
     values = template.model_dump(mode="json", exclude_none=True)
-    like = template.volumes[0].model_dump(mode="json", exclude_none=True, exclude={"name", "source", "labels", "split"})
+    own = {"name", "source", "labels", "second_labels", "split"}
+    like = template.volumes[0].model_dump(mode="json", exclude_none=True, exclude=own)
     values["volumes"] = [like | {"name": one.volume, "source": str((inbox / one.name).absolute())} for one in stacks]
     values["accept"] = [str(rule) for rule in template.accept]
     return json.dumps(values, indent=2)

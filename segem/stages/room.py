@@ -44,7 +44,7 @@ def require_room(config: IngestConfig, workspace: Workspace) -> None:
     if most <= free_bytes(workspace):
         return
     # Labels are left out: they compress well, and are looked at by ingest.
-    values = config.model_dump(exclude={"labels"}, exclude_unset=True)
+    values = config.model_dump(exclude={"labels", "second_labels"}, exclude_unset=True)
     estimate = inspect(InspectConfig(**values), workspace).estimate
     needed = estimate.volume_bytes + estimate.run_bytes
     if needed > estimate.free_bytes:

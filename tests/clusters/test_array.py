@@ -108,6 +108,24 @@ def test_a_block_damaged_after_it_was_handed_in_is_not_taken(space: Workspace) -
     assert same_bytes(space)
 
 
+def test_blocks_of_another_image_are_not_taken_for_those_of_a_task_that_is_missing(
+    space: Workspace, tmp_path: Path
+) -> None:
+    segment("noise", "r", CONFIG, CPU, space)
+    # One voxel is another since, and with it the statistics of which every block is made.
+    shutil.rmtree(space.volume("noise"))
+    make_volume(space, tmp_path / "source", (8 * BLOCKS, 32, 32), change=8)
+    run_task(space, 0)
+    run_task(space, 2)
+    assert collect("r", space)[0].missing == (1,)
+    assert load_run(space, "r").volumes["noise"].steps["segment"].state == "failed"
+    assert run_task(space, 1) == (2, 0)
+    assert collect("r", space)[0].missing == ()
+    segment("noise", "again", CONFIG, CPU, space)
+    assert all(np.array_equal(a, b) for a, b in zip(layers(space, "r"), layers(space, "again"), strict=True))
+    assert verify("r", space) == []
+
+
 def test_a_damaged_receipt_counts_as_none(space: Workspace) -> None:
     run_task(space, 0)
     for file in (space.receipts("r") / "noise").glob("*/*.json"):

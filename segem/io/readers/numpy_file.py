@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import warnings
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,6 +20,7 @@ from segem.config import Selection
 from segem.errors import InputError
 from segem.io.readers.axes import UNKNOWN_AXIS
 from segem.io.readers.chunked import check_numeric, refuse_choice
+from segem.io.readers.contiguous import ContiguousArray
 from segem.io.readers.reader import Described, Reader
 from segem.io.readers.stack import check_file, damaged, no_damage
 
@@ -28,7 +30,7 @@ _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0
 
 
 class NumpyReader(Reader):
-    """An array in a file of NumPy, mapped into memory; nothing in it is ever unpickled.
+    """An array in a file of NumPy; nothing in it is ever unpickled.
 
     Parameters
     ----------
@@ -43,6 +45,8 @@ class NumpyReader(Reader):
         When the file is damaged, or holds no array of numbers, or more or less than it declares.
     """
 
+    source: Path
+
     def __init__(self, path: Path, chosen: Selection) -> None:
         size = check_file(path)
         self._unpacked: IO[bytes] | None = None
@@ -52,13 +56,13 @@ class NumpyReader(Reader):
                 self._unpacked, member, size = _unpack(path, chosen.dataset)
                 self._name = f"{path}:{member}"
             try:
-                self._array = _map(self._unpacked or path, self._name, size)
+                stored = _find(self._unpacked or path, self._name, size)
             except BaseException:
                 self.close()
                 raise
-        shape = self._array.shape
+        self._stored, shape = stored, stored.shape
         super().__init__(
-            path, Described(shape, self._array.dtype, UNKNOWN_AXIS * len(shape), "convention", axes_named=False)
+            path, Described(shape, stored.dtype, UNKNOWN_AXIS * len(shape), "convention", axes_named=False)
         )
 
     def label_of(self, z: int) -> str:
@@ -67,7 +71,11 @@ class NumpyReader(Reader):
 
     def read(self, part: tuple[slice, ...]) -> NDArray[Any]:
         """Read a part of the array."""
-        return np.array(self._array[part])
+        if self._unpacked is not None:
+            return np.array(self._stored.map(self._unpacked)[part])
+        # No memory map of a file that others can cut off meanwhile: it would kill the process.
+        voxels = ContiguousArray(self.source, self._stored.start, self._stored.as_it_lies, self._stored.dtype)
+        return voxels.read(part[::-1]).transpose() if self._stored.by_column else voxels.read(part)
 
     def close(self) -> None:
         """Close what was unpacked, which deletes it."""
@@ -75,8 +83,27 @@ class NumpyReader(Reader):
             self._unpacked.close()
 
 
-def _map(file: IO[bytes] | Path, name: str, size: int) -> NDArray[Any]:
-    """Map the array of a .npy file into memory."""
+@dataclass(frozen=True)
+class _Stored:
+    """How the array of a .npy file lies in it."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    start: int
+    by_column: bool
+
+    @property
+    def as_it_lies(self) -> tuple[int, ...]:
+        """The extent of each axis, the one along which neighbours lie beside each other last."""
+        return self.shape[::-1] if self.by_column else self.shape
+
+    def map(self, file: IO[bytes]) -> NDArray[Any]:
+        """Return it, mapped into memory."""
+        return np.memmap(file, self.dtype, "r", self.start, self.shape, "F" if self.by_column else "C")
+
+
+def _find(file: IO[bytes] | Path, name: str, size: int) -> _Stored:
+    """Find the array of a .npy file of so many bytes."""
     if isinstance(file, Path):
         with file.open("rb") as opened:
             shape, by_column, dtype, start = _read_header(opened)
@@ -88,7 +115,7 @@ def _map(file: IO[bytes] | Path, name: str, size: int) -> NDArray[Any]:
         raise InputError("a section without voxels", where=name, found=f"shape {shape}", fix="save another array")
     if min(shape) < 0 or declared != size:
         raise damaged(name, f"{size} bytes, while its header declares {shape} {dtype}, {declared} bytes")
-    return np.memmap(file, dtype, "r", start, shape, "F" if by_column else "C")
+    return _Stored(shape, dtype, start, by_column)
 
 
 def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:

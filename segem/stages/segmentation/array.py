@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from segem.config import ExecutionConfig, SegmentConfig, parse
 from segem.config.shard import Shard
-from segem.errors import BlockError, ConfigError, IncompleteError, InputError, WorkspaceError
+from segem.errors import BlockError, ConfigError, IncompleteError, WorkspaceError
 from segem.execute.run import execute
 from segem.execute.work import BlockOutcome, BlockWork, Outcomes, Sweep
 from segem.geometry import ZYX, ceil_div
@@ -18,7 +17,7 @@ from segem.io.files import locked, sweep_partials
 from segem.io.ledger import LedgerRow, PhaseKey, read_ledger
 from segem.io.receipts import Receipts, receipts_of, volumes_with_receipts
 from segem.io.replacing import require_same_request
-from segem.io.run import result_volume, source_digest
+from segem.io.run import fault_of, load_run, result_volume, source_digest
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.learn.allocator import keep_activations
@@ -26,11 +25,12 @@ from segem.learn.artefact import Artefact, find_model, model_record
 from segem.plan import Block, Plan
 from segem.progress import track
 from segem.records.receipt import ArrayRequest
+from segem.records.run import StepRecord
 from segem.stages.segmentation.arithmetic.segment import SegmentArithmetic
 from segem.stages.segmentation.block_work import LoadedBlock, StepWork
 from segem.stages.segmentation.identity import code_digest
 from segem.stages.segmentation.segment import prepare_segmentation, request_segmentation, segment
-from segem.stages.segmentation.verify import fault_of_block
+from segem.stages.segmentation.verify import fault_of_block, plan_of
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def _collect(run: str, volume: str, workspace: Workspace) -> Collected:
     config = parse(SegmentConfig, asked.config, where=run)
     execution = ExecutionConfig(device=asked.device, memory=asked.memory)
     receipts.require(_asked(volume, config, execution, find_model(config.model, workspace), workspace))
-    taking = TakeReceipts(receipts, asked.shards)
+    taking = TakeReceipts(receipts, asked.shards, _find_whole(run, volume, asked, workspace))
     try:
         segment(volume, run, config, execution, workspace, engine=taking)
     except IncompleteError:
@@ -193,6 +193,14 @@ def _collect(run: str, volume: str, workspace: Workspace) -> Collected:
         receipts.clear()
         sweep_partials(workspace.result(run, volume))
     return Collected(volume, taking.blocks, taking.blocks - taking.lacking, asked.shards, tuple(sorted(taking.missing)))
+
+
+def _find_whole(run: str, volume: str, asked: ArrayRequest, workspace: Workspace) -> StepRecord | None:
+    """Return the step by which a run holds all that tasks compute, as after an earlier call; None where it does not."""
+    entry = load_run(workspace, run).volumes.get(volume) if run in workspace.runs() else None
+    step = entry.steps.get(asked.step) if entry is not None else None
+    whole = fault_of(step, "segmentation", asked.source_digest) is None
+    return step if whole and step is not None and step.facts.code == asked.code else None
 
 
 def _asked(
@@ -214,9 +222,7 @@ def _shared_result(workspace: Workspace, run: str, volume: str) -> Volume:
     """Open the result volume of a run; whichever task comes first makes it."""
     with locked(workspace.run(run) / f".{volume}.making.lock", wait=True):
         # Not by `result_volume` where it is there: that removes what other tasks are just writing.
-        with suppress(InputError, WorkspaceError):
-            return Volume.open(workspace.result(run, volume))
-        return result_volume(workspace, run, volume)
+        return Volume.open_if_whole(workspace.result(run, volume)) or result_volume(workspace, run, volume)
 
 
 def _finished(workspace: Workspace, run: str, key: PhaseKey) -> dict[ZYX, LedgerRow]:
@@ -262,14 +268,29 @@ class HandedIn(BlockWork[LoadedBlock, Any]):
     def store(self, computed: Any) -> BlockOutcome:
         """Write it, if the array is still that of the run."""
         self.receipts.require(self.asked)
-        return self.inner.store(computed)
+        outcome = self.inner.store(computed)
+        # Of one that was finished too: the coordinator cannot tell whether what else the ledger holds is still wanted.
+        if not outcome.computed and self.receipts.row(outcome.index) != outcome.row:
+            self.receipts.record({outcome.index: outcome.row})
+        return outcome
 
 
 class TakeReceipts:
-    """The engine of the coordinator: computes nothing, and takes each block for finished that was handed in whole."""
+    """The engine of the coordinator: computes nothing, and takes each block for finished that was handed in whole.
 
-    def __init__(self, receipts: Receipts, shards: int) -> None:
-        self._receipts, self._shards = receipts, shards
+    Parameters
+    ----------
+    receipts : Receipts
+        What was handed in.
+    shards : int
+        Number of tasks.
+    whole : StepRecord, optional
+        The step by which the run holds all blocks already. Where no task has made one of them anew, they count as they
+        are; else the ledger may know them by other voxels, code or devices than those that are wanted now.
+    """
+
+    def __init__(self, receipts: Receipts, shards: int, whole: StepRecord | None) -> None:
+        self._receipts, self._shards, self._whole = receipts, shards, whole
         self.blocks = self.lacking = 0
         self.missing: set[int] = set()
         """Tasks whose blocks are not all there."""
@@ -277,10 +298,16 @@ class TakeReceipts:
     def __call__(self, sweep: Sweep, _: ExecutionConfig, on_voxels: Callable[[int], None]) -> Outcomes:
         """Yield an outcome for each block, as engines do."""
         arrays = cast(StepWork, sweep.work).arrays
+        handed_in = {block.index: self._receipts.row(block.index) for block in sweep.plan.blocks()}
+        as_they_are = (
+            self._whole is not None
+            and plan_of(self._whole.phases[-1], sweep.plan.shape) == sweep.plan
+            and all(row in (None, sweep.known.get(index)) for index, row in handed_in.items())
+        )
         for block in sweep.plan.blocks():
             self.blocks += 1
             known = sweep.known.get(block.index)
-            row = self._receipts.row(block.index) or known
+            row = handed_in[block.index] or (known if as_they_are else None)
             fault = "no task has handed it in" if row is None else fault_of_block(row, arrays, block)
             if row is not None and fault is None:
                 yield [(block.index, BlockOutcome(block.index, row, computed=row != known))]

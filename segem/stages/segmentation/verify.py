@@ -13,6 +13,7 @@ from segem.io.blocks import block_digest, layer_digest, stored_digest, voxel_dig
 from segem.io.layers import label_of, layers_of, read_section
 from segem.io.ledger import LedgerRow, PhaseKey, blocks_digest, read_ledger
 from segem.io.run import failure_of, fault_of, load_run, source_digest
+from segem.io.runs import list_runs
 from segem.io.shards import Array, missing_shards, path_of, shard_keys
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
@@ -72,6 +73,11 @@ def verify(run: str, workspace: Workspace, *, volumes: Collection[str] | None = 
         except SegemError as error:
             faults.append(Fault(name, str(error)))
     return faults
+
+
+def find_under_way(workspace: Workspace) -> set[str]:
+    """Return the runs that a process is just making: what they lack is still to come."""
+    return {one.run for one in list_runs(workspace) if one.state == "running" and one.done < one.volumes}
 
 
 def _faults(record: RunRecord, name: str, workspace: Workspace) -> Iterator[Fault]:

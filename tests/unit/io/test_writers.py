@@ -18,6 +18,7 @@ from segem.errors import ConfigError, WorkspaceError
 from segem.geometry import Box, VoxelSize
 from segem.io import writers
 from segem.io.readers import open_stack
+from segem.io.volume import Volume
 from segem.io.writers import Layer, find_writer
 
 SHAPE = (5, 30, 40)
@@ -117,6 +118,27 @@ def test_one_section_may_be_one_png(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"a PNG holds one section; found 5 sections.*without an ending"):
         writers.write_png(tmp_path / "b.png", layer_of(voxels("u1")))
     assert not (tmp_path / "b.png").exists()
+
+
+@pytest.mark.parametrize("name", ["cells.tif", "cells.ome.tif", "cells.h5", "cells.zarr"])
+def test_numbers_of_cells_stay_what_they_are(tmp_path: Path, name: str) -> None:
+    # Two cells, whose numbers have a third one's between them.
+    cells = np.full((1, 600, 600), 100_001, np.uint32)
+    cells[:, :, 299:] = 100_003
+    out = tmp_path / name
+    find_writer(out)(out, layer_of(cells))
+    with open_stack(out) as stack:
+        assert np.array_equal(stack.section(0), cells[0])
+    if name == "cells.zarr":
+        for level in Volume.open(out).levels():
+            assert np.unique(np.asarray(level[...])).tolist() == [100_001, 100_003]
+
+
+@pytest.mark.parametrize(("name", "depth"), [("sections", 2), ("section.png", 1)])
+def test_a_png_is_not_asked_to_hold_numbers_of_cells(tmp_path: Path, name: str, depth: int) -> None:
+    with pytest.raises(ConfigError, match=r"a PNG cannot hold the numbers of \w+; .*write a TIFF"):
+        find_writer(tmp_path / name)(tmp_path / name, layer_of(np.zeros((depth, 9, 9), np.uint32)))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["m.mrc", "m.nii.gz", "m.jpg", "m.tif.bak", "m.n5"])

@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 import tifffile
 
-from segem.config import BUNDLED_MODEL, ExecutionConfig
+from segem.config import BUNDLED_MODEL, ExecutionConfig, LabelSource, VolumeEntry
+from segem.errors import InputError
+from segem.io.readers import open_stack
+from segem.io.workspace import Workspace
 from segem.stages import forecast as module
 from segem.stages.campaign import open_campaign
-from segem.stages.forecast import Trial, Trials, choose_depths, forecast_campaign
+from segem.stages.forecast import Trial, Trials, choose_depths, choose_sections, forecast_campaign
+from segem.stages.volumes.ingest import ingest
 
 MB = 10**6
 
@@ -95,3 +99,23 @@ def test_what_does_not_fit_is_refused_with_the_reason(
     assert found.disk_bytes == 4 * MB
     assert (found.start_seconds, found.seconds) == (8.0, 8.0 + 2 * 12.0)
     assert not (tmp_path / "w/runs/r").exists(), "nothing is begun"
+
+
+def test_trials_take_sections_that_are_labelled(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for folder, numbers in (("raw", range(40)), ("labels", range(33, 38))):
+        (tmp_path / folder).mkdir()
+        for z in numbers:
+            tifffile.imwrite(tmp_path / folder / f"{z}.tif", rng.integers(0, 256, (64, 64), np.uint8) // 2 * 2)
+    labels = LabelSource(source=tmp_path / "labels", membrane="zero")
+    volume = VolumeEntry(name="a", source=tmp_path / "raw", voxel_nm=(50, 4, 4), labels=labels, box="4:39,:,:")
+    with open_stack(volume.source, volume) as stack:
+        chosen = choose_sections(volume, stack, (2, 6, 20, 35))
+        assert choose_sections(volume.model_copy(update={"labels": None}), stack, (2, 35)) == [(4, 6), (4, 39)]
+    assert chosen == [(33, 35), (33, 39), (19, 39), (4, 39)]
+    # Of the first sections nothing is known, and ingest says so.
+    with pytest.raises(InputError, match="nothing is known of the labels"):
+        ingest(volume.model_copy(update={"box": "4:6,:,:"}).ingest_config(), Workspace(tmp_path / "w"))
+    for start, stop in chosen:
+        config = volume.model_copy(update={"name": f"a{start}-{stop}", "box": f"{start}:{stop},:,:"}).ingest_config()
+        assert ingest(config, Workspace(tmp_path / "w")).shape[0] == stop - start

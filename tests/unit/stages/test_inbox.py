@@ -17,6 +17,7 @@ from segem.config.service import InboxConfig
 from segem.errors import InputError, WorkspaceError
 from segem.io.workspace import Workspace
 from segem.stages.inbox import Look, close_batch, look_into
+from tests.unit.io.readers.test_tiff_sets import write_set
 
 
 @pytest.fixture
@@ -168,6 +169,31 @@ def test_a_folder_of_sections_is_one_stack(inbox: Path, template: Path, tmp_path
     found, _ = look(inbox, template, tmp_path, lambda: tifffile.imwrite(inbox / "sections/2.tif", np.zeros((8, 8))))
     assert found.remarks == {"sections": "still growing"}
     assert names(look(inbox, template, tmp_path)[0]) == ["sections"]
+
+
+def test_files_that_make_one_stack_together_are_one_stack(inbox: Path, template: Path, tmp_path: Path) -> None:
+    set_of_files = write_set(inbox)
+    first, *others = sorted(path.name for path in set_of_files)
+    assert len(others) == 4
+    drop(inbox / "alone.tif", 1)
+    found, _ = look(inbox, template, tmp_path)
+    assert (sorted(names(found)), found.remarks) == (sorted(["alone.tif", first]), {})
+    close(found, inbox, tmp_path)
+    shutil.copytree(inbox, tmp_path / "set", ignore=shutil.ignore_patterns("alone.tif"))
+    shutil.move(tmp_path / "set", inbox)
+    again, _ = look(inbox, template, tmp_path)
+    assert (names(again), again.remarks) == ([], {"set": f"the same as {first}"})
+
+
+def test_the_labels_of_the_template_are_those_of_its_own_volume(inbox: Path, template: Path, tmp_path: Path) -> None:
+    values = yaml.safe_load(template.read_text())
+    labels = {"source": "labels.tif", "membrane": "zero"}
+    values["volumes"][0] |= {"labels": labels, "second_labels": labels}
+    template.write_text(yaml.safe_dump(values))
+    drop(inbox / "a.tif", 1)
+    found, _ = look(inbox, template, tmp_path)
+    (volume,) = load_manifest(found.batches[0].manifest).volumes
+    assert (volume.labels, volume.second_labels) == (None, None)
 
 
 def test_what_is_wrong_is_said(inbox: Path, template: Path, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from segem.config import Selection
+from segem.errors import InputError
 from segem.io.readers import open_stack
 from tests.unit.io.readers.sources import read, refused
 
@@ -84,6 +87,16 @@ def test_a_file_that_holds_more_or_less_than_it_declares(tmp_path: Path) -> None
     for content in (whole[:-1], whole[:200], whole + b"x", whole + whole):
         path.write_bytes(content)
         assert f"{len(content)} bytes, while its header declares (5, 20, 30) uint16, 6128 bytes" in refused(path)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_file_that_is_cut_off_while_it_is_read_ends_no_process(tmp_path: Path, order: Literal["C", "F"]) -> None:
+    # Many pages: the last one of a file that was cut off can still be read where it is mapped into memory.
+    path = save(tmp_path / "a.npy", np.zeros((3, 200, 300), np.uint16, order))
+    with open_stack(path) as stack:
+        os.truncate(path, 20_000)
+        with pytest.raises(InputError, match="fewer voxels than there were when it was opened"):
+            stack.section(2)
 
 
 def test_an_archive_is_deleted_when_it_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
