@@ -470,7 +470,8 @@ def test_a_tested_section_sees_its_neighbours_as_in_a_run(workspace: Workspace, 
 def test_a_model_of_single_sections_is_fine_tuned_to_three(workspace: Workspace, tmp_path: Path) -> None:
     source = entry(tmp_path / "source")
     first = trained(workspace, source)
-    wide = SHORT.model_copy(update={"architecture": {"context_sections": 3}})
+    # The command line gives an option as text.
+    wide = SHORT.model_copy(update={"architecture": {"context_sections": "3"}})
     second = trained(workspace, source, config=wide, base=str(first.path))
     card = load_artefact(second.path).card
     assert card.options == {"context_sections": 3, "features": 2, "depth": 2, "shuffle_px": 1}
@@ -479,9 +480,11 @@ def test_a_model_of_single_sections_is_fine_tuned_to_three(workspace: Workspace,
         trained(
             workspace,
             source,
-            config=SHORT.model_copy(update={"architecture": {"context_sections": 1}}),
+            config=SHORT.model_copy(update={"architecture": {"context_sections": "1"}}),
             base=str(second.path),
         )
+    with pytest.raises(ConfigError, match=r"frozen encoder cannot learn to see more sections; expected .* 1, found 3"):
+        trained(workspace, source, config=wide.model_copy(update={"freeze": "encoder"}), base=str(first.path))
 
 
 def test_a_base_model_brings_its_architecture(workspace: Workspace, tmp_path: Path) -> None:

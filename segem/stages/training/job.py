@@ -16,7 +16,7 @@ from segem.errors import ConfigError
 from segem.geometry import Range
 from segem.io.workspace import Workspace
 from segem.learn.artefact import Artefact, find_model, geometry_of, load_artefact
-from segem.learn.models.registry import encoder_of, geometry, patch_px, recipe, side_outputs
+from segem.learn.models.registry import encoder_of, geometry, patch_px, recipe, resolved, side_outputs
 from segem.learn.runtimes.choice import choose_device, training_runtime
 from segem.learn.sections import LabelledSection
 from segem.records.review import ReviewedLabels
@@ -211,15 +211,25 @@ def _with_architecture_of(base: Artefact, config: TrainConfig) -> TrainConfig:
             found=f"another {', '.join(other)}",
             fix="leave these options out, or train from scratch without --from",
         )
-    architecture = card.options | config.architecture
-    seen = geometry_of(card).context_sections
-    if architecture.get("context_sections", seen) < seen:
+    # An option of the command line is text until it is checked.
+    architecture = resolved(card.architecture, card.options | config.architecture)
+    wanted, seen = (geometry(card.architecture, one).context_sections for one in (architecture, card.options))
+    if wanted < seen:
         raise ConfigError(
             "a base model can learn to see more sections at once, not fewer",
             where=where,
             expected=f"--context-sections {seen} or more",
-            found=architecture["context_sections"],
+            found=wanted,
             fix="leave --context-sections out, or train from scratch without --from",
+        )
+    if wanted > seen and config.freeze is not None:
+        # What is new has weights of zero in the first layer, which is frozen: it would stay unseen.
+        raise ConfigError(
+            "a frozen encoder cannot learn to see more sections",
+            where=where,
+            expected=f"--context-sections {seen}",
+            found=wanted,
+            fix="leave out --freeze or --context-sections",
         )
     return config.model_copy(update={"model": card.architecture, "architecture": architecture})
 
