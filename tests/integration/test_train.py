@@ -550,6 +550,9 @@ def test_a_checkpoint_is_taken_by_the_very_same_training_only(
     other = Workspace(tmp_path / "o")
     plain = often.model_copy(update={"architecture": {}})
     assert not resumes(source, config=plain, base=str(trained(other, source).path))
+    # The same pixels, of another size.
+    assert not resumes(source.model_copy(update={"voxel_nm": (50, 8, 8)}), replace=True)
+    assert resumes(source, replace=True)
 
     def spoil(truth: np.ndarray) -> None:
         truth[0] = 1 - truth[0]

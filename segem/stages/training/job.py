@@ -257,6 +257,8 @@ def compute_training_digest(job: TrainingJob, sections: Sequence[LabelledSection
         "base": base.digest if base is not None else None,
         "teacher": job.teacher.digest if job.teacher is not None else None,
         "pretrained": sha256(pretrained.read_bytes()).hexdigest() if pretrained and pretrained.is_file() else None,
+        # Crops are resampled by the pixel size, and the card says at which sizes the model learned.
+        "voxel_nm": {one.name: one.volume.voxel_size.zyx for one in job.volumes},
         # Without these, a changed trainer would go on from the checkpoints of the old one.
         "code": code_digest(_TRAINER),
         "device": training_runtime(choose_device(job.device)),
