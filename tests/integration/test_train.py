@@ -467,6 +467,14 @@ def test_a_tested_section_sees_its_neighbours_as_in_a_run(workspace: Workspace, 
     assert np.array_equal(alone.image, np.stack(neighbours))
 
 
+@pytest.mark.parametrize("pixel_nm", [(8.0, 12.0), (2.0, 3.0)])
+def test_crops_of_other_pixel_sizes_only_are_refused(
+    workspace: Workspace, tmp_path: Path, pixel_nm: tuple[float, float]
+) -> None:
+    with pytest.raises(ConfigError, match=r"tissue: .* pixel size that the net never sees.* found 4 x 4 nm"):
+        trained(workspace, entry(tmp_path), config=SHORT.model_copy(update={"pixel_nm": pixel_nm}))
+
+
 def test_a_model_of_single_sections_is_fine_tuned_to_three(workspace: Workspace, tmp_path: Path) -> None:
     source = entry(tmp_path / "source")
     first = trained(workspace, source)

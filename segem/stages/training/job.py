@@ -96,10 +96,12 @@ def open_training(
     Raises
     ------
     ConfigError, InputError, WorkspaceError
-        As for `segem.stages.training.train.train`.
+        As for `segem.stages.training.train.train`; also where crops are resampled to other pixel sizes only.
     """
     labelled = () if manifest is None else open_labelled_volumes(manifest, workspace, replace)
     volumes = (*labelled, *(assign_reviewed(reviews, labelled) if reviews.volumes else ()))
+    if config.pixel_nm is not None:
+        _require_own_pixels(volumes, config.pixel_nm)
     # All sections are held in memory at once, so this is known before any is read.
     require_section_memory(volumes)
     # Not of what was reviewed, which was made from a mask.
@@ -109,6 +111,21 @@ def open_training(
     teacher = load_artefact(Path(config.teacher)) if config.teacher is not None else None
     reviewed = tuple(one.origin for one in reviews.volumes)
     return TrainingJob(config, base, volumes, trained, device, terms, reviewed, teacher)
+
+
+def _require_own_pixels(volumes: Sequence[LabelledVolume], pixel_nm: tuple[float, float]) -> None:
+    """Raise where crops would never have the pixel size that a volume is calibrated and scored at."""
+    finest, coarsest = pixel_nm
+    for one in volumes:
+        size = one.volume.voxel_size
+        if not (finest <= min(size.y, size.x) and max(size.y, size.x) <= coarsest):
+            raise ConfigError(
+                "threshold and scores would be of a pixel size that the net never sees",
+                where=one.name,
+                expected=f"pixels of {finest:g} to {coarsest:g} nm, as --pixel-nm says",
+                found=f"{size.y:g} x {size.x:g} nm",
+                fix="give a range that holds the pixels of every volume, or leave out --pixel-nm",
+            )
 
 
 def find_base(name: str | None, config: TrainConfig, workspace: Workspace) -> Artefact | None:
