@@ -441,10 +441,10 @@ def test_a_corrected_manifest_replaces_the_volume_of_the_wrong_one(workspace: Wo
 def test_more_sections_than_memory_holds_are_refused_before_they_are_read(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory_module, "_BYTES_A_PIXEL", 10**9)
+    monkeypatch.setattr(memory_module, "_TRAINED", 10**9)
     told = refused(workspace, ConfigError, entry(tmp_path / "d"))
-    assert "tissue: the training sections do not fit into memory" in told
-    assert "Fix: name fewer sections as train in the manifest" in told
+    assert "tissue: the training and validation sections do not fit into memory" in told
+    assert "Fix: name fewer sections as train or validation in the manifest" in told
 
 
 def test_no_part_of_a_split_sees_the_images_of_another(workspace: Workspace, tmp_path: Path) -> None:

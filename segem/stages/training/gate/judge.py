@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from segem.config import Device, GateConfig
 from segem.errors import InputError
 from segem.geometry import Range
-from segem.io.reviewed_labels import ReviewedVolume
 from segem.io.volume import Volume
 from segem.kernels.bootstrap import Difference, compare_iou, compare_v_rand, count_tiles
 from segem.kernels.metrics.local_rand import score_tiles
@@ -24,7 +23,7 @@ from segem.progress import track
 from segem.records.card import TrainedOn
 from segem.records.promotion import DifferenceInterval, Judgement, ScorePair
 from segem.stages.training.gate.predictions import Mask, Predict, Prediction, hide_unsure, predict_with, read_truth
-from segem.stages.training.labelled import LabelledVolume
+from segem.stages.training.labelled import LabelledVolume, list_labelled
 from segem.stages.training.provenance import check_unseen, find_calibrated
 
 
@@ -42,9 +41,7 @@ class JudgedSections(NamedTuple):
     @property
     def labelled(self) -> Sequence[int]:
         """Those that are looked at: of a volume that people have reviewed, the ones with regions."""
-        if isinstance(self.volume, ReviewedVolume):
-            return self.volume.reviewed_sections(self.span)
-        return self.sections
+        return list_labelled(self.volume, self.span)
 
 
 @dataclass(frozen=True)
