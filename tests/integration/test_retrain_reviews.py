@@ -157,6 +157,22 @@ def test_the_last_sections_judge_and_those_before_them_choose_the_threshold(spac
     assert list(judged.labelled) == [4, 6]
 
 
+def test_each_section_is_looked_at_once_to_decide_what_it_is_for(space: Workspace) -> None:
+    looked: list[int] = []
+
+    class Noting(ReviewedVolume):
+        def truth(self, z: int) -> np.ndarray:
+            looked.append(z)
+            return super().truth(z)
+
+    for z in range(SECTIONS):
+        decide(space, place(z))
+    (volume,) = open_reviewed(space, RUN)
+    (one,) = assign_reviewed(Reviews((Noting(volume.path, volume.origin, volume.regions),), (), GATE), ())
+    assert (one.train, one.validation, one.test) == ((0, 3), (3, 5), (5, 8))
+    assert sorted(looked) == [5, 6, 7]
+
+
 def test_sections_that_a_model_has_seen_do_not_judge_it(space: Workspace) -> None:
     for z in (0, 1, 3, 4, 6):
         decide(space, place(z))

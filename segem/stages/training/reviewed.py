@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
+
+import numpy as np
+from numpy.typing import NDArray
 
 from segem.config import GateConfig
 from segem.errors import ConfigError
 from segem.geometry import Range, name_sections
 from segem.io.reviewed_labels import ReviewedVolume
-from segem.kernels.truth import is_known, is_membrane
 from segem.progress import tell
 from segem.records.card import TrainedOn
-from segem.stages.training.gate.judge import JudgedSections, compose_blocks
+from segem.stages.training.gate.judge import JudgedSections, compose_blocks, compose_section
 from segem.stages.training.labelled import NO_SECTIONS, LabelledVolume
 from segem.stages.training.provenance import LEARNED, find_known, record_sections, record_trained_on
 
@@ -115,12 +118,14 @@ def _hold_back(
     learned = max((stop for use, (_, stop) in used if use == LEARNED), default=0)
     seen = max((stop for _, (_, stop) in used), default=0)
     found = None
+    # Each section is looked at once, however many ranges are tried.
+    compose = cache(partial(compose_section, volume, gate))
     # As many as hold their share of the regions, or as there are that no model has seen.
     for first in reversed(range(2, len(sections))):
         test = sections[first], sections[-1] + 1
         if test[0] < seen:
             break
-        if not _is_enough(volume, test, gate):
+        if not _is_enough(compose_blocks(JudgedSections(volume, range(*test)), gate, compose), gate):
             continue
         validation = _choose_validation(volume, sections[:first], learned)
         if validation is None:
@@ -149,16 +154,13 @@ def _share(volume: ReviewedVolume, sections: Range) -> float:
     return sum(sections[0] <= place.z < sections[1] for place in volume.regions) / len(volume.regions)
 
 
-def _is_enough(volume: ReviewedVolume, test: Range, gate: GateConfig) -> bool:
-    blocks = compose_blocks(JudgedSections(volume, range(*test)), gate)
+def _is_enough(blocks: NDArray[np.int64], gate: GateConfig) -> bool:
     return len(blocks) >= gate.fewest_blocks and bool(blocks.sum(axis=0).all())
 
 
 def _has_both_classes(volume: ReviewedVolume, sections: Range) -> bool:
-    truths = [volume.truth(z) for z in volume.reviewed_sections(sections)]
-    return any(is_membrane(one).any() for one in truths) and any(
-        (is_known(one) & ~is_membrane(one)).any() for one in truths
-    )
+    masks = [mask for place, mask in volume.regions.items() if sections[0] <= place.z < sections[1]]
+    return any(mask.any() for mask in masks) and not all(mask.all() for mask in masks)
 
 
 def _divide(
