@@ -350,6 +350,26 @@ def test_a_smaller_net_learns_from_a_teacher_and_says_so(workspace: Workspace, t
 
 
 @pytest.mark.usefixtures("warnings_on_stderr")
+def test_a_teacher_of_other_terms_or_other_pixels_is_not_taken_in_silence(
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = entry(tmp_path / "d")
+    base = trained(workspace, source, terms=Terms("CC-BY-4.0"))
+    teacher = trained(workspace, source, terms=Terms("CC-BY-NC-SA-3.0"))
+    taught = SHORT.model_copy(update={"architecture": {}, "teacher": str(teacher.path)})
+    with pytest.raises(ConfigError, match=r"different licences; found CC-BY-4.0; CC-BY-NC-SA-3.0\. Fix: .*--licence"):
+        trained(workspace, source, config=taught, base=str(base.path))
+    said = Terms("CC-BY-NC-SA-3.0")
+    card = load_artefact(trained(workspace, source, config=taught, base=str(base.path), terms=said).path).card
+    assert card.licence == "CC-BY-NC-SA-3.0"
+    told = "are not as large as those that the teacher learned at"
+    assert told not in capsys.readouterr().err
+    coarse = entry(tmp_path / "e", "coarse", seed=2).model_copy(update={"voxel_nm": (50, 8, 8)})
+    trained(workspace, coarse, config=taught.model_copy(update={"architecture": SHORT.architecture}))
+    assert f"warning: coarse: its pixels of 8 x 8 nm {told}" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("warnings_on_stderr")
 def test_fine_tuning_weights_of_unknown_origin_is_warned_of(
     workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -18,6 +19,7 @@ from segem.io.workspace import Workspace
 from segem.learn.artefact import Artefact, find_model, geometry_of, load_artefact
 from segem.learn.models.registry import encoder_of, geometry, patch_px, recipe, resolved, side_outputs
 from segem.learn.runtimes.choice import choose_device, training_runtime
+from segem.learn.scale import AS_IS, find_scale
 from segem.learn.sections import LabelledSection
 from segem.records.review import ReviewedLabels
 from segem.stages.segmentation.identity import code_digest
@@ -25,6 +27,8 @@ from segem.stages.training.gate.polarity import warn_of_polarity
 from segem.stages.training.labelled import LabelledVolume, open_labelled_volumes
 from segem.stages.training.memory import require_section_memory, require_training_memory
 from segem.stages.training.reviewed import NO_REVIEWS, Reviews, assign_reviewed
+
+logger = logging.getLogger(__name__)
 
 HOW_OFTEN = {"checkpoint_seconds", "checkpoint_steps", "look_seconds"}
 """Settings that do not change the result."""
@@ -37,7 +41,7 @@ class Terms:
     """The terms on which the weights may be used, for the card."""
 
     licence: str = ""
-    """That of the base model if empty."""
+    """That of the base model or the teacher if empty, who must not have different ones then."""
     citation: str = ""
     """What to cite when the model is used, in addition to what the base model cites."""
 
@@ -96,8 +100,11 @@ def open_training(
     Raises
     ------
     ConfigError, InputError, WorkspaceError
-        As for `segem.stages.training.train.train`; also where crops are resampled to other pixel sizes only.
+        As for `segem.stages.training.train.train`; also where crops are resampled to other pixel sizes only, or the
+        licences of base model and teacher differ and `terms` names none.
     """
+    teacher = load_artefact(Path(config.teacher)) if config.teacher is not None else None
+    _require_one_licence(base, teacher, terms)
     labelled = () if manifest is None else open_labelled_volumes(manifest, workspace, replace)
     volumes = (*labelled, *(assign_reviewed(reviews, labelled) if reviews.volumes else ()))
     if config.pixel_nm is not None:
@@ -107,8 +114,9 @@ def open_training(
     # Not of what was reviewed, which was made from a mask.
     for one in labelled:
         warn_of_polarity(one.volume, range(*one.train))
+    if teacher is not None:
+        _warn_of_pixels(volumes, teacher)
     trained = {one.name: one.train for one in volumes}
-    teacher = load_artefact(Path(config.teacher)) if config.teacher is not None else None
     reviewed = tuple(one.origin for one in reviews.volumes)
     return TrainingJob(config, base, volumes, trained, device, terms, reviewed, teacher)
 
@@ -125,6 +133,31 @@ def _require_own_pixels(volumes: Sequence[LabelledVolume], pixel_nm: tuple[float
                 expected=f"pixels of {finest:g} to {coarsest:g} nm, as --pixel-nm says",
                 found=f"{size.y:g} x {size.x:g} nm",
                 fix="give a range that holds the pixels of every volume, or leave out --pixel-nm",
+            )
+
+
+def _require_one_licence(base: Artefact | None, teacher: Artefact | None, terms: Terms) -> None:
+    """Raise where two models that are learned from have different licences, and nobody says which one holds."""
+    known = {model.card.licence for model in (base, teacher) if model is not None and model.card.licence}
+    if len(known) > 1 and not terms.licence:
+        raise ConfigError(
+            "base model and teacher have different licences",
+            found="; ".join(sorted(known)),
+            fix="say with --licence which one the new model has",
+        )
+
+
+def _warn_of_pixels(volumes: Sequence[LabelledVolume], teacher: Artefact) -> None:
+    """Warn where a teacher judges crops at another pixel size than it learned at: a run would resample them for it."""
+    for one in volumes:
+        size = one.volume.voxel_size
+        if find_scale(size, teacher.card) != AS_IS:
+            logger.warning(
+                "%s: its pixels of %g x %g nm are not as large as those that the teacher learned at, and it judges "
+                "them as they are, which may teach errors",
+                one.name,
+                size.y,
+                size.x,
             )
 
 
