@@ -179,12 +179,12 @@ def test_sections_that_a_model_has_seen_do_not_judge_it(space: Workspace) -> Non
     (volume,) = open_reviewed(space, RUN)
     digest = volume.attributes["source_digest"]
 
-    def learned(stop: int) -> tuple[TrainedOn, ...]:
+    def learned(stop: int, first: int = 0) -> tuple[TrainedOn, ...]:
         return (
             TrainedOn(
                 volume="old",
                 source_digest=digest,
-                train=(0, stop),
+                train=(first, stop),
                 validation=(0, 0),
                 train_digests=(),
                 validation_digests=(),
@@ -196,6 +196,14 @@ def test_sections_that_a_model_has_seen_do_not_judge_it(space: Workspace) -> Non
     assert (one.train, one.validation, one.test) == ((0, 4), (4, 5), (6, 7))
     with pytest.raises(ConfigError, match="too few regions to train on some"):
         assign(space, known=learned(7))
+    # A model may have seen the last sections: those before them judge.
+    (one,) = assign(space, known=learned(8, 7))
+    assert (one.train, one.validation, one.test) == ((0, 2), (3, 4), (4, 7))
+    one, other = assign(space, known=learned(8, 5))
+    assert (one.train, one.validation, one.test) == ((0, 1), (1, 2), (3, 5))
+    assert (other.train, other.validation, other.test) == ((6, 7), (0, 0), None)
+    assert (one.name, other.name) == ("cortex of monday, sections 0 to 4", "cortex of monday, section 6")
+    assert one.weight + other.weight == 1
 
 
 def test_one_section_is_refused_in_words_before_anything_is_trained(space: Workspace) -> None:
