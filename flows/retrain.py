@@ -119,6 +119,11 @@ def _segment_again(ready: PreparedRetraining, decided: Promotion) -> None:
     again = None if opened.config.only_train else plan_again(decided, ready.job.reviewed, opened.workspace)
     if again is None:
         return
+    # Said first: if this fails, the error is all that is shown, and the same command would train a model once more.
+    tell(
+        f"{_describe(decided)}; {opened.config.from_reviews} is segmented again with it (after an interruption, "
+        f"`segem segment VOLUME --run {again.run} --model {decided.name}` goes on)"
+    )
     execution = ExecutionConfig(device=opened.config.device)
     for volume, config in again.volumes.items():
         segment_step(volume, again.run, config, execution, opened.workspace.root)

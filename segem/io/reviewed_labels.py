@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segem.errors import ConfigError
-from segem.geometry import Box, Range, grid, name_sections
-from segem.io.blocks import read_block
+from segem.geometry import Range, name_sections
 from segem.io.reviewed import has_log, open_log, open_mask, reader_of, trusted_places, verify_review
 from segem.io.run import load_run
-from segem.io.seen import DIGEST_DIGITS
+from segem.io.seen import compute_digests
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.truth import UNKNOWN
@@ -91,18 +90,8 @@ class ReviewedVolume(Volume):
         )
 
     @cached_property
-    def _section_digests(self) -> list[str]:
-        """Of reviewed sections, as ingest takes them; empty for all others."""
-        depth, height, width = self.shape
-        digests, rows = [""] * depth, self.write_block[1]
-        for z in self.reviewed_sections():
-            digest = hashlib.sha256()
-            for _, box in grid((1, height, width), (1, rows, width)):
-                moved = Box((z, *box.start[1:]), (z + 1, *box.stop[1:]))
-                voxels = read_block(self.raw, moved, "ingest the volume again")
-                digest.update(np.ascontiguousarray(voxels, voxels.dtype.newbyteorder("<")).data)
-            digests[z] = digest.hexdigest()[:DIGEST_DIGITS]
-        return digests
+    def _section_digests(self) -> tuple[str, ...]:
+        return compute_digests(self, self.reviewed_sections())
 
 
 def open_reviewed(workspace: Workspace, run: str) -> list[ReviewedVolume]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from segem.geometry import Range
+import numpy as np
+
+from segem.geometry import Box, Range, grid
+from segem.io.blocks import read_block
+from segem.io.volume import Volume
 
 DIGEST_DIGITS = 16
 """Hexadecimal digits of a section's digest: with a million sections, the chance that any two agree is 3e-8."""
@@ -14,6 +19,26 @@ DIGEST_DIGITS = 16
 def digests_of(attributes: Mapping[str, Any], sections: Range) -> tuple[str, ...]:
     """Return the digests of some sections of a volume; empty where it was ingested without labels."""
     return tuple(attributes.get("section_digests", ())[slice(*sections)])
+
+
+def compute_digests(volume: Volume, sections: Iterable[int]) -> tuple[str, ...]:
+    """Return the digests of a volume that was ingested without labels, as ingest takes them; empty for other sections.
+
+    Raises
+    ------
+    WorkspaceError
+        When one of the sections is missing or damaged on disk.
+    """
+    depth, height, width = volume.shape
+    digests, rows = [""] * depth, volume.write_block[1]
+    for z in sections:
+        digest = hashlib.sha256()
+        for _, box in grid((1, height, width), (1, rows, width)):
+            moved = Box((z, *box.start[1:]), (z + 1, *box.stop[1:]))
+            voxels = read_block(volume.raw, moved, "ingest the volume again")
+            digest.update(np.ascontiguousarray(voxels, voxels.dtype.newbyteorder("<")).data)
+        digests[z] = digest.hexdigest()[:DIGEST_DIGITS]
+    return tuple(digests)
 
 
 def find_seen_sections(

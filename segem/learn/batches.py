@@ -88,8 +88,8 @@ def draw_batches(sections: Sequence[LabelledSection], config: TrainConfig, first
             candidates = by_volume[rng.choice(volumes, p=weights / weights.sum())]
             section, weight = candidates[rng.integers(len(candidates))]
             if patch:
-                # Every other patch is centred on membrane, the rarer class.
-                crop = cut_patch(_layers(section, weight), patch, membrane=turn % 2, rng=rng)
+                # Every other patch is centred on membrane, the rarer class; counted on over batches, which may be odd.
+                crop = cut_patch(_layers(section, weight), patch, membrane=(number * batch + turn) % 2, rng=rng)
             else:
                 crop = cut_crop(section, weight, draw_edge(section, config, rng), rng)
                 crop = resample(crop, config.crop_px)

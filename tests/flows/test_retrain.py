@@ -163,7 +163,9 @@ def test_the_command_says_why_a_model_is_kept_aside_and_ends_with_1(
     assert json.loads(forced.stdout[forced.stdout.index("{") :])["forced"]
 
 
-def test_what_was_reviewed_is_segmented_again_and_the_report_says_what_the_review_has_gained(tmp_path: Path) -> None:
+def test_what_was_reviewed_is_segmented_again_and_the_report_says_what_the_review_has_gained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     space, em = new_workspace(tmp_path / "w"), synthesize(SynthConfig(shape=(5, 128, 128), seed=1))
     add_volume(space, "cortex", em.image)
     add_baseline(space, "monday", "cortex", em.truth)
@@ -177,6 +179,10 @@ def test_what_was_reviewed_is_segmented_again_and_the_report_says_what_the_revie
         config = config.model_copy(update={"only_train": seed == 0})
         decided = cast(Promotion, retrain(None, config, space.root))
 
+    # Before that is begun, what was decided is told, and how to go on if it fails.
+    told, decision = capsys.readouterr().err, f"mine now refers to version {decided.version}"
+    assert f"`segem segment VOLUME --run monday-{decided.version} --model mine` goes on" in told
+    assert told.index(decision) < told.index("monday is segmented again as")
     (again,) = [run for run in space.runs() if run != "monday"]
     assert again == f"monday-{decided.version}"
     page = (space.report(again) / "index.html").read_text(encoding="utf-8")

@@ -357,6 +357,13 @@ def test_a_ranking_covers_what_no_training_used_and_is_shown_as_it_is_kept(
         assert one.hottest.disagreement >= one.disagreement
     with pytest.raises(ConfigError, match="no section to choose from"):
         label_next(load_manifest(manifest(tmp_path / "all", size=96)), "c", workspace)
+    # The stack that the labelled sections were cut from, of which sections 1 to 5 are labelled: the last one for tests.
+    image = tifffile.imread(tmp_path / "d" / "t.tif")
+    whole = VolumeEntry(name="whole", source=tmp_path / "whole.tif", voxel_nm=(50, 4, 4))
+    tifffile.imwrite(whole.source, np.concatenate([image[::-1, ::-1], image]), photometric="minisblack")
+    both = source.model_copy(update={"volumes": (whole, *source.volumes)})
+    found = label_next(both, "c", workspace, device="cpu", tile_px=32)
+    assert sorted(one.section for one in found.sections if one.volume == "whole") == [0, 1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.slow

@@ -157,18 +157,34 @@ def test_the_last_sections_judge_and_those_before_them_choose_the_threshold(spac
     assert list(judged.labelled) == [4, 6]
 
 
+def test_each_section_is_looked_at_once_to_decide_what_it_is_for(space: Workspace) -> None:
+    looked: list[int] = []
+
+    class Noting(ReviewedVolume):
+        def truth(self, z: int) -> np.ndarray:
+            looked.append(z)
+            return super().truth(z)
+
+    for z in range(SECTIONS):
+        decide(space, place(z))
+    (volume,) = open_reviewed(space, RUN)
+    (one,) = assign_reviewed(Reviews((Noting(volume.path, volume.origin, volume.regions),), (), GATE), ())
+    assert (one.train, one.validation, one.test) == ((0, 3), (3, 5), (5, 8))
+    assert sorted(looked) == [5, 6, 7]
+
+
 def test_sections_that_a_model_has_seen_do_not_judge_it(space: Workspace) -> None:
     for z in (0, 1, 3, 4, 6):
         decide(space, place(z))
     (volume,) = open_reviewed(space, RUN)
     digest = volume.attributes["source_digest"]
 
-    def learned(stop: int) -> tuple[TrainedOn, ...]:
+    def learned(stop: int, first: int = 0) -> tuple[TrainedOn, ...]:
         return (
             TrainedOn(
                 volume="old",
                 source_digest=digest,
-                train=(0, stop),
+                train=(first, stop),
                 validation=(0, 0),
                 train_digests=(),
                 validation_digests=(),
@@ -180,6 +196,14 @@ def test_sections_that_a_model_has_seen_do_not_judge_it(space: Workspace) -> Non
     assert (one.train, one.validation, one.test) == ((0, 4), (4, 5), (6, 7))
     with pytest.raises(ConfigError, match="too few regions to train on some"):
         assign(space, known=learned(7))
+    # A model may have seen the last sections: those before them judge.
+    (one,) = assign(space, known=learned(8, 7))
+    assert (one.train, one.validation, one.test) == ((0, 2), (3, 4), (4, 7))
+    one, other = assign(space, known=learned(8, 5))
+    assert (one.train, one.validation, one.test) == ((0, 1), (1, 2), (3, 5))
+    assert (other.train, other.validation, other.test) == ((6, 7), (0, 0), None)
+    assert (one.name, other.name) == ("cortex of monday, sections 0 to 4", "cortex of monday, section 6")
+    assert one.weight + other.weight == 1
 
 
 def test_one_section_is_refused_in_words_before_anything_is_trained(space: Workspace) -> None:

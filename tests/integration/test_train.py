@@ -350,6 +350,26 @@ def test_a_smaller_net_learns_from_a_teacher_and_says_so(workspace: Workspace, t
 
 
 @pytest.mark.usefixtures("warnings_on_stderr")
+def test_a_teacher_of_other_terms_or_other_pixels_is_not_taken_in_silence(
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = entry(tmp_path / "d")
+    base = trained(workspace, source, terms=Terms("CC-BY-4.0"))
+    teacher = trained(workspace, source, terms=Terms("CC-BY-NC-SA-3.0"))
+    taught = SHORT.model_copy(update={"architecture": {}, "teacher": str(teacher.path)})
+    with pytest.raises(ConfigError, match=r"different licences; found CC-BY-4.0; CC-BY-NC-SA-3.0\. Fix: .*--licence"):
+        trained(workspace, source, config=taught, base=str(base.path))
+    said = Terms("CC-BY-NC-SA-3.0")
+    card = load_artefact(trained(workspace, source, config=taught, base=str(base.path), terms=said).path).card
+    assert card.licence == "CC-BY-NC-SA-3.0"
+    told = "are not as large as those that the teacher learned at"
+    assert told not in capsys.readouterr().err
+    coarse = entry(tmp_path / "e", "coarse", seed=2).model_copy(update={"voxel_nm": (50, 8, 8)})
+    trained(workspace, coarse, config=taught.model_copy(update={"architecture": SHORT.architecture}))
+    assert f"warning: coarse: its pixels of 8 x 8 nm {told}" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("warnings_on_stderr")
 def test_fine_tuning_weights_of_unknown_origin_is_warned_of(
     workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -441,10 +461,10 @@ def test_a_corrected_manifest_replaces_the_volume_of_the_wrong_one(workspace: Wo
 def test_more_sections_than_memory_holds_are_refused_before_they_are_read(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory_module, "_BYTES_A_PIXEL", 10**9)
+    monkeypatch.setattr(memory_module, "_TRAINED", 10**9)
     told = refused(workspace, ConfigError, entry(tmp_path / "d"))
-    assert "tissue: the training sections do not fit into memory" in told
-    assert "Fix: name fewer sections as train in the manifest" in told
+    assert "tissue: the training and validation sections do not fit into memory" in told
+    assert "Fix: name fewer sections as train or validation in the manifest" in told
 
 
 def test_no_part_of_a_split_sees_the_images_of_another(workspace: Workspace, tmp_path: Path) -> None:
@@ -467,10 +487,19 @@ def test_a_tested_section_sees_its_neighbours_as_in_a_run(workspace: Workspace, 
     assert np.array_equal(alone.image, np.stack(neighbours))
 
 
+@pytest.mark.parametrize("pixel_nm", [(8.0, 12.0), (2.0, 3.0)])
+def test_crops_of_other_pixel_sizes_only_are_refused(
+    workspace: Workspace, tmp_path: Path, pixel_nm: tuple[float, float]
+) -> None:
+    with pytest.raises(ConfigError, match=r"tissue: .* pixel size that the net never sees.* found 4 x 4 nm"):
+        trained(workspace, entry(tmp_path), config=SHORT.model_copy(update={"pixel_nm": pixel_nm}))
+
+
 def test_a_model_of_single_sections_is_fine_tuned_to_three(workspace: Workspace, tmp_path: Path) -> None:
     source = entry(tmp_path / "source")
     first = trained(workspace, source)
-    wide = SHORT.model_copy(update={"architecture": {"context_sections": 3}})
+    # The command line gives an option as text.
+    wide = SHORT.model_copy(update={"architecture": {"context_sections": "3"}})
     second = trained(workspace, source, config=wide, base=str(first.path))
     card = load_artefact(second.path).card
     assert card.options == {"context_sections": 3, "features": 2, "depth": 2, "shuffle_px": 1}
@@ -479,9 +508,11 @@ def test_a_model_of_single_sections_is_fine_tuned_to_three(workspace: Workspace,
         trained(
             workspace,
             source,
-            config=SHORT.model_copy(update={"architecture": {"context_sections": 1}}),
+            config=SHORT.model_copy(update={"architecture": {"context_sections": "1"}}),
             base=str(second.path),
         )
+    with pytest.raises(ConfigError, match=r"frozen encoder cannot learn to see more sections; expected .* 1, found 3"):
+        trained(workspace, source, config=wide.model_copy(update={"freeze": "encoder"}), base=str(first.path))
 
 
 def test_a_base_model_brings_its_architecture(workspace: Workspace, tmp_path: Path) -> None:
@@ -547,6 +578,9 @@ def test_a_checkpoint_is_taken_by_the_very_same_training_only(
     other = Workspace(tmp_path / "o")
     plain = often.model_copy(update={"architecture": {}})
     assert not resumes(source, config=plain, base=str(trained(other, source).path))
+    # The same pixels, of another size.
+    assert not resumes(source.model_copy(update={"voxel_nm": (50, 8, 8)}), replace=True)
+    assert resumes(source, replace=True)
 
     def spoil(truth: np.ndarray) -> None:
         truth[0] = 1 - truth[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +24,8 @@ from segem.learn.runtimes.choice import choose_device
 from segem.learn.scale import Scale, at_scale, choose_scale, geometry_at
 from segem.records.card import Calibration, FittedOn, HeldOutScore, ModelCard, TrainedOn
 from segem.stages.models.zoo import check_new_name, tell_if_not_in_use
-from segem.stages.training.labelled import LabelledVolume, open_labelled_volumes, read_labelled_sections
+from segem.stages.training.labelled import NO_SECTIONS, LabelledVolume, open_labelled_volumes, read_labelled_sections
+from segem.stages.training.memory import require_section_memory
 from segem.stages.training.provenance import LEARNED, check_unseen, find_known, record_sections
 from segem.stages.training.reference import FitOn, fit_reference
 from segem.stages.training.score import score_volume
@@ -87,7 +88,8 @@ def calibrate_model(
     Raises
     ------
     ConfigError
-        When the name is taken, no volume has labels, or the model knows sections it would be calibrated or scored on.
+        When the name is taken, no volume has labels, the model knows sections it would be calibrated or scored on, or
+        the ``validation`` sections do not fit into memory.
     InputError
         When sources or labels are bad, or the net gives NaN or infinity.
     ModelError
@@ -102,6 +104,7 @@ def calibrate_model(
     volumes = open_labelled_volumes(manifest, workspace)
     chose = tuple(record_sections(one.volume, (0, 0), one.validation, 0.0) for one in volumes)
     _check_unseen(artefact, volumes, chose)
+    require_section_memory([replace(one, train=NO_SECTIONS) for one in volumes])
     sections = [
         section
         for one in volumes

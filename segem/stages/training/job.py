@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -16,8 +17,9 @@ from segem.errors import ConfigError
 from segem.geometry import Range
 from segem.io.workspace import Workspace
 from segem.learn.artefact import Artefact, find_model, geometry_of, load_artefact
-from segem.learn.models.registry import encoder_of, geometry, patch_px, recipe, side_outputs
+from segem.learn.models.registry import encoder_of, geometry, patch_px, recipe, resolved, side_outputs
 from segem.learn.runtimes.choice import choose_device, training_runtime
+from segem.learn.scale import AS_IS, find_scale
 from segem.learn.sections import LabelledSection
 from segem.records.review import ReviewedLabels
 from segem.stages.segmentation.identity import code_digest
@@ -25,6 +27,8 @@ from segem.stages.training.gate.polarity import warn_of_polarity
 from segem.stages.training.labelled import LabelledVolume, open_labelled_volumes
 from segem.stages.training.memory import require_section_memory, require_training_memory
 from segem.stages.training.reviewed import NO_REVIEWS, Reviews, assign_reviewed
+
+logger = logging.getLogger(__name__)
 
 HOW_OFTEN = {"checkpoint_seconds", "checkpoint_steps", "look_seconds"}
 """Settings that do not change the result."""
@@ -37,7 +41,7 @@ class Terms:
     """The terms on which the weights may be used, for the card."""
 
     licence: str = ""
-    """That of the base model if empty."""
+    """That of the base model or the teacher if empty, who must not have different ones then."""
     citation: str = ""
     """What to cite when the model is used, in addition to what the base model cites."""
 
@@ -96,19 +100,65 @@ def open_training(
     Raises
     ------
     ConfigError, InputError, WorkspaceError
-        As for `segem.stages.training.train.train`.
+        As for `segem.stages.training.train.train`; also where crops are resampled to other pixel sizes only, or the
+        licences of base model and teacher differ and `terms` names none.
     """
+    teacher = load_artefact(Path(config.teacher)) if config.teacher is not None else None
+    _require_one_licence(base, teacher, terms)
     labelled = () if manifest is None else open_labelled_volumes(manifest, workspace, replace)
     volumes = (*labelled, *(assign_reviewed(reviews, labelled) if reviews.volumes else ()))
+    if config.pixel_nm is not None:
+        _require_own_pixels(volumes, config.pixel_nm)
     # All sections are held in memory at once, so this is known before any is read.
     require_section_memory(volumes)
     # Not of what was reviewed, which was made from a mask.
     for one in labelled:
         warn_of_polarity(one.volume, range(*one.train))
+    if teacher is not None:
+        _warn_of_pixels(volumes, teacher)
     trained = {one.name: one.train for one in volumes}
-    teacher = load_artefact(Path(config.teacher)) if config.teacher is not None else None
     reviewed = tuple(one.origin for one in reviews.volumes)
     return TrainingJob(config, base, volumes, trained, device, terms, reviewed, teacher)
+
+
+def _require_own_pixels(volumes: Sequence[LabelledVolume], pixel_nm: tuple[float, float]) -> None:
+    """Raise where crops would never have the pixel size that a volume is calibrated and scored at."""
+    finest, coarsest = pixel_nm
+    for one in volumes:
+        size = one.volume.voxel_size
+        if not (finest <= min(size.y, size.x) and max(size.y, size.x) <= coarsest):
+            raise ConfigError(
+                "threshold and scores would be of a pixel size that the net never sees",
+                where=one.name,
+                expected=f"pixels of {finest:g} to {coarsest:g} nm, as --pixel-nm says",
+                found=f"{size.y:g} x {size.x:g} nm",
+                fix="give a range that holds the pixels of every volume, or leave out --pixel-nm",
+            )
+
+
+def _require_one_licence(base: Artefact | None, teacher: Artefact | None, terms: Terms) -> None:
+    """Raise where two models that are learned from have different licences, and nobody says which one holds."""
+    known = {model.card.licence for model in (base, teacher) if model is not None and model.card.licence}
+    if len(known) > 1 and not terms.licence:
+        raise ConfigError(
+            "base model and teacher have different licences",
+            found="; ".join(sorted(known)),
+            fix="say with --licence which one the new model has",
+        )
+
+
+def _warn_of_pixels(volumes: Sequence[LabelledVolume], teacher: Artefact) -> None:
+    """Warn where a teacher judges crops at another pixel size than it learned at: a run would resample them for it."""
+    for one in volumes:
+        size = one.volume.voxel_size
+        if find_scale(size, teacher.card) != AS_IS:
+            logger.warning(
+                "%s: its pixels of %g x %g nm are not as large as those that the teacher learned at, and it judges "
+                "them as they are, which may teach errors",
+                one.name,
+                size.y,
+                size.x,
+            )
 
 
 def find_base(name: str | None, config: TrainConfig, workspace: Workspace) -> Artefact | None:
@@ -211,15 +261,25 @@ def _with_architecture_of(base: Artefact, config: TrainConfig) -> TrainConfig:
             found=f"another {', '.join(other)}",
             fix="leave these options out, or train from scratch without --from",
         )
-    architecture = card.options | config.architecture
-    seen = geometry_of(card).context_sections
-    if architecture.get("context_sections", seen) < seen:
+    # An option of the command line is text until it is checked.
+    architecture = resolved(card.architecture, card.options | config.architecture)
+    wanted, seen = (geometry(card.architecture, one).context_sections for one in (architecture, card.options))
+    if wanted < seen:
         raise ConfigError(
             "a base model can learn to see more sections at once, not fewer",
             where=where,
             expected=f"--context-sections {seen} or more",
-            found=architecture["context_sections"],
+            found=wanted,
             fix="leave --context-sections out, or train from scratch without --from",
+        )
+    if wanted > seen and config.freeze is not None:
+        # What is new has weights of zero in the first layer, which is frozen: it would stay unseen.
+        raise ConfigError(
+            "a frozen encoder cannot learn to see more sections",
+            where=where,
+            expected=f"--context-sections {seen}",
+            found=wanted,
+            fix="leave out --freeze or --context-sections",
         )
     return config.model_copy(update={"model": card.architecture, "architecture": architecture})
 
@@ -247,6 +307,8 @@ def compute_training_digest(job: TrainingJob, sections: Sequence[LabelledSection
         "base": base.digest if base is not None else None,
         "teacher": job.teacher.digest if job.teacher is not None else None,
         "pretrained": sha256(pretrained.read_bytes()).hexdigest() if pretrained and pretrained.is_file() else None,
+        # Crops are resampled by the pixel size, and the card says at which sizes the model learned.
+        "voxel_nm": {one.name: one.volume.voxel_size.zyx for one in job.volumes},
         # Without these, a changed trainer would go on from the checkpoints of the old one.
         "code": code_digest(_TRAINER),
         "device": training_runtime(choose_device(job.device)),

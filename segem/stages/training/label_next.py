@@ -12,6 +12,7 @@ from segem.errors import ConfigError
 from segem.geometry import VoxelSize
 from segem.io.files import write_text
 from segem.io.learning_curve import RANKING, load_learning_curve, locate_learning_curve
+from segem.io.seen import compute_digests
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.disagreement import disagreement, find_hottest_tile
@@ -23,8 +24,8 @@ from segem.learn.sized import nets_by_pixel_size
 from segem.progress import track
 from segem.records.label_next import LabelNext, RankedSection, Spot
 from segem.records.learning_curve import Arm
-from segem.stages.training.labelled import read_section_images, read_section_tissue, resolve_split
-from segem.stages.training.provenance import find_known
+from segem.stages.training.labelled import NO_SECTIONS, read_section_images, read_section_tissue, resolve_split
+from segem.stages.training.provenance import match_known, record_sections
 from segem.stages.volumes.ingest import ingest
 
 TILE_PX = 256
@@ -42,7 +43,8 @@ def label_next(
 
     The models are those that were trained on all sections, of the start that scored best; see
     `segem.kernels.disagreement`. They predict every section of volumes without labels, and the sections of labelled
-    ones that belong to no part of the split, except for sections that they have seen under another name.
+    ones that belong to no part of the split, except for sections that they have seen, or that are labelled, under
+    another name.
 
     Parameters
     ----------
@@ -124,18 +126,23 @@ def _mean_with_all(arm: Arm) -> float:
 
 
 def _offered(manifest: Manifest, members: Sequence[Artefact], workspace: Workspace) -> Iterator[tuple[Volume, int]]:
-    known = [part for member in members for part in member.card.trained_on]
+    used, volumes = [part for member in members for part in member.card.trained_on], []
     for entry in manifest.volumes:
         ingest(entry.ingest_config(), workspace)
         volume = Volume.open(workspace.volume(entry.name))
-        used: set[int] = set()
+        volumes.append(volume)
         if entry.labels is not None:
             split = resolve_split(entry, volume)
             parts = (part for part in (split.train, split.validation, split.test) if part is not None)
-            used = {z for part in parts for z in range(part.start, part.stop)}
-        for _, (first, stop) in find_known(known, volume, (0, volume.shape[0])):
-            used.update(range(first, stop))
-        yield from ((volume, z) for z in range(volume.shape[0]) if z not in used)
+            used += [record_sections(volume, (part.start, part.stop), NO_SECTIONS, 0.0) for part in parts]
+    for volume in volumes:
+        depth, attributes = volume.shape[0], volume.attributes
+        if "section_digests" not in attributes:
+            # The stack that labelled sections were cut from, as a rule, of which their digests alone are known.
+            attributes = attributes | {"section_digests": compute_digests(volume, range(depth))}
+        known = match_known(used, attributes, (0, depth))
+        taken = {z for _, (first, stop) in known for z in range(first, stop)}
+        yield from ((volume, z) for z in range(depth) if z not in taken)
 
 
 def _probability_of(

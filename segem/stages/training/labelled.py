@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -166,6 +167,17 @@ def read_labelled_sections(
         LabelledSection(volume.name, image, _read_section(truth, z, volume.name), weight, rehearsed, pixel_nm)
         for z, image in zip(range(*sections), images, strict=True)
     ]
+
+
+def list_labelled(volume: Volume, sections: Range) -> Sequence[int]:
+    """Return which of some sections are looked at: of a volume that people have reviewed, the ones with regions."""
+    return volume.reviewed_sections(sections) if isinstance(volume, ReviewedVolume) else range(*sections)
+
+
+def read_one_by_one(volume: Volume, sections: Iterable[int], context: int) -> Iterator[LabelledSection]:
+    """Yield sections with their truth and the neighbours that a run shows; one is in memory at a time."""
+    for z in sections:
+        yield from read_labelled_sections(volume, (z, z + 1), context, seen=(0, volume.shape[0]))
 
 
 def _read_reviewed(

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from segem.config import Device, TrainConfig
 from segem.errors import ConfigError
+from segem.geometry import Range
 from segem.io.reviewed_labels import ReviewedVolume
+from segem.io.volume import Volume
 from segem.learn.cost import parameter_count, tile_bytes
 from segem.learn.models.registry import options_of, patch_px, spec_of
 from segem.learn.runtimes.choice import choose_device
@@ -17,8 +19,9 @@ from segem.stages.training.labelled import AROUND_PX, LabelledVolume
 
 _BYTES_A_PARAMETER = 5 * 4
 """In training: its value, gradient and average, and two moments of the optimiser, in float32."""
-_BYTES_A_PIXEL = 4 + 4 + 1
-"""In training: its z-score and weight in float32, and its truth in 8 bits."""
+_TRAINED, _VALIDATED = 4 + 4 + 1, 4 + 1 + 4 + 4 + 1
+"""Bytes of a pixel to train on: its z-score and weight in float32, and its truth in 8 bits. Of one that validates: its
+z-score and truth, its logit, and both of the latter once more where they are fitted to each other."""
 
 
 def require_training_memory(config: TrainConfig, device: Device, teacher: ModelCard | None = None) -> None:
@@ -64,28 +67,31 @@ def require_training_memory(config: TrainConfig, device: Device, teacher: ModelC
 
 
 def require_section_memory(volumes: Sequence[LabelledVolume]) -> None:
-    """Raise where the training sections cannot fit the machine: all of them are in memory at once.
+    """Raise where training and validation sections cannot fit the machine: all of them are in memory at once.
+
+    Test sections are not: they are read one by one.
 
     Raises
     ------
     ConfigError
         It names what would be needed.
     """
-    pixels = sum(_count_pixels(one) for one in volumes)
-    needed, there = _BYTES_A_PIXEL * pixels, 2 * half_of_the_machine()
+    trained = sum(_count_pixels(one.volume, one.train) for one in volumes)
+    validated = sum(_count_pixels(one.volume, one.validation) for one in volumes)
+    needed, there = _TRAINED * trained + _VALIDATED * validated, 2 * half_of_the_machine()
     if needed > there:
         raise ConfigError(
-            "the training sections do not fit into memory",
+            "the training and validation sections do not fit into memory",
             where=", ".join(one.name for one in volumes),
             expected=f"at most {there / 1e9:.1f} GB",
             found=f"{needed / 1e9:.1f} GB or more",
-            fix="name fewer sections as train in the manifest, or leave a volume out",
+            fix="name fewer sections as train or validation in the manifest, or leave a volume out",
         )
 
 
-def _count_pixels(one: LabelledVolume) -> int:
-    """Return how many pixels of a volume are read to train on."""
-    if isinstance(one.volume, ReviewedVolume):
-        windows = (one.volume.find_window(z, AROUND_PX) for z in one.volume.reviewed_sections(one.train))
+def _count_pixels(volume: Volume, sections: Range) -> int:
+    """Return how many pixels of some sections are read."""
+    if isinstance(volume, ReviewedVolume):
+        windows = (volume.find_window(z, AROUND_PX) for z in volume.reviewed_sections(sections))
         return sum((rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in windows)
-    return (one.train[1] - one.train[0]) * math.prod(one.volume.shape[1:])
+    return (sections[1] - sections[0]) * math.prod(volume.shape[1:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from segem.config import TrainConfig
 from segem.errors import ConfigError
@@ -66,11 +66,18 @@ def record_voxel_sizes(volumes: Sequence[LabelledVolume], trained: Iterable[str]
 
 def find_known(trained_on: Iterable[TrainedOn], volume: Volume, sections: Range) -> Iterator[tuple[str, Range]]:
     """Yield which of the given sections a model has used, by its card, and for what."""
+    yield from match_known(trained_on, volume.attributes, sections)
+
+
+def match_known(
+    trained_on: Iterable[TrainedOn], attributes: Mapping[str, Any], sections: Range
+) -> Iterator[tuple[str, Range]]:
+    """Yield the same for a volume with these attributes."""
     parts: tuple[tuple[Literal["train", "validation"], str], ...] = (("train", LEARNED), ("validation", CHOSE))
     for used in trained_on:
         for part, use in parts:
             # By digests, not by name: the same section may come in another volume, or a stack that has grown.
-            for found in find_seen_sections(used.model_dump(), part, volume.attributes):
+            for found in find_seen_sections(used.model_dump(), part, attributes):
                 yield from ((use, common) for common in _overlap(found, sections))
 
 

@@ -20,7 +20,7 @@ from segem.kernels.threshold import threshold_probability
 from segem.kernels.truth import is_known
 from segem.progress import track
 from segem.records.reference import Reference, ReferenceVolume, Spread
-from segem.stages.training.labelled import read_labelled_sections, read_section_images
+from segem.stages.training.labelled import list_labelled, read_one_by_one, read_section_images
 
 MOST_IMAGES = 12
 """Training sections of a volume whose images are measured: they lie next to each other and are much alike."""
@@ -87,10 +87,9 @@ def _fit_volume(
     predict: Callable[[NDArray[np.float32]], NDArray[np.uint8]], threshold: float, one: FitOn, context: int
 ) -> tuple[ReferenceVolume | None, int]:
     volume, traits, compared = one.volume, list(_measure_learned(one)), []
-    whole, cells = (0, volume.shape[0]), []
-    sections = read_labelled_sections(volume, one.labelled, context, seen=whole)
-    with track(f"reference {volume.name}", len(sections), "section") as advance:
-        for section in sections:
+    labelled, cells = list_labelled(volume, one.labelled), []
+    with track(f"reference {volume.name}", len(labelled), "section") as advance:
+        for section in read_one_by_one(volume, labelled, context):
             stored, image = predict(section.image), section.image[context // 2]
             mask = threshold_probability(stored, threshold)
             for piece in measure_pieces(image, stored, threshold, is_known(section.truth)):

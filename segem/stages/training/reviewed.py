@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
+
+import numpy as np
+from numpy.typing import NDArray
 
 from segem.config import GateConfig
 from segem.errors import ConfigError
 from segem.geometry import Range, name_sections
 from segem.io.reviewed_labels import ReviewedVolume
-from segem.kernels.truth import is_known, is_membrane
 from segem.progress import tell
 from segem.records.card import TrainedOn
-from segem.stages.training.gate.judge import JudgedSections, compose_blocks
+from segem.stages.training.gate.judge import JudgedSections, compose_blocks, compose_section
 from segem.stages.training.labelled import NO_SECTIONS, LabelledVolume
 from segem.stages.training.provenance import LEARNED, find_known, record_sections, record_trained_on
 
@@ -40,7 +43,8 @@ def assign_reviewed(reviews: Reviews, labelled: Sequence[LabelledVolume]) -> tup
     - Sections that a manifest labels are left to the manifest, whatever they are for there.
     - Where a manifest has test sections of a volume, these judge, and all its other regions are trained on.
     - Elsewhere the last sections with regions judge, those before them choose the threshold, and the first are trained
-      on: whole sections, since what lies side by side looks alike. Sections that a model has seen never judge it.
+      on: whole sections, since what lies side by side looks alike. Sections that a model has seen never judge it; where
+      they are the last, the last ones before them do.
 
     Parameters
     ----------
@@ -72,7 +76,8 @@ def assign_reviewed(reviews: Reviews, labelled: Sequence[LabelledVolume]) -> tup
             tell(
                 f"{volume.name}: too few regions to hold some back, so nothing is said of how the new model does there"
             )
-        found += _divide(volume, [z for z in sections if held is None or z < held.validation[0]], left_out, held)
+        aside = range(held.validation[0], held.test[1]) if held is not None else range(0)
+        found += _divide(volume, [z for z in sections if z not in aside], left_out | {*aside}, held)
     if not found:
         raise ConfigError(
             "all reviewed regions lie in sections that a manifest labels",
@@ -112,15 +117,20 @@ def _hold_back(
 ) -> _HeldBack | None:
     """Return the last sections that are enough to judge by, and those before them; None where too few are left."""
     used = [*find_known(known, volume, (0, volume.shape[0]))]
-    learned = max((stop for use, (_, stop) in used if use == LEARNED), default=0)
-    seen = max((stop for _, (_, stop) in used), default=0)
+    learned = {z for use, part in used if use == LEARNED for z in range(*part)}
+    seen = {z for _, part in used for z in range(*part)}
+    # They are trained on, and the last ones before them judge.
+    while sections and sections[-1] in seen:
+        sections = sections[:-1]
     found = None
+    # Each section is looked at once, however many ranges are tried.
+    compose = cache(partial(compose_section, volume, gate))
     # As many as hold their share of the regions, or as there are that no model has seen.
     for first in reversed(range(2, len(sections))):
         test = sections[first], sections[-1] + 1
-        if test[0] < seen:
+        if seen.intersection(range(*test)):
             break
-        if not _is_enough(volume, test, gate):
+        if not _is_enough(compose_blocks(JudgedSections(volume, range(*test)), gate, compose), gate):
             continue
         validation = _choose_validation(volume, sections[:first], learned)
         if validation is None:
@@ -131,11 +141,11 @@ def _hold_back(
     return found
 
 
-def _choose_validation(volume: ReviewedVolume, sections: Sequence[int], learned: int) -> Range | None:
+def _choose_validation(volume: ReviewedVolume, sections: Sequence[int], learned: set[int]) -> Range | None:
     found = None
     for first in reversed(range(1, len(sections))):
         part = sections[first], sections[-1] + 1
-        if part[0] < learned:
+        if learned.intersection(range(*part)):
             break
         if _has_both_classes(volume, part):
             found = part
@@ -149,16 +159,13 @@ def _share(volume: ReviewedVolume, sections: Range) -> float:
     return sum(sections[0] <= place.z < sections[1] for place in volume.regions) / len(volume.regions)
 
 
-def _is_enough(volume: ReviewedVolume, test: Range, gate: GateConfig) -> bool:
-    blocks = compose_blocks(JudgedSections(volume, range(*test)), gate)
+def _is_enough(blocks: NDArray[np.int64], gate: GateConfig) -> bool:
     return len(blocks) >= gate.fewest_blocks and bool(blocks.sum(axis=0).all())
 
 
 def _has_both_classes(volume: ReviewedVolume, sections: Range) -> bool:
-    truths = [volume.truth(z) for z in volume.reviewed_sections(sections)]
-    return any(is_membrane(one).any() for one in truths) and any(
-        (is_known(one) & ~is_membrane(one)).any() for one in truths
-    )
+    masks = [mask for place, mask in volume.regions.items() if sections[0] <= place.z < sections[1]]
+    return any(mask.any() for mask in masks) and not all(mask.all() for mask in masks)
 
 
 def _divide(
@@ -174,8 +181,9 @@ def _divide(
             stretches[-1].append(z)
         else:
             stretches.append([z])
+    before = [stretch for stretch in stretches if held is not None and stretch[-1] < held.validation[0]]
     for stretch in stretches:
-        last = held if stretch is stretches[-1] else None
+        last = held if before and stretch is before[-1] else None
         regions = sum(place.z in stretch for place in volume.regions)
         yield LabelledVolume(
             volume if len(stretches) == 1 else volume.part((stretch[0], last.test[1] if last else stretch[-1] + 1)),

@@ -15,7 +15,7 @@ from segem.kernels.metrics.segmentation import SegmentationSums
 from segem.kernels.threshold import quantize_probability, threshold_probability
 from segem.progress import track
 from segem.records.card import HeldOutScore
-from segem.stages.training.labelled import read_labelled_sections
+from segem.stages.training.labelled import list_labelled, read_one_by_one
 
 
 def score_volume(
@@ -27,9 +27,9 @@ def score_volume(
 ) -> HeldOutScore:
     """Return the scores of a net on sections of a labelled volume, as the report of a run would show them."""
     confusion, sums, bins = Confusion(), SegmentationSums.nothing(), CalibrationBins()
-    labelled = read_labelled_sections(volume, sections, context, seen=(0, volume.shape[0]))
+    labelled = list_labelled(volume, sections)
     with track(f"test {volume.name}", len(labelled), "section") as advance:
-        for section in labelled:
+        for section in read_one_by_one(volume, labelled, context):
             # The 8 bits that a run stores and the neighbours it sees, so that the scores are those of a run.
             stored = quantize_probability(predict(section.image))
             confusion += Confusion.count(section.truth, threshold_probability(stored, threshold))

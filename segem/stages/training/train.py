@@ -308,7 +308,7 @@ def _write_card(
         learned_at=record_voxel_sizes(job.volumes, job.trained, config),
         scores=scores,
         training=record_training(job, fitted, rehearsed=rehearsed),
-        # Of what it learned from, the base model before the teacher; it is cited together with both.
+        # Of what it learned from; it is cited together with both.
         licence=job.terms.licence or next((card.licence for card in known if card.licence), ""),
         citation=cited_once(job.terms.citation, *(card.citation for card in known)),
         versions={

@@ -56,6 +56,13 @@ def test_volumes_are_drawn_as_often_as_their_weights_say(monkeypatch: pytest.Mon
     assert float(images.mean()) == pytest.approx(0.25, abs=0.05)
 
 
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_every_other_patch_shows_membrane_whatever_the_batch(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+    monkeypatch.setattr(batches_module, "build_augmentation", lambda *_: Compose([]))
+    batches = draw_batches([striped()], TrainConfig(model="patchnet", steps=1, batch=batch))
+    assert torch.cat([next(batches).truth for _ in range(6)]).flatten().tolist() == [0, 1] * 3 * batch
+
+
 @pytest.mark.parametrize("shape", [(40, 40), (1, 300), (3, 5), (256, 256), (300, 40)])
 def test_any_section_gives_a_whole_crop_of_itself(shape: tuple[int, int]) -> None:
     image = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)

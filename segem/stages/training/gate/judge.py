@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 from segem.config import Device, GateConfig
 from segem.errors import InputError
 from segem.geometry import Range
-from segem.io.reviewed_labels import ReviewedVolume
 from segem.io.volume import Volume
 from segem.kernels.bootstrap import Difference, compare_iou, compare_v_rand, count_tiles
 from segem.kernels.metrics.local_rand import score_tiles
@@ -24,7 +24,7 @@ from segem.progress import track
 from segem.records.card import TrainedOn
 from segem.records.promotion import DifferenceInterval, Judgement, ScorePair
 from segem.stages.training.gate.predictions import Mask, Predict, Prediction, hide_unsure, predict_with, read_truth
-from segem.stages.training.labelled import LabelledVolume
+from segem.stages.training.labelled import LabelledVolume, list_labelled
 from segem.stages.training.provenance import check_unseen, find_calibrated
 
 
@@ -42,9 +42,7 @@ class JudgedSections(NamedTuple):
     @property
     def labelled(self) -> Sequence[int]:
         """Those that are looked at: of a volume that people have reviewed, the ones with regions."""
-        if isinstance(self.volume, ReviewedVolume):
-            return self.volume.reviewed_sections(self.span)
-        return self.sections
+        return list_labelled(self.volume, self.span)
 
 
 @dataclass(frozen=True)
@@ -78,12 +76,21 @@ def choose_judged_sections(volumes: Sequence[LabelledVolume], config: GateConfig
     return chosen
 
 
-def compose_blocks(judged: JudgedSections, config: GateConfig) -> NDArray[np.int64]:
-    """Return the numbers of membrane and background voxels of each block with labels, (blocks, 2)."""
-    truths = (hide_unsure(read_truth(judged.volume, z), judged.volume) for z in judged.labelled)
-    counts = [_composition(truth, config) for truth in truths]
-    blocks = _pool_cubes(counts, judged, config)
+def compose_blocks(
+    judged: JudgedSections, config: GateConfig, compose: Callable[[int], NDArray[np.int64]] | None = None
+) -> NDArray[np.int64]:
+    """Return the numbers of membrane and background voxels of each block with labels, (blocks, 2).
+
+    Whoever tries many ranges of one volume hands in a cached `compose_section`.
+    """
+    compose = compose or partial(compose_section, judged.volume, config)
+    blocks = _pool_cubes([compose(z) for z in judged.labelled], judged, config)
     return blocks[blocks.any(axis=1), :2]
+
+
+def compose_section(volume: Volume, config: GateConfig, z: int) -> NDArray[np.int64]:
+    """Return the numbers of membrane and background voxels of each tile of a section, as far as they may be judged."""
+    return _composition(hide_unsure(read_truth(volume, z), volume), config)
 
 
 def check_all_unseen(trained_on: Iterable[TrainedOn], whose: object, chosen: Iterable[JudgedSections]) -> None:
