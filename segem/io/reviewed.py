@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from contextlib import suppress
 from itertools import groupby
 
@@ -14,11 +15,13 @@ from segem.geometry import Box, grid
 from segem.io.blocks import put_block, read_block
 from segem.io.files import disk_errors
 from segem.io.layers import require_whole
+from segem.io.review_rows import require_mask
 from segem.io.reviews import LOG, ReadMask, ReviewLog
 from segem.io.run import fault_of, load_run, source_digest, volume_lock
 from segem.io.shards import Array
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
+from segem.kernels.flips import overlap
 from segem.records.review import Head, Place
 
 REVIEWED = "reviewed"
@@ -134,6 +137,35 @@ def reader_of(mask: Array) -> ReadMask:
         return found
 
     return read
+
+
+def require_reviewed_mask(log: ReviewLog, volume: str, read: ReadMask) -> None:
+    """Raise where the mask of a volume is not the one that people have changed.
+
+    Each change of what nobody had changed before is held against the log; those after it lie in the same places.
+
+    Parameters
+    ----------
+    log : ReviewLog
+        Of the run.
+    volume : str
+        Name of the volume.
+    read : callable
+        Reads its mask as it is before any review.
+
+    Raises
+    ------
+    WorkspaceError
+        When it was computed anew since, and is another one.
+    """
+    met: dict[int, list[Place]] = defaultdict(list)
+    for entry in log.entries(volume=volume):
+        place = entry.place
+        if place is None or entry.before is None:
+            continue
+        if not any(overlap(one, place) for one in met[place.z]):
+            require_mask(read(place), entry)
+        met[place.z].append(place)
 
 
 def trusted_places(log: ReviewLog, volume: str, upto: int | None = None) -> list[Place]:

@@ -11,7 +11,7 @@ from segem.config.source import Url
 from segem.errors import InputError
 from segem.geometry import Box, grid
 from segem.io.readers.source import open_stack
-from segem.io.reviewed import open_log, open_mask, reader_of, reviewable, verify_review
+from segem.io.reviewed import open_log, open_mask, reader_of, require_reviewed_mask, reviewable, verify_review
 from segem.io.reviews import Appended
 from segem.io.shards import shape_of
 from segem.io.workspace import Workspace
@@ -50,6 +50,8 @@ def import_edited(source: Path | Url, volume: str, workspace: Workspace, run: st
     ------
     InputError
         When the run has no such mask, or the file has another shape or other values.
+    WorkspaceError
+        When the mask is not the one that was reviewed before.
     """
     if volume not in reviewable(workspace, run):
         known = ", ".join(reviewable(workspace, run)) or "none"
@@ -72,6 +74,7 @@ def import_edited(source: Path | Url, volume: str, workspace: Workspace, run: st
                 found=stack.shape,
                 fix="import one of every section, as `segem export` writes it",
             )
+        require_reviewed_mask(log, volume, read)
         for z in range(shape[0]):
             edited = stack.read(Box((z, 0, 0), (z + 1, *shape[1:])))[0]
             others = sorted(set(np.unique(edited).tolist()) - {*_VALUES, _UNTOUCHED})
