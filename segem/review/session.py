@@ -126,7 +126,7 @@ class Review:
                 if key[1]:
                     found = draw_sample(self.apart, held)
                 elif held.probability is not None:
-                    found = rank_regions(self.workspace, self.run, name)
+                    found = rank_regions(self.workspace, self.run, name, MOST_REGIONS)
                 else:
                     found = list_in_order(held)
                 self._regions[key] = found[:MOST_REGIONS]
