@@ -40,6 +40,9 @@ CREATE TRIGGER never_deleted BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 
 PRAGMA user_version = {VERSION};
 """
 
+BY_KIND = "CREATE INDEX IF NOT EXISTS by_kind ON entries (kind, volume)"
+"""Each request asks who is invited, and may not read every stroke for that. Logs from before this was so get it too."""
+
 
 def list_statements(script: str = SCHEMA) -> Iterator[str]:
     """Yield the statements of a script; those of triggers contain semicolons."""

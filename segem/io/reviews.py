@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from segem.errors import InputError, WorkspaceError
 from segem.io.files import disk_errors
 from segem.io.review_rows import (
+    BY_KIND,
     COLUMNS,
     VERSION,
     digest_mask,
@@ -354,6 +355,7 @@ class ReviewLog:
         if not tables:
             for statement in list_statements():
                 self._db.execute(statement)
+        self._db.execute(BY_KIND)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -327,6 +327,19 @@ def test_a_kill_loses_nothing_that_was_acknowledged(tmp_path):
     assert len(acknowledged) >= 3 * SAVERS * KILLS
 
 
+def test_who_is_invited_is_found_without_reading_every_stroke_in_older_logs_too(tmp_path):
+    path = tmp_path / LOG
+    with ReviewLog(path) as log:
+        log.note("invite", {"name": "Ana", "token_sha256": "ab"}, "me")
+    with sqlite3.connect(path) as db:
+        db.execute("DROP INDEX by_kind")
+    with ReviewLog(path) as log:
+        assert log.verify().entries == 1
+    with sqlite3.connect(path) as db:
+        (plan,) = db.execute("EXPLAIN QUERY PLAN SELECT * FROM entries WHERE kind IN ('invite', 'revoke')").fetchall()
+    assert "by_kind" in plan[-1]
+
+
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     space = new_workspace(tmp_path_factory.mktemp("reviewed") / "w")
