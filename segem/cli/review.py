@@ -191,7 +191,7 @@ def _label(workspace: Workspace, labels: LabelConfig, config: ReviewConfig, as_j
     from segem.review.labels import check_manifest, write_labels
 
     if labels.manifest is not None:
-        check_manifest(labels.manifest)
+        check_manifest(labels.manifest, labels.label)
     opened = open_labelling(labels, workspace)
     try:
         _serve(workspace, opened.run, config, as_json, opened.patches)
