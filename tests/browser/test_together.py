@@ -170,3 +170,21 @@ def test_a_decision_that_waits_is_not_about_what_others_did_meanwhile(browser, a
         page.wait_for_selector("#message:has-text('somebody else has changed this region meanwhile')")
         page.wait_for_selector("#saved.saved")
     assert not review.log.entries(("decision",))
+
+
+def test_strokes_are_sent_where_the_browser_has_no_room_to_keep_them(open_page, workspace):
+    page = open_page(1)
+    before = mask_of(workspace, 1)
+    page.evaluate(
+        """() => {
+            for (let size = 1 << 22; size >= 1; size /= 2)
+                try { for (let n = 0; ; n += 1) localStorage.setItem(`full-${size}-${n}`, "x".repeat(size)); } catch {}
+        }"""
+    )
+    page.context.set_offline(True)
+    page.mouse.click(*at(page, 160, 300))
+    page.wait_for_selector("#saved.offline:has-text('1 in this page alone, which is to stay open')")
+    page.context.set_offline(False)
+    settle(page)
+    assert mask_of(workspace, 1)[160, 300] > before[160, 300]
+    page.evaluate("localStorage.clear()")

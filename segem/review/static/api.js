@@ -60,7 +60,7 @@ export class Saver {
   constructor(run, person, on) {
     this.prefix = `segem-unsaved ${run} ${person} `;
     this.key = this.prefix + PAGE;
-    Object.assign(this, { on, seen: new Map(), busy: false, offline: false, waiting: [], idlers: [] });
+    Object.assign(this, { on, seen: new Map(), busy: false, offline: false, isKept: true, waiting: [], idlers: [] });
     // Held as long as the page lives, which tells others that it sends by itself what it has kept.
     navigator.locks.request(this.key, () => new Promise(() => {}));
   }
@@ -92,8 +92,14 @@ export class Saver {
 
   keep() {
     const plain = this.waiting.map(({ path, where, body, seen = this.seenOf(where), from = this.key }) => ({ path, where, body, seen, from }));
-    if (plain.length) localStorage.setItem(this.key, JSON.stringify(plain));
-    else localStorage.removeItem(this.key);
+    // A browser that has no room left still sends what is made.
+    try {
+      if (plain.length) localStorage.setItem(this.key, JSON.stringify(plain));
+      else localStorage.removeItem(this.key);
+      this.isKept = true;
+    } catch {
+      this.isKept = false;
+    }
     this.on.changed();
   }
 

@@ -95,7 +95,7 @@ function showSaved() {
   const count = saver.waiting.length;
   const state = saver.offline ? "offline" : count ? "saving" : "saved";
   $("saved").className = state;
-  const kept = `No connection: ${count} kept here, sent when it is back`;
+  const kept = `No connection: ${count} ${saver.isKept ? "kept here" : "in this page alone, which is to stay open"}, sent when it is back`;
   $("saved").textContent = { offline: kept, saving: `Saving ${count}`, saved: "Saved" }[state];
 }
 
