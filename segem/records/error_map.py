@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from operator import itemgetter
 from typing import Literal
 
 from pydantic import Field
@@ -101,7 +100,7 @@ class ErrorMap(Record):
         """
         found = self._list_expected()
         if most is None:
-            ranked = sorted(found, key=itemgetter(0), reverse=True)
+            ranked = sorted(found, key=lambda one: one[0], reverse=True)
         else:
-            ranked = heapq.nlargest(most, found, key=itemgetter(0))
+            ranked = heapq.nlargest(most, found, key=lambda one: one[0])
         return [self._describe(*one) for one in ranked]
