@@ -122,6 +122,14 @@ def review(
             found="more than one of them" if given else "none of them",
             fix="see `segem runs` for the runs there are",
         )
+    instead = {"--import": edited, "--receipt": config.receipt, "--invite or --revoke": invite or revoke}
+    asked = [option for option, value in instead.items() if value is not None]
+    if len(asked) > 1 or (asked and labels is not None):
+        raise ConfigError(
+            "one thing at a time",
+            found=", ".join(["--label"] * (labels is not None) + asked),
+            fix="give one of them; what is labelled is reviewed as the run label-VOLUME",
+        )
     if labels is not None:
         _label(workspace_with(common.workspace, labels.label), labels, config, common.as_json)
         return
@@ -183,7 +191,7 @@ def _label(workspace: Workspace, labels: LabelConfig, config: ReviewConfig, as_j
     from segem.review.labels import check_manifest, write_labels
 
     if labels.manifest is not None:
-        check_manifest(labels.manifest)
+        check_manifest(labels.manifest, labels.label)
     opened = open_labelling(labels, workspace)
     try:
         _serve(workspace, opened.run, config, as_json, opened.patches)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from segem.errors import SegemError
 from segem.io.review_standing import ReviewStanding, measure_review
+from segem.io.run import load_run
 from segem.io.workspace import Workspace
 from segem.progress import tell
 
@@ -27,20 +28,30 @@ def watch_goal(workspace: Workspace, run: str) -> Callable[[], None]:
     Raises
     ------
     WorkspaceError
-        When the run or its log cannot be read.
+        When the run cannot be read.
     """
-    at_start = measure_review(workspace, run)
-    if at_start is None:
+    if load_run(workspace, run).review is None:
         return lambda: None
-    tell(f"{run}: {at_start.decided} of {at_start.wanted} regions are decided")
-    told, busy = at_start.met, threading.Lock()
-    if told and at_start.model is not None:
-        tell(f"to train on them: segem retrain --from-reviews {run} --out {at_start.model}")
+
+    def measure() -> ReviewStanding | None:
+        # A decision is in the log by then, and people can work: neither may fail of what cannot be counted.
+        try:
+            return measure_review(workspace, run)
+        except SegemError as error:
+            tell(f"{run}: how much is decided cannot be told: {error}")
+            return None
+
+    told, busy, at_start = False, threading.Lock(), measure()
+    if at_start is not None:
+        tell(f"{run}: {at_start.decided} of {at_start.wanted} regions are decided")
+        told = at_start.met
+        if told and at_start.model is not None:
+            tell(f"to train on them: segem retrain --from-reviews {run} --out {at_start.model}")
 
     def decided() -> None:
         nonlocal told
         with busy:
-            standing = None if told else measure_review(workspace, run)
+            standing = None if told else measure()
             if standing is None or not standing.met:
                 return
             told = True

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal
 
 from pydantic import ValidationError, model_serializer, model_validator
@@ -101,7 +102,12 @@ class Rule(Config):
         return str(self)
 
     def __str__(self) -> str:
-        return f"{self.score} {self.comparison} {self.bound:g}"
+        return f"{self.score} {self.comparison} {self._bound_in_digits}"
+
+    @property
+    def _bound_in_digits(self) -> str:
+        # All of them, and no exponent: the record of a run keeps this text, and rules are read from it again.
+        return f"{Decimal(repr(self.bound)).normalize():f}"
 
     @property
     def criterion(self) -> Criterion:
@@ -130,7 +136,8 @@ class Rule(Config):
         while self.holds(round(value, digits)) != holds and digits < 15:
             digits += 1
         shown = f"{round(value, digits):g}" if digits == 3 else f"{value:.{digits}f}"
-        return f"{self.criterion.title} {shown} is {'' if holds else 'not '}{_WORDS[self.comparison]} {self.bound:g}"
+        words = f"{'' if holds else 'not '}{_WORDS[self.comparison]} {self._bound_in_digits}"
+        return f"{self.criterion.title} {shown} is {words}"
 
 
 def parse_rules(texts: Iterable[str], *, where: object = None) -> tuple[Rule, ...]:

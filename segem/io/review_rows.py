@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from segem.errors import WorkspaceError
 from segem.records.review import Draft, Entry, Head, Place
 
 VERSION = 1
@@ -38,6 +39,9 @@ CREATE TRIGGER never_changed BEFORE UPDATE ON entries BEGIN SELECT RAISE(ABORT, 
 CREATE TRIGGER never_deleted BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'a review is only added to'); END;
 PRAGMA user_version = {VERSION};
 """
+
+BY_KIND = "CREATE INDEX IF NOT EXISTS by_kind ON entries (kind, volume)"
+"""Each request asks who is invited, and may not read every stroke for that. Logs from before this was so get it too."""
 
 
 def list_statements(script: str = SCHEMA) -> Iterator[str]:
@@ -101,6 +105,23 @@ def digest_row(row: tuple[Any, ...]) -> str:
 def digest_mask(mask: NDArray[np.bool_]) -> str:
     """Return the sha256 of the mask of a rectangle."""
     return hashlib.sha256(f"{mask.shape}".encode() + np.packbits(mask).tobytes()).hexdigest()
+
+
+def require_mask(mask: NDArray[np.bool_], entry: Entry) -> None:
+    """Raise unless a mask is the one that an entry was made of, in the rectangle of the entry.
+
+    Raises
+    ------
+    WorkspaceError
+        When it is another one.
+    """
+    if entry.place is not None and digest_mask(mask) != entry.before:
+        raise WorkspaceError(
+            "the mask is not the one that was reviewed",
+            where=f"{entry.place.volume}, section {entry.place.z}",
+            found=f"other pixels than entry {entry.number} of the log was made of",
+            fix="bring back the mask that was reviewed, or review the new one under another run",
+        )
 
 
 def plain_part(draft: Draft) -> tuple[object, ...]:

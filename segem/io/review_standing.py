@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from segem.errors import SegemError
+from segem.errors import InputError
 from segem.io.reviewed import has_log, open_log
 from segem.io.reviews import REGION_PX, ReviewLog
 from segem.io.run import load_run
@@ -42,7 +42,7 @@ def measure_review(workspace: Workspace, run: str) -> ReviewStanding | None:
     Raises
     ------
     WorkspaceError
-        When the run is missing, or its log cannot be read.
+        When the run is missing, or its log or a volume cannot be read: fewer regions would be asked for.
     """
     record = load_run(workspace, run)
     goal = record.review
@@ -70,6 +70,6 @@ def _count_regions(workspace: Workspace, volume: str) -> int:
     """Return how many regions the error map cuts a volume into; none of a volume that could not be ingested."""
     try:
         depth, *section = Volume.open(workspace.volume(volume)).shape
-    except SegemError:
+    except InputError:
         return 0
     return depth * math.prod(len(tile_starts(length, REGION_PX)) for length in section)

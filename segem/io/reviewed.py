@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segem.errors import InputError, WorkspaceError
-from segem.geometry import Box, grid
+from segem.geometry import ZYX, Box, grid
 from segem.io.blocks import put_block, read_block
 from segem.io.files import disk_errors
 from segem.io.layers import require_whole
+from segem.io.review_rows import require_mask
 from segem.io.reviews import LOG, ReadMask, ReviewLog
 from segem.io.run import fault_of, load_run, source_digest, volume_lock
 from segem.io.shards import Array
@@ -22,6 +23,7 @@ from segem.io.workspace import Workspace
 from segem.records.review import Head, Place
 
 REVIEWED = "reviewed"
+_CELL_PX = 64
 
 
 def open_log(workspace: Workspace, run: str) -> ReviewLog:
@@ -134,6 +136,41 @@ def reader_of(mask: Array) -> ReadMask:
         return found
 
     return read
+
+
+def require_reviewed_mask(log: ReviewLog, volume: str, read: ReadMask) -> None:
+    """Raise where the mask of a volume is not the one that people have changed.
+
+    Each change of a part of a section that nobody had changed before is held against the log.
+
+    Parameters
+    ----------
+    log : ReviewLog
+        Of the run.
+    volume : str
+        Name of the volume.
+    read : callable
+        Reads its mask as it is before any review.
+
+    Raises
+    ------
+    WorkspaceError
+        When it was computed anew since, and is another one.
+    """
+    # Cells of a grid instead of the rectangles themselves: there may be tens of thousands of strokes in a section.
+    met: set[ZYX] = set()
+    for entry in log.entries(volume=volume):
+        place = entry.place
+        if place is None or entry.before is None:
+            continue
+        rows, columns = (
+            range(start // _CELL_PX, (start + edge - 1) // _CELL_PX + 1)
+            for start, edge in ((place.y, place.height), (place.x, place.width))
+        )
+        cells = {(place.z, row, column) for row in rows for column in columns}
+        if met.isdisjoint(cells):
+            require_mask(read(place), entry)
+        met |= cells
 
 
 def trusted_places(log: ReviewLog, volume: str, upto: int | None = None) -> list[Place]:

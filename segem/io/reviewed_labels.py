@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 
 from segem.errors import ConfigError
 from segem.geometry import Range, name_sections
-from segem.io.reviewed import has_log, open_log, open_mask, reader_of, trusted_places, verify_review
+from segem.io.reviewed import (
+    has_log,
+    open_log,
+    open_mask,
+    reader_of,
+    require_reviewed_mask,
+    trusted_places,
+    verify_review,
+)
 from segem.io.run import load_run
 from segem.io.seen import compute_digests
 from segem.io.volume import Volume
@@ -104,7 +112,7 @@ def open_reviewed(workspace: Workspace, run: str) -> list[ReviewedVolume]:
     ConfigError
         When nobody has reviewed the run, or no region was accepted or fixed.
     WorkspaceError
-        When the run is missing, or its log was changed after it was written.
+        When the run is missing, its log was changed after it was written, or a mask is not the one that was reviewed.
     InputError
         When the mask that was reviewed is not there any more.
     """
@@ -120,6 +128,7 @@ def open_reviewed(workspace: Workspace, run: str) -> list[ReviewedVolume]:
             if not places:
                 continue
             read = reader_of(open_mask(workspace, run, volume))
+            require_reviewed_mask(log, volume, read)
             regions = {place: log.mask(place, read, head.entries) for place in places}
             # With what people entered apart, such as second readings: that was work too.
             made = [

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from segem.errors import InputError, WorkspaceError
 from segem.io.files import disk_errors
 from segem.io.review_rows import (
+    BY_KIND,
     COLUMNS,
     VERSION,
     digest_mask,
@@ -28,6 +29,7 @@ from segem.io.review_rows import (
     make_row,
     plain_part,
     read_row,
+    require_mask,
 )
 from segem.kernels.flips import combine_flips, find_touched, overlap, share_region
 from segem.kernels.runs import decode_runs, encode_runs
@@ -242,13 +244,7 @@ class ReviewLog:
         mask = read(whole).copy()
         for entry, place in zip(made, places, strict=True):
             window = mask[place.y - top : place.y - top + place.height, place.x - left : place.x - left + place.width]
-            if digest_mask(window) != entry.before:
-                raise WorkspaceError(
-                    "the mask is not the one that was reviewed",
-                    where=f"{volume}, section {z}",
-                    found=f"other pixels than entry {entry.number} of the log was made of",
-                    fix="bring back the mask that was reviewed, or review the new one under another run",
-                )
+            require_mask(window, entry)
             window ^= decode_runs(entry.runs, window.shape)
         return (top, left), mask
 
@@ -359,6 +355,7 @@ class ReviewLog:
         if not tables:
             for statement in list_statements():
                 self._db.execute(statement)
+        self._db.execute(BY_KIND)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

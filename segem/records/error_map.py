@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 from typing import Literal
 
@@ -62,21 +63,30 @@ class ErrorMap(Record):
 
     def regions(self) -> Iterator[RegionError]:
         """Yield every region with tissue, section by section and row by row."""
-        for z, (section, grid) in enumerate(zip(self.sections, self.expected, strict=True)):
+        return (self._describe(*found) for found in self._list_expected())
+
+    def _list_expected(self) -> Iterator[tuple[float, int, int, int]]:
+        for z, grid in enumerate(self.expected):
             for j, row in enumerate(grid):
                 for i, expected in enumerate(row):
                     if expected is not None:
-                        yield RegionError(
-                            section=section.section,
-                            y_px=(self.y_px[j], self.y_px[j + 1]),
-                            x_px=(self.x_px[i], self.x_px[i + 1]),
-                            expected=expected,
-                            measured=self.measured[z][j][i] if self.measured else None,
-                            reasons=section.reasons,
-                        )
+                        yield expected, z, j, i
 
-    def rank(self) -> list[RegionError]:
+    def _describe(self, expected: float, z: int, j: int, i: int) -> RegionError:
+        section = self.sections[z]
+        return RegionError(
+            section=section.section,
+            y_px=(self.y_px[j], self.y_px[j + 1]),
+            x_px=(self.x_px[i], self.x_px[i + 1]),
+            expected=expected,
+            measured=self.measured[z][j][i] if self.measured else None,
+            reasons=section.reasons,
+        )
+
+    def rank(self, most: int | None = None) -> list[RegionError]:
         """Return the regions, those where most is expected to be wrong first; of equal ones in their order.
+
+        Of a large volume, which has millions, none but the first `most` are made, where that is given.
 
         Examples
         --------
@@ -88,4 +98,9 @@ class ErrorMap(Record):
         >>> [(region.section, region.x_px, region.expected) for region in found.rank()]
         [(0, (256, 512), 0.18), (1, (256, 512), 0.1), (0, (0, 256), 0.02)]
         """
-        return sorted(self.regions(), key=lambda region: -region.expected)
+        found = self._list_expected()
+        if most is None:
+            ranked = sorted(found, key=lambda one: one[0], reverse=True)
+        else:
+            ranked = heapq.nlargest(most, found, key=lambda one: one[0])
+        return [self._describe(*one) for one in ranked]

@@ -32,7 +32,7 @@ class Marks(Record):
     marks: tuple[SectionMark, ...]
 
     def merge(self, newer: Marks) -> Marks:
-        """Return both, a section that was marked twice as it was marked last.
+        """Return both, a section that was marked twice as it was marked last, and none that was left empty then.
 
         Examples
         --------
@@ -40,6 +40,8 @@ class Marks(Record):
         >>> later = Marks(run="r", digest="d", marks=(SectionMark(volume="a", section=1, mark="good"),))
         >>> first.merge(later).marks[0].mark
         'good'
+        >>> first.merge(Marks(run="r", digest="d", marks=(SectionMark(volume="a", section=1),))).marks
+        ()
         """
         both = {(one.volume, one.section): one for one in (*self.marks, *newer.marks)}
-        return newer.model_copy(update={"marks": tuple(both[key] for key in sorted(both))})
+        return newer.model_copy(update={"marks": tuple(one for _, one in sorted(both.items()) if one.mark or one.note)})

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segem.config.source import Url
 from segem.errors import InputError
 from segem.geometry import Box, grid
 from segem.io.readers.source import open_stack
-from segem.io.reviewed import open_log, open_mask, reader_of, reviewable, verify_review
+from segem.io.reviewed import open_log, open_mask, reader_of, require_reviewed_mask, reviewable, verify_review
 from segem.io.reviews import Appended
 from segem.io.shards import shape_of
 from segem.io.workspace import Workspace
@@ -19,8 +21,8 @@ from segem.kernels.runs import encode_runs
 from segem.progress import track
 from segem.records.review import Draft, Place
 
-PIECE_PX = 512
-"""Edge of what one entry is about."""
+PIECE_PX = 256
+"""Edge of what one entry is about: it holds fewer runs than an entry may, whatever the mask is."""
 _VALUES = {0, 1, 255}
 _UNTOUCHED = 128
 
@@ -50,6 +52,8 @@ def import_edited(source: Path | Url, volume: str, workspace: Workspace, run: st
     ------
     InputError
         When the run has no such mask, or the file has another shape or other values.
+    WorkspaceError
+        When the mask is not the one that was reviewed before.
     """
     if volume not in reviewable(workspace, run):
         known = ", ".join(reviewable(workspace, run)) or "none"
@@ -72,14 +76,12 @@ def import_edited(source: Path | Url, volume: str, workspace: Workspace, run: st
                 found=stack.shape,
                 fix="import one of every section, as `segem export` writes it",
             )
+        require_reviewed_mask(log, volume, read)
+        # All of it before anything is entered, since nothing is ever taken out of the log.
+        for z in range(shape[0]):
+            _require_values(stack.read(Box((z, 0, 0), (z + 1, *shape[1:]))), source)
         for z in range(shape[0]):
             edited = stack.read(Box((z, 0, 0), (z + 1, *shape[1:])))[0]
-            others = sorted(set(np.unique(edited).tolist()) - {*_VALUES, _UNTOUCHED})
-            if others:
-                values = "0, 255 or 1, and 128 for what is to stay"
-                raise InputError(
-                    "not a mask", where=source, expected=values, found=others[:5], fix="save it as 0 and 255"
-                )
             for _, box in grid((1, *shape[1:]), (1, PIECE_PX, PIECE_PX)):
                 _, y, x = box.start
                 piece = edited[box.slices[1:]]
@@ -102,3 +104,10 @@ def import_edited(source: Path | Url, volume: str, workspace: Workspace, run: st
                         break
             advance(1)
     return changed
+
+
+def _require_values(edited: NDArray[Any], source: Path | Url) -> None:
+    others = sorted(set(np.unique(edited).tolist()) - {*_VALUES, _UNTOUCHED})
+    if others:
+        values = "0, 255 or 1, and 128 for what is to stay"
+        raise InputError("not a mask", where=source, expected=values, found=others[:5], fix="save it as 0 and 255")

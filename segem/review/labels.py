@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from segem.config import IngestConfig, parse
+from segem.config import IngestConfig, check_name, parse
 from segem.config.manifest import Manifest
 from segem.config.yaml_text import read_yaml
 from segem.errors import ConfigError
@@ -34,8 +35,15 @@ class WrittenLabels:
     next: str
 
 
-def check_manifest(path: Path) -> None:
-    """Raise where a file is there that somebody else has written.
+def check_manifest(path: Path, volume: str) -> None:
+    """Raise where a file is there that somebody else has written, or nothing can be written at the end.
+
+    Parameters
+    ----------
+    path : Path
+        The YAML file.
+    volume : str
+        Whose labels are written beside it.
 
     Raises
     ------
@@ -53,6 +61,16 @@ def check_manifest(path: Path) -> None:
             )
         if not path.absolute().parent.is_dir():
             raise ConfigError("no such folder", where=path.absolute().parent, fix="make it first")
+        check_name(path.stem, "manifest")
+        labels = _locate_labels(path, volume)
+        own = {Path(str((one.get("labels") or {}).get("source"))).name for one in _read_held(path).get("volumes", ())}
+        # Perhaps the very stack that is labelled.
+        if os.path.lexists(labels) and labels.name not in own:
+            raise ConfigError(
+                "the labels would replace a file that was not written by `segem review --label`",
+                where=labels,
+                fix="give the manifest another name, or move that file away",
+            )
 
 
 def write_labels(run: str, volume: str, path: Path, workspace: Workspace) -> WrittenLabels:
@@ -86,8 +104,8 @@ def write_labels(run: str, volume: str, path: Path, workspace: Workspace) -> Wri
     if len(sections) < 2:
         more = "label patches in three sections: to train on, to choose the threshold, and to judge the model by"
         return WrittenLabels(len(places), sections, None, more)
-    path = path.absolute()
-    labels = path.with_name(f"{path.stem}-{volume}.tif")
+    check_manifest(path, volume)
+    path, labels = path.absolute(), _locate_labels(path, volume)
     write_layer(run, volume, "reviewed-regions", labels, workspace)
     entry = make_entry(Volume.open(workspace.volume(volume)), volume, labels, sections)
     held = _read_held(path)
@@ -159,8 +177,11 @@ def split_sections(sections: tuple[int, ...]) -> dict[str, list[int]]:
     return {name: [part[0], part[-1] + 1] for name, part in parts.items()}
 
 
+def _locate_labels(path: Path, volume: str) -> Path:
+    return path.absolute().with_name(f"{path.stem}-{volume}.tif")
+
+
 def _read_held(path: Path) -> dict[str, Any]:
-    check_manifest(path)
     if not path.exists():
         return {}
     found: dict[str, Any] = read_yaml(path.read_text(encoding="utf-8"))

@@ -11,16 +11,16 @@ from segem.config import CellsConfig
 from segem.errors import InputError
 from segem.geometry import Box
 from segem.io.blocks import read_block
+from segem.io.layers import read_section
 from segem.io.shards import Array
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.kernels.divided_section import DividedSection
-from segem.kernels.errors import Regions
+from segem.kernels.errors import Regions, expect_errors_in
 from segem.kernels.questions import ERRING, Doubt, find_doubts
-from segem.records.error_map import ErrorMap
 from segem.records.review_queue import Question
 from segem.records.run import SegmentFacts
-from segem.review.queue import find_facts, map_errors
+from segem.review.queue import find_facts
 
 # A piece holds some 80 bytes a pixel and takes a second, and a reviewer waits for all of them.
 _PIECE_PX = 1536
@@ -68,7 +68,7 @@ def list_questions(workspace: Workspace, run: str, volume: str, z: int, count: i
         Box((z, y0, x0), (z + 1, y1, x1)) for y0, y1 in pairwise(regions.rows) for x0, x1 in pairwise(regions.columns)
     ]
     if len(pieces) > _MOST_PIECES:
-        wrong = _expect_wrong(regions, z, map_errors(workspace, run, volume))
+        wrong = _expect_wrong(source, result, z, facts.threshold, regions)
         pieces = [pieces[k] for k in np.argsort(-wrong, kind="stable")[:_MOST_PIECES]]
     found = []
     for piece in pieces:
@@ -82,17 +82,15 @@ def list_questions(workspace: Workspace, run: str, volume: str, z: int, count: i
     return sorted(found, key=lambda one: -(one.closeness - ERRING) * one.consequence)[:count]
 
 
-def _expect_wrong(pieces: Regions, z: int, errors: ErrorMap) -> NDArray[np.float64]:
-    """Return how many pixels of each piece are expected to be wrong, by the regions whose middle lies in it."""
-    at = [section.section for section in errors.sections].index(z)
-    wrong = np.outer(np.diff(errors.y_px), np.diff(errors.x_px)) * np.nan_to_num(np.array(errors.expected[at], float))
-    rows, columns = (
-        np.searchsorted(starts, np.add(edges[:-1], edges[1:]) // 2, "right") - 1
-        for starts, edges in ((pieces.rows, errors.y_px), (pieces.columns, errors.x_px))
-    )
-    width = len(pieces.columns) - 1
-    places = (rows[:, None] * width + columns).ravel()
-    return np.bincount(places, wrong.ravel(), (len(pieces.rows) - 1) * width).astype(np.float64)
+def _expect_wrong(source: Volume, result: Volume, z: int, threshold: float, pieces: Regions) -> NDArray[np.float64]:
+    """Return how many pixels of each piece of a section are expected to be wrong.
+
+    Of this section alone: to map the errors of the volume takes minutes, where no report holds them.
+    """
+    outside = None if source.outside is None else read_section(source.outside, z)
+    inside = None if outside is None else outside == 0
+    shares = expect_errors_in(read_section(result.raw, z), threshold, pieces, inside)
+    return np.nan_to_num(shares * pieces.count(inside)).ravel()
 
 
 def _read(array: Array, piece: Box) -> NDArray[np.uint8]:

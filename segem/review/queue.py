@@ -16,7 +16,7 @@ from segem.stages.reporting.error_maps import FOLDER, read_error_map
 from segem.stages.reporting.expected import estimate_volume
 
 
-def rank_regions(workspace: Workspace, run: str, volume: str) -> list[Region]:
+def rank_regions(workspace: Workspace, run: str, volume: str, most: int | None = None) -> list[Region]:
     """Return the regions of a volume with tissue, those first where most pixels are expected to be wrong.
 
     Parameters
@@ -25,6 +25,8 @@ def rank_regions(workspace: Workspace, run: str, volume: str) -> list[Region]:
         Where the run lies.
     run, volume : str
         Names of the run and of a volume that it has segmented.
+    most : int, optional
+        So many of them alone.
 
     Returns
     -------
@@ -39,7 +41,7 @@ def rank_regions(workspace: Workspace, run: str, volume: str) -> list[Region]:
         When the run is missing, or a layer cannot be read.
     """
     errors = map_errors(workspace, run, volume)
-    return [_describe(one, errors) for one in errors.rank()]
+    return [_describe(one, errors) for one in errors.rank(most)]
 
 
 def map_errors(workspace: Workspace, run: str, volume: str) -> ErrorMap:

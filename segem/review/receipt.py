@@ -9,8 +9,9 @@ from pathlib import Path
 
 from segem.errors import ConfigError
 from segem.io.files import new_file, write_text
-from segem.io.reviewed import has_log, open_log, reviewable, verify_review
+from segem.io.reviewed import has_log, open_log, verify_review
 from segem.io.reviews import ReviewLog
+from segem.io.run import load_run
 from segem.io.workspace import Workspace
 from segem.kernels.flips import overlap
 from segem.records.base import Record
@@ -78,7 +79,7 @@ def write_receipt(path: Path, workspace: Workspace, run: str) -> int:
         raise ConfigError("nobody has reviewed this run yet", where=run, fix=f"review it: `segem review {run}`")
     head = verify_review(workspace, run) or Head(entries=0, digest="")
     with open_log(workspace, run) as log:
-        lines = [line for volume in reviewable(workspace, run) for line in _list_lines(log, volume, head)]
+        lines = [line for volume in load_run(workspace, run).volumes for line in _list_lines(log, volume, head)]
     if path.suffix.lower() == ".csv":
         write_text(path, _tabulate(lines))
     else:

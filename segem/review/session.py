@@ -32,7 +32,7 @@ from segem.review.pictures import TILE_PX, Amend, no_such
 from segem.review.questions import list_questions
 from segem.review.queue import rank_regions
 from segem.review.sample import draw_sample
-from segem.review.volumes import MOST_REGIONS, Reviewed, list_in_order, open_reviewed, place_between, place_of
+from segem.review.volumes import MOST_REGIONS, Reviewed, list_in_order, open_all_reviewed, place_between, place_of
 
 Neighbour = Literal["below", "above", "between"]
 NO_CHECKS = Checks()
@@ -61,7 +61,8 @@ class Review:
     InputError
         When no volume of the run has a finished mask.
     WorkspaceError
-        When there is no such run, or the log of its review was changed or is not the one that the report knows.
+        When there is no such run, the log of its review was changed or is not the one that the report knows, or every
+        mask was computed anew since it was reviewed.
     """
 
     def __init__(
@@ -73,12 +74,12 @@ class Review:
             raise InputError(
                 "no volume of this run has a finished mask", where=run, fix="finish the run first: see `segem runs`"
             )
-        self.volumes = {name: open_reviewed(workspace, run, name) for name in names}
+        verify_review(workspace, run)
+        self.log: ReviewLog = open_log(workspace, run)
+        self.volumes = open_all_reviewed(workspace, run, names, self.log)
         self.pictures = {
             one.key: one for held in self.volumes.values() for one in (held.raw, held.probability) if one is not None
         }
-        verify_review(workspace, run)
-        self.log: ReviewLog = open_log(workspace, run)
         self.apart = Apart(self.log, checks)
         self._regions: dict[tuple[str, bool], list[Region]] = {}
         if chosen:
@@ -125,7 +126,7 @@ class Review:
                 if key[1]:
                     found = draw_sample(self.apart, held)
                 elif held.probability is not None:
-                    found = rank_regions(self.workspace, self.run, name)
+                    found = rank_regions(self.workspace, self.run, name, MOST_REGIONS)
                 else:
                     found = list_in_order(held)
                 self._regions[key] = found[:MOST_REGIONS]

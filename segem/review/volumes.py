@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from segem.errors import SegemError
+from segem.errors import SegemError, WorkspaceError
 from segem.geometry import grid
 from segem.io.layers import require_whole
-from segem.io.reviewed import mask_layer, open_mask, reader_of
-from segem.io.reviews import REGION_PX, ReadMask
+from segem.io.reviewed import mask_layer, open_mask, reader_of, require_reviewed_mask
+from segem.io.reviews import REGION_PX, ReadMask, ReviewLog
 from segem.io.run import load_run, source_digest
 from segem.io.shards import Array
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
+from segem.progress import tell
 from segem.records.review import Place
 from segem.records.review_queue import Region
 from segem.review.apart import Lattice
@@ -60,6 +62,30 @@ def open_reviewed(workspace: Workspace, run: str, name: str) -> Reviewed:
     lattice = Lattice.cut(name, source.shape[1:], even=probability is not None, region_px=REGION_PX)
     levels = result.levels(mask_layer(workspace, run, name))
     return Reviewed(name, raw, probability, levels, reader_of(mask), lattice)
+
+
+def open_all_reviewed(workspace: Workspace, run: str, names: Sequence[str], log: ReviewLog) -> dict[str, Reviewed]:
+    """Open volumes of a run for a review, and leave out, with a word, those that were computed anew since people began.
+
+    What is changed of another mask than before could never be replayed.
+
+    Raises
+    ------
+    WorkspaceError
+        When none is left.
+    """
+    opened: dict[str, Reviewed] = {}
+    for name in names:
+        held = open_reviewed(workspace, run, name)
+        try:
+            require_reviewed_mask(log, name, held.read)
+        except WorkspaceError as error:
+            if not opened and name == names[-1]:
+                raise
+            tell(f"{name} cannot be reviewed: {error}")
+        else:
+            opened[name] = held
+    return opened
 
 
 def list_in_order(held: Reviewed) -> list[Region]:

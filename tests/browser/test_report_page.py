@@ -195,6 +195,18 @@ def test_marks_are_kept_downloaded_and_taken_in(open_page, workspace):
     told = [(one.volume, one.section, one.mark, one.note) for one in marks.marks]
     assert told == [("labelled", 3, "bad", "a fold"), ("labelled", 4, "good", "")]
     assert page.complaints == []
+    # What was taken in can be withdrawn.
+    report(RUN, workspace)
+    page = open_page()
+    leaf = page.locator(".leaf[data-volume=labelled]")
+    leaf.get_by_role("slider").fill("3")
+    leaf.get_by_role("button", name="bad").click()
+    leaf.get_by_role("textbox").fill("")
+    leaf.get_by_role("textbox").blur()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download marks").first.click()
+    marks = import_marks(download.value.path(), RUN, workspace)
+    assert [(one.section, one.mark) for one in marks.marks] == [(4, "good")]
 
 
 @pytest.mark.slow

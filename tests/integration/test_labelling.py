@@ -213,9 +213,30 @@ def test_a_manifest_grows_by_volumes_and_never_replaces_one_of_somebody_else(sta
         assert again.name == "two"
     mine.write_text("name: mine\n")
     with pytest.raises(ConfigError, match="not written by"):
-        check_manifest(mine)
+        check_manifest(mine, "two")
     with pytest.raises(ConfigError, match="not written by"):
         write_labels("label-two", "two", mine, space)
+
+
+def test_labels_replace_no_file_that_somebody_else_has_written(stack):
+    folder, _ = stack
+    space, raw = Workspace(folder / "w"), folder / "mine-fly.tif"
+    raw.write_bytes((folder / "stack.tif").read_bytes())
+    ingest(IngestConfig(name="fly", source=raw, voxel_nm=(50, 4, 4)), space)
+    opened = open_labelling(LabelConfig(label="fly", proposal="empty"), space)
+    for z in (0, 2, 3):
+        decide(space, opened.run, Place(volume="fly", z=z, y=0, x=0, height=256, width=256))
+    for act in (
+        lambda: check_manifest(folder / "mine.yaml", "fly"),
+        lambda: write_labels(opened.run, "fly", folder / "mine.yaml", space),
+    ):
+        with pytest.raises(ConfigError, match="replace a file that was not written by"):
+            act()
+    assert raw.read_bytes() == (folder / "stack.tif").read_bytes()
+    with pytest.raises(ConfigError, match="not a manifest name"):
+        check_manifest(folder / "my labels.yaml", "fly")
+    for _ in range(2):
+        assert write_labels(opened.run, "fly", folder / "other.yaml", space).manifest is not None
 
 
 def test_a_volume_that_is_not_there_is_one_line(tmp_path, monkeypatch, capsys):

@@ -17,6 +17,9 @@ import tifffile
 from segem.cli import main
 from segem.io.reviewed import open_log
 from segem.io.workspace import Workspace
+from segem.kernels.runs import encode_runs
+from segem.records.review import Draft, Place
+from segem.review.edited import PIECE_PX
 from tests.fabricate import tissue
 from tests.processes import clean_environment, listening, started, wait_for
 
@@ -94,13 +97,25 @@ def test_a_mask_that_was_edited_elsewhere_becomes_corrections_of_a_person(folder
     assert np.array_equal(tifffile.imread(folder / "out.tif"), expected)
     with open_log(Workspace(folder / "w"), "review-stack") as log:
         assert {entry.author for entry in log.entries()} == {"Ida"}
-    for name, wrong in (("shape", edited[:1]), ("values", edited // 2)):
+    with open_log(Workspace(folder / "w"), "review-stack") as log:
+        head = log.head()
+    half = np.stack([255 - edited[0], edited[1] // 2])
+    for name, wrong in (("shape", edited[:1]), ("values", edited // 2), ("half", half)):
         tifffile.imwrite(folder / f"{name}.tif", wrong)
         monkeypatch.setattr(sys, "argv", ["segem", "review", "review-stack", "--import", f"{name}.tif", *space])
         with pytest.raises(SystemExit) as ended:
             main()
         assert ended.value.code == 1
         assert "not a mask" in capsys.readouterr().err
+    with open_log(Workspace(folder / "w"), "review-stack") as log:
+        assert log.head() == head, "of what is no mask, nothing is entered"
+
+
+def test_the_noisiest_mask_can_be_entered():
+    mask = np.indices((PIECE_PX, PIECE_PX)).sum(axis=0) % 2 == 0
+    place = Place(volume="v", z=0, y=0, x=0, height=PIECE_PX, width=PIECE_PX)
+    draft = Draft(id="ab" * 16, kind="correction", place=place, runs=encode_runs(mask))
+    assert draft.runs
 
 
 @pytest.mark.parametrize(
@@ -111,6 +126,8 @@ def test_a_mask_that_was_edited_elsewhere_becomes_corrections_of_a_person(folder
         (["--raw", "a.tif"], "--mask is missing"),
         (["nothing"], "no such run"),
         (["r", "--certificate", "c.pem"], "belong together"),
+        (["r", "--receipt", "r.csv", "--invite", "Ida"], "one thing at a time; found --receipt, --invite or --revoke"),
+        (["--label", "v", "--receipt", "r.csv"], "one thing at a time; found --label, --receipt"),
     ],
 )
 def test_what_cannot_be_reviewed_is_one_line(words, said, tmp_path, monkeypatch, capsys):

@@ -1,6 +1,6 @@
 // What is asked of the server, and what is sent to it: one thing after the other, again until it has arrived.
 
-import { decodeRuns, encodeRuns, unpackBits } from "./runs.js";
+import { decodeRuns, encodeRuns, flipsWithin, unpackBits } from "./runs.js";
 
 export const PAGE = crypto.randomUUID();
 // As others see it: a page that is loaded again is no second tab.
@@ -55,12 +55,12 @@ export class Activity {
 
 // Sends what was done, in its order. What was not acknowledged is kept by the browser, also when the page is closed.
 export class Saver {
-  // `on` has: changed(), others(where, changes), saved(item, entry), clashed(item, changes), merged(item, flips) and
-  // refused(item, why).
+  // `on` has: changed(), others(where, changes, left), saved(item, entry), clashed(item, changes), merged(item, flips) and
+  // refused(item, why); `left` is what is new of the changes to whoever has made what waits.
   constructor(run, person, on) {
     this.prefix = `segem-unsaved ${run} ${person} `;
     this.key = this.prefix + PAGE;
-    Object.assign(this, { on, seen: new Map(), busy: false, offline: false, waiting: [], idlers: [] });
+    Object.assign(this, { on, seen: new Map(), busy: false, offline: false, isKept: true, waiting: [], idlers: [] });
     // Held as long as the page lives, which tells others that it sends by itself what it has kept.
     navigator.locks.request(this.key, () => new Promise(() => {}));
   }
@@ -70,7 +70,7 @@ export class Saver {
     for (const key of Object.keys(localStorage).filter((one) => one.startsWith(this.prefix) && one !== this.key))
       await navigator.locks.request(key, { ifAvailable: true }, (lock) => {
         if (!lock) return;
-        this.waiting.push(...JSON.parse(localStorage.getItem(key) || "[]"));
+        this.waiting.push(...JSON.parse(localStorage.getItem(key) || "[]").map((item) => ({ from: key, ...item })));
         this.keep();
         localStorage.removeItem(key);
       });
@@ -91,9 +91,15 @@ export class Saver {
   }
 
   keep() {
-    const plain = this.waiting.map(({ path, where, body, seen }) => ({ path, where, body, seen: seen ?? this.seenOf(where) }));
-    if (plain.length) localStorage.setItem(this.key, JSON.stringify(plain));
-    else localStorage.removeItem(this.key);
+    const plain = this.waiting.map(({ path, where, body, seen = this.seenOf(where), from = this.key }) => ({ path, where, body, seen, from }));
+    // A browser that has no room left still sends what is made.
+    try {
+      if (plain.length) localStorage.setItem(this.key, JSON.stringify(plain));
+      else localStorage.removeItem(this.key);
+      this.isKept = true;
+    } catch {
+      this.isKept = false;
+    }
     this.on.changed();
   }
 
@@ -108,7 +114,7 @@ export class Saver {
     while (this.waiting.length) {
       const item = this.waiting[0];
       try {
-        if (await this.post(item)) this.waiting.splice(this.waiting.indexOf(item), 1);
+        if (await this.post(item)) this.drop(item);
         this.offline = false;
       } catch {
         this.offline = true;
@@ -122,6 +128,8 @@ export class Saver {
     this.on.changed();
   }
 
+  drop(item) { this.waiting = this.waiting.filter((one) => one !== item); }
+
   // Returns whether the server has it, or will never take it; throws where it cannot be reached.
   async post(item) {
     const seen = item.seen ?? this.seenOf(item.where);
@@ -133,39 +141,44 @@ export class Saver {
       return true;
     }
     const { entry, changes } = await answer.json();
-    this.on.others(item.where, changes);
-    if (answer.status === 201) {
-      this.sawUpTo(item.where, entry.number);
-      this.on.saved(item, entry);
-      return true;
-    }
-    this.sawUpTo(item.where, changes.at(-1).number);
-    delete item.seen;
-    // A decision about what nobody has looked at is not sent again by itself.
-    if (item.body.decision) {
-      this.on.refused(item, "somebody else has changed this region meanwhile; look again");
-      return true;
-    }
-    // Both have changed a pixel to the same value, since it has two: what others did need not be done again.
-    if (item.body.runs) {
+    const isSaved = answer.status === 201;
+    // All that the same page has made of this section and still waits was made before its person knew of these changes.
+    const met = this.waiting.filter((one) => one.from === item.from && this.sectionKey(one.where) === this.sectionKey(item.where))
+      .filter((one) => one !== item || !isSaved);
+    const upTo = Math.max(entry?.number ?? 0, changes.at(-1)?.number ?? 0);
+    this.sawUpTo(item.where, upTo);
+    for (const one of met) if (one.seen !== undefined) one.seen = upTo;
+    this.on.others(item.where, changes, this.merge(met, changes));
+    if (isSaved) this.on.saved(item, entry);
+    for (const one of met)
+      if (one === item || changes.some(({ place }) => overlap(place, one.body.place))) this.clash(one, changes);
+    return isSaved || !this.waiting.includes(item);
+  }
+
+  // Both have changed a pixel to the same value, since it has two: what others did need not be done again. Once: what was
+  // changed to and fro ends as it was left. Returns what is left of the changes to what comes after these items.
+  merge(items, changes) {
+    const theirs = changes.map(({ place, runs }) => ({ place, flips: decodeRuns(runs, place.height * place.width) }));
+    for (const item of changes.length ? items.filter(({ body }) => body.runs) : []) {
       const { place } = item.body;
       const mine = decodeRuns(item.body.runs, place.height * place.width);
-      const theirs = flipsWithin(changes, place);
-      item.body.runs = encodeRuns(mine.map((flip, i) => flip & (1 - theirs[i])));
-      this.on.merged(item, mine.map((flip, i) => flip & theirs[i]));
+      const both = flipsWithin(theirs, place).map((flip, i) => flip & mine[i]);
+      item.body.runs = encodeRuns(mine.map((flip, i) => flip & (1 - both[i])));
+      theirs.push({ place, flips: both });
+      this.on.merged(item, both);
     }
-    this.on.clashed(item, changes);
-    return false;
+    return theirs;
+  }
+
+  // A decision about what nobody has looked at is not sent by itself.
+  clash(item, changes) {
+    if (!item.body.decision) { this.on.clashed(item, changes); return; }
+    this.drop(item);
+    this.on.refused(item, "somebody else has changed this region meanwhile; look again");
   }
 }
 
-function flipsWithin(changes, place) {
-  const flips = new Uint8Array(place.height * place.width);
-  for (const { place: own, runs } of changes) {
-    const made = decodeRuns(runs, own.height * own.width);
-    for (let y = Math.max(own.y, place.y); y < Math.min(own.y + own.height, place.y + place.height); y += 1)
-      for (let x = Math.max(own.x, place.x); x < Math.min(own.x + own.width, place.x + place.width); x += 1)
-        flips[(y - place.y) * place.width + x - place.x] ^= made[(y - own.y) * own.width + x - own.x];
-  }
-  return flips;
+function overlap(one, other) {
+  return Boolean(other) && one.y < other.y + other.height && other.y < one.y + one.height &&
+    one.x < other.x + other.width && other.x < one.x + one.width;
 }

@@ -36,7 +36,11 @@ let hiding = 0;
 
 const saver = new Saver(info.run, info.person, {
   changed: showSaved,
-  others: (where, changes) => { if (isHere(where)) stage.mask.note(changes); },
+  others(where, changes, left) {
+    if (!isHere(where)) return;
+    stage.mask.note(changes);
+    painter.stroke?.concede(left);
+  },
   saved(item, entry) {
     if (isHere(item.where)) stage.mask.note([entry], Boolean(item.body.runs));
     if (item.body.answer) describeAnswer(item.body, entry.runs.length > 1);
@@ -44,7 +48,10 @@ const saver = new Saver(info.run, info.person, {
     regions.decided(entry.place, item.body.decision, item.body.note, entry.author);
     people.load(volume.name).catch(() => {});
   },
-  merged: ({ body }, flips) => { if (isHere(body.place)) stage.mask.flipAll({ place: body.place, flips }); },
+  merged({ body }, flips) {
+    painter.concede(body.place, flips);
+    if (isHere(body.place)) stage.mask.flipAll({ place: body.place, flips });
+  },
   clashed: (item, changes) => showClash(item, changes),
   async refused({ body }, why) {
     say(`Not saved: ${why}`);
@@ -88,7 +95,7 @@ function showSaved() {
   const count = saver.waiting.length;
   const state = saver.offline ? "offline" : count ? "saving" : "saved";
   $("saved").className = state;
-  const kept = `No connection: ${count} kept here, sent when it is back`;
+  const kept = `No connection: ${count} ${saver.isKept ? "kept here" : "in this page alone, which is to stay open"}, sent when it is back`;
   $("saved").textContent = { offline: kept, saving: `Saving ${count}`, saved: "Saved" }[state];
 }
 
@@ -195,7 +202,7 @@ async function hear() {
   if (mask !== stage.mask) return;
   // What this page has sent itself is on the mask already, whether or not it was acknowledged by now.
   if (saver.waiting.length) return;
-  mask.note(news.changes.filter(({ number }) => number > saver.seenOf({ volume: name, z: section })));
+  painter.stroke?.concede(mask.note(news.changes.filter(({ number }) => number > saver.seenOf({ volume: name, z: section }))));
   saver.sawUpTo({ volume: name, z: section }, news.seen);
   const people = news.others.map(({ person }) => (person === info.person ? "you, in another tab" : person));
   $("others").textContent = people.length ? `Also here: ${[...new Set(people)].join(", ")}` : "";
@@ -240,7 +247,7 @@ async function showClash(item, changes) {
   const dialog = $("clash");
   if (dialog.open) return;
   dialog.showModal();
-  dialog.onclose = () => { if (dialog.returnValue === "theirs") painter.undo(); };
+  dialog.onclose = () => { if (dialog.returnValue === "theirs") painter.takeBack(place); };
 }
 
 function decodeWithin({ place, runs }, around) {

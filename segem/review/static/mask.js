@@ -103,15 +103,14 @@ export class Mask {
         tile.pixels[(y - top) * tile.width + x - left] ^= flips[(y - place.y) * place.width + x - place.x];
   }
 
-  // Notes changes that the server has numbered; `mine` are on the tiles already.
+  // Notes changes that the server has numbered, and returns those that are new; `mine` are on the tiles already.
   note(changes, mine = false) {
     const known = new Set(this.made.map((change) => change.number));
-    for (const { number, place, runs } of changes) {
-      if (known.has(number)) continue;
-      const change = { number, place, flips: decodeRuns(runs, place.height * place.width) };
-      this.made.push(change);
-      if (!mine) this.flipAll(change);
-    }
+    const found = changes.filter(({ number }) => !known.has(number))
+      .map(({ number, place, runs }) => ({ number, place, flips: decodeRuns(runs, place.height * place.width) }));
+    this.made.push(...found);
+    if (!mine) for (const change of found) this.flipAll(change);
+    return found;
   }
 
   // Draws what is visible; `view` has the place of pixel (0, 0) on the canvas and the scale, both in canvas pixels.

@@ -217,12 +217,25 @@ export class Painter {
     this.on.changed();
   }
 
+  // Leaves pixels of a stroke to others who have painted them too: to undo the stroke takes nothing of theirs back.
+  concede(place, flips) {
+    for (const change of [...this.done, ...this.undone].flatMap((step) => (step.undo ? [] : step)))
+      if (change.place === place) change.flips = change.flips.map((flip, i) => flip & (1 - flips[i]));
+  }
+
+  // Takes back the stroke of a rectangle that was sent, whatever was painted since.
+  takeBack(place) {
+    const holds = (step) => !step.undo && step.some((change) => change.place === place);
+    const [done, undone] = [this.done.find(holds), this.undone.find(holds)];
+    if (done) this.turn(this.done, this.undone, "undo", done);
+    else if (undone) this.turn(this.undone, this.done, "redo", undone);
+  }
+
   undo() { return this.turn(this.done, this.undone, "undo"); }
   redo() { return this.turn(this.undone, this.done, "redo"); }
 
-  async turn(from, to, tool) {
+  async turn(from, to, tool, step = from.at(-1)) {
     this.cancel();
-    const step = from.at(-1);
     if (!step) { this.on.say(`Nothing to ${tool}.`); return; }
     if (step.undo) {
       if (step.undo() !== false) from.pop();
@@ -235,7 +248,7 @@ export class Painter {
       this.on.say(`The last stroke is in section ${place.z} of ${place.volume}: go there to ${tool} it.`);
       return;
     }
-    from.pop();
+    from.splice(from.indexOf(step), 1);
     for (const change of step) await mask.whenLoaded(change.place);
     const changes = inverse(mask, step).changes();
     if (changes.length) {

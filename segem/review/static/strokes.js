@@ -1,6 +1,8 @@
 // Strokes on a mask: which pixels a brush, a polygon or a fill covers. Edges are hard, and whatever the zoom, the same
 // movement over the same pixels gives the same mask.
 
+import { flipsWithin } from "./runs.js";
+
 const CELL_PX = 2048;
 
 export class Stroke {
@@ -63,6 +65,15 @@ export class Stroke {
       waiting.push([cy - 1, cx], [cy + 1, cx], [cy, cx - 1], [cy, cx + 1]);
     }
     return true;
+  }
+
+  // Leaves to others what they have painted meanwhile as it was painted here, since a pixel has two values.
+  concede(changes) {
+    for (const [key, [y, x]] of this.flipped)
+      if (flipsWithin(changes, { y, x, height: 1, width: 1 })[0]) {
+        this.mask.flip(y, x);
+        this.flipped.delete(key);
+      }
   }
 
   // Takes everything back.

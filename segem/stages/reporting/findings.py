@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from itertools import takewhile
@@ -10,6 +11,7 @@ from itertools import takewhile
 import numpy as np
 from numpy.typing import NDArray
 
+from segem.errors import WorkspaceError
 from segem.geometry import Box
 from segem.io.blocks import read_block
 from segem.io.readings import (
@@ -21,7 +23,7 @@ from segem.io.readings import (
     list_left,
     list_readings,
 )
-from segem.io.reviewed import has_log, open_log, open_mask, reader_of, reviewable
+from segem.io.reviewed import has_log, open_log, open_mask, reader_of, require_reviewed_mask, reviewable
 from segem.io.reviews import ReadMask, ReviewLog
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
@@ -32,6 +34,8 @@ from segem.records.intervals import Ceiling, TooFew
 from segem.records.review import WORK, Place
 from segem.records.review_findings import Reviewer, ReviewFindings, Sampled, Seen
 from segem.stages.reporting.words import count
+
+logger = logging.getLogger(__name__)
 
 FindOverlap = Callable[[Place], tuple[int, int]]
 """Says of a region in how many pixels its mask and its correction both have membrane, and in how many either has."""
@@ -68,6 +72,11 @@ def find_review(workspace: Workspace, run: str) -> ReviewFindings | None:
     with open_log(workspace, run) as log:
         for volume in reviewable(workspace, run):
             read = reader_of(open_mask(workspace, run, volume))
+            try:
+                require_reviewed_mask(log, volume, read)
+            except WorkspaceError as error:
+                logger.warning("%s: nothing is said of its review: %s", volume, error)
+                continue
             planted += list_controls(log, volume)
             source = Volume.open(workspace.volume(volume))
             if source.has_label("truth"):

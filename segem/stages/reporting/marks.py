@@ -66,7 +66,7 @@ def import_marks(file: Path, run: str, workspace: Workspace) -> Marks:
     with locked(path.with_name(".marks.lock"), wait=True):
         # Marks of earlier results are dropped: their sections may look different now.
         known = read_marks(run, workspace, digest)
-        merged = known.merge(marks) if known else marks
+        merged = (known or marks).merge(marks)
         write_text(path, json.dumps(merged.model_dump(mode="json"), indent=2) + "\n")
     return merged
 

@@ -112,6 +112,27 @@ def test_without_a_server_the_command_is_said(
     assert said in capsys.readouterr().err
 
 
+def test_a_volume_that_cannot_be_read_makes_no_goal_smaller_and_no_decision_fail(
+    space: Workspace, sent: list[tuple[Path, str, ReviewStanding]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask(space, share=1, model="mine")
+    opened, decide = reviewing(space)
+    noted = space.volume(NAME) / "zarr.json"
+    noted.rename(noted.with_suffix(".away"))
+    decide(0, "accept")
+    assert "how much is decided cannot be told" in capsys.readouterr().err
+    assert sent == []
+    watch_goal(space, RUN)()
+    assert capsys.readouterr().err.count("cannot be told") == 2, "at the start, and after a decision"
+    noted.with_suffix(".away").rename(noted)
+    decide(1, "accept")
+    opened.close()
+    assert sent == []
+    standing = measure_review(space, RUN)
+    assert standing is not None
+    assert (standing.decided, standing.wanted) == (2, 4)
+
+
 def test_without_a_goal_nothing_is_counted_and_without_a_model_nothing_is_sent(
     space: Workspace, sent: list[tuple[Path, str, ReviewStanding]], capsys: pytest.CaptureFixture[str]
 ) -> None:

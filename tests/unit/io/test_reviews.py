@@ -17,15 +17,18 @@ from hypothesis.extra.numpy import arrays
 
 from segem.errors import ConfigError, InputError, WorkspaceError
 from segem.io.reviewed import open_log, open_mask, reader_of, replay, reviewable, verify_review
+from segem.io.reviewed_labels import open_reviewed
 from segem.io.reviewers import find_reviewer, invite, revoke
 from segem.io.reviews import LOG, Appended, Outdated, ReviewLog
 from segem.io.volume import Volume
 from segem.kernels.runs import decode_runs, encode_runs
 from segem.records.review import EMPTY, Draft, Head, Place
+from segem.review.apart import Checks
 from segem.review.session import Review
+from segem.stages.reporting.findings import find_review
 from segem.stages.reporting.read import read_report
 from segem.stages.reporting.write import report
-from tests.fabricate import add_baseline, add_model, add_volume, guess, new_workspace, tissue
+from tests.fabricate import add_baseline, add_model, add_pyramids, add_volume, guess, new_workspace, tissue
 
 EDGE = 24
 BLANK = np.zeros((EDGE, EDGE), bool)
@@ -324,6 +327,19 @@ def test_a_kill_loses_nothing_that_was_acknowledged(tmp_path):
     assert len(acknowledged) >= 3 * SAVERS * KILLS
 
 
+def test_who_is_invited_is_found_without_reading_every_stroke_in_older_logs_too(tmp_path):
+    path = tmp_path / LOG
+    with ReviewLog(path) as log:
+        log.note("invite", {"name": "Ana", "token_sha256": "ab"}, "me")
+    with sqlite3.connect(path) as db:
+        db.execute("DROP INDEX by_kind")
+    with ReviewLog(path) as log:
+        assert log.verify().entries == 1
+    with sqlite3.connect(path) as db:
+        (plan,) = db.execute("EXPLAIN QUERY PLAN SELECT * FROM entries WHERE kind IN ('invite', 'revoke')").fetchall()
+    assert "by_kind" in plan[-1]
+
+
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     space = new_workspace(tmp_path_factory.mktemp("reviewed") / "w")
@@ -387,6 +403,40 @@ def test_a_mask_that_was_computed_anew_is_not_corrected_blindly(tmp_path):
         add_model(space, "r", "v", guess(1 - truth))
         with pytest.raises(WorkspaceError, match="not the one that was reviewed"):
             replay(space, "r", "v", log)
+
+
+def test_a_mask_that_was_computed_anew_is_not_reviewed_learned_from_or_judged(tmp_path, caplog):
+    space = new_workspace(tmp_path / "w")
+    image, truth = tissue((2, 64, 64))
+    for name in ("same", "other"):
+        add_volume(space, name, image)
+        add_model(space, "r", name, guess(truth))
+        add_pyramids(space, "r", name)
+    review = Review(space, "r", checks=Checks(sample=2))
+    for name, z in (("same", 0), ("other", 0), ("other", 1)):
+        review.regions(name, drawn=True)
+        where = Place(volume=name, z=z, y=0, x=0, height=64, width=64)
+        for number, (kind, runs, detail) in enumerate(
+            [("correction", (5, 9), {"tool": "brush"}), ("decision", (), {"decision": "fix", "note": ""})]
+        ):
+            made = Draft(
+                id=f"{name.encode().hex()}{z}{number}".zfill(16), kind=kind, place=where, runs=runs, detail=detail
+            )
+            review.append(made, "ana", review.log.head().entries)
+    review.close()
+    assert [one.volume for one in find_review(space, "r").sampled] == ["same", "other"]
+    assert len(open_reviewed(space, "r")) == 2
+    add_model(space, "r", "other", guess(1 - truth))
+    with pytest.raises(WorkspaceError, match=r"other, section 0: the mask is not the one that was reviewed"):
+        open_reviewed(space, "r")
+    assert [one.volume for one in find_review(space, "r").sampled] == ["same"]
+    assert "other: nothing is said of its review" in caplog.text
+    again = Review(space, "r")
+    assert list(again.volumes) == ["same"]
+    again.close()
+    add_model(space, "r", "same", guess(1 - truth))
+    with pytest.raises(WorkspaceError, match="not the one that was reviewed"):
+        Review(space, "r")
 
 
 def test_the_head_that_the_report_keeps_is_held_against_the_log(tmp_path):

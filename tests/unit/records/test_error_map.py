@@ -24,6 +24,7 @@ def two_sections() -> ErrorMap:
 
 def test_regions_are_ranked_with_their_places_and_reasons() -> None:
     first, second, third = two_sections().rank()
+    assert two_sections().rank(2) == [first, second]
     assert (first.section, first.y_px, first.x_px) == (0, (0, 256), (256, 512))
     assert (first.expected, first.measured, first.reasons) == (0.18, 0.3, ("blurred",))
     assert (second.section, second.x_px, second.measured, second.reasons) == (1, (256, 512), None, ())

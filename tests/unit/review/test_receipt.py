@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import uuid
 
 import numpy as np
@@ -58,6 +59,20 @@ def test_the_table_holds_the_last_decision_about_each_region(space, tmp_path):
     )
     assert {row["head"] for row in (first, second)} == {head.digest}
     assert [row["digest"] for row in (first, second)] == [entries[0].digest, entries[-1].digest]
+
+
+def test_decisions_stay_on_the_receipt_when_the_mask_is_not_there_any_more(tmp_path):
+    space = new_workspace(tmp_path / "w")
+    image, truth = tissue((1, 300, 300))
+    add_volume(space, "v", image)
+    add_baseline(space, "r", "v", truth)
+    review = Review(space, "r")
+    where = Place(volume="v", z=0, y=0, x=0, height=256, width=256)
+    detail = {"decision": "accept", "note": ""}
+    review.append(Draft(id="ab" * 16, kind="decision", place=where, detail=detail), "Ana", 0)
+    review.close()
+    shutil.rmtree(space.result("r", "v"))
+    assert write_receipt(tmp_path / "r.csv", space, "r") == 1
 
 
 def test_the_same_review_is_the_same_pages(space, tmp_path):

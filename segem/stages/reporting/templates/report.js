@@ -16,7 +16,8 @@
     try { localStorage.setItem(key, JSON.stringify(kept)); } catch { /* see above */ }
     countMarks();
   };
-  const said = () => Object.values(kept).filter((one) => one.mark || one.note);
+  // Also what was taken in before, and is withdrawn by being empty now.
+  const said = () => Object.values(kept).filter((one) => one.mark || one.note || one.taken);
   const countMarks = () => {
     for (const place of document.querySelectorAll(".marking")) {
       const n = said().length;
@@ -25,7 +26,7 @@
     }
   };
   const download = () => {
-    const marks = said().sort((a, b) => a.volume.localeCompare(b.volume) || a.section - b.section);
+    const marks = said().map(({ taken, ...mark }) => mark).sort((a, b) => a.volume.localeCompare(b.volume) || a.section - b.section);
     const text = JSON.stringify({ schema: 1, run, digest, marks }, null, 2);
     const link = make("a", { href: URL.createObjectURL(new Blob([text], { type: "application/json" })), download: "marks.json" });
     link.click();
@@ -52,7 +53,11 @@
     };
     const section = () => +links[slider.value].textContent;
     const mine = () => kept[`${volume} ${section()}`] || before[section()] || { volume, section: section(), mark: null, note: "" };
-    const change = (values) => { kept[`${volume} ${section()}`] = { ...mine(), ...values }; keep(); show(); };
+    const change = (values) => {
+      kept[`${volume} ${section()}`] = { ...mine(), ...values, ...(section() in before ? { taken: true } : {}) };
+      keep();
+      show();
+    };
     // Only pictures that are looked at are loaded.
     let looked = false;
     const show = () => {

@@ -47,6 +47,11 @@ def test_a_bound_that_is_reached_exactly_counts() -> None:
     assert judge(scored(), "iou > .72")[0] == "rejected"
 
 
+@pytest.mark.parametrize("rule", ["ece <= 0.00005", "sections_flagged <= 12345678", "iou >= 0.6512345678", "iou >= 1"])
+def test_a_rule_is_kept_as_it_can_be_read_again(rule: str) -> None:
+    assert [str(one) for one in parse_rules([str(one) for one in parse_rules([rule])])] == [rule]
+
+
 def test_no_rules_leave_it_to_a_person() -> None:
     state, sentence = judge(scored())
     assert state == "review"
