@@ -293,7 +293,8 @@ def drain(workspace: Path, say: Callable[[str], None]) -> None:
     """
     service = Service(workspace)
     process = service.running()
-    if process is None:
+    # Not 0 either, as long as a service that just begins has not written its number: it means this process and others.
+    if not process:
         raise WorkspaceError(
             "no service of this workspace runs", where=workspace, fix="check --workspace; there is nothing to drain"
         )

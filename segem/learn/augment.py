@@ -88,7 +88,8 @@ def build_augmentation(crop_px: int, seed: int, defects: float, appearance: floa
             RandOutsided([IMAGE], LABEL, WEIGHT, prob=defects),
         ]
     )
-    transforms.set_random_state(seed)
+    # numpy's old generator, which MONAI draws from, takes 32 bits of a seed.
+    transforms.set_random_state(seed % 2**32)
     return transforms
 
 

@@ -46,7 +46,8 @@ class Learner:
     ) -> None:
         self.config, self.device = config, torch.device(device)
         # Initial weights follow from the seed alone, whatever was drawn in this process before.
-        torch.manual_seed(config.seed)
+        # torch takes 64 bits of a seed.
+        torch.manual_seed(config.seed % 2**64)
         net = copy.deepcopy(base) if base is not None else build(config.model, config.architecture)
         if base is None and config.pretrained is not None:
             pretrain(config.model, net, config.pretrained)

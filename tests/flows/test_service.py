@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 import signal
@@ -19,7 +20,9 @@ import httpx
 import pytest
 
 from flows.launch.deployments import POOL, read_deployments
-from flows.launch.service import PASSWORD
+from flows.launch.serve import drain
+from flows.launch.service import PASSWORD, Service
+from segem.errors import WorkspaceError
 from tests.flows.conftest import ENDS, NAP, RunningService, make_gate, serving
 from tests.processes import ROOT, clean_environment, free_port, listening, wait_for
 
@@ -268,6 +271,16 @@ def test_the_inbox_takes_each_good_stack_once_and_names_the_rest(
     assert look("COMPLETED").keys() == {"growing.tif", "moved.tif"}
     for name in ("good.tif", "duplicate.tif", "corrupt.tif", "other.tif"):
         assert (inbox / name).read_bytes() == before[name], "what lies in the inbox is never changed"
+
+
+def test_a_service_that_just_begins_is_not_drained(tmp_path: Path) -> None:
+    service = Service(tmp_path)
+    service.lock.parent.mkdir(parents=True, exist_ok=True)
+    # Its lock is held, and its number not yet written.
+    with service.lock.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        with pytest.raises(WorkspaceError, match="no service of this workspace runs"):
+            drain(tmp_path, print)
 
 
 def test_a_service_that_ends_finds_everything_again(manifest_of: Callable[..., Path], tmp_path: Path) -> None:

@@ -56,6 +56,10 @@ def test_volumes_are_drawn_as_often_as_their_weights_say(monkeypatch: pytest.Mon
     assert float(images.mean()) == pytest.approx(0.25, abs=0.05)
 
 
+def test_a_seed_may_have_any_number_of_digits() -> None:
+    assert fit([striped()], [striped()], config(steps=1, seed=10**30)).steps == 1
+
+
 @pytest.mark.parametrize("batch", [1, 2, 3])
 def test_every_other_patch_shows_membrane_whatever_the_batch(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
     monkeypatch.setattr(batches_module, "build_augmentation", lambda *_: Compose([]))
