@@ -110,6 +110,9 @@ def _find(file: IO[bytes] | Path, name: str, size: int) -> _Stored:
     else:
         shape, by_column, dtype, start = _read_header(file)
     check_numeric(name, shape, dtype)
+    # NumPy's own reading of the header takes them for numbers.
+    if any(isinstance(edge, bool) for edge in shape):
+        raise damaged(name, f"shape {shape}")
     declared = start + math.prod(shape) * dtype.itemsize
     if 0 in shape:
         raise InputError("a section without voxels", where=name, found=f"shape {shape}", fix="save another array")
