@@ -1,4 +1,7 @@
-"""Mail and webhook when a campaign has failed, sent by the process that sees it and not by a server's automation."""
+"""Mail and webhook when a campaign or the weekly look has failed.
+
+They are sent by the process that sees it, and not by a server's automation.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +28,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Notice:
-    """What is said of a campaign that has failed."""
+    """What is said of a campaign, or of the weekly look, that has failed."""
 
-    run: str
+    run: str | None
+    """None for the weekly look, which is at all of them."""
     state: str
     """``failed``, or ``crashed`` where its process is gone."""
     reason: str
@@ -36,24 +40,34 @@ class Notice:
     machine: str
 
     @property
+    def subject(self) -> str:
+        """The shortest way to say it."""
+        return f"segem: {' '.join(_name(self.run).split())} has {self.state}"
+
+    @property
     def text(self) -> str:
         """All of it, for people."""
+        whose, place = (f"Run {self.run}", f"runs/{self.run}") if self.run else (_name(None).capitalize(), "runs")
         return (
-            f"Run {self.run} has {self.state}: {self.reason}\n\n"
-            f"Machine: {self.machine}\nReport, status page and records: {self.workspace}/runs/{self.run}\n"
+            f"{whose} has {self.state}: {self.reason}\n\n"
+            f"Machine: {self.machine}\nReport, status page and records: {self.workspace}/{place}\n"
         )
 
 
+def _name(run: str | None) -> str:
+    return run or "the weekly look at all runs"
+
+
 @contextmanager
-def told_when_red(workspace: Path, run: str) -> Iterator[None]:
+def told_when_red(workspace: Path, run: str | None) -> Iterator[None]:
     """Tell those who are to know when the body fails; who stops it knows.
 
     Parameters
     ----------
     workspace : Path
         Root of the workspace, whose settings say who that is.
-    run : str
-        What to call the campaign.
+    run : str or None
+        What to call the campaign; None for the weekly look at all runs.
 
     Raises
     ------
@@ -68,15 +82,15 @@ def told_when_red(workspace: Path, run: str) -> Iterator[None]:
         raise
 
 
-def tell_of(workspace: Path, run: str, state: str, reason: str, notices: NoticeConfig | None = None) -> None:
-    """Tell those who are to know how a campaign ended; what cannot be sent is logged and stops nothing.
+def tell_of(workspace: Path, run: str | None, state: str, reason: str, notices: NoticeConfig | None = None) -> None:
+    """Tell those who are to know how a campaign or the weekly look ended; what cannot be sent is logged, no more.
 
     Parameters
     ----------
     workspace : Path
         Root of the workspace.
-    run : str
-        What to call the campaign.
+    run : str or None
+        What to call the campaign; None for the weekly look.
     state : str
         How it ended, as in ``"crashed"``.
     reason : str
@@ -91,17 +105,17 @@ def tell_of(workspace: Path, run: str, state: str, reason: str, notices: NoticeC
             _send_mail(notice, notices.mail)
     # Neither the address of a webhook nor a password may stand in a log: only the kind of error does.
     except Exception as error:
-        logger.warning("%s: nobody could be told by mail (%s)", run, type(error).__name__)
+        logger.warning("%s: nobody could be told by mail (%s)", _name(run), type(error).__name__)
     try:
         if notices is not None and notices.webhook is not None:
             _post(notice, str(notices.webhook))
     except Exception as error:
-        logger.warning("%s: nobody could be told by webhook (%s)", run, type(error).__name__)
+        logger.warning("%s: nobody could be told by webhook (%s)", _name(run), type(error).__name__)
 
 
 def _send_mail(notice: Notice, mail: MailConfig) -> None:
     message = EmailMessage()
-    message["Subject"] = f"segem: {' '.join(notice.run.split())} has {notice.state}"
+    message["Subject"] = notice.subject
     message["From"], message["To"] = mail.sender, ", ".join(mail.to)
     message.set_content(notice.text)
     context = ssl.create_default_context()

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from prefect import flow
 
+from flows.notices import told_when_red
 from flows.pages import show_table
 from flows.steps import step
 from segem.errors import IncompleteError, SegemError
-from segem.io.workspace import open_workspace
+from segem.io.workspace import Workspace, open_workspace
 from segem.stages.segmentation.verify import Fault, find_under_way, verify
 
 
@@ -24,7 +25,8 @@ def verify_step(run: str, workspace: Path) -> list[Fault]:
 def verify_weekly(workspace: Path = Path("workspace"), runs: Sequence[str] = ()) -> int:
     """Read back all data of every run, and fail with the names of those that are missing, damaged or out of date.
 
-    A run that a process is just making is passed over: it says itself how it ended.
+    A run that a process is just making is passed over: it says itself how it ended. A failure is told like that of a
+    campaign.
 
     Parameters
     ----------
@@ -37,9 +39,16 @@ def verify_weekly(workspace: Path = Path("workspace"), runs: Sequence[str] = ())
     ------
     IncompleteError
         When a run is not whole; the message names each one with its faults.
+    ConfigError
+        When the workspace does not say properly who is to be told.
     """
     space = open_workspace(workspace)
-    names = list(runs) or space.runs()
+    with told_when_red(space.root, None):
+        return _look_at_all(space, list(runs) or space.runs())
+
+
+def _look_at_all(space: Workspace, names: Sequence[str]) -> int:
+    """Return how many runs were looked at; raise where one of them is not whole."""
     under_way = find_under_way(space)
     found = {run: _look_at(run, space.root) for run in names if run not in under_way}
     rows = [

@@ -17,8 +17,10 @@ from aiosmtpd.controller import Controller
 from flows.launch.checks import check_service
 from flows.launch.service import Service
 from flows.notices import tell_of, told_when_red
+from flows.verify import verify_step, verify_weekly
 from segem.config.notices import load_notices
 from segem.errors import ConfigError, IncompleteError
+from tests.fabricate import new_workspace
 from tests.processes import free_port
 
 
@@ -99,6 +101,28 @@ def test_a_failed_campaign_is_told_by_mail_and_webhook(
     (posted,) = hook[0]
     assert (posted["run"], posted["state"]) == ("monday", "failed")
     assert "b (no such file)" in posted["text"]
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_the_weekly_look_tells_what_it_finds(
+    hook: tuple[list[dict[str, Any]], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGEM_WEBHOOK", hook[1])
+    # A record that is damaged now will be so in a few seconds too.
+    monkeypatch.setattr("flows.verify.verify_step", verify_step.with_options(retries=0))
+    run = new_workspace(tmp_path).run("monday")
+    run.mkdir(parents=True)
+    (run / "run.json").write_text("{")
+
+    with pytest.raises(IncompleteError, match="1 of 1 runs are not whole"):
+        verify_weekly(tmp_path)
+
+    (posted,) = hook[0]
+    assert (posted["run"], posted["state"]) == (None, "failed")
+    assert posted["text"].startswith("The weekly look at all runs has failed: ")
+    assert "1 of 1 runs are not whole" in posted["text"]
+    assert "monday, -: " in posted["text"]
+    assert f"{tmp_path}/runs\n" in posted["text"]
 
 
 def test_what_ended_well_or_was_stopped_tells_nobody(box: tuple[Box, int], tmp_path: Path) -> None:
