@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-WIDTH, HEIGHT, LEFT, TOP, NAMES = 900, 520, 60, 20, 210
+WIDTH, HEIGHT, LEFT, TOP, NAMES = 900, 520, 60, 20, 240
 COLOURS = ("#1b6ca8", "#d1495b", "#2e933c", "#8e5ea2", "#c77d0a", "#3c3c3c", "#12908e", "#a23b72")
 DASHES = ("", "7 3", "2 3")
 TICKS = (1, 2, 5, 10, 20, 40, 90)
@@ -52,6 +52,10 @@ def draw_curves(curves: Mapping[str, Sequence[tuple[float, int, float]]]) -> str
         stroke = f'stroke="{colour}" stroke-width="1.8" stroke-dasharray="{dash}"'
         points = " ".join(f"{_across(m, right):.1f},{_down(iou, bottom):.1f}" for m, _, iou in curves[name])
         lines.append(f'<polyline points="{points}" fill="none" {stroke}/>')
+        # Nothing is known between two looks.
+        lines += [
+            f'<circle cx="{x}" cy="{y}" r="2" fill="{colour}"/>' for x, y in (p.split(",") for p in points.split())
+        ]
         y = TOP + 14 + 22 * place
         lines.append(f'<path d="M{right + 14} {y - 4}h24" {stroke}/>')
         lines.append(f'<text x="{right + 44}" y="{y}">{name} {curves[name][-1][2]:.3f}</text>')

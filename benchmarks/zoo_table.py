@@ -42,10 +42,10 @@ def expectations(curves: Mapping[str, Curve]) -> str:
 
     Examples
     --------
-    >>> print(expectations({"unet": [(1.5, 30, 0.2), (3, 60, 0.4), (20, 400, 0.7)]}))
+    >>> print(expectations({"unet": [(0.5, 10, 0.2), (5, 60, 0.4), (20, 400, 0.7)]}))
     | net | after 2 minutes | 7 minutes | 30 minutes | the end |
     |---|---:|---:|---:|---:|
-    | `unet` | 0.20 | 0.40 | | 0.70 (20 minutes) |
+    | `unet` | | 0.40 | | 0.70 (20 minutes) |
     <BLANKLINE>
     """
     first, *others = (f"{minutes} minutes" for minutes in LOOKED_AT)
@@ -59,8 +59,8 @@ def expectations(curves: Mapping[str, Curve]) -> str:
 
 
 def _reached(curve: Curve, minutes: float) -> str:
-    """Return the IoU of the last look before a minute; empty where there was none yet."""
-    return next((f"{iou:.2f}" for at, _, iou in reversed(curve) if at <= minutes), "")
+    """Return the IoU of the last look before a minute; empty where that was long before, as large nets look rarely."""
+    return next((f"{iou:.2f}" for at, _, iou in reversed(curve) if minutes / 2 <= at <= minutes), "")
 
 
 def thin_out(history: list[Mapping[str, Any]]) -> Curve:
