@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,6 +39,9 @@ CREATE TRIGGER never_changed BEFORE UPDATE ON entries BEGIN SELECT RAISE(ABORT, 
 CREATE TRIGGER never_deleted BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'a review is only added to'); END;
 PRAGMA user_version = {VERSION};
 """
+
+DECIDED_OF = "mask"
+"""What the detail of a decision calls the sha256 of the mask of its region before any review; old logs lack it."""
 
 BY_KIND = "CREATE INDEX IF NOT EXISTS by_kind ON entries (kind, volume)"
 """Each request asks who is invited, and may not read every stroke for that. Logs from before this was so get it too."""
@@ -107,15 +110,24 @@ def digest_mask(mask: NDArray[np.bool_]) -> str:
     return hashlib.sha256(f"{mask.shape}".encode() + np.packbits(mask).tobytes()).hexdigest()
 
 
-def require_mask(mask: NDArray[np.bool_], entry: Entry) -> None:
+def require_mask(mask: NDArray[np.bool_], entry: Entry, digest: object = None) -> None:
     """Raise unless a mask is the one that an entry was made of, in the rectangle of the entry.
+
+    Parameters
+    ----------
+    mask : (y, x) bool
+        That of the rectangle.
+    entry : Entry
+        It changed pixels, or is a decision.
+    digest : str, optional
+        What the mask must have; by default, that of the mask before the entry changed it.
 
     Raises
     ------
     WorkspaceError
         When it is another one.
     """
-    if entry.place is not None and digest_mask(mask) != entry.before:
+    if entry.place is not None and digest_mask(mask) != (digest or entry.before):
         raise WorkspaceError(
             "the mask is not the one that was reviewed",
             where=f"{entry.place.volume}, section {entry.place.z}",
@@ -124,6 +136,18 @@ def require_mask(mask: NDArray[np.bool_], entry: Entry) -> None:
         )
 
 
+def seal_decision(draft: Draft, read: Callable[[Place], NDArray[np.bool_]]) -> Draft:
+    """Return a decision with the digest of the mask of the model that it is about; anything else as it is."""
+    if draft.kind != "decision" or draft.place is None:
+        return draft
+    return draft.model_copy(update={"detail": {**draft.detail, DECIDED_OF: digest_mask(read(draft.place))}})
+
+
 def plain_part(draft: Draft) -> tuple[object, ...]:
-    """Return what must be the same of an entry that is sent again: all but its time."""
-    return draft.kind, draft.place, draft.runs, draft.detail
+    """Return what must be the same of an entry that is sent again: all but its time, and what the log itself adds."""
+    return draft.kind, draft.place, draft.runs, sent_detail(draft)
+
+
+def sent_detail(draft: Draft) -> dict[str, str | int]:
+    """Return the detail of an entry as it was sent."""
+    return {name: value for name, value in draft.detail.items() if name != DECIDED_OF}

@@ -14,7 +14,7 @@ from segem.geometry import ZYX, Box, grid
 from segem.io.blocks import put_block, read_block
 from segem.io.files import disk_errors
 from segem.io.layers import require_whole
-from segem.io.review_rows import require_mask
+from segem.io.review_rows import DECIDED_OF, require_mask
 from segem.io.reviews import LOG, ReadMask, ReviewLog
 from segem.io.run import fault_of, load_run, source_digest, volume_lock
 from segem.io.shards import Array
@@ -141,7 +141,8 @@ def reader_of(mask: Array) -> ReadMask:
 def require_reviewed_mask(log: ReviewLog, volume: str, read: ReadMask) -> None:
     """Raise where the mask of a volume is not the one that people have changed.
 
-    Each change of a part of a section that nobody had changed before is held against the log.
+    Each change of a part of a section that nobody had changed before is held against the log, and each region that was
+    decided on.
 
     Parameters
     ----------
@@ -159,8 +160,12 @@ def require_reviewed_mask(log: ReviewLog, volume: str, read: ReadMask) -> None:
     """
     # Cells of a grid instead of the rectangles themselves: there may be tens of thousands of strokes in a section.
     met: set[ZYX] = set()
+    decided: set[Place] = set()
     for entry in log.entries(volume=volume):
-        place = entry.place
+        place, digest = entry.place, entry.detail.get(DECIDED_OF)
+        if place is not None and digest is not None and place not in decided:
+            require_mask(read(place), entry, digest)
+            decided.add(place)
         if place is None or entry.before is None:
             continue
         rows, columns = (

@@ -30,6 +30,7 @@ from segem.io.review_rows import (
     plain_part,
     read_row,
     require_mask,
+    seal_decision,
 )
 from segem.kernels.flips import combine_flips, find_touched, overlap, share_region
 from segem.kernels.runs import decode_runs, encode_runs
@@ -174,7 +175,7 @@ class ReviewLog:
             if any(share_region(one.place, own, REGION_PX) for one in others if one.place is not None for own in mine):
                 return Outdated(tuple(others))
             for draft in drafts:
-                entry = self._add(draft, author, self._digest_before(draft, read))
+                entry = self._add(seal_decision(draft, read), author, self._digest_before(draft, read))
             return Appended(entry, tuple(others))
 
     def revert(self, number: int, author: str, draft_id: str, read: ReadMask) -> Entry:

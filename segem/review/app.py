@@ -18,6 +18,7 @@ from pydantic import Field
 from starlette.types import ASGIApp
 
 from segem.errors import ConfigError, InputError, SegemError
+from segem.io.review_rows import sent_detail
 from segem.io.reviews import Appended, Outdated
 from segem.records.base import Record
 from segem.records.review import LONGEST_NOTE, Answer, Decision, Draft, Place
@@ -253,7 +254,8 @@ def _add_reading(app: FastAPI, review: Review, presence: Presence, three_d: bool
     def show_history(person: Person, volume: str) -> list[dict[str, Any]]:
         made = review.entries(person, volume)[: -HISTORY - 1 : -1]
         return [
-            {**show_entry(one), "runs": [], "detail": one.detail, "changes": one.before is not None} for one in made
+            {**show_entry(one), "runs": [], "detail": sent_detail(one), "changes": one.before is not None}
+            for one in made
         ]
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from segem.errors import ConfigError, InputError, WorkspaceError
-from segem.io.reviewed import open_log, open_mask, reader_of, replay, reviewable, verify_review
+from segem.io.reviewed import open_log, open_mask, reader_of, replay, require_reviewed_mask, reviewable, verify_review
 from segem.io.reviewed_labels import open_reviewed
 from segem.io.reviewers import find_reviewer, invite, revoke
 from segem.io.reviews import LOG, Appended, Outdated, ReviewLog
@@ -391,6 +391,27 @@ def test_a_run_without_a_model_is_reviewed_from_its_baseline(tmp_path):
     assert opened.questions("v", 0) == {}
     assert np.array_equal(opened.tile("me", "v", 0, 0, (0, 0))[1], expected == 1)
     opened.close()
+
+
+def test_an_accepted_region_says_nothing_of_a_mask_that_was_computed_anew(tmp_path):
+    space = new_workspace(tmp_path / "w")
+    image, truth = tissue((1, 64, 64))
+    add_volume(space, "v", image)
+    add_model(space, "r", "v", guess(truth))
+    accepted = Draft(id="0" * 32, kind="decision", place=place(), detail={"decision": "accept", "note": ""})
+    read = reader_of(open_mask(space, "r", "v"))
+    with open_log(space, "r") as log:
+        made = log.append(accepted, "ana", 0, read)
+        # Sent again since the answer was lost: the same entry.
+        assert log.append(accepted, "ana", 0, read) == made
+        require_reviewed_mask(log, "v", read)
+    add_model(space, "r", "v", guess(1 - truth))
+    with pytest.raises(WorkspaceError, match="other pixels than entry 1 of the log was made of"):
+        open_reviewed(space, "r")
+    with pytest.raises(WorkspaceError, match="not the one that was reviewed"):
+        Review(space, "r")
+    add_model(space, "r", "v", guess(truth))
+    assert len(open_reviewed(space, "r")) == 1
 
 
 def test_a_mask_that_was_computed_anew_is_not_corrected_blindly(tmp_path):
