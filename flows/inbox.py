@@ -9,6 +9,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.campaign import campaign
+from flows.notices import told_when_red
 from flows.pages import show_table
 from flows.steps import step
 from segem.config import ExecutionConfig
@@ -67,7 +68,9 @@ def campaign_on_new_data(
         When nothing could start.
     """
     space = open_workspace(workspace)
-    look = look_step(config, manifest, space.root, data_root)
+    # What fails of a batch tells itself, as every campaign does.
+    with told_when_red(space.root, f"the look into {config.inbox}", of_run=False):
+        look = look_step(config, manifest, space.root, data_root)
     failed: dict[str, str] = {}
     held_up: dict[str, str] = {}
     for batch in look.batches:

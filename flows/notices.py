@@ -1,37 +1,49 @@
-"""Mail and webhook when a campaign or the weekly look has failed.
+"""Mail and webhook when a campaign, the weekly look or a look into an inbox has failed.
 
-They are sent by the process that sees it, and not by a server's automation.
+They are sent by the process that sees it, and not by a server's automation. The same news is told once a day: what is
+tried every ten minutes and fails each time would otherwise be filtered away, with all that matters.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import smtplib
 import socket
 import ssl
+import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from email.message import EmailMessage
 from pathlib import Path
+from typing import Any
 
 from segem.config.notices import MailConfig, NoticeConfig, load_notices
+from segem.errors import WorkspaceError
+from segem.io.files import write_text
 from segem.stages.campaign import describe_failure
 
 SECONDS = 20.0
 """How long a server may take to answer."""
+TOLD = "told.json"
+"""In a workspace: what was told of each failure that nothing has mended since, and when."""
+AGAIN_SECONDS = 24 * 3600.0
+"""What has not changed is told again after so long."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Notice:
-    """What is said of a campaign, or of the weekly look, that has failed."""
+    """What is said of something that has failed."""
 
+    name: str
+    """What people call it."""
     run: str | None
-    """None for the weekly look, which is at all of them."""
+    """The campaign; None for what is no single one, as the weekly look."""
     state: str
     """``failed``, or ``crashed`` where its process is gone."""
     reason: str
@@ -42,32 +54,37 @@ class Notice:
     @property
     def subject(self) -> str:
         """The shortest way to say it."""
-        return f"segem: {' '.join(_name(self.run).split())} has {self.state}"
+        return f"segem: {' '.join(self.name.split())} has {self.state}"
+
+    @property
+    def news(self) -> str:
+        """Digest of what is said, to know it again."""
+        return hashlib.sha256("\n".join((self.name, self.state, self.reason)).encode()).hexdigest()
 
     @property
     def text(self) -> str:
         """All of it, for people."""
-        whose, place = (f"Run {self.run}", f"runs/{self.run}") if self.run else (_name(None).capitalize(), "runs")
+        whose, place = (
+            (f"Run {self.run}", f"runs/{self.run}") if self.run else (self.name[:1].upper() + self.name[1:], "runs")
+        )
         return (
             f"{whose} has {self.state}: {self.reason}\n\n"
             f"Machine: {self.machine}\nReport, status page and records: {self.workspace}/{place}\n"
         )
 
 
-def _name(run: str | None) -> str:
-    return run or "the weekly look at all runs"
-
-
 @contextmanager
-def told_when_red(workspace: Path, run: str | None) -> Iterator[None]:
+def told_when_red(workspace: Path, name: str, *, of_run: bool = True) -> Iterator[None]:
     """Tell those who are to know when the body fails; who stops it knows.
 
     Parameters
     ----------
     workspace : Path
         Root of the workspace, whose settings say who that is.
-    run : str or None
-        What to call the campaign; None for the weekly look at all runs.
+    name : str
+        What to call what is done: a run by its name, all else in words.
+    of_run : bool
+        Whether it is a run.
 
     Raises
     ------
@@ -78,39 +95,72 @@ def told_when_red(workspace: Path, run: str | None) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        tell_of(workspace, run, "failed", describe_failure(error), notices)
+        tell_of(workspace, name, "failed", describe_failure(error), of_run=of_run, notices=notices)
         raise
+    # Once it has gone well, the same failure is news again.
+    _remember(workspace, name, None)
 
 
-def tell_of(workspace: Path, run: str | None, state: str, reason: str, notices: NoticeConfig | None = None) -> None:
-    """Tell those who are to know how a campaign or the weekly look ended; what cannot be sent is logged, no more.
+def tell_of(
+    workspace: Path, name: str, state: str, reason: str, *, of_run: bool = True, notices: NoticeConfig | None = None
+) -> None:
+    """Tell those who are to know how something ended, but the same once a day; what cannot be sent is logged, no more.
 
     Parameters
     ----------
     workspace : Path
         Root of the workspace.
-    run : str or None
-        What to call the campaign; None for the weekly look.
+    name : str
+        What to call what was done.
     state : str
         How it ended, as in ``"crashed"``.
     reason : str
         Why.
+    of_run : bool
+        Whether it is a run.
     notices : NoticeConfig, optional
         Who that is; read from the workspace when absent.
     """
-    notice = Notice(run, state, reason, str(workspace.absolute()), socket.gethostname())
+    notice = Notice(name, name if of_run else None, state, reason, str(workspace.absolute()), socket.gethostname())
+    if _told(workspace).get(name, {}).get("news") == notice.news:
+        return
+    reached = False
     try:
         notices = notices or load_notices(workspace)
         if notices.mail is not None:
             _send_mail(notice, notices.mail)
+            reached = True
     # Neither the address of a webhook nor a password may stand in a log: only the kind of error does.
     except Exception as error:
-        logger.warning("%s: nobody could be told by mail (%s)", _name(run), type(error).__name__)
+        logger.warning("%s: nobody could be told by mail (%s)", name, type(error).__name__)
     try:
         if notices is not None and notices.webhook is not None:
             _post(notice, str(notices.webhook))
+            reached = True
     except Exception as error:
-        logger.warning("%s: nobody could be told by webhook (%s)", _name(run), type(error).__name__)
+        logger.warning("%s: nobody could be told by webhook (%s)", name, type(error).__name__)
+    if reached:
+        _remember(workspace, name, notice.news)
+
+
+def _told(workspace: Path) -> dict[str, dict[str, Any]]:
+    """Return what was told within the last day, by the names of what has failed."""
+    try:
+        found = json.loads((workspace / TOLD).read_text(encoding="utf-8"))
+        return {name: one for name, one in found.items() if time.time() - one["at"] < AGAIN_SECONDS}
+    # Lost, it costs a mail that says the same again.
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _remember(workspace: Path, name: str, news: str | None) -> None:
+    """Note what was told of something; None where it has gone well."""
+    told = _told(workspace)
+    if news is None and name not in told:
+        return
+    noted = {} if news is None else {name: {"news": news, "at": time.time()}}
+    with suppress(WorkspaceError):
+        write_text(workspace / TOLD, json.dumps({one: told[one] for one in told if one != name} | noted, indent=1))
 
 
 def _send_mail(notice: Notice, mail: MailConfig) -> None:

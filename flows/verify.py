@@ -43,7 +43,7 @@ def verify_weekly(workspace: Path = Path("workspace"), runs: Sequence[str] = ())
         When the workspace does not say properly who is to be told.
     """
     space = open_workspace(workspace)
-    with told_when_red(space.root, None):
+    with told_when_red(space.root, "the weekly look at all runs", of_run=False):
         return _look_at_all(space, list(runs) or space.runs())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from email import message_from_string, policy
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 from aiosmtpd.controller import Controller
 
+from flows.inbox import campaign_on_new_data, look_step
 from flows.launch.checks import check_service
 from flows.launch.service import Service
 from flows.notices import tell_of, told_when_red
 from flows.verify import verify_step, verify_weekly
 from segem.config.notices import load_notices
-from segem.errors import ConfigError, IncompleteError
+from segem.config.service import InboxConfig
+from segem.errors import ConfigError, IncompleteError, InputError
 from tests.fabricate import new_workspace
 from tests.processes import free_port
 
@@ -118,11 +120,67 @@ def test_the_weekly_look_tells_what_it_finds(
         verify_weekly(tmp_path)
 
     (posted,) = hook[0]
-    assert (posted["run"], posted["state"]) == (None, "failed")
+    assert (posted["name"], posted["run"], posted["state"]) == ("the weekly look at all runs", None, "failed")
     assert posted["text"].startswith("The weekly look at all runs has failed: ")
     assert "1 of 1 runs are not whole" in posted["text"]
     assert "monday, -: " in posted["text"]
     assert f"{tmp_path}/runs\n" in posted["text"]
+
+
+def test_the_same_news_is_told_once_a_day_and_again_when_it_has_gone_well_between(
+    hook: tuple[list[dict[str, Any]], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGEM_WEBHOOK", hook[1])
+
+    def fail(name: str, reason: str) -> None:
+        with pytest.raises(InputError), told_when_red(tmp_path, name):
+            raise InputError(reason)
+
+    def reasons() -> list[str]:
+        return [posted["reason"] for posted in hook[0]]
+
+    fail("monday", "no model")
+    fail("monday", "no model")
+    assert reasons() == ["no model"]
+    fail("monday", "no disk")
+    fail("tuesday", "no disk")
+    assert reasons() == ["no model", "no disk", "no disk"]
+    with told_when_red(tmp_path, "tuesday"):
+        pass
+    fail("monday", "no disk")
+    fail("tuesday", "no disk")
+    assert reasons() == ["no model", "no disk", "no disk", "no disk"]
+    told = json.loads((tmp_path / "told.json").read_text())
+    told["monday"]["at"] -= 24 * 3600
+    (tmp_path / "told.json").write_text(json.dumps(told))
+    fail("monday", "no disk")
+    assert len(reasons()) == 5
+
+
+def test_what_reached_nobody_is_told_again(
+    hook: tuple[list[dict[str, Any]], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGEM_WEBHOOK", f"http://127.0.0.1:{free_port()}/")
+    tell_of(tmp_path, "monday", "crashed", "its process is gone")
+    monkeypatch.setenv("SEGEM_WEBHOOK", hook[1])
+    tell_of(tmp_path, "monday", "crashed", "its process is gone")
+    assert [posted["run"] for posted in hook[0]] == ["monday"]
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_an_inbox_that_is_gone_is_told(
+    hook: tuple[list[dict[str, Any]], str],
+    manifest_of: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SEGEM_WEBHOOK", hook[1])
+    monkeypatch.setattr("flows.inbox.look_step", look_step.with_options(retries=0))
+    with pytest.raises(InputError, match="no such inbox"):
+        campaign_on_new_data(manifest_of("alpha"), InboxConfig(inbox=tmp_path / "gone"), tmp_path / "w")
+    (posted,) = hook[0]
+    assert posted["text"].startswith(f"The look into {tmp_path / 'gone'} has failed: ")
+    assert "no such inbox" in posted["reason"]
 
 
 def test_what_ended_well_or_was_stopped_tells_nobody(box: tuple[Box, int], tmp_path: Path) -> None:
