@@ -7,6 +7,7 @@ import secrets
 import numpy as np
 import pytest
 
+from segem.errors import WorkspaceError
 from segem.io.reviewed import open_log, open_mask, reader_of
 from segem.kernels.runs import encode_runs
 from segem.records.review import Draft, Place
@@ -18,7 +19,7 @@ from tests.fabricate import add_model, add_pyramids, add_volume, new_workspace, 
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-SHAPE = (5, 300, 600)
+SHAPE = (6, 300, 600)
 ANA = "ana-" * 8
 CENTRE = (150.5, 300.5)
 ZOOM = 2
@@ -104,6 +105,23 @@ def test_what_two_have_painted_stays_painted_however_many_strokes_wait(open_page
     assert mask[99:102, 399:402].all()
     assert mask[99:102, 402].tolist() == [True] * 3
     assert shown_of(page, 100, 400)
+
+
+def test_a_server_that_cannot_save_says_why_and_saves_when_it_can(open_page, workspace, review):
+    page = open_page(5)
+    pages = review.log._db.execute("PRAGMA page_count").fetchone()[0]
+    review.log._db.execute(f"PRAGMA max_page_count={pages}")
+    with pytest.raises(WorkspaceError, match="full"):  # noqa: PT012 - how many fit depends on the page size
+        for column in range(10, 400):
+            paint_as_bo(review, 0, 280, column)
+    page.mouse.click(*at(page, 100, 200))
+    page.wait_for_selector("#saved.offline:has-text('The server cannot save: 1 kept here, sent when it can')")
+    assert "full" in page.locator("#saved").get_attribute("title")
+    assert "Not saved yet: " in page.locator("#message").inner_text()
+    review.log._db.execute(f"PRAGMA max_page_count={2**30}")
+    settle(page)
+    assert mask_of(workspace, 5)[100, 200]
+    assert not page.locator("#saved").get_attribute("title")
 
 
 def test_what_was_painted_and_undone_before_the_page_was_closed_is_undone(open_page, workspace):

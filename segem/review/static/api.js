@@ -8,6 +8,7 @@ const isAgain = performance.getEntriesByType("navigation")[0]?.type === "reload"
 export const TAB = (isAgain && sessionStorage.getItem("segem-tab")) || PAGE;
 sessionStorage.setItem("segem-tab", TAB);
 const RETRY_MS = 1500;
+const LONGEST_REASON = 300;
 
 export async function getJson(path) {
   const answer = await fetch(path);
@@ -32,6 +33,9 @@ async function explain(answer) {
   }
 }
 
+// What the server cannot take now, and may take later.
+class Refusal extends Error {}
+
 // Seconds at work since they were last taken: gaps of more than ten are breaks.
 export class Activity {
   constructor() {
@@ -55,12 +59,12 @@ export class Activity {
 
 // Sends what was done, in its order. What was not acknowledged is kept by the browser, also when the page is closed.
 export class Saver {
-  // `on` has: changed(), others(where, changes, left), saved(item, entry), clashed(item, changes), merged(item, flips) and
-  // refused(item, why); `left` is what is new of the changes to whoever has made what waits.
+  // `on` has: changed(), others(where, changes, left), saved(item, entry), clashed(item, changes), merged(item, flips),
+  // held(why), where the server cannot take anything now, and refused(item, why); `left` is what is new of the changes to whoever has made what waits.
   constructor(run, person, on) {
     this.prefix = `segem-unsaved ${run} ${person} `;
     this.key = this.prefix + PAGE;
-    Object.assign(this, { on, seen: new Map(), busy: false, offline: false, isKept: true, waiting: [], idlers: [] });
+    Object.assign(this, { on, seen: new Map(), busy: false, trouble: null, isKept: true, waiting: [], idlers: [] });
     // Held as long as the page lives, which tells others that it sends by itself what it has kept.
     navigator.locks.request(this.key, () => new Promise(() => {}));
   }
@@ -115,9 +119,12 @@ export class Saver {
       const item = this.waiting[0];
       try {
         if (await this.post(item)) this.drop(item);
-        this.offline = false;
-      } catch {
-        this.offline = true;
+        this.trouble = null;
+      } catch (error) {
+        // A request that never arrived has no answer, and its error says nothing to people.
+        const trouble = { isAnswered: error instanceof Refusal, why: error instanceof Refusal ? error.message : "" };
+        if (trouble.why && trouble.why !== this.trouble?.why) this.on.held(trouble.why);
+        this.trouble = trouble;
         this.on.changed();
         await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
       }
@@ -135,7 +142,7 @@ export class Saver {
     const seen = item.seen ?? this.seenOf(item.where);
     const headers = { "Content-Type": "application/json", "If-Match": `"${seen}"` };
     const answer = await fetch(item.path, { method: "POST", headers, body: JSON.stringify(item.body) });
-    if (answer.status >= 500 || answer.status === 401) throw new Error(await explain(answer));
+    if (answer.status >= 500 || answer.status === 401) throw new Refusal((await explain(answer)).slice(0, LONGEST_REASON));
     if (!answer.ok && answer.status !== 412) {
       this.on.refused(item, await explain(answer));
       return true;

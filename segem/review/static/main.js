@@ -36,6 +36,7 @@ let hiding = 0;
 
 const saver = new Saver(info.run, info.person, {
   changed: showSaved,
+  held: (why) => say(`Not saved yet: ${why}`),
   others(where, changes, left) {
     if (!isHere(where)) return;
     stage.mask.note(changes);
@@ -93,9 +94,11 @@ function withdraw(text) { if ($("message").textContent === text) say(""); }
 
 function showSaved() {
   const count = saver.waiting.length;
-  const state = saver.offline ? "offline" : count ? "saving" : "saved";
-  $("saved").className = state;
-  const kept = `No connection: ${count} ${saver.isKept ? "kept here" : "in this page alone, which is to stay open"}, sent when it is back`;
+  const { trouble } = saver;
+  const state = trouble ? "offline" : count ? "saving" : "saved";
+  Object.assign($("saved"), { className: state, title: trouble?.why ?? "" });
+  const [what, when] = trouble?.isAnswered ? ["The server cannot save", "it can"] : ["No connection", "it is back"];
+  const kept = `${what}: ${count} ${saver.isKept ? "kept here" : "in this page alone, which is to stay open"}, sent when ${when}`;
   $("saved").textContent = { offline: kept, saving: `Saving ${count}`, saved: "Saved" }[state];
 }
 
