@@ -1,10 +1,12 @@
-"""Scores a model, and K-means, on mouse cortex (SNEMI3D): whole stacks of another animal, stain and pixel size.
+"""Scores a model, and K-means, on whole stacks of a tissue it has not seen: other animal, stain and pixel size.
 
-    .venv/bin/python benchmarks/other_tissue.py --data-root DIR [--model unet-em] [--resample never]
+    .venv/bin/python benchmarks/other_tissue.py --data-root DIR [--model unet-em] [--volumes ac4 ac3] [--resample never]
 
-The labels of SNEMI3D number the neurons. Membrane is two pixels of each neuron beside another one or 0, and 0 itself
-(membrane, the space between cells, myelin), as `data/manifests/all.yaml` has it. Sections are shown to the model at the
-pixel size it learned at, as a run does, unless that is switched off; it is scored at their own.
+Mouse cortex (`ac4`, `ac3` of SNEMI3D) for models of the fly, and the flies (`isbi`, `stack1` of the VNC) for models of
+the mouse; whether a model has seen a stack is on its card. No label of the stack is used but to judge. The labels of
+SNEMI3D number the neurons. Membrane is two pixels of each neuron beside another one or 0, and 0 itself (membrane, the
+space between cells, myelin), as `data/manifests/all.yaml` has it. Sections are shown to the model at the pixel size it
+learned at, as a run does, unless that is switched off; it is scored at their own.
 """
 
 from __future__ import annotations
@@ -24,18 +26,18 @@ from segem.learn.artefact import find_model
 from segem.stages.volumes.ingest import ingest
 
 MANIFEST = Path(__file__).resolve().parent.parent / "data" / "manifests" / "all.yaml"
-VOLUMES = ("ac4", "ac3")
+VOLUMES = ("ac4", "ac3", "isbi", "stack1")
 
 
 def main() -> None:
     """Print one line of scores for each volume."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--data-root", type=Path, required=True, help="holds snemi/ac3 and snemi/ac4, each raw/ and ids/"
+        "--data-root", type=Path, required=True, help="holds the stacks that data/manifests/all.yaml names"
     )
     parser.add_argument("--model", default="unet-em", help="name, or path of a model's folder")
     parser.add_argument("--views", type=int, default=1, choices=(1, 2, 4, 8), help="flips and turns to average")
-    parser.add_argument("--volumes", nargs="+", choices=VOLUMES, default=VOLUMES)
+    parser.add_argument("--volumes", nargs="+", choices=VOLUMES, default=VOLUMES[:2])
     parser.add_argument("--resample", choices=("auto", "never"), default="auto")
     arguments = parser.parse_args()
     artefact = find_model(arguments.model)
