@@ -85,7 +85,9 @@ def take_snapshot(root: Path, into: Path, *, keep: int | None = None) -> tuple[P
     with locked(into / ".backup.lock"):
         place, snapshot = _copy_all(root, into)
         for old in list_snapshots(into)[: -max(1, keep)] if keep is not None else ():
-            _remove(old)
+            # Where the clock was set back, this one comes before those that it has followed.
+            if old != place:
+                _remove(old)
     return place, snapshot
 
 
@@ -303,7 +305,8 @@ def copy_database(path: Path, copy: Path) -> None:
     """
     try:
         with (
-            closing(sqlite3.connect(f"file:{path.as_posix()}?mode=ro", uri=True, timeout=60)) as source,
+            # Quoted: what follows a # or ? in a folder's name would be none of the path, and another file be made.
+            closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60)) as source,
             closing(sqlite3.connect(copy)) as target,
         ):
             source.backup(target)
