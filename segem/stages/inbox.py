@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -90,7 +91,7 @@ def look_into(
         log = _read(folder, config)
         known = {(one.name, one.stamp) for one in log.stacks}
         before = _stamps(config.inbox)
-        fresh = {name: stamp for name, stamp in before.items() if (name, stamp) not in known}
+        fresh = {name for name, stamp in before.items() if (name, stamp) not in known and _legible(name) == name}
         if any(not _is_declared(config.inbox / name) for name in fresh):
             wait(config.settle_seconds)
         remarks: dict[str, str] = {}
@@ -98,6 +99,10 @@ def look_into(
         # Also what has appeared, or was renamed, since: it is named, and left for the next look.
         for name, stamp in _stamps(config.inbox).items():
             if (name, stamp) in known:
+                continue
+            if _legible(name) != name:
+                # Neither the list of stacks nor a manifest can hold it, and it must not keep the others from both.
+                remarks[_legible(name)] = "its name is not UTF-8; rename it, and it is taken"
                 continue
             path = config.inbox / name
             if not _is_declared(path) and before.get(name) != stamp:
@@ -160,6 +165,17 @@ def _stamps(inbox: Path) -> dict[str, str]:
     return {name: stamp for name, stamp in stamps.items() if stamp is not None and first[stamp] == name}
 
 
+def _legible(name: str) -> str:
+    r"""Return a name with the bytes that are no text written out, as \xe4 is.
+
+    Examples
+    --------
+    >>> _legible("Pr\udce4parat.tif")
+    'Pr\\udce4parat.tif'
+    """
+    return name.encode(errors="backslashreplace").decode()
+
+
 def _is_passed_over(name: str) -> bool:
     return name.startswith(".") or name.lower().endswith((DONE, *UNFINISHED))
 
@@ -196,7 +212,7 @@ def _digest(path: Path) -> str:
     for file in files:
         # What a single file is called does not matter.
         if files != [path]:
-            digest.update(str(file.relative_to(path if path.is_dir() else path.parent)).encode() + b"\0")
+            digest.update(os.fsencode(file.relative_to(path if path.is_dir() else path.parent)) + b"\0")
         with file.open("rb") as opened:
             while chunk := opened.read(_CHUNK):
                 digest.update(chunk)
