@@ -31,7 +31,7 @@ class Notice:
     """What is said of a campaign, or of the weekly look, that has failed."""
 
     run: str | None
-    """None for the weekly look, which is at all of them."""
+    """None for the weekly look, which is at all of them; that of a flow run where no run of the workspace is known."""
     state: str
     """``failed``, or ``crashed`` where its process is gone."""
     reason: str
@@ -48,10 +48,12 @@ class Notice:
     def text(self) -> str:
         """All of it, for people."""
         whose, place = (f"Run {self.run}", f"runs/{self.run}") if self.run else (_name(None).capitalize(), "runs")
-        return (
-            f"{whose} has {self.state}: {self.reason}\n\n"
-            f"Machine: {self.machine}\nReport, status page and records: {self.workspace}/{place}\n"
+        folder = f"{self.workspace}/{place}"
+        # What ended before it had a run, or has none, such as a retraining, has left nothing there.
+        there = (
+            f"Report, status page and records: {folder}" if Path(folder).is_dir() else f"Workspace: {self.workspace}"
         )
+        return f"{whose} has {self.state}: {self.reason}\n\nMachine: {self.machine}\n{there}\n"
 
 
 def _name(run: str | None) -> str:
@@ -108,7 +110,7 @@ def tell_of(workspace: Path, run: str | None, state: str, reason: str, notices: 
         logger.warning("%s: nobody could be told by mail (%s)", _name(run), type(error).__name__)
     try:
         if notices is not None and notices.webhook is not None:
-            _post(notice, str(notices.webhook))
+            _post(notice, str(notices.webhook.get_secret_value()))
     except Exception as error:
         logger.warning("%s: nobody could be told by webhook (%s)", _name(run), type(error).__name__)
 

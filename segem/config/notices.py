@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, HttpUrl, SecretStr
+from pydantic import Field, HttpUrl, Secret, SecretStr
 
 from segem.config.base import Config
 from segem.config.parsing import parse
@@ -44,7 +44,7 @@ class NoticeConfig(Config):
 
     mail: MailConfig | None = None
     """By mail."""
-    webhook: HttpUrl | None = None
+    webhook: Secret[HttpUrl] | None = None
     """By a POST of JSON to this address; better in the variable ``SEGEM_WEBHOOK``, since it often holds a token."""
 
 
