@@ -63,7 +63,8 @@ def load_notices(workspace: Path) -> NoticeConfig:
     Raises
     ------
     ConfigError
-        When the file is wrong, others may read the password in it, or the password would be sent unencrypted.
+        When the file is wrong, others may read the password in it, the password would be sent unencrypted, or nobody
+        could log in.
     """
     file = workspace / FILE
     try:
@@ -85,4 +86,12 @@ def load_notices(workspace: Path) -> NoticeConfig:
     found = parse(NoticeConfig, values, where=file)
     if found.mail is not None and found.mail.password is not None and found.mail.security == "none":
         raise ConfigError("the password would be sent unencrypted", where=file, fix="set security to starttls or tls")
+    if found.mail is not None and (found.mail.user is None) != (found.mail.password is None):
+        # As where the variable is set in a shell, but not where a service runs. The server would refuse the mail.
+        missing = "password" if found.mail.password is None else "user"
+        raise ConfigError(
+            f"mail has no {missing} to log in with",
+            where=file,
+            fix=f"give both, the password by the variable {PASSWORD} where segem runs, or neither",
+        )
     return found

@@ -180,6 +180,8 @@ def test_servers_that_are_gone_cost_a_warning_without_secrets(
         ('[mail]\nto = ["ann@lab.example\\nBcc: x@y"]\nsender = "a@b"', 0o600, "to"),
         ('webhook = "file:///etc/passwd"', 0o600, "webhook"),
         ("[mail", 0o600, "cannot be read"),
+        (mail_to(587, 'user = "segem"\nsecurity = "starttls"'), 0o600, "no password to log in with"),
+        (mail_to(587, 'password = "abc"\nsecurity = "starttls"'), 0o600, "no user to log in with"),
         ("letter = true", 0o600, "letter"),
     ],
 )
