@@ -17,6 +17,7 @@ from pydantic import ValidationError
 import segem
 from segem.errors import WorkspaceError
 from segem.io.files import PARTIAL, disk_errors, locked, new_directory, sweep_partials, write_text
+from segem.io.ledger import copy_with_log
 from segem.progress import Advance, track
 from segem.records.snapshot import CopiedFile, Snapshot
 
@@ -304,6 +305,13 @@ def copy_database(path: Path, copy: Path) -> None:
         When it cannot be read.
     """
     try:
+        if not os.access(path.parent, os.W_OK):
+            # SQLite keeps files beside a database even to read it.
+            with disk_errors(path):
+                whole = copy_with_log(path, copy)
+            if not whole:
+                raise sqlite3.DatabaseError("no whole copy of it")
+            return
         with (
             # Quoted: what follows a # or ? in a folder's name would be none of the path, and another file be made.
             closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60)) as source,
