@@ -13,7 +13,7 @@ from pathlib import Path
 
 from segem.config import Manifest, load_manifest
 from segem.config.service import InboxConfig
-from segem.errors import InputError, SegemError, WorkspaceError
+from segem.errors import InputError, SegemError, WorkspaceError, spell_out
 from segem.io.files import disk_errors, locked, write_text
 from segem.io.readers.source import list_source_files, name_format
 from segem.io.workspace import Workspace
@@ -91,7 +91,7 @@ def look_into(
         log = _read(folder, config)
         known = {(one.name, one.stamp) for one in log.stacks}
         before = _stamps(config.inbox)
-        fresh = {name for name, stamp in before.items() if (name, stamp) not in known and _legible(name) == name}
+        fresh = {name for name, stamp in before.items() if (name, stamp) not in known and spell_out(name) == name}
         if any(not _is_declared(config.inbox / name) for name in fresh):
             wait(config.settle_seconds)
         remarks: dict[str, str] = {}
@@ -100,9 +100,9 @@ def look_into(
         for name, stamp in _stamps(config.inbox).items():
             if (name, stamp) in known:
                 continue
-            if _legible(name) != name:
+            if spell_out(name) != name:
                 # Neither the list of stacks nor a manifest can hold it, and it must not keep the others from both.
-                remarks[_legible(name)] = "its name is not UTF-8; rename it, and it is taken"
+                remarks[spell_out(name)] = "its name is not UTF-8; rename it, and it is taken"
                 continue
             path = config.inbox / name
             if not _is_declared(path) and before.get(name) != stamp:
@@ -163,17 +163,6 @@ def _stamps(inbox: Path) -> dict[str, str]:
     # Of files that make one stack together, by what their metadata say, the first stands for all.
     first = {stamp: name for name, stamp in reversed(stamps.items())}
     return {name: stamp for name, stamp in stamps.items() if stamp is not None and first[stamp] == name}
-
-
-def _legible(name: str) -> str:
-    r"""Return a name with the bytes that are no text written out, as \xe4 is.
-
-    Examples
-    --------
-    >>> _legible("Pr\udce4parat.tif")
-    'Pr\\udce4parat.tif'
-    """
-    return name.encode(errors="backslashreplace").decode()
 
 
 def _is_passed_over(name: str) -> bool:
