@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 import segem
-from segem.errors import WorkspaceError
+from segem.errors import WorkspaceError, spell_out
 from segem.io.files import PARTIAL, disk_errors, locked, new_directory, sweep_partials, write_text
 from segem.io.ledger import copy_with_log
 from segem.progress import Advance, track
@@ -114,7 +114,7 @@ def _copy_all(root: Path, into: Path) -> tuple[Path, Snapshot]:
         snapshot = Snapshot(
             created=created.isoformat(timespec="seconds"),
             segem_version=segem.__version__,
-            workspace=str(root),
+            workspace=spell_out(str(root)),
             files=files,
             links={path.relative_to(root).as_posix(): str(path.readlink()) for path in found.links},
         )
@@ -232,6 +232,11 @@ def sort_files(root: Path, *, hidden: bool = True) -> SortedFiles:
     """Return the files below a folder of a workspace, without unfinished ones and those of a living process.
 
     Whether those are among them whose name, or whose folder's name, begins with a dot, is said by `hidden`.
+
+    Raises
+    ------
+    WorkspaceError
+        When a name is not UTF-8, or the disk refuses.
     """
     found = SortedFiles()
     with disk_errors(root):
@@ -239,10 +244,13 @@ def sort_files(root: Path, *, hidden: bool = True) -> SortedFiles:
             here = Path(folder)
             found.links += [here / name for name in below if (here / name).is_symlink()]
             below[:] = sorted(name for name in below if not _is_left_out(name, hidden))
+            for name in below:
+                _require_text(here / name, name)
             for name in sorted(names):
                 path = here / name
                 if _is_left_out(name, hidden) or name.endswith(_LIVE):
                     continue
+                _require_text(path, name)
                 if path.is_symlink():
                     found.links.append(path)
                 # Neither sockets nor pipes.
@@ -250,6 +258,16 @@ def sort_files(root: Path, *, hidden: bool = True) -> SortedFiles:
                     databases = found.databases if is_database(path) else found.rest
                     (found.records if name == "run.json" else databases).append(path)
     return found
+
+
+def _require_text(path: Path, name: str) -> None:
+    """Raise where the list of a copy could not name a file, so that it could never be copied back."""
+    if spell_out(name) != name:
+        raise WorkspaceError(
+            "a name in the workspace is not UTF-8, and no copy of it would be found again",
+            where=path,
+            fix="rename it, or move it out of the workspace",
+        )
 
 
 def _is_left_out(name: str, hidden: bool) -> bool:

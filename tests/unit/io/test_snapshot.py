@@ -63,6 +63,18 @@ def test_a_workspace_comes_back_as_it_was(root: Path, tmp_path: Path) -> None:
     assert place == list_snapshots(tmp_path / "b")[-1]
 
 
+@pytest.mark.parametrize("folder", ["", "models"])
+def test_a_name_that_no_list_can_hold_is_refused_before_it_is_lost(root: Path, tmp_path: Path, folder: str) -> None:
+    odd = root / folder / os.fsdecode(b"Pr\xe4parat")
+    odd.mkdir() if folder else odd.touch()
+    with pytest.raises(WorkspaceError, match=r"Pr\\udce4parat: a name in the workspace is not UTF-8"):
+        take_snapshot(root, tmp_path / "b")
+    odd.rename(odd.with_name("stack"))
+    take_snapshot(root, tmp_path / "b")
+    restore_snapshot(tmp_path / "b", tmp_path / "again")
+    assert folder or (tmp_path / "again/stack").exists()
+
+
 @pytest.mark.parametrize("name", ["lab#2", "whole?", "100%25", "a b ü"])
 def test_databases_are_copied_whatever_their_folder_is_called(root: Path, tmp_path: Path, name: str) -> None:
     there = root.rename(tmp_path / name)
