@@ -97,8 +97,10 @@ def campaign(
     SegemError
         When nothing could start: something is wrong with the manifest, the model or the workspace.
     """
-    with told_when_red(workspace, run or manifest.stem):
+    with told_when_red(workspace, run or manifest.stem) as told:
         job = open_campaign(manifest, run, workspace, data_root, replace=replace)
+        # By the name that the run has now, so that who is told finds it.
+        told.name = job.run
         if run is None and is_watched():
             # The name was made of today's date: who starts the campaign again may do so tomorrow.
             label_run(RUN_LABEL, job.run)
@@ -113,14 +115,15 @@ def _take_campaign(job: Campaign, execution: ExecutionConfig) -> State[CampaignO
         try:
             pages = report_step(job.run, job.workspace.root, scored)
             publish(job.run, pages)
-            board.fail(pages.failed | failed)
+            # Scoring reads the results back from disk, so it may find damage that no step has noticed. Volumes of
+            # another manifest, which the run may hold too, are no business of this campaign.
+            found = {name: why for name, why in (pages.failed | failed).items() if name in job.volumes}
+            board.fail(found)
         except Exception:
             # Without a report too, the volumes that failed are the cause to name first.
             _raise_if_any(failed, job)
             raise
-    # Scoring reads the results back from disk, so it may find damage that no step has noticed.
-    found = pages.failed | failed
-    _raise_if_any({name: found[name] for name in job.volumes if name in found}, job)
+    _raise_if_any(found, job)
     outcome, waits_for = CampaignOutcome(job.run, job.volumes, pages.index), await_review(job)
     if waits_for is None:
         return Completed(data=outcome)

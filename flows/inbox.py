@@ -19,7 +19,7 @@ from segem.io.workspace import Workspace, open_workspace
 from segem.records.inbox import FoundStack
 from segem.stages.campaign import describe_failure
 from segem.stages.inbox import Batch, Look, close_batch, look_into
-from segem.stages.reporting.read import read_report
+from segem.stages.reporting.read import read_report, version_of_report
 
 DEFAULT_EXECUTION = ExecutionConfig()
 
@@ -98,7 +98,8 @@ def campaign_on_new_data(
         )
     names = [one.name for one in _stacks(look)]
     if not names:
-        return Completed(name="NothingNew", message=f"nothing new in {config.inbox}", data=names)
+        left = "".join(f"; {name}: {remark}" for name, remark in look.remarks.items())
+        return Completed(name="NothingNew", message=f"nothing new in {config.inbox}{left}", data=names)
     return Completed(message=f"new: {', '.join(names)}", data=names)
 
 
@@ -108,10 +109,14 @@ def _stacks(look: Look) -> list[FoundStack]:
 
 def _segment(batch: Batch, config: InboxConfig, space: Workspace, execution: ExecutionConfig) -> dict[str, str]:
     """Run the campaign of a batch as part of this flow run, and return why stacks of it failed."""
+    before = version_of_report(space.report(batch.run))
     try:
         campaign.fn(batch.manifest, run=batch.run, workspace=space.root, execution=execution)
         failed = {}
     except IncompleteError:
+        # The report of an earlier attempt, which was killed before the batch was closed, does not say what failed now.
+        if version_of_report(space.report(batch.run)) == before:
+            raise
         volumes = read_report(space.report(batch.run)).volumes
         failed = {one.name: one.reason or one.state for one in volumes if one.state == "failed"}
     close_batch(batch, failed, config, space)

@@ -21,8 +21,9 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
-from segem.config.notices import MailConfig, NoticeConfig, load_notices
-from segem.errors import WorkspaceError
+from flows.links import is_watched
+from segem.config.notices import MailConfig, NoticeConfig, load_notices, require_login
+from segem.errors import ConfigError, WorkspaceError
 from segem.io.files import write_text
 from segem.stages.campaign import describe_failure
 
@@ -43,7 +44,7 @@ class Notice:
     name: str
     """What people call it."""
     run: str | None
-    """The campaign; None for what is no single one, as the weekly look."""
+    """The campaign; None for what is no single one, as the weekly look. That of a flow run where no run is known."""
     state: str
     """``failed``, or ``crashed`` where its process is gone."""
     reason: str
@@ -64,17 +65,25 @@ class Notice:
     @property
     def text(self) -> str:
         """All of it, for people."""
-        whose, place = (
-            (f"Run {self.run}", f"runs/{self.run}") if self.run else (self.name[:1].upper() + self.name[1:], "runs")
+        named = self.name[:1].upper() + self.name[1:]
+        whose, place = (f"Run {self.run}", f"runs/{self.run}") if self.run else (named, "runs")
+        folder = f"{self.workspace}/{place}"
+        # What ended before it had a run, or has none, such as a retraining, has left nothing there.
+        there = (
+            f"Report, status page and records: {folder}" if Path(folder).is_dir() else f"Workspace: {self.workspace}"
         )
-        return (
-            f"{whose} has {self.state}: {self.reason}\n\n"
-            f"Machine: {self.machine}\nReport, status page and records: {self.workspace}/{place}\n"
-        )
+        return f"{whose} has {self.state}: {self.reason}\n\nMachine: {self.machine}\n{there}\n"
+
+
+@dataclass
+class Named:
+    """What is told of by its name."""
+
+    name: str
 
 
 @contextmanager
-def told_when_red(workspace: Path, name: str, *, of_run: bool = True) -> Iterator[None]:
+def told_when_red(workspace: Path, name: str, *, of_run: bool = True) -> Iterator[Named]:
     """Tell those who are to know when the body fails; who stops it knows.
 
     Parameters
@@ -86,19 +95,32 @@ def told_when_red(workspace: Path, name: str, *, of_run: bool = True) -> Iterato
     of_run : bool
         Whether it is a run.
 
+    Yields
+    ------
+    Named
+        Takes the name of the run once it is known.
+
     Raises
     ------
     ConfigError
         Before the body, when those settings are wrong: after a night of work it would be too late.
     """
-    notices = load_notices(workspace)
+    notices, named = load_notices(workspace), Named(name)
     try:
-        yield
+        require_login(notices)
+    except ConfigError as error:
+        # Whoever starts a run by hand sees how it ends, and need not know the password.
+        if is_watched():
+            raise
+        logger.warning("%s", error)
+    try:
+        yield named
     except Exception as error:
-        tell_of(workspace, name, "failed", describe_failure(error), of_run=of_run, notices=notices)
+        tell_of(workspace, named.name, "failed", describe_failure(error), of_run=of_run, notices=notices)
         raise
     # Once it has gone well, the same failure is news again.
-    _remember(workspace, name, None)
+    for one in {name, named.name}:
+        _remember(workspace, one, None)
 
 
 def tell_of(
@@ -135,7 +157,7 @@ def tell_of(
         logger.warning("%s: nobody could be told by mail (%s)", name, type(error).__name__)
     try:
         if notices is not None and notices.webhook is not None:
-            _post(notice, str(notices.webhook))
+            _post(notice, str(notices.webhook.get_secret_value()))
             reached = True
     except Exception as error:
         logger.warning("%s: nobody could be told by webhook (%s)", name, type(error).__name__)

@@ -45,12 +45,12 @@ class SegemError(Exception):
         found: object = None,
         fix: str | None = None,
     ) -> None:
-        super().__init__(what)
-        self.what = what
-        self.where = None if where is None else str(where)
-        self.expected = None if expected is None else str(expected)
-        self.found = None if found is None else str(found)
-        self.fix = fix
+        self.what = spell_out(what)
+        super().__init__(self.what)
+        self.where = None if where is None else spell_out(str(where))
+        self.expected = None if expected is None else spell_out(str(expected))
+        self.found = None if found is None else spell_out(str(found))
+        self.fix = None if fix is None else spell_out(fix)
 
     def __str__(self) -> str:
         text = self.what if self.where is None else f"{self.where}: {self.what}"
@@ -65,6 +65,19 @@ class SegemError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         # Errors are sent between processes (dask workers, Prefect results), so keyword arguments must survive pickling.
         return (_rebuild, (type(self), self.what, self.where, self.expected, self.found, self.fix))
+
+
+def spell_out(text: str) -> str:
+    r"""Return a text with the bytes in it that are none, as of a file's name that is not UTF-8, written out.
+
+    Neither a record nor a server takes them as they are.
+
+    Examples
+    --------
+    >>> spell_out("Pr\udce4parat.tif")
+    'Pr\\udce4parat.tif'
+    """
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _rebuild(

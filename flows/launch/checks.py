@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 
 from flows.launch.service import Service
-from segem.config.notices import load_notices
+from segem.config.notices import load_notices, require_login
 from segem.errors import SegemError
 from segem.stages.doctor import LOW_DISK_GB, Finding
 
@@ -46,6 +46,7 @@ def _check_notices(service: Service) -> Iterator[Finding]:
     """Read who is told when a campaign fails: at the failure itself it is too late to learn that nobody is."""
     try:
         found = load_notices(service.workspace)
+        require_login(found)
     except SegemError as error:
         yield Finding("notices", "bad", str(error))
         return

@@ -22,8 +22,8 @@ from prefect.logging.handlers import APILogHandler
 from prefect.server.api.server import create_app
 from prefect.states import Crashed
 
+from flows.launch.proxies import spare_loopback
 from segem.errors import ServerError, WorkspaceError
-from segem.guard import LOOPBACK
 from segem.serving import listen, serve
 
 SENDING_S = 10.0
@@ -72,11 +72,9 @@ def serve_prefect(home: Path) -> Iterator[str]:
 
 def _make_settings(address: str, home: Path) -> dict[str, str | None]:
     password = f"segem:{secrets.token_urlsafe(32)}"
-    without_proxy = ",".join(filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), LOOPBACK]))
     return {
         **_find_useless_proxies(),
-        "NO_PROXY": without_proxy,
-        "no_proxy": without_proxy,
+        **spare_loopback(),
         "PREFECT_API_AUTH_STRING": password,
         "PREFECT_API_URL": f"{address}/api",
         # Home and database can be set independently; both must be this server's own.

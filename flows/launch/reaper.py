@@ -6,6 +6,7 @@ slot, or belong to somebody else, and is never touched.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from prefect.client.schemas.filters import (
     TaskRunFilterStateType,
 )
 from prefect.client.schemas.objects import State, StateType
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Cancelled, Crashed
 
 from flows.launch.lease import Lease, expired, leases_in
@@ -42,6 +43,8 @@ STOPPED = "it was cancelled, and its process has ended"
 LATE_SECONDS = 60.0
 """How long a request may still reach the server of a process that is dead by then."""
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Reaped:
@@ -53,10 +56,12 @@ class Reaped:
     """Whether somebody had cancelled it; if not, it has crashed."""
     again: str | None = None
     """Id of the run that was started in its place."""
+    run: str | None = None
+    """The run of the workspace that it worked on, where that is known."""
 
 
 def reap(folder: Path, client: SyncPrefectClient) -> list[Reaped]:
-    """Look at every lease once.
+    """Look at every lease once; one that cannot be looked at is logged, and keeps no other from it.
 
     Parameters
     ----------
@@ -75,11 +80,16 @@ def reap(folder: Path, client: SyncPrefectClient) -> list[Reaped]:
 
 def _reap(folder: Path, client: SyncPrefectClient) -> Iterator[Reaped]:
     for lease in leases_in(folder):
-        with expired(lease) as dead:
-            if not dead:
-                _help_to_cancel(lease, client)
-                continue
-            found = _look_at(lease, client)
+        try:
+            with expired(lease) as dead:
+                if not dead:
+                    _help_to_cancel(lease, client)
+                    continue
+                found = _look_at(lease, client)
+        # The server may be busy: there is another look soon, but what was found of others is told now or never.
+        except Exception as error:
+            logger.warning("flow run %s could not be looked at: %s", lease.flow_run, error)
+            continue
         if found is not None:
             yield found
 
@@ -98,7 +108,7 @@ def _look_at(lease: Lease, client: SyncPrefectClient) -> Reaped | None:
             again = None if stopped else _start_again(run, client)
             # Last of all: killed before this line, the reaper does the same once more.
             lease.close()
-            return Reaped(str(run.id), run.name, stopped, again)
+            return Reaped(str(run.id), run.name, stopped, again, _run_of(run))
         # The server may be about to hear that the run is pending or runs, from a process that was killed meanwhile.
         if late and (closed or state == StateType.SCHEDULED):
             return None
@@ -136,15 +146,28 @@ def _start_again(run: FlowRun, client: SyncPrefectClient) -> str | None:
         return None
     # Under the name that it had: one that is made of the date would be another after midnight, and begin anew.
     named = {"run": labels[RUN_LABEL]} if RUN_LABEL in labels else {}
-    again = client.create_flow_run_from_deployment(
-        run.deployment_id,
-        parameters={**run.parameters, **named},
-        tags=run.tags,
-        # One run for each attempt, however often this is called.
-        idempotency_key=f"{first}/{attempt + 1}",
-        labels={ATTEMPT: attempt + 1, FIRST: first},
-    )
+    try:
+        again = client.create_flow_run_from_deployment(
+            run.deployment_id,
+            parameters={**run.parameters, **named},
+            tags=run.tags,
+            # One run for each attempt, however often this is called.
+            idempotency_key=f"{first}/{attempt + 1}",
+            labels={ATTEMPT: attempt + 1, FIRST: first},
+        )
+    except PrefectHTTPStatusError as error:
+        if not error.response.is_client_error:
+            raise
+        # The deployment is gone, or takes other parameters since an upgrade: no later look would start it either.
+        logger.warning("flow run %s cannot be started again: %s", run.name, error)
+        return None
     return str(again.id)
+
+
+def _run_of(run: FlowRun) -> str | None:
+    """Return the run of the workspace that a flow run works on, by what its campaign or its parameters have named."""
+    named = (run.labels or {}).get(RUN_LABEL) or run.parameters.get("run")
+    return str(named) if named else None
 
 
 def _help_to_cancel(lease: Lease, client: SyncPrefectClient) -> None:

@@ -118,7 +118,7 @@ def add_schedule(service: Service, name: str, parameters: dict[str, Any], config
     when = _read_times(config)
     with connect(service) as client:
         known = _find(client)
-        if any(one.slug == slug for _, one in known):
+        if any(slug_of(_name_of(one)) == slug for _, one in known):
             raise ConfigError(
                 "there is a schedule of this name",
                 where=slug,
@@ -214,14 +214,19 @@ def _find(client: SyncPrefectClient) -> list[tuple[DeploymentResponse, Deploymen
 def _one(client: SyncPrefectClient, slug: str) -> tuple[DeploymentResponse, DeploymentSchedule]:
     known = _find(client)
     for deployment, one in known:
-        if one.slug == slug:
+        if slug_of(_name_of(one)) == slug:
             return deployment, one
     raise ConfigError(
         "there is no schedule of this name",
         where=slug,
-        found=", ".join(sorted(one.slug or "one without a name" for _, one in known)) or "none at all",
+        found=", ".join(sorted(_name_of(one) for _, one in known)) or "none at all",
         fix="see `segem schedule list`",
     )
+
+
+def _name_of(one: DeploymentSchedule) -> str:
+    """Return what a schedule is listed by; one that was made on Prefect's page may have no name."""
+    return one.slug or str(one.id)
 
 
 @contextmanager
@@ -278,7 +283,7 @@ def _describe(deployment: DeploymentResponse, one: DeploymentSchedule) -> Schedu
     zone = getattr(one.schedule, "timezone", None) or "UTC"
     active = one.active and not deployment.paused
     return Scheduled(
-        name=one.slug or str(one.id),
+        name=_name_of(one),
         cron=cron or f"every {getattr(one.schedule, 'interval', 'now and then')}",
         timezone=zone,
         active=active,

@@ -221,7 +221,7 @@ def _watch(
                 for found in reap(service.leases, client):
                     say(_describe(found.name, found.stopped, found.again))
                     if not found.stopped and found.again is None:
-                        tell_of(service.workspace, found.name, "crashed", "its process ended unexpectedly")
+                        tell_of(service.workspace, found.run or found.name, "crashed", "its process ended unexpectedly")
             except Exception as error:
                 say(f"warning: the runs could not be looked at: {error}")
             reaped = time.monotonic()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.launch.local import PREFECT_SETTINGS
+from flows.launch.proxies import spare_loopback
 from segem.errors import ConfigError, WorkspaceError
 from segem.guard import LOOPBACK
 
@@ -129,7 +130,7 @@ class Service:
 
     def client_environment(self) -> dict[str, str]:
         """Return the environment in which a client, a worker or a flow reaches the server."""
-        return {**PREFECT_SETTINGS, **self.settings(), "NO_PROXY": LOOPBACK, "no_proxy": LOOPBACK}
+        return {**PREFECT_SETTINGS, **self.settings(), **spare_loopback()}
 
     def server_environment(self) -> dict[str, str]:
         """Return the environment of the server itself."""

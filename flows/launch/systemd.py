@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -71,23 +72,25 @@ def install(workspace: Path, config: ServeConfig) -> Installed:
     WorkspaceError
         When the unit cannot be written, or systemd finds it wrong.
     """
-    name = f"segem-{re.sub(r'[^A-Za-z0-9]+', '-', workspace.name).strip('-') or 'workspace'}.service"
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    path = home / "systemd" / "user" / name
     text = UNIT.format(
         workspace=str(workspace).replace("%", "%%"),
-        quoted=_quote(str(workspace)),
+        # A dollar sign begins a variable, in arguments only.
+        quoted=_quote(str(workspace)).replace("$", "$$"),
         python=_quote(sys.executable),
         port=config.port,
         at_once=config.at_once,
     )
+    folder = home / "systemd" / "user"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = _choose_file(folder, workspace, text)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise WorkspaceError(
-            "the unit cannot be written", where=path, found=error.strerror, fix="check the rights of this folder"
+            "the unit cannot be written", where=folder, found=error.strerror, fix="check the rights of this folder"
         ) from error
+    name = path.name
     return Installed(
         unit=str(path),
         checked=_check(path),
@@ -98,10 +101,22 @@ def install(workspace: Path, config: ServeConfig) -> Installed:
     )
 
 
+def _choose_file(folder: Path, workspace: Path, text: str) -> Path:
+    """Return the file of the unit of a workspace; one of another workspace that is called alike keeps its own."""
+    called = re.sub(r"[^A-Za-z0-9]+", "-", workspace.name).strip("-") or "workspace"
+    plain = folder / f"segem-{called}.service"
+    told_apart = folder / f"segem-{called}-{hashlib.sha256(str(workspace).encode()).hexdigest()[:8]}.service"
+    described = next(line for line in text.splitlines() if line.startswith("Description="))
+    if told_apart.exists():
+        return told_apart
+    taken = plain.exists() and described not in plain.read_text(encoding="utf-8", errors="replace").splitlines()
+    return told_apart if taken else plain
+
+
 def _quote(text: str) -> str:
-    """Return a path as systemd reads it: a percent sign begins a specifier, and spaces end a word."""
+    """Return a path as systemd reads it: a percent sign begins a specifier, spaces and quotes end a word."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
-    return f'"{escaped}"' if re.search(r"\s", text) else escaped
+    return f'"{escaped}"' if re.search(r"[\s'\"\\;]", text) else escaped
 
 
 def _check(path: Path) -> str:

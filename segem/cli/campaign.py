@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -87,21 +86,21 @@ def run(
     """
     from flows.launch.local import run_campaign
     from segem.stages.campaign import open_campaign
-    from segem.stages.reporting.read import read_report
+    from segem.stages.reporting.read import read_report, version_of_report
 
     job = open_campaign(manifest, run_name, common.workspace, data_root, replace=replace)
     if plan:
         _plan(job, execution, common)
         return
     folder = job.workspace.report(job.run)
-    before = _version(folder / "report.json")
+    before = version_of_report(folder)
     failure: SegemError | None = None
     try:
         run_campaign(job, execution=execution, verbose=verbose)
     except SegemError as error:
         failure = error
     # A run that failed before its report leaves the report of an earlier attempt, which says nothing about this one.
-    if _version(folder / "report.json") not in (None, before):
+    if version_of_report(folder) not in (None, before):
         scores = read_report(folder)
         if common.as_json:
             show(scores, as_json=True)
@@ -131,12 +130,3 @@ def _plan(job: Campaign, execution: ExecutionConfig, common: Common) -> None:
             found="; ".join(f"{name} ({reason})" for name, reason in refused.items()),
             fix="mend what is named, or leave these volumes out",
         )
-
-
-def _version(file: Path) -> tuple[int, int] | None:
-    """Return a value that changes when a file is replaced; None where there is no file."""
-    try:
-        status = file.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_ino, status.st_mtime_ns

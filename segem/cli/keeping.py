@@ -53,7 +53,8 @@ def purge(
             )
         typer.confirm(f"Remove {len(going)} run{'' if len(going) == 1 else 's'} for good?", abort=True)
     for one in going:
-        remove_run(workspace, one.run)
+        # It may have been asked for long, and removing those before takes long too.
+        remove_run(workspace, one.run, one.used)
     sweep_removed(workspace)
 
 

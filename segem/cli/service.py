@@ -13,7 +13,7 @@ from segem.cli.command import Theme
 from segem.cli.options import Option, Options
 from segem.cli.shared import RUN, CommonOptions, DataRootOption, ExecutionOptions, ManifestArgument, workspace_at
 from segem.cli.show import show
-from segem.config import Manifest, check_name, load_manifest
+from segem.config import ExecutionConfig, Manifest, check_name, load_manifest
 from segem.config.service import InboxConfig, ScheduleConfig, ServeConfig
 from segem.io.models import list_models
 from segem.io.workspace import Workspace
@@ -111,7 +111,7 @@ def schedule_add(
     parameters: dict[str, Any] = {
         "manifest": str(manifest.resolve()),
         "workspace": str(workspace_at(common.workspace).root),
-        "execution": execution.model_dump(mode="json"),
+        "execution": _rooted(execution).model_dump(mode="json"),
         "restarts": config.restarts,
     }
     if inbox is not None:
@@ -127,9 +127,17 @@ def schedule_add(
         typer.echo("It fires while `segem serve` runs.")
 
 
+def _rooted(execution: ExecutionConfig) -> ExecutionConfig:
+    """Return settings whose scheduler file is found from any folder: flows run in the workspace."""
+    if execution.cluster is None or not execution.cluster.endswith(".json"):
+        return execution
+    return execution.model_copy(update={"cluster": str(Path(execution.cluster).resolve())})
+
+
 def _tell_what_is_missing(manifest: Manifest, workspace: Workspace, *, sources: bool) -> None:
     """Warn now of what a run would fail of in the night; it may come until then."""
-    model = manifest.model
+    # A path counts from the folder that the run is in, which is the workspace.
+    model = str(workspace.root / manifest.model) if "/" in manifest.model else manifest.model
     there = Path(model).exists() if "/" in model else model in dict(list_models(workspace))
     if not there:
         _LOG.warning("%s: there is no such model yet, and runs fail until there is", model)

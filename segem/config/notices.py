@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, HttpUrl, SecretStr
+from pydantic import Field, HttpUrl, Secret, SecretStr
 
 from segem.config.base import Config
 from segem.config.parsing import parse
@@ -44,7 +44,7 @@ class NoticeConfig(Config):
 
     mail: MailConfig | None = None
     """By mail."""
-    webhook: HttpUrl | None = None
+    webhook: Secret[HttpUrl] | None = None
     """By a POST of JSON to this address; better in the variable ``SEGEM_WEBHOOK``, since it often holds a token."""
 
 
@@ -86,3 +86,20 @@ def load_notices(workspace: Path) -> NoticeConfig:
     if found.mail is not None and found.mail.password is not None and found.mail.security == "none":
         raise ConfigError("the password would be sent unencrypted", where=file, fix="set security to starttls or tls")
     return found
+
+
+def require_login(notices: NoticeConfig) -> None:
+    """Raise where a mail server would refuse the mail, for want of half of what it takes to log in.
+
+    Raises
+    ------
+    ConfigError
+        As where the variable with the password is set in a shell, and not where a service runs.
+    """
+    mail = notices.mail
+    if mail is not None and (mail.user is None) != (mail.password is None):
+        raise ConfigError(
+            f"mail has no {'password' if mail.password is None else 'user'} to log in with",
+            where=FILE,
+            fix=f"give both, the password by the variable {PASSWORD} where segem runs, or neither",
+        )

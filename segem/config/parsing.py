@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Secret, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from segem.config.source import SECRET
@@ -77,7 +78,7 @@ def parse(kind: type[C], values: dict[str, Any], *, where: object = None, called
         value = first.get("input")
         # A long list or mapping, cut short, tells nothing.
         found = repr(value)[:80] if isinstance(value, str) or len(repr(value)) <= 80 else None
-        if first["type"] == SECRET:
+        if first["type"] == SECRET or _is_secret(kind, first["loc"]):
             found = None
         raise ConfigError(f"{name}: {reason}", where=where, found=found, fix=f"correct {name}{means}") from None
 
@@ -98,13 +99,35 @@ def _given_beside(missing: Mapping[str, Any], called: Callable[[str], str]) -> s
 
 def _description(kind: type[BaseModel], place: Sequence[int | str]) -> str:
     """Return the docstring of a setting in brackets; nothing where it is not clear which setting is meant."""
-    names = [part for part in place if isinstance(part, str) and _is_key(part)]
-    holder = _holder(kind, names)
-    field = holder.model_fields.get(names[-1]) if holder is not None and names else None
+    field = _field(kind, place)
     if field is None or field.description is None:
         return ""
     said = " ".join(field.description.split())
     return f" ({said.replace('`', '').rstrip('.')})"
+
+
+def _is_secret(kind: type[BaseModel], place: Sequence[int | str]) -> bool:
+    """Return whether the value of a setting is kept from logs, by its type."""
+    field = _field(kind, place)
+    return field is not None and any(_hides(one) for one in _all_in(field.annotation))
+
+
+def _hides(annotation: Any) -> bool:
+    kind = get_origin(annotation) or annotation
+    return isinstance(kind, type) and issubclass(kind, (Secret, SecretStr))
+
+
+def _all_in(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    for inner in get_args(annotation):
+        yield from _all_in(inner)
+
+
+def _field(kind: type[BaseModel], place: Sequence[int | str]) -> FieldInfo | None:
+    """Return a setting by its place; None where it is not clear which one is meant."""
+    names = [part for part in place if isinstance(part, str) and _is_key(part)]
+    holder = _holder(kind, names)
+    return holder.model_fields.get(names[-1]) if holder is not None and names else None
 
 
 def _holder(kind: type[BaseModel], place: Sequence[int | str]) -> type[BaseModel] | None:
@@ -122,10 +145,7 @@ def _holder(kind: type[BaseModel], place: Sequence[int | str]) -> type[BaseModel
 
 
 def _configs_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for inner in get_args(annotation):
-        yield from _configs_in(inner)
+    return (one for one in _all_in(annotation) if isinstance(one, type) and issubclass(one, BaseModel))
 
 
 def _key(error: Mapping[str, Any]) -> str:

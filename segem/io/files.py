@@ -102,7 +102,10 @@ def append_line(path: Path, line: str) -> None:
     WorkspaceError
         When the disk refuses.
     """
-    with disk_errors(path), path.open("ab") as file:
+    with disk_errors(path), path.open("a+b") as file:
+        # A line that a full disk has cut must not take this one with it.
+        if file.seek(0, os.SEEK_END) and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n":
+            line = f"\n{line}"
         file.write(f"{line}\n".encode())
         file.flush()
         os.fsync(file.fileno())

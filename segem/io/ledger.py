@@ -207,13 +207,16 @@ def read_ledger(path: Path) -> Iterator[Ledger]:
     with tempfile.TemporaryDirectory(prefix="segem-ledger-") as folder:
         copy = Path(folder) / path.name
         with disk_errors(path):
-            _copy(path, copy)
+            copy_with_log(path, copy)
         with Ledger(copy, copy_of=path) as ledger:
             yield ledger
 
 
-def _copy(path: Path, copy: Path) -> None:
-    """Copy a ledger that may be written meanwhile, until a copy is whole."""
+def copy_with_log(path: Path, copy: Path) -> bool:
+    """Copy the files of a database beside which nothing may be written, and return whether the copy is whole.
+
+    Others may write to it meanwhile: it is copied until a copy is whole, a few times at most.
+    """
     for attempt in range(_COPIES):
         # With the log of a process that was killed, which holds its last rows, or what takes back its last change.
         for ending in ("", "-wal", "-journal"):
@@ -224,9 +227,10 @@ def _copy(path: Path, copy: Path) -> None:
                 shutil.copyfile(part, taken)
         with suppress(sqlite3.Error), closing(sqlite3.connect(copy)) as db:
             if db.execute("PRAGMA quick_check").fetchone() == ("ok",):
-                return
+                return True
         # A commit takes milliseconds, so the next copy is most likely one between two of them.
         time.sleep(0.05 * attempt)
+    return False
 
 
 def blocks_digest(workspace: Workspace, run: str, key: PhaseKey) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from segem.errors import WorkspaceError
 from segem.io.files import PARTIAL, disk_errors
 from segem.io.reviews import LOG
 from segem.io.run import campaign_lock, load_run, volume_lock
@@ -60,15 +61,31 @@ def find_old_runs(workspace: Workspace, age: timedelta, *, reviewed: bool = Fals
     return sorted((run for run in found if run.used < before), key=lambda run: (run.used, run.run))
 
 
-def remove_run(workspace: Workspace, run: str) -> None:
+def remove_run(workspace: Workspace, run: str, used: datetime | None = None) -> None:
     """Remove a run; it is gone in one step, however far its files are removed.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        Where it is.
+    run : str
+        Its name.
+    used : datetime, optional
+        When it was last written when its removal was decided: what people have done to it since is not lost.
 
     Raises
     ------
     WorkspaceError
-        When a process works on it, or the disk refuses.
+        When a process works on it, it was written since, or the disk refuses.
     """
     folder = workspace.run(run)
+    # Before the locks, which are files of it too.
+    if used is not None and _measure(folder)[0] > used:
+        raise WorkspaceError(
+            "this run was written after it was listed, and stays",
+            where=folder,
+            fix="repeat the command to remove the others",
+        )
     # Named as an unfinished one is, so that what a kill leaves is swept by the next call.
     gone = folder.with_name(f".{run}.{uuid.uuid4().hex}.partial")
     with ExitStack() as held:
@@ -99,16 +116,22 @@ def _remove(workspace: Workspace, gone: Path) -> None:
 
 def _look_at(workspace: Workspace, summary: RunSummary, *, reviewed: bool) -> OldRun:
     folder = workspace.run(summary.run)
-    used, size = 0.0, 0
-    for stat in _stats(folder):
-        used, size = max(used, stat.st_mtime), size + stat.st_blocks * 512
+    used, size = _measure(folder)
     if summary.state in _STAYING:
         kept = _STAYING[summary.state]
     elif not reviewed and (folder / LOG).exists():
         kept = "people have reviewed it"
     else:
         kept = ""
-    return OldRun(summary.run, datetime.fromtimestamp(used, UTC), size, kept)
+    return OldRun(summary.run, used, size, kept)
+
+
+def _measure(folder: Path) -> tuple[datetime, int]:
+    """Return when a file of a run was last written, in UTC, and the bytes that all of them take."""
+    used, size = 0.0, 0
+    for stat in _stats(folder):
+        used, size = max(used, stat.st_mtime), size + stat.st_blocks * 512
+    return datetime.fromtimestamp(used, UTC), size
 
 
 def _stats(folder: Path) -> Iterator[os.stat_result]:

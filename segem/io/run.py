@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 import segem
 from segem.config import Config, ReviewGoal
-from segem.errors import SegemError, WorkspaceError
+from segem.errors import SegemError, WorkspaceError, spell_out
 from segem.io.files import disk_errors, locked, sweep_partials, write_text
 from segem.io.storage import choose_place
 from segem.io.volume import Volume, create_volume
@@ -362,7 +362,7 @@ def recorded(
         note("failed", str(error))
         raise
     except Exception as error:
-        note("failed", f"{type(error).__name__}: {error}")
+        note("failed", spell_out(f"{type(error).__name__}: {error}"))
         raise
     except BaseException:
         # Ctrl-C, or a signal from the system or a scheduler: nothing is wrong with the step itself.

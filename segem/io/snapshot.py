@@ -15,8 +15,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 import segem
-from segem.errors import WorkspaceError
+from segem.errors import WorkspaceError, spell_out
 from segem.io.files import PARTIAL, disk_errors, locked, new_directory, sweep_partials, write_text
+from segem.io.ledger import copy_with_log
 from segem.progress import Advance, track
 from segem.records.snapshot import CopiedFile, Snapshot
 
@@ -85,7 +86,9 @@ def take_snapshot(root: Path, into: Path, *, keep: int | None = None) -> tuple[P
     with locked(into / ".backup.lock"):
         place, snapshot = _copy_all(root, into)
         for old in list_snapshots(into)[: -max(1, keep)] if keep is not None else ():
-            _remove(old)
+            # Where the clock was set back, this one comes before those that it has followed.
+            if old != place:
+                _remove(old)
     return place, snapshot
 
 
@@ -111,7 +114,7 @@ def _copy_all(root: Path, into: Path) -> tuple[Path, Snapshot]:
         snapshot = Snapshot(
             created=created.isoformat(timespec="seconds"),
             segem_version=segem.__version__,
-            workspace=str(root),
+            workspace=spell_out(str(root)),
             files=files,
             links={path.relative_to(root).as_posix(): str(path.readlink()) for path in found.links},
         )
@@ -229,6 +232,11 @@ def sort_files(root: Path, *, hidden: bool = True) -> SortedFiles:
     """Return the files below a folder of a workspace, without unfinished ones and those of a living process.
 
     Whether those are among them whose name, or whose folder's name, begins with a dot, is said by `hidden`.
+
+    Raises
+    ------
+    WorkspaceError
+        When a name is not UTF-8, or the disk refuses.
     """
     found = SortedFiles()
     with disk_errors(root):
@@ -236,10 +244,13 @@ def sort_files(root: Path, *, hidden: bool = True) -> SortedFiles:
             here = Path(folder)
             found.links += [here / name for name in below if (here / name).is_symlink()]
             below[:] = sorted(name for name in below if not _is_left_out(name, hidden))
+            for name in below:
+                _require_text(here / name, name)
             for name in sorted(names):
                 path = here / name
                 if _is_left_out(name, hidden) or name.endswith(_LIVE):
                     continue
+                _require_text(path, name)
                 if path.is_symlink():
                     found.links.append(path)
                 # Neither sockets nor pipes.
@@ -247,6 +258,16 @@ def sort_files(root: Path, *, hidden: bool = True) -> SortedFiles:
                     databases = found.databases if is_database(path) else found.rest
                     (found.records if name == "run.json" else databases).append(path)
     return found
+
+
+def _require_text(path: Path, name: str) -> None:
+    """Raise where the list of a copy could not name a file, so that it could never be copied back."""
+    if spell_out(name) != name:
+        raise WorkspaceError(
+            "a name in the workspace is not UTF-8, and no copy of it would be found again",
+            where=path,
+            fix="rename it, or move it out of the workspace",
+        )
 
 
 def _is_left_out(name: str, hidden: bool) -> bool:
@@ -302,8 +323,16 @@ def copy_database(path: Path, copy: Path) -> None:
         When it cannot be read.
     """
     try:
+        if not os.access(path.parent, os.W_OK):
+            # SQLite keeps files beside a database even to read it.
+            with disk_errors(path):
+                whole = copy_with_log(path, copy)
+            if not whole:
+                raise sqlite3.DatabaseError("no whole copy of it")
+            return
         with (
-            closing(sqlite3.connect(f"file:{path.as_posix()}?mode=ro", uri=True, timeout=60)) as source,
+            # Quoted: what follows a # or ? in a folder's name would be none of the path, and another file be made.
+            closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60)) as source,
             closing(sqlite3.connect(copy)) as target,
         ):
             source.backup(target)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from segem.config import ExecutionConfig, Manifest, check_name, load_manifest
 from segem.config.resources import ResourceConfig
-from segem.errors import SegemError, WorkspaceError
+from segem.errors import SegemError, WorkspaceError, spell_out
 from segem.io.replacing import require_same_request
 from segem.io.review_standing import ReviewStanding as ReviewStanding
 from segem.io.review_standing import measure_review
@@ -203,4 +203,4 @@ def describe_failure(error: Exception) -> str:
     'ValueError: two lines'
     """
     text = str(error) if isinstance(error, SegemError) else f"{type(error).__name__}: {error}"
-    return " ".join(text.split())
+    return spell_out(" ".join(text.split()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from segem.config import Manifest, load_manifest
 from segem.config.service import InboxConfig
-from segem.errors import InputError, SegemError, WorkspaceError
+from segem.errors import InputError, SegemError, WorkspaceError, spell_out
 from segem.io.files import disk_errors, locked, write_text
 from segem.io.readers.source import list_source_files, name_format
 from segem.io.workspace import Workspace
@@ -90,7 +91,7 @@ def look_into(
         log = _read(folder, config)
         known = {(one.name, one.stamp) for one in log.stacks}
         before = _stamps(config.inbox)
-        fresh = {name: stamp for name, stamp in before.items() if (name, stamp) not in known}
+        fresh = {name for name, stamp in before.items() if (name, stamp) not in known and spell_out(name) == name}
         if any(not _is_declared(config.inbox / name) for name in fresh):
             wait(config.settle_seconds)
         remarks: dict[str, str] = {}
@@ -98,6 +99,10 @@ def look_into(
         # Also what has appeared, or was renamed, since: it is named, and left for the next look.
         for name, stamp in _stamps(config.inbox).items():
             if (name, stamp) in known:
+                continue
+            if spell_out(name) != name:
+                # Neither the list of stacks nor a manifest can hold it, and it must not keep the others from both.
+                remarks[spell_out(name)] = "its name is not UTF-8; rename it, and it is taken"
                 continue
             path = config.inbox / name
             if not _is_declared(path) and before.get(name) != stamp:
@@ -196,7 +201,7 @@ def _digest(path: Path) -> str:
     for file in files:
         # What a single file is called does not matter.
         if files != [path]:
-            digest.update(str(file.relative_to(path if path.is_dir() else path.parent)).encode() + b"\0")
+            digest.update(os.fsencode(file.relative_to(path if path.is_dir() else path.parent)) + b"\0")
         with file.open("rb") as opened:
             while chunk := opened.read(_CHUNK):
                 digest.update(chunk)

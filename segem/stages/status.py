@@ -257,7 +257,7 @@ def read_usage(file: Path) -> list[StepUsage]:
     if not file.is_file():
         return []
     found = []
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             found.append(StepUsage.model_validate_json(line))
         except ValueError:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import yaml
 
+from flows.campaign import campaign
 from segem.config import ExecutionConfig
 from segem.learn.artefact import find_model
 from segem.stages.campaign import BYTES_BESIDE, open_campaign, place_steps
@@ -62,6 +63,14 @@ def test_two_steps_take_no_more_memory_than_one_was_allowed(
     alone, beside = (Budget.of(find_model(job.manifest.model, job.workspace), each) for each in (asked, shared))
     assert beside.tile_px == alone.tile_px, "tiles of another size would give other bytes"
     assert beside.memory == alone.memory - reserved
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_what_else_a_run_holds_is_no_business_of_a_campaign(manifest_of: Callable[..., Path], tmp_path: Path) -> None:
+    nowhere = {"gamma": {"source": str(tmp_path / "nowhere.tif"), "labels": None}}
+    both = campaign(manifest_of("alpha", "gamma", changes=nowhere), "r1", tmp_path / "w", return_state=True)
+    assert "1 of 2 volumes failed" in str(both.result(raise_on_failure=False))
+    assert campaign(manifest_of("alpha"), "r1", tmp_path / "w", return_state=True).is_completed()
 
 
 def write_endless(path: Path, free: int) -> None:

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 from aiosmtpd.controller import Controller
 
+from flows.campaign import campaign
 from flows.inbox import campaign_on_new_data, look_step
 from flows.launch.checks import check_service
 from flows.launch.service import Service
+from flows.links import VARIABLE
 from flows.notices import tell_of, told_when_red
 from flows.verify import verify_step, verify_weekly
 from segem.config.notices import load_notices
@@ -89,6 +91,7 @@ def test_a_failed_campaign_is_told_by_mail_and_webhook(
 ) -> None:
     write(tmp_path, mail_to(box[1]), 0o644)
     monkeypatch.setenv("SEGEM_WEBHOOK", hook[1])
+    (tmp_path / "runs/monday").mkdir(parents=True)
 
     with pytest.raises(IncompleteError), told_when_red(tmp_path, "monday"):
         raise IncompleteError("1 of 3 volumes failed", found="b (no such file)")
@@ -183,6 +186,32 @@ def test_an_inbox_that_is_gone_is_told(
     assert "no such inbox" in posted["reason"]
 
 
+@pytest.mark.usefixtures("prefect_server")
+def test_a_campaign_that_nobody_named_is_told_by_the_name_of_its_run(
+    hook: tuple[list[dict[str, Any]], str],
+    manifest_of: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SEGEM_WEBHOOK", hook[1])
+    nowhere = {"alpha": {"source": str(tmp_path / "nowhere.tif"), "labels": None}}
+    assert campaign(manifest_of("alpha", changes=nowhere), workspace=tmp_path / "w", return_state=True).is_failed()
+    # And once, though it is tried twice.
+    assert campaign(manifest_of("alpha", changes=nowhere), workspace=tmp_path / "w", return_state=True).is_failed()
+    (posted,) = hook[0]
+    (run,) = (tmp_path / "w/runs").iterdir()
+    assert posted["run"] == run.name
+    assert f"{run}\n" in posted["text"]
+
+
+def test_what_has_no_run_is_told_with_the_workspace(
+    hook: tuple[list[dict[str, Any]], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGEM_WEBHOOK", hook[1])
+    tell_of(tmp_path, "retrain mine", "crashed", "its process ended unexpectedly")
+    assert hook[0][0]["text"].endswith(f"\nWorkspace: {tmp_path}\n")
+
+
 def test_what_ended_well_or_was_stopped_tells_nobody(box: tuple[Box, int], tmp_path: Path) -> None:
     write(tmp_path, mail_to(box[1]))
     with told_when_red(tmp_path, "monday"):
@@ -220,6 +249,33 @@ def test_wrong_settings_are_refused_before_anything_starts(tmp_path: Path, text:
     with pytest.raises(ConfigError, match=what) as caught, told_when_red(tmp_path, "monday"):
         pytest.fail("the body must not run")
     assert "abc" not in str(caught.value)
+
+
+def test_secrets_that_are_wrong_are_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, mail_to(465, 'security = "tls"\npassword = 12345678'))
+    with pytest.raises(ConfigError, match="password: must be text") as caught:
+        load_notices(tmp_path)
+    assert "12345678" not in str(caught.value)
+    write(tmp_path, "")
+    monkeypatch.setenv("SEGEM_WEBHOOK", "chat.example/token-abc")
+    with pytest.raises(ConfigError, match="webhook: must be a valid URL") as caught:
+        load_notices(tmp_path)
+    assert "token-abc" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("given", "missing"), [('user = "segem"', "password"), ('password = "abc"', "user")])
+def test_half_a_login_is_refused_where_nobody_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, given: str, missing: str
+) -> None:
+    write(tmp_path, mail_to(587, f'{given}\nsecurity = "starttls"'))
+    with caplog.at_level(logging.WARNING), told_when_red(tmp_path, "monday"):
+        pass
+    assert f"mail has no {missing} to log in with" in caplog.text
+    (told,) = check_service(Service(tmp_path))
+    assert told.state == "bad"
+    monkeypatch.setenv(VARIABLE, "http://127.0.0.1:1")
+    with pytest.raises(ConfigError, match=f"no {missing} to log in with"), told_when_red(tmp_path, "monday"):
+        pytest.fail("the body must not run")
 
 
 def test_the_doctor_says_who_is_told_and_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -235,6 +235,28 @@ def test_a_run_that_was_named_by_the_date_keeps_its_name(
     assert client.read_flow_run(UUID(found.again)).parameters == {"restarts": 1, "run": "tiny-20261128"}
 
 
+def test_a_run_that_cannot_be_looked_at_or_started_again_keeps_no_other_waiting(
+    client: SyncPrefectClient, deployment: UUID, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Without its deployment a run cannot be started again; where that had slots, the server does not even end it.
+    free = client.create_deployment(client.create_flow_from_name(sleeper.name), f"sleeper-{uuid4()}")
+    limited = client.create_deployment(
+        client.create_flow_from_name(sleeper.name), f"sleeper-{uuid4()}", concurrency_limit=1
+    )
+    runs = [begin(client, one, Pending(), Running(), restarts=1, run="monday") for one in (limited, free, deployment)]
+    for run in runs:
+        with held(tmp_path, run):
+            pass
+    for gone in (limited, free):
+        client.delete_deployment(gone)
+    found = {one.flow_run: one for one in reap(tmp_path, client)}
+    stuck, lost, other = (str(run.id) for run in runs)
+    assert set(found) == {lost, other}
+    assert (found[lost].again, found[lost].run) == (None, "monday")
+    assert found[other].again is not None
+    assert f"flow run {stuck} could not be looked at" in caplog.text
+
+
 def test_a_reaper_that_was_killed_halfway_starts_nothing_twice(
     client: SyncPrefectClient, deployment: UUID, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

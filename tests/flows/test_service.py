@@ -139,6 +139,18 @@ def test_schedules_are_added_listed_paused_and_removed(
     assert "tiny" not in said[13]
 
 
+def test_schedules_of_another_make_are_changed_by_the_name_they_are_listed_by(service: RunningService) -> None:
+    deployment = service.api("GET", "/deployments/name/report-run/report-run")["id"]
+    made = [{"schedule": {"cron": "0 3 * * *"}, "slug": slug} for slug in (None, "Every_Night")]
+    listed = [one["slug"] or one["id"] for one in service.api("POST", f"/deployments/{deployment}/schedules", made)]
+    said = service.commands(
+        *(("schedule", "pause", name) for name in listed),
+        *(("schedule", "remove", name) for name in listed),
+        ("schedule", "list", "--json"),
+    )
+    assert {one["name"] for one in json.loads(said[-1])["schedules"]}.isdisjoint(listed)
+
+
 def test_what_waits_outlives_a_change_of_another_schedule(
     service: RunningService, manifest_of: Callable[..., Path]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import tifffile
 from segem.cli import app
 from segem.config import BaselineConfig, IngestConfig
 from segem.errors import WorkspaceError
+from segem.io.snapshot import restore_snapshot, take_snapshot
 from segem.io.workspace import Workspace
 from segem.stages.segmentation.baseline import baseline
 from segem.stages.segmentation.verify import verify
@@ -49,3 +51,9 @@ def test_runs_are_listed_and_scored(read_only: Workspace, capsys: pytest.Capture
 def test_what_needs_to_write_says_so(read_only: Workspace) -> None:
     with pytest.raises(WorkspaceError, match=r"Read-only file system.*choose a --workspace on a writable disk"):
         baseline("v", "other", BaselineConfig(), read_only)
+
+
+def test_it_can_be_backed_up(read_only: Workspace, tmp_path: Path) -> None:
+    take_snapshot(read_only.root, tmp_path / "b")
+    restore_snapshot(tmp_path / "b", tmp_path / "again")
+    assert verify("r", Workspace(tmp_path / "again")) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import pickle
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import pytest
 
 from segem import errors
 from segem.errors import InputError, SegemError
+from segem.io.run import load_run, note_failure
+from segem.stages.campaign import describe_failure
+from tests.fabricate import new_workspace
 
 
 def test_message_names_place_expectation_finding_and_fix() -> None:
@@ -19,6 +23,18 @@ def test_message_names_place_expectation_finding_and_fix() -> None:
 
 def test_message_is_one_line() -> None:
     assert "\n" not in str(SegemError("first\nsecond", found="third\nfourth"))
+
+
+def test_a_name_that_is_not_text_is_told_and_kept(tmp_path: Path) -> None:
+    name = os.fsdecode(b"Pr\xe4p.tif")
+    told = str(InputError("damaged", where=Path(name), expected=name, found=f"{name}: short", fix=f"export {name}"))
+    assert (
+        told == r"Pr\udce4p.tif: damaged; expected Pr\udce4p.tif, found Pr\udce4p.tif: short. Fix: export Pr\udce4p.tif"
+    )
+    for reason in (told, describe_failure(ValueError(name))):
+        space = new_workspace(tmp_path)
+        note_failure(space, "r", "v", reason)
+        assert load_run(space, "r").volumes["v"].failure == reason
 
 
 @pytest.mark.parametrize("kind", [getattr(errors, n) for n in dir(errors) if n.endswith("Error")])

@@ -34,3 +34,12 @@ def read_report(folder: Path) -> Report:
             found=error.errors()[0]["msg"],
             fix=f"write it again: `segem report {folder.parent.name}`",
         ) from None
+
+
+def version_of_report(folder: Path) -> tuple[int, int] | None:
+    """Return a value that changes when a report is written; None where there is none."""
+    try:
+        status = (folder / JSON).stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns

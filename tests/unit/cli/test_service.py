@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from segem.cli.service import _tell_what_is_missing
-from segem.config import Manifest
+from segem.cli.service import _rooted, _tell_what_is_missing
+from segem.config import ExecutionConfig, Manifest
 from segem.io.workspace import Workspace
 
 
@@ -27,10 +27,28 @@ def test_nothing_where_all_is_there(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert told(manifest_of(tmp_path, "unet-em", "a"), tmp_path, caplog) == ""
 
 
-@pytest.mark.parametrize("model", ["unet-en", "./unet-em"])
-def test_a_model_that_is_not_there(model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_model_that_is_not_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "a.tif").touch()
-    assert f"{model}: there is no such model yet" in told(manifest_of(tmp_path, model, "a"), tmp_path, caplog)
+    assert "unet-en: there is no such model yet" in told(manifest_of(tmp_path, "unet-en", "a"), tmp_path, caplog)
+
+
+def test_paths_count_from_the_workspace_in_which_runs_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a.tif").touch()
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    manifest = manifest_of(tmp_path, "./mine", "a")
+    assert f"{tmp_path}/work/mine: there is no such model yet" in told(manifest, tmp_path, caplog)
+    (tmp_path / "work/mine").mkdir(parents=True)
+    assert told(manifest, tmp_path, caplog) == ""
+
+
+def test_the_file_of_a_scheduler_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert _rooted(ExecutionConfig(cluster="scheduler.json")).cluster == f"{tmp_path}/scheduler.json"
+    for kept in (None, "slurm", "tls://head:8786"):
+        assert _rooted(ExecutionConfig(cluster=kept)).cluster == kept
 
 
 def test_sources_that_are_not_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -68,6 +68,19 @@ def test_a_run_at_work_stays(workspace: Workspace, lock) -> None:
     assert names(workspace) == ["new", "older", "seen"]
 
 
+def test_what_people_do_while_it_is_asked_is_not_lost(workspace: Workspace, capsys, monkeypatch) -> None:
+    def review_and_agree(*_: object, **__: object) -> bool:
+        (workspace.run("old") / "reviews.sqlite").write_bytes(b"")
+        return True
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("typer.confirm", review_and_agree)
+    words = ["purge", "--older-than", "90d", "--workspace", str(workspace.root)]
+    assert exit_code_of(lambda: app(words, standalone_mode=False)) == 1
+    assert "runs/old: this run was written after it was listed, and stays" in capsys.readouterr().err
+    assert names(workspace) == ["new", "old", "seen"]
+
+
 def test_what_a_kill_has_left_is_swept(workspace: Workspace) -> None:
     left = workspace.run("old").rename(workspace.root / "runs" / f".old.{'0a' * 16}.partial")
     assert names(workspace) == ["new", "older", "seen"]

@@ -63,6 +63,37 @@ def test_a_workspace_comes_back_as_it_was(root: Path, tmp_path: Path) -> None:
     assert place == list_snapshots(tmp_path / "b")[-1]
 
 
+@pytest.mark.parametrize("folder", ["", "models"])
+def test_a_name_that_no_list_can_hold_is_refused_before_it_is_lost(root: Path, tmp_path: Path, folder: str) -> None:
+    odd = root / folder / os.fsdecode(b"Pr\xe4parat")
+    odd.mkdir() if folder else odd.touch()
+    with pytest.raises(WorkspaceError, match=r"Pr\\udce4parat: a name in the workspace is not UTF-8"):
+        take_snapshot(root, tmp_path / "b")
+    odd.rename(odd.with_name("stack"))
+    take_snapshot(root, tmp_path / "b")
+    restore_snapshot(tmp_path / "b", tmp_path / "again")
+    assert folder or (tmp_path / "again/stack").exists()
+
+
+@pytest.mark.parametrize("name", ["lab#2", "whole?", "100%25", "a b ü"])
+def test_databases_are_copied_whatever_their_folder_is_called(root: Path, tmp_path: Path, name: str) -> None:
+    there = root.rename(tmp_path / name)
+    with closing(sqlite3.connect(there / "runs/monday/ledger.sqlite")) as ledger:
+        ledger.execute("INSERT INTO block VALUES (7)")
+        ledger.commit()
+    place, _ = take_snapshot(there, tmp_path / "b")
+    with closing(sqlite3.connect(place / FILES / "runs/monday/ledger.sqlite")) as ledger:
+        assert ledger.execute("SELECT n FROM block").fetchall() == [(7,)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["b", name])
+
+
+def test_a_backup_stays_that_was_made_while_the_clock_was_behind(root: Path, tmp_path: Path) -> None:
+    first, _ = take_snapshot(root, tmp_path / "b")
+    later = first.rename(first.with_name("2999-01-01T00-00-00.000000Z"))
+    place, _ = take_snapshot(root, tmp_path / "b", keep=1)
+    assert list_snapshots(tmp_path / "b") == [place, later]
+
+
 def test_what_has_not_changed_takes_no_space_again(root: Path, tmp_path: Path) -> None:
     first, _ = take_snapshot(root, tmp_path / "b")
     (root / "secret").write_text("another")

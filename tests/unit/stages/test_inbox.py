@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -101,6 +102,17 @@ def test_each_whole_stack_is_taken_once_and_the_others_are_named(inbox: Path, te
     assert fates["corrupt.tif"] == ("failed", "no TIFF")
     assert fates["a.tif"] == ("done", None)
     assert fates["a again.tif"] == ("duplicate", "a.tif")
+
+
+def test_a_name_that_is_not_text_stops_no_other_stack(inbox: Path, template: Path, tmp_path: Path) -> None:
+    drop(inbox / "good.tif", 1)
+    drop(inbox / "x.tif", 2).rename(inbox / os.fsdecode(b"Pr\xe4parat.tif"))
+    (inbox / "sections").mkdir()
+    for z in range(2):
+        drop(inbox / "sections" / f"{z}.tif", 3 + z).rename(inbox / "sections" / os.fsdecode(b"Pr\xe4parat %d.tif" % z))
+    found, _ = look(inbox, template, tmp_path)
+    assert names(found) == ["good.tif", "sections"]
+    assert found.remarks == {"Pr\\udce4parat.tif": "its name is not UTF-8; rename it, and it is taken"}
 
 
 @pytest.mark.parametrize("mark", ["a.tif.done", "a.done"])

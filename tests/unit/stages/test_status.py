@@ -150,8 +150,9 @@ def test_accounts_add_up_what_steps_and_reviewers_took(workspace: Workspace) -> 
                 board.begin("a", step)
                 sum(range(10**6))
                 board.end("a", attempt if step == "segment" else None)
-    with (workspace.run("r") / USAGE).open("a") as file:
-        file.write('{"time": "cut by a kill')
+        # Once before a whole line and once at the end; a power cut may leave anything.
+        with (workspace.run("r") / USAGE).open("ab") as file:
+            file.write(b'{"time": "cut by a full disk \xff')
     steps = read_usage(workspace.run("r") / USAGE)
     assert [(usage.step, usage.complete) for usage in steps] == [
         ("ingest", True),
