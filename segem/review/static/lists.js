@@ -173,7 +173,7 @@ export async function showHistory(volume, open, revert) {
     const button = Object.assign(document.createElement("button"), { type: "button" });
     button.append(
       Object.assign(document.createElement("span"), { className: "where", textContent: what }),
-      Object.assign(document.createElement("span"), { className: "why", textContent: `${entry.number}, section ${place.z}, ${when}` }),
+      Object.assign(document.createElement("span"), { className: "why", textContent: `Entry ${entry.number}, section ${place.z}, ${when}` }),
     );
     button.addEventListener("click", () => open(place));
     item.append(button);
