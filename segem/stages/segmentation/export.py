@@ -167,7 +167,7 @@ def _layer(run: str, volume: str, layer: str, workspace: Workspace) -> Array:
         fault = outdated(step.facts, volume, run, workspace)
     if fault is not None:
         raise ConfigError(
-            f"the {layer} of this volume is not finished",
+            f"the layer {layer} of this volume is not finished",
             where=f"{run}/{volume}",
             found=fault,
             fix=f"run `segem {command}` to the end first",
