@@ -15,7 +15,7 @@ import numpy as np
 import segem
 from segem.config import BUNDLED_MODEL, Device, LearningCurveConfig, Manifest, TrainConfig
 from segem.errors import ConfigError, InputError, ModelError
-from segem.geometry import Range
+from segem.geometry import Range, name_sections
 from segem.io.files import locked, write_text
 from segem.io.learning_curve import CHART, CURVE, POINTS, load_trials, locate_learning_curve
 from segem.io.workspace import Workspace
@@ -218,7 +218,7 @@ def _refuse_known(job: TrainingJob, start: str) -> None:
                 raise ConfigError(
                     "the model knows sections of this manifest, so its learning curve would mean nothing",
                     where=start,
-                    found=f"sections {first} to {stop - 1} of {one.name} on its card",
+                    found=f"{name_sections([(first, stop)])} of {one.name} on its card",
                     fix="give --from scratch, or a model that never saw them",
                 )
 
