@@ -439,7 +439,7 @@ function loadHistory() {
     await hear();
     loadHistory();
   };
-  return showHistory(volume.name, open, revert).catch((error) => say(error.message));
+  return showHistory(volume.name, regions.words, open, revert).catch((error) => say(error.message));
 }
 
 function hide(hidden) { stage.hidden = hidden; press("hide", hidden); stage.redraw(); }
