@@ -254,7 +254,7 @@ def _run_trials(jobs: Mapping[str, TrainingJob], saved: SavedTrials, home: Path,
                 name,
                 home,
                 version=_name_version(start, count, seed),
-                on_step=_show(Part(advance), f"{start}, {count} sections, seed {seed}"),
+                on_step=_show(Part(advance), f"{start}, {count} section{'' if count == 1 else 's'}, seed {seed}"),
             )
             scores = {score.volume: score.iou for score in made.card.scores}
             done[start, count, seed] = Trial(
