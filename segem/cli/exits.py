@@ -61,7 +61,7 @@ def exit_code_of(command: Callable[[], Any]) -> int:
         return _fail(str(error), INTERRUPTED if isinstance(error, StoppedError) else 1)
     except typer.TyperException as error:
         # Without a message, the help itself was the answer and has been printed.
-        return _fail(f"{_say_plainly(error.format_message())} See `segem --help`.", 2) if str(error) else 2
+        return _fail(f"{_say_plainly(error.format_message())} See `{_help_of(error)}`.", 2) if str(error) else 2
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except OutputError as error:
@@ -77,6 +77,16 @@ def exit_code_of(command: Callable[[], Any]) -> int:
         # typer turns Ctrl-C into this code and prints nothing.
         return _fail("stopped by Ctrl-C", INTERRUPTED)
     return code if isinstance(code, int) else 0
+
+
+def _help_of(error: typer.TyperException) -> str:
+    """Return what prints the help of the command whose arguments were wrong."""
+    words, context = ["--help"], getattr(error, "ctx", None)
+    # Not by the path of the command: its beginning is how segem was called, which may be `python -m segem`.
+    while context is not None and context.parent is not None:
+        words.insert(0, context.info_name)
+        context = context.parent
+    return " ".join(["segem", *words])
 
 
 def _say_plainly(message: str) -> str:

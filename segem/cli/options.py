@@ -332,7 +332,8 @@ def triple(text: str, option: str) -> tuple[str, str, str]:
     """
     parts = text.split(",")
     if len(parts) != 3:
+        example = "8,512,512" if option == "--shape" else "50,4,4"
         raise ConfigError(
-            f"{option} needs three numbers", expected="Z,Y,X", found=repr(text), fix=f"for example {option} 50,4,4"
+            f"{option} needs three numbers", expected="Z,Y,X", found=repr(text), fix=f"for example {option} {example}"
         )
     return parts[0], parts[1], parts[2]

@@ -98,7 +98,11 @@ def review(
     invite: Annotated[
         str | None,
         typer.Option(
-            "--invite", metavar="NAME", help="Let a person review: print their token.", rich_help_panel=PEOPLE
+            "--invite",
+            metavar="NAME",
+            help="Let a person review: print the address that they open. Give --port, --host and --public-address as "
+            "the page was given them.",
+            rich_help_panel=PEOPLE,
         ),
     ] = None,
     revoke: Annotated[

@@ -55,7 +55,7 @@ def show(result: object, as_json: bool, *, run: str | None = None) -> None:
         # A mapping is detail for programs; what matters to people has a line of its own.
         if value in (None, [], (), "") or isinstance(value, dict):
             continue
-        for item in value if isinstance(value, (list, tuple)) and isinstance(value[0], BaseModel) else [value]:
+        for item in value if isinstance(value, (list, tuple)) and isinstance(value[0], (BaseModel, str)) else [value]:
             facts = item.model_dump() if isinstance(item, BaseModel) else None
             typer.echo(f"{key}: {', '.join(f'{k} {v}' for k, v in facts.items()) if facts else item}")
 

@@ -99,7 +99,7 @@ SegmentOptions = Annotated[
     SegmentConfig,
     Options(
         {
-            "Model": (Option("model", complete=complete_model), "threshold", "views", "runtime"),
+            "Model": (Option("model", complete=complete_model), "threshold", "views", "resample", "runtime"),
             TILES: ("stitch", "tile_px", "halo_px", "overlap"),
         }
     ),

@@ -53,7 +53,7 @@ CRITERIA: dict[str, Criterion] = {
 """Every score that a rule may name: the one place where a name is bound to what it reads."""
 
 _WORDS = {">=": "at least", ">": "above", "<=": "at most", "<": "below"}
-_RULE = re.compile(r"\s*(?P<score>[a-z_0-9]+)\s*(?P<comparison>>=|<=|>|<)\s*(?P<bound>[0-9]*\.?[0-9]+)\s*")
+_RULE = re.compile(r"\s*(?P<score>[A-Za-z_0-9]+)\s*(?P<comparison>>=|<=|>|<)\s*(?P<bound>[0-9]*\.?[0-9]+)\s*")
 
 
 class Rule(Config):
@@ -82,7 +82,8 @@ class Rule(Config):
         found = _RULE.fullmatch(value)
         if found is None:
             raise ValueError("a rule is a score, one of >= > <= <, and a number, such as iou >= .65")
-        return found.groupdict()
+        # Tables say IoU and V_rand.
+        return {**found.groupdict(), "score": found["score"].lower()}
 
     @model_validator(mode="after")
     def _sensible(self) -> Rule:

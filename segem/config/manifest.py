@@ -161,6 +161,14 @@ def load_manifest(path: Path, data_root: Path | None = None) -> Manifest:
         raise ConfigError(
             "the manifest cannot be read", where=path, found=error.strerror, fix="check the rights of the file"
         ) from None
+    except UnicodeDecodeError:
+        raise ConfigError(
+            "not a manifest",
+            where=path,
+            expected="a YAML file that names volumes",
+            found="a file that is no text",
+            fix="name the stack in a manifest, or begin with `segem ingest`",
+        ) from None
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"not readable as YAML ({error})", where=path, fix="check the file") from None
     if not isinstance(values, dict):

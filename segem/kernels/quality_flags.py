@@ -292,22 +292,19 @@ def _find_offsets(sections: Sequence[SectionQuality], contrast: float) -> dict[i
     # The end that varies less tells more.
     weights = [max(measure_scatter(curve), _STEADY * contrast) ** -2 for curve in (dark, bright)]
     moved = {
-        z: ((dark_level, bright_level), (dark_away, bright_away))
-        for (z, (dark_level, dark_away)), (bright_level, bright_away) in zip(
+        z: (dark_away, bright_away)
+        for (z, (_, dark_away)), (_, bright_away) in zip(
             find_deviations(dark).items(), find_deviations(bright).values(), strict=True
         )
     }
-    offsets = {z: float(np.average(away, weights=weights)) for z, (_, away) in moved.items()}
+    offsets = {z: float(np.average(away, weights=weights)) for z, away in moved.items()}
     least = max(OFFSET.least * contrast, OFFSET.spreads * measure_spread(np.array(list(offsets.values()))))
     found = {}
     for z, offset in offsets.items():
-        levels, away = moved[z]
-        if abs(offset) > least and min(value * offset for value in away) > -(offset**2) / 3:
-            here, there = levels, [level - value for level, value in zip(levels, away, strict=True)]
-            found[z] = (
-                f"{'brighter' if offset > 0 else 'darker'} by about {abs(offset):.3g} grey levels: its own are "
-                f"{here[0]:.3g} to {here[1]:.3g}, {there[0]:.3g} to {there[1]:.3g} in the sections around it"
-            )
+        if abs(offset) > least and min(value * offset for value in moved[z]) > -(offset**2) / 3:
+            # Without the levels themselves: where pixels were cut off, they lie beyond what an image can hold.
+            word = "brighter" if offset > 0 else "darker"
+            found[z] = f"{word} by about {abs(offset):.3g} grey levels than the sections around it"
     return found
 
 

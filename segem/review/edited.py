@@ -58,7 +58,7 @@ def import_edited(source: Path | Url, volume: str, workspace: Workspace, run: st
     if volume not in reviewable(workspace, run):
         known = ", ".join(reviewable(workspace, run)) or "none"
         raise InputError(
-            "no such volume in this review", where=volume, found=f"known: {known}", fix="choose one with --volume"
+            "no such volume in this review", where=volume, expected=f"one of {known}", fix="choose one with --volume"
         )
     mask = open_mask(workspace, run, volume)
     read, shape, changed = reader_of(mask), shape_of(mask), 0

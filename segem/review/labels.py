@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from segem.config import IngestConfig, check_name, parse
+from segem.config import BUNDLED_MODEL, IngestConfig, check_name, parse
 from segem.config.manifest import Manifest
 from segem.config.yaml_text import read_yaml
 from segem.errors import ConfigError
@@ -114,7 +115,8 @@ def write_labels(run: str, volume: str, path: Path, workspace: Workspace) -> Wri
     parse(Manifest, values, where=path)
     write_text(path, MARK + yaml.safe_dump(values, sort_keys=False, default_flow_style=None))
     command = "retrain" if "test" in entry["split"] else "train"
-    said = f"segem {command} {path} --out {volume}-model"
+    # Few labels: what the bundled model knows of other tissue is worth more than random weights.
+    said = f"segem {command} {shlex.quote(str(path))} --out {volume}-model --from {BUNDLED_MODEL}"
     return WrittenLabels(len(places), sections, str(path), said if len(sections) > 2 else f"{said}, or label a third")
 
 

@@ -165,4 +165,7 @@ def test_patches_are_labelled_from_a_proposal_beside_their_neighbours(open_page,
     page.get_by_role("button", name="Done").click()
     settle(page)
     assert progress.inner_text() == "3 of 18 patches labelled, in 3 sections"
+    page.locator("#tab-history").click()
+    page.wait_for_selector("#history-list .where:has-text('Ana labelled')")
+    assert "Ana left out" in page.locator("#history-list .where").all_inner_texts()
     assert page.complaints == []

@@ -148,7 +148,7 @@ def test_a_review_by_keys_is_all_there_after_a_reload(open_page, workspace):
     page.keyboard.press("Shift+z")
     settle(page)
     assert np.array_equal(mask_of(workspace, 0), painted)
-    page.keyboard.press("z")
+    page.keyboard.press("Meta+z")
     page.keyboard.press("Control+z")
     settle(page)
     page.keyboard.press("d")
@@ -218,6 +218,42 @@ def test_questions_are_answered_by_one_key_each(open_page, workspace):
     page.wait_for_selector("body[data-ready]")
     page.keyboard.press("q")
     page.wait_for_selector("#question-progress:has-text('Question 4 of')")
+
+
+def test_no_question_is_answered_that_is_out_of_sight(open_page, workspace):
+    z = 3
+    page = open_page(f"cortex/{z}/310.4/550.3/1")
+    page.keyboard.press("q")
+    page.wait_for_selector("#question-progress:has-text('answered')")
+    with open_log(workspace, "monday") as log:
+        before = len(log.entries(("answer",), "cortex"))
+    # The section is not all there before it is known what others have done in it.
+    page.route(f"**/api/changes/cortex/{z - 1}*", lambda route: None)
+    page.keyboard.press("a")
+    page.wait_for_function("z => document.getElementById('z').value === String(z)", arg=z - 1)
+    page.keyboard.press("y")
+    page.wait_for_selector("#message:has-text('still loading')")
+    page.unroute(f"**/api/changes/cortex/{z - 1}*")
+    page.wait_for_selector("#question-progress:has-text('0 answered'), #question-progress:has-text('no questions')")
+    settle(page)
+    assert page.complaints == []
+    with open_log(workspace, "monday") as log:
+        assert len(log.entries(("answer",), "cortex")) == before
+
+
+def test_the_field_of_the_section_shows_the_section_that_is_open(open_page):
+    page = open_page()
+    last = page.locator("#z").get_attribute("max")
+    for typed in ("99", "98"):
+        page.fill("#z", typed)
+        page.press("#z", "Enter")
+        assert page.input_value("#z") == last
+        settle(page)
+    for _ in range(2):
+        page.fill("#z", "")
+        page.press("#z", "Enter")
+        assert page.input_value("#z") == "0"
+        settle(page)
 
 
 def test_a_region_is_taken_from_between_its_neighbours_and_taken_back(open_page, workspace):

@@ -156,15 +156,15 @@ def test_sections_a_model_learned_from_calibrate_nothing(workspace: Workspace, t
             calibrate_model("plain", manifest, "new", workspace, device="cpu")
         return str(caught.value)
 
-    assert "found 2 to 2." in refused({"train": [0, 2], "validation": [2, 4]})
-    assert "found 0 to 1." in refused({"train": [2, 3], "validation": [3, 4], "test": [0, 2]})
+    assert "found section 2." in refused({"train": [0, 2], "validation": [2, 4]})
+    assert "found sections 0 to 1." in refused({"train": [2, 3], "validation": [3, 4], "test": [0, 2]})
     assert not (workspace.models / "new").exists()
 
 
 def test_sections_that_chose_the_threshold_score_nothing(workspace: Workspace, tmp_path: Path, plain: Artefact) -> None:
     split = {"train": [0, 3], "validation": [4, 5], "test": [3, 4]}
     manifest = Manifest(name="m", volumes=(entry(tmp_path / "a", split=split),))
-    with pytest.raises(ConfigError, match=r"cannot be scored on sections it chose its threshold on.*found 3 to 3"):
+    with pytest.raises(ConfigError, match=r"cannot be scored on sections it chose its threshold on.*found section 3"):
         calibrate_model("plain", manifest, "new", workspace, device="cpu")
 
 

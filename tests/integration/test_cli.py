@@ -160,7 +160,18 @@ def test_wrong_usage_is_one_line_with_code_2(segem: Shell) -> None:
     code, _, err = segem("segmentt")
     assert code == 2
     assert err.startswith("error: No such command 'segmentt'")
+    assert err.endswith("See `segem --help`.\n")
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "helping"),
+    [(("inspect", "stack.tif", "--voxel", "4"), "segem inspect"), (("models", "show"), "segem models show")],
+)
+def test_wrong_options_lead_to_the_help_of_their_command(segem: Shell, words: tuple[str, ...], helping: str) -> None:
+    code, _, err = segem(*words)
+    assert code == 2
+    assert err.endswith(f"See `{helping} --help`.\n")
 
 
 def test_a_bad_manifest_is_refused_before_anything_starts(segem: Shell, tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ def test_export_writes_what_is_stored_and_masks_as_255(segmented: Workspace, tmp
     assert np.array_equal(tifffile.imread(out), mask * 255)
     raw = export("r", "noise", "raw", tmp_path / "r.tif", segmented)
     assert np.array_equal(tifffile.imread(raw), tifffile.imread(tmp_path / "source" / "noise.tif"))
-    with pytest.raises(ConfigError, match="baseline of this volume is not finished"):
+    with pytest.raises(ConfigError, match="the layer baseline of this volume is not finished"):
         export("r", "noise", "baseline", tmp_path / "k.tif", segmented)
     with pytest.raises(ConfigError, match="no such layer"):
         export("r", "noise", "skeleton", tmp_path / "k.tif", segmented)

@@ -399,8 +399,11 @@ def test_labels_that_look_inverted_are_warned_of(
 @pytest.mark.parametrize(
     ("split", "told"),
     [
-        ({"train": [3, 4], "validation": [4, 5], "test": [0, 2]}, "scored on sections it learned from.*found 0 to 1"),
-        ({"train": [3, 5], "validation": [2, 3]}, "calibrated on sections it learned from.*found 2 to 2"),
+        (
+            {"train": [3, 4], "validation": [4, 5], "test": [0, 2]},
+            "scored on sections it learned from.*found sections 0 to 1",
+        ),
+        ({"train": [3, 5], "validation": [2, 3]}, "calibrated on sections it learned from.*found section 2"),
     ],
 )
 def test_what_a_base_model_learned_from_neither_calibrates_nor_scores(
@@ -436,7 +439,9 @@ def test_what_a_model_learned_from_is_known_in_a_stack_that_has_grown(workspace:
             update={"split": Split.model_validate({"train": [0, 3], "validation": [3, 5], "test": test})}
         )
 
-    with pytest.raises(ConfigError, match=r"grown: a model cannot be scored on sections it learned from.*found 5 to 6"):
+    with pytest.raises(
+        ConfigError, match=r"grown: a model cannot be scored on sections it learned from.*found sections 5 to 6"
+    ):
         trained(workspace, split([5, 9]), config=again, base=str(first.path))
     trained(workspace, split([7, 9]), config=again, base=str(first.path))
 
@@ -446,7 +451,7 @@ def test_one_volume_under_two_names_does_not_test_what_it_trained(workspace: Wor
     twice = entry(tmp_path / "d"), entry(tmp_path / "d", "twin", split=other)
     told = refused(workspace, ConfigError, *twice)
     assert "twin: a model cannot be scored on sections it learned from" in told
-    assert "unseen by the new model, found 0 to 0" in told
+    assert "unseen by the new model, found section 0" in told
 
 
 def test_a_corrected_manifest_replaces_the_volume_of_the_wrong_one(workspace: Workspace, tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ def read(text: str) -> Rule:
     ("text", "score", "comparison", "bound"),
     [
         ("iou >= .65", "iou", ">=", 0.65),
+        ("IoU >= .65", "iou", ">=", 0.65),
+        ("V_rand >= .9", "v_rand", ">=", 0.9),
         ("v_rand>.95", "v_rand", ">", 0.95),
         ("  seam_ratio   <= 1.1 ", "seam_ratio", "<=", 1.1),
         ("sections_flagged < 3", "sections_flagged", "<", 3),
@@ -45,7 +47,7 @@ def test_rules_are_read(text: str, score: str, comparison: str, bound: float) ->
         ("iou >= nan", "such as iou >= .65"),
         ("iou >= .6 and recall >= .7", "such as iou >= .65"),
         (".65 <= iou", "such as iou >= .65"),
-        ("IOU >= .65", "such as iou >= .65"),
+        ("iou => .65", "such as iou >= .65"),
         ("jaccard >= .65", "no score is called jaccard; scores are iou, dice, precision"),
         ("iou <= .65", "iou is good where it is high; ask for iou >="),
         ("seam_ratio >= 1.1", "seam_ratio is good where it is low; ask for seam_ratio <="),

@@ -78,6 +78,13 @@ def test_training_needs_exactly_one_budget() -> None:
     assert parse(TrainConfig, {"steps": 3}).steps == 3
 
 
+def test_a_stack_in_place_of_a_manifest_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "stack.tif"
+    file.write_bytes(b"II*\x00\xd0\x00")
+    with pytest.raises(ConfigError, match=r"stack\.tif: not a manifest.*begin with `segem ingest`"):
+        load_manifest(file)
+
+
 def test_manifest_sources_count_from_its_folder_or_the_data_root(tmp_path: Path) -> None:
     file = tmp_path / "m.yaml"
     file.write_text("name: m\nvolumes:\n  - {name: a, source: d/a.tif, voxel_nm: [50, 4, 4]}\n")

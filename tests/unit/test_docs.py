@@ -145,6 +145,17 @@ def test_commands_shown_exist(paper: Path) -> None:
     assert wrong_calls(paper.read_text(encoding="utf-8")) == []
 
 
+OF_OTHERS = {"--choose", "--network", "--no-index", "--nthreads", "--nv", "--only", "--side"}
+"""Options that the papers name by themselves and that are not of segem, but of pip, dask, containers and benchmarks."""
+
+
+@pytest.mark.parametrize("paper", PAPERS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_options_that_are_named_alone_exist(paper: Path) -> None:
+    known = set().union(*options().values()) | OF_OTHERS
+    named = set(re.findall(r"`(--[a-z][a-z0-9-]*)", paper.read_text(encoding="utf-8")))
+    assert named <= known
+
+
 def test_the_command_page_shows_every_command_with_every_option() -> None:
     page = (REFERENCE / "commands.md").read_text(encoding="utf-8")
     for name, known in options().items():

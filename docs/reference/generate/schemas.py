@@ -50,7 +50,7 @@ class Schemas:
             self.written.add(name)
             fields = models[name]["properties"]
             yield f"## {self._heading(name)}\n"
-            yield one_line(models[name].get("description")) + "\n"
+            yield one_line(_prose(models[name].get("description") or "")) + "\n"
             if mode == "validation":
                 head = ("key", "value", "default", "meaning")
                 rows = [
@@ -97,6 +97,11 @@ class Schemas:
         said = "path" if field.get("format") == "path" else WORDS.get(field.get("type", ""), "mapping")
         limits = [f"{sign} {field[key]:g}" for key, sign in BOUNDS.items() if key in field]
         return f"{said} {', '.join(limits)}".strip()
+
+
+def _prose(docstring: str) -> str:
+    """Return a docstring without its sections, which are for programmers."""
+    return re.split(r"\n\n[A-Z][a-z ]+\n-{3,}\n", docstring, maxsplit=1)[0]
 
 
 def _said(field: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ export const KEYS = [
     ["line", "KeyR", "Line along the membrane: click its points, Enter ends it"],
     ["fill", "KeyF", "Fill, or empty, the area under the pointer"], ["move", "KeyM", "Move the section with the pointer"],
     ["smaller", "BracketLeft", "Smaller brush"], ["larger", "BracketRight", "Larger brush"],
-    ["undo", "KeyZ", "Undo, also with Ctrl"], ["redo", "Shift+KeyZ", "Redo, also with Ctrl"],
+    ["undo", "KeyZ", "Undo, also with Ctrl or Cmd"], ["redo", "Shift+KeyZ", "Redo, also with Ctrl or Cmd"],
     ["close", "Enter", "Close the polygon, end the line"], ["cancel", "Escape", "Drop the polygon, the line or the stroke; leave a field"],
   ]],
   ["Section", [
@@ -61,10 +61,12 @@ export function listen(act, release) {
     if (event.code === "Escape" && event.target.closest(FIELDS)) event.target.blur();
     // What opens the help closes it.
     if (event.code === "KeyH" && event.target.closest("#help")) { act("help"); return; }
-    if (event.altKey || event.metaKey || event.target.closest(TYPED)) return;
+    if (event.altKey || event.target.closest(TYPED)) return;
     if (event.target.closest(MOVED) && event.code.startsWith("Arrow")) return;
     if (event.target.closest(PRESSED) && ["Space", "Enter"].includes(event.code)) return;
     if (event.ctrlKey && event.code !== "KeyZ" && event.code !== "KeyY") return;
+    // Cmd Z of a Mac is Ctrl Z elsewhere; all else that goes with it is the browser's.
+    if (event.metaKey && event.code !== "KeyZ") return;
     let action = ACTIONS.get(`${event.shiftKey ? "Shift+" : ""}${event.code}`) ?? ACTIONS.get(event.code);
     if (event.ctrlKey && event.code === "KeyY") action = "redo";
     if (event.key === "?") action = "help";

@@ -154,13 +154,14 @@ const TOOLS = {
   verdict: "decided between two readings",
 };
 
-function describeEntry({ kind, detail }) {
-  if (kind === "decision") return WORDS[detail.decision];
+function describeEntry({ kind, detail }, words) {
+  if (kind === "decision") return words[detail.decision];
   if (kind === "answer") return `answered ${detail.answer === "unknown" ? "don’t know" : detail.answer}`;
   return kind === "revert" ? `took back ${detail.of}` : (TOOLS[detail.tool] ?? `corrected by ${detail.tool}`);
 }
 
-export async function showHistory(volume, open, revert) {
+// `words` say what was decided; `open` and `revert` are called for an entry that is chosen, or taken back.
+export async function showHistory(volume, words, open, revert) {
   const made = await getJson(`api/history/${encodeURIComponent(volume)}`);
   // The newest first: what was taken back itself takes nothing back.
   const gone = new Set();
@@ -168,12 +169,12 @@ export async function showHistory(volume, open, revert) {
   document.getElementById("history-list").replaceChildren(...made.map((entry) => {
     const item = document.createElement("li");
     const { place } = entry;
-    const what = `${entry.author} ${describeEntry(entry)}`;
+    const what = `${entry.author} ${describeEntry(entry, words)}`;
     const when = new Date(entry.time).toLocaleString();
     const button = Object.assign(document.createElement("button"), { type: "button" });
     button.append(
       Object.assign(document.createElement("span"), { className: "where", textContent: what }),
-      Object.assign(document.createElement("span"), { className: "why", textContent: `${entry.number}, section ${place.z}, ${when}` }),
+      Object.assign(document.createElement("span"), { className: "why", textContent: `Entry ${entry.number}, section ${place.z}, ${when}` }),
     );
     button.addEventListener("click", () => open(place));
     item.append(button);

@@ -157,12 +157,14 @@ async function showSection(next, section, look) {
     if (turn !== opening) return;
   }
   const bounded = Math.max(0, Math.min(next.shape[0] - 1, section));
+  // Also where the section stays: a number that the volume does not have is not left in the field.
+  $("z").value = bounded;
   if (!another && bounded === z && stage.mask) return;
   painter.cancel();
   [volume, z] = [next, bounded];
   stage.mask = openMask();
   stage.ridge = null;
-  Object.assign($("z"), { value: z, max: volume.shape[0] - 1 });
+  $("z").max = volume.shape[0] - 1;
   $("depth").textContent = `(0 to ${volume.shape[0] - 1})`;
   $("volume").value = volume.name;
   await Promise.all([stage.show(volume, z, shownKey(), look), hear()]);
@@ -335,7 +337,9 @@ function decideAgain(place) {
 
 function answer(word) {
   const question = questions.current;
-  if (mode !== "questions" || !question) { say("Open the questions first."); return; }
+  if (mode !== "questions") { say("Open the questions first."); return; }
+  // Where a section was just opened, its questions are still to come, and the one before is not in sight any more.
+  if (question?.z !== z) { say(question ? "The questions of this section are still loading." : questions.progress.textContent); return; }
   const body = { volume: volume.name, z, question: question.key, answer: word, active_seconds: activity.take() };
   saver.send("api/answers", { volume: volume.name, z }, body);
   question.answer = word;
@@ -438,7 +442,7 @@ function loadHistory() {
     await hear();
     loadHistory();
   };
-  return showHistory(volume.name, open, revert).catch((error) => say(error.message));
+  return showHistory(volume.name, regions.words, open, revert).catch((error) => say(error.message));
 }
 
 function hide(hidden) { stage.hidden = hidden; press("hide", hidden); stage.redraw(); }

@@ -72,11 +72,20 @@ def write_methods(report: Report, record: RunRecord, card: ModelCard | None) -> 
     Returns
     -------
     str
-        Plain text: what was done, what to cite, what may be done with the model.
+        Plain text: what was done, what to cite, what may be done with the model. Empty where no volume was finished.
     """
+    if all(volume.state != "complete" for volume in report.volumes):
+        return ""
     steps = [step for volume in record.volumes.values() for step in volume.steps.values()]
     paragraphs = [
-        " ".join([*_say_volumes(report), *_say_model(report, card, steps), *_say_baseline(report)]),
+        " ".join(
+            [
+                *_say_volumes(report),
+                *_say_model(report, card, steps),
+                *_say_resampling(report, record),
+                *_say_baseline(report),
+            ]
+        ),
         " ".join(_say_scores(report)),
         " ".join(_say_versions(report, record, steps)),
         "To cite: " + "; ".join(_cite(report, card, steps)) + ".",
@@ -121,6 +130,22 @@ def _say_model(report: Report, card: ModelCard | None, steps: Iterable[StepRecor
         yield f"Probabilities were calibrated (Platt scaling) on {where}."
     elif card is not None and card.trained_on:
         yield "Probabilities were calibrated (Platt scaling) on the validation sections of the training."
+
+
+def _say_resampling(report: Report, record: RunRecord) -> Iterator[str]:
+    ratios: dict[tuple[int, int], list[str]] = {}
+    for volume in report.volumes:
+        if volume.state != "complete" or volume.name not in record.volumes:
+            continue
+        for step in record.volumes[volume.name].steps.values():
+            if isinstance(step.facts, SegmentFacts) and step.facts.resampled != (1, 1):
+                ratios.setdefault(step.facts.resampled, []).append(volume.name)
+    if ratios:
+        shown = " and ".join(f"{net} pixels for every {own} of {', '.join(ratios[net, own])}" for net, own in ratios)
+        yield (
+            f"Sections were resampled to a pixel size that it had learned at ({shown}), and its output was resampled "
+            "back."
+        )
 
 
 def _chosen(card: ModelCard | None, steps: Iterable[StepRecord]) -> str:

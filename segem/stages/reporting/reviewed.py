@@ -29,8 +29,8 @@ def list_findings(found: ReviewFindings | None) -> Iterator[str]:
         yield f"{done}{seen if one.regions else ''}."
         if other.regions:
             yield (
-                f"Of {count(other.regions, 'region')} that were plainly wrong by the labels of their volumes, "
-                f"{person.name} put {other.seen} right or rejected them{_bound(other.rate)}."
+                f"{person.name} put right or rejected {other.seen} of {count(other.regions, 'region')} plainly wrong "
+                f"by the labels of the volumes{_bound(other.rate)}."
             )
     if found.agreement is not None:
         both = found.agreement

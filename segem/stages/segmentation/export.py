@@ -142,12 +142,14 @@ def _check_harmless(out: Path, workspace: Workspace, force: bool) -> None:
 
 def _layer(run: str, volume: str, layer: str, workspace: Workspace) -> Array:
     if layer not in LAYERS:
-        raise ConfigError("no such layer", where=layer, found=f"known: {', '.join(LAYERS)}", fix="choose one of these")
+        raise ConfigError(
+            "no such layer", where=layer, expected=f"one of {', '.join(LAYERS)}", fix="choose one of these"
+        )
     record = load_run(workspace, run)
     if volume not in record.volumes:
         known = ", ".join(record.volumes) or "none"
         raise ConfigError(
-            "no such volume in this run", where=volume, found=f"known: {known}", fix="choose one of these"
+            "no such volume in this run", where=volume, expected=f"one of {known}", fix="choose one of these"
         )
     source = Volume.open(workspace.volume(volume))
     if layer == "raw":
@@ -167,7 +169,7 @@ def _layer(run: str, volume: str, layer: str, workspace: Workspace) -> Array:
         fault = outdated(step.facts, volume, run, workspace)
     if fault is not None:
         raise ConfigError(
-            f"the {layer} of this volume is not finished",
+            f"the layer {layer} of this volume is not finished",
             where=f"{run}/{volume}",
             found=fault,
             fix=f"run `segem {command}` to the end first",

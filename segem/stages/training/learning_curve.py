@@ -15,7 +15,7 @@ import numpy as np
 import segem
 from segem.config import BUNDLED_MODEL, Device, LearningCurveConfig, Manifest, TrainConfig
 from segem.errors import ConfigError, InputError, ModelError
-from segem.geometry import Range
+from segem.geometry import Range, name_sections
 from segem.io.files import locked, write_text
 from segem.io.learning_curve import CHART, CURVE, POINTS, load_trials, locate_learning_curve
 from segem.io.workspace import Workspace
@@ -218,7 +218,7 @@ def _refuse_known(job: TrainingJob, start: str) -> None:
                 raise ConfigError(
                     "the model knows sections of this manifest, so its learning curve would mean nothing",
                     where=start,
-                    found=f"sections {first} to {stop - 1} of {one.name} on its card",
+                    found=f"{name_sections([(first, stop)])} of {one.name} on its card",
                     fix="give --from scratch, or a model that never saw them",
                 )
 
@@ -254,7 +254,7 @@ def _run_trials(jobs: Mapping[str, TrainingJob], saved: SavedTrials, home: Path,
                 name,
                 home,
                 version=_name_version(start, count, seed),
-                on_step=_show(Part(advance), f"{start}, {count} sections, seed {seed}"),
+                on_step=_show(Part(advance), f"{start}, {count} section{'' if count == 1 else 's'}, seed {seed}"),
             )
             scores = {score.volume: score.iou for score in made.card.scores}
             done[start, count, seed] = Trial(

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from segem.config import TrainConfig
 from segem.errors import ConfigError
-from segem.geometry import Range
+from segem.geometry import Range, name_sections
 from segem.io.seen import digests_of, find_seen_sections, match_sections
 from segem.io.volume import Volume
 from segem.learn.artefact import Artefact
@@ -127,8 +127,8 @@ def check_unseen(
             raise ConfigError(
                 f"a model cannot be {done} on sections it {use}",
                 where=volume.name,
-                expected=f"sections {sections[0]} to {sections[1] - 1} unseen by {whose}",
-                found=f"{first} to {end - 1}",
+                expected=f"{name_sections([sections])} unseen by {whose}",
+                found=name_sections([(first, end)]),
                 fix=f"name other sections as {'validation' if done == 'calibrated' else 'test'} in the manifest, or "
                 "leave this volume out",
             )

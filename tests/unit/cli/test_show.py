@@ -22,6 +22,7 @@ class Made:
     path: Path
     shape: tuple[int, int]
     scores: tuple[HeldOutScore, ...]
+    warnings: tuple[str, ...] = ("dark", "torn")
     nothing: str | None = None
 
 
@@ -37,6 +38,8 @@ def test_results_are_lines_for_people(capsys: pytest.CaptureFixture[str]) -> Non
         "path: m",
         "shape: (2, 3)",
         "scores: volume isbi, sections (18, 24), iou 0.7, v_rand 0.95, v_info None, ece None",
+        "warnings: dark",
+        "warnings: torn",
     ]
 
 

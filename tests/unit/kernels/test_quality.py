@@ -276,6 +276,7 @@ def test_brightness_is_told_from_what_the_section_shows_by_the_ends_of_its_level
     assert z == 6
     assert reason.startswith("brighter by about " if levels > 0 else "darker by about ")
     assert float(reason.split()[3]) == pytest.approx(22, abs=6)
+    assert reason.endswith(" grey levels than the sections around it")
 
 
 @pytest.mark.parametrize(("place", "of"), [(7, 6), (7, 2), (2, 7)])

@@ -443,7 +443,7 @@ def test_where_a_volume_has_labels_they_say_whether_an_error_of_the_model_was_se
     ana, bo = find_review(space, "known").reviewers
     assert (ana.labelled.regions, ana.labelled.seen, bo.labelled.regions, bo.labelled.seen) == (3, 2, 1, 1)
     assert ana.planted.regions == 0
-    said = "Of 3 regions that were plainly wrong by the labels of their volumes, Ana put 2 right or rejected them"
+    said = "Ana put right or rejected 2 of 3 regions plainly wrong by the labels of the volumes"
     assert any(one.startswith(said) for one in list_findings(find_review(space, "known")))
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from segem.config import Device, GateConfig
 from segem.errors import InputError
-from segem.geometry import Range
+from segem.geometry import Range, name_sections
 from segem.io.volume import Volume
 from segem.kernels.bootstrap import Difference, compare_iou, compare_v_rand, count_tiles
 from segem.kernels.metrics.local_rand import score_tiles
@@ -226,14 +226,14 @@ def _pool_cubes(counts: Sequence[NDArray[np.int64]], judged: JudgedSections, con
 
 
 def _check_enough(judged: JudgedSections, blocks: NDArray[np.int64], config: GateConfig) -> None:
-    where = f"{judged.volume.name}, sections {judged.sections.start} to {judged.sections.stop - 1}"
+    where = f"{judged.volume.name}, {name_sections([(judged.sections.start, judged.sections.stop)])}"
     if len(blocks) < config.fewest_blocks:
         raise InputError(
             "too little to judge a model by",
             where=where,
             expected=f"{config.fewest_blocks} or more blocks of {config.block_px} px",
             found=f"{len(blocks)} with labels",
-            fix="judge on larger sections, or leave this volume out",
+            fix="label more of these sections, give more of them to test, or leave this volume out",
         )
     membrane, other = blocks[:, 0].sum(), blocks[:, 1].sum()
     if not (membrane and other):

@@ -47,6 +47,22 @@ def test_names_all_that_a_reader_needs_to_do_it_again(workspace):
         assert part in text
 
 
+def test_names_the_volumes_that_the_net_saw_resampled(workspace):
+    for name, resampled in (("fly", (1, 1)), ("mouse", (3, 2)), ("rat", (3, 2))):
+        add_volume(workspace, name, IMAGE)
+        add_model(workspace, "r", name, guess(TRUTH), facts={"resampled": resampled})
+    _, text = write(workspace)
+    assert "resampled to a pixel size that it had learned at (3 pixels for every 2 of mouse, rat)" in text
+
+
+def test_says_nothing_where_no_volume_was_finished(workspace):
+    add_volume(workspace, "blind", IMAGE)
+    add_model(workspace, "r", "blind", guess(TRUTH), state="running")
+    report, text = write(workspace)
+    assert report.volumes[0].state == "failed"
+    assert text == ""
+
+
 def test_claims_no_scores_where_there_was_no_truth(workspace):
     add_volume(workspace, "blind", IMAGE)
     add_model(workspace, "r", "blind", guess(TRUTH))
