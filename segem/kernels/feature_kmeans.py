@@ -91,7 +91,8 @@ def fit_feature_clusters(
         # No early stop, see Notes.
         max_no_improvement=None,
         init_size=3 * _BATCH,
-        random_state=seed,
+        # scikit-learn takes 32 bits of a seed.
+        random_state=seed % 2**32,
     ).fit(scaled)
     labels = fitted.labels_
     voxels = np.bincount(labels, minlength=found)

@@ -86,6 +86,14 @@ def test_tiles_to_look_at_are_spread_and_the_same_each_time(
     assert {tile.shape[0] for tile in tiles} == {3}
 
 
+def test_tiles_to_look_at_show_something_also_of_a_lattice_wider_than_they_are(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    make_volume(workspace, tmp_path / "source", shape=(2, 20, 700))
+    tiles = sample_tiles(Volume.open(workspace.volume("noise")), 1, 512)
+    assert {tile.shape for tile in tiles} == {(1, 20, 512)}
+
+
 @pytest.mark.parametrize("name", ["model.bin", "model.xml"])
 def test_a_damaged_eight_bit_model_is_made_again(ingested: Workspace, name: str) -> None:
     segment("noise", "r", config(), QUIET, ingested)

@@ -93,7 +93,7 @@ def quantized(
 def sample_tiles(source: Volume, context: int, stride_px: int, count: int = SAMPLE_TILES) -> list[Channels]:
     """Return what a net sees of tiles spread evenly over a volume; the same tiles each time."""
     depth, height, width = source.shape
-    edge = SAMPLE_PX // stride_px * stride_px
+    edge = max(1, SAMPLE_PX // stride_px) * stride_px
     rows, columns = (range(0, max(1, n - edge + 1), stride_px) for n in (height, width))
     volume, tiles = Box.of_shape(source.shape), []
     for k in range(count):

@@ -62,6 +62,14 @@ def test_a_seed_gives_the_same_clusters():
     assert not np.array_equal(first.centres, other.centres)
 
 
+@pytest.mark.parametrize("seed", [2**32, 2**70])
+def test_a_seed_may_be_of_any_size(seed):
+    samples = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    grey = np.arange(50, dtype=np.uint8)
+    found, small = (fit_feature_clusters(samples, grey, clusters=2, seed=each) for each in (seed, seed % 2**32))
+    assert np.array_equal(found.centres, small.centres)
+
+
 def test_voxels_that_are_all_alike_are_no_membrane():
     found = fit_feature_clusters(np.full((20, 3), 2.5, np.float32), np.full(20, 9, np.uint8), clusters=2, seed=0)
     assert (len(found.centres), found.dark, found.bright) == (1, 9.0, 9.0)
