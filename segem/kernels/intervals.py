@@ -281,6 +281,9 @@ def bound_share(count: int, of: int) -> Interval:
 def bound_drawn(counts: Counts, score: Score, what: str, among: int | None = None) -> Interval | TooFew:
     """Return the 95 % interval of a pooled score of pieces that were drawn at random.
 
+    Where the score is 0 or 1, no piece says how far others may be off: the interval is then that of the share of pieces
+    with this score (`bound_share`), as if every other one had the opposite.
+
     Parameters
     ----------
     counts : array (pieces, k)
@@ -302,9 +305,17 @@ def bound_drawn(counts: Counts, score: Score, what: str, among: int | None = Non
     >>> counts = np.array([[8, 10], [9, 10]] * 5)
     >>> [round(bound_drawn(counts, ratio_of((1, 0), (0, 1)), "regions", among).low, 3) for among in (None, 20, 10)]
     [0.808, 0.821, 0.85]
+    >>> found = bound_drawn(np.full((10, 2), 9), ratio_of((1, 0), (0, 1)), "regions")
+    >>> round(found.low, 3), found.high
+    (0.722, 1.0)
     """
     n = len(counts)
     if n < FEWEST_DRAWN:
         return TooFew(too_few=f"{n} {what}; {FEWEST_DRAWN} or more are needed")
     known = 0.0 if among is None else n / among
+    value = float(score(counts.sum(axis=0)))
+    if value in (0.0, 1.0):
+        share = bound_share(round(n * value), n)
+        low, high = (value + (1 - known) * (end - value) for end in (share.low, share.high))
+        return Interval(low=low, high=high, method=f"Wilson, of {n} {what}")
     return Pieces(counts, 1 / n, math.sqrt(1 - known), f"bootstrap of {n} {what}").interval(score)

@@ -14,7 +14,15 @@ from hypothesis.extra.numpy import arrays
 
 from segem.errors import InputError
 from segem.kernels.bootstrap import count_tiles
-from segem.kernels.intervals import POOLED, bound_mean, bound_pooled, compare_means, compare_pooled
+from segem.kernels.intervals import (
+    POOLED,
+    bound_drawn,
+    bound_mean,
+    bound_pooled,
+    compare_means,
+    compare_pooled,
+    ratio_of,
+)
 from segem.kernels.pieces import Grid, Pieces
 from segem.records.intervals import Interval, TooFew
 
@@ -119,6 +127,19 @@ def test_too_few_blocks_or_sections_give_no_interval() -> None:
     assert bound_mean(np.ones(1)) == TooFew(too_few="1 section with a score; 6 or more are needed")
     assert isinstance(bound_mean(np.linspace(0.8, 0.9, 5)), TooFew)
     assert isinstance(bound_mean(np.linspace(0.8, 0.9, 6)), Interval)
+
+
+def test_pieces_that_are_all_right_do_not_say_that_all_are() -> None:
+    """Nine in ten volumes or more are held, where one region in 20 is wrong by a third and ten regions are drawn."""
+    score, rng, held = ratio_of((1, 0), (0, 1)), np.random.default_rng(0), 0
+    for _ in range(200):
+        volume = np.full((1000, 2), 500)
+        volume[rng.random(1000) < 0.05, 0] = 330
+        found = known(bound_drawn(rng.choice(volume, 10, replace=False), score, "regions", 1000))
+        held += found.low <= float(score(volume.sum(axis=0))) <= found.high
+    assert held >= 180
+    every, none = (known(bound_drawn(np.tile([tp, 9], (10, 1)), score, "regions", 10)) for tp in (9, 0))
+    assert (every.low, every.high, none.low, none.high) == (1, 1, 0, 0)  # of all regions nothing is unsure
 
 
 def test_different_tissue_is_not_compared() -> None:
