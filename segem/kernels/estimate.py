@@ -95,10 +95,10 @@ def estimate_scores(reference: Reference, observed: Observed) -> Expected | Abst
     weights = [exp(-(one.value**2) / 2) for one in distances]
     iou = _mix([(weight, one.iou) for weight, one in zip(weights, alike, strict=True)], IOU_FLOOR)
     cells = [
-        (weight, _predict_one(one.v_rand, one.sections[1] - one.sections[0]))
+        (weight, _predict_one(one.v_rand, _count_sections(one)))
         for weight, one in zip(weights, alike, strict=True)
         if one.v_rand is not None
-        and one.sections[1] - one.sections[0] > 1
+        and _count_sections(one) > 1
         and one.section_px / SIZE_FACTOR <= observed.section_px <= one.section_px * SIZE_FACTOR
     ]
     return Expected(
@@ -148,6 +148,12 @@ def _mix(parts: Sequence[tuple[float, Spread]], floor: float) -> _Mixed:
     middle = sum(weight * one.middle for weight, one in parts) / total
     variance = sum(weight * (one.deviation**2 + (one.middle - middle) ** 2) for weight, one in parts) / total
     return _Mixed(middle, sqrt(variance + floor**2))
+
+
+def _count_sections(volume: ReferenceVolume) -> int:
+    """Return how many sections V_rand was measured on."""
+    first, stop = volume.sections
+    return stop - first if volume.cell_sections is None else volume.cell_sections
 
 
 def _predict_one(found: Spread, sections: int) -> Spread:

@@ -32,7 +32,9 @@ class ReferenceVolume(Record):
     section_nm: float
     """Distance of sections."""
     section_px: int = Field(gt=0)
-    """Pixels of a section."""
+    """Pixels of a section; of those with cells, the mean of how many are labelled."""
+    cell_sections: int | None = Field(default=None, gt=0)
+    """Sections that V_rand was measured on; all of `sections` where absent."""
     traits: dict[str, tuple[float, float]]
     """Least and greatest value of each trait of `segem.kernels.drift.TRAITS`, over pieces of the sections."""
     iou: Spread

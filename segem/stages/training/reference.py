@@ -87,7 +87,7 @@ def _fit_volume(
     predict: Callable[[NDArray[np.float32]], NDArray[np.uint8]], threshold: float, one: FitOn, context: int
 ) -> tuple[ReferenceVolume | None, int]:
     volume, traits, compared = one.volume, list(_measure_learned(one)), []
-    labelled, cells = list_labelled(volume, one.labelled), []
+    labelled, cells, pixels = list_labelled(volume, one.labelled), [], []
     with track(f"reference {volume.name}", len(labelled), "section") as advance:
         for section in read_one_by_one(volume, labelled, context):
             stored, image = predict(section.image), section.image[context // 2]
@@ -100,6 +100,8 @@ def _fit_volume(
                 if measured.tp + measured.fn:
                     compared.append(_Compared(expected, measured))
             cells.append(SegmentationSums.count(section.truth, stored))
+            # Pixels that nobody labelled part cells: of a painted patch, no more can be merged than it holds.
+            pixels += [np.count_nonzero(is_known(section.truth))] * cells[-1].sections
             advance(1)
     if not compared:
         return None, 0
@@ -112,7 +114,8 @@ def _fit_volume(
             seen_sections=sum(stop - first for first, stop in one.learned),
             pixel_nm=(min(size.y, size.x), max(size.y, size.x)),
             section_nm=size.z,
-            section_px=volume.shape[1] * volume.shape[2],
+            section_px=round(float(np.mean(pixels))) if pixels else volume.shape[1] * volume.shape[2],
+            cell_sections=len(pixels) or None,
             traits=range_traits(traits),
             iou=_spread_iou(compared),
             v_rand=_spread_v_rand(cells),

@@ -11,6 +11,7 @@ import pytest
 from segem.errors import WorkspaceError
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
+from segem.kernels.truth import UNKNOWN
 from segem.records.expected import Abstains, Expected
 from segem.records.reference import Reference
 from segem.records.scores import VolumeScores
@@ -146,3 +147,22 @@ def test_damaged_images_take_the_estimate_and_no_score(tmp_path: Path) -> None:
     assert found.expected.abstains.startswith("the images cannot be read: ")
     assert found.scores.model is not None
     assert all(one.measured is not None for one in found.errors)
+
+
+def test_the_estimate_of_cells_is_of_the_sections_and_of_the_tissue_that_were_labelled(tmp_path: Path) -> None:
+    """One painted section in a range of four shows no spread; of painted patches no more is merged than they hold."""
+    workspace = new_workspace(tmp_path)
+    image, truth = tissue(SHAPE, seed=3)
+    one, patch = truth.copy(), truth.copy()
+    one[1:], patch[:, 128:] = UNKNOWN, UNKNOWN
+    found = {}
+    for name, labels in {"one": one, "patch": patch}.items():
+        (found[name],) = fit_on(add_volume(workspace, name, image, labels), truth).volumes
+    assert (found["one"].sections, found["one"].cell_sections, found["one"].section_px) == ((0, 4), 1, 192 * 300)
+    assert (found["patch"].cell_sections, found["patch"].section_px) == (4, 128 * 300)
+    image, truth = tissue(SHAPE, seed=4)
+    add_volume(workspace, "alike", image)
+    add_model(workspace, RUN, "alike", guess(truth), facts={"reference": Reference(pieces=1, volumes=(found["one"],))})
+    (scored,) = evaluate(RUN, workspace).volumes
+    assert isinstance(scored.expected, Expected)
+    assert scored.expected.v_rand is None
