@@ -70,9 +70,7 @@ class SegmentationSums:
         return cls(0, np.zeros((len(THRESHOLDS), 3)), np.zeros((len(THRESHOLDS), 3)))
 
     @classmethod
-    def count(
-        cls, truth: NDArray[Any], membrane: NDArray[np.uint8], numbered: NDArray[np.int32] | None = None
-    ) -> SegmentationSums:
+    def count(cls, truth: NDArray[Any], membrane: NDArray[np.uint8]) -> SegmentationSums:
         """Score one section at every threshold.
 
         Parameters
@@ -82,8 +80,6 @@ class SegmentationSums:
             either side, as if the section ended there.
         membrane : ndarray of uint8, shape (y, x)
             Membrane probability, 255 = certain; a mask of 0 and 255 is a proposal with one threshold.
-        numbered : ndarray of int32, shape (y, x), optional
-            The true cells, 0 outside of them, where they were numbered and not outlined.
 
         Returns
         -------
@@ -95,8 +91,7 @@ class SegmentationSums:
         InputError
             When the shapes differ or the probability is not uint8.
         """
-        outlined = true_cells(truth, membrane)
-        cells = outlined if numbered is None else numbered
+        cells = true_cells(truth, membrane)
         if not cells.any():
             return cls.nothing()
         rand: list[FScore] = []

@@ -272,7 +272,7 @@ def count_mask(
     joins = MergesSplits.count(true, found)
     tally = MaskTally(
         confusion=Confusion.count(truth, mask),
-        cells=SegmentationSums.count(truth, probability, true.numbered),
+        cells=SegmentationSums.count(truth, probability),
         outside_band=count_outside_band(true, found),
         boundary=BoundarySums.count(true, found),
         centreline=CentrelineSums.count(true, found),
