@@ -12,27 +12,21 @@ import logging
 import smtplib
 import socket
 import ssl
-import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from email.message import EmailMessage
 from pathlib import Path
-from typing import Any
 
 from flows.links import is_watched
 from segem.config.notices import MailConfig, NoticeConfig, load_notices, require_login
-from segem.errors import ConfigError, WorkspaceError
-from segem.io.files import write_text
+from segem.errors import ConfigError
 from segem.stages.campaign import describe_failure
+from segem.stages.told import note_told, was_told
 
 SECONDS = 20.0
 """How long a server may take to answer."""
-TOLD = "told.json"
-"""In a workspace: what was told of each failure that nothing has mended since, and when."""
-AGAIN_SECONDS = 24 * 3600.0
-"""What has not changed is told again after so long."""
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +114,7 @@ def told_when_red(workspace: Path, name: str, *, of_run: bool = True) -> Iterato
         raise
     # Once it has gone well, the same failure is news again.
     for one in {name, named.name}:
-        _remember(workspace, one, None)
+        note_told(workspace, one, None)
 
 
 def tell_of(
@@ -144,7 +138,7 @@ def tell_of(
         Who that is; read from the workspace when absent.
     """
     notice = Notice(name, name if of_run else None, state, reason, str(workspace.absolute()), socket.gethostname())
-    if _told(workspace).get(name, {}).get("news") == notice.news:
+    if was_told(workspace, name, notice.news):
         return
     reached = False
     try:
@@ -162,27 +156,7 @@ def tell_of(
     except Exception as error:
         logger.warning("%s: nobody could be told by webhook (%s)", name, type(error).__name__)
     if reached:
-        _remember(workspace, name, notice.news)
-
-
-def _told(workspace: Path) -> dict[str, dict[str, Any]]:
-    """Return what was told within the last day, by the names of what has failed."""
-    try:
-        found = json.loads((workspace / TOLD).read_text(encoding="utf-8"))
-        return {name: one for name, one in found.items() if time.time() - one["at"] < AGAIN_SECONDS}
-    # Lost, it costs a mail that says the same again.
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
-
-
-def _remember(workspace: Path, name: str, news: str | None) -> None:
-    """Note what was told of something; None where it has gone well."""
-    told = _told(workspace)
-    if news is None and name not in told:
-        return
-    noted = {} if news is None else {name: {"news": news, "at": time.time()}}
-    with suppress(WorkspaceError):
-        write_text(workspace / TOLD, json.dumps({one: told[one] for one in told if one != name} | noted, indent=1))
+        note_told(workspace, name, notice.news)
 
 
 def _send_mail(notice: Notice, mail: MailConfig) -> None:
