@@ -18,6 +18,7 @@ from segem.errors import WorkspaceError
 from segem.geometry import ZYX
 from segem.io.disks import shared_kind
 from segem.io.files import disk_errors
+from segem.io.journal import set_journal
 from segem.io.leases import Lease, leased
 from segem.io.workspace import Workspace
 
@@ -39,6 +40,7 @@ CREATE TABLE IF NOT EXISTS blocks (
 _VERSION = 2
 
 
+_PATIENCE_S = 30
 _COPIES = 5
 """How often a ledger is copied that changes meanwhile; what is wrong with the last copy is then said of the ledger."""
 
@@ -101,9 +103,9 @@ class Ledger:
                     self._lease = held.enter_context(leased(path.with_name(f".{path.name}.lock"), by_host=True))
             with self._faults():
                 # No isolation level: what is committed is said here alone, so rows are on disk when `record` returns.
-                self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
+                self._db = sqlite3.connect(path, timeout=_PATIENCE_S, isolation_level=None)
                 held.callback(self._db.close)
-                self._db.execute(f"PRAGMA journal_mode={'DELETE' if shared else 'WAL'}")
+                set_journal(self._db, "DELETE" if shared else "WAL", _PATIENCE_S)
                 # In WAL mode, NORMAL would not sync at a commit, and a power cut could lose rows; with a rollback
                 # journal, FULL would not sync that it is gone.
                 self._db.execute(f"PRAGMA synchronous={'EXTRA' if shared else 'FULL'}")

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from segem.errors import InputError, WorkspaceError
 from segem.io.files import disk_errors
+from segem.io.journal import set_journal
 from segem.io.review_rows import (
     BY_KIND,
     COLUMNS,
@@ -94,7 +95,7 @@ class ReviewLog:
             path.parent.mkdir(parents=True, exist_ok=True)
         with self._faults():
             self._db = sqlite3.connect(path, timeout=_PATIENCE_S, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
+            set_journal(self._db, "WAL", _PATIENCE_S)
             # In WAL mode, NORMAL would not sync at a commit, and a power cut could lose what was acknowledged.
             self._db.execute("PRAGMA synchronous=FULL")
             with self._writing():
