@@ -1,6 +1,6 @@
 """Scores a model, and K-means, on whole stacks of a tissue it has not seen: other animal, stain and pixel size.
 
-    .venv/bin/python benchmarks/other_tissue.py --data-root DIR [--model unet-em] [--volumes ac4 ac3] [--resample never]
+    .venv/bin/python benchmarks/other_tissue.py --data-root DIR [--model unet-em] [--volumes ac4 ac3] [--sections 18 24]
 
 Mouse cortex (`ac4`, `ac3` of SNEMI3D) for models of the fly, and the flies (`isbi`, `stack1` of the VNC) for models of
 the mouse; whether a model has seen a stack is on its card. No label of the stack is used but to judge. The labels of
@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--model", default="unet-em", help="name, or path of a model's folder")
     parser.add_argument("--views", type=int, default=1, choices=(1, 2, 4, 8), help="flips and turns to average")
     parser.add_argument("--volumes", nargs="+", choices=VOLUMES, default=VOLUMES[:2])
+    parser.add_argument("--sections", nargs=2, type=int, metavar=("FIRST", "STOP"), help="all when absent")
     parser.add_argument("--resample", choices=("auto", "never"), default="auto")
     arguments = parser.parse_args()
     artefact = find_model(arguments.model)
@@ -45,7 +46,7 @@ def main() -> None:
     print(f"model {artefact.card.name} {artefact.digest[:12]}, average of {arguments.views} views")
     with tempfile.TemporaryDirectory() as folder:
         labelled = _labelled(arguments.volumes, arguments.data_root, Workspace(Path(folder)))
-        volumes = ((volume, range(volume.shape[0])) for volume in labelled)
+        volumes = ((volume, range(*arguments.sections or (0, volume.shape[0]))) for volume in labelled)
         resample = arguments.resample == "auto"
         for name, found in score_volumes(artefact, volumes, arguments.views, resample=resample).items():
             print(f"{name}: {found}")
