@@ -110,24 +110,22 @@ def digest_mask(mask: NDArray[np.bool_]) -> str:
     return hashlib.sha256(f"{mask.shape}".encode() + np.packbits(mask).tobytes()).hexdigest()
 
 
-def require_mask(mask: NDArray[np.bool_], entry: Entry, digest: object = None) -> None:
+def require_mask(mask: NDArray[np.bool_], entry: Entry) -> None:
     """Raise unless a mask is the one that an entry was made of, in the rectangle of the entry.
 
     Parameters
     ----------
     mask : (y, x) bool
-        That of the rectangle.
+        That of the rectangle: as it was before the entry changed it; before any review where it is a decision.
     entry : Entry
         It changed pixels, or is a decision.
-    digest : str, optional
-        What the mask must have; by default, that of the mask before the entry changed it.
 
     Raises
     ------
     WorkspaceError
         When it is another one.
     """
-    if entry.place is not None and digest_mask(mask) != (digest or entry.before):
+    if entry.place is not None and digest_mask(mask) != (entry.before or entry.detail.get(DECIDED_OF)):
         raise WorkspaceError(
             "the mask is not the one that was reviewed",
             where=f"{entry.place.volume}, section {entry.place.z}",

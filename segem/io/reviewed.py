@@ -162,11 +162,13 @@ def require_reviewed_mask(log: ReviewLog, volume: str, read: ReadMask) -> None:
     met: set[ZYX] = set()
     decided: set[Place] = set()
     for entry in log.entries(volume=volume):
-        place, digest = entry.place, entry.detail.get(DECIDED_OF)
-        if place is not None and digest is not None and place not in decided:
-            require_mask(read(place), entry, digest)
+        place = entry.place
+        if place is None:
+            continue
+        if DECIDED_OF in entry.detail and place not in decided:
+            require_mask(read(place), entry)
             decided.add(place)
-        if place is None or entry.before is None:
+        if entry.before is None:
             continue
         rows, columns = (
             range(start // _CELL_PX, (start + edge - 1) // _CELL_PX + 1)

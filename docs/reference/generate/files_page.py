@@ -43,6 +43,7 @@ workspace/
     marks.json                   what readers have marked on the page
   comparisons/<run>+<run>/       index.html, comparison.json and pictures of several runs side by side
   inbox/<name>-<digest>/         stacks.json: what was found in an inbox; manifests of what was taken
+  notices.toml, told.json        who is told of failures; what was told and nothing has mended since
   storage.json                   the object store that its arrays lie in, if not here
   .prefect/                      the history of the private Prefect server
   .service/                      what `segem serve` keeps: settings.env (its password), schedules, history, logs, leases

@@ -29,7 +29,9 @@ async function explain(answer) {
     const { detail } = await answer.clone().json();
     return typeof detail === "string" ? detail : JSON.stringify(detail);
   } catch {
-    return answer.text();
+    // A page of a proxy says nothing to people.
+    const isPage = answer.headers.get("Content-Type")?.includes("html");
+    return (!isPage && (await answer.text())) || `${answer.status} ${answer.statusText}`;
   }
 }
 
@@ -60,7 +62,8 @@ export class Activity {
 // Sends what was done, in its order. What was not acknowledged is kept by the browser, also when the page is closed.
 export class Saver {
   // `on` has: changed(), others(where, changes, left), saved(item, entry), clashed(item, changes), merged(item, flips),
-  // held(why), where the server cannot take anything now, and refused(item, why); `left` is what is new of the changes to whoever has made what waits.
+  // held(why), where the server cannot take anything now, and refused(item, why); `left` is what is new of the changes to
+  // whoever has made what waits. `trouble` is why nothing is saved now: null for nothing, empty for no connection.
   constructor(run, person, on) {
     this.prefix = `segem-unsaved ${run} ${person} `;
     this.key = this.prefix + PAGE;
@@ -122,8 +125,8 @@ export class Saver {
         this.trouble = null;
       } catch (error) {
         // A request that never arrived has no answer, and its error says nothing to people.
-        const trouble = { isAnswered: error instanceof Refusal, why: error instanceof Refusal ? error.message : "" };
-        if (trouble.why && trouble.why !== this.trouble?.why) this.on.held(trouble.why);
+        const trouble = error instanceof Refusal ? error.message : "";
+        if (trouble && trouble !== this.trouble) this.on.held(trouble);
         this.trouble = trouble;
         this.on.changed();
         await new Promise((resolve) => setTimeout(resolve, RETRY_MS));

@@ -95,9 +95,9 @@ function withdraw(text) { if ($("message").textContent === text) say(""); }
 function showSaved() {
   const count = saver.waiting.length;
   const { trouble } = saver;
-  const state = trouble ? "offline" : count ? "saving" : "saved";
-  Object.assign($("saved"), { className: state, title: trouble?.why ?? "" });
-  const [what, when] = trouble?.isAnswered ? ["The server cannot save", "it can"] : ["No connection", "it is back"];
+  const state = trouble !== null ? "offline" : count ? "saving" : "saved";
+  Object.assign($("saved"), { className: state, title: trouble ?? "" });
+  const [what, when] = trouble ? ["The server cannot save", "it can"] : ["No connection", "it is back"];
   const kept = `${what}: ${count} ${saver.isKept ? "kept here" : "in this page alone, which is to stay open"}, sent when ${when}`;
   $("saved").textContent = { offline: kept, saving: `Saving ${count}`, saved: "Saved" }[state];
 }
