@@ -112,6 +112,13 @@ def test_the_report_has_the_map_of_every_segmented_volume(workspace: Workspace) 
         read_error_map(home, "alike")
 
 
+def test_where_no_estimate_is_given_the_page_says_what_helps(workspace: Workspace) -> None:
+    page = report(RUN, workspace).index.read_text()
+    helped = {name: f"segem cells {name} --of {RUN}" in page for name in ("alike", "inverted", "unknown")}
+    assert helped == {"alike": False, "inverted": True, "unknown": True}
+    assert f"Corrections made in <code>segem review {RUN}</code> tell how good the mask is." in page
+
+
 def test_an_empty_mask_is_not_judged(tmp_path: Path) -> None:
     workspace = new_workspace(tmp_path / "w")
     image, truth = tissue((2, 64, 64))
