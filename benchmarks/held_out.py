@@ -20,7 +20,7 @@ import numpy as np
 from judged import rand_and_info, seen, tested
 from machine import provenance
 
-from segem.config import CellsConfig
+from segem.config import CellsConfig, Resampling
 from segem.io.layers import read_section
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
@@ -34,7 +34,7 @@ from segem.kernels.normalize import histogram
 from segem.kernels.threshold import quantize_probability, threshold_probability
 from segem.learn.artefact import Artefact, find_model
 from segem.learn.engine import Engine, choose_device
-from segem.learn.scale import AS_IS, choose_scale, geometry_at, net_at
+from segem.learn.scale import AS_IS, choose_scale, geometry_at, net_at, scales_of
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -87,17 +87,18 @@ def score(artefact: Artefact, manifest: Path, data_root: Path, views: int) -> di
 
 
 def score_volumes(
-    artefact: Artefact, volumes: Iterable[tuple[Volume, range]], views: int, *, resample: bool = True
+    artefact: Artefact, volumes: Iterable[tuple[Volume, range]], views: int, *, resample: Resampling = "auto"
 ) -> dict[str, Scores]:
     """Return the scores of a model on some sections of each of some labelled volumes, resampled for it as in a run."""
     found = {}
     limit = artefact.card.merge_below or artefact.card.threshold
     for volume, sections in volumes:
-        scale = choose_scale(volume.voxel_size, artefact.card) if resample else AS_IS
-        shape = geometry_at(artefact.card, scale)
+        scale = AS_IS if resample == "never" else choose_scale(volume.voxel_size, artefact.card)
+        scales = scales_of(scale, resample)
+        shape = geometry_at(artefact.card, *scales)
         context = shape.context_sections
         pixel_nm = (volume.voxel_size.y, volume.voxel_size.x)
-        with Engine(net_at(artefact, scale), choose_device("auto"), context, views=views) as engine:
+        with Engine(net_at(artefact, *scales), choose_device("auto"), context, views=views) as engine:
             means = fit_two_means(np.sum([histogram(read_section(volume.raw, z)) for z in sections], axis=0))
             model, kmeans, lines = Confusion(), Confusion(), CentrelineSums()
             cells, cut, closed = (SegmentationSums.nothing() for _ in range(3))

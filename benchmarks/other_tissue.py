@@ -6,7 +6,7 @@ Mouse cortex (`ac4`, `ac3` of SNEMI3D) for models of the fly, and the flies (`is
 the mouse; whether a model has seen a stack is on its card. No label of the stack is used but to judge. The labels of
 SNEMI3D number the neurons. Membrane is two pixels of each neuron beside another one or 0, and 0 itself (membrane, the
 space between cells, myelin), as `data/manifests/all.yaml` has it. Sections are shown to the model at the pixel size it
-learned at, as a run does, unless that is switched off; it is scored at their own.
+learned at, as a run does, unless that is switched off, or at several; it is scored at their own.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import argparse
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 from held_out import score_volumes
 from machine import provenance
 
-from segem.config import load_manifest
+from segem.config import Resampling, load_manifest
 from segem.io.volume import Volume
 from segem.io.workspace import Workspace
 from segem.learn.artefact import find_model
@@ -39,7 +40,7 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=1, choices=(1, 2, 4, 8), help="flips and turns to average")
     parser.add_argument("--volumes", nargs="+", choices=VOLUMES, default=VOLUMES[:2])
     parser.add_argument("--sections", nargs=2, type=int, metavar=("FIRST", "STOP"), help="all when absent")
-    parser.add_argument("--resample", choices=("auto", "never"), default="auto")
+    parser.add_argument("--resample", choices=get_args(Resampling), default="auto")
     arguments = parser.parse_args()
     artefact = find_model(arguments.model)
     print(provenance())
@@ -47,8 +48,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         labelled = _labelled(arguments.volumes, arguments.data_root, Workspace(Path(folder)))
         volumes = ((volume, range(*arguments.sections or (0, volume.shape[0]))) for volume in labelled)
-        resample = arguments.resample == "auto"
-        for name, found in score_volumes(artefact, volumes, arguments.views, resample=resample).items():
+        for name, found in score_volumes(artefact, volumes, arguments.views, resample=arguments.resample).items():
             print(f"{name}: {found}")
 
 

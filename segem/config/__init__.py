@@ -45,6 +45,9 @@ from segem.config.segment import (
     BUNDLED_MODEL as BUNDLED_MODEL,
 )
 from segem.config.segment import (
+    Resampling as Resampling,
+)
+from segem.config.segment import (
     RuntimeName as RuntimeName,
 )
 from segem.config.segment import (

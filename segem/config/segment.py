@@ -9,6 +9,7 @@ from pydantic import Field
 from segem.config.base import Config
 
 BUNDLED_MODEL = "unet-em"
+Resampling = Literal["auto", "never", "several"]
 RuntimeName = Literal["auto", "torch", "openvino", "openvino-int8"]
 Window = Literal["gaussian", "hann"]
 
@@ -29,10 +30,11 @@ class SweepConfig(Config):
     """Probability from which a voxel is membrane; the model's own when absent."""
     views: Literal[1, 2, 4, 8] = 1
     """Views of each tile that are averaged: flips (2, 4), and quarter turns too (8); takes as many times the work."""
-    resample: Literal["auto", "never"] = "auto"
+    resample: Resampling = "auto"
     """What is done where pixels are larger or smaller than those the model learned at: ``auto`` shows it the sections
     at the nearest size it knows, up to four times off, and gives the result at that of the volume; ``never`` takes them
-    as they are."""
+    as they are. ``several`` is for tissue that a model does not know: it is shown them at that size, half as fine again
+    and twice as fine, the probabilities are averaged, and it takes seven times the work."""
     runtime: RuntimeName = "auto"
     """Library that evaluates the net: ``torch``, ``openvino`` (faster on a CPU, the same result except for rounding) or
     ``openvino-int8`` (8 bits: checked against float32, and much faster on a processor that multiplies them, which

@@ -1,14 +1,17 @@
-"""A net at another pixel size than it learned at: sections are resampled on the way in, logits on the way out."""
+"""A net at other pixel sizes than it learned at: sections are resampled on the way in, logits on the way out."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segem.config import Resampling
 from segem.errors import ConfigError
 from segem.geometry import VoxelSize, ceil_div, round_up
 from segem.learn.artefact import Artefact, geometry_of, load_net
@@ -19,6 +22,8 @@ Net = nn.Module
 """What computes a tile."""
 MOST = 4
 """How many times larger or smaller pixels may be than those a model learned from; beyond, a volume is refused."""
+_CERTAIN = 1e-6
+"""Nearest that a mean of probabilities comes to 0 and 1, whose logits are not finite; stored are steps of 1/255."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,23 @@ class Scale:
         """Pixels of the net for one of the volume, along an axis."""
         return self.net_px / self.source_px
 
+    def times(self, other: Scale) -> Scale:
+        """Return one scale after another.
+
+        Examples
+        --------
+        >>> Scale(3, 4).times(Scale(2, 1))
+        Scale(net_px=3, source_px=2)
+        """
+        net_px, source_px = self.net_px * other.net_px, self.source_px * other.source_px
+        shared = math.gcd(net_px, source_px)
+        return Scale(net_px // shared, source_px // shared)
+
 
 AS_IS = Scale()
+SEVERAL = (AS_IS, Scale(3, 2), Scale(2, 1))
+"""At which sizes a model is shown tissue that it does not know, from the one it learned at on. Thin membranes need more
+pixels than those it knows, and no label says how many."""
 SCALES = tuple(
     Scale(net_px, source_px)
     for net_px in range(1, MOST + 1)
@@ -97,15 +117,44 @@ def choose_scale(voxel: VoxelSize, card: ModelCard) -> Scale:
     return scale or AS_IS
 
 
-def geometry_at(card: ModelCard, scale: Scale) -> Geometry:
-    """Return stride and halo of a model in pixels of the volume.
+def scales_of(scale: Scale, resample: Resampling) -> tuple[Scale, ...]:
+    """Return all scales at which a run shows a volume to a model, from the one that suits the model's pixel size.
+
+    Examples
+    --------
+    >>> scales_of(Scale(3, 4), "auto")
+    (Scale(net_px=3, source_px=4),)
+    >>> [(one.net_px, one.source_px) for one in scales_of(Scale(3, 4), "several")]
+    [(3, 4), (9, 8), (3, 2)]
+    """
+    return tuple(scale.times(finer) for finer in SEVERAL) if resample == "several" else (scale,)
+
+
+def geometry_at(card: ModelCard, *scales: Scale) -> Geometry:
+    """Return stride and halo of a model, in pixels of the volume, that suit it at one or more scales.
 
     Raises
     ------
     ConfigError
         When the card does not fit its architecture.
     """
-    geometry = geometry_of(card)
+    return reduce(_join, (_geometry_at(geometry_of(card), scale) for scale in scales))
+
+
+def net_at(artefact: Artefact, *scales: Scale) -> Net:
+    """Return the calibrated net of a model, for pixels of the volume; of several scales, the mean probability.
+
+    Raises
+    ------
+    ModelError
+        When the weights are damaged, belong to another architecture or hold NaN or infinity.
+    """
+    net, channels_in = load_net(artefact), geometry_of(artefact.card).context_sections
+    nets = [at_scale(net, scale, channels_in) for scale in scales]
+    return nets[0] if len(nets) == 1 else MeanOfScales(nets).eval()
+
+
+def _geometry_at(geometry: Geometry, scale: Scale) -> Geometry:
     if scale == AS_IS:
         return geometry
     stride_px = _stride_px(geometry.stride_px, scale)
@@ -118,15 +167,12 @@ def geometry_at(card: ModelCard, scale: Scale) -> Geometry:
     return Geometry(stride_px, halo_px, geometry.context_sections)
 
 
-def net_at(artefact: Artefact, scale: Scale) -> Net:
-    """Return the calibrated net of a model, for pixels of the volume.
-
-    Raises
-    ------
-    ModelError
-        When the weights are damaged, belong to another architecture or hold NaN or infinity.
-    """
-    return at_scale(load_net(artefact), scale, geometry_of(artefact.card).context_sections)
+def _join(one: Geometry, other: Geometry) -> Geometry:
+    stride_px = math.lcm(one.stride_px, other.stride_px)
+    halo_px = None
+    if one.halo_px is not None and other.halo_px is not None:
+        halo_px = round_up(max(one.halo_px, other.halo_px), stride_px)
+    return Geometry(stride_px, halo_px, one.context_sections)
 
 
 def at_scale(net: nn.Module, scale: Scale, channels_in: int) -> nn.Module:
@@ -167,6 +213,45 @@ class Rescaled(nn.Module):
         """Return logits of the size of the input."""
         logits: Tensor = self.back(self.net(self.into(x)))
         return logits[..., : x.shape[-2], : x.shape[-1]]
+
+
+class MeanOfScales(nn.Module):
+    """Gives the logit of the mean probability of nets that see the same image.
+
+    Parameters
+    ----------
+    nets : sequence of Module
+        (B, C, H, W) to (B, 1, H, W) logits.
+
+    Examples
+    --------
+    Of .5 and .9:
+
+    >>> class Constant(nn.Module):
+    ...     def __init__(self, logit):
+    ...         super().__init__()
+    ...         self.logit = logit
+    ...
+    ...     def forward(self, x):
+    ...         return torch.full_like(x, self.logit)
+    >>> found = MeanOfScales([Constant(0.0), Constant(math.log(9))])(torch.ones(1, 1, 1, 1))
+    >>> round(torch.sigmoid(found).item(), 4)
+    0.7
+    """
+
+    def __init__(self, nets: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.nets = nn.ModuleList(nets)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits of the size of the input."""
+        # One after the other, so that the maps of one net at a time are alive.
+        first, *others = self.nets
+        total = torch.sigmoid(first(x))
+        for net in others:
+            total = total + torch.sigmoid(net(x))
+        probability = (total / len(self.nets)).clamp(_CERTAIN, 1 - _CERTAIN)
+        return torch.log(probability) - torch.log1p(-probability)
 
 
 class Resample(nn.Module):

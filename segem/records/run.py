@@ -105,6 +105,8 @@ class SegmentFacts(StepFacts):
     """What evaluated the net."""
     resampled: tuple[int, int] = (1, 1)
     """So many pixels the net saw for so many of the volume, along y and x."""
+    sizes: tuple[tuple[int, int], ...] = ()
+    """The same for each of several sizes at which the net saw the volume; the probabilities were averaged."""
     trained_on: tuple[TrainedOn, ...] = ()
     calibrated_on: tuple[FittedOn, ...] = ()
     """Where a later calibration of the model was fitted."""

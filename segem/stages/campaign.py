@@ -19,6 +19,7 @@ from segem.io.run import campaign_lock, enter_volumes, note_failure
 from segem.io.workspace import Workspace, default_run, open_workspace
 from segem.learn.artefact import find_model, model_record
 from segem.learn.engine import choose_device
+from segem.learn.scale import AS_IS, scales_of
 from segem.records.run import ModelRecord
 from segem.stages.segmentation.baseline import request_baseline
 from segem.stages.segmentation.budget import Budget
@@ -178,7 +179,7 @@ def _fits(job: Campaign, execution: ExecutionConfig) -> bool:
     """Return whether a tile fits the memory that is left beside other steps."""
     config = job.manifest.segment_config()
     artefact = find_model(config.model, job.workspace)
-    budget = Budget.of(artefact, execution)
+    budget = Budget.of(artefact, execution, scales_of(AS_IS, config.resample))
     tile_px = config.tile_px or budget.tile_px
     return budget.resident + budget.voxel_bytes * tile_px**2 <= budget.memory
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from segem.config import ExecutionConfig, IngestConfig, RefineConfig, SegmentConfig
+from segem.config import ExecutionConfig, IngestConfig, RefineConfig, Resampling, SegmentConfig
 from segem.config.accept import parse_rules
 from segem.errors import ModelError
 from segem.geometry import Halo
@@ -136,17 +136,24 @@ def test_faults_of_the_tiling_are_found(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("resample", ["auto", "several"])
 @pytest.mark.parametrize(("learned_nm", "resampled"), [(3.0, (4, 3)), (7.5, (1, 2))])
 def test_a_volume_shown_at_another_pixel_size_agrees_too(
-    workspace: Workspace, artefact: Artefact, tmp_path: Path, learned_nm: float, resampled: tuple[int, int]
+    workspace: Workspace,
+    artefact: Artefact,
+    tmp_path: Path,
+    learned_nm: float,
+    resampled: tuple[int, int],
+    resample: Resampling,
 ) -> None:
     learned = LearnedAt(pixel_nm=(learned_nm, learned_nm), section_nm=(50, 50))
     card = artefact.card.model_copy(update={"learned_at": learned})
     write_text(artefact.path / CARD, card.model_dump_json())
-    make_run(workspace, tmp_path)
+    make_run(workspace, tmp_path, TILED.model_copy(update={"resample": resample}))
     facts = load_run(workspace, "r").volumes["noise"].steps["segment"].facts
     assert isinstance(facts, SegmentFacts)
     assert facts.resampled == resampled
+    assert len(facts.sizes) == (3 if resample == "several" else 0)
     assert facts.overhead > 1.5, "several tiles with their halos"
     assert recompute("r", workspace, 6, "cpu") == []
 

@@ -29,7 +29,7 @@ from segem.kernels.normalize import zscore
 from segem.kernels.threshold import quantize_probability
 from segem.learn.artefact import CARD, Artefact, load_artefact, load_net
 from segem.learn.engine import Engine
-from segem.learn.scale import Rescaled, Scale
+from segem.learn.scale import Rescaled, Scale, at_scale
 from segem.plan import Block, Plan, crop_tiling
 from segem.records.card import LearnedAt
 from segem.stages.reporting.evaluate import evaluate
@@ -289,6 +289,23 @@ def test_a_volume_is_shown_at_the_pixel_size_that_the_model_learned_at(
     write_text(artefact.path / CARD, far.model_dump_json())
     with pytest.raises(ConfigError, match="too far from those the model learned at"):
         segment("noise", "far", SegmentConfig(model="tiny"), QUIET, workspace)
+
+
+def test_the_probabilities_at_several_pixel_sizes_are_averaged(
+    workspace: Workspace, artefact: Artefact, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_volume(workspace, tmp_path / "source", (1, 64, 64))
+    segment("noise", "r", SegmentConfig(model="tiny", resample="several"), QUIET, workspace)
+    assert "the mean of 3 pixel sizes, which is 7 times the work" in capsys.readouterr().err
+    facts = load_run(workspace, "r").volumes["noise"].membrane.facts
+    assert facts.sizes == ((1, 1), (3, 2), (2, 1))
+    source, net = Volume.open(workspace.volume("noise")), load_net(load_artefact(artefact.path))
+    seen = torch.from_numpy(zscore(np.asarray(source.raw[:1]), source.statistics))[None]
+    with torch.inference_mode():
+        each = [torch.sigmoid(at_scale(net, Scale(*size), 1)(seen))[0, 0].numpy() for size in facts.sizes]
+    found = np.asarray(Volume.open(workspace.result("r", "noise")).raw[0]).astype(int)
+    assert np.abs(found - quantize_probability(np.mean(each, axis=0))).max() <= 1
+    assert np.abs(found - quantize_probability(each[0])).max() > 1
 
 
 def test_pixels_of_a_size_that_the_model_never_saw_are_warned_of(

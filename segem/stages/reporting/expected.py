@@ -34,6 +34,7 @@ REGION_PX = 256
 NO_REFERENCE = (
     "the model's card holds no reference to estimate by: `segem models calibrate` fits one on a few labelled sections"
 )
+AVERAGED = "probabilities at several pixel sizes were averaged, and the estimate was fitted at one"
 REFINED = "the probability was refined by a CRF, which leaves it uncalibrated"
 
 # What a thread holds at once of a section is a few bytes a pixel.
@@ -124,6 +125,8 @@ def _estimate(layers: Layers, facts: SegmentFacts | CrfFacts, sections: Sequence
         return Abstains(abstains=REFINED)
     if facts.reference is None:
         return Abstains(abstains=NO_REFERENCE)
+    if facts.sizes:
+        return Abstains(abstains=AVERAGED)
     damage = next((one.damage for one in sections if one.damage is not None), None)
     if damage is not None:
         return Abstains(abstains=f"the images cannot be read: {damage}")

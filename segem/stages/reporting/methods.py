@@ -134,17 +134,28 @@ def _say_model(report: Report, card: ModelCard | None, steps: Iterable[StepRecor
 
 def _say_resampling(report: Report, record: RunRecord) -> Iterator[str]:
     ratios: dict[tuple[int, int], list[str]] = {}
+    several: dict[tuple[tuple[int, int], ...], list[str]] = {}
     for volume in report.volumes:
         if volume.state != "complete" or volume.name not in record.volumes:
             continue
         for step in record.volumes[volume.name].steps.values():
-            if isinstance(step.facts, SegmentFacts) and step.facts.resampled != (1, 1):
+            if not isinstance(step.facts, SegmentFacts):
+                continue
+            if step.facts.sizes:
+                several.setdefault(step.facts.sizes, []).append(volume.name)
+            elif step.facts.resampled != (1, 1):
                 ratios.setdefault(step.facts.resampled, []).append(volume.name)
     if ratios:
         shown = " and ".join(f"{net} pixels for every {own} of {', '.join(ratios[net, own])}" for net, own in ratios)
         yield (
             f"Sections were resampled to a pixel size that it had learned at ({shown}), and its output was resampled "
             "back."
+        )
+    for sizes, names in several.items():
+        edges = ", ".join(f"{net / own:.3g}" for net, own in sizes)
+        yield (
+            f"Sections of {', '.join(names)} were shown to it at {len(sizes)} pixel sizes, with {edges} times their "
+            "pixels along each axis, and the probabilities were averaged."
         )
 
 

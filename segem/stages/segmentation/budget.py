@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +54,7 @@ class Budget:
     elsewhere: bool = False
 
     @classmethod
-    def of(cls, artefact: Artefact, execution: ExecutionConfig, scale: Scale = AS_IS) -> Budget:
+    def of(cls, artefact: Artefact, execution: ExecutionConfig, scales: Sequence[Scale] = (AS_IS,)) -> Budget:
         """Return what one process may take; without a setting, tiles are planned for `DEFAULT_MEMORY`.
 
         Raises
@@ -62,11 +62,11 @@ class Budget:
         ConfigError
             When not even a small tile fits.
         """
-        geometry = geometry_at(artefact.card, scale)
+        geometry = geometry_at(artefact.card, *scales)
         # Not smaller: a net may add a border of its own, which weighs more the smaller the tile.
         probe = round_up(_PROBE_PX, geometry.stride_px)
         # Folded, since that is the net that is evaluated.
-        net = folded(net_at(artefact, scale))
+        net = folded(net_at(artefact, *scales))
         voxel_bytes = activation_bytes(net, (geometry.context_sections, probe, probe)) / probe**2
         least = geometry.stride_px + 2 * (geometry.halo_px or 0)
         weights = WEIGHT_COPIES * sum(parameter.nbytes for parameter in net.parameters())

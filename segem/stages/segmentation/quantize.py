@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +39,13 @@ class Quantized:
 
 
 def quantized(
-    artefact: Artefact, source: Volume, threshold: float, tolerance: float, folder: Path, code: str, scale: Scale
+    artefact: Artefact,
+    source: Volume,
+    threshold: float,
+    tolerance: float,
+    folder: Path,
+    code: str,
+    scales: Sequence[Scale],
 ) -> Quantized:
     """Quantise a net on the volume's own tiles and compare the masks on others.
 
@@ -56,7 +63,7 @@ def quantized(
         Where the model for this volume is kept, so that a resumed run uses the same one.
     code : str
         sha256 of the code that computes blocks: other code makes another model.
-    scale : Scale
+    scales : sequence of Scale
         At which the model sees the volume.
 
     Returns
@@ -75,18 +82,18 @@ def quantized(
         "volume": source.attributes.get("source_digest"),
         "statistics": source.statistics.to_dict(),
         "code": code,
-        "scale": [scale.net_px, scale.source_px],
+        "scales": [(scale.net_px, scale.source_px) for scale in scales],
         "runtime": runtime_identity("openvino", choose_device("cpu")),
     }
     path = folder / hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32]
-    geometry = geometry_at(artefact.card, scale)
+    geometry = geometry_at(artefact.card, *scales)
     tiles = sample_tiles(source, geometry.context_sections, geometry.stride_px)
     if not is_whole(path):
         # A model for other weights or voxels is of no use to this run any more.
         shutil.rmtree(folder, ignore_errors=True)
-        quantize(net_at(artefact, scale), geometry.context_sections, tiles[::2], path)
+        quantize(net_at(artefact, *scales), geometry.context_sections, tiles[::2], path)
     # On tiles that calibration has not seen, or the comparison would flatter it.
-    disagreement = _disagreement(net_at(artefact, scale), geometry.context_sections, tiles[1::2], threshold, path)
+    disagreement = _disagreement(net_at(artefact, *scales), geometry.context_sections, tiles[1::2], threshold, path)
     return Quantized(path if disagreement <= tolerance else None, disagreement)
 
 

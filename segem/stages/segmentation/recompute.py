@@ -59,6 +59,7 @@ class _Made:
     facts: SegmentFacts
     config: SegmentConfig
     plan: Plan
+    scales: tuple[Scale, ...]
     geometry: Geometry
     artefact: Artefact
 
@@ -69,8 +70,9 @@ class _Made:
         config = parse(SegmentConfig, dict(step.config), where=run)
         plan = plan_of(step.phases[-1], Volume.open(workspace.result(run, volume)).shape)
         artefact = _find_same_model(config.model, step, workspace)
-        geometry = geometry_at(artefact.card, Scale(*step.facts.resampled))
-        return cls(volume, run, step, step.facts, config, plan, geometry, artefact)
+        scales = tuple(Scale(*pair) for pair in step.facts.sizes or (step.facts.resampled,))
+        geometry = geometry_at(artefact.card, *scales)
+        return cls(volume, run, step, step.facts, config, plan, scales, geometry, artefact)
 
     @property
     def halo_px(self) -> int | None:
@@ -268,7 +270,7 @@ def compare_place(place: Place, anew: NDArray[np.uint8], stored: NDArray[np.uint
 @contextmanager
 def _opened(made: _Made, workspace: Workspace, device_name: Device) -> Iterator[Evaluate | None]:
     """Open what evaluates the net of a run; None where it was one of 8 bits that is gone."""
-    device, net = choose_device(device_name), net_at(made.artefact, Scale(*made.facts.resampled))
+    device, net = choose_device(device_name), net_at(made.artefact, *made.scales)
     if made.facts.int8 is None or not made.facts.int8.used:
         yield partial(predict_section, net.to(device), device=device)
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -23,7 +23,7 @@ from segem.learn.artefact import Artefact, find_model, model_record
 from segem.learn.engine import choose_device
 from segem.learn.processor import NO_BYTE_UNITS, find_byte_units
 from segem.learn.runtimes.choice import choose_runtime
-from segem.learn.scale import AS_IS, Scale, choose_scale, geometry_at
+from segem.learn.scale import AS_IS, Scale, choose_scale, geometry_at, scales_of
 from segem.plan import MAX_TILE_PX, Block, Plan, Tiling, blend_tiling, crop_tiling
 from segem.progress import tell
 from segem.records.card import ModelCard
@@ -130,15 +130,19 @@ def prepare_segmentation(
 ) -> BlockStep[SegmentFacts]:
     """Return the step that writes probability and mask, ready to run; an 8-bit model is made below `folder`."""
     card, volume = artefact.card, source.name
-    scale = choose_scale(source.voxel_size, card) if config.resample == "auto" else AS_IS
+    scale = AS_IS if config.resample == "never" else choose_scale(source.voxel_size, card)
+    scales = scales_of(scale, config.resample)
     if scale != AS_IS:
         tell(f"{volume}: {card.name} sees {scale.net_px} pixels for every {scale.source_px}, of the size it learned at")
-    budget = Budget.of(artefact, execution, scale)
-    plan = make_plan(config, card, source, result, budget.tile_px, scale)
+    if len(scales) > 1:
+        work = sum((one.factor / scale.factor) ** 2 for one in scales)
+        tell(f"{volume}: the mean of {len(scales)} pixel sizes, which is {work:.0f} times the work")
+    budget = Budget.of(artefact, execution, scales)
+    plan = make_plan(config, card, source, result, budget.tile_px, scales)
     # Tiles that the user chose may not fit even where those of the planner would.
     budget.require(plan)
     far = warn_of_pixel_size(source.voxel_size, card) if scale == AS_IS else ()
-    cautions = (*far, *cautions_of(plan, card, scale))
+    cautions = (*far, *cautions_of(plan, card, scales))
     for caution in cautions:
         logger.warning("%s: %s", volume, caution)
     threshold, device = config.threshold or card.threshold, choose_device(execution.device)
@@ -148,7 +152,7 @@ def prepare_segmentation(
         if find_byte_units() == ():
             logger.warning("%s: %s", volume, NO_BYTE_UNITS)
         # Calibrated on this volume, and tried here: the outcome must be known before the first block.
-        coarse = quantized(artefact, source, threshold, config.int8_tolerance, folder / ".int8" / volume, code, scale)
+        coarse = quantized(artefact, source, threshold, config.int8_tolerance, folder / ".int8" / volume, code, scales)
         model = coarse.model
         # Refused where it changes too much of the mask; the report says so.
         int8 = Int8Facts(disagreement=round(coarse.disagreement, 6), used=model is not None)
@@ -167,7 +171,7 @@ def prepare_segmentation(
         quantized=model,
         views=config.views,
         threads=budget.threads(plan),
-        scale=scale,
+        scales=scales,
     )
     facts = SegmentFacts(
         blocks=plan.count,
@@ -180,6 +184,7 @@ def prepare_segmentation(
         merge_below=card.merge_below,
         runtime=arithmetic.runtime_identity,
         resampled=(scale.net_px, scale.source_px),
+        sizes=tuple((one.net_px, one.source_px) for one in scales) if len(scales) > 1 else (),
         trained_on=card.trained_on,
         calibrated_on=card.calibration.fitted_on,
         held_out=card.scores,
@@ -203,10 +208,10 @@ def make_plan(
     source: Volume,
     result: Volume,
     max_tile_px: int = MAX_TILE_PX,
-    scale: Scale = AS_IS,
+    scales: Sequence[Scale] = (AS_IS,),
 ) -> Plan:
-    """Return what has to be computed; the model, and the scale it sees, set the halo, the result volume the blocks."""
-    geometry = geometry_at(card, scale)
+    """Return what has to be computed; the model, and the scales it sees, set the halo, the result volume the blocks."""
+    geometry = geometry_at(card, *scales)
     halo_px = config.halo_px if config.halo_px is not None else geometry.halo_px
     mode = config.stitch if config.stitch != "auto" else ("gaussian" if halo_px is None else "crop")
     # A net without a finite halo sees the whole section, so no core is exact: its tiles are blended.
@@ -233,9 +238,9 @@ def make_plan(
     return Plan(source.shape, result.write_block, tiling)
 
 
-def cautions_of(plan: Plan, card: ModelCard, scale: Scale = AS_IS) -> Iterator[str]:
+def cautions_of(plan: Plan, card: ModelCard, scales: Sequence[Scale] = (AS_IS,)) -> Iterator[str]:
     """Yield what a user should know of a tiling that was chosen by hand."""
-    needed, halo_px = geometry_at(card, scale).halo_px, plan.tiling.halo.y
+    needed, halo_px = geometry_at(card, *scales).halo_px, plan.tiling.halo.y
     if plan.tiling.mode == "crop" and plan.tiles_per_section > 1 and (needed is None or halo_px < needed):
         enough = "the whole section" if needed is None else f"{needed} px"
         yield f"inexact near the borders of tiles: the halo is {halo_px} px, and {card.name} needs {enough}"

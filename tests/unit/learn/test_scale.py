@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +13,22 @@ from torch.nn import functional as F
 
 from segem.errors import ConfigError
 from segem.geometry import VoxelSize
+from segem.learn.artefact import load_artefact, save_version
 from segem.learn.engine import Engine
 from segem.learn.models.registry import build
-from segem.learn.scale import AS_IS, SCALES, Resample, Rescaled, Scale, choose_scale, geometry_at
+from segem.learn.scale import (
+    AS_IS,
+    SCALES,
+    MeanOfScales,
+    Resample,
+    Rescaled,
+    Scale,
+    at_scale,
+    choose_scale,
+    geometry_at,
+    net_at,
+    scales_of,
+)
 from segem.records.card import LearnedAt, ModelCard
 
 CARD = ModelCard(name="m", architecture="unet", threshold=0.5, options={"features": 2, "depth": 2})
@@ -86,12 +100,19 @@ def test_there_and_back_keeps_size_and_place(scale: Scale) -> None:
     assert torch.allclose(found[..., 9:-9, 9:-9], slope[..., 9:-9, 9:-9], atol=0.35)
 
 
-@pytest.mark.parametrize("scale", [Scale(4, 3), Scale(3, 2), Scale(2, 3), Scale(1, 2), Scale(3, 4)])
-def test_a_tile_with_its_halo_comes_out_as_in_the_whole_section(scale: Scale) -> None:
+@pytest.mark.parametrize(
+    "scales",
+    [
+        *((scale,) for scale in (Scale(4, 3), Scale(3, 2), Scale(2, 3), Scale(1, 2), Scale(3, 4))),
+        *(scales_of(scale, "several") for scale in (AS_IS, Scale(2, 3))),
+    ],
+)
+def test_a_tile_with_its_halo_comes_out_as_in_the_whole_section(scales: tuple[Scale, ...]) -> None:
     torch.manual_seed(0)
-    shape = geometry_at(CARD, scale)
+    shape = geometry_at(CARD, *scales)
     assert shape.halo_px is not None
-    net = Rescaled(build("unet", CARD.options).eval(), scale)
+    plain = build("unet", CARD.options).eval()
+    net = MeanOfScales([Rescaled(plain, scale) for scale in scales])
     stride, halo = shape.stride_px, shape.halo_px
     assert halo % stride == 0
     core = stride * math.ceil(24 / stride)
@@ -104,16 +125,51 @@ def test_a_tile_with_its_halo_comes_out_as_in_the_whole_section(scale: Scale) ->
             assert torch.allclose(net(x[read])[inner], whole[read][inner], atol=1e-5)
 
 
+def test_several_sizes_share_a_lattice_and_the_longest_halo() -> None:
+    scales = scales_of(Scale(3, 4), "several")
+    assert scales == (Scale(3, 4), Scale(9, 8), Scale(3, 2))
+    each = [geometry_at(CARD, scale) for scale in scales]
+    # 4 pixels of the net are a step of its lattice: 16, 32 and 8 of the volume.
+    assert [one.stride_px for one in each] == [16, 32, 8]
+    together = geometry_at(CARD, *scales)
+    assert (together.stride_px, together.halo_px) == (32, 64)
+    assert max(one.halo_px or 0 for one in each) == 48
+    whole = ModelCard(name="m", architecture="deeplab-v3-resnet50", threshold=0.5)
+    assert geometry_at(whole, *scales).halo_px is None
+
+
+def test_the_mean_over_sizes_is_that_of_probabilities(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = build("unet", CARD.options).eval()
+    artefact = load_artefact(save_version(tmp_path / "m", CARD, net).path)
+    scales = scales_of(AS_IS, "several")
+    x = torch.randn(1, 1, 40, 56)
+    with torch.inference_mode():
+        expected = torch.stack([torch.sigmoid(net_at(artefact, scale)(x)) for scale in scales]).mean(0)
+        found = torch.sigmoid(net_at(artefact, *scales)(x))
+    assert expected.std() > 1e-3
+    assert torch.allclose(found, expected, atol=1e-6)
+
+
+def test_certain_of_all_sizes_is_a_finite_logit() -> None:
+    for sign in (1.0, -1.0):
+        found = MeanOfScales([nn.Identity(), nn.Identity()])(torch.full((1, 1, 2, 2), sign * 200))
+        assert torch.isfinite(found).all()
+        assert (found * sign > 10).all()
+
+
 def test_the_halo_is_no_larger_than_it_must_be() -> None:
     # Off the halo by a lattice step and a pixel less, some tile would differ: the bound is not a guess of thousands.
     plain, twice, half = (geometry_at(CARD, scale).halo_px for scale in (AS_IS, Scale(2, 1), Scale(1, 2)))
     assert (plain, twice, half) == (24, 16, 56)
 
 
-def test_runtimes_agree() -> None:
+@pytest.mark.parametrize("scales", [(Scale(4, 3),), scales_of(Scale(4, 3), "several")])
+def test_runtimes_agree(scales: tuple[Scale, ...]) -> None:
     pytest.importorskip("openvino")
     torch.manual_seed(1)
-    net = Rescaled(build("unet", CARD.options).eval(), Scale(4, 3)).eval()
+    plain = build("unet", CARD.options).eval()
+    net = MeanOfScales([at_scale(plain, scale, 1) for scale in scales]).eval()
     sections = [np.random.default_rng(0).normal(size=(1, h, w)).astype(np.float32) for h, w in ((48, 48), (35, 41))]
     found = []
     for runtime in ("torch", "openvino"):

@@ -43,7 +43,7 @@ class SegmentArithmetic:
     views: int = 1
     threads: int = 1
     """Tiles that the memory allows side by side."""
-    scale: Scale = AS_IS
+    scales: tuple[Scale, ...] = (AS_IS,)
     """At which the model sees the volume."""
 
     @cached_property
@@ -64,7 +64,7 @@ class SegmentArithmetic:
             "statistics": source.statistics.to_dict(),
             "threshold": self.threshold,
             "views": self.views,
-            "scale": (self.scale.net_px, self.scale.source_px),
+            "scales": [(scale.net_px, scale.source_px) for scale in self.scales],
             "runtime": self.runtime_identity,
         }
 
@@ -117,7 +117,7 @@ def _engine(work: SegmentArithmetic, threads: int) -> Engine:
 def _opened_engine(work: SegmentArithmetic, threads: int) -> Engine:
     artefact = _open(work)[1]
     context = geometry_of(artefact.card).context_sections
-    net, device = net_at(artefact, work.scale), choose_device(work.device)
+    net, device = net_at(artefact, *work.scales), choose_device(work.device)
     return Engine(net, device, context, threads, views=work.views, runtime=work.runtime, quantized=work.quantized)
 
 

@@ -17,7 +17,7 @@ from segem.records.reference import Reference
 from segem.records.scores import VolumeScores
 from segem.stages.reporting.error_maps import read_error_map
 from segem.stages.reporting.evaluate import evaluate
-from segem.stages.reporting.expected import NO_REFERENCE
+from segem.stages.reporting.expected import AVERAGED, NO_REFERENCE
 from segem.stages.reporting.write import report
 from segem.stages.training.reference import FitOn, fit_reference
 from tests.fabricate import add_model, add_volume, guess, new_workspace, tissue
@@ -117,6 +117,16 @@ def test_where_no_estimate_is_given_the_page_says_what_helps(workspace: Workspac
     helped = {name: f"segem cells {name} --of {RUN}" in page for name in ("alike", "inverted", "unknown")}
     assert helped == {"alike": False, "inverted": True, "unknown": True}
     assert f"Corrections made in <code>segem review {RUN}</code> tell how good the mask is." in page
+
+
+def test_a_mean_over_pixel_sizes_has_no_estimate(tmp_path: Path) -> None:
+    workspace = new_workspace(tmp_path / "w")
+    image, truth = tissue(SHAPE, seed=3)
+    reference = fit_on(add_volume(workspace, "labelled", image, truth), truth)
+    facts = {"reference": reference, "sizes": ((1, 1), (3, 2), (2, 1))}
+    add_model(workspace, RUN, "labelled", guess(truth), facts=facts)
+    (found,) = evaluate(RUN, workspace).volumes
+    assert found.expected == Abstains(abstains=AVERAGED)
 
 
 def test_an_empty_mask_is_not_judged(tmp_path: Path) -> None:

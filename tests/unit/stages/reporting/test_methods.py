@@ -55,6 +55,14 @@ def test_names_the_volumes_that_the_net_saw_resampled(workspace):
     assert "resampled to a pixel size that it had learned at (3 pixels for every 2 of mouse, rat)" in text
 
 
+def test_names_the_volumes_that_the_net_saw_at_several_sizes(workspace):
+    add_volume(workspace, "fly", IMAGE)
+    add_model(workspace, "r", "fly", guess(TRUTH), facts={"resampled": (3, 4), "sizes": ((3, 4), (9, 8), (3, 2))})
+    _, text = write(workspace)
+    assert "Sections of fly were shown to it at 3 pixel sizes, with 0.75, 1.12, 1.5 times their pixels" in text
+    assert "that it had learned at" not in text
+
+
 def test_says_nothing_where_no_volume_was_finished(workspace):
     add_volume(workspace, "blind", IMAGE)
     add_model(workspace, "r", "blind", guess(TRUTH), state="running")
