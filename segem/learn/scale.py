@@ -245,12 +245,8 @@ class MeanOfScales(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits of the size of the input."""
-        # One after the other, so that the maps of one net at a time are alive.
-        first, *others = self.nets
-        total = torch.sigmoid(first(x))
-        for net in others:
-            total = total + torch.sigmoid(net(x))
-        probability = (total / len(self.nets)).clamp(_CERTAIN, 1 - _CERTAIN)
+        probabilities = torch.stack([torch.sigmoid(net(x)) for net in self.nets])
+        probability = probabilities.mean(0).clamp(_CERTAIN, 1 - _CERTAIN)
         return torch.log(probability) - torch.log1p(-probability)
 
 

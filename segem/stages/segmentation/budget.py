@@ -65,11 +65,13 @@ class Budget:
         geometry = geometry_at(artefact.card, *scales)
         # Not smaller: a net may add a border of its own, which weighs more the smaller the tile.
         probe = round_up(_PROBE_PX, geometry.stride_px)
-        # Folded, since that is the net that is evaluated.
-        net = folded(net_at(artefact, *scales))
-        voxel_bytes = activation_bytes(net, (geometry.context_sections, probe, probe)) / probe**2
+        # Folded, since that is the net that is evaluated. A runtime may compute several scales side by side, so that
+        # each has its maps in memory.
+        nets = [folded(net_at(artefact, scale)) for scale in scales]
+        shape = geometry.context_sections, probe, probe
+        voxel_bytes = sum(activation_bytes(net, shape) for net in nets) / probe**2
         least = geometry.stride_px + 2 * (geometry.halo_px or 0)
-        weights = WEIGHT_COPIES * sum(parameter.nbytes for parameter in net.parameters())
+        weights = WEIGHT_COPIES * sum(parameter.nbytes for net in nets for parameter in net.parameters())
         return cls.for_tiles(voxel_bytes, least, execution, artefact.card.name, weights)
 
     @classmethod
