@@ -245,7 +245,8 @@ class MeanOfScales(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits of the size of the input."""
-        probabilities = torch.stack([torch.sigmoid(net(x)) for net in self.nets])
+        # In 32 bits, as a GPU may give logits of 16, which know no number between these bounds and 1.
+        probabilities = torch.stack([torch.sigmoid(net(x).float()) for net in self.nets])
         probability = probabilities.mean(0).clamp(_CERTAIN, 1 - _CERTAIN)
         return torch.log(probability) - torch.log1p(-probability)
 

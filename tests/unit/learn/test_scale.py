@@ -151,9 +151,10 @@ def test_the_mean_over_sizes_is_that_of_probabilities(tmp_path: Path) -> None:
     assert torch.allclose(found, expected, atol=1e-6)
 
 
-def test_certain_of_all_sizes_is_a_finite_logit() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_certain_of_all_sizes_is_a_finite_logit(dtype: torch.dtype) -> None:
     for sign in (1.0, -1.0):
-        found = MeanOfScales([nn.Identity(), nn.Identity()])(torch.full((1, 1, 2, 2), sign * 200))
+        found = MeanOfScales([nn.Identity(), nn.Identity()])(torch.full((1, 1, 2, 2), sign * 200, dtype=dtype))
         assert torch.isfinite(found).all()
         assert (found * sign > 10).all()
 
