@@ -34,7 +34,7 @@ from segem.kernels.normalize import histogram
 from segem.kernels.threshold import quantize_probability, threshold_probability
 from segem.learn.artefact import Artefact, find_model
 from segem.learn.engine import Engine, choose_device
-from segem.learn.scale import AS_IS, choose_scale, geometry_at, net_at, scales_of
+from segem.learn.scale import choose_scales, geometry_at, net_at
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -93,8 +93,7 @@ def score_volumes(
     found = {}
     limit = artefact.card.merge_below or artefact.card.threshold
     for volume, sections in volumes:
-        scale = AS_IS if resample == "never" else choose_scale(volume.voxel_size, artefact.card)
-        scales = scales_of(scale, resample)
+        scales = choose_scales(volume.voxel_size, artefact.card, resample)
         shape = geometry_at(artefact.card, *scales)
         context = shape.context_sections
         pixel_nm = (volume.voxel_size.y, volume.voxel_size.x)

@@ -33,8 +33,8 @@ class SweepConfig(Config):
     resample: Resampling = "auto"
     """What is done where pixels are larger or smaller than those the model learned at: ``auto`` shows it the sections
     at the nearest size it knows, up to four times off, and gives the result at that of the volume; ``never`` takes them
-    as they are. ``several`` is for tissue that a model does not know: it is shown them at that size, half as fine again
-    and twice as fine, the probabilities are averaged, and it takes seven times the work."""
+    as they are. ``several`` is for tissue that a model does not know: it is shown them at that size and 1.5 and 2 times
+    as fine, the probabilities are averaged, and it takes seven times the work."""
     runtime: RuntimeName = "auto"
     """Library that evaluates the net: ``torch``, ``openvino`` (faster on a CPU, the same result except for rounding) or
     ``openvino-int8`` (8 bits: checked against float32, and much faster on a processor that multiplies them, which

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import reduce
 
 import torch
@@ -44,6 +45,11 @@ class Scale:
         """Pixels of the net for one of the volume, along an axis."""
         return self.net_px / self.source_px
 
+    @property
+    def pair(self) -> tuple[int, int]:
+        """Both numbers, as records have them."""
+        return self.net_px, self.source_px
+
     def times(self, other: Scale) -> Scale:
         """Return one scale after another.
 
@@ -52,9 +58,8 @@ class Scale:
         >>> Scale(3, 4).times(Scale(2, 1))
         Scale(net_px=3, source_px=2)
         """
-        net_px, source_px = self.net_px * other.net_px, self.source_px * other.source_px
-        shared = math.gcd(net_px, source_px)
-        return Scale(net_px // shared, source_px // shared)
+        ratio = Fraction(*self.pair) * Fraction(*other.pair)
+        return Scale(ratio.numerator, ratio.denominator)
 
 
 AS_IS = Scale()
@@ -117,14 +122,25 @@ def choose_scale(voxel: VoxelSize, card: ModelCard) -> Scale:
     return scale or AS_IS
 
 
+def choose_scales(voxel: VoxelSize, card: ModelCard, resample: Resampling) -> tuple[Scale, ...]:
+    """Return all scales at which a run shows a volume to a model; the first suits the model's pixel size.
+
+    Raises
+    ------
+    ConfigError
+        When the pixels are too far from those the model learned at.
+    """
+    return scales_of(AS_IS if resample == "never" else choose_scale(voxel, card), resample)
+
+
 def scales_of(scale: Scale, resample: Resampling) -> tuple[Scale, ...]:
-    """Return all scales at which a run shows a volume to a model, from the one that suits the model's pixel size.
+    """Return the same, from the scale that suits the model's pixel size.
 
     Examples
     --------
     >>> scales_of(Scale(3, 4), "auto")
     (Scale(net_px=3, source_px=4),)
-    >>> [(one.net_px, one.source_px) for one in scales_of(Scale(3, 4), "several")]
+    >>> [one.pair for one in scales_of(Scale(3, 4), "several")]
     [(3, 4), (9, 8), (3, 2)]
     """
     return tuple(scale.times(finer) for finer in SEVERAL) if resample == "several" else (scale,)

@@ -12,10 +12,10 @@ from pathlib import Path
 from segem.config import ExecutionConfig
 from segem.errors import ConfigError
 from segem.geometry import round_up
-from segem.learn.artefact import Artefact
+from segem.learn.artefact import Artefact, load_net
 from segem.learn.fold import folded
 from segem.learn.memory import activation_bytes
-from segem.learn.scale import AS_IS, Scale, geometry_at, net_at
+from segem.learn.scale import AS_IS, Scale, at_scale, geometry_at
 from segem.plan import Plan
 
 DEFAULT_MEMORY = 3_000_000_000
@@ -67,7 +67,8 @@ class Budget:
         probe = round_up(_PROBE_PX, geometry.stride_px)
         # Folded, since that is the net that is evaluated. A runtime may compute several scales side by side, so that
         # each has its maps in memory.
-        nets = [folded(net_at(artefact, scale)) for scale in scales]
+        net = folded(load_net(artefact))
+        nets = [at_scale(net, scale, geometry.context_sections) for scale in scales]
         shape = geometry.context_sections, probe, probe
         voxel_bytes = sum(activation_bytes(net, shape) for net in nets) / probe**2
         least = geometry.stride_px + 2 * (geometry.halo_px or 0)

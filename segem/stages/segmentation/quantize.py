@@ -82,7 +82,7 @@ def quantized(
         "volume": source.attributes.get("source_digest"),
         "statistics": source.statistics.to_dict(),
         "code": code,
-        "scales": [(scale.net_px, scale.source_px) for scale in scales],
+        "scales": [scale.pair for scale in scales],
         "runtime": runtime_identity("openvino", choose_device("cpu")),
     }
     path = folder / hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32]

@@ -23,7 +23,7 @@ from segem.learn.artefact import Artefact, find_model, model_record
 from segem.learn.engine import choose_device
 from segem.learn.processor import NO_BYTE_UNITS, find_byte_units
 from segem.learn.runtimes.choice import choose_runtime
-from segem.learn.scale import AS_IS, Scale, choose_scale, geometry_at, scales_of
+from segem.learn.scale import AS_IS, Scale, choose_scales, geometry_at
 from segem.plan import MAX_TILE_PX, Block, Plan, Tiling, blend_tiling, crop_tiling
 from segem.progress import tell
 from segem.records.card import ModelCard
@@ -130,8 +130,8 @@ def prepare_segmentation(
 ) -> BlockStep[SegmentFacts]:
     """Return the step that writes probability and mask, ready to run; an 8-bit model is made below `folder`."""
     card, volume = artefact.card, source.name
-    scale = AS_IS if config.resample == "never" else choose_scale(source.voxel_size, card)
-    scales = scales_of(scale, config.resample)
+    scales = choose_scales(source.voxel_size, card, config.resample)
+    scale = scales[0]
     if scale != AS_IS:
         tell(f"{volume}: {card.name} sees {scale.net_px} pixels for every {scale.source_px}, of the size it learned at")
     if len(scales) > 1:
@@ -183,8 +183,8 @@ def prepare_segmentation(
         threshold=threshold,
         merge_below=card.merge_below,
         runtime=arithmetic.runtime_identity,
-        resampled=(scale.net_px, scale.source_px),
-        sizes=tuple((one.net_px, one.source_px) for one in scales) if len(scales) > 1 else (),
+        resampled=scale.pair,
+        sizes=tuple(one.pair for one in scales) if len(scales) > 1 else (),
         trained_on=card.trained_on,
         calibrated_on=card.calibration.fitted_on,
         held_out=card.scores,

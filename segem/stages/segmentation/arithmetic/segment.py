@@ -64,7 +64,7 @@ class SegmentArithmetic:
             "statistics": source.statistics.to_dict(),
             "threshold": self.threshold,
             "views": self.views,
-            "scales": [(scale.net_px, scale.source_px) for scale in self.scales],
+            "scales": [scale.pair for scale in self.scales],
             "runtime": self.runtime_identity,
         }
 
